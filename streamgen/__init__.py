@@ -1,0 +1,69 @@
+"""streamgen plays MusicGen live: text in, endless stereo music out.
+
+    import streamgen
+    model = streamgen.load_model("pocket")
+    stream = model.open_stream("lofi piano, 80 bpm", seed=7)
+    for chunk in stream.chunks(seconds=0.1):
+        chunk.samples  # float32 [2, n] at model.sample_rate_hz
+
+Map of the rooms:
+    model.py stream.py batch.py  what users hold: a model, an endless stream, a batch of clips
+    controls.py config.py        what can be set, and the range of every number
+    audio.py errors.py metrics.py
+    linear.py                    rows times a matrix, as this machine does it fastest
+    checkpoint/    finding, reading and checking checkpoints: transformers and audiocraft formats, Hub, folder, shipped
+    conditioning/  text states, melody chroma, prompt mixes
+    lm/            decoder step, KV cache, delay pattern, sampling, windows
+    codec/         incremental EnCodec decode, audio prompt encode
+    pocket/        the shipped checkpoint and how it was made
+    testing/       tiny random checkpoints for tests, ours and yours
+
+Nothing here starts a thread or opens a socket. torch is imported when a name that needs it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from streamgen.audio import AudioChunk
+from streamgen.errors import (
+    CapacityError,
+    CheckpointError,
+    ConfigError,
+    PromptError,
+    SessionClosed,
+    StreamgenError,
+)
+
+if TYPE_CHECKING:
+    from streamgen.model import Model, load_model
+    from streamgen.stream import Stream, StreamSnapshot
+
+__all__ = [
+    "AudioChunk",
+    "CapacityError",
+    "CheckpointError",
+    "ConfigError",
+    "Model",
+    "PromptError",
+    "SessionClosed",
+    "Stream",
+    "StreamSnapshot",
+    "StreamgenError",
+    "load_model",
+]
+
+_LAZY = {
+    "Model": "streamgen.model",
+    "load_model": "streamgen.model",
+    "Stream": "streamgen.stream",
+    "StreamSnapshot": "streamgen.stream",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the parts that need torch on first use, so that a command line can answer `--help` at once."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'streamgen' has no attribute {name!r}")

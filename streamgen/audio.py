@@ -1,0 +1,38 @@
+"""AudioChunk: the only PCM type that crosses a public edge.
+
+Rules: numpy float32, `[channels, samples]`, nominally within ±1; a chunk knows where it starts in its stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AudioChunk"]
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """A piece of a stream's audio.
+
+    Attributes:
+        samples: float32 [2, n]; mono checkpoints are duplicated to both channels.
+        start_sample: position of `samples[:, 0]` in the stream, in samples at `sample_rate_hz`.
+        sample_rate_hz: samples a second.
+    """
+
+    samples: NDArray[np.float32]
+    start_sample: int
+    sample_rate_hz: int
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return int(self.samples.shape[1]) / self.sample_rate_hz
+
+    @property
+    def end_sample(self) -> int:
+        """Position of the first sample after this chunk."""
+        return self.start_sample + int(self.samples.shape[1])

@@ -1,0 +1,65 @@
+"""Finding, reading and naming checkpoints.
+
+    find      a name → a folder: shipped, folder, Hub          known    what one can name, with licence
+    files     bytes → JSON and tensors, safely                 licence  under which licence the weights are
+    transformers_format, audiocraft_format   a folder → Checkpoint
+    parts     configs and tensors → codec, text encoder, tokenizer      validate   what can be streamed
+    types     what a Checkpoint is
+
+Rules: importing this imports no torch; reading a damaged or hostile folder ends in one CheckpointError.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamgen.checkpoint.files import WEIGHTS
+from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
+from streamgen.checkpoint.known import KnownCheckpoint, list_checkpoints
+from streamgen.checkpoint.licence import licence_of
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
+from streamgen.errors import CheckpointError
+
+__all__ = [
+    "Checkpoint",
+    "DecoderConfig",
+    "GenerationDefaults",
+    "KnownCheckpoint",
+    "MelodyConfig",
+    "list_checkpoints",
+    "load_checkpoint",
+]
+
+
+def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
+    """Load a checkpoint into CPU memory.
+
+    Args:
+        name: "pocket" (shipped), a folder in transformers' or audiocraft's format, or a Hub id.
+        revision: of a Hub id: branch, tag or commit.
+
+    Returns:
+        The checkpoint: decoder weights in their stored dtype, codec and text encoder in float32.
+
+    Raises:
+        CheckpointError: missing, damaged, of another architecture, or with a codec that cannot be streamed.
+    """
+    folder = find_folder(name, revision)
+    licence = licence_of(str(name), folder)
+    if (folder / "config.json").is_file() and not _only_audiocraft_weights(folder):
+        from streamgen.checkpoint.transformers_format import load_transformers
+
+        return load_transformers(str(name), folder, licence)
+    if any((folder / file).is_file() for file in AUDIOCRAFT_FILES):
+        from streamgen.checkpoint.audiocraft_format import load_audiocraft
+
+        return load_audiocraft(str(name), folder, licence)
+    raise CheckpointError(
+        f"{folder} holds no checkpoint: neither config.json (transformers' format) nor state_dict.bin (audiocraft's); "
+        "give the folder that save_pretrained or audiocraft's export wrote"
+    )
+
+
+def _only_audiocraft_weights(folder: Path) -> bool:
+    """Meta's repositories hold both formats; a partial copy may hold transformers' settings without its weights."""
+    return (folder / AUDIOCRAFT_FILES[0]).is_file() and not any((folder / file).is_file() for file in WEIGHTS)

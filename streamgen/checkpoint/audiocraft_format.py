@@ -1,0 +1,136 @@
+"""audiocraft's own format, read without audiocraft: state_dict.bin and compression_state_dict.bin.
+
+Rules: builds the same Checkpoint as transformers' format from the same weights; a setting that would change the
+arithmetic and is not MusicGen's is refused by name, never ignored.
+
+Each file is a torch.save of {"best_state": tensors, "xp.cfg": the training's YAML, "version", "exported"}; the second
+may instead be {"pretrained": "facebook/encodec_32khz"}. The T5 is only named: it is looked for in the checkpoint's
+folder, then as a path, then in the Hub's cache and on the Hub.
+Source: github.com/facebookresearch/audiocraft, models/loaders.py, models/builders.py, utils/export.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamgen.checkpoint.audiocraft_names import codec_tensors, lm_tensors
+from streamgen.checkpoint.audiocraft_settings import (
+    codec_settings,
+    decoder_config,
+    generation_defaults,
+    melody_config,
+    parse_settings,
+    text_encoder_name,
+)
+from streamgen.checkpoint.files import one_line, read_json, read_package, read_tensors
+from streamgen.checkpoint.find import hub_folder
+from streamgen.checkpoint.parts import build_codec, build_text_encoder, load_tokenizer, projection, with_prefix
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig
+from streamgen.checkpoint.validate import check_decoder, decoder_shapes, match_tensors
+from streamgen.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import EncodecModel, T5EncoderModel, T5Tokenizer
+
+__all__ = ["load_audiocraft"]
+
+LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
+TEXT_PROJECTION = "condition_provider.conditioners.description.output_proj"
+MELODY_PROJECTION = "condition_provider.conditioners.self_wav.output_proj"
+
+
+def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
+    """Load a folder that audiocraft's export wrote.
+
+    Raises:
+        CheckpointError: damaged, not MusicGen, with a codec that cannot be streamed, or its T5 is not to be found.
+    """
+    where = str(folder / LM_FILE)
+    state, settings = _read(folder / LM_FILE)
+    decoder = decoder_config(settings, where)
+    check_decoder(decoder, where)
+    chroma = melody_config(settings, where)
+    weights = lm_tensors(state, where)
+    match_tensors(f"{where}: the decoder", decoder_shapes(decoder), weights)
+    text_encoder, tokenizer = _load_text_encoder(text_encoder_name(settings, where), folder)
+    width = text_encoder.config.d_model
+    return Checkpoint(
+        name=name, folder=folder, format="audiocraft", licence=licence, decoder=decoder, weights=weights,
+        codec=_load_codec(folder, decoder), text_encoder=text_encoder, tokenizer=tokenizer,
+        text_projection=_output_projection(state, TEXT_PROJECTION, width, decoder, where), melody=chroma,
+        melody_projection=None if chroma is None else _output_projection(
+            state, MELODY_PROJECTION, chroma.num_chroma, decoder, where),
+        defaults=generation_defaults(settings, where),
+    )  # fmt: skip
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and settings of one exported file."""
+    package = read_package(path)
+    return _best_state(package, path), parse_settings(package.get("xp.cfg"), str(path))
+
+
+def _best_state(package: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    from torch import Tensor
+
+    state = package.get("best_state")
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]  # a training checkpoint that was not exported
+    if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        keys = ", ".join(map(repr, list(package)[:5])) or "nothing"
+        raise CheckpointError(
+            f"{path} has no best_state of tensors (found {keys}); export it with audiocraft.utils.export"
+        )
+    return state
+
+
+def _output_projection(
+    state: dict[str, Tensor], name: str, width: int, decoder: DecoderConfig, where: str
+) -> tuple[Tensor, Tensor] | None:
+    """Audiocraft projects even between equal widths, where transformers has no projection."""
+    if f"{name}.weight" in state and width == decoder.hidden_size:
+        match_tensors(f"{where}: {name}", {"weight": (width, width), "bias": (width,)}, with_prefix(state, f"{name}."))
+        return state[f"{name}.weight"].float(), state[f"{name}.bias"].float()
+    return projection(state, name, width, decoder.hidden_size, where)
+
+
+def _load_codec(folder: Path, decoder: DecoderConfig) -> EncodecModel:
+    path = folder / CODEC_FILE
+    package = read_package(path)
+    if "pretrained" in package:
+        return _load_named_codec(package["pretrained"], folder, decoder)
+    state, settings = _best_state(package, path), parse_settings(package.get("xp.cfg"), str(path))
+    return build_codec(codec_settings(settings, str(path)), codec_tensors(state), decoder, str(path))
+
+
+def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> EncodecModel:
+    """A codec by name, e.g. "facebook/encodec_32khz": transformers' or audiocraft's format."""
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f"{folder / CODEC_FILE} names the codec {name!r:.60}; a name or a path is needed")
+    found = _named_folder(name.removeprefix("//pretrained/"), folder)
+    if not (found / "config.json").is_file() and (found / CODEC_FILE).is_file() and found.resolve() != folder.resolve():
+        return _load_codec(found, decoder)
+    return build_codec(read_json(found / "config.json"), read_tensors(found), decoder, str(found))
+
+
+def _load_text_encoder(name: str, folder: Path) -> tuple[T5EncoderModel, T5Tokenizer]:
+    found = _named_folder(name, folder)
+    encoder = build_text_encoder(read_json(found / "config.json"), read_tensors(found), str(found))
+    return encoder, load_tokenizer(found, encoder)
+
+
+def _named_folder(name: str, folder: Path) -> Path:
+    """Beside the weights (whole name, then its last part), then a path, then the Hub."""
+    for candidate in (folder / name, folder / name.rsplit("/", 1)[-1], Path(name).expanduser()):
+        if candidate.is_dir() and candidate.resolve() != folder.resolve():
+            return candidate
+    try:
+        return hub_folder(name)
+    except CheckpointError as error:
+        reason = one_line(error.__cause__ or error)
+        raise CheckpointError(
+            f"{folder} needs {name!r}, which is neither in {folder / name} nor to be had from the Hub ({reason}); "
+            "copy its folder there"
+        ) from error

@@ -1,0 +1,81 @@
+"""The checkpoints one can name, for the `models` command.
+
+Rules: answers without torch and without a network; sizes are of what lies on this disk, never remembered ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamgen.checkpoint.find import cached_folder, shipped_folder
+from streamgen.checkpoint.licence import META_LICENCE, licence_of
+from streamgen.errors import CheckpointError
+
+__all__ = ["KNOWN_NAMES", "KnownCheckpoint", "list_checkpoints"]
+
+# Decoder parameters as Meta's model cards give them.
+META = (
+    ("facebook/musicgen-small", "300M", False, False),
+    ("facebook/musicgen-medium", "1.5B", False, False),
+    ("facebook/musicgen-large", "3.3B", False, False),
+    ("facebook/musicgen-melody", "1.5B", False, True),
+    ("facebook/musicgen-melody-large", "3.3B", False, True),
+    ("facebook/musicgen-stereo-small", "300M", True, False),
+    ("facebook/musicgen-stereo-medium", "1.5B", True, False),
+    ("facebook/musicgen-stereo-large", "3.3B", True, False),
+    ("facebook/musicgen-stereo-melody", "1.5B", True, True),
+    ("facebook/musicgen-stereo-melody-large", "3.3B", True, True),
+)
+KNOWN_NAMES = ("pocket", *(row[0] for row in META))
+
+
+@dataclass(frozen=True)
+class KnownCheckpoint:
+    """One line of `streamgen models`.
+
+    Attributes:
+        name: what `load_model` takes.
+        parameters: of the decoder, as its model card says ("300M"); "" where the card is the folder's own.
+        stereo: True where the model itself writes two channels; None where unknown before loading.
+        melody: True where it takes a melody as a prompt.
+        licence: of the weights.
+        folder: where it lies on this machine, or None where it would be downloaded.
+        size_bytes: of that folder's files, or None.
+    """
+
+    name: str
+    parameters: str
+    stereo: bool | None
+    melody: bool
+    licence: str
+    folder: Path | None
+    size_bytes: int | None
+
+    @property
+    def cached(self) -> bool:
+        """True where loading needs no network."""
+        return self.folder is not None
+
+
+def list_checkpoints() -> list[KnownCheckpoint]:
+    """Return the shipped checkpoint and Meta's, each with its licence and whether it is on this machine."""
+    return [_shipped(), *(_metas(*row) for row in META)]
+
+
+def _shipped() -> KnownCheckpoint:
+    try:
+        folder = shipped_folder()
+    except CheckpointError:
+        return KnownCheckpoint("pocket", "", None, False, "not part of this installation", None, None)
+    return KnownCheckpoint("pocket", "", None, False, licence_of("pocket", folder), folder, _size_bytes(folder))
+
+
+def _metas(name: str, parameters: str, stereo: bool, melody: bool) -> KnownCheckpoint:
+    folder = cached_folder(name)
+    size_bytes = None if folder is None else _size_bytes(folder)
+    return KnownCheckpoint(name, parameters, stereo, melody, META_LICENCE, folder, size_bytes)
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,167 @@
+"""transformers' format: config.json, weights, tokenizer, as `save_pretrained` writes them.
+
+Rules: never builds the composite model; takes tensors by prefix.
+
+    config.json says            decoder's tensors under     besides
+    musicgen                    decoder.                    text_encoder. audio_encoder. enc_to_dec_proj.
+    musicgen_melody             decoder.                    the same, and audio_enc_to_dec_proj.
+    musicgen_decoder            (no prefix)                 its codec in the folder "audio_encoder": unconditional
+    musicgen_melody_decoder     (no prefix)                 the same
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamgen.checkpoint.files import read_json, read_tensors
+from streamgen.checkpoint.parts import (
+    build_codec,
+    build_text_encoder,
+    load_tokenizer,
+    parse_config,
+    projection,
+    with_prefix,
+)
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
+from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS, check_decoder, decoder_shapes, match_tensors
+from streamgen.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["load_transformers"]
+
+COMPOSITES = ("musicgen", "musicgen_melody")
+ALONE = ("musicgen_decoder", "musicgen_melody_decoder")
+CODEC_FOLDER = "audio_encoder"
+DAMAGED = "the file is damaged: download it again"
+
+
+def load_transformers(name: str, folder: Path, licence: str) -> Checkpoint:
+    """Load a folder that `save_pretrained` wrote.
+
+    Raises:
+        CheckpointError: damaged, of another architecture, or with a codec that cannot be streamed.
+    """
+    settings = read_json(folder / "config.json")
+    model_type = settings.get("model_type")
+    if model_type in COMPOSITES:
+        return _load_composite(name, folder, licence, settings)
+    if model_type in ALONE:
+        return _load_decoder_alone(name, folder, licence, settings)
+    raise CheckpointError(
+        f"{folder / 'config.json'} is of a {model_type!r:.60} model; streamgen plays "
+        f"{', '.join((*COMPOSITES, *ALONE))}: use a MusicGen checkpoint, e.g. 'pocket' or 'facebook/musicgen-small'"
+    )
+
+
+def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, Any]) -> Checkpoint:
+    where, melody = str(folder), settings["model_type"] == "musicgen_melody"
+    decoder = _decoder_config(settings.get("decoder"), melody, where)
+    chroma = _melody_config(settings, folder) if melody else None
+    defaults = _defaults(folder)
+    tensors = read_tensors(folder)
+    weights = _decoder_weights(with_prefix(tensors, "decoder."), decoder, where)
+    codec = build_codec(settings.get("audio_encoder"), with_prefix(tensors, "audio_encoder."), decoder, where)
+    text_encoder = build_text_encoder(settings.get("text_encoder"), with_prefix(tensors, "text_encoder."), where)
+    width = text_encoder.config.d_model
+    return Checkpoint(
+        name=name, folder=folder, format="transformers", licence=licence, decoder=decoder, weights=weights, codec=codec,
+        text_encoder=text_encoder, tokenizer=load_tokenizer(folder, text_encoder),
+        text_projection=projection(tensors, "enc_to_dec_proj", width, decoder.hidden_size, where),
+        melody=chroma, melody_projection=None if chroma is None else projection(
+            tensors, "audio_enc_to_dec_proj", chroma.num_chroma, decoder.hidden_size, where),
+        defaults=defaults,
+    )  # fmt: skip
+
+
+def _load_decoder_alone(name: str, folder: Path, licence: str, settings: dict[str, Any]) -> Checkpoint:
+    where, codec_folder = str(folder), folder / CODEC_FOLDER
+    decoder = _decoder_config(settings, "melody" in settings["model_type"], where)
+    if not codec_folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is a decoder alone; its codec is looked for in {codec_folder}, which is missing: save the "
+            "EnCodec it was trained on there (EncodecModel.save_pretrained)"
+        )
+    weights = _decoder_weights(read_tensors(folder), decoder, where)
+    codec_settings, codec_tensors = read_json(codec_folder / "config.json"), read_tensors(codec_folder)
+    codec = build_codec(codec_settings, codec_tensors, decoder, str(codec_folder))
+    return Checkpoint(
+        name=name, folder=folder, format="transformers", licence=licence, decoder=decoder, weights=weights, codec=codec,
+        defaults=_defaults(folder),
+    )  # fmt: skip
+
+
+def _decoder_config(settings: Any, melody: bool, where: str) -> DecoderConfig:
+    from transformers import MusicgenDecoderConfig, MusicgenMelodyDecoderConfig
+
+    kind = MusicgenMelodyDecoderConfig if melody else MusicgenDecoderConfig
+    found = parse_config(kind, settings, f"{where}: the decoder")
+    if found.pad_token_id not in (None, found.vocab_size):
+        raise CheckpointError(
+            f"{where}: the decoder's pad_token_id is {found.pad_token_id}; MusicGen pads with vocab_size, "
+            f"{found.vocab_size}: correct config.json"
+        )
+    decoder = DecoderConfig(
+        hidden_size=found.hidden_size, num_layers=found.num_hidden_layers, num_heads=found.num_attention_heads,
+        ffn_dim=found.ffn_dim, num_codebooks=found.num_codebooks, vocab_size=found.vocab_size,
+        audio_channels=found.audio_channels, activation=found.activation_function, cross_attention=not melody,
+        max_positions=min(MAX_TRAINED_POSITIONS, found.max_position_embeddings),
+    )  # fmt: skip
+    check_decoder(decoder, where)
+    return decoder
+
+
+def _decoder_weights(tensors: dict[str, Tensor], decoder: DecoderConfig, where: str) -> dict[str, Tensor]:
+    """The decoder's tensors; positions are sines, computed, though some files hold them."""
+    weights = {name: tensor for name, tensor in tensors.items() if "embed_positions" not in name}
+    match_tensors(f"{where}: the decoder", decoder_shapes(decoder), weights)
+    return weights
+
+
+def _melody_config(settings: dict[str, Any], folder: Path) -> MelodyConfig:
+    """Chroma from the model's settings, its spectrogram from the processor's."""
+    features: dict[str, Any] = {}
+    if (folder / "preprocessor_config.json").is_file():
+        features = read_json(folder / "preprocessor_config.json")
+    elif (folder / "processor_config.json").is_file():
+        nested = read_json(folder / "processor_config.json").get("feature_extractor")
+        features = nested if isinstance(nested, dict) else {}
+    return MelodyConfig(
+        num_chroma=_positive(settings, "num_chroma", 12, folder),
+        chroma_length=_positive(settings, "chroma_length", 235, folder),
+        n_fft=_positive(features, "n_fft", 16384, folder),
+        hop_length=_positive(features, "hop_length", 4096, folder),
+        sample_rate_hz=_positive(features, "sampling_rate", 32000, folder),
+    )
+
+
+def _positive(settings: dict[str, Any], name: str, default: int, folder: Path) -> int:
+    value = settings.get(name, default)
+    if not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise CheckpointError(f"{folder}: {name} is {value!r:.40}; a whole number from 1 is needed; {DAMAGED}")
+    return value
+
+
+def _defaults(folder: Path) -> GenerationDefaults:
+    """generation_config.json's; where it is silent MusicGen's own (top_k 250), not transformers' for language (50)."""
+    path, usual = folder / "generation_config.json", GenerationDefaults()
+    if not path.is_file():
+        return usual
+    settings = read_json(path)
+    top_p = _number(settings, "top_p", usual.top_p, path)
+    return GenerationDefaults(
+        guidance_scale=_number(settings, "guidance_scale", usual.guidance_scale, path),
+        temperature=_number(settings, "temperature", usual.temperature, path),
+        top_k=int(_number(settings, "top_k", usual.top_k, path)),
+        top_p=0.0 if top_p >= 1.0 else top_p,  # transformers writes 1.0 for off
+    )
+
+
+def _number(settings: dict[str, Any], name: str, default: float, path: Path) -> float:
+    value = default if settings.get(name) is None else settings[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6 or math.isnan(value):
+        raise CheckpointError(f"{path}: {name} is {value!r:.40}; a number from 0 is needed; {DAMAGED}")
+    return value

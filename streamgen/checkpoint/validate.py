@@ -1,0 +1,156 @@
+"""What can be streamed, and what cannot and why.
+
+Rules: looks at settings and at tensors' names and shapes, never at values; every refusal is one line that says what was
+found, what is needed and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from streamgen.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import EncodecConfig
+
+    from streamgen.checkpoint.types import DecoderConfig
+
+__all__ = ["MAX_TRAINED_POSITIONS", "check_codec", "check_decoder", "decoder_shapes", "match_tensors"]
+
+# 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
+MAX_TRAINED_POSITIONS = 1503
+MIN_POSITIONS = 64
+# Far outside any MusicGen: damaged settings must not cost minutes or gigabytes before they are found out.
+DECODER_LIMITS = {"hidden_size": 65_536, "num_layers": 1024, "num_heads": 1024, "ffn_dim": 1_000_000,
+                  "num_codebooks": 64, "vocab_size": 1_000_000}  # fmt: skip
+CODEC_LIMITS = {"sampling_rate": 384_000, "hidden_size": 4096, "num_filters": 1024, "num_residual_layers": 16,
+                "num_lstm_layers": 16, "kernel_size": 64, "last_kernel_size": 64, "residual_kernel_size": 64,
+                "compress": 64, "codebook_dim": 4096, "dilation_growth_rate": 16}  # fmt: skip
+USE_32KHZ = "use a codec like facebook/encodec_32khz"
+Shapes = dict[str, tuple[int, ...]]
+
+
+def check_decoder(decoder: DecoderConfig, where: str) -> None:
+    """Check that a decoder's settings are MusicGen's.
+
+    Raises:
+        CheckpointError: a size that does not fit the others.
+    """
+    from transformers.activations import ACT2FN
+
+    for name, limit in DECODER_LIMITS.items():
+        if not 1 <= getattr(decoder, name) <= limit:
+            _refuse(where, f"{name} is {getattr(decoder, name)}, 1 to {limit} is possible")
+    if decoder.hidden_size % decoder.num_heads:
+        _refuse(where, f"hidden_size {decoder.hidden_size} is not a multiple of num_heads {decoder.num_heads}")
+    if decoder.audio_channels not in (1, 2) or decoder.num_codebooks % decoder.audio_channels:
+        _refuse(where, f"{decoder.num_codebooks} codebooks for {decoder.audio_channels} audio channels do not divide")
+    if decoder.max_positions < MIN_POSITIONS:
+        _refuse(where, f"max_position_embeddings is {decoder.max_positions}, at least {MIN_POSITIONS} are needed")
+    if decoder.activation not in ACT2FN:
+        _refuse(where, f"the activation {decoder.activation!r} is unknown to transformers")
+
+
+def _refuse(where: str, fault: str) -> None:
+    raise CheckpointError(f"{where}: {fault}; the decoder's settings are damaged or not MusicGen's")
+
+
+def check_codec(codec: EncodecConfig, decoder: DecoderConfig, where: str) -> None:
+    """Check that a codec can be streamed and is the one the decoder speaks to.
+
+    Raises:
+        CheckpointError: more than one frame, normalisation, other codebooks, not mono, a norm over time.
+    """
+    found = f"{where}: the codec"
+    if codec.normalize:
+        raise CheckpointError(
+            f"{found} normalises loudness per frame (normalize=true), unknown to a stream; {USE_32KHZ}"
+        )
+    if codec.chunk_length_s is not None:
+        length = f"{found} cuts audio into frames of {codec.chunk_length_s} s (chunk_length_s)"
+        raise CheckpointError(f"{length}; a stream needs one endless frame: {USE_32KHZ}")
+    if codec.norm_type != "weight_norm":
+        raise CheckpointError(f"{found} has {codec.norm_type} over all of time; weight_norm is needed: {USE_32KHZ}")
+    if codec.audio_channels != 1:
+        text = f"{found} has {codec.audio_channels} audio channels; a mono one is needed, stereo is two of its streams"
+        raise CheckpointError(f"{text}: {USE_32KHZ}")
+    if codec.codebook_size != decoder.vocab_size:
+        text = f"{found} has {codec.codebook_size} codes a codebook, the decoder {decoder.vocab_size}"
+        raise CheckpointError(f"{text}; they must be equal: pair the decoder with the codec it was trained on")
+    _check_codec_sizes(codec, found)
+    if codec.num_quantizers != decoder.channel_codebooks:
+        text = f"{found} has {codec.num_quantizers} codebooks, the decoder {decoder.channel_codebooks} a channel"
+        raise CheckpointError(f"{text}; they must be equal: pair the decoder with the codec it was trained on")
+
+
+def _check_codec_sizes(codec: EncodecConfig, found: str) -> None:
+    for name, limit in CODEC_LIMITS.items():
+        if not (0 if name == "num_lstm_layers" else 1) <= getattr(codec, name) <= limit:
+            raise CheckpointError(f"{found}'s {name} is {getattr(codec, name)}; 1 to {limit} is possible: {USE_32KHZ}")
+    ratios = codec.upsampling_ratios
+    if not 1 <= len(ratios) <= 8 or not all(isinstance(ratio, int) and 1 <= ratio <= 64 for ratio in ratios):
+        raise CheckpointError(f"{found}'s upsampling_ratios are {ratios}; 1 to 8 numbers of 1 to 64 are possible")
+    if codec.pad_mode not in ("reflect", "constant", "replicate"):
+        raise CheckpointError(f"{found}'s pad_mode is {codec.pad_mode!r}; reflect, constant or replicate is needed")
+
+
+def decoder_shapes(decoder: DecoderConfig) -> Shapes:
+    """Return the name and shape of every tensor the decoder must have (see Checkpoint.weights)."""
+    width, codes = decoder.hidden_size, decoder.vocab_size
+    shapes: Shapes = _norm("model.decoder.layer_norm", width)
+    for k in range(decoder.num_codebooks):
+        shapes[f"model.decoder.embed_tokens.{k}.weight"] = (codes + 1, width)
+        shapes[f"lm_heads.{k}.weight"] = (codes, width)
+    for i in range(decoder.num_layers):
+        shapes |= _layer_shapes(f"model.decoder.layers.{i}", decoder)
+    return shapes
+
+
+def _layer_shapes(layer: str, decoder: DecoderConfig) -> Shapes:
+    width, inner = decoder.hidden_size, decoder.ffn_dim
+    shapes: Shapes = {f"{layer}.fc1.weight": (inner, width), f"{layer}.fc2.weight": (width, inner)}
+    shapes |= _norm(f"{layer}.final_layer_norm", width)
+    for attention in ("self_attn", "encoder_attn") if decoder.cross_attention else ("self_attn",):
+        shapes |= {f"{layer}.{attention}.{part}_proj.weight": (width, width) for part in ("q", "k", "v", "out")}
+        shapes |= _norm(f"{layer}.{attention}_layer_norm", width)
+    return shapes
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def match_tensors(
+    part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], optional: Collection[str] = ()
+) -> None:
+    """Check that `found` has exactly the expected names, shapes and a float dtype.
+
+    Args:
+        part: named in messages, with the file it came from.
+        expected: shape by name.
+        found: tensor by name.
+        optional: names that may be absent.
+
+    Raises:
+        CheckpointError: a tensor too few, too many, of another shape, or of integers.
+    """
+    remedy = "weights and settings are not of one model: download both again"
+    missing = sorted(set(expected) - set(found) - set(optional))
+    if missing:
+        raise CheckpointError(f"{part}: {_count(missing)} missing from the weights; {remedy}")
+    unexpected = sorted(set(found) - set(expected))
+    if unexpected:
+        raise CheckpointError(f"{part}: {_count(unexpected)} in the weights, but not in this architecture; {remedy}")
+    for name, tensor in found.items():
+        if tuple(tensor.shape) != tuple(expected[name]):
+            shapes = f"{name} is {list(tensor.shape)}, the settings say {list(expected[name])}"
+            raise CheckpointError(f"{part}: {shapes}; {remedy}")
+        if not tensor.is_floating_point() or tensor.element_size() < 2:
+            raise CheckpointError(f"{part}: {name} is {tensor.dtype}; float32, float16 or bfloat16 is needed")
+
+
+def _count(names: list[str]) -> str:
+    more = f" and {len(names) - 1} more tensors are" if len(names) > 1 else " is"
+    return f"{names[0]}{more}"

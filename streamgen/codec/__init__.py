@@ -1,0 +1,21 @@
+"""EnCodec: codes to sound piece by piece, exactly; an audio prompt to codes.
+
+Rules: decoding is our own and incremental, encoding is transformers'. The rooms beside this one are not known here.
+
+    decoder.py   StreamingDecoder: codes in, final samples out
+    layers.py    its layers, each with its weights
+    kernels.py   their matrix products, laid out for small pieces
+    window.py    which inputs a padded convolution sees, cut into pieces
+    state.py     CodecState: what a stream remembers
+    encoder.py   encode_audio: any audio to codes
+    resample.py  any rate to any rate
+"""
+
+from __future__ import annotations
+
+from streamgen.codec.decoder import StreamingDecoder
+from streamgen.codec.encoder import encode_audio
+from streamgen.codec.resample import resample
+from streamgen.codec.state import CodecState
+
+__all__ = ["CodecState", "StreamingDecoder", "encode_audio", "resample"]

@@ -1,0 +1,23 @@
+"""Text states, melody chroma and prompt mixes: what the decoder is told.
+
+Map: text.py (a text's states) · melody.py (a melody's chroma, the prefix's order) · mix.py (weights, guidance, fades).
+"""
+
+from __future__ import annotations
+
+from streamgen.conditioning.melody import MelodyConditioner, build_prefix, check_melody
+from streamgen.conditioning.mix import MAX_PROMPTS, PromptMix, combine, glide
+from streamgen.conditioning.text import MAX_CHARACTERS, TextConditioner, check_text
+
+__all__ = [
+    "MAX_CHARACTERS",
+    "MAX_PROMPTS",
+    "MelodyConditioner",
+    "PromptMix",
+    "TextConditioner",
+    "build_prefix",
+    "check_melody",
+    "check_text",
+    "combine",
+    "glide",
+]

@@ -1,0 +1,212 @@
+"""Melody prompts: audio → one pitch class per frame → the prefix that MusicGen Melody's decoder reads.
+
+Rules: owns the check of a melody, its chroma, and the order of the prefix; knows no text, no stream. Chroma are those
+of audiocraft and transformers (transformers' extractor needs torchaudio, so the arithmetic is here, in torch.stft):
+
+    mono ─ resampled ─ first 30 s ─ power spectrogram ─ 12 chroma filters ─ loudest class ─ projected ─ repeated or
+                                    (16384, hop 4096)                       a frame, 1-hot              cut to 235
+
+audiocraft first separates the audio with Demucs and keeps vocals and "other", so that drums and bass don't dominate.
+That step is left out here, as it is in transformers: it needs a second model of 80 MB and its package. Give it a melody
+without drums and bass, or stems separated beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamgen.errors import PromptError
+
+if TYPE_CHECKING:
+    from streamgen.checkpoint.types import Checkpoint, MelodyConfig
+
+__all__ = ["MELODY_SECONDS", "MelodyConditioner", "build_prefix", "check_melody"]
+
+MELODY_SECONDS = 30  # what every MusicGen Melody was trained on, and where transformers' feature extractor cuts
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
+MAX_CHANNELS = 64
+MAX_PEAK = 2.0**31  # integer PCM that was only cast is still in range; beyond it the power spectrum could overflow
+_FILTER_SECONDS = 1  # kept past the cut while resampling, so that the cut's edge is not heard before it
+
+
+def check_melody(melody: object, rate_hz: object) -> NDArray[np.float32]:
+    """Let a usable melody through, as mono. No more of it is looked at than can count: an hour costs what 31 s do.
+
+    Args:
+        melody: floating point array [samples] or [channels, samples], nominally within ±1.
+        rate_hz: its samples a second.
+    Returns:
+        float32 [samples]: the mean of its channels, at most 31 s.
+    Raises:
+        PromptError: not such an array; empty; not finite; out of range; no rate or an impossible one.
+    """
+    if not isinstance(melody, np.ndarray) or not np.issubdtype(melody.dtype, np.floating):
+        found = f"an array of {melody.dtype}" if isinstance(melody, np.ndarray) else type(melody).__name__
+        raise PromptError(f"a melody is a numpy array of float32 within ±1, not {found}: convert it (int16: x / 32768)")
+    rate = _check_rate(rate_hz)
+    _check_shape(melody.shape)
+    head = np.atleast_2d(np.asarray(melody))[:, : (MELODY_SECONDS + _FILTER_SECONDS) * rate]
+    peak = float(np.abs(head).max())
+    if not peak <= MAX_PEAK:  # also true of NaN
+        raise PromptError(f"the melody's peak is {peak:g}, which is no audio: samples are finite and within ±1")
+    mono: NDArray[np.float64] = head.mean(axis=0, dtype=np.float64)
+    return mono.astype(np.float32)
+
+
+def _check_rate(rate_hz: object) -> int:
+    if rate_hz is None:
+        raise PromptError("the melody's sample rate is missing: give melody_rate_hz with it")
+    limits = f"a whole number of Hz, {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}"
+    if isinstance(rate_hz, bool) or not isinstance(rate_hz, int | np.integer):
+        raise PromptError(f"the melody's sample rate is a {type(rate_hz).__name__}; give {limits}")
+    number = int(rate_hz)
+    if not MIN_RATE_HZ <= number <= MAX_RATE_HZ:
+        shown = f"{number:,}" if abs(number) < 10**15 else "far"  # Python prints no very long integers
+        raise PromptError(f"the melody's sample rate is {shown}, outside its limits; give {limits}")
+    return number
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) not in (1, 2):
+        raise PromptError(f"the melody has shape {list(shape)}; it is [samples] or [channels, samples]")
+    if 0 in shape:
+        raise PromptError(f"the melody is empty (shape {list(shape)}): give at least one sample, or None for no melody")
+    if len(shape) == 2 and shape[0] > MAX_CHANNELS:
+        raise PromptError(f"the melody has {shape[0]:,} channels, the limit is {MAX_CHANNELS}: transpose it")
+
+
+class MelodyConditioner:
+    """Turns a melody into the first part of the decoder's prefix. Runs and answers on the CPU.
+
+    Args:
+        checkpoint: gives the chroma's settings and projection. Without a melody part, None is the only valid melody.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.width = checkpoint.decoder.hidden_size
+        self._name = checkpoint.name
+        self._config = checkpoint.melody
+        self._projection = checkpoint.melody_projection
+        self._filters = None if self._config is None else _chroma_filters(self._config)
+
+    def prefix(self, melody: NDArray[np.float32] | None, rate_hz: int | None) -> Tensor:
+        """The chroma part of one row's prefix, computed alone.
+
+        Args:
+            melody: float [samples] or [channels, samples]; the first 30 s count, a shorter one is repeated. None is the
+                null chroma.
+            rate_hz: the melody's samples a second; ignored where it is None.
+        Returns:
+            float32 [chroma_length, D]; [0, D] for None where the checkpoint has no melody part.
+        Raises:
+            PromptError: see `check_melody`; also a melody where the checkpoint has no melody part.
+        Source: transformers, MusicgenMelody…._prepare_encoder_hidden_states_kwargs_for_generation; audiocraft,
+            ChromaStemConditioner._get_wav_embedding (without the stems).
+        """
+        if melody is None:
+            return self.null_prefix()
+        if self._config is None:
+            raise PromptError(f"checkpoint {self._name} takes no melody: use one that does (facebook/musicgen-melody)")
+        return self._project(self.chroma(melody, rate_hz))
+
+    def null_prefix(self) -> Tensor:
+        """The chroma part without a melody, and of the guidance row: class 0 (C) in every frame.
+
+        Returns:
+            float32 [chroma_length, D]; [0, D] where the checkpoint has no melody part.
+        """
+        if self._config is None:
+            return torch.zeros(0, self.width)
+        null = torch.zeros(1, self._config.num_chroma)
+        null[:, 0] = 1
+        return self._project(null)
+
+    def chroma(self, melody: NDArray[np.float32], rate_hz: int | None) -> Tensor:
+        """The melody's pitch class in each frame, neither repeated nor cut to the prefix's length.
+
+        Returns:
+            float32 [1 + samples // hop_length, num_chroma], one-hot, class 0 is C. Digital silence is class 0.
+        Source: transformers, MusicgenMelodyFeatureExtractor; audiocraft, ChromaExtractor.
+        """
+        assert self._config is not None, "chroma of a checkpoint without a melody part"
+        assert self._filters is not None, "filters are made with the settings"
+        samples = _at_rate(check_melody(melody, rate_hz), int(rate_hz or 0), self._config.sample_rate_hz)
+        power = _power_spectrogram(_at_least(samples, self._config.n_fft), self._config)
+        energy = torch.einsum("cf,ft->tc", self._filters, power)
+        # audiocraft divides each frame by its maximum before it looks for the maximum. Two classes closer than rounding
+        # could come out as equal then, and the first of them wins: the division stays.
+        energy = nn.functional.normalize(energy, p=float("inf"), dim=-1, eps=1e-6)
+        return nn.functional.one_hot(energy.argmax(-1), self._config.num_chroma).float()
+
+    def _project(self, chroma: Tensor) -> Tensor:  # [T, num_chroma] → [chroma_length, D]
+        assert self._config is not None, "no melody part"
+        states = chroma
+        if self._projection is not None:
+            weight, bias = self._projection
+            states = nn.functional.linear(chroma, weight.float(), bias.float())
+        length = self._config.chroma_length
+        return states.repeat(math.ceil(length / len(states)), 1)[:length]
+
+
+def build_prefix(melody_prefix: Tensor, text_states: Tensor, text_length: int = 1) -> Tensor:
+    """The whole prefix of one decoder row of a melody checkpoint: chroma, then text, then zeros.
+
+    The prefix takes positions, and its zeros are attended to: a row with T text states and one with none must be padded
+    to the same length, or their tokens lie at different positions. transformers gives the guidance row, whose text is
+    "masked" to zero, as many text positions as the prompt's row has, and an unconditional prompt one.
+
+        prompt's row     c c c … c t t t t        c chroma, t text state, 0 a zero vector
+        guidance row     n n n … n 0 0 0 0        n null chroma
+
+    Args:
+        melody_prefix: float32 [chroma_length, D] of MelodyConditioner.
+        text_states: float32 [T, D] of TextConditioner; T may be 0.
+        text_length: text positions to fill: the largest T of the rows that are guided together. At least 1.
+    Returns:
+        float32 [chroma_length + max(T, text_length, 1), D] on the text's device.
+    Source: transformers, MusicgenMelody…._prepare_encoder_hidden_states_kwargs_for_generation; audiocraft,
+        ConditionFuser ("prepend": self_wav, then description).
+    """
+    missing = max(text_length, 1) - len(text_states)
+    padded = nn.functional.pad(text_states, (0, 0, 0, missing)) if missing > 0 else text_states
+    return torch.cat([melody_prefix.to(padded), padded])
+
+
+def _chroma_filters(config: MelodyConfig) -> Tensor:  # float32 [num_chroma, n_fft / 2 + 1]
+    from transformers.audio_utils import chroma_filter_bank  # here: importing streamgen must stay quick
+
+    return torch.from_numpy(
+        chroma_filter_bank(
+            num_frequency_bins=config.n_fft, num_chroma=config.num_chroma, sampling_rate=config.sample_rate_hz, tuning=0
+        )
+    ).float()
+
+
+def _at_rate(mono: NDArray[np.float32], from_hz: int, to_hz: int) -> Tensor:
+    """The first 30 s at the model's rate, float32 [samples]."""
+    if from_hz != to_hz:
+        from streamgen.codec import resample
+
+        mono = np.asarray(resample(mono[None], from_hz, to_hz), dtype=np.float32)[0]
+    return torch.from_numpy(np.ascontiguousarray(mono[: MELODY_SECONDS * to_hz]))
+
+
+def _at_least(samples: Tensor, length: int) -> Tensor:
+    """Pad with silence on both sides, the odd sample behind."""
+    missing = max(0, length - len(samples))
+    return nn.functional.pad(samples, (missing // 2, missing - missing // 2))
+
+
+def _power_spectrogram(samples: Tensor, config: MelodyConfig) -> Tensor:
+    """As torchaudio's Spectrogram(power=2, center=True, normalized=True): float32 [n_fft / 2 + 1, frames]."""
+    window = torch.hann_window(config.n_fft)
+    spectrum = torch.stft(
+        samples, config.n_fft, config.hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
+    )
+    return (spectrum / window.square().sum().sqrt()).abs().square()

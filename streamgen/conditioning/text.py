@@ -1,0 +1,147 @@
+"""Text prompts: what is a usable text, and the states that the decoder reads.
+
+Rules: owns the check of a text and the run of T5; knows no weights (mix.py), no melody, no stream. Every text is
+encoded alone, so its states never depend on its neighbours: where transformers encodes a batch of unlike lengths it
+masks the padding, which gives the same values.
+"""
+
+from __future__ import annotations
+
+import copy
+import unicodedata
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from streamgen.errors import PromptError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from streamgen.checkpoint.types import Checkpoint
+
+__all__ = ["MAX_CHARACTERS", "TextConditioner", "check_text"]
+
+MAX_CHARACTERS = 2000
+CACHE_TOKENS = 8192  # states kept: 32 MB for a width of 1024; bounded in tokens because texts differ 500-fold in length
+_WHITE = "\t\n\r"  # category Cc as well, but the tokenizer reads them as a space
+
+
+def check_text(text: object) -> str | None:
+    """Let a usable text through unchanged, and None (unconditional).
+
+    Args:
+        text: what the caller gave as a prompt.
+    Returns:
+        The same text, or None.
+    Raises:
+        PromptError: not a str; empty or nothing visible; over 2,000 characters; holds a control character or half of a
+            surrogate pair (text that was decoded wrongly).
+    """
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise PromptError(f"a prompt is a str, or None for unconditional, not {type(text).__name__}: write it as text")
+    if len(text) > MAX_CHARACTERS:
+        raise PromptError(f"the prompt has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}: shorten it")
+    for position, character in enumerate(text):
+        _check_character(character, position)
+    if not any(_visible(character) for character in text):
+        raise PromptError(f"the prompt {text[:20]!r} is empty: write some words, or say None for unconditional music")
+    return text
+
+
+def _visible(character: str) -> bool:
+    return (
+        not character.isspace() and unicodedata.category(character) != "Cf"
+    )  # Cf: zero-width joiners, direction marks
+
+
+def _check_character(character: str, position: int) -> None:
+    kind = unicodedata.category(character)
+    if kind == "Cs" or (kind == "Cc" and character not in _WHITE):
+        name = "half of a surrogate pair" if kind == "Cs" else "a control character"
+        raise PromptError(f"the prompt holds {name}, U+{ord(character):04X}, at position {position}: remove it")
+
+
+class TextConditioner:
+    """Turns texts into the states that the decoder attends to (or reads as a prefix).
+
+    Args:
+        checkpoint: gives the text encoder, its tokenizer and the projection to the decoder's width. With no text
+            encoder (a decoder alone), None is the only valid prompt.
+        device: where the encoder runs and the states lie. The checkpoint itself stays on the CPU.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
+        self.width = checkpoint.decoder.hidden_size
+        self.device = torch.device(device)
+        self._name = checkpoint.name
+        self._tokenizer: PreTrainedTokenizerBase | None = checkpoint.tokenizer
+        self._encoder = _on_device(checkpoint.text_encoder, self.device)
+        self._projection = _projection_on_device(checkpoint.text_projection, self.device)
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
+        self._cached_tokens = 0
+
+    def encode(self, text: str | None) -> Tensor:
+        """States of one text, encoded alone.
+
+        Args:
+            text: the prompt; None is unconditional.
+        Returns:
+            float32 [T, D]: T5's last hidden states, projected with bias to the decoder's width; [0, D] for None. The
+            caller's own copy.
+        Raises:
+            PromptError: see `check_text`; also a text without a single token, and any text where the checkpoint has no
+                text encoder.
+        Source: transformers, MusicgenForConditionalGeneration.forward (enc_to_dec_proj, before the attention mask).
+        """
+        checked = check_text(text)
+        if checked is None:
+            return torch.zeros(0, self.width, device=self.device)
+        states = self._cache.get(checked)
+        if states is None:
+            states = self._remember(checked, self._compute(checked))
+        self._cache.move_to_end(checked)
+        return states.clone()
+
+    def _compute(self, text: str) -> Tensor:
+        ids = self._tokens(text)
+        assert self._encoder is not None, "tokens without an encoder"
+        with torch.no_grad():
+            states: Tensor = self._encoder(input_ids=ids).last_hidden_state[0]  # alone: there is no padding to mask
+            if self._projection is not None:
+                states = nn.functional.linear(states, *self._projection)
+        return states.float()
+
+    def _tokens(self, text: str) -> Tensor:  # int64 [1, T]
+        if self._tokenizer is None or self._encoder is None:
+            raise PromptError(
+                f"checkpoint {self._name} has no text encoder and can't read {text[:40]!r}: use None (unconditional)"
+            )
+        ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]  # verbose: 512 tokens is no limit of T5's
+        if set(ids) <= {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}:
+            raise PromptError(f"nothing is left of the prompt {text[:40]!r} in {self._name}'s tokens: write some words")
+        return torch.tensor([ids], device=self.device)
+
+    def _remember(self, text: str, states: Tensor) -> Tensor:
+        self._cache[text] = states
+        self._cached_tokens += len(states)
+        while self._cached_tokens > CACHE_TOKENS and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_tokens -= len(oldest)
+        return states
+
+
+def _on_device(encoder: PreTrainedModel | None, device: torch.device) -> PreTrainedModel | None:
+    if encoder is None or encoder.device == device:
+        return encoder
+    moved = copy.deepcopy(encoder)  # .to() alone would move the checkpoint's own
+    nn.Module.to(moved, device)
+    return moved
+
+
+def _projection_on_device(pair: tuple[Tensor, Tensor] | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    return None if pair is None else (pair[0].to(device, torch.float32), pair[1].to(device, torch.float32))

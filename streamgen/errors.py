@@ -1,0 +1,39 @@
+"""The error tree. A caller's mistake raises one of these; the text says what, the value, the limit and the remedy.
+
+    StreamgenError
+    ├── CheckpointError   a checkpoint is missing, damaged, of another architecture, or needs a codec we cannot stream
+    ├── ConfigError       a number or name outside its range
+    ├── PromptError       a text, audio or melody prompt that cannot be used
+    ├── CapacityError     no room for another session or row
+    └── SessionClosed     the stream was closed
+
+An impossible internal state is an `assert cond, value`; late audio is a counter, never an exception.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CapacityError", "CheckpointError", "ConfigError", "PromptError", "SessionClosed", "StreamgenError"]
+
+
+class StreamgenError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class CheckpointError(StreamgenError):
+    """A checkpoint cannot be loaded: says what was found, what is needed, what to do."""
+
+
+class ConfigError(StreamgenError, ValueError):
+    """A parameter is outside its range: says its name, the value and the limit."""
+
+
+class PromptError(StreamgenError, ValueError):
+    """A text, audio or melody prompt cannot be used: says why and what can."""
+
+
+class CapacityError(StreamgenError):
+    """No free slot or row is left: says the limit and what would free one."""
+
+
+class SessionClosed(StreamgenError):
+    """The stream was closed; open a new one."""

@@ -1,0 +1,150 @@
+"""Static KV memory: rows allocated once, written in place, handed out in contiguous blocks.
+
+A row is one sequence of the batch (a prompt's or the null prompt's) with room for every position of a window. Blocks
+are contiguous so that attention works on views, never on gathered copies. Nothing is ever cleared: a place is
+always written before it is read. Places count from a window's first vector, whatever its position.
+
+Rules: owns tensors and the free list; knows no prompt and no stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamgen.checkpoint.types import DecoderConfig
+from streamgen.errors import CapacityError
+
+__all__ = ["Block", "BlockCopy", "KVCache"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows `start` … `stop` − 1 of the cache."""
+
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+    def slice(self) -> slice:
+        """Return the rows as a slice."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class BlockCopy:
+    """A snapshot of a block's first positions.
+
+    Attributes:
+        keys, values: [layers, rows, heads, length, head_dim] clones.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+
+class KVCache:
+    """Keys and values of every layer, [layers, rows, heads, positions, head_dim].
+
+    Args:
+        config: decoder shape.
+        rows: rows to start with.
+        max_rows: refuse to grow past it.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, rows: int, *, dtype: torch.dtype, device: torch.device, max_rows: int = 256
+    ) -> None:
+        self.max_rows = max_rows
+        self._shape = (config.num_layers, config.num_heads, config.max_positions, config.head_dim)
+        self._dtype, self._device = dtype, device
+        self.keys, self.values = self._empty(rows), self._empty(rows)
+        self._free = [True] * rows
+
+    def _empty(self, rows: int) -> Tensor:
+        layers, heads, positions, head_dim = self._shape
+        # zeros, not empty: a masked read of a position never written must be finite
+        return torch.zeros(layers, rows, heads, positions, head_dim, dtype=self._dtype, device=self._device)
+
+    @property
+    def rows(self) -> int:
+        """Rows allocated."""
+        return len(self._free)
+
+    def allocate(self, rows: int) -> Block:
+        """Take `rows` contiguous rows, growing the memory when none are left.
+
+        Raises:
+            CapacityError: more than `max_rows` would be needed.
+        """
+        start = self._first_fit(rows)
+        if start is None:
+            start = self.rows - self._free_at_the_end()
+            self._grow(start + rows)
+        self._free[start : start + rows] = [False] * rows
+        return Block(start, start + rows)
+
+    def release(self, block: Block) -> None:
+        """Give a block back; its contents may be overwritten at once."""
+        self._free[block.start : block.stop] = [True] * block.rows
+
+    def exchange(self, given: Sequence[Block], rows: Sequence[int]) -> list[Block]:
+        """Give blocks back and take others, which may lie over them: all or nothing.
+
+        Raises:
+            CapacityError: as in `allocate`; the given blocks are still the caller's then.
+        """
+        before = list(self._free)
+        for block in given:
+            self.release(block)
+        try:
+            return [self.allocate(count) for count in rows]
+        except CapacityError:
+            self._free = before + [True] * (self.rows - len(before))
+            raise
+
+    def _free_at_the_end(self) -> int:
+        taken = (at for at, free in enumerate(reversed(self._free)) if not free)
+        return next(taken, self.rows)
+
+    def _first_fit(self, rows: int) -> int | None:
+        run = 0
+        for row, free in enumerate(self._free):
+            run = run + 1 if free else 0
+            if run == rows:
+                return row - rows + 1
+        return None
+
+    @torch.inference_mode()
+    def _grow(self, rows: int) -> None:
+        if rows > self.max_rows:
+            raise CapacityError(
+                f"{rows} rows needed, the limit is {self.max_rows}; close a stream or use fewer prompts"
+            )
+        grown = [self._empty(rows), self._empty(rows)]
+        for new, old in zip(grown, (self.keys, self.values), strict=True):
+            new[:, : self.rows] = old
+        self.keys, self.values = grown
+        self._free += [True] * (rows - self.rows)
+
+    @torch.inference_mode()
+    def copy_out(self, block: Block, length: int) -> BlockCopy:
+        """Clone the first `length` positions of a block."""
+        return BlockCopy(
+            self.keys[:, block.slice(), :, :length].clone(), self.values[:, block.slice(), :, :length].clone()
+        )
+
+    @torch.inference_mode()
+    def copy_in(self, block: Block, copy: BlockCopy, rows: list[int] | None = None) -> None:
+        """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
+        length = copy.keys.shape[3]
+        chosen = slice(None) if rows is None else torch.tensor(rows, device=self._device)
+        self.keys[:, block.slice(), :, :length] = copy.keys[:, chosen]
+        self.values[:, block.slice(), :, :length] = copy.values[:, chosen]

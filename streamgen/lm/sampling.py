@@ -1,0 +1,109 @@
+"""From logits to codes: temperature, top-k, top-p, and draws that depend only on (seed, column).
+
+Order and arithmetic are those of transformers' processors (temperature → top-k → top-p → softmax). The randomness is a
+counter-based generator (Philox): column c of a stream with seed s always gets the same K uniforms, so a rewind or a
+restore needs no generator state, and a row never depends on its neighbours in the batch.
+
+Rules: knows no window, no cache; float32 in, int64 out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Sampling", "draw", "probabilities", "sample", "uniforms"]
+
+
+_COLDEST = 1e-6  # greedy below it, where logits divided by it could leave float32
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How codes are drawn; ranges are checked where users set them (`streamgen.config`).
+
+    Attributes:
+        temperature: divides the logits; 0 is greedy.
+        top_k: only the k most likely codes; 0 turns it off.
+        top_p: only the smallest set of codes with this probability; 0 or 1 turns it off.
+        seed: whole number from 0.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+    seed: int = 0
+
+
+def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Turn logits into the distribution that is drawn from.
+
+    Args:
+        logits: float32 [..., V].
+        sampling: temperature must be above 0.
+
+    Returns:
+        float32 [..., V], rows sum to 1.
+    Source: transformers' TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper.
+    """
+    scores = logits / sampling.temperature
+    if 0 < sampling.top_k < scores.shape[-1]:
+        scores = _keep_top_k(scores, sampling.top_k)
+    if 0.0 < sampling.top_p < 1.0:
+        scores = _keep_top_p(scores, sampling.top_p)
+    return torch.softmax(scores, dim=-1)
+
+
+def _keep_top_k(scores: Tensor, k: int) -> Tensor:
+    threshold = torch.topk(scores, k).values[..., -1:]
+    return scores.masked_fill(scores < threshold, -torch.inf)
+
+
+def _keep_top_p(scores: Tensor, top_p: float) -> Tensor:
+    ascending, order = torch.sort(scores, descending=False)
+    remove = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+    remove[..., -1] = False  # the most likely code always stays
+    return scores.masked_fill(remove.scatter(-1, order, remove), -torch.inf)
+
+
+def uniforms(seed: int, column: int, count: int) -> Tensor:
+    """Return `count` float32 uniforms in [0, 1) that belong to this seed and column alone, [count]."""
+    bits = np.random.Philox(key=seed, counter=[0, column, 0, 0])
+    return torch.from_numpy(np.random.Generator(bits).random(count, dtype=np.float32))
+
+
+def draw(distribution: Tensor, uniform: Tensor) -> Tensor:
+    """Invert the cumulative distribution at `uniform`.
+
+    Args:
+        distribution: float32 [K, V], rows sum to 1.
+        uniform: float32 [K] in [0, 1).
+
+    Returns:
+        int64 [K]; never a code of probability 0.
+    """
+    cumulative = distribution.double().cumsum(dim=-1)  # float32 sums of 2048 terms lose the rare codes
+    target = uniform.double()[:, None] * cumulative[:, -1:]
+    # side="right": the first code whose cumulative sum exceeds the target has a probability above 0
+    codes = torch.searchsorted(cumulative, target, right=True)
+    return codes[:, 0].clamp_(max=distribution.shape[-1] - 1)
+
+
+def sample(logits: Tensor, sampling: Sampling, column: int) -> Tensor:
+    """Draw one code per codebook.
+
+    Args:
+        logits: float32 [K, V], guidance already applied.
+        sampling: settings of the stream.
+        column: the column the codes are for; with the seed it fixes the draw.
+
+    Returns:
+        int64 [K].
+    """
+    if sampling.temperature < _COLDEST:
+        return logits.argmax(dim=-1)
+    distribution = probabilities(logits, sampling)
+    return draw(distribution, uniforms(sampling.seed, column, len(logits)).to(logits.device))
