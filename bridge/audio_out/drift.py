@@ -1,0 +1,121 @@
+"""Two clocks that disagree: the session's and the sound card's, some 20 to 200 millionths apart.
+
+Rules: numpy only, no I/O, no clock; frames are float32 [n, channels].
+
+The remedy is a block played a frame longer or shorter, stretched over the whole block by band-limited interpolation:
+a pitch 0.02 % off (a third of a cent) for a tenth of a second, where a dropped frame would click and a cross-faded one
+would dull the treble for that moment. Between two such blocks, and always while the clocks agree to within 5 ms, frames
+pass untouched. (soxr's variable-rate mode would do the same, but is experimental and was measured at 22 dB SNR.)
+
+    error = when the next frame will be heard − when it should be: the mean of the last 50 blocks without the outer
+            fifths, for a thread that had to wait measures nonsense; less what it was at first, for each driver
+            calls back in bunches of its own
+                 ┌ 0                         |error| ≤ 5 ms: the noise of callbacks, not of clocks
+    correction = ┤ 50 ppm for each ms beyond
+                 └ 800 ppm (1.4 cents) at most
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DriftControl", "Stretcher"]
+
+Frames = NDArray[np.float32]
+
+TOLERATED_SECONDS = 0.005
+MAX_CORRECTION = 800e-6
+_GAIN = 0.05  # of the error beyond, a second: 200 ppm settle 4 ms beyond, in a minute
+_MEASUREMENTS = 50
+_OUTER = _MEASUREMENTS // 5
+
+_HALF_TAPS = 8
+_STEPS = 256  # of the kernel's table a frame; between them it is linear: 94 dB
+
+
+@dataclass
+class DriftControl:
+    """Decides how many frames a block shall lose (or, negative, gain).
+
+    Attributes:
+        error_seconds: trimmed mean of the newest measurements, less the reference; positive = heard too late.
+        reference_seconds: that mean when the first were complete; None until then.
+        correction: share of frames being dropped, as of the last block.
+        owed_frames: what is still to be dropped, less than one.
+    """
+
+    error_seconds: float = 0.0
+    reference_seconds: float | None = None
+    correction: float = 0.0
+    owed_frames: float = 0.0
+    measured: deque[float] = field(default_factory=lambda: deque(maxlen=_MEASUREMENTS))
+
+    def begin(self) -> None:
+        """Forget what was measured: audio was aligned anew."""
+        self.error_seconds = self.correction = self.owed_frames = 0.0
+        self.reference_seconds = None
+        self.measured.clear()
+
+    def update(self, error_seconds: float, frames: int) -> int:
+        """Take a measurement made at a block of so many frames; returns how many of them to drop."""
+        self.measured.append(error_seconds)
+        if len(self.measured) < _MEASUREMENTS:
+            return 0
+        middle = fmean(sorted(self.measured)[_OUTER:-_OUTER])
+        if self.reference_seconds is None:
+            self.reference_seconds = middle
+        self.error_seconds = middle - self.reference_seconds
+        return self._correct(frames)
+
+    def _correct(self, frames: int) -> int:
+        beyond = max(0.0, abs(self.error_seconds) - TOLERATED_SECONDS)
+        self.correction = math.copysign(min(MAX_CORRECTION, _GAIN * beyond), self.error_seconds)
+        self.owed_frames = self.owed_frames + self.correction * frames if beyond else 0.0
+        drop = int(self.owed_frames)
+        self.owed_frames -= drop
+        return drop
+
+
+class Stretcher:
+    """Passes frames, LATENCY_FRAMES late, and now and then makes a block a frame shorter or longer."""
+
+    LATENCY_FRAMES = _HALF_TAPS
+
+    def __init__(self, channels: int) -> None:
+        self._context = np.zeros((2 * _HALF_TAPS, channels), np.float32)
+
+    def process(self, frames: Frames, drop: int = 0) -> Frames:
+        """Give n − drop frames for n; 0 gives the frames themselves. A block bears a frame for each 16 of its own."""
+        count = len(frames)
+        drop = max(-count // 16, min(count // 16, drop))
+        audio = np.concatenate((self._context, frames))
+        self._context = audio[count:].copy()
+        return _stretched(audio, count, drop) if drop else audio[_HALF_TAPS : _HALF_TAPS + count]
+
+
+def _kernel() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    distance = np.arange(-_HALF_TAPS * _STEPS, _HALF_TAPS * _STEPS + 1) / _STEPS
+    return distance, np.sinc(distance) * np.cos(np.pi * distance / (2 * _HALF_TAPS)) ** 2
+
+
+_DISTANCE, _KERNEL = _kernel()
+
+
+def _stretched(audio: Frames, count: int, drop: int) -> Frames:
+    """Read `count` frames in `count − drop` steps: the reading place runs ahead by `drop`, slowly first and last."""
+    wanted = count - drop
+    ahead = drop * (0.5 - 0.5 * np.cos(np.pi * np.arange(wanted) / wanted))
+    out = np.zeros((wanted, audio.shape[1]), np.float32)
+    first, last = min(0, drop) - _HALF_TAPS + 1, max(0, drop) + _HALF_TAPS
+    for tap in range(first, last):
+        start = _HALF_TAPS + tap
+        low, high = max(0, -start), min(wanted, len(audio) - start)  # beyond, the kernel is zero
+        weight = np.interp(tap - ahead[low:high], _DISTANCE, _KERNEL, left=0.0, right=0.0).astype(np.float32)
+        out[low:high] += weight[:, None] * audio[start + low : start + high]
+    return out

@@ -1,0 +1,42 @@
+"""The bridge's error tree. The text is one line: what, the value, what to do.
+
+BridgeError
+├── UsageError    the command was asked wrongly: exit code 2
+├── FileError     an audio file cannot be read or written
+├── DeviceError   there is no sound device, or it refused
+└── WireError     a message from the network cannot be understood or done; has a code for programs
+"""
+
+from __future__ import annotations
+
+__all__ = ["BridgeError", "DeviceError", "FileError", "UsageError", "WireError"]
+
+
+class BridgeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(BridgeError):
+    """The command line asks for something that cannot be: says the option, the value and what is possible."""
+
+
+class FileError(BridgeError):
+    """An audio file cannot be read or written: says which, why and what to do."""
+
+
+class DeviceError(BridgeError):
+    """There is no usable sound device: says what was found and what to do instead."""
+
+
+class WireError(BridgeError):
+    """A message from the network cannot be understood or done.
+
+    Attributes:
+        code: one word for programs, such as `bad_json`; the text is for people.
+        id: the message's own id, echoed in the answer; None if it had none.
+    """
+
+    def __init__(self, code: str, text: str, id: str | float | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+        self.id = id

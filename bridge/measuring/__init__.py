@@ -1,0 +1,1 @@
+"""How fast this machine is: the figures behind `bench` and `doctor`, each measured, none assumed."""

@@ -1,0 +1,89 @@
+"""Wishes in each peer's order, now or at a time. Event loop.
+
+Rules: peers do not wait for each other; a peer's changes that follow each other while the session is busy become one;
+what waits is bounded, by peer and in all. What a wish means is given as a function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from bridge.network.osc_namespace import Assign, Ignored, Wish
+from bridge.network.osc_peer import Peer
+
+__all__ = ["WishQueue"]
+
+_SET_SECONDS = 0.02  # between two changes by one peer: what comes meanwhile becomes one
+
+CarryOut = Callable[[Peer, Wish], Coroutine[Any, Any, None]]
+
+
+class WishQueue:
+    """The wishes that wait.
+
+    Args:
+        carry_out: does what a wish wants; raises nothing.
+        pending: how many may wait for one peer.
+        scheduled: how many may wait for their time.
+    """
+
+    def __init__(self, carry_out: CarryOut, pending: int, scheduled: int) -> None:
+        self._carry_out, self._pending, self._scheduled = carry_out, pending, scheduled
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether as many wait for their time as may."""
+        return len(self._timers) >= self._scheduled
+
+    def put(self, peer: Peer, wishes: Sequence[Wish]) -> int:
+        """Carry out as soon as can be, in the peer's order; returns how many were lost for too many wait."""
+        wanted = [wish for wish in wishes if not isinstance(wish, Ignored)]
+        lost = sum(not peer.wait_for(wish, self._pending) for wish in wanted)
+        if peer.wishes and peer.worker is None:
+            peer.worker = self.spawn(self._work(peer))
+        return lost
+
+    def put_later(self, seconds: float, peer: Peer, wishes: Sequence[Wish]) -> None:
+        """Carry out after a time; without wishes, count as waiting for that time (the session holds the change)."""
+
+        def due() -> None:
+            self._timers.discard(timer)
+            self.put(peer, wishes)
+
+        timer = asyncio.get_running_loop().call_later(seconds, due)
+        self._timers.add(timer)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside all queues until it ends or the queue is closed."""
+        task = asyncio.create_task(work, name="osc")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _work(self, peer: Peer) -> None:
+        try:
+            while peer.wishes:
+                await self._pace(peer)
+                await self._carry_out(peer, peer.wishes.popleft())
+        finally:
+            peer.worker = None
+
+    async def _pace(self, peer: Peer) -> None:
+        """Wait, if it is too early for the change that is next: it may still grow meanwhile."""
+        now, wait = asyncio.get_running_loop().time(), 0.0
+        if isinstance(peer.wishes[0], Assign):
+            wait, peer.next_set = max(0.0, peer.next_set - now), max(now, peer.next_set) + _SET_SECONDS
+        await asyncio.sleep(wait)  # 0 too: an answer does not yield by itself
+
+    async def close(self) -> None:
+        """Forget what waits, end what runs."""
+        for timer in self._timers:
+            timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

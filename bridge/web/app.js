@@ -1,0 +1,273 @@
+/* The page: joins connection, state, sound and controls.
+ *
+ * Rules: the only file that knows all the others. What the server says goes to the state and the player; what the hand
+ * does goes to the server, and is seen and, where it can be, heard at once. Addresses: ?session=NAME&token=…
+ */
+
+import { announce, toast } from "./announce.js";
+import { Controls } from "./controls.js";
+import { listenForKeys } from "./keys.js";
+import { Link } from "./link.js";
+import { Meters } from "./meters.js";
+import { Midi } from "./midi.js";
+import { Player } from "./player.js";
+import { streamUrl } from "./protocol.js";
+import { Recorder } from "./recorder.js";
+import { colour, Slots } from "./slots.js";
+import { State } from "./state.js";
+import { mixColours, rgb, Surface } from "./surface.js";
+
+const CHUNK_MS = 40;
+const FADE_MS = 60; // longer than the ring's own fade
+const PAUSING_ACTIONS = ["pause", "stop"];
+
+const $ = (id) => document.getElementById(id);
+const query = new URLSearchParams(location.search);
+const access = { session: query.get("session"), token: query.get("token") };
+
+const connection = new Link();
+const state = new State((values) => connection.send("set", { values }));
+const player = new Player((port, rateHz) => connection.feed(port, rateHz));
+const recorder = new Recorder();
+const slots = new Slots($("slots"), state);
+const surface = new Surface($("surface"), state, slots);
+const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state);
+const meters = new Meters($("spectrum"), $("level"), player);
+const midi = new Midi($("midi"), state);
+
+const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, steering: null };
+
+// ---- the server speaks
+
+const heardFrom = {
+  hello: greet,
+  ack: ({ id }) => state.acknowledged(id),
+  error: ({ id, message }) => {
+    state.refused(id);
+    if (id && id === session.steering?.id) transported(session.steering.before, true);
+    toast(message, { urgent: true });
+  },
+  changed: ({ values, applied_at_sample }) => {
+    state.changed(values);
+    if (Object.keys(values).some((name) => name.startsWith("prompt"))) session.arrivesAt = applied_at_sample ?? 0;
+  },
+  transport: ({ action }) => transported(action),
+  discard: ({ from_sample }) => recorder.discard(from_sample), // feed.js told the player
+  gap: ({ samples, reason }) => {
+    const seconds = (samples / (session.rateHz || 1)).toFixed(1);
+    toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
+  },
+  stats: showStats,
+  goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
+};
+
+connection.addEventListener("message", ({ detail }) => heardFrom[detail.type]?.(detail));
+connection.addEventListener("frame", ({ detail: frame }) => {
+  recorder.take(frame, player.report.heard);
+});
+connection.addEventListener("status", ({ detail }) => showLink(detail));
+
+function greet({ session: name, model, sample_rate_hz: rateHz, audio, parameters, state: now = {} }) {
+  session.rateHz = rateHz ?? audio.sample_rate_hz;
+  if (now.position_samples < player.report.heard) startOver();
+  state.load(parameters, now.values ?? {});
+  slots.build();
+  surface.build();
+  controls.build();
+  midi.build();
+  $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
+  transported(now.playing ? "play" : "pause", true);
+  askForAudio();
+  showMix();
+  if (session.greeted) announce("Connected again");
+  session.greeted = true;
+}
+
+/** Audio is asked for once there is a gesture to play it after; the same wishes go with the address, for the next try. */
+function wish() {
+  const wishes = { codec: "s16le", chunk_ms: CHUNK_MS, rewind: true, enabled: session.listening && player.started };
+  connection.address = streamUrl(location.href, { ...access, ...wishes });
+  return wishes;
+}
+
+/** At the stream's own rate: nothing is resampled twice, and positions mean the same everywhere. */
+function askForAudio() {
+  connection.send("audio", { ...wish(), sample_rate_hz: session.rateHz });
+}
+
+/** A server that was started anew counts from zero: what is buffered belongs to music that no longer is. */
+function startOver() {
+  if (recorder.recording) save(recorder.stop(player.report.heard));
+  recorder.clear();
+  player.flush();
+  session.arrivesAt = 0;
+}
+
+function transported(action, quietly = false) {
+  const playing = action === "reset" ? session.playing : !PAUSING_ACTIONS.includes(action);
+  if (action === "stop") setTimeout(() => player.flush(), FADE_MS);
+  if (playing === session.playing && !quietly) return;
+  session.playing = playing;
+  player.hold(!playing);
+  document.body.dataset.transport = playing ? "playing" : "paused";
+  showPlay();
+  if (!quietly) announce(playing ? "Playing" : "Paused");
+}
+
+// ---- the hand acts
+
+async function play() {
+  const joins = session.listening && !player.started;
+  if (!session.rateHz || !connection.isOpen) return;
+  if (session.listening) await player.start(session.rateHz);
+  if (joins) askForAudio();
+  if (joins && session.playing) return showPlay(); // it plays already, elsewhere: only join in
+  const action = session.playing ? "pause" : "play";
+  session.steering = { id: connection.send("transport", { action }), before: session.playing ? "play" : "pause" };
+  transported(action);
+}
+
+async function toggleListening() {
+  session.listening = !session.listening;
+  $("listen").setAttribute("aria-checked", session.listening);
+  if (session.listening && session.rateHz) await player.start(session.rateHz);
+  player.hold(!session.listening || !session.playing);
+  if (!session.listening) setTimeout(() => player.flush(), FADE_MS);
+  askForAudio();
+  showPlay();
+  announce(session.listening ? "Sound on this device is on" : "Sound on this device is off");
+}
+
+async function toggleRecording() {
+  if (recorder.recording) return save(recorder.stop(player.report.heard));
+  if (!player.started) await play();
+  if (!player.started) return toast("Nothing is received yet: connect and play first");
+  recorder.start(player.report.heard);
+  showRecording();
+  announce("Recording");
+}
+
+function save(file) {
+  showRecording();
+  if (!file) return toast("Nothing was heard, so nothing was recorded");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(file);
+  link.download = `streamgen ${new Date().toISOString().slice(0, 19).replaceAll(":", ".").replace("T", " ")}.wav`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  toast(`Saved ${link.download}`);
+}
+
+$("play").addEventListener("click", play);
+$("listen").addEventListener("click", toggleListening);
+$("record").addEventListener("click", toggleRecording);
+$("suggest").addEventListener("click", () => {
+  slots.suggest();
+  slots.select(1);
+});
+$("help").addEventListener("click", () => $("hints").showModal());
+$("retry").addEventListener("click", () => connection.connect());
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  access.token = $("token").value;
+  wish();
+  connection.connect();
+});
+document.addEventListener("visibilitychange", () => !document.hidden && session.playing && session.listening && player.wake());
+listenForKeys({
+  play,
+  record: toggleRecording,
+  listen: toggleListening,
+  slot: (number) => slots.select(number),
+  blend: () => $("surface").querySelector(".cursor").focus(),
+  nudge: (key, fine) => surface.nudge(key, fine),
+  help: () => $("hints").showModal(),
+});
+
+// ---- what is seen
+
+function showPlay() {
+  const sounding = session.playing && (player.started || !session.listening);
+  $("play").classList.toggle("is-playing", sounding);
+  $("play").setAttribute("aria-label", sounding ? "Pause" : session.playing ? "Join the music" : "Play");
+}
+
+function showLink({ state: link, reason, inSeconds }) {
+  document.body.dataset.link = link;
+  const seconds = inSeconds < 1 ? "a moment" : `${Math.round(inSeconds)} s`;
+  const words = { connecting: "connecting", open: "connected", waiting: "reconnecting", refused: "refused" }[link];
+  const notice = { waiting: `The connection is lost (${reason}). Trying again in ${seconds}.`, refused: `The server refused: ${reason}` }[link];
+  $("link-words").textContent = words;
+  if (link === "connecting") return;
+  $("notice").hidden = !notice;
+  $("token-form").hidden = link !== "refused";
+  $("notice-words").textContent = notice ?? "";
+  if (notice) announce(notice);
+}
+
+function showStats(stats) {
+  session.serverUnderruns = stats.underruns ?? 0;
+  $("stat-lead").textContent = `${(stats.lead_seconds ?? 0).toFixed(1)} s`;
+  const factor = stats.realtime_factor ?? 0; // 0 and null: not measured yet
+  $("stat-factor").textContent = factor ? factor.toFixed(2) : "–";
+  $("stat-factor").parentElement.classList.toggle("is-bad", factor > 0 && factor < 1);
+  $("stat-listeners").textContent = stats.listeners;
+  $("stat-window").textContent = stats.window_position ?? "–";
+  showUnderruns();
+}
+
+function showUnderruns() {
+  // Where the server was late the sound ran dry here too: one number, the ear's if there is one.
+  const count = player.started && session.listening ? player.report.underruns : session.serverUnderruns;
+  $("stat-underruns").textContent = count;
+  $("stat-underruns").parentElement.classList.toggle("is-bad", count > 0);
+  $("stat-underruns").parentElement.title = `times the sound ran dry here; the server was late ${session.serverUnderruns} times`;
+}
+
+function showRecording() {
+  $("record").setAttribute("aria-pressed", recorder.recording);
+  if (!recorder.recording) $("record-name").textContent = "Rec";
+}
+
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+player.addEventListener("report", ({ detail: report }) => {
+  const rate = player.rateHz || 1;
+  $("clock").textContent = clock(report.heard / rate);
+  $("stat-buffer").textContent = `${report.bufferedSeconds.toFixed(1)} s`;
+  document.body.classList.toggle("is-buffering", session.playing && session.listening && report.waiting);
+  if (recorder.recording) $("record-name").textContent = clock(recorder.seconds(report.heard));
+  showArrival((session.arrivesAt - report.heard) / rate);
+  showUnderruns();
+  for (const lit of [$("play"), $("surface")]) lit.style.setProperty("--pulse", Math.max(...report.peak).toFixed(2));
+});
+
+function showArrival(seconds) {
+  const words = session.playing && seconds > 0.05 && seconds < 60 ? `change heard in ${seconds.toFixed(1)} s` : "";
+  if ($("arrival").textContent !== words) $("arrival").textContent = words;
+}
+
+setInterval(() => {
+  const peak = Math.max(...player.report.peak);
+  const db = peak > 0 ? Math.max(-60, Math.round(20 * Math.log10(peak))) : -60;
+  $("level").setAttribute("aria-valuenow", db);
+  $("level").setAttribute("aria-valuetext", db > -60 ? `${db} dB` : "silent");
+}, 500);
+
+/** The whole instrument takes the colour of what plays. */
+function showMix() {
+  const heard = slots.filled.filter(({ weight }) => weight > 0);
+  const mix = heard.length ? mixColours(heard.map(({ number }) => rgb(colour(number))), heard.map(({ weight }) => weight)) : [150, 156, 176];
+  const words = `rgb(${mix.map(Math.round).join(" ")})`;
+  document.body.style.setProperty("--mix", words);
+  const parts = heard.toSorted((a, b) => b.weight - a.weight).slice(0, 3).map(({ number }) => colour(number));
+  meters.colours = parts.length ? [parts[0], words, parts.at(-1)] : [words, words];
+}
+
+state.addEventListener("value", ({ detail }) => detail.name.startsWith("prompt/") && showMix());
+
+// For tests and the curious: nothing in the page reads it.
+globalThis.streamgen = { connection, state, player, recorder, slots, surface, session };
+
+wish();
+connection.connect();

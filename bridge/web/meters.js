@@ -1,0 +1,123 @@
+/* Pictures of the sound that is heard: spectrum and level.
+ *
+ * Rules: draws from the player's analyser and reports, at the screen's rate or, where less motion is wished for, eight
+ * times a second. Draws nothing while the page is hidden.
+ */
+
+const LOWEST_HZ = 40;
+const FLOOR_DB = -92;
+const CEILING_DB = -18;
+const METER_FLOOR_DB = -54;
+const CALM_MS = 125;
+const FALL_DB_PER_SECOND = 26;
+const HOLD_SECONDS = 1.2;
+
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+export class Meters {
+  #spectrum;
+  #level;
+  #player;
+  #bins = null;
+  #shown = [METER_FLOOR_DB, METER_FLOOR_DB];
+  #held = [{ db: METER_FLOOR_DB, at: 0 }, { db: METER_FLOOR_DB, at: 0 }];
+  #drawnAt = 0;
+  colours = ["#fff", "#fff"];
+
+  constructor(spectrum, level, player) {
+    this.#spectrum = spectrum;
+    this.#level = level;
+    this.#player = player;
+    new ResizeObserver(() => [spectrum, level].forEach(fit)).observe(spectrum.parentElement);
+    requestAnimationFrame((now) => this.#draw(now));
+  }
+
+  #draw(now) {
+    requestAnimationFrame((later) => this.#draw(later));
+    if (calm.matches && now - this.#drawnAt < CALM_MS) return;
+    const seconds = Math.min(0.2, (now - this.#drawnAt) / 1000);
+    this.#drawnAt = now;
+    this.#drawSpectrum();
+    this.#drawLevel(seconds, now / 1000);
+  }
+
+  #drawSpectrum() {
+    const { width, height } = this.#spectrum;
+    const brush = this.#spectrum.getContext("2d");
+    const ratio = devicePixelRatio || 1;
+    const count = Math.max(24, Math.min(112, Math.floor(width / (8 * ratio))));
+    const step = width / count;
+    const bars = this.#bars(count);
+    brush.clearRect(0, 0, width, height);
+    brush.fillStyle = this.#gradient(brush, width);
+    brush.beginPath();
+    bars.forEach((share, i) => {
+      const tall = Math.max(2.5 * ratio, share * height);
+      brush.roundRect(i * step + step * 0.19, height - tall, step * 0.62, tall, [step * 0.3, step * 0.3, 0, 0]);
+    });
+    brush.fill();
+  }
+
+  #gradient(brush, width) {
+    const gradient = brush.createLinearGradient(0, 0, width, 0);
+    this.colours.forEach((colour, i) => gradient.addColorStop(this.colours.length > 1 ? i / (this.colours.length - 1) : 0, colour));
+    return gradient;
+  }
+
+  /** Loudest bin of each bar, bars evenly spaced in pitch; 0 … 1. */
+  #bars(count) {
+    const analyser = this.#player.analyser;
+    if (!analyser) return new Array(count).fill(0);
+    if (this.#bins?.length !== analyser.frequencyBinCount) this.#bins = new Float32Array(analyser.frequencyBinCount);
+    analyser.getFloatFrequencyData(this.#bins);
+    const top = this.#player.rateHz / 2;
+    const edge = (i) => (LOWEST_HZ * (top / LOWEST_HZ) ** (i / count) * this.#bins.length) / top;
+    return Array.from({ length: count }, (_, i) => {
+      let loudest = -Infinity;
+      for (let bin = Math.floor(edge(i)); bin <= Math.min(this.#bins.length - 1, edge(i + 1)); bin++) loudest = Math.max(loudest, this.#bins[bin]);
+      // Music falls by some 4.5 dB an octave; lifting the top by it lets the whole width move.
+      const lifted = loudest + 4 * Math.log2(edge(i + 0.5) / edge(count / 3));
+      return Math.min(1, Math.max(0, (lifted - FLOOR_DB) / (CEILING_DB - FLOOR_DB)));
+    });
+  }
+
+  #drawLevel(seconds, now) {
+    const { width, height } = this.#level;
+    const brush = this.#level.getContext("2d");
+    const upright = height > width;
+    const thick = (upright ? width : height) / 2 - 2;
+    brush.clearRect(0, 0, width, height);
+    this.#player.report.peak.forEach((peak, channel) => {
+      this.#follow(channel, peak, seconds, now);
+      const at = channel * (thick + 4);
+      this.#bar(brush, upright, at, thick, upright ? height : width, channel);
+    });
+  }
+
+  #follow(channel, peak, seconds, now) {
+    const db = peak > 0 ? Math.max(METER_FLOOR_DB, 20 * Math.log10(peak)) : METER_FLOOR_DB;
+    this.#shown[channel] = Math.max(db, this.#shown[channel] - FALL_DB_PER_SECOND * seconds);
+    if (db >= this.#held[channel].db || now - this.#held[channel].at > HOLD_SECONDS) this.#held[channel] = { db: this.#shown[channel], at: now };
+  }
+
+  #bar(brush, upright, at, thick, long, channel) {
+    const segments = Math.max(12, Math.round(long / (7 * (devicePixelRatio || 1))));
+    const step = long / segments;
+    for (let i = 0; i < segments; i++) {
+      const db = METER_FLOOR_DB * (1 - (i + 1) / segments);
+      const held = Math.abs(this.#held[channel].db - db) < -METER_FLOOR_DB / segments / 2 && this.#held[channel].db > METER_FLOOR_DB + 1;
+      brush.globalAlpha = db <= this.#shown[channel] && this.#shown[channel] > METER_FLOOR_DB ? 1 : held ? 0.75 : 0.13;
+      brush.fillStyle = db > -3 ? "#ff6b5e" : db > -12 ? "#ffd166" : "#5fe3a8";
+      const along = i * step;
+      if (upright) brush.fillRect(at, long - along - step * 0.8, thick, step * 0.72);
+      else brush.fillRect(along, at, step * 0.72, thick);
+    }
+    brush.globalAlpha = 1;
+  }
+}
+
+function fit(canvas) {
+  const ratio = devicePixelRatio || 1;
+  canvas.width = Math.round(canvas.clientWidth * ratio);
+  canvas.height = Math.round(canvas.clientHeight * ratio);
+}
