@@ -1,0 +1,162 @@
+"""The whole service as a user runs it: a process, real sockets, a tiny checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from websockets.asyncio.client import ClientConnection, connect
+
+from bridge.errors import UsageError
+from bridge.serve import _with_config, add_arguments
+from streamgen.testing import tiny_checkpoint
+
+HEADER = struct.Struct("<BBBBIQQII")
+
+
+class Service:
+    """A running `streamgen serve`."""
+
+    def __init__(self, *options: str) -> None:
+        model = str(tiny_checkpoint("causal"))
+        words = ["serve", "--model", model, "--port", "0", "--osc-port", "0", "--no-soundcard", "--json", *options]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bridge.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        self.ready: dict[str, Any] = json.loads(line)
+
+    def connect(self, query: str = "") -> connect:
+        return connect(self.ready["websocket"] + query, subprotocols=["streamgen.v1"], max_size=None)
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.ready["page"].rstrip("/") + path, timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGTERM)
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    one = Service("--record", str(tmp_path / "take.flac"))
+    yield one
+    one.process.kill()
+    one.process.communicate()
+
+
+async def listen(client: ClientConnection, seconds: float) -> tuple[int, np.ndarray, list[dict[str, Any]]]:
+    """Read so much audio: its first position, int16 [n, 2], and the messages in between."""
+    pieces, messages, start, count = [], [], None, 0
+    async with asyncio.timeout(20):
+        while count < seconds * 32_000:
+            message = await client.recv()
+            if isinstance(message, str):
+                messages.append(json.loads(message))
+                continue
+            version, codec, channels, _, _, position, _, rate, frames = HEADER.unpack(message[: HEADER.size])
+            assert (version, codec, channels, rate) == (1, 0, 2, 32_000)
+            start = position if start is None else start
+            assert position == start + count, "no sample is missing"
+            pieces.append(np.frombuffer(message[HEADER.size :], "<i2").reshape(-1, 2))
+            count += frames
+    assert start is not None
+    return start, np.concatenate(pieces), messages
+
+
+def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_goodbye(
+    service: Service, tmp_path: Path
+) -> None:
+    async def scene() -> tuple[int, np.ndarray]:
+        async with service.connect() as one, service.connect() as two:
+            hellos = [json.loads(await client.recv()) for client in (one, two)]
+            assert [hello["type"] for hello in hellos] == ["hello", "hello"]
+            assert {row["name"] for row in hellos[0]["parameters"]} >= {"prompt/1/text", "guidance_scale", "gain_db"}
+            start, first, _ = await listen(one, 0.5)
+            await one.send(json.dumps({"type": "set", "id": 7, "values": {"temperature": 0.5}}))
+            (_, more, told), (_, _, others) = await asyncio.gather(listen(one, 1.0), listen(two, 1.5))
+            assert [m for m in told if m["type"] == "ack" and m["id"] == 7]
+            for messages in (told, others):
+                (changed,) = [m for m in messages if m["type"] == "changed"]
+                assert changed["values"] == {"temperature": 0.5}
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as osc:
+                osc.sendto(
+                    b"/streamgen/top_k\0\0\0\0,i\0\0" + struct.pack(">i", 9), ("127.0.0.1", service.ready["osc_port"])
+                )
+            _, _, told = await listen(one, 0.5)
+            assert [m["values"] for m in told if m["type"] == "changed"] == [{"top_k": 9}]
+            assert json.loads(service.get("/healthz"))["status"] == "ok"
+            assert "streamgen" in service.get("/metrics")
+            assert "<html" in service.get("/")
+            service.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):  # it ends when the server has closed
+                last = [json.loads(message) async for message in one if isinstance(message, str)]
+            assert last[-1]["type"] == "goaway"
+            return start, np.concatenate([first, more])
+
+    start, heard = asyncio.run(scene())
+    service.process.communicate(timeout=20)
+    assert service.process.returncode == 0
+    recorded = soundfile.read(tmp_path / "take.flac", dtype="int16", always_2d=True)[0]
+    assert np.abs(recorded[start : start + len(heard)].astype(int) - heard).max() <= 1
+
+
+def test_a_private_session_is_another_music(service: Service) -> None:
+    async def scene() -> None:
+        async with service.connect() as live, service.connect("?session=new") as own:
+            hello = json.loads(await own.recv())
+            await live.recv()
+            assert hello["session"] != "live"
+            (_, a, _), (_, b, _) = await asyncio.gather(listen(live, 0.5), listen(own, 0.5))
+            assert np.abs(a[: len(b)].astype(int) - b[: len(a)]).max() > 300
+
+    asyncio.run(scene())
+    assert service.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "set --token SECRET, or --insecure"),
+        (["--config", "/nowhere.toml"], "--config '/nowhere.toml' cannot be read"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(options: list[str], words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "bridge.cli", "serve", *options], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return _with_config(parser.parse_args(list(words)))
+
+
+def test_a_config_file_fills_in_and_the_command_line_wins(tmp_path: Path) -> None:
+    config = tmp_path / "stage.toml"
+    config.write_text('port = 9001\ninsecure = true\nallow_origin = ["https://a.example", "https://b.example"]\n')
+    args = parse("--config", str(config), "--port", "9002")
+    assert (args.port, args.insecure) == (9002, True)
+    assert args.allow_origin == ["https://a.example", "https://b.example"]
+    config.write_text("volume = 3\n")
+    with pytest.raises(UsageError, match="names 'volume', which is no option of serve"):
+        parse("--config", str(config))

@@ -1,0 +1,72 @@
+"""Threads by size, or as the user says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from bridge import threads
+from bridge.threads import set_threads
+
+
+@pytest.fixture(autouse=True)
+def kept() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(threads, "SMALL_BYTES", 1_000)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "weights").write_bytes(bytes(600))
+    return tmp_path
+
+
+def test_a_small_checkpoint_takes_one_thread(folder: Path) -> None:
+    assert set_threads(None, folder) == torch.get_num_threads() == 1
+
+
+def test_a_big_one_takes_what_torch_chose(folder: Path) -> None:
+    (folder / "more").write_bytes(bytes(400))
+    assert set_threads(None, folder) == 3
+
+
+def test_waiting_threads_sleep_unless_the_user_chose(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    set_threads(1, folder)
+    assert os.environ["GOMP_SPINCOUNT"] == "0"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "500")
+    set_threads(1, folder)
+    assert os.environ["GOMP_SPINCOUNT"] == "500"
+
+
+def test_the_variable_is_set_before_torch_is_loaded() -> None:
+    code = """
+import sys
+from pathlib import Path
+from bridge.options import load_model
+import bridge.threads as threads
+def seen(wanted, folder):
+    assert "torch" not in sys.modules
+    sys.exit(7)
+threads.set_threads = seen
+import bridge.options
+bridge.options.set_threads = seen
+from argparse import Namespace
+load_model(Namespace(model=str(Path.cwd()), threads=None, device="cpu", precision="fp32"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+
+
+def test_what_the_user_says_counts(folder: Path) -> None:
+    assert set_threads(2, folder) == torch.get_num_threads() == 2

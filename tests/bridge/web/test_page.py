@@ -1,0 +1,342 @@
+"""The page in a real Chromium: it plays, obeys the hand, shows what others do, comes back, and fits a phone."""
+
+# ruff: noqa: E501 (scripts that run in the page)
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from page_driver import Open, watch
+from toy_server import PITCHES_HZ, RATE_HZ, ToyServer, toy_server
+
+from bridge.parameters import TABLE
+
+pytestmark = pytest.mark.device
+
+SECONDS = 10
+# Loudest frequency of what the analyser hears, in Hz.
+PITCH = """(() => {
+  const {analyser, rateHz} = streamgen.player;
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  return bins.indexOf(Math.max(...bins)) * rateHz / analyser.fftSize;
+})()"""
+
+
+def eventually(check: Callable[[], bool], seconds: float = 8) -> None:
+    """Wait until the server's side shows it."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_it_plays_for_ten_seconds_without_an_underrun(opened: Open) -> None:
+    opened.play()
+    assert opened.ask("streamgen.player.rateHz") == RATE_HZ
+    opened.page.wait_for_timeout(SECONDS * 1000)
+    report = opened.ask("streamgen.player.report")
+    assert (report["underruns"], report["starvedSeconds"], report["skippedSeconds"]) == (0, 0, 0)
+    assert report["heard"] >= SECONDS * RATE_HZ
+    assert max(report["peak"]) > 0.2
+    assert opened.page.inner_text("#stat-factor") == "1.84"
+    assert opened.page.get_attribute("#level", "aria-valuetext").endswith("dB")
+
+
+def test_a_page_that_hangs_does_not_stop_the_music(opened: Open) -> None:
+    opened.play()
+    opened.until("streamgen.player.report.bufferedSeconds > 1.5")
+    before = opened.ask("streamgen.player.report")
+    opened.ask("(() => { for (const began = performance.now(); performance.now() - began < 3000; ); })()")
+    opened.until(f"streamgen.player.report.heard > {before['heard']} + 2.5 * {RATE_HZ}")
+    assert opened.ask("streamgen.player.report.underruns") == before["underruns"], (
+        "three seconds, and two were buffered"
+    )
+
+
+def test_every_control_comes_from_the_table(opened: Open) -> None:
+    assert set(opened.ask("[...document.querySelectorAll('[data-parameter]')].map((e) => e.dataset.parameter)")) == set(
+        TABLE
+    )
+    for row in (row for row in TABLE.values() if row.type in ("int", "float") and row.name != "seed"):
+        slider = opened.knob(row.name)
+        shown = [float(slider.get_attribute(f"aria-value{part}")) for part in ("min", "max", "now")]
+        assert shown == [row.min, row.max, row.default], row.name
+        assert slider.get_attribute("aria-description") == row.description
+
+
+def test_dragging_a_knob_sends_while_it_moves_and_the_music_follows(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    opened.until(f"Math.abs({PITCH} - {PITCHES_HZ[0]}) < 12")
+    box = opened.knob("prompt/2/weight").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    opened.page.mouse.move(x, y)
+    opened.page.mouse.down()
+    for step in range(1, 41):
+        opened.page.mouse.move(x, y - 3 * step)
+        opened.page.wait_for_timeout(10)
+    opened.page.mouse.up()
+    shown = float(opened.knob("prompt/2/weight").get_attribute("aria-valuenow"))
+    eventually(lambda: abs(server.session.values["prompt/2/weight"] - shown) < 1e-3)  # the last value arrived
+    sent = [values["prompt/2/weight"] for values in server.sets()]
+    assert len(sent) >= 4, "sent while dragging"
+    assert sent == sorted(sent)
+    expected = server.session.pitch_hz()
+    opened.until(f"Math.abs({PITCH} - {expected}) < 12")
+
+
+def test_a_fast_hand_is_sent_in_turns_and_its_last_value_always(opened: Open, server: ToyServer) -> None:
+    milliseconds = opened.ask("""async () => {
+        const began = performance.now();
+        for (let i = 1; i <= 100; i++) {
+            streamgen.state.set('prompt/2/weight', i / 100);
+            await new Promise((done) => setTimeout(done, 4));
+        }
+        return performance.now() - began;
+    }""")
+    eventually(lambda: server.session.values["prompt/2/weight"] == 1)
+    assert 4 <= len(server.sets()) <= milliseconds / 40 + 2
+
+
+def test_the_surface_blends_by_inverse_distance(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    box = opened.page.locator("#surface").bounding_box()
+    point = opened.page.locator('.point[data-number="3"]').bounding_box()
+    x, y = point["x"] + point["width"] / 2, point["y"] + point["height"] / 2 + 60
+    opened.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    opened.page.mouse.down()
+    opened.page.mouse.move(x, y, steps=8)
+    opened.page.mouse.up()
+    places = opened.ask("""[...document.querySelectorAll('.point')].filter((p) => !p.hidden)
+        .map((p) => [parseFloat(p.style.left) / 100, parseFloat(p.style.top) / 100])""")
+    cursor = opened.ask(
+        "(({left, top}) => [parseFloat(left) / 100, parseFloat(top) / 100])(document.querySelector('.cursor').style)"
+    )
+    pulls = 1 / np.sum((np.array(places) - cursor) ** 2, axis=1)
+    expected = np.where(pulls / pulls.max() < 0.015, 0, pulls / pulls.max())
+    assert len(places) == 5
+    assert np.argmax(expected) == 2
+    weights = [f"prompt/{slot}/weight" for slot in range(1, 6)]
+    eventually(lambda: np.allclose([server.session.values[name] for name in weights], expected, atol=0.02))
+    pitch = server.session.pitch_hz()
+    opened.until(f"Math.abs({PITCH} - {pitch}) < 12")
+
+
+def test_what_others_change_moves_the_controls(opened: Open, server: ToyServer) -> None:
+    server.change({"temperature": 2.5, "prompt/6/text": "choir", "prompt/6/weight": 0.7, "mute": True})
+    opened.until("document.querySelector('[data-parameter=\"temperature\"]').ariaValueNow === '2.5'")
+    assert opened.knob("prompt/6/text").input_value() == "choir"
+    assert opened.knob("prompt/6/weight").get_attribute("aria-valuenow") == "0.7"
+    assert opened.knob("mute").get_attribute("aria-checked") == "true"
+    opened.until("document.querySelector('.point[data-number=\"6\"]').checkVisibility()")
+    assert server.sets() == [], "showing is not changing"
+
+
+def test_a_refused_change_goes_back_and_says_why(opened: Open, server: ToyServer) -> None:
+    server.refuses = True
+    opened.knob("guidance_scale").focus()
+    opened.page.keyboard.press("ArrowUp")
+    opened.until("document.querySelector('#alert').textContent === 'refused'")
+    opened.until("document.querySelector('[data-parameter=\"guidance_scale\"]').ariaValueNow === '3'")
+
+
+def test_it_is_played_from_the_keyboard(opened: Open, server: ToyServer) -> None:
+    press = opened.page.keyboard.press
+    press("Space")
+    opened.until("streamgen.player.report.heard > 3200")
+    press("2")
+    assert opened.ask("document.activeElement.dataset.parameter") == "prompt/2/weight"
+    press("ArrowUp")
+    press("End")
+    eventually(lambda: server.session.values["prompt/2/weight"] == 2)
+    press("Enter")
+    opened.page.keyboard.type("glass 1 harp")  # neither the space nor the digit may do anything else here
+    press("Enter")
+    eventually(lambda: server.session.values["prompt/2/text"] == "glass 1 harp")
+    assert server.session.playing
+    press("b")
+    press("ArrowLeft")
+    eventually(lambda: server.session.values["prompt/4/weight"] > 0)
+    assert "%" in opened.page.get_attribute(".cursor", "aria-valuetext")
+    press("Space")
+    eventually(lambda: not server.session.playing)
+    assert opened.page.get_attribute("#play", "aria-label") == "Play"
+    assert opened.page.inner_text("#said") == "Paused"
+
+
+def test_pause_holds_and_play_goes_on_without_an_underrun(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    opened.page.click("#play")
+    eventually(lambda: not server.session.playing)
+    opened.page.wait_for_timeout(400)
+    held = opened.ask("streamgen.player.report")
+    opened.page.wait_for_timeout(300)
+    assert opened.ask("streamgen.player.report.heard") == held["heard"]
+    assert max(opened.ask("streamgen.player.report.peak")) == 0
+    opened.page.click("#play")
+    opened.until(f"streamgen.player.report.heard > {held['heard'] + RATE_HZ}")
+    assert opened.ask("streamgen.player.report.underruns") == 0
+
+
+def test_a_recording_is_the_stream_byte_for_byte(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    opened.page.keyboard.press("r")
+    assert opened.page.get_attribute("#record", "aria-pressed") == "true"
+    opened.page.wait_for_timeout(2000)
+    with opened.page.expect_download() as download:
+        opened.page.keyboard.press("r")
+    recorded, rate = soundfile.read(io.BytesIO(download.value.path().read_bytes()), dtype="int16")
+    assert rate == RATE_HZ
+    assert 1.8 < len(recorded) / RATE_HZ < 3.5
+    stream = server.samples()
+    starts = np.flatnonzero(np.all(stream[: -len(recorded)] == recorded[0], axis=1))
+    assert any(np.array_equal(stream[start : start + len(recorded)], recorded) for start in starts)
+
+
+def test_it_reconnects_by_itself_and_says_so(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    server.close_all()
+    opened.until("document.querySelector('#notice-words').textContent.includes('Trying again')")
+    server.session.values["temperature"] = 1.75  # changed while nobody looked
+    opened.until("document.body.dataset.link === 'open'")
+    assert not opened.page.locator("#notice").is_visible()
+    assert opened.page.inner_text("#said") == "Connected again"
+    assert opened.knob("temperature").get_attribute("aria-valuenow") == "1.75"
+    heard = opened.ask("streamgen.player.report.heard")
+    opened.until(f"streamgen.player.report.heard > {heard + 2 * RATE_HZ}")
+    eventually(lambda: len(server.clients) == 1)
+
+
+def test_a_server_started_anew_is_followed_from_its_beginning(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    opened.page.wait_for_timeout(1500)
+    server.session.position = 0
+    server.close_all()
+    opened.until("document.body.dataset.link === 'waiting'")
+    opened.until("document.body.dataset.link === 'open'")
+    opened.until(f"streamgen.player.report.heard < {2 * RATE_HZ} && !streamgen.player.report.waiting")
+
+
+def test_a_refused_button_goes_back(opened: Open, server: ToyServer) -> None:
+    server.refuses = True
+    opened.page.click("#play")
+    opened.until("document.querySelector('#alert').textContent === 'refused'")
+    assert opened.page.get_attribute("#play", "aria-label") == "Play"
+    assert not server.session.playing
+
+
+def test_starvation_is_counted_and_ends_by_itself(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    opened.until("streamgen.player.report.bufferedSeconds > 1.5")  # the lead is here: nothing else can starve it
+    before = opened.ask("streamgen.player.report.underruns")
+    server.stalled = True
+    opened.until("document.body.classList.contains('is-buffering')")
+    server.stalled = False
+    opened.until("!streamgen.player.report.waiting")
+    assert opened.ask("streamgen.player.report.underruns") == before + 1
+    assert opened.ask("streamgen.player.report.starvedSeconds") > 0
+    assert opened.page.inner_text("#stat-underruns") == str(before + 1)
+
+
+def test_a_token_can_be_given(chromium: Any) -> None:
+    with toy_server(token="secret") as server:
+        context = chromium.new_context()
+        opened = watch(context.new_page())
+        opened.page.goto(server.url)
+        opened.until("document.body.dataset.link === 'refused'")
+        opened.page.fill("#token", "secret")
+        opened.page.press("#token", "Enter")
+        opened.until("document.body.dataset.link === 'open'")
+        context.close()
+        assert opened.complaints == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1100, 1920])
+def test_nothing_is_wider_than_the_screen_or_too_small_for_a_thumb(
+    chromium: Any, server: ToyServer, width: int
+) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 780})
+    opened = watch(context.new_page())
+    opened.page.goto(server.url)
+    opened.until("document.body.dataset.link === 'open'")
+    assert opened.ask("document.documentElement.scrollWidth") == width
+    beyond = opened.ask("""[...document.querySelectorAll('main *, header *, footer *')].filter((e) => e.checkVisibility()
+        && !e.closest('.surface, svg, .knob, .unseen') && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.className)""")
+    assert beyond == []
+    small = opened.ask("""[...document.querySelectorAll('button, .knob, textarea, input')].filter((e) => e.checkVisibility())
+        .map((e) => [e.className, Math.min(e.getBoundingClientRect().width, e.getBoundingClientRect().height)]).filter(([, s]) => s < 32)""")
+    assert small == []
+    context.close()
+    assert opened.complaints == []
+
+
+def test_an_empty_session_offers_a_start(chromium: Any) -> None:
+    with toy_server() as server:
+        context = chromium.new_context()
+        opened = watch(context.new_page())
+        opened.page.goto(server.url)
+        opened.until("document.body.dataset.link === 'open'")
+        opened.page.click("#suggest")
+        eventually(lambda: all(server.session.values[f"prompt/{slot}/text"] for slot in range(1, 7)))
+        opened.until("[...document.querySelectorAll('.point')].filter((e) => e.checkVisibility()).length === 6")
+        assert not opened.page.locator("#suggest").is_visible()
+        context.close()
+        assert opened.complaints == []
+
+
+def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: ToyServer) -> None:
+    context = chromium.new_context()
+    context.add_init_script(
+        "window.input = {}; navigator.requestMIDIAccess = async () => ({inputs: new Map([['a', window.input]])});"
+    )
+    opened = watch(context.new_page())
+    opened.page.goto(server.url)
+    opened.until("document.body.dataset.link === 'open'")
+    opened.page.click("#midi")
+    opened.until("document.querySelector('#midi').ariaPressed === 'true'")
+    opened.knob("temperature").focus()
+    opened.ask("input.onmidimessage({data: [0xb0, 74, 127]})")
+    eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].max)
+    opened.page.click("#midi")
+    opened.ask("input.onmidimessage({data: [0xb0, 74, 0]})")
+    opened.ask("input.onmidimessage({data: [0xb0, 75, 99]})")  # nobody follows it
+    eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].min)
+    assert server.sets()[-1] == {"temperature": TABLE["temperature"].min}
+    context.close()
+    assert opened.complaints == []
+
+
+def test_everything_that_can_be_touched_has_a_name(opened: Open) -> None:
+    nameless = opened.ask("""[...document.querySelectorAll('button, [role], input, textarea, [tabindex]')]
+        .filter((e) => e.checkVisibility() && !(e.ariaLabel || e.textContent.trim() || e.closest('label') || e.getAttribute('aria-labelledby') || ['status', 'alert'].includes(e.role)))
+        .map((e) => e.outerHTML.slice(0, 80))""")
+    assert nameless == []
+
+
+def test_less_motion_is_honoured(chromium: Any, server: ToyServer) -> None:
+    context = chromium.new_context(reduced_motion="reduce")
+    opened = watch(context.new_page())
+    opened.page.goto(server.url)
+    opened.until("document.body.dataset.link === 'open'")
+    moving = opened.ask(
+        "[...document.querySelectorAll('*')].filter((e) => getComputedStyle(e).transitionDuration.split(', ').some((s) => s !== '0s')).length"
+    )
+    assert moving == 0
+    context.close()
+
+
+def test_a_damaged_frame_is_skipped_not_played(opened: Open) -> None:
+    said = opened.ask("""import('./protocol.js').then(({parseFrame}) => {
+        const tries = [new ArrayBuffer(8), new ArrayBuffer(32), new Uint8Array([1, 0, 2, ...new Array(29).fill(0), 7]).buffer];
+        return tries.map((bytes) => { try { return parseFrame(bytes) && 'taken'; } catch (error) { return error.message; } });
+    })""")
+    assert said == [
+        "frame of 8 bytes is shorter than a header",
+        "frame version 0, this page reads 1",
+        "frame of 0 × 2 s16le carries 1 bytes",
+    ]

@@ -1,0 +1,259 @@
+"""A small server that speaks streamgen.v1 with sines, for tests of the page: pitch follows the prompts' weights.
+
+Rules: the contract's words and bytes, the real parameter table, none of the engine. It runs in a thread of its own and
+keeps what it sent, so that a test can compare it with what the page recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from bridge.network.http import WEB_ROOT, read_page
+from bridge.parameters import TABLE, checked, defaults
+
+RATE_HZ = 32_000
+BLOCK = 1280  # 40 ms
+LEAD_SECONDS = 2.0
+POLICY = "default-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'"
+# Slot 1 sounds at 220 Hz, each further one a major third higher; a mix sounds in between.
+PITCHES_HZ = [220.0 * 2 ** (slot / 3) for slot in range(8)]
+
+
+@dataclass
+class ToySession:
+    """Values, position and phase of the one sine that everybody hears."""
+
+    values: dict[str, Any] = field(default_factory=defaults)
+    playing: bool = False
+    position: int = 0
+    phase: float = 0.0
+    noise: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+
+    def pitch_hz(self) -> float:
+        """The pitch that the weights ask for."""
+        weights = [float(self.values[f"prompt/{slot}/weight"]) for slot in range(1, 9)]
+        return sum(w * p for w, p in zip(weights, PITCHES_HZ, strict=True)) / (sum(weights) or 1.0)
+
+    def block(self) -> NDArray[np.int16]:
+        """Make the next block, s16 [BLOCK, 2]: a sine with five harmonics and a little noise."""
+        steps = self.phase + np.arange(BLOCK) * (2 * np.pi * self.pitch_hz() / RATE_HZ)
+        self.phase = float(steps[-1] + 2 * np.pi * self.pitch_hz() / RATE_HZ)
+        tone = sum(np.sin(n * steps) * 0.3 / n**1.4 for n in range(1, 6)) * (1 + 0.3 * np.sin(steps[0] / 400))
+        sides = tone[:, None] * [0.95, 0.8] + self.noise.normal(0, 0.012, (BLOCK, 2))
+        self.position += BLOCK
+        return np.asarray(sides * 32767, np.int16)
+
+
+@dataclass
+class ToyClient:
+    """One listener: what it asked for, and how far it was served."""
+
+    connection: ServerConnection
+    enabled: bool = True
+    sequence: int = 0
+
+
+@dataclass
+class ToyServer:
+    """The server's thread side; tests read `messages`, `sent` and `session`, and order through `call`."""
+
+    port: int = 0
+    session: ToySession = field(default_factory=ToySession)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[NDArray[np.int16]] = field(default_factory=list)
+    clients: list[ToyClient] = field(default_factory=list)
+    token: str = ""
+    refuses: bool = False
+    stalled: bool = False
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    def sets(self) -> list[dict[str, Any]]:
+        """Values of every `set` so far, in order."""
+        return [message["values"] for message in self.messages if message["type"] == "set"]
+
+    def samples(self) -> NDArray[np.int16]:
+        """Everything sent to listeners, s16 [samples, 2]."""
+        return np.concatenate(self.sent)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message to all, from the test's thread."""
+        asyncio.run_coroutine_threadsafe(self._all(json.dumps(message)), self.loop).result(5)
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Change values as another door would."""
+        self.session.values |= checked(values)
+        self.tell({"type": "changed", "values": values, "by": "osc", "applied_at_sample": self.session.position})
+
+    def close_all(self, code: int = 1012) -> None:
+        """Close every connection."""
+
+        async def close() -> None:
+            for client in list(self.clients):
+                await client.connection.close(code, "restart")
+
+        asyncio.run_coroutine_threadsafe(close(), self.loop).result(5)
+
+    async def _all(self, data: str | bytes) -> None:
+        for client in list(self.clients):
+            await self._send(client, data)
+
+    async def _send(self, client: ToyClient, data: str | bytes) -> None:
+        try:
+            await client.connection.send(data)
+        except ConnectionClosed:
+            if client in self.clients:
+                self.clients.remove(client)
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        if self.token and f"token={self.token}" not in (connection.request.path if connection.request else ""):
+            await connection.close(1008, "a token is needed")
+            return
+        enabled = "enabled=true" in (connection.request.path if connection.request else "")
+        client = ToyClient(connection, enabled)
+        await connection.send(json.dumps(self._hello()))
+        self.clients.append(client)
+        try:
+            async for data in connection:
+                await self._received(client, json.loads(data))
+        except ConnectionClosed:
+            pass
+        finally:
+            if client in self.clients:
+                self.clients.remove(client)
+
+    def _hello(self) -> dict[str, Any]:
+        return {
+            "type": "hello",
+            "protocol": "streamgen.v1",
+            "session": "live",
+            "model": "pocket",
+            "audio": {"codec": "s16le", "sample_rate_hz": RATE_HZ, "channels": 2},
+            "codecs": ["s16le", "f32le"],
+            "parameters": [row.as_dict() for row in TABLE.values()],
+            "state": {
+                "values": self.session.values,
+                "playing": self.session.playing,
+                "position_samples": self.session.position,
+            },
+        }
+
+    async def _received(self, client: ToyClient, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+        kind = message["type"]
+        if kind in ("set", "transport") and self.refuses:
+            await self._send(
+                client, json.dumps({"type": "error", "id": message["id"], "code": "refused", "message": "refused"})
+            )
+            return
+        if kind == "set":
+            self.session.values |= checked(message["values"])
+            changed = {"type": "changed", "values": message["values"], "by": "websocket 1"}
+            await self._all(json.dumps(changed | {"applied_at_sample": self.session.position}))
+        elif kind == "audio":
+            joins = message["enabled"] and not client.enabled
+            client.enabled = message["enabled"]
+            if joins and self.session.playing:
+                await self._burst()
+        elif kind == "transport":
+            starts = message["action"] == "play" and not self.session.playing
+            self.session.playing = message["action"] in ("play", "reset")
+            if starts:
+                await self._burst()
+        reply = {"type": "ack", "id": message.get("id"), "applied_at_sample": self.session.position}
+        await self._send(client, json.dumps(reply))
+
+    async def _burst(self) -> None:
+        """The lead at once, for whoever listens; what was sent already is not repeated after a pause."""
+        if self.session.position == 0:
+            for _ in range(round(LEAD_SECONDS * RATE_HZ / BLOCK)):
+                await self._block()
+
+    async def _block(self) -> None:
+        listeners = [client for client in self.clients if client.enabled]
+        position, pcm = self.session.position, self.session.block()
+        if not listeners:
+            return
+        self.sent.append(pcm)
+        for client in listeners:
+            head = (1, 0, 2, 0, client.sequence, position, time.time_ns() // 1000, RATE_HZ, BLOCK)
+            client.sequence += 1
+            await self._send(client, struct.pack("<BBBBIQQII", *head) + pcm.tobytes())
+
+    async def _pace(self) -> None:
+        """One block each 40 ms of the clock, however late a turn was."""
+        due = time.monotonic()
+        while not self._stop.is_set():
+            due += BLOCK / RATE_HZ
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if self.session.playing and not self.stalled:
+                await self._block()
+
+    async def _stats(self) -> None:
+        while not self._stop.is_set():
+            stats = {"realtime_factor": 1.84, "lead_seconds": LEAD_SECONDS, "underruns": 0}
+            stats |= {"listeners": len(self.clients), "window_position": self.session.position // 640 % 1503}
+            await self._all(json.dumps({"type": "stats", **stats, "playing": self.session.playing}))
+            await asyncio.sleep(1)
+
+    def _http(self, _connection: ServerConnection, request: Request) -> Response | None:
+        path = request.path.partition("?")[0]
+        if path == "/v1/stream":
+            return None
+        found = read_page(WEB_ROOT).get(path)
+        if found is None:
+            return Response(HTTPStatus.NOT_FOUND, "not found", Headers({"Content-Length": "0"}), b"")
+        body, kind = found
+        return Response(
+            HTTPStatus.OK,
+            "OK",
+            Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": POLICY}),
+            body,
+        )
+
+    async def _serve(self, ready: threading.Event) -> None:
+        tasks = [asyncio.create_task(self._pace()), asyncio.create_task(self._stats())]
+        options: dict[str, Any] = {"process_request": self._http, "compression": None, "subprotocols": ["streamgen.v1"]}
+        async with serve(self._handle, "127.0.0.1", self.port, **options) as server:
+            self.port = next(iter(server.sockets)).getsockname()[1]
+            ready.set()
+            await self._stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def toy_server(**options: Any) -> Iterator[ToyServer]:
+    """Run a server while the block runs."""
+    server, ready = ToyServer(**options), threading.Event()
+    thread = threading.Thread(target=lambda: server.loop.run_until_complete(server._serve(ready)))
+    thread.start()
+    try:
+        assert ready.wait(10), "the toy server did not start"
+        yield server
+    finally:
+        server.loop.call_soon_threadsafe(server._stop.set)
+        thread.join(10)
+        server.loop.close()

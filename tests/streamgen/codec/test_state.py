@@ -1,0 +1,54 @@
+"""A state's copy is deep, and its size is the configuration's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import EncodecModel
+
+from streamgen.codec import CodecState, StreamingDecoder
+from streamgen.codec.state import RecurrentState, UpsampleState, WindowState, zeros
+
+
+def tensors(state: CodecState) -> Iterator[Tensor]:
+    for layer in state.layers:
+        if isinstance(layer, WindowState):
+            yield layer.context
+        elif isinstance(layer, UpsampleState):
+            yield layer.window.context
+        else:
+            assert isinstance(layer, RecurrentState)
+            yield from (layer.hidden, layer.cell)
+
+
+def test_clone_shares_nothing_and_equals(codec: EncodecModel, lab: Any) -> None:
+    decoder = StreamingDecoder(codec)
+    state = decoder.new_state(2)
+    decoder.decode(lab.codes(2, 4, 12), state)
+    copy = state.clone()
+    before = [t.clone() for t in tensors(copy)]
+    assert all(torch.equal(a, b) for a, b in zip(tensors(state), tensors(copy), strict=True))
+    decoder.decode(lab.codes(2, 4, 3, seed=1), state)
+    decoder.finish(state)
+    assert all(torch.equal(a, b) for a, b in zip(tensors(copy), before, strict=True))
+    assert (copy.frames_in, copy.finished, copy.batch) == (12, False, 2)
+    assert copy.samples_out < state.samples_out == 15 * decoder.hop_samples
+
+
+def test_tensors_stay_where_they_are_and_as_large_as_they_were(codec: EncodecModel, lab: Any) -> None:
+    decoder = StreamingDecoder(codec)
+    state = decoder.new_state(1)
+    before = [(t.data_ptr(), t.shape, t.untyped_storage().nbytes()) for t in tensors(state)]
+    for frames in (1, 40, 7, 100, 1):
+        decoder.decode(lab.codes(1, 4, frames), state)
+    assert [(t.data_ptr(), t.shape, t.untyped_storage().nbytes()) for t in tensors(state)] == before
+
+
+def test_zeros_may_be_written_outside_the_inference_mode_they_were_made_in() -> None:
+    with torch.inference_mode():
+        made = zeros(2, 3, like=torch.empty(0))
+    made.add_(1)
+    assert made.sum() == 6

@@ -1,0 +1,179 @@
+"""Text states against transformers on the same weights; which texts are refused, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from streamgen.conditioning import text as text_module
+from streamgen.conditioning.text import MAX_CHARACTERS, TextConditioner, check_text
+from streamgen.errors import PromptError
+
+UNLIKE_LENGTHS = ["techno", "lofi piano with warm strings and slow drums at 80 bpm", "dark ambient pad, very slow"]
+BAD_TEXTS = {
+    "empty": "",
+    "spaces": " \t\n\u00a0\u2003",
+    "invisible": "\u200b\u200d\u202e",
+    "NUL": "piano\x00",
+    "escape": "pi\x1bano",
+    "C1": "piano\x85",
+    "lone surrogate": "piano \ud83c",
+    "2,001 characters": "a" * 2001,
+    "int": 7,
+    "float nan": float("nan"),
+    "bytes": b"piano",
+    "list": ["piano"],
+    "dict": {"text": "piano"},
+    "object": object(),
+}
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+def test_states_equal_those_of_a_padded_batch_of_unlike_lengths(mono: Any, padding_side: str) -> None:
+    batch = mono.tokenizer(UNLIKE_LENGTHS, padding=True, padding_side=padding_side, return_tensors="pt")
+    with torch.no_grad():
+        expected = mono.model.enc_to_dec_proj(mono.model.text_encoder(**batch).last_hidden_state)
+    conditioner = TextConditioner(mono.checkpoint)
+    assert len(set(batch["attention_mask"].sum(1).tolist())) == 3
+    for text, states, mask in zip(UNLIKE_LENGTHS, expected, batch["attention_mask"].bool(), strict=True):
+        torch.testing.assert_close(conditioner.encode(text), states[mask], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_states_equal_what_the_decoder_gets_in_generate(mono: Any, guidance_scale: float) -> None:
+    batch = mono.tokenizer(UNLIKE_LENGTHS, padding=True, return_tensors="pt")
+    states = mono.encoder_hidden_states(**batch, guidance_scale=guidance_scale)
+    conditioner = TextConditioner(mono.checkpoint)
+    for text, row in zip(UNLIKE_LENGTHS, states, strict=False):
+        ours = conditioner.encode(text)
+        torch.testing.assert_close(ours, row[: len(ours)], atol=1e-5, rtol=0)
+        assert not row[len(ours) :].any()
+    assert not states[3:].any()  # the guidance rows: zeros, after the projection's bias
+
+
+def test_states_of_an_encoder_as_wide_as_the_decoder_are_not_projected(mono: Any) -> None:
+    shape = dataclasses.replace(mono.checkpoint.decoder, hidden_size=mono.model.text_encoder.config.d_model)
+    checkpoint = dataclasses.replace(mono.checkpoint, decoder=shape, text_projection=None)
+    ids = mono.tokenizer("slow drums", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = mono.model.text_encoder(input_ids=ids).last_hidden_state[0]
+    torch.testing.assert_close(TextConditioner(checkpoint).encode("slow drums"), expected, atol=1e-5, rtol=0)
+
+
+def test_none_is_no_state_at_all(mono: Any) -> None:
+    states = TextConditioner(mono.checkpoint).encode(None)
+    assert states.shape == (0, 64)
+    assert states.dtype == torch.float32
+
+
+def test_a_decoder_alone_takes_only_none(mono: Any) -> None:
+    checkpoint = dataclasses.replace(mono.checkpoint, text_encoder=None, tokenizer=None, text_projection=None)
+    conditioner = TextConditioner(checkpoint)
+    assert conditioner.encode(None).shape == (0, 64)
+    with pytest.raises(PromptError, match="tiny-mono has no text encoder and can't read 'piano'"):
+        conditioner.encode("piano")
+
+
+@pytest.mark.parametrize("text", ["</s>", "<pad>", "</s> <pad>"])
+def test_a_text_without_tokens_is_refused(mono: Any, text: str) -> None:
+    with pytest.raises(PromptError, match="nothing is left"):
+        TextConditioner(mono.checkpoint).encode(text)
+
+
+def test_a_text_is_encoded_once(mono: Any, count_calls: Any) -> None:
+    conditioner = TextConditioner(mono.checkpoint)
+    calls = count_calls(mono.model.text_encoder)
+    first, second = conditioner.encode("jazz trio"), conditioner.encode("jazz trio")
+    assert len(calls) == 1
+    assert torch.equal(first, second)
+
+
+def test_a_caller_who_writes_into_states_spoils_no_other(mono: Any) -> None:
+    conditioner = TextConditioner(mono.checkpoint)
+    conditioner.encode("jazz trio").zero_()
+    assert conditioner.encode("jazz trio").abs().max() > 0.1
+
+
+def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
+    mono: Any, count_calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditioner = TextConditioner(mono.checkpoint)
+    lengths = {text: len(conditioner.encode(text)) for text in UNLIKE_LENGTHS}
+    monkeypatch.setattr(text_module, "CACHE_TOKENS", sum(lengths.values()))
+    calls = count_calls(mono.model.text_encoder)
+    conditioner.encode(UNLIKE_LENGTHS[0])  # used again: now the second is the oldest
+    conditioner.encode("flute")
+    assert len(calls) == 1
+    conditioner.encode(UNLIKE_LENGTHS[0])
+    assert len(calls) == 1
+    conditioner.encode(UNLIKE_LENGTHS[1])
+    assert len(calls) == 2
+    assert conditioner._cached_tokens == sum(map(len, conditioner._cache.values())) <= sum(lengths.values())
+
+
+def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "CACHE_TOKENS", 3)
+    conditioner = TextConditioner(mono.checkpoint)
+    for text in (*UNLIKE_LENGTHS, *UNLIKE_LENGTHS):
+        assert len(conditioner.encode(text)) > 3
+    assert len(conditioner._cache) == 1
+
+
+def test_another_device_leaves_the_checkpoint_on_its_own(mono: Any) -> None:
+    conditioner = TextConditioner(mono.checkpoint, device="meta")
+    assert conditioner.encode("piano").device.type == "meta"
+    assert mono.model.text_encoder.device.type == "cpu"
+
+
+@pytest.mark.parametrize("name", BAD_TEXTS)
+def test_a_bad_text_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(PromptError) as caught:
+        check_text(BAD_TEXTS[name])
+    message = str(caught.value)
+    assert 20 < len(message) < 200
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * MAX_CHARACTERS,
+        " piano ",
+        "line\none\ttwo\r\n",
+        "🎹🥁",
+        "👩‍🎤",
+        "موسيقى هادئة",
+        "\u202eabc",
+        "é e\u0301",
+        "٣",
+        "\ufffd",
+    ],
+)
+def test_an_unusual_text_is_let_through_unchanged(mono: Any, text: str) -> None:
+    assert check_text(text) is text
+    ids = mono.tokenizer(text)["input_ids"]
+    assert len(TextConditioner(mono.checkpoint).encode(text)) == len(ids)
+
+
+def test_none_is_let_through() -> None:
+    assert check_text(None) is None
+
+
+def test_random_texts_give_states_or_a_prompt_error(mono: Any) -> None:
+    conditioner, rng = TextConditioner(mono.checkpoint), random.Random(7)
+    alphabet = [chr(rng.randrange(sys.maxunicode + 1)) for _ in range(300)] + list("abc \t\n\0\x7f</s>\ud800\u200b")
+    refused = 0
+    for _ in range(60):
+        text = "".join(rng.choices(alphabet, k=rng.choice([0, 1, 3, 30])))
+        try:
+            states = conditioner.encode(text)
+        except PromptError:
+            refused += 1
+        else:
+            assert states.isfinite().all()
+    assert 0 < refused < 60

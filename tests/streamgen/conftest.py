@@ -1,0 +1,65 @@
+"""Tiny checkpoints and their transformers twins, loaded once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
+
+import streamgen
+from streamgen.pocket import pocket_folder
+from streamgen.testing import tiny_checkpoint
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A checkpoint in transformers and in streamgen, same weights, float32."""
+
+    reference: Any
+    tokenizer: Any
+    model: streamgen.Model
+
+    def states(self, text: str) -> Tensor:
+        """Text states [T, D] as transformers computes them for one text alone."""
+        tokens = self.tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            hidden = self.reference.text_encoder(**tokens).last_hidden_state
+            return self.reference.enc_to_dec_proj(hidden)[0]
+
+    def generate(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Transformers' generate: codes int64 [B, K, F] and audio float32 [B, channels, samples]."""
+        codes: list[Tensor] = []
+        decode = self.reference.audio_encoder.decode
+
+        def tap(ids: Tensor, **rest: Any) -> Any:
+            codes.append(ids[0].clone())
+            return decode(ids, **rest)
+
+        self.reference.audio_encoder.decode = tap
+        try:
+            audio = self.reference.generate(**kwargs)
+        finally:
+            self.reference.audio_encoder.decode = decode
+        return codes[0] if len(codes) == 1 else torch.stack(codes, dim=2).flatten(1, 2), audio
+
+
+@cache
+def load_twin(kind: str) -> Twin:
+    folder = pocket_folder() if kind == "pocket" else tiny_checkpoint(kind)
+    architecture = MusicgenMelodyForConditionalGeneration if "melody" in kind else MusicgenForConditionalGeneration
+    reference = architecture.from_pretrained(folder, dtype=torch.float32).eval()
+    # not AutoProcessor: the melody one needs torchaudio, which has no CPU build here
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return Twin(reference, tokenizer, streamgen.load_model(str(folder), device="cpu", precision="fp32"))
+
+
+@pytest.fixture(scope="session")
+def twin() -> Callable[[str], Twin]:
+    """Load a tiny checkpoint of a kind, or the shipped one ("pocket"), with its transformers twin."""
+    return load_twin

@@ -1,0 +1,72 @@
+"""The house keeps its own order: tests mirror the packages, exports exist, the README is true."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bridge import cli
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for package in ("streamgen", "bridge")
+    for path in (ROOT / package).rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py")
+)
+README = (ROOT / "README.md").read_text()
+
+# Parts that another file's tests drive, with the values they make.
+TESTED_ELSEWHERE = {
+    "streamgen/checkpoint/audiocraft_settings.py": "tests/streamgen/checkpoint/test_audiocraft_format.py",
+    "streamgen/checkpoint/parts.py": "tests/streamgen/checkpoint/test_transformers_format.py",
+    "streamgen/testing/tiny_audiocraft.py": "tests/streamgen/checkpoint/test_audiocraft_format.py",
+    "streamgen/testing/tiny_vocabulary.py": "tests/streamgen/testing/test_tiny.py",
+    "streamgen/testing/tiny_weights.py": "tests/streamgen/testing/test_tiny.py",
+}
+TESTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_file_has_its_tests(module: Path) -> None:
+    mirror = Path(TESTED_ELSEWHERE.get(str(module), Path("tests") / module.parent / f"test_{module.name}"))
+    dotted = ".".join(module.with_suffix("").parts)
+    imported = any(f"from {dotted} import" in text for text in TESTS.values())  # types and errors: used by many
+    assert mirror in TESTS or imported, f"{module} wants {mirror}"
+
+
+@pytest.mark.parametrize("name", sorted({".".join(path.with_suffix("").parts) for path in MODULES}))
+def test_what_a_module_exports_is_there(name: str) -> None:
+    module = importlib.import_module(name)
+    assert [word for word in getattr(module, "__all__", ()) if not hasattr(module, word)] == []
+
+
+def test_every_path_the_readme_names_exists() -> None:
+    table = README.split("## I want to change")[1].split("## Words")[0]
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    rooted = [
+        path
+        for path in re.findall(r"`([\w./-]+)`", table)
+        if "/" in path and path.split("/")[0] in ("streamgen", "bridge", "tests", ".ci")
+    ]
+    assert [path for path in links + rooted if not (ROOT / path).exists()] == []
+
+
+def test_the_readme_has_its_two_commands_and_every_command_of_the_cli() -> None:
+    assert re.findall(r"^<!-- command: (\w+) -->\n```bash$", README, re.MULTILINE) == ["music", "tests"]
+    for name in cli._COMMANDS:
+        assert f"| `streamgen {name}" in README
+
+
+def test_the_package_ships_its_checkpoint() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "weights/**" in settings["tool"]["setuptools"]["package-data"]["streamgen.pocket"]
+
+
+def test_examples_are_short() -> None:
+    for path in (ROOT / "examples").glob("*.py"):
+        assert len(path.read_text().splitlines()) < 100, path
