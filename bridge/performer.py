@@ -388,9 +388,9 @@ class Performer:
 
 
 def _own_defaults(model: Model) -> dict[str, Value]:
-    """Return the sampling defaults that the checkpoint names, as far as the table allows them."""
-    own = {"guidance_scale", "temperature", "top_k", "top_p"}
-    return checked({name: TABLE[name].nearest(getattr(model.defaults, name)) for name in own})
+    """Return the checkpoint's own defaults, as far as the table allows them; short windows keep less context."""
+    own, names = model.controls({}), ("guidance_scale", "temperature", "top_k", "top_p", "context_seconds")
+    return checked({name: TABLE[name].nearest(getattr(own, name)) for name in names})
 
 
 def _faded(samples: Pcm, *, fade_in: bool, fade_out: bool) -> Pcm:

@@ -231,6 +231,13 @@ def test_a_session_begins_with_its_checkpoints_own_defaults(model: streamgen.Mod
     performer.close()
 
 
+def test_a_session_on_short_windows_keeps_the_context_they_have_room_for() -> None:
+    pocket = streamgen.load_model("pocket", device="cpu", precision="fp32")
+    performer = Performer(pocket, lambda _: None)
+    assert performer.values["context_seconds"] == 376 / 50  # half of 753 positions; the table's default is 12 s
+    performer.close()
+
+
 def test_meters_and_stats_are_told(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(3.0)

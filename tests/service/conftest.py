@@ -61,7 +61,9 @@ class Stage:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, self.log()
+        if not line:
+            self.close()  # left open, it would fail a later test by a ResourceWarning
+            pytest.fail(self.log())
         self.ready: dict[str, Any] = json.loads(line)
 
     def _wait_for_sound(self) -> None:
