@@ -48,7 +48,8 @@ from bridge.parameters import TABLE, Value, checked, defaults
 
 if TYPE_CHECKING:
     from streamgen.model import Model
-    from streamgen.stream import Stream, StreamMark
+    from streamgen.moments import StreamMark
+    from streamgen.stream import Stream
 
 __all__ = ["COMMIT_SECONDS", "Performer"]
 

@@ -9,6 +9,8 @@
 Map of the rooms:
     model.py stream.py batch.py  what users hold: a model, an endless stream, a batch of clips
     controls.py config.py        what can be set, and the range of every number
+    steering.py changes.py       a stream's controls: asked for, waiting for their frame, in force
+    pcm_buffer.py moments.py     a stream's sound that is not read yet; the places it can go back to
     audio.py errors.py metrics.py
     linear.py                    rows times a matrix, as this machine does it fastest
     checkpoint/    finding, reading and checking checkpoints: transformers and audiocraft formats, Hub, folder, shipped
@@ -38,7 +40,8 @@ from streamgen.errors import (
 
 if TYPE_CHECKING:
     from streamgen.model import Model, load_model
-    from streamgen.stream import Stream, StreamSnapshot
+    from streamgen.moments import StreamSnapshot
+    from streamgen.stream import Stream
 
 __all__ = [
     "AudioChunk",
@@ -58,7 +61,7 @@ _LAZY = {
     "Model": "streamgen.model",
     "load_model": "streamgen.model",
     "Stream": "streamgen.stream",
-    "StreamSnapshot": "streamgen.stream",
+    "StreamSnapshot": "streamgen.moments",
 }
 
 

@@ -1,0 +1,94 @@
+"""From complete frames to samples: what is decoded and not read yet.
+
+    frames ─ codec ─ leave out the audio prompt's ─ buffer ─ take() ─► AudioChunk
+
+Rules: knows the codec and codes; no control, no window, no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamgen.audio import AudioChunk
+from streamgen.codec import CodecState, StreamingDecoder
+
+__all__ = ["PcmBuffer", "PcmMemory"]
+
+
+@dataclass(frozen=True)
+class PcmMemory:
+    """What a buffer remembers; the codec's state is a clone, the samples are never written in place."""
+
+    codec: CodecState
+    samples: Tensor
+    position_samples: int
+    decoded_frames: int
+    skip_samples: int
+
+
+class PcmBuffer:
+    """The samples of one stream.
+
+    Args:
+        codec: the model's.
+        device: where it decodes.
+        skip_frames: length of the audio prompt: decoded, so that new audio goes on from it without a seam, and left
+            out.
+
+    Attributes:
+        position_samples: position of the next sample to take.
+        decoded_frames: frames decoded so far, the audio prompt's included.
+    """
+
+    def __init__(self, codec: StreamingDecoder, device: torch.device, skip_frames: int = 0) -> None:
+        self._codec, self._device = codec, device
+        self._state = codec.new_state(1)
+        self._samples = torch.zeros(2, 0)
+        self._skip_samples = skip_frames * codec.hop_samples
+        self.position_samples = self.decoded_frames = 0
+
+    def missing_frames(self, samples: int) -> int:
+        """Return how many more frames it takes, as far as is known, until `samples` can be taken."""
+        return max(math.ceil((samples - self._samples.shape[1]) / self._codec.hop_samples), 0)
+
+    def decode(self, codes: Tensor) -> None:
+        """Decode the next frames.
+
+        Args:
+            codes: int64 [K, n].
+        """
+        pcm = self._codec.decode(codes[None].to(self._device), self._state)[0]
+        self.decoded_frames += codes.shape[1]
+        skipped = min(self._skip_samples, pcm.shape[1])
+        self._skip_samples -= skipped
+        self._samples = torch.cat([self._samples, pcm[:, skipped:].cpu().expand(2, -1)], dim=1)
+
+    def take(self, samples: int) -> AudioChunk:
+        """Take the next samples out; as many must be decoded."""
+        assert samples <= self._samples.shape[1], (samples, self._samples.shape)
+        out, self._samples = self._samples[:, :samples], self._samples[:, samples:].clone()
+        chunk = AudioChunk(_to_numpy(out), self.position_samples, self._codec.sample_rate_hz)
+        self.position_samples += samples
+        return chunk
+
+    def remember(self) -> PcmMemory:
+        """Copy what `recall` needs to go on from here."""
+        state = self._state.clone()
+        return PcmMemory(state, self._samples, self.position_samples, self.decoded_frames, self._skip_samples)
+
+    def recall(self, memory: PcmMemory) -> None:
+        """Go back; the memory stays valid."""
+        self._state, self._samples = memory.codec.clone(), memory.samples
+        self.position_samples, self.decoded_frames = memory.position_samples, memory.decoded_frames
+        self._skip_samples = memory.skip_samples
+
+
+def _to_numpy(pcm: Tensor) -> NDArray[np.float32]:
+    samples: NDArray[np.float32] = np.ascontiguousarray(pcm.numpy(), dtype=np.float32)
+    return samples

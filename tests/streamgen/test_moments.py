@@ -1,0 +1,164 @@
+"""Going back in a real stream: what comes again is what was, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamgen.errors import CapacityError, ConfigError
+
+Twins = Callable[[str], Any]
+TONE = (0.3 * np.sin(np.arange(48_000) * 0.05)).astype(np.float32)
+
+
+def test_snapshot_restore_is_bit_identical(twin: Twins) -> None:
+    model = twin("stereo").model
+    with model.open_stream("piano", seed=7, context_seconds=1.0, context_start_seconds=27.0) as stream:
+        stream.read(896_000)
+        stream.set(prompt="rock", at_sample=stream.position_samples + 40_000)
+        saved = stream.snapshot()
+        first = stream.read(320_000).samples
+        position = stream.position_samples
+        stream.restore(saved)
+        second = stream.read(320_000).samples
+        assert np.array_equal(first, second)
+        assert stream.position_samples == position
+        assert stream.metrics.rollovers >= 2
+
+
+def test_a_rewind_replays_exactly_across_a_handover_and_a_new_row(twin: Twins) -> None:
+    """Twin: snapshot and restore, which clone everything. The change is scheduled, so it replays where it was."""
+    model = twin("mono").model
+    options: dict[str, Any] = {"seed": 1, "context_seconds": 1.0, "context_start_seconds": 28.0, "rewind_seconds": 4.0}
+    with model.open_stream("piano", **options) as stream:
+        stream.read(912_000)
+        mark, saved = stream.mark(), stream.snapshot()
+        change = {"prompts": [("piano", 1), ("rock", 1)], "at_sample": stream.position_samples + 48_000}
+        stream.set(**change)
+        first = stream.read(96_000).samples
+        assert stream.metrics.rollovers >= 2
+        stream.rewind(mark)
+        again = stream.read(96_000).samples
+        stream.rewind(mark)
+        third = stream.read(96_000).samples
+        stream.restore(saved)
+        stream.set(**change)
+        cloned = stream.read(96_000).samples
+    assert np.array_equal(again, first)
+    assert np.array_equal(again, third)
+    assert np.array_equal(again, cloned)
+    assert all(model.engine.cache._free), "retired windows are given back"
+
+
+def test_after_a_rewind_a_change_is_heard_at_once(twin: Twins) -> None:
+    with twin("mono").model.open_stream("piano", seed=1, temperature=0.0, rewind_seconds=2.0) as stream:
+        stream.read(16_000)
+        mark = stream.mark()
+        ahead = stream.read(32_000).samples
+        stream.rewind(mark)
+        stream.set(temperature=4.0)
+        changed = stream.read(32_000).samples
+        assert stream.position_samples == 48_000
+    # three delayed frames and the codec's look-ahead were drawn before the mark
+    assert np.abs(ahead - changed)[:, 10 * 640 :].max() > 1e-2
+
+
+def test_a_mark_too_far_back_is_refused(twin: Twins) -> None:
+    with twin("mono").model.open_stream("piano", seed=1, rewind_seconds=0.5) as stream:
+        mark = stream.mark()
+        stream.read(32_000)
+        with pytest.raises(ConfigError, match=r"frames back, must be within 0 … 25"):
+            stream.rewind(mark)
+
+
+def test_a_rewind_revokes_audio_but_no_wish(twin: Twins) -> None:
+    with twin("mono").model.open_stream("piano", seed=1, rewind_seconds=3.0) as stream:
+        stream.read(16_000)
+        mark = stream.mark()
+        stream.set(temperature=0.5)
+        stream.read(32_000)
+        stream.set(top_k=9, at_sample=64_000)
+        stream.rewind(mark)
+        stream.set(temperature=0.25)
+        stream.read(640)
+        assert (stream.controls.temperature, stream.controls.top_k) == (0.25, 250)
+        stream.read(64_000)
+        assert (stream.controls.temperature, stream.controls.top_k) == (0.25, 9)
+
+
+def test_the_start_after_an_audio_prompt_replays_exactly(twin: Twins) -> None:
+    """The codec still owes the prompt's last samples there, which are no part of the stream."""
+    model = twin("mono").model
+    options: dict[str, Any] = {"audio_prompt": TONE, "audio_prompt_rate_hz": 32_000, "seed": 1, "rewind_seconds": 1.0}
+    with model.open_stream("piano", **options) as stream:
+        mark, saved = stream.mark(), stream.snapshot()
+        first = stream.read(16_000).samples
+        stream.rewind(mark)
+        assert np.array_equal(stream.read(16_000).samples, first)
+        stream.restore(saved)
+        assert np.array_equal(stream.read(16_000).samples, first)
+
+
+def test_a_snapshot_without_room_changes_nothing(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = twin("mono").model
+    with monkeypatch.context() as narrow:
+        narrow.setattr(model.engine.cache, "max_rows", 6)
+        narrow.setattr(model.engine.cache, "_free", [True] * 6)
+        options: dict[str, Any] = {"seed": 1, "guidance_scale": 1.0, "glide_seconds": 0.0}
+        with model.open_stream(prompts=[(word, 1.0) for word in "abcd"], **options) as stream:
+            saved = stream.snapshot()
+            stream.set(prompt="a")
+            first = stream.read(6400).samples
+            with model.open_stream("b", **options) as other, model.open_stream("c", **options):
+                other.set(prompts=[("b", 1), ("d", 1)])
+                other.read(640)
+                with pytest.raises(CapacityError):
+                    stream.restore(saved)
+                stream.read(640)
+                assert stream.position_samples == 7040
+            stream.restore(saved)
+            stream.set(prompt="a")
+            assert np.array_equal(stream.read(6400).samples, first)
+            stream.read(640)
+        assert all(model.engine.cache._free)
+
+
+def test_a_mark_off_the_streams_way_is_refused(twin: Twins) -> None:
+    """Its cache rows may be another stream's by now."""
+    model = twin("mono").model
+    options: dict[str, Any] = {"seed": 1, "rewind_seconds": 5.0}
+    with model.open_stream("piano", **options) as stream, model.open_stream("piano", **options) as other:
+        early, saved = stream.mark(), stream.snapshot()
+        stream.read(640)
+        stream.set(prompts=[("a", 1), ("b", 1)])
+        stream.read(640)
+        revoked = stream.mark()
+        stream.rewind(early)
+        stream.read(6400)
+        other.read(6400)
+        for mark in (revoked, other.mark()):
+            with pytest.raises(ConfigError, match="of another stream, or of music that was revoked"):
+                stream.rewind(mark)
+        stream.rewind(early)
+        stream.restore(saved)
+        with pytest.raises(ConfigError, match="revoked"):
+            stream.rewind(early)
+        stream.rewind(stream.mark())
+    assert all(model.engine.cache._free)
+
+
+def test_a_snapshot_of_another_stream_is_refused(twin: Twins) -> None:
+    model = twin("mono").model
+    with (
+        model.open_stream("piano", seed=1) as stream,
+        model.open_stream("piano", seed=1) as other,
+        twin("stereo").model.open_stream("piano", seed=1) as stereo,
+    ):
+        saved = stream.snapshot()
+        for each in (other, stereo):
+            with pytest.raises(ConfigError, match="the snapshot is another stream's"):
+                each.restore(saved)
+            assert each.read(640).start_sample == 0
