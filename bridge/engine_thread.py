@@ -65,6 +65,11 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs; if it does not and nobody closed it, that is a fault."""
+        return self._thread.is_alive()
+
     async def call(self, work: Callable[[], T]) -> T:
         """Run something on the engine's thread, between two blocks, and await its result."""
         if self._stopping:
@@ -94,15 +99,15 @@ class EngineThread:
         Raises:
             CapacityError: as many as this machine can keep in real time are open.
         """
-        if len(self._performers) >= self.capacity:
-            raise CapacityError(
-                f"{len(self._performers)} sessions play, this machine keeps up with {self.capacity}; try later"
-            )
         session = LiveSession(name, self)
         await self.call(lambda: self._admit(session, values))
         return session
 
     def _admit(self, session: LiveSession, values: Mapping[str, Value] | None) -> None:
+        if len(self._performers) >= self.capacity:  # asked here: many may wait for this thread at once
+            raise CapacityError(
+                f"{len(self._performers)} sessions play, this machine keeps up with {self.capacity}; try later"
+            )
         performer = Performer(
             self.model,
             lambda item: self._on_loop(session.deliver, item),
@@ -219,6 +224,16 @@ class LiveSession:
     def _hearing(self) -> int:
         """How many listeners take audio: doors that only steer say so with `wants_audio = False`."""
         return sum(getattr(listener, "wants_audio", True) for listener in self._listeners)
+
+    @property
+    def deserted(self) -> bool:
+        """Whether nobody is there, not even a listener that only steers, and nothing records."""
+        return not self._listeners and self._recorder is None
+
+    @property
+    def recording(self) -> Path | None:
+        """The file being written, whose name may differ from the one asked for: none is written over."""
+        return None if self._recorder is None else self._recorder.path
 
     def stats(self) -> Stats:
         """How the session is doing now."""

@@ -16,22 +16,22 @@ import gc
 import secrets
 import signal
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from bridge.audio_out.sound_card import choose_device
+from bridge.audio_out.sound_card import OutputDevice, choose_device
 from bridge.audio_out.sound_door import SoundDoor
 from bridge.engine_thread import EngineThread, LiveSession
 from bridge.errors import DeviceError, UsageError
 from bridge.metrics import Metrics
 from bridge.network.access import Access
-from bridge.network.osc import serve_osc
-from bridge.network.osc_limits import OscCounters
-from bridge.network.websocket import serve_web
+from bridge.network.osc import OscServer, serve_osc
+from bridge.network.websocket import WebServer, serve_web
 from bridge.options import add_json_option, add_model_options, load_model, number
-from bridge.parameters import checked
+from bridge.parameters import Value, checked
+from bridge.sessions import Sessions
 from bridge.terminal import print_json, say
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ __all__ = ["add_arguments", "run"]
 
 WEB_ROOT = Path(__file__).parent / "web"
 _MEASURE_SECONDS = 1.0
-_REAP_SECONDS = 30.0
 _COMFORTABLE = 1.15
 _FIRST_PROMPT = "lofi piano, 80 bpm"
 
@@ -58,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-origin", action="append", default=[], metavar="URL", help="web pages that may connect")
     parser.add_argument("--no-soundcard", action="store_true", help="do not play here")
     parser.add_argument("--output", metavar="NAME", help="sound device: number, part of its name, API: name")
+    latency = number(0.01, 1.0, "seconds")
+    about = "asked of the sound device; it takes no less than it needs (default: 0.1)"
+    parser.add_argument("--latency", type=latency, default=0.1, metavar="S", help=about)
     parser.add_argument("--record", type=Path, metavar="FILE", help="record the output: .flac or .wav")
     parser.add_argument("--config", type=Path, metavar="FILE", help="options from a TOML file; the command line wins")
     add_model_options(parser)
@@ -68,15 +70,20 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; exit code 0."""
     args = _with_config(args)
     access = Access(args.host, token=args.token, insecure=args.insecure, allowed_origins=tuple(args.allow_origin))
-    first = checked({"prompt/1/text": args.prompt, "seed": secrets.randbelow(2**31)})
+    _first_values(args)  # a prompt that is refused, and a device that is not there, are told before seconds of loading
+    device = _find_device(args)
     model = load_model(args)
     factor = measure(model, args.prompt)
     _say_speed(factor, model)
     # what loading left behind is never looked through again: a full collection would hold the event loop for 90 ms
     gc.collect()
     gc.freeze()
-    asyncio.run(_serve(args, access, model, factor, first))
+    asyncio.run(_serve(args, access, device, model, factor))
     return 0
+
+
+def _first_values(args: argparse.Namespace) -> dict[str, Value]:
+    return checked({"prompt/1/text": args.prompt, "seed": secrets.randbelow(2**31)})
 
 
 def _with_config(args: argparse.Namespace) -> argparse.Namespace:
@@ -126,49 +133,8 @@ def _say_speed(factor: float, model: Model) -> None:
     )
 
 
-class Sessions:
-    """Sessions by name: `live` for ever, others until nobody has listened for a while."""
-
-    def __init__(self, engine: EngineThread, live: LiveSession) -> None:
-        self._engine, self._open = engine, {live.name: live}
-        self._idle_since: dict[str, float] = {}
-
-    async def get(self, name: str) -> LiveSession:
-        """Return the session of a name, opening it if need be; `new` is always a fresh one.
-
-        Raises:
-            CapacityError: this machine keeps up with no more.
-        """
-        if name == "new":
-            name = f"s-{secrets.token_hex(4)}"
-        if name not in self._open:
-            self._open[name] = await self._engine.open_session(name)
-        self._idle_since.pop(name, None)
-        return self._open[name]
-
-    async def reap(self) -> None:
-        """Close what nobody listens to, for ever."""
-        while True:
-            await asyncio.sleep(_REAP_SECONDS / 10)
-            for name, session in list(self._open.items()):
-                if name != "live" and session.stats().listeners == 0:
-                    since = self._idle_since.setdefault(name, time.monotonic())
-                    if time.monotonic() - since > _REAP_SECONDS:
-                        await self._close(name, "nobody listened")
-
-    async def _close(self, name: str, reason: str) -> None:
-        session = self._open.pop(name)
-        self._idle_since.pop(name, None)
-        await session.close(reason)
-
-    async def close(self, reason: str) -> None:
-        """Close all."""
-        for name in list(self._open):
-            await self._close(name, reason)
-
-
 async def _serve(
-    args: argparse.Namespace, access: Access, model: Model, factor: float, first: Mapping[str, Any]
+    args: argparse.Namespace, access: Access, device: OutputDevice | None, model: Model, factor: float
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -178,7 +144,7 @@ async def _serve(
         metrics = Metrics()
         engine = EngineThread(model, loop, factor, metrics.step_seconds)
         stack.push_async_callback(engine.close)
-        live = await engine.open_session("live", first)
+        live = await engine.open_session("live", _first_values(args))
         sessions = Sessions(engine, live)
         stack.push_async_callback(sessions.close, "the server is stopping")
         stack.push_async_callback(_ended, asyncio.create_task(sessions.reap()))
@@ -187,24 +153,31 @@ async def _serve(
             await live.record(args.record)
         osc = await serve_osc(live, args.host, args.osc_port, token=args.token or None)
         stack.push_async_callback(osc.close)
-        stack.push_async_callback(_ended, asyncio.create_task(_follow(osc.counters, metrics)))
         web = await serve_web(
             sessions.get, args.host, args.port, access=access, web_root=WEB_ROOT, metrics=metrics, osc_port=osc.port
         )
         stack.push_async_callback(web.close, "the server is stopping")
-        sound = await _open_sound(args, live, stack)
-        _say_ready(args, web.url, osc.port, sound, model, factor)
+        sound = await _open_sound(live, device, args.latency, stack)
+        metrics.sources.append(lambda: _count(metrics, engine, sessions, osc, sound))
+        about = {"model": model.name, "precision": model.precision, "realtime_factor": round(factor, 3)}
+        _say_ready(args, _ready(web, osc, sound, live, args.token) | about, device)
         await stop.wait()
         say("stopping: saying goodbye to clients, finishing the recording")
 
 
-async def _follow(counters: OscCounters, metrics: Metrics) -> None:
-    """Show what the OSC door counts among the service's metrics, once a second."""
-    while True:
-        metrics.commands["osc"], metrics.errors["osc"] = counters.commands, counters.errors
-        for why, count in counters.refused.items():
-            metrics.refused[f"osc_{why}"] = count
-        await asyncio.sleep(1.0)
+def _count(metrics: Metrics, engine: EngineThread, sessions: Sessions, osc: OscServer, sound: SoundDoor | None) -> None:
+    """Copy what the parts count themselves."""
+    metrics.unhealthy = "" if engine.alive else "the engine's thread has ended: start the service again"
+    metrics.sessions = len(sessions)
+    counters = osc.counters
+    metrics.commands["osc"], metrics.errors["osc"] = counters.commands, counters.errors
+    for why, count in counters.refused.items():
+        metrics.refused[f"osc_{why}"] = count
+    metrics.dropped_packets = counters.dropped
+    metrics.listeners["osc"], metrics.listeners["osc_audio"] = osc.subscribers, osc.audio_subscribers
+    if sound is not None:
+        metrics.sound = sound.stats()
+        metrics.listeners["sound"] = int(bool(metrics.sound.device))
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
@@ -212,33 +185,50 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _open_sound(args: argparse.Namespace, live: LiveSession, stack: AsyncExitStack) -> str | None:
-    """Play here if there is a device; the service does not depend on it unless one was named."""
+def _find_device(args: argparse.Namespace) -> OutputDevice | None:
+    """Choose where to play; None is nowhere. The service does not depend on it unless a device was named."""
     if args.no_soundcard:
         return None
     try:
-        device = choose_device(args.output)
+        return choose_device(args.output)
     except DeviceError as error:
         if args.output is not None:
             raise
         say(f"no sound here: {error}")
         return None
-    door = SoundDoor(live, device)
+
+
+async def _open_sound(
+    live: LiveSession, device: OutputDevice | None, latency_seconds: float, stack: AsyncExitStack
+) -> SoundDoor | None:
+    if device is None:
+        return None
+    door = SoundDoor(live, device, latency_seconds=latency_seconds)
     await door.open()
     stack.push_async_callback(door.close)
-    return f"{device.name} ({device.host_api}, {device.sample_rate_hz} Hz)"
+    return door
 
 
-def _say_ready(
-    args: argparse.Namespace, url: str, osc_port: int, sound: str | None, model: Model, factor: float
-) -> None:
-    query = f"?token={args.token}" if args.token else ""
-    socket_url = url.replace("http", "ws", 1).rstrip("/") + f"/v1/stream{query}"
-    recording = f" · recording to {args.record}" if args.record else ""
+def _ready(web: WebServer, osc: OscServer, sound: SoundDoor | None, live: LiveSession, token: str) -> dict[str, Any]:
+    """Tell where everything is. A device that is there need not open: `sound` is where it plays now, or None."""
+    query = f"?token={quote(token, safe='')}" if token else ""
+    return {
+        "event": "ready",
+        "page": web.url,
+        "websocket": web.url.replace("http", "ws", 1).rstrip("/") + f"/v1/stream{query}",
+        "osc_port": osc.port,
+        "sound": (sound.stats().device or None) if sound else None,
+        "recording": str(live.recording) if live.recording else None,
+    }
+
+
+def _say_ready(args: argparse.Namespace, ready: dict[str, Any], device: OutputDevice | None) -> None:
+    query = ready["websocket"].partition("?")[2]
+    sound = ready["sound"] or (f"none yet ({device.name} does not open; trying on)" if device else "none")
     say(
-        f"ready: page {url}{query} · WebSocket {socket_url} · OSC udp and tcp {args.host}:{osc_port} · "
-        f"sound {sound or 'none'}{recording}"
+        f"ready: page {ready['page']}{query and '?' + query} · WebSocket {ready['websocket']} · "
+        f"OSC udp and tcp {args.host}:{ready['osc_port']} · sound {sound}"
+        + (f" · recording to {ready['recording']}" if ready["recording"] else "")
     )
     if args.json:
-        fields = {"event": "ready", "page": url, "websocket": socket_url, "osc_port": osc_port, "sound": sound}
-        print_json({**fields, "model": model.name, "precision": model.precision, "realtime_factor": round(factor, 3)})
+        print_json(ready)

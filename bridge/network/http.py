@@ -139,6 +139,7 @@ class Site:
         return _response(404, b"there is no such page\n", "text/plain")
 
     def _health(self) -> Response:
+        self.metrics.refresh()
         problem = self.metrics.unhealthy
         body = {"status": problem or "ok", "listeners": self.metrics.listeners.total()}
         return _response(503 if problem else 200, json.dumps(body).encode(), "application/json")

@@ -12,7 +12,10 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +23,11 @@ import pytest
 import soundfile
 from websockets.asyncio.client import ClientConnection, connect
 
+from bridge import serve
+from bridge.audio_out.sound_card import OutputDevice
+from bridge.audio_out.sound_door import SoundStats
 from bridge.errors import UsageError
-from bridge.serve import _with_config, add_arguments
+from bridge.serve import _ready, _say_ready, _with_config, add_arguments
 from streamgen.testing import tiny_checkpoint
 
 HEADER = struct.Struct("<BBBBIQQII")
@@ -56,6 +62,7 @@ class Service:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
+    (tmp_path / "take.flac").write_text("the take of yesterday, which must not be written over")
     one = Service("--record", str(tmp_path / "take.flac"))
     yield one
     one.process.kill()
@@ -81,6 +88,11 @@ async def listen(client: ClientConnection, seconds: float) -> tuple[int, np.ndar
     return start, np.concatenate(pieces), messages
 
 
+def metrics(service: Service) -> dict[str, float]:
+    lines = [line.rpartition(" ") for line in service.get("/metrics").splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
 def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_goodbye(
     service: Service, tmp_path: Path
 ) -> None:
@@ -103,7 +115,14 @@ def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_g
             _, _, told = await listen(one, 0.5)
             assert [m["values"] for m in told if m["type"] == "changed"] == [{"top_k": 9}]
             assert json.loads(service.get("/healthz"))["status"] == "ok"
-            assert "streamgen" in service.get("/metrics")
+            counted = metrics(service)
+            assert counted['streamgen_step_seconds{quantile="0.5"}'] > 0
+            assert counted["streamgen_lead_seconds"] > 0
+            assert counted['streamgen_listeners{door="websocket"}'] == 2
+            assert counted['streamgen_commands_total{door="osc"}'] == 1
+            assert counted['streamgen_commands_total{door="websocket"}'] == 1
+            assert counted["streamgen_sessions"] == 1
+            assert "streamgen_sound_playing" not in counted
             assert "<html" in service.get("/")
             service.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):  # it ends when the server has closed
@@ -114,7 +133,8 @@ def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_g
     start, heard = asyncio.run(scene())
     service.process.communicate(timeout=20)
     assert service.process.returncode == 0
-    recorded = soundfile.read(tmp_path / "take.flac", dtype="int16", always_2d=True)[0]
+    assert service.ready["recording"] == str(tmp_path / "take-2.flac")
+    recorded = soundfile.read(service.ready["recording"], dtype="int16", always_2d=True)[0]
     assert np.abs(recorded[start : start + len(heard)].astype(int) - heard).max() <= 1
 
 
@@ -124,8 +144,13 @@ def test_a_private_session_is_another_music(service: Service) -> None:
             hello = json.loads(await own.recv())
             await live.recv()
             assert hello["session"] != "live"
-            (_, a, _), (_, b, _) = await asyncio.gather(listen(live, 0.5), listen(own, 0.5))
+            (_, a, _), (start, b, _) = await asyncio.gather(listen(live, 0.5), listen(own, 0.5))
             assert np.abs(a[: len(b)].astype(int) - b[: len(a)]).max() > 300
+            own.transport.abort()  # as when a phone leaves the room
+        async with service.connect(f"?session={hello['session']}") as own:
+            again = json.loads(await own.recv())
+            assert again["session"] == hello["session"]
+            assert start < (await listen(own, 0.2))[0] <= start + len(b) + 32_000, "it goes on where it was"
 
     asyncio.run(scene())
     assert service.stop()[0] == 0
@@ -143,6 +168,66 @@ def test_wrong_use_is_one_line_and_exit_code_2(options: list[str], words: str) -
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def ready_line(stats: SoundStats | None, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict[str, Any], str]:
+    device = OutputDevice(3, "Speakers", "ALSA", 2, 48_000, 0.03, True)
+    web, osc = SimpleNamespace(url="http://127.0.0.1:8711/"), SimpleNamespace(port=8712)
+    sound = None if stats is None else SimpleNamespace(stats=lambda: stats)
+    args = parse(*words)
+    live = SimpleNamespace(recording=None)
+    ready = _ready(web, osc, sound, live, args.token)  # type: ignore[arg-type]
+    _say_ready(args, ready, None if stats is None else device)
+    return ready, capsys.readouterr().err
+
+
+PLAYING = SoundStats("ALSA: Speakers", 0.15, 0, 0.0, 0, 0, 0, 0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("stats", "sound", "said"),
+    [
+        (PLAYING, "ALSA: Speakers", "sound ALSA: Speakers"),
+        (replace(PLAYING, device=""), None, "sound none yet (Speakers does not open; trying on)"),
+        (None, None, "sound none\n"),
+    ],
+)
+def test_the_ready_line_tells_whether_sound_plays(
+    stats: SoundStats | None, sound: str | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready, line = ready_line(stats, capsys)
+    assert ready["sound"] == sound
+    assert said in line
+
+
+def test_a_token_of_any_characters_can_be_clicked(capsys: pytest.CaptureFixture[str]) -> None:
+    ready, line = ready_line(None, capsys, "--token", "a&b c#")
+    assert ready["websocket"] == "ws://127.0.0.1:8711/v1/stream?token=a%26b%20c%23"
+    assert "http://127.0.0.1:8711/?token=a%26b%20c%23 " in line
+
+
+def test_the_latency_is_asked_of_the_sound_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        asked: list[float] = []
+
+        class Door:
+            def __init__(self, _session: object, _device: object, *, latency_seconds: float) -> None:
+                asked.append(latency_seconds)
+
+            async def open(self) -> None:
+                asked.append(0)
+
+            async def close(self) -> None:
+                asked.append(-1)
+
+        monkeypatch.setattr(serve, "SoundDoor", Door)
+        args = parse("--latency", "0.03")
+        async with AsyncExitStack() as stack:
+            await serve._open_sound(object(), object(), args.latency, stack)  # type: ignore[arg-type]
+        assert asked == [0.03, 0, -1]
+
+    asyncio.run(go())
+    assert parse().latency == 0.1
 
 
 def parse(*words: str) -> argparse.Namespace:
