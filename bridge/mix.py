@@ -1,4 +1,4 @@
-"""From the table's values to a stream's controls: prompt slots, tempo words, names that the engine knows.
+"""Between the table's values and a stream's controls: prompt slots, tempo words, names that the engine knows.
 
 Rules: pure; knows the table and the engine's names, no session.
 """
@@ -6,11 +6,14 @@ Rules: pure; knows the table and the engine's names, no session.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bridge.parameters import SLOTS, Value
+from bridge.parameters import SLOTS, TABLE, Value, checked
 
-__all__ = ["prompts_of", "stream_controls"]
+if TYPE_CHECKING:
+    from streamgen.model import Model
+
+__all__ = ["own_defaults", "prompts_of", "stream_controls"]
 
 _NUMBERS = ("guidance_scale", "temperature", "top_k", "top_p", "seed", "glide_seconds", "context_seconds")
 
@@ -39,3 +42,9 @@ def stream_controls(values: Mapping[str, Value], changed: Mapping[str, Value]) -
             str(changed["negative_prompt"]) if str(changed["negative_prompt"]).strip() else None
         )
     return controls
+
+
+def own_defaults(model: Model) -> dict[str, Value]:
+    """Return a checkpoint's own defaults, as far as the table allows them; short windows keep less context."""
+    own, names = model.controls({}), ("guidance_scale", "temperature", "top_k", "top_p", "context_seconds")
+    return checked({name: TABLE[name].nearest(getattr(own, name)) for name in names})

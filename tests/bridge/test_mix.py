@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from bridge.mix import prompts_of, stream_controls
-from bridge.parameters import defaults
+import streamgen
+from bridge.mix import own_defaults, prompts_of, stream_controls
+from bridge.parameters import TABLE, defaults
 
 
 def test_sounding_slots_become_weighted_prompts_with_tempo_words() -> None:
@@ -20,3 +21,11 @@ def test_only_what_changed_is_told() -> None:
     assert stream_controls(values, {"tempo": 90.0})["prompts"] == [("piano", 1.0)]
     assert stream_controls(values, {"negative_prompt": " "}) == {"negative_prompt": None}
     assert stream_controls(values, {"gain_db": 3.0}) == {}
+
+
+def test_a_checkpoints_own_defaults_are_cut_to_the_table_and_to_its_windows() -> None:
+    pocket = streamgen.load_model("pocket", device="cpu", precision="fp32")
+    own = own_defaults(pocket)
+    assert own["guidance_scale"] == pocket.defaults.guidance_scale
+    assert own["top_k"] == min(pocket.defaults.top_k, TABLE["top_k"].max or 0)
+    assert own["context_seconds"] == 376 / 50  # half of 753 positions; the table's default is 12 s

@@ -95,7 +95,7 @@ def test_a_change_takes_back_the_lead_and_lands_at_the_first_revocable_frame(rig
     assert contiguous(turned.blocks())
     length = min(plain.audio().shape[1], turned.audio().shape[1])
     difference = np.abs(plain.audio()[:, :length] - turned.audio()[:, :length]).max(axis=0)
-    latency = turned.performer.chain.latency_samples
+    latency = turned.performer.output.latency_samples
     assert difference[: before + latency].max() < 1e-6, "what was final stays"
     assert difference[applied + latency :].max() > 1e-2, "the change is heard"
     changed = turned.events(Changed)
@@ -135,7 +135,7 @@ def test_output_gain_is_cut_at_its_sample(rig: Callable[..., Rig]) -> None:
     at = one.performer.committed + 2 * BLOCK + 777
     assert one.performer.do(Set({"mute": True}, "test", at_sample=at)) == at
     one.run(1.5)
-    audio, latency = one.audio(), one.performer.chain.latency_samples
+    audio, latency = one.audio(), one.performer.output.latency_samples
     assert np.abs(audio[:, at + latency - 3200 : at + latency - 1]).max() > 1e-3
     assert np.abs(audio[:, at + latency + 9600 :]).max() < 1e-4
 
@@ -180,7 +180,7 @@ def test_pause_fades_out_and_play_fades_in(rig: Callable[..., Rig]) -> None:
     held = one.performer.committed
     one.performer.do(Transport("play", "test"))
     one.run(1.0)
-    audio, at = one.audio(), held + one.performer.chain.latency_samples
+    audio, at = one.audio(), held + one.performer.output.latency_samples
     edge = np.abs(np.diff(audio[0, at - 5 : at + 5])).max()
     assert edge < 0.02, "no click where the music was cut"
     assert contiguous(one.blocks())
@@ -222,19 +222,10 @@ def test_turning_a_knob_all_the_time_starves_nobody_even_after_an_underrun(rig: 
     assert one.performer._stream.controls.guidance_scale > 1.9
 
 
-def test_a_session_begins_with_its_checkpoints_own_defaults(model: streamgen.Model) -> None:
-    own = model.defaults
+def test_a_session_begins_with_its_checkpoints_own_defaults_unless_told(model: streamgen.Model) -> None:
     performer = Performer(model, lambda _: None, values={"temperature": 0.7})
-    assert performer.values["guidance_scale"] == own.guidance_scale
-    assert performer.values["top_k"] == min(own.top_k, 2048)
+    assert performer.values["guidance_scale"] == model.defaults.guidance_scale
     assert performer.values["temperature"] == 0.7
-    performer.close()
-
-
-def test_a_session_on_short_windows_keeps_the_context_they_have_room_for() -> None:
-    pocket = streamgen.load_model("pocket", device="cpu", precision="fp32")
-    performer = Performer(pocket, lambda _: None)
-    assert performer.values["context_seconds"] == 376 / 50  # half of 753 positions; the table's default is 12 s
     performer.close()
 
 
