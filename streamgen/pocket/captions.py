@@ -1,4 +1,4 @@
-"""The tokenizer of the text encoder: a sentencepiece vocabulary made of our own captions.
+"""Captions of songs, and the tokenizer of the text encoder: a sentencepiece vocabulary made of them.
 
 Rules: knows captions and transformers' tokenizer, no sound. Numbers stay whole ("125" is one token): split into digits,
 a pilot learned no tempo at all. Pieces never hold a space, which transformers 5 would turn into the unknown token.
@@ -12,9 +12,11 @@ from pathlib import Path
 import sentencepiece
 from transformers import T5Tokenizer
 
-from streamgen.pocket.compose import caption, training_song
+from streamgen.pocket.compose import Song, training_song
+from streamgen.pocket.styles import STYLES
 
 VOCABULARY = 400
+TEMPO_WORDS = {150: ("fast", "quick"), 125: ("mid tempo", "medium tempo"), 94: ("slow", "slow tempo")}
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-#&'.,!?:;()/"
 
 
@@ -57,3 +59,35 @@ def written(text: str, rng: random.Random) -> str:
 
 def _score(pieces: sentencepiece.SentencePieceProcessor, index: int) -> float:
     return 0.0 if pieces.is_control(index) or pieces.is_unknown(index) else float(pieces.get_score(index))
+
+
+def caption(song: Song, rng: random.Random, complete: bool = False) -> str:
+    """Describe a song in varied words.
+
+    Args:
+        song: what is played.
+        rng: chooses synonyms, order and what is left unsaid.
+        complete: say everything (used to judge: a caption that leaves the tempo out cannot be held to it).
+    """
+    style = STYLES[song.style]
+    wanted = [rng.choice(style.names)]
+    if complete or rng.random() < 0.75:
+        wanted.append(_instrument_words(song, rng))
+    if complete or rng.random() < 0.85:
+        wanted.append(rng.choice((f"{song.bpm} bpm", f"at {song.bpm} bpm", f"tempo {song.bpm}")))
+    elif rng.random() < 0.6:
+        wanted.append(rng.choice(TEMPO_WORDS[song.bpm]))
+    if complete or rng.random() < 0.6:
+        wanted.append(f"in {song.key}")
+    if complete or rng.random() < 0.5:
+        wanted.append(song.mood)
+    if not complete and rng.random() < 0.1:
+        wanted = wanted[1:] or wanted  # instruments and tempo alone must work too
+    rng.shuffle(wanted)
+    return rng.choice((", ", " ", ", ")).join(wanted)
+
+
+def _instrument_words(song: Song, rng: random.Random) -> str:
+    words = list(song.instruments)
+    rng.shuffle(words)
+    return rng.choice((" and ", ", ", " ")).join(words)

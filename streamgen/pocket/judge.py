@@ -1,8 +1,8 @@
 """The table of the model card: real, codec and generated sound measured alike, chance stated.
 
 Rules: reads a checkpoint folder as transformers loads it, so any MusicGen with a 32 kHz codec can be judged; writes
-`judge.json`, `judge.md` and spectrogram pictures. The songs are held out: training saw no song of their style, tempo
-and key together, and none of their captions.
+`judge.json`, `judge.md` and spectrogram pictures. The songs are held out: training saw no song of their style, tempo,
+key, mood and instruments together.
 """
 
 import json
@@ -18,21 +18,21 @@ from torch import Tensor
 from transformers import AutoProcessor, EncodecModel, MusicgenForConditionalGeneration, MusicgenProcessor
 
 from streamgen.pocket import measures
+from streamgen.pocket.captions import caption
 from streamgen.pocket.codec import codes_to_sound, held_out_error, sound_to_codes
 from streamgen.pocket.compose import (
     FRAMES_PER_STEP,
     KEY_NAMES,
     STEPS_PER_BAR,
-    STYLES,
     Song,
-    caption,
     held_out_song,
     training_song,
 )
-from streamgen.pocket.corpus import Pcm, render_song
+from streamgen.pocket.corpus import Pcm, render_groove
 from streamgen.pocket.language import cross_entropy
 from streamgen.pocket.measures import Audio
 from streamgen.pocket.pictures import spectrogram, stack, write_png
+from streamgen.pocket.styles import STYLES
 from streamgen.pocket.synth import HOP_SAMPLES, SAMPLE_RATE_HZ, Synthesizer
 
 Measure = Callable[[Audio, Song], float]
@@ -267,7 +267,7 @@ def _key_right(audio: Audio, song: Song) -> float:
 
 def _ten_seconds(synth: Synthesizer, song: Song) -> Pcm:
     bars = FRAMES // song.frames_per_bar + 1
-    return render_song(synth, song, bars)[0][: FRAMES * HOP_SAMPLES]
+    return render_groove(synth, song, bars)[: FRAMES * HOP_SAMPLES]
 
 
 def _floats(pcm: Pcm) -> Audio:

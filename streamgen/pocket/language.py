@@ -101,10 +101,21 @@ def delay(codes: Tensor) -> Tensor:
 
 
 def text_states(model: MusicgenForConditionalGeneration, ids: Tensor, mask: Tensor) -> Tensor:
-    """Text states [B, S, hidden], zero where `mask` [B, S] is zero; a row without any text is the null condition."""
+    """Text states, zero where the mask is; a row without any text is the null condition.
+
+    Args:
+        model: the weights.
+        ids: int64 [B, S], or [B, N, S]: several texts a row, each read by itself.
+        mask: int64, as `ids`.
+
+    Returns:
+        float32 [B, S, hidden] or [B, N * S, hidden].
+    """
     parts: Any = model
-    states = parts.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-    return torch.as_tensor(parts.enc_to_dec_proj(states) * mask[..., None])
+    flat = mask.flatten(0, -2)
+    states = parts.text_encoder(input_ids=ids.flatten(0, -2), attention_mask=flat).last_hidden_state
+    projected = torch.as_tensor(parts.enc_to_dec_proj(states) * flat[..., None])
+    return projected.reshape(len(ids), -1, projected.shape[-1])
 
 
 def hidden_states(decoder: Any, delayed: Tensor, states: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
@@ -114,7 +125,7 @@ def hidden_states(decoder: Any, delayed: Tensor, states: Tensor, mask: Tensor, d
         decoder: the `MusicgenDecoder` whose weights are used; transformers' modules have no types mypy can follow.
         delayed: int64 [B, K, T], delayed codes with the start token in front.
         states: float32 [B, S, hidden] from `text_states`.
-        mask: int64 [B, S]; 1 where there is text.
+        mask: int64 [B, S], 1 where there is text; or [B, T, S], 1 where a column reads it.
         dropout: share of every block's output that is dropped, in training.
 
     Returns:
@@ -122,7 +133,8 @@ def hidden_states(decoder: Any, delayed: Tensor, states: Tensor, mask: Tensor, d
     """
     hidden = torch.stack([table(delayed[:, book]) for book, table in enumerate(decoder.embed_tokens)]).sum(0)
     hidden = hidden + decoder.embed_positions.weights[: delayed.shape[-1]]
-    bias = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_fill(mask == 0, -1e9)[:, None, None]
+    bias = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_fill(mask == 0, -1e9)
+    bias = bias[:, None, None] if bias.ndim == 2 else bias[:, None]
     for layer in decoder.layers:
         normed = layer.self_attn_layer_norm(hidden)
         hidden = hidden + F.dropout(_attend(layer.self_attn, normed, normed, None), dropout)
@@ -133,7 +145,7 @@ def hidden_states(decoder: Any, delayed: Tensor, states: Tensor, mask: Tensor, d
 
 
 def _attend(block: MusicgenAttention, queries: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention of one block: causal over itself, or over the text with an additive `bias` [B, 1, 1, S]."""
+    """Attention of one block: causal over itself, or over the text with an additive `bias` [B, 1, T or 1, S]."""
     q, k, v = (_split(x, block.head_dim) for x in (block.q_proj(queries), block.k_proj(keys), block.v_proj(keys)))
     if bias is not None:
         bias = bias.to(q.dtype).expand(-1, 1, queries.shape[1], -1)
@@ -147,11 +159,17 @@ def _split(x: Tensor, width: int) -> Tensor:
 
 
 def logits(
-    model: MusicgenForConditionalGeneration, ids: Tensor, mask: Tensor, delayed: Tensor, dropout: float = 0.0
+    model: MusicgenForConditionalGeneration,
+    ids: Tensor,
+    mask: Tensor,
+    delayed: Tensor,
+    dropout: float = 0.0,
+    read: Tensor | None = None,
 ) -> Tensor:
     """Logits [B, K, T, 1024] for delayed codes [B, K, T] under text; column t predicts column t + 1."""
     decoder: Any = model.decoder
-    hidden = hidden_states(decoder.model.decoder, delayed, text_states(model, ids, mask), mask, dropout)
+    seen = mask.flatten(1) if read is None else read
+    hidden = hidden_states(decoder.model.decoder, delayed, text_states(model, ids, mask), seen, dropout)
     return torch.stack([head(hidden) for head in decoder.lm_heads], dim=1)
 
 
@@ -162,21 +180,24 @@ def cross_entropy(
     codes: Tensor,
     heard: Tensor | None = None,
     dropout: float = 0.0,
+    read: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy in nats of each code of a clip under text.
 
     Args:
         model: the weights.
-        ids: int64 [B, S], text tokens.
-        mask: int64 [B, S].
+        ids: int64 [B, S] or [B, N, S], text tokens.
+        mask: int64, as `ids`.
         codes: int64 [B, K, T], what is to be predicted.
         heard: int64 [B, K, T], what the model reads instead of `codes`, such as a damaged copy.
         dropout: as in `hidden_states`.
+        read: int64 [B, T + K - 1, N * S], which text each column reads; None reads all.
 
     Returns:
         float32 [B, K, T].
     """
-    scores = logits(model, ids, mask, delay(codes if heard is None else heard)[..., :-1], dropout).float()
+    inputs = delay(codes if heard is None else heard)[..., :-1]
+    scores = logits(model, ids, mask, inputs, dropout, read).float()
     targets = delay(codes)[..., 1:]
     losses = F.cross_entropy(scores.permute(0, 3, 1, 2), targets.clamp(max=CODES - 1), reduction="none")
     frames = codes.shape[-1]

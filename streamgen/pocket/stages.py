@@ -17,6 +17,7 @@ from streamgen.pocket.codec import CodecPlan, CodecTrainer, RefinePlan, new_code
 from streamgen.pocket.corpus import render_corpus
 from streamgen.pocket.export import export
 from streamgen.pocket.judge import judge
+from streamgen.pocket.restart import restart_codec, restart_language
 from streamgen.pocket.training import LanguagePlan, LanguageTrainer, tokenise_corpus, train_language_model
 
 STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge")
@@ -41,7 +42,7 @@ class Run:
 
 def full_run(folder: Path, lm_seconds: float, codec_steps: int) -> Run:
     """The run that made the shipped checkpoint."""
-    return Run(folder, 3500, CodecPlan(steps=codec_steps), LanguagePlan(seconds=lm_seconds), RefinePlan(), 48)
+    return Run(folder, 2400, CodecPlan(steps=codec_steps), LanguagePlan(seconds=lm_seconds), RefinePlan(), 48)
 
 
 def smoke_run(folder: Path) -> Run:
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything")
     parser.add_argument("--lm-seconds", type=float, default=3000.0, help="training time of the language model")
     parser.add_argument("--codec-steps", type=int, default=3000)
+    parser.add_argument("--start", type=Path, help="begin codec and lm with this checkpoint's weights")
     parser.add_argument("--out", type=Path, help="where export writes and judge reads (default: RUN_DIR/weights)")
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
@@ -67,8 +69,18 @@ def main(arguments: list[str] | None = None) -> None:
     run = smoke_run(options.run_dir) if options.smoke else full
     weights = options.out or options.model or options.run_dir / "weights"
     options.run_dir.mkdir(parents=True, exist_ok=True)
+    if options.start is not None:
+        begin(run, options.start)
     for stage in STAGES if options.stage == "all" else (options.stage,):
         do(stage, run, weights, options.clips or run.clips)
+
+
+def begin(run: Run, checkpoint: Path) -> None:
+    """Let the trainings of a new run go on from a checkpoint; one that is under way is left as it is."""
+    if not (run.folder / "codec.pt").exists():
+        restart_codec(run.folder, checkpoint, run.codec)
+    if not (run.folder / "language.pt").exists():
+        restart_language(run.folder, checkpoint, train_tokenizer(run.folder / "tokenizer"), run.language)
 
 
 def do(stage: str, run: Run, weights: Path, clips: int) -> None:

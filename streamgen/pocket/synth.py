@@ -9,13 +9,14 @@ import ctypes
 import ctypes.util
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from streamgen.pocket.compose import DRUM_CHANNEL, FRAMES_PER_STEP, STEPS_PER_BAR, Loop, Note
+from streamgen.pocket.compose import DRUM_CHANNEL, FRAMES_PER_STEP, STEPS_PER_BAR, Loop
 
 SAMPLE_RATE_HZ = 32000
 HOP_SAMPLES = 640
@@ -63,18 +64,18 @@ class Synthesizer:
         self._lib.delete_fluid_synth(self._synth)
         self._lib.delete_fluid_settings(self._settings)
 
-    def render(self, loop: Loop, bpm: int, bars: int) -> npt.NDArray[np.float32]:
-        """Play a loop `bars` times from silence.
+    def render(self, bars: Sequence[Loop], bpm: int) -> npt.NDArray[np.float32]:
+        """Play bars of one palette from silence.
 
         Returns:
             float32 [bars x frames per bar x 640], mono, at 32 kHz, at one common loudness.
         """
         self._lib.fluid_synth_system_reset(self._synth)
-        for channel, program in loop.programs.items():
+        for channel, program in bars[0].programs.items():
             self._lib.fluid_synth_program_change(self._synth, channel, program)
-        frames = FRAMES_PER_STEP[bpm] * STEPS_PER_BAR * bars
+        frames = FRAMES_PER_STEP[bpm] * STEPS_PER_BAR * len(bars)
         out = np.zeros((2, frames * HOP_SAMPLES), dtype=np.float32)
-        timeline = schedule(loop.notes, FRAMES_PER_STEP[bpm], bars)
+        timeline = schedule(bars, FRAMES_PER_STEP[bpm])
         edges = sorted({0, frames, *(frame for frame in timeline if frame < frames)})
         for begin, end in pairwise(edges):
             for event in timeline.get(begin, ()):
@@ -97,11 +98,11 @@ class Synthesizer:
         self._lib.fluid_synth_write_float(self._synth, end - begin, left, begin, 1, right, begin, 1)
 
 
-def schedule(notes: tuple[Note, ...], frames_per_step: int, bars: int) -> dict[int, list[Event]]:
+def schedule(bars: Sequence[Loop], frames_per_step: int) -> dict[int, list[Event]]:
     """Events by codec frame, releases before onsets, so a repeated pitch is struck again."""
     timeline: dict[int, list[Event]] = defaultdict(list)
-    for bar in range(bars):
-        for note in notes:
+    for bar, loop in enumerate(bars):
+        for note in loop.notes:
             begin = (bar * STEPS_PER_BAR + note.start) * frames_per_step
             timeline[begin].append((True, note.channel, note.pitch, note.velocity))
             if note.channel != DRUM_CHANNEL:  # drums ring out by themselves

@@ -1,17 +1,17 @@
-"""Training the language model on tokenised loops.
+"""Training the language model on tokenised songs.
 
-Rules: reads token files, never sound. What a step sees, in turn:
+Rules: reads token files, never sound. What a step sees, in turn (see `arranging` for how they are laid out):
 
     openings   a bar, or only its first half second, from the first downbeat: the music has to be invented from the
-               words. The first chord decides the key, hence the weight on the first frames
+               words. Half of the rows hear themselves badly (`DEAF`), so that tempo and key come from the words too,
+               not only from what already sounds: without that, a model that knew the tempo of a real bar in 96 of 100
+               cases opened half of its own in another one, and then held it
+    turned     a song and its caption, and in mid-bar the caption of another song: from the next bar line that one plays
     spliced    a bar pieced together from several songs, again and again: it can only be copied, not remembered. Before
                they were added, the next token of a real song was all but certain, yet what the model played on its own
                no longer repeated
     window     30 seconds, from the start or from anywhere inside: the engine runs to position 1503, and reads its own
                past again from position 0 at every rollover
-
-A song's long form is laid out in tokens: a steady bar repeated is what the codec makes of a repeated bar, so loops of a
-song alternate in sections of four bars at no cost in rendering.
 """
 
 import math
@@ -26,10 +26,11 @@ import torch
 from torch import Tensor, nn
 from transformers import EncodecModel, T5Tokenizer
 
-from streamgen.pocket.captions import train_tokenizer, written
+from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out, spliced, turned
+from streamgen.pocket.captions import caption, train_tokenizer, written
 from streamgen.pocket.codec import sound_to_codes
-from streamgen.pocket.compose import Song, caption, held_out_song, training_song
-from streamgen.pocket.corpus import BARS, Pcm, render_song, shard_clips
+from streamgen.pocket.compose import held_out_song, training_song
+from streamgen.pocket.corpus import Pcm, render_song, shard_clips
 from streamgen.pocket.language import MAX_POSITIONS, cross_entropy, modules_to_train, new_language_model
 from streamgen.pocket.pace import Pace
 from streamgen.pocket.quantizer import CODEBOOKS, CODES
@@ -38,10 +39,8 @@ from streamgen.pocket.synth import Synthesizer
 CODEBOOK_WEIGHTS = (1.5, 1.1, 0.8, 0.6)
 DROPOUT = 0.1  # without it 3,000 loops were memorised in 400 steps
 DAMAGE = 0.04  # share of tokens misread in training; without it a wrong token, once played, is copied for ever
+DEAF = 0.5  # the same, in openings
 NULL_SHARE = 0.12  # rows trained without text, for guidance
-BARS_PER_SECTION = 4
-TOKEN_BARS = 2
-SPLICES = 9  # of which a third fit the tempo
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,21 @@ class Kind:
     frames: int
 
 
-CHORD, OPENING, SPLICED = Kind("opening", 48, 24), Kind("opening", 14, 128), Kind("spliced", 4, 400)
+CHORD, OPENING = Kind("opening", 48, 24), Kind("opening", 12, 136)
+SPLICED, TURNED = Kind("spliced", 4, 400), Kind("turned", 5, 300)
 WINDOW = Kind("window", 1, MAX_POSITIONS - CODEBOOKS)
-KINDS = (WINDOW, SPLICED, CHORD, OPENING, CHORD, SPLICED, CHORD, OPENING)
+KINDS = (WINDOW, TURNED, OPENING, SPLICED, CHORD, TURNED, OPENING, CHORD)
 FIRST_WEIGHTS = ((64, 3.0), (6, 8.0))  # the words decide what is heard in these frames; later the sound itself tells
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on: codes int64 [B, K, T]; text, its mask and who reads it as `cross_entropy` takes them."""
+
+    codes: Tensor
+    ids: Tensor
+    mask: Tensor
+    read: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +77,6 @@ class LanguagePlan:
     learning_rate: float = 1.2e-3
     save_every_s: float = 120.0
     max_steps: int = 10**9
-
-
-@dataclass(frozen=True)
-class TokenSong:
-    """A song and the codes [4, 2 bars] of each of its loops: a bar from silence, and a bar as every later one."""
-
-    song: Song
-    loops: tuple[Tensor, ...]
 
 
 def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
@@ -92,10 +94,9 @@ def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
 
 
 def _encode_all(codec: EncodecModel, clips: list[Pcm]) -> list[Tensor]:
-    """Codes int16 of the first two bars of every clip; bfloat16 halves the time and keeps 99.5 % of codebook 0."""
+    """Codes int16 of every clip; bfloat16 halves the time and keeps 99.5 % of codebook 0."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        pairs = [clip[: len(clip) // BARS * TOKEN_BARS] for clip in clips]
-        return [sound_to_codes(codec, pcm).to(torch.int16) for pcm in pairs]
+        return [sound_to_codes(codec, pcm).to(torch.int16) for pcm in clips]
 
 
 def load_songs(folder: Path) -> list[TokenSong]:
@@ -103,53 +104,20 @@ def load_songs(folder: Path) -> list[TokenSong]:
     clips: list[Tensor] = []
     for path in sorted(folder.glob("*.pt")):
         clips += torch.load(path, weights_only=True)
-    pairs = [(training_song(number), clips[2 * number : 2 * number + 2]) for number in range(len(clips) // 2)]
-    return [TokenSong(song, tuple(loop[:, : TOKEN_BARS * song.frames_per_bar] for loop in two)) for song, two in pairs]
+    return [TokenSong(training_song(number), codes) for number, codes in enumerate(clips)]
 
 
 def held_out_songs(codec: EncodecModel, count: int) -> list[TokenSong]:
     """Songs the training never saw, tokenised."""
     songs = [held_out_song(number) for number in range(count)]
     with Synthesizer() as synth:
-        return [
-            TokenSong(song, tuple(sound_to_codes(codec, pcm) for pcm in render_song(synth, song, TOKEN_BARS)))
-            for song in songs
-        ]
+        return [TokenSong(song, sound_to_codes(codec, render_song(synth, song))) for song in songs]
 
 
-def arrange(source: TokenSong, frames: int, opening: bool, rng: random.Random) -> Tensor:
-    """Codes [4, frames] of a song: from its first downbeat if `opening`, else from anywhere inside."""
-    bar = source.song.frames_per_bar
-    current = rng.randrange(len(source.loops))
-    skip = 0 if opening else rng.randrange(bar)
-    pieces = [source.loops[current]] if opening else []
-    length, bars = (2 * bar, 2) if opening else (0, rng.randrange(BARS_PER_SECTION))
-    while length < frames + skip:
-        pieces.append(source.loops[current][:, bar:])
-        length, bars = length + bar, bars + 1
-        if bars % BARS_PER_SECTION == 0 and rng.random() < 0.3:
-            current = rng.randrange(len(source.loops))
-    return torch.cat(pieces, dim=1)[:, skip : skip + frames].long()
-
-
-def spliced(source: TokenSong, songs: list[TokenSong], frames: int, rng: random.Random) -> Tensor:
-    """Codes [4, frames]: a bar with pieces of other songs of its tempo, repeated from anywhere inside."""
-    bar = source.song.frames_per_bar
-    loop = rng.choice(source.loops)[:, bar:].clone()
-    for _ in range(SPLICES):
-        other = rng.choice(songs)
-        if other.song.frames_per_bar == bar:
-            begin = rng.randrange(bar)
-            piece = slice(begin, begin + rng.randrange(4, bar // 3))
-            loop[:, piece] = rng.choice(other.loops)[:, bar:][:, piece]
-    skip = rng.randrange(bar)
-    return loop.repeat(1, frames // bar + 2)[:, skip : skip + frames].long()
-
-
-def damaged(codes: Tensor) -> Tensor:
-    """Codes [B, K, T] with a few of them replaced at random; half of the rows are left whole."""
-    rate = DAMAGE * (torch.rand(len(codes), 1, 1) < 0.5)
-    return torch.where(torch.rand(codes.shape) < rate, torch.randint_like(codes, CODES), codes)
+def damaged(codes: Tensor, rate: float) -> Tensor:
+    """Codes [B, K, T] with a share of them replaced at random; half of the rows are left whole."""
+    rates = rate * (torch.rand(len(codes), 1, 1) < 0.5)
+    return torch.where(torch.rand(codes.shape) < rates, torch.randint_like(codes, CODES), codes)
 
 
 class LanguageTrainer:
@@ -191,11 +159,15 @@ class LanguageTrainer:
 
     def train_step(self, songs: list[TokenSong]) -> float:
         """One update; returns codebook 0's cross-entropy in nats."""
-        codes, ids, mask = self._batch(songs)
+        kind = KINDS[self.step % len(KINDS)]
+        batch = self._batch(kind, songs)
         self._set_rate()
+        heard = damaged(batch.codes, DEAF if kind.name == "opening" else DAMAGE)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            losses = cross_entropy(self.model, ids, mask, codes, damaged(codes), DROPOUT).mean(dim=0)
-        losses = (losses * self._frame_weights(codes.shape[-1])).mean(dim=1)
+            losses = cross_entropy(
+                self.model, batch.ids, batch.mask, batch.codes, heard, DROPOUT, read=batch.read
+            ).mean(dim=0)
+        losses = (losses * self._frame_weights(kind)).mean(dim=1)
         loss = (losses * torch.tensor(CODEBOOK_WEIGHTS)).sum() / sum(CODEBOOK_WEIGHTS)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -205,22 +177,41 @@ class LanguageTrainer:
         self.step += 1
         return losses[0].item()
 
-    def _batch(self, songs: list[TokenSong]) -> tuple[Tensor, Tensor, Tensor]:
-        kind = KINDS[self.step % len(KINDS)]
+    def _batch(self, kind: Kind, songs: list[TokenSong]) -> Batch:
         picks = [self.rng.choice(songs) for _ in range(kind.rows)]
+        if kind.name == "turned":
+            return self._turned_batch(kind, picks, [self.rng.choice(songs) for _ in picks])
         if kind.name == "spliced":
             codes = [spliced(pick, songs, kind.frames, self.rng) for pick in picks]
         else:
             opening = kind.name == "opening" or self.rng.random() < 0.5
             codes = [arrange(pick, kind.frames, opening, self.rng) for pick in picks]
-        ids, mask = self.tokenise([written(caption(pick.song, self.rng), self.rng) for pick in picks])
-        kept = torch.tensor([[self.rng.random() >= NULL_SHARE] for _ in picks])
-        return torch.stack(codes), ids, mask * kept
+        ids, mask = self.tokenise([self._caption(pick) for pick in picks])
+        return Batch(torch.stack(codes), ids, mask * self._kept(kind.rows))
 
-    def _frame_weights(self, frames: int) -> Tensor:
+    def _turned_batch(self, kind: Kind, picks: list[TokenSong], others: list[TokenSong]) -> Batch:
+        """Rows whose caption, and a moment later whose music, becomes another song's."""
+        rows = [turned(a, b, kind.frames, self.rng) for a, b in zip(picks, others, strict=True)]
+        texts = [self._caption(song) for pair in zip(picks, others, strict=True) for song in pair]
+        ids, mask = (part.unflatten(0, (kind.rows, 2)) for part in self.tokenise(texts))
+        mask = mask * self._kept(kind.rows)[..., None]
+        # all codebooks drawn in one step read one text, as when a prompt changes while music plays
+        step = torch.arange(kind.frames + CODEBOOKS - 1)
+        new = step >= torch.tensor([row.turn for row in rows])[:, None]
+        read = torch.stack([~new, new], dim=-1)[..., None] * mask[:, None]
+        return Batch(torch.stack([row.codes for row in rows]), ids, mask, read.flatten(2))
+
+    def _caption(self, source: TokenSong) -> str:
+        return written(caption(source.song, self.rng), self.rng)
+
+    def _kept(self, rows: int) -> Tensor:
+        """Which rows keep their text, int64 [rows, 1]."""
+        return torch.tensor([[int(self.rng.random() >= NULL_SHARE)] for _ in range(rows)])
+
+    def _frame_weights(self, kind: Kind) -> Tensor:
         """Weight [T] of each frame's loss, one on average: openings count most where only the words can tell."""
-        weights = torch.ones(frames)
-        if KINDS[self.step % len(KINDS)].name == "opening":
+        weights = torch.ones(kind.frames)
+        if kind.name == "opening":
             for first, weight in FIRST_WEIGHTS:
                 weights[:first] = weight
         return weights / weights.mean()
@@ -250,7 +241,7 @@ def loop_entropies(trainer: LanguageTrainer, songs: list[TokenSong], bars: int =
     sums = np.zeros(3)
     for number, source in enumerate(songs):
         bar = source.song.frames_per_bar
-        codes = torch.cat([source.loops[0]] + [source.loops[0][:, bar:]] * (bars - TOKEN_BARS), dim=1).long()[None]
+        codes = lay_out(source, [OPEN] + [STEADY] * (bars - 1))[None]
         other = next(s.song for s in songs[number + 1 :] + songs if s.song.style != source.song.style)
         texts = [caption(source.song, rng, complete=True), caption(other, rng, complete=True)]
         ids, mask = trainer.tokenise(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 from transformers import AutoProcessor, MusicgenForConditionalGeneration
 
+from streamgen.pocket.arranging import TokenSong
 from streamgen.pocket.captions import train_tokenizer
 from streamgen.pocket.codec import new_codec
+from streamgen.pocket.compose import SCORE, training_song
 from streamgen.pocket.export import export
 from streamgen.pocket.training import LanguagePlan, LanguageTrainer
 
@@ -36,3 +39,15 @@ def exported(trainer: LanguageTrainer, tmp_path_factory: pytest.TempPathFactory)
 def reloaded(exported: Path) -> tuple[Any, Any]:
     model = MusicgenForConditionalGeneration.from_pretrained(exported, dtype=torch.float32).eval()
     return model, AutoProcessor.from_pretrained(exported)
+
+
+@pytest.fixture
+def token_song() -> Callable[[int], TokenSong]:
+    """The training song of a number, with random codes for its bars."""
+
+    def make(number: int) -> TokenSong:
+        song = training_song(number)
+        codes = torch.randint(0, 1024, (4, len(SCORE) * song.frames_per_bar), dtype=torch.int16)
+        return TokenSong(song, codes)
+
+    return make

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from streamgen.pocket.compose import (
+    BREAK,
+    DRUM_CHANNEL,
+    FILL,
     FRAMES_PER_STEP,
+    GROOVE,
     STEPS_PER_BAR,
-    STYLES,
-    caption,
+    TURN,
+    VARIATION,
     compose,
     held_out,
     held_out_song,
     training_song,
 )
+from streamgen.pocket.styles import STYLES
 
 SONGS = [training_song(number) for number in range(120)]
 
@@ -54,14 +57,30 @@ def test_training_and_held_out_songs_never_meet() -> None:
     assert {song.style for song in unseen} == set(STYLES)
 
 
-def test_a_complete_caption_names_everything() -> None:
-    for song in SONGS[:30]:
-        text = caption(song, random.Random(0), complete=True)
-        assert str(song.bpm) in text
-        assert song.key in text
-        assert all(word in text for word in song.instruments)
+def test_a_fill_keeps_the_first_half_of_its_bar() -> None:
+    for song in SONGS:
+        for whole, fill in ((GROOVE, FILL), (VARIATION, TURN)):
+            halves = [[n for n in song.loops[loop].notes if n.start < 8] for loop in (whole, fill)]
+            assert halves[0] == halves[1]
+            assert not song.has_drums or song.loops[whole] != song.loops[fill]
 
 
-def test_captions_of_one_song_vary() -> None:
-    rng = random.Random(0)
-    assert len({caption(SONGS[0], rng) for _ in range(20)}) > 15
+def test_a_break_has_no_drums_and_fewer_notes() -> None:
+    for song in SONGS:
+        groove, quiet = song.loops[GROOVE].notes, song.loops[BREAK].notes
+        assert set(quiet) < set(groove)
+        assert not any(note.channel == DRUM_CHANNEL for note in quiet)
+
+
+def test_the_tonic_has_most_of_every_groove() -> None:
+    """The key is to be heard: pitches of the tonic's triad outweigh those of any other, by duration."""
+    named = 0
+    for song in SONGS:
+        third = 3 if STYLES[song.style].minor else 4
+        weights = [0] * 12
+        for note in song.loops[GROOVE].notes:
+            if note.channel != DRUM_CHANNEL:
+                weights[note.pitch % 12] += note.length
+        triads = [sum(weights[(root + step) % 12] for step in (0, third, 7)) for root in range(12)]
+        named += triads[song.tonic] == max(triads)
+    assert named > 0.85 * len(SONGS)

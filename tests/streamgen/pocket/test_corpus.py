@@ -9,7 +9,7 @@ import pytest
 
 from streamgen.pocket import corpus
 from streamgen.pocket.compose import training_song
-from streamgen.pocket.corpus import BARS, all_clips, render_corpus, render_song, shard_clips, shard_path
+from streamgen.pocket.corpus import all_clips, render_corpus, render_groove, render_song, shard_clips, shard_path
 from streamgen.pocket.synth import SOUNDFONT, Synthesizer
 
 pytestmark = pytest.mark.skipif(not Path(SOUNDFONT).exists(), reason="no soundfont: apt install fluid-soundfont-gm")
@@ -20,7 +20,7 @@ def test_shards_hold_the_songs_in_order_and_are_made_once(tmp_path: Path, monkey
     render_corpus(tmp_path, 4)
     first = shard_path(tmp_path, 0)
     with Synthesizer() as synth:
-        expected = [clip for number in range(2) for clip in render_song(synth, training_song(number), BARS)]
+        expected = [render_song(synth, training_song(number)) for number in range(2)]
     for clip, wanted in zip(shard_clips(first), expected, strict=True):
         assert np.array_equal(clip, wanted)
     assert len(list(all_clips(tmp_path))) == 2 * len(expected)
@@ -34,7 +34,7 @@ def test_shards_hold_the_songs_in_order_and_are_made_once(tmp_path: Path, monkey
 def test_a_loop_sounds_the_same_from_its_third_bar_on() -> None:
     song = training_song(3)
     with Synthesizer() as synth:
-        clip = render_song(synth, song, 4)[0].astype(int)
+        clip = render_groove(synth, song, 4).astype(int)
     bar = song.frames_per_bar * 640
     assert np.abs(clip[2 * bar : 3 * bar] - clip[3 * bar : 4 * bar]).max() <= 2, "but for rounding in the synthesizer"
     assert clip.std() > 300

@@ -1,71 +1,48 @@
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 
 import torch
 
-from streamgen.pocket.compose import training_song
-from streamgen.pocket.training import DAMAGE, LanguageTrainer, TokenSong, arrange, damaged, spliced
-
-
-def tokens(number: int) -> TokenSong:
-    song = training_song(number)
-    return TokenSong(song, tuple(torch.randint(0, 1024, (4, 2 * song.frames_per_bar)) for _ in song.loops))
-
-
-def test_an_opening_starts_with_the_first_bars() -> None:
-    source = tokens(0)
-    codes = arrange(source, 250, opening=True, rng=random.Random(0))
-    bar = source.song.frames_per_bar
-    assert codes.shape == (4, 250)
-    assert any(torch.equal(codes[:, : 2 * bar], loop[:, : 2 * bar][:, :250]) for loop in source.loops)
-
-
-def test_bars_repeat_and_loops_change_only_at_sections() -> None:
-    source, rng = tokens(1), random.Random(2)
-    bar = source.song.frames_per_bar
-    codes = arrange(source, 16 * bar, opening=True, rng=rng)
-    bars = codes.split(bar, dim=1)
-    changes = [number for number in range(3, 16) if not torch.equal(bars[number], bars[number - 1])]
-    assert all(number % 4 == 0 for number in changes)
-
-
-def test_a_window_may_start_anywhere_in_the_bar() -> None:
-    source, rng = tokens(2), random.Random(0)
-    steady = [loop[:, source.song.frames_per_bar :] for loop in source.loops]
-    starts = set()
-    for _ in range(12):
-        first = arrange(source, 30, opening=False, rng=rng)[:, 0]
-        starts |= {
-            int((loop == first[:, None]).all(0).nonzero()[0])
-            for loop in steady
-            if (loop == first[:, None]).all(0).any()
-        }
-    assert len(starts) > 6
-
-
-def test_a_spliced_bar_is_no_songs_bar_and_repeats_exactly() -> None:
-    songs = [tokens(number) for number in range(12)]
-    source, bar = songs[3], songs[3].song.frames_per_bar
-    codes = spliced(source, songs, 4 * bar, random.Random(0))
-    assert codes.shape == (4, 4 * bar)
-    assert torch.equal(codes[:, bar:], codes[:, :-bar])
-    own = torch.cat([loop[:, bar:] for loop in source.loops], dim=1)
-    known = (codes[:, :bar, None] == own[:, None].long()).all(0).any(1)
-    assert 0 < known.float().mean() < 1
+from streamgen.pocket.arranging import TokenSong
+from streamgen.pocket.language import cross_entropy
+from streamgen.pocket.training import DAMAGE, TURNED, LanguageTrainer, damaged
 
 
 def test_half_of_the_rows_are_damaged_a_little() -> None:
     codes = torch.randint(0, 1024, (200, 4, 100))
-    share = (damaged(codes) != codes).float().mean(dim=(1, 2))
+    share = (damaged(codes, DAMAGE) != codes).float().mean(dim=(1, 2))
     assert 60 < (share == 0).sum() < 140
     assert abs(share[share > 0].mean() - DAMAGE) < 0.01
 
 
-def test_steps_lower_the_entropy_and_training_resumes(trainer: LanguageTrainer) -> None:
-    songs = [tokens(3)]
+def test_a_new_caption_is_read_from_its_frame_on_and_not_before(
+    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
+) -> None:
+    picks, others = [token_song(1)] * TURNED.rows, [token_song(2)] * TURNED.rows
+    batch = trainer._turned_batch(TURNED, picks, others)
+    assert batch.read is not None
+    words = batch.ids.shape[-1]
+    old, new = batch.read[..., :words], batch.read[..., words:]
+    assert not (old.any(-1) & new.any(-1)).any(), "no column reads both"
+    with torch.no_grad():
+        before = cross_entropy(trainer.model, batch.ids, batch.mask, batch.codes, read=batch.read)
+        ids = batch.ids.clone()
+        ids[:, 1] = ids[:, 1].roll(1, dims=-1)  # other words in the second caption
+        after = cross_entropy(trainer.model, ids, batch.mask, batch.codes, read=batch.read)
+    for row in range(TURNED.rows):
+        if batch.mask[row].any():
+            turn = int(new[row].any(-1).nonzero()[0])
+            assert torch.allclose(before[row, 0, :turn], after[row, 0, :turn], atol=1e-5)
+            assert not torch.allclose(before[row, 0, turn:], after[row, 0, turn:], atol=1e-5)
+
+
+def test_steps_lower_the_entropy_and_training_resumes(
+    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
+) -> None:
+    songs = [token_song(3)]
     first = trainer.train_step(songs)
-    for _ in range(2):
+    for _ in range(2):  # a window, a turned sequence, an opening
         last = trainer.train_step(songs)
     assert torch.isfinite(torch.tensor([first, last])).all()
     trainer.save()

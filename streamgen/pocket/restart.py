@@ -1,0 +1,51 @@
+"""Going on from a checkpoint that was exported, where the files of its training are gone.
+
+Rules: writes the run's `codec.pt` or `language.pt` as the trainers do, with fresh optimisers; trains nothing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, MusicgenForConditionalGeneration, T5Tokenizer
+
+from streamgen.pocket.codec import CodecPlan, CodecTrainer
+from streamgen.pocket.training import LanguagePlan, LanguageTrainer
+
+
+def restart_codec(folder: Path, checkpoint: Path, plan: CodecPlan) -> None:
+    """Begin `folder/codec.pt` with a checkpoint's codec, past the point where its encoder is frozen."""
+    trainer, codec = CodecTrainer(folder, plan), _load(checkpoint).audio_encoder
+    trainer.model.load_state_dict(codec.state_dict())
+    trainer.average = {name: value.clone() for name, value in codec.state_dict().items()}
+    books = torch.stack([layer.codebook.embed for layer in codec.quantizer.layers])
+    for kept in (trainer.quantizer.books, trainer.quantizer.sums):
+        kept.copy_(books)
+    trainer.step = plan.quantize_from + plan.encoder_frozen
+    trainer.save()
+
+
+def restart_language(folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, plan: LanguagePlan) -> None:
+    """Begin `folder/language.pt` with a checkpoint's decoder and text encoder.
+
+    The words of `tokenizer` that the checkpoint knew keep their vectors, whatever their number is now.
+    """
+    trainer, model = LanguageTrainer(folder, tokenizer, plan), _load(checkpoint)
+    mine: Any = trainer.model  # transformers' modules have no types mypy can follow
+    with torch.no_grad():
+        fresh = mine.text_encoder.get_input_embeddings().weight.clone()
+        old, known = model.text_encoder.get_input_embeddings().weight, AutoTokenizer.from_pretrained(checkpoint).get_vocab()
+        for piece, number in tokenizer.get_vocab().items():
+            if piece in known:
+                fresh[number] = old[known[piece]]
+        model.text_encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(fresh, freeze=False))
+        for mine, theirs in zip(
+            trainer.modules, (model.text_encoder, model.decoder, model.enc_to_dec_proj), strict=True
+        ):
+            mine.load_state_dict(theirs.state_dict())
+    trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
+    trainer.save()
+
+
+def _load(checkpoint: Path) -> Any:
+    return MusicgenForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
