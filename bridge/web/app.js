@@ -22,6 +22,7 @@ const FADE_MS = 60; // longer than the ring's own fade
 const PAUSING_ACTIONS = ["pause", "stop"];
 
 const $ = (id) => document.getElementById(id);
+const glowing = [$("play"), $("surface").querySelector("canvas")];
 const query = new URLSearchParams(location.search);
 const access = { session: query.get("session"), token: query.get("token") };
 
@@ -35,7 +36,7 @@ const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: 
 const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
 
-const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, steering: null };
+const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, steering: null };
 
 // ---- the server speaks
 
@@ -81,6 +82,8 @@ function greet({ session: name, model, sample_rate_hz: rateHz, audio, parameters
   showMix();
   if (session.greeted) announce("Connected again");
   session.greeted = true;
+  if (session.eager) play();
+  session.eager = false;
 }
 
 /** Audio is asked for once there is a gesture to play it after; the same wishes go with the address, for the next try. */
@@ -118,13 +121,20 @@ function transported(action, quietly = false) {
 
 async function play() {
   const joins = session.listening && !player.started;
-  if (!session.rateHz || !connection.isOpen) return;
+  if (!session.greeted) return wishToPlay();
+  if (!connection.isOpen) return;
   if (session.listening) await player.start(session.rateHz);
   if (joins) askForAudio();
   if (joins && session.playing) return showPlay(); // it plays already, elsewhere: only join in
   const action = session.playing ? "pause" : "play";
   session.steering = { id: connection.send("transport", { action }), before: session.playing ? "play" : "pause" };
   transported(action);
+}
+
+/** Pressed before the server has answered, as on a browser's first, slow start: it plays as soon as it can. */
+function wishToPlay() {
+  session.eager = !session.eager;
+  announce(session.eager ? "Playing as soon as the server answers" : "Not playing");
 }
 
 async function toggleListening() {
@@ -211,6 +221,7 @@ function showStats(stats) {
   const factor = stats.realtime_factor ?? 0; // 0 and null: not measured yet
   $("stat-factor").textContent = factor ? factor.toFixed(2) : "–";
   $("stat-factor").parentElement.classList.toggle("is-bad", factor > 0 && factor < 1);
+  $("stat-buffer").textContent = `${player.report.bufferedSeconds.toFixed(1)} s`;
   $("stat-listeners").textContent = stats.listeners;
   $("stat-window").textContent = stats.window_position ?? "–";
   showUnderruns();
@@ -219,9 +230,10 @@ function showStats(stats) {
 function showUnderruns() {
   // Where the server was late the sound ran dry here too: one number, the ear's if there is one.
   const count = player.started && session.listening ? player.report.underruns : session.serverUnderruns;
-  $("stat-underruns").textContent = count;
-  $("stat-underruns").parentElement.classList.toggle("is-bad", count > 0);
-  $("stat-underruns").parentElement.title = `times the sound ran dry here; the server was late ${session.serverUnderruns} times`;
+  const tile = $("stat-underruns").parentElement;
+  write("stat-underruns", String(count));
+  tile.classList.toggle("is-bad", count > 0);
+  tile.title = `times the sound ran dry here; the server was late ${session.serverUnderruns} times`;
 }
 
 function showRecording() {
@@ -231,20 +243,29 @@ function showRecording() {
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
+/** Write only what is new: the same words once more would be laid out and painted all the same. */
+function write(id, words) {
+  if ($(id).textContent !== words) $(id).textContent = words;
+}
+
 player.addEventListener("report", ({ detail: report }) => {
   const rate = player.rateHz || 1;
-  $("clock").textContent = clock(report.heard / rate);
-  $("stat-buffer").textContent = `${report.bufferedSeconds.toFixed(1)} s`;
+  write("clock", clock(report.heard / rate));
   document.body.classList.toggle("is-buffering", session.playing && session.listening && report.waiting);
-  if (recorder.recording) $("record-name").textContent = clock(recorder.seconds(report.heard));
+  if (recorder.recording) write("record-name", clock(recorder.seconds(report.heard)));
   showArrival((session.arrivesAt - report.heard) / rate);
   showUnderruns();
-  for (const lit of [$("play"), $("surface")]) lit.style.setProperty("--pulse", Math.max(...report.peak).toFixed(2));
+  pulse(Math.max(...report.peak));
 });
 
+/** Glow with the music, in ten shades: each new one paints a good part of the page. */
+function pulse(peak) {
+  const shade = Math.min(1, peak).toFixed(1);
+  for (const lit of glowing) if (lit.style.getPropertyValue("--pulse") !== shade) lit.style.setProperty("--pulse", shade);
+}
+
 function showArrival(seconds) {
-  const words = session.playing && seconds > 0.05 && seconds < 60 ? `change heard in ${seconds.toFixed(1)} s` : "";
-  if ($("arrival").textContent !== words) $("arrival").textContent = words;
+  write("arrival", session.playing && seconds > 0.05 && seconds < 60 ? `change heard in ${seconds.toFixed(1)} s` : "");
 }
 
 setInterval(() => {

@@ -1,7 +1,8 @@
 /* Pictures of the sound that is heard: spectrum and level.
  *
- * Rules: draws from the player's analyser and reports, at the screen's rate or, where less motion is wished for, eight
- * times a second. Draws nothing while the page is hidden.
+ * Rules: draws from the player's analyser when the player reports, 25 times a second or, where less motion is wished for,
+ * eight times. A browser without a graphics card paints with the processor that makes the music: at the screen's rate
+ * this took a third of a core. Draws nothing while the page is hidden, or once silence is drawn.
  */
 
 const LOWEST_HZ = 40;
@@ -22,32 +23,48 @@ export class Meters {
   #shown = [METER_FLOOR_DB, METER_FLOOR_DB];
   #held = [{ db: METER_FLOOR_DB, at: 0 }, { db: METER_FLOOR_DB, at: 0 }];
   #drawnAt = 0;
+  #frame = 0;
+  #still = false;
   colours = ["#fff", "#fff"];
 
   constructor(spectrum, level, player) {
     this.#spectrum = spectrum;
     this.#level = level;
     this.#player = player;
-    new ResizeObserver(() => [spectrum, level].forEach(fit)).observe(spectrum.parentElement);
-    requestAnimationFrame((now) => this.#draw(now));
+    new ResizeObserver(() => this.#resized()).observe(spectrum.parentElement);
+    player.addEventListener("report", () => this.#drawSoon());
+  }
+
+  #resized() {
+    [this.#spectrum, this.#level].forEach(fit);
+    this.#still = false; // resizing wiped them
+    this.#drawSoon();
+  }
+
+  #drawSoon() {
+    this.#frame ||= requestAnimationFrame((now) => this.#draw(now));
   }
 
   #draw(now) {
-    requestAnimationFrame((later) => this.#draw(later));
+    this.#frame = 0;
     if (calm.matches && now - this.#drawnAt < CALM_MS) return;
     const seconds = Math.min(0.2, (now - this.#drawnAt) / 1000);
     this.#drawnAt = now;
-    this.#drawSpectrum();
-    this.#drawLevel(seconds, now / 1000);
+    this.#player.report.peak.forEach((peak, channel) => this.#follow(channel, peak, seconds, now / 1000));
+    const count = Math.max(24, Math.min(112, Math.floor(this.#spectrum.width / (8 * (devicePixelRatio || 1)))));
+    const bars = this.#bars(count);
+    const silent = bars.every((share) => share === 0) && this.#held.every(({ db }) => db === METER_FLOOR_DB);
+    if (silent && this.#still) return;
+    this.#still = silent;
+    this.#drawSpectrum(bars);
+    this.#drawLevel();
   }
 
-  #drawSpectrum() {
+  #drawSpectrum(bars) {
     const { width, height } = this.#spectrum;
     const brush = this.#spectrum.getContext("2d");
     const ratio = devicePixelRatio || 1;
-    const count = Math.max(24, Math.min(112, Math.floor(width / (8 * ratio))));
-    const step = width / count;
-    const bars = this.#bars(count);
+    const step = width / bars.length;
     brush.clearRect(0, 0, width, height);
     brush.fillStyle = this.#gradient(brush, width);
     brush.beginPath();
@@ -81,17 +98,13 @@ export class Meters {
     });
   }
 
-  #drawLevel(seconds, now) {
+  #drawLevel() {
     const { width, height } = this.#level;
     const brush = this.#level.getContext("2d");
     const upright = height > width;
     const thick = (upright ? width : height) / 2 - 2;
     brush.clearRect(0, 0, width, height);
-    this.#player.report.peak.forEach((peak, channel) => {
-      this.#follow(channel, peak, seconds, now);
-      const at = channel * (thick + 4);
-      this.#bar(brush, upright, at, thick, upright ? height : width, channel);
-    });
+    for (const channel of [0, 1]) this.#bar(brush, upright, channel * (thick + 4), thick, upright ? height : width, channel);
   }
 
   #follow(channel, peak, seconds, now) {

@@ -1,10 +1,12 @@
-"""Threads by size, or as the user says."""
+"""Threads by size, or as the user says; and their turns."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from bridge import threads
-from bridge.threads import set_threads
+from bridge.threads import set_threads, take_short_turns
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +72,30 @@ load_model(Namespace(model=str(Path.cwd()), threads=None, device="cpu", precisio
 
 def test_what_the_user_says_counts(folder: Path) -> None:
     assert set_threads(2, folder) == torch.get_num_threads() == 2
+
+
+def test_a_thread_that_only_looks_in_waits_a_short_turn() -> None:
+    """Every sleep gives the interpreter to the thread that computes, and waits for the end of its turn."""
+    done, usual = threading.Event(), sys.getswitchinterval()
+    busy = threading.Thread(target=lambda: all(not done.is_set() for _ in iter(int, 1)))
+    busy.start()
+    try:
+        long = _looking_in()
+        take_short_turns()
+        short = _looking_in()
+    finally:
+        sys.setswitchinterval(usual)
+        done.set()
+        busy.join()
+    assert short < long / 2
+
+
+def _looking_in() -> float:
+    """The least of seven tries to look in five times, in seconds: other programs can only lengthen it."""
+    tries = []
+    for _ in range(7):
+        began = time.perf_counter()
+        for _ in range(5):
+            time.sleep(1e-6)
+        tries.append(time.perf_counter() - began)
+    return min(tries)

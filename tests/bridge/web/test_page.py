@@ -48,6 +48,19 @@ def test_it_plays_for_ten_seconds_without_an_underrun(opened: Open) -> None:
     assert opened.page.get_attribute("#level", "aria-valuetext").endswith("dB")
 
 
+def test_the_button_pressed_before_the_server_answers_plays_when_it_does(chromium: Any) -> None:
+    with toy_server(silent_seconds=0.7) as server:
+        context = chromium.new_context()
+        opened = watch(context.new_page())
+        opened.page.goto(server.url)
+        opened.page.click("#play")
+        assert not opened.ask("streamgen.session.greeted"), "this test wants a server that has not answered yet"
+        opened.until("streamgen.player.report.heard > 3200 && !streamgen.player.report.waiting")
+        assert server.session.playing
+        context.close()
+        assert opened.complaints == []
+
+
 def test_a_page_that_hangs_does_not_stop_the_music(opened: Open) -> None:
     opened.play()
     opened.until("streamgen.player.report.bufferedSeconds > 1.5")
@@ -57,6 +70,24 @@ def test_a_page_that_hangs_does_not_stop_the_music(opened: Open) -> None:
     assert opened.ask("streamgen.player.report.underruns") == before["underruns"], (
         "three seconds, and two were buffered"
     )
+
+
+def test_the_pictures_are_drawn_once_a_report_and_not_at_all_in_silence(opened: Open) -> None:
+    opened.ask("""(() => {
+        window.count = {spectrum: 0, level: 0, reports: 0};
+        const wipe = CanvasRenderingContext2D.prototype.clearRect;
+        CanvasRenderingContext2D.prototype.clearRect = function (...box) { count[this.canvas.id] += 1; wipe.apply(this, box); };
+        streamgen.player.addEventListener('report', () => (count.reports += 1));
+    })()""")
+    opened.play()
+    opened.until("count.reports > 50")
+    count = opened.ask("count")
+    assert 0 < count["spectrum"] == count["level"] <= count["reports"]
+    opened.page.click("#play")
+    opened.until("(([was, is]) => was === is)([window.last, window.last = count.spectrum])", every_ms=500)
+    reports = opened.ask("count.reports")
+    opened.until(f"count.reports > {reports} + 10")
+    assert opened.ask("count.spectrum === window.last"), "silence is drawn once"
 
 
 def test_every_control_comes_from_the_table(opened: Open) -> None:

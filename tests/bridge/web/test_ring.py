@@ -11,7 +11,6 @@ from page_driver import Open
 
 pytestmark = pytest.mark.device
 
-RATE_HZ = 32_000
 # push and read in blocks; `ramp(from, n)` is a stereo frame whose samples tell their own position.
 START = """
 const {Ring} = await import('./ring.js');
@@ -27,15 +26,15 @@ def run(opened: Open, script: str) -> Any:
 
 
 def test_it_copies_bit_for_bit_after_its_fade(opened: Open) -> None:
-    heard = run(opened, "ring.hold(false); ring.push(ramp(5000, 8000), 5000); return read(20)")
+    heard = run(opened, "ring.hold(false); ring.push(ramp(5000, 16000), 5000); return read(20)")
     np.testing.assert_array_equal(np.float32(heard[256:]), np.float32(np.arange(5256, 5000 + 2560) / 1e6))
     assert heard[0] < 1e-4, "it fades in"
 
 
 def test_a_burst_that_is_known_already_is_not_played_twice(opened: Open) -> None:
-    script = "ring.hold(false); ring.push(ramp(0, 8000), 0); ring.push(ramp(4000, 8000), 4000); return [ring.fill, ...read(90)]"
+    script = "ring.hold(false); ring.push(ramp(0, 16000), 0); ring.push(ramp(12000, 8000), 12000); return [ring.fill, ...read(150)]"
     fill, *heard = run(opened, script)
-    assert fill == 12_000
+    assert fill == 20_000
     np.testing.assert_array_equal(np.float32(heard[256:]), np.float32(np.arange(256, len(heard)) / 1e6))
 
 
@@ -64,13 +63,15 @@ def test_a_jump_of_positions_is_faded_on_both_sides(opened: Open) -> None:
 
 
 def test_starvation_fades_counts_and_waits_for_more(opened: Open) -> None:
-    script = """ring.hold(false); ring.push(ramp(500000, 8000), 500000); const dry = read(70);
-    const count = ring.underruns; ring.push(ramp(508000, 16000), 508000); return {dry, count, more: read(20), left: ring.startFrames}"""
+    script = """ring.hold(false); ring.push(ramp(500000, 16000), 500000); const before = ring.startFrames, dry = read(140);
+    const count = ring.underruns; ring.push(ramp(516000, 16000), 516000); const short = read(20);
+    ring.push(ramp(532000, 8000), 532000); return {dry, count, short, more: read(20), grown: ring.startFrames / before}"""
     result = run(opened, script)
     assert np.abs(np.diff(np.float32(result["dry"]))).max() < 0.01
     assert (result["count"], result["dry"][-1]) == (1, 0)
+    assert result["grown"] == 1.5, "it keeps more from now on"
+    assert max(result["short"]) == 0, "what was enough before is not enough now"
     assert max(result["more"]) > 0.5
-    assert result["left"] > 0.16 * RATE_HZ, "it keeps more from now on"
 
 
 def test_hold_fades_and_keeps_the_place(opened: Open) -> None:
@@ -97,7 +98,7 @@ def test_drift_is_followed_by_the_ear_not_by_a_gap(opened: Open, drift: float) -
 
 
 def test_jitter_is_not_taken_for_drift(opened: Open) -> None:
-    script = """ring.hold(false); let at = 6400, seed = 1, owed = 0, ratios = new Set();
+    script = """ring.hold(false); let at = 16000, seed = 1, owed = 0, ratios = new Set();
     ring.push(ramp(0, at), 0);
     for (let i = 0; i < 60 * 250; i++) {
       owed += 128; seed = seed * 48271 % 2147483647;

@@ -79,6 +79,7 @@ class ToyServer:
     sent: list[NDArray[np.int16]] = field(default_factory=list)
     clients: list[ToyClient] = field(default_factory=list)
     token: str = ""
+    silent_seconds: float = 0.0  # before its hello
     refuses: bool = False
     stalled: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
@@ -132,6 +133,7 @@ class ToyServer:
             return
         enabled = "enabled=true" in (connection.request.path if connection.request else "")
         client = ToyClient(connection, enabled)
+        await asyncio.sleep(self.silent_seconds)
         await connection.send(json.dumps(self._hello()))
         self.clients.append(client)
         try:
