@@ -34,7 +34,10 @@ def restart_language(folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, pla
     mine: Any = trainer.model  # transformers' modules have no types mypy can follow
     with torch.no_grad():
         fresh = mine.text_encoder.get_input_embeddings().weight.clone()
-        old, known = model.text_encoder.get_input_embeddings().weight, AutoTokenizer.from_pretrained(checkpoint).get_vocab()
+        old, known = (
+            model.text_encoder.get_input_embeddings().weight,
+            AutoTokenizer.from_pretrained(checkpoint).get_vocab(),
+        )
         for piece, number in tokenizer.get_vocab().items():
             if piece in known:
                 fresh[number] = old[known[piece]]

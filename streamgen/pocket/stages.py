@@ -15,12 +15,13 @@ from streamgen.pocket import pocket_folder
 from streamgen.pocket.captions import train_tokenizer
 from streamgen.pocket.codec import CodecPlan, CodecTrainer, RefinePlan, new_codec, refine_decoder, train_codec
 from streamgen.pocket.corpus import render_corpus
+from streamgen.pocket.endless import judge_endless
 from streamgen.pocket.export import export
 from streamgen.pocket.judge import judge
 from streamgen.pocket.restart import restart_codec, restart_language
 from streamgen.pocket.training import LanguagePlan, LanguageTrainer, tokenise_corpus, train_language_model
 
-STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge")
+STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Run:
     language: LanguagePlan
     refine: RefinePlan
     clips: int
+    minutes: float
 
     @property
     def corpus(self) -> Path:
@@ -42,14 +44,14 @@ class Run:
 
 def full_run(folder: Path, lm_seconds: float, codec_steps: int) -> Run:
     """The run that made the shipped checkpoint."""
-    return Run(folder, 2400, CodecPlan(steps=codec_steps), LanguagePlan(seconds=lm_seconds), RefinePlan(), 48)
+    return Run(folder, 2400, CodecPlan(steps=codec_steps), LanguagePlan(seconds=lm_seconds), RefinePlan(), 48, 60.0)
 
 
 def smoke_run(folder: Path) -> Run:
     """Every stage on real code paths, in a minute or two."""
     codec = CodecPlan(steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9)
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
-    return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2)
+    return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,8 +100,10 @@ def do(stage: str, run: Run, weights: Path, clips: int) -> None:
     elif stage == "export":
         trainer = LanguageTrainer(run.folder, train_tokenizer(run.folder / "tokenizer"), run.language)
         export(trainer, refined_codec(run), weights)
-    else:
+    elif stage == "judge":
         judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips)
+    else:
+        judge_endless(weights if weights.exists() else pocket_folder(), run.folder / "judge", run.minutes)
 
 
 def frozen_codec(run: Run) -> EncodecModel:
