@@ -14,9 +14,6 @@ from streamgen.pocket.language import MAX_POSITIONS, START
 from streamgen.pocket.synth import SAMPLE_RATE_HZ
 from streamgen.pocket.training import LanguageTrainer
 
-# Windows of 15 s instead of 30: with 30, reading the past of two windows costs more than the weights, and the steps
-# before a rollover took 1.7 times the median. Some four bars of context are enough for loops of one bar.
-WINDOW_POSITIONS = 753
 GUIDANCE_SCALE, TEMPERATURE, TOP_K = 3.0, 0.9, 50
 
 
@@ -39,7 +36,6 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = START
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).half()  # a copy: there and back would round the positions too
-    half.config.decoder.max_position_embeddings = WINDOW_POSITIONS
     half.save_pretrained(folder)
     save_processor(trainer.tokenizer, folder)
     write_hashes(folder)

@@ -10,8 +10,8 @@ Rules: reads token files, never sound. What a step sees, in turn (see `arranging
     spliced    a bar pieced together from several songs, again and again: it can only be copied, not remembered. Before
                they were added, the next token of a real song was all but certain, yet what the model played on its own
                no longer repeated
-    window     30 seconds, from the start or from anywhere inside: the engine runs to position 1503, and reads its own
-               past again from position 0 at every rollover
+    window     15 seconds, from the start or from anywhere inside: the engine runs to the last position, and reads its
+               own past again from position 0 at every rollover
 """
 
 import math
@@ -54,7 +54,7 @@ class Kind:
 
 CHORD, OPENING = Kind("opening", 48, 24), Kind("opening", 12, 136)
 SPLICED, TURNED = Kind("spliced", 4, 400), Kind("turned", 5, 300)
-WINDOW = Kind("window", 1, MAX_POSITIONS - CODEBOOKS)
+WINDOW = Kind("window", 2, MAX_POSITIONS - CODEBOOKS)
 KINDS = (WINDOW, TURNED, OPENING, SPLICED, CHORD, TURNED, OPENING, CHORD)
 FIRST_WEIGHTS = ((64, 3.0), (6, 8.0))  # the words decide what is heard in these frames; later the sound itself tells
 
