@@ -3,7 +3,7 @@
     socket ─► Call ─► Heard (frames to samples, gaps) ─► sink
 
 Rules: the public protocol and nothing else of the server. A lost connection is tried again for as long as it was asked
-to listen; what was missed is counted, never hidden.
+to listen, to the session that it had, private ones included; what was missed is counted, never hidden.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Call:
     """One evening of listening, over as many connections as it takes.
 
     Attributes:
-        url: see `stream_url`.
+        url: see `stream_url`; names the session once it is known.
         wanted: parameters to set once, at the first hello.
         sink: where the samples go.
         heard: what came, and when it is enough.
@@ -201,7 +201,7 @@ class Call:
 
     async def _take(self, socket: ClientConnection, message: str | bytes) -> None:
         if isinstance(message, str):
-            await self._told(socket, json.loads(message))
+            await self._told(socket, _object(message))
             return
         samples = self.heard.take(message)
         if self.first_audio_seconds is None:
@@ -229,9 +229,21 @@ class Call:
         if not self.hello:
             say(f"listening to {hello.get('model')}, session {hello.get('session')}")
         self.hello = hello
+        if isinstance(name := hello.get("session"), str):
+            self.url = stream_url(self.url, {"session": name})  # "new" would be another music each time
         if self.wanted:
             await socket.send(json.dumps({"type": "set", "values": self.wanted, "id": "set"}))
             self.wanted = {}  # once: another hand may have changed them since
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise WireError("bad_json", f"this is no streamgen: it says {text[:60]!r}")
+    return message
 
 
 def _missing(reason: object) -> str:

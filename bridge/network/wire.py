@@ -5,6 +5,10 @@ Audio frames are in audio_frames.py. Two clocks of samples: a frame's `sample_po
 counts at the session's rate, `hello.sample_rate_hz`. So: session sample = sample_position × hello.sample_rate_hz /
 sample_rate_hz, to within half a sample.
 
+After a lost connection a client comes back with `session=` and the name that `hello` told: a private session waits half
+a minute for it, its clock standing still. `goaway` therefore carries no token to resume with: it is said when a session
+or the whole service ends, and then nothing is left to come back to.
+
 Rules: knows no socket, no session, no codec; what is wrong raises WireError with a code, never anything else.
 """
 

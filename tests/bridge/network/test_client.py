@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -151,6 +152,46 @@ def test_a_lost_connection_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
             assert (call.connections, lost, kept.samples.shape[1]) == (2, 1, RATE_HZ // 2)
             assert call.heard.gaps <= 1  # the burst covers a short absence
             assert kept.samples.shape[1] % BLOCK == 0
+
+    asyncio.run(go())
+
+
+def test_a_private_session_is_asked_for_again_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.network.client._BACK_OFF_SECONDS", (0.05,))
+    asked: list[str] = []
+
+    async def break_off(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        asked.append(socket.request.path)
+        await socket.send(json.dumps({"type": "hello", "session": "s-1234", "model": "sine"}))
+        if len(asked) < 3:
+            socket.transport.abort()
+            return
+        await socket.send(AudioHeader(0, 2, 0, 0, 0, 0, RATE_HZ, 640).pack() + bytes(2_560))
+        await socket.wait_closed()
+
+    async def go() -> None:
+        async with serve(break_off, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
+            url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {"session": "new", "token": "x y"})
+            call = Call(url, {}, Kept(), Heard(0.02), StopFlag())
+            await asyncio.wait_for(call.listen(), 20)
+            assert call.connections == 3
+
+    asyncio.run(go())
+    assert asked == [f"/v1/stream?session={name}&token=x+y" for name in ("new", "s-1234", "s-1234")]
+
+
+@pytest.mark.parametrize("text", ["hello there", "[1]", '{"type": "hello"'])
+def test_what_is_no_streamgen_is_one_line(text: str) -> None:
+    async def other(socket: ServerConnection) -> None:
+        await socket.send(text)
+        await socket.wait_closed()
+
+    async def go() -> None:
+        async with serve(other, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
+            url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {})
+            with pytest.raises(WireError, match="this is no streamgen: it says"):
+                await Call(url, {}, Kept(), Heard(1.0), StopFlag()).listen()
 
     asyncio.run(go())
 
