@@ -2,18 +2,18 @@
 
     Block ─► resampler (soxr, the listener's rate) ─► pending ─► chunks ─► codec ─► header + payload
 
-Rules: no I/O; a Packer belongs to one listener. Samples are neither lost nor doubled at chunk edges; where blocks do
-not follow on, what is pending goes out first and the next frame says DISCONTINUITY. The position at another rate is
-round(start · rate / session rate) where audio starts or breaks, plus the frames since: it never drifts.
+Rules: no I/O; a Packer belongs to one listener, Opus packets to a session (opus.py). Samples are neither lost nor
+doubled at chunk edges; where blocks do not follow on, what is pending goes out first and the next frame says
+DISCONTINUITY. The position at another rate is round(start · rate / session rate) where audio starts or breaks, plus the
+frames since: it never drifts.
 
 Opus frames hold 20 ms. A decoder's output lags by the codec's pre-skip (6.5 ms), which `Packer.pre_skip` tells.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +21,18 @@ from numpy.typing import NDArray
 from bridge.audio_out.resample import Resampler, resampler
 from bridge.commands import Block
 from bridge.errors import WireError
+from bridge.network import opus
 from bridge.network.audio_frames import CODECS, DISCONTINUITY, PROMPT_CHANGE, AudioFormat, AudioHeader
+from bridge.network.opus import OpusDecoder, OpusPackets
 
-__all__ = ["OPUS_RATES_HZ", "Decoder", "Packer", "available", "decoder", "fitting", "from_s16", "to_s16"]
+__all__ = ["Decoder", "Packer", "available", "decoder", "fitting", "from_s16", "to_s16"]
 
 Pcm = NDArray[np.float32]
-
-OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
-_OPUS_SECONDS = 0.02
-_OPUS_BITS_A_SECOND = 128_000
-_INSTALL = "there is no Opus here: `pip install streamgen[opus]`, or use s16le"
 
 
 def available() -> list[str]:
     """Return the codecs this machine can send."""
-    return [name for name in CODECS if name != "opus" or importlib.util.find_spec("av") is not None]
+    return [name for name in CODECS if name != "opus" or opus.installed()]
 
 
 def fitting(audio: AudioFormat, rate_given: bool) -> AudioFormat:
@@ -49,11 +46,11 @@ def fitting(audio: AudioFormat, rate_given: bool) -> AudioFormat:
         WireError: a codec that is not installed here, or a rate that Opus does not have.
     """
     if audio.codec not in available():
-        raise WireError("codec_unavailable", _INSTALL)
-    if audio.codec != "opus" or audio.sample_rate_hz in OPUS_RATES_HZ:
+        raise WireError("codec_unavailable", opus.INSTALL)
+    if audio.codec != "opus" or audio.sample_rate_hz in opus.RATES_HZ:
         return audio
     if rate_given:
-        rates = ", ".join(map(str, OPUS_RATES_HZ))
+        rates = ", ".join(map(str, opus.RATES_HZ))
         raise WireError("bad_value", f"sample_rate_hz is {audio.sample_rate_hz}, Opus has {rates}")
     return AudioFormat(audio.codec, 48_000, audio.chunk_ms, audio.rewind, audio.enabled)
 
@@ -79,55 +76,44 @@ class Encoder(Protocol):
 
     pre_skip: int
 
-    def encode(self, samples: Pcm) -> bytes:
-        """Return the payload of one frame."""
+    def encode(self, samples: Pcm, position: int, final: bool) -> bytes:
+        """Return the payload of one frame.
+
+        Args:
+            samples: float32 [2, n].
+            position: of the first, at the listener's rate.
+            final: whether they end a stretch of audio; the resampler then knows nothing of what follows.
+        """
         ...
 
 
 class _S16:
     pre_skip = 0
 
-    def encode(self, samples: Pcm) -> bytes:
+    def encode(self, samples: Pcm, position: int, final: bool) -> bytes:  # noqa: ARG002 - PCM is the same anywhere
         return to_s16(samples).T.astype("<i2").tobytes()
 
 
 class _F32:
     pre_skip = 0
 
-    def encode(self, samples: Pcm) -> bytes:
+    def encode(self, samples: Pcm, position: int, final: bool) -> bytes:  # noqa: ARG002
         return samples.T.astype("<f4").tobytes()
 
 
 class _Opus:
-    def __init__(self, rate_hz: int) -> None:
-        self._av = _pyav()
-        self._context = self._av.CodecContext.create("libopus", "w")
-        self._context.sample_rate, self._context.format, self._context.layout = rate_hz, "flt", "stereo"
-        self._context.bit_rate = _OPUS_BITS_A_SECOND
-        self._context.options = {"compression_level": "5"}  # half the processor of libopus' 10, as good at 128 kbit/s
-        self._context.open()
-        self._rate_hz, self._frames = rate_hz, round(rate_hz * _OPUS_SECONDS)
-        self.pre_skip = round(0.0065 * rate_hz)  # libopus' look-ahead: 312 samples at 48 kHz
+    def __init__(self, rate_hz: int, packets: OpusPackets) -> None:
+        self._rate_hz, self._packets = rate_hz, packets
+        self.pre_skip = opus.pre_skip(rate_hz)
 
-    def encode(self, samples: Pcm) -> bytes:
-        whole = np.zeros((1, 2 * self._frames), np.float32)
-        whole[0, : samples.size] = np.nan_to_num(samples.T).ravel()
-        frame = self._av.AudioFrame.from_ndarray(whole, format="flt", layout="stereo")
-        frame.sample_rate = self._rate_hz
-        return b"".join(bytes(packet) for packet in self._context.encode(frame))
+    def encode(self, samples: Pcm, position: int, final: bool) -> bytes:
+        take = self._packets.last if final else self._packets.packet
+        return take(self._rate_hz, position, samples)
 
 
-def _pyav() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise WireError("codec_unavailable", _INSTALL) from None
-    return av
-
-
-def _encoder(audio: AudioFormat) -> Encoder:
+def _encoder(audio: AudioFormat, packets: OpusPackets | None) -> Encoder:
     if audio.codec == "opus":
-        return _Opus(audio.sample_rate_hz)
+        return _Opus(audio.sample_rate_hz, packets or OpusPackets())
     return _S16() if audio.codec == "s16le" else _F32()
 
 
@@ -152,6 +138,7 @@ class Packer:
         session_rate_hz: of the blocks.
         audio: how the listener wants them.
         sequence: number of the first frame.
+        packets: the session's Opus packets, shared with its other listeners.
 
     Attributes:
         pre_skip: frames by which a decoder's output lags.
@@ -161,11 +148,13 @@ class Packer:
         WireError: the codec is not installed.
     """
 
-    def __init__(self, session_rate_hz: int, audio: AudioFormat, sequence: int = 0) -> None:
+    def __init__(
+        self, session_rate_hz: int, audio: AudioFormat, sequence: int = 0, packets: OpusPackets | None = None
+    ) -> None:
         self._audio, self._from_hz, self._to_hz = audio, session_rate_hz, audio.sample_rate_hz
-        self._encoder = _encoder(audio)
+        self._encoder = _encoder(audio, packets)
         self.pre_skip, self.sequence = self._encoder.pre_skip, sequence
-        seconds = _OPUS_SECONDS if audio.codec == "opus" else audio.chunk_ms / 1000
+        seconds = opus.SECONDS if audio.codec == "opus" else audio.chunk_ms / 1000
         self._chunk_frames = round(seconds * self._to_hz)
         self._run: _Run | None = None
         self._newest: Block | None = None
@@ -188,8 +177,8 @@ class Packer:
             return []
         rest = run.convert.process(np.zeros((2, 0), np.float32), last=True)
         run.pending = np.concatenate([run.pending, rest], axis=1)
-        frames = self._whole_chunks(run)
-        return [*frames, self._frame(run, run.pending.shape[1])] if run.pending.shape[1] else frames
+        frames = self._whole_chunks(run, final=True)
+        return [*frames, self._frame(run, run.pending.shape[1], final=True)] if run.pending.shape[1] else frames
 
     def _follows(self, block: Block) -> bool:
         return self._run is not None and not block.discontinuity and block.start_sample == self._run.expected_sample
@@ -203,16 +192,17 @@ class Packer:
         self._run = _Run(convert, block.start_sample, position, np.zeros((2, 0), np.float32), flags)
         return frames
 
-    def _whole_chunks(self, run: _Run) -> list[bytes]:
-        return [self._frame(run, self._chunk_frames) for _ in range(run.pending.shape[1] // self._chunk_frames)]
+    def _whole_chunks(self, run: _Run, final: bool = False) -> list[bytes]:
+        return [self._frame(run, self._chunk_frames, final) for _ in range(run.pending.shape[1] // self._chunk_frames)]
 
-    def _frame(self, run: _Run, count: int) -> bytes:
+    def _frame(self, run: _Run, count: int, final: bool) -> bytes:
         samples, run.pending = run.pending[:, :count], run.pending[:, count:]
         header = AudioHeader(
             CODECS[self._audio.codec], 2, run.flags, self.sequence, run.position, self._time_us(run), self._to_hz, count
         )
+        payload = self._encoder.encode(samples, run.position, final)
         run.position, run.flags, self.sequence = run.position + count, 0, self.sequence + 1
-        return header.pack() + self._encoder.encode(samples)
+        return header.pack() + payload
 
     def _time_us(self, run: _Run) -> int:
         assert self._newest is not None
@@ -242,19 +232,10 @@ class _Pcm:
 
 class _FromOpus:
     def __init__(self, rate_hz: int) -> None:
-        self._av = _pyav()
-        self._context = self._av.CodecContext.create("libopus", "r")
-        self._context.sample_rate, self._context.layout = rate_hz, "stereo"
-        self._resample = self._av.AudioResampler(format="fltp", layout="stereo", rate=rate_hz)
+        self._decoder = OpusDecoder(rate_hz)
 
     def decode(self, payload: bytes, header: AudioHeader) -> Pcm:
-        try:
-            decoded = self._context.decode(self._av.Packet(payload))
-            parts = [part.to_ndarray() for frame in decoded for part in self._resample.resample(frame)]
-        except self._av.FFmpegError as problem:
-            raise WireError("bad_audio", f"an Opus packet cannot be decoded: {problem}") from None
-        whole = np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), np.float32)
-        return np.asarray(whole[:, : header.frame_count], np.float32)
+        return self._decoder.decode(payload, header.frame_count)
 
 
 def decoder(header: AudioHeader) -> Decoder:

@@ -26,6 +26,7 @@ from bridge.network.audio_frames import AudioFormat, audio_format
 from bridge.network.codecs import Packer, available, fitting
 from bridge.network.flow import Flow
 from bridge.network.guard import GuardedConnection, bound_kernel_buffer
+from bridge.network.opus import OpusPackets
 from bridge.network.outbox import MAX_ANSWERS, Note, Outbox
 from bridge.network.upload import decode
 from bridge.session import Session
@@ -48,12 +49,14 @@ class Client:
         limits: of the service.
         metrics: where it is counted.
         decoders: how many audio prompts may be decoded at a time, in all.
+        packets: the session's Opus packets.
     """
 
     name: str
     limits: Limits
     metrics: Metrics
     decoders: asyncio.Semaphore
+    packets: OpusPackets
 
 
 class WebListener:
@@ -70,7 +73,7 @@ class WebListener:
         self._socket, self._session, self._client, self._format = socket, session, client, audio
         self._outbox = Outbox(round(client.limits.queue_seconds * session.sample_rate_hz))
         self._bucket = Bucket(client.limits.messages_per_second, client.limits.burst_messages, time.monotonic())
-        self._packer = Packer(session.sample_rate_hz, audio)
+        self._packer = Packer(session.sample_rate_hz, audio, packets=client.packets)
         self._packed_as = audio
         self._ready, self._read, self._arrived = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._flow = Flow(session.sample_rate_hz, client.limits.window_seconds)
@@ -220,7 +223,8 @@ class WebListener:
         """Finish in the old format; what follows comes in the new one, without a sample lost."""
         frames = self._packer.flush()
         self._packed_as = self._format
-        self._packer = Packer(self._session.sample_rate_hz, self._format, self._packer.sequence)
+        sequence, packets = self._packer.sequence, self._client.packets
+        self._packer = Packer(self._session.sample_rate_hz, self._format, sequence, packets)
         self._size_buffers()
         return frames
 
@@ -279,7 +283,7 @@ class WebListener:
             case wire.Steer():
                 return wire.ack(request.id, await self._session.do(Transport(body.action, by)))
             case wire.Audio():
-                return await self._change_format(request.id, body)
+                return self._change_format(request.id, body)
             case wire.Upload():
                 return self._announced(request, body)
             case wire.Get():
@@ -294,12 +298,10 @@ class WebListener:
         state["values"] = dict(values) if name is None else {name: values[name]}
         return wire.ack(id_, self._session.position_samples(), **state)
 
-    async def _change_format(self, id_: str | float | None, body: wire.Audio) -> str:
+    def _change_format(self, id_: str | float | None, body: wire.Audio) -> str:
         before = self._format
         after = audio_format(before, body.fields)
         after = fitting(after, "sample_rate_hz" in body.fields)
-        if after.codec == "opus":
-            await asyncio.to_thread(Packer, self._session.sample_rate_hz, after)  # the first one loads a library
         self._format = after
         if before.enabled and not after.enabled:
             self._outbox.clear_audio()

@@ -19,6 +19,7 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -28,13 +29,14 @@ from websockets.typing import Subprotocol
 from bridge.commands import Block, Changed, Event
 from bridge.errors import WireError
 from bridge.metrics import Metrics
-from bridge.network import oscquery
+from bridge.network import opus, oscquery
 from bridge.network.access import Access, Refusal, is_loopback, token_of
 from bridge.network.audio_frames import FORMAT_FIELDS, AudioFormat, audio_format
-from bridge.network.codecs import Packer, fitting
+from bridge.network.codecs import fitting
 from bridge.network.guard import GuardedConnection, Places
 from bridge.network.http import Address, OpenSession, Site, address_of, plain_headers, read_page, wants_websocket
 from bridge.network.listener import Client, WebListener
+from bridge.network.opus import OpusPackets
 from bridge.network.outbox import MAX_NOTES
 from bridge.network.wire import PATH, PROTOCOL
 from bridge.session import Session
@@ -103,6 +105,7 @@ async def serve_web(
         OSError: the port cannot be bound.
     """
     assert is_loopback(host) or access.token or access.insecure, host  # Access refuses it; nobody may come around that
+    await asyncio.to_thread(opus.load)
     door = _Door(open_session, access, metrics, Site(open_session, access, metrics, read_page(web_root), osc_port))
     limits = access.limits
     server = await serve(
@@ -137,6 +140,7 @@ class _Door:
         self.open_session, self.access, self.metrics, self.site = open_session, access, metrics, site
         self.listeners: set[WebListener] = set()
         self._numbers, self._decoders = 0, asyncio.Semaphore(2)
+        self._packets: WeakValueDictionary[int, OpusPackets] = WeakValueDictionary()  # by session, kept by listeners
         self._paths: dict[str, Callable[[GuardedConnection, Address], Awaitable[None]]] = {
             PATH: self._stream,
             "/": self._oscquery,
@@ -183,7 +187,6 @@ class _Door:
         try:
             session = await self._session(address.query.get("session", "live"))
             audio = _asked_format(session, address)
-            await asyncio.to_thread(Packer, session.sample_rate_hz, audio)  # Opus' library loads off the event loop
         except CapacityError as problem:
             await self._turn_away(socket, Refusal("capacity", str(problem), 1013))
         except (StreamgenError, WireError) as problem:
@@ -198,7 +201,8 @@ class _Door:
 
     async def _listen(self, socket: GuardedConnection, session: Session, audio: AudioFormat) -> None:
         self._numbers += 1
-        client = Client(f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders)
+        packets = self._packets.setdefault(id(session), OpusPackets())
+        client = Client(f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, packets)
         listener = WebListener(socket, session, client, audio)
         self.listeners.add(listener)
         try:

@@ -10,7 +10,7 @@ import soxr
 
 from bridge.commands import Block
 from bridge.errors import WireError
-from bridge.network import codecs
+from bridge.network import opus
 from bridge.network.audio_frames import DISCONTINUITY, HEADER_BYTES, PROMPT_CHANGE, AudioFormat, AudioHeader
 from bridge.network.codecs import Packer, available, decoder, fitting, from_s16, to_s16
 
@@ -120,7 +120,7 @@ def test_opus_has_five_rates() -> None:
 
 
 def test_without_pyav_opus_is_not_offered_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codecs.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(opus.importlib.util, "find_spec", lambda _name: None)
     assert available() == ["s16le", "f32le"]
     with pytest.raises(WireError, match=r"pip install streamgen\[opus\]") as refused:
         fitting(AudioFormat("opus", 48_000), True)
