@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, EncodecModel, MusicgenForConditionalGeneration, MusicgenProcessor
 
+from streamgen.model import load_model
 from streamgen.pocket import measures
 from streamgen.pocket.captions import caption
 from streamgen.pocket.codec import codes_to_sound, held_out_error, sound_to_codes
@@ -34,6 +35,7 @@ from streamgen.pocket.measures import Audio
 from streamgen.pocket.pictures import spectrogram, stack, write_png
 from streamgen.pocket.styles import STYLES
 from streamgen.pocket.synth import HOP_SAMPLES, SAMPLE_RATE_HZ, Synthesizer
+from streamgen.pocket.takeover import takeover_share
 
 Measure = Callable[[Audio, Song], float]
 SECONDS = 10
@@ -65,6 +67,7 @@ class Judge:
     def __init__(self, folder: Path, clips: int, seed: int = 0) -> None:
         """Load the checkpoint, render the held-out songs and generate from their captions."""
         torch.manual_seed(seed)
+        self.folder = folder
         self.model = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         self.processor: MusicgenProcessor = AutoProcessor.from_pretrained(folder)
         self.codec: EncodecModel = self.model.audio_encoder
@@ -166,7 +169,11 @@ class Judge:
         clips = [self.decode(sound_to_codes(self.codec, clip)) for clip in pcm]
         classify = measures.StyleClassifier(clips, [song.style for song in songs])
         right = self.each(lambda audio, song: classify(audio[: 5 * SAMPLE_RATE_HZ]) == song.style)
-        self._add("style classifier fitted on codec audio", right, f"{1 / len(STYLES):.2f}")
+        chance = f"{1 / len(STYLES):.2f}"
+        self._add("style classifier fitted on codec audio", right, chance)
+        player = load_model(str(self.folder), device="cpu", precision="fp32")
+        turned = takeover_share(player, [(e.song, e.text) for e in self.exhibits[:24]], classify)
+        self._add("style of a new prompt, 3 to 8 s after a change", {"generated": turned}, chance)
 
     @torch.no_grad()
     def _likelihood_rows(self) -> None:

@@ -34,8 +34,8 @@ from streamgen.pocket.quantizer import CODEBOOKS, CODES
 
 START = CODES
 
-# Windows of 15 s instead of MusicGen's 30: with 30, reading the past of two windows costs more than the weights, and the
-# steps before a rollover took 1.7 times the median. Some four bars of context are enough for loops of one bar.
+# Windows of 15 s instead of MusicGen's 30: with 30, reading the past of two windows costs more than the weights, and
+# the steps before a rollover took 1.7 times the median. Some four bars of context are enough for loops of one bar.
 MAX_POSITIONS = 753
 
 
