@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMIT_SECONDS", "Performer"]
 
-COMMIT_SECONDS = 0.25  # the page begins to play at 0.16 s
+COMMIT_SECONDS = 0.25  # more, and a change is heard later; the page holds back 0.15 s more
 BLOCK_FRAMES = 5  # the codec is twice as cheap on 5 frames as on 1
 REWIND_SECONDS = 12.0  # the longest lead, the block beyond it and the codec's look-ahead
 _GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.6
@@ -136,11 +136,21 @@ class Performer:
         One change takes all that is not final. A knob in motion would keep the lead at nothing that way, so that the
         next stall is heard: on a machine that is slow to make it anew, the turns after the first leave a part of it.
         """
-        moving = self._now() - self._revoked_at < _GESTURE_SECONDS
+        moving = self._moving
         self._revoked_at = self._now()
         if not moving or self._pace.quick:
             return self.committed
-        return max(self.committed, round(self._clock.due() + _KEPT_SECONDS * self.rate_hz))
+        return max(self.committed, self._kept + BLOCK_FRAMES * self.model.hop_samples)
+
+    @property
+    def _moving(self) -> bool:
+        """Whether a control was turned just now, and is likely to be turned again."""
+        return self._now() - self._revoked_at < _GESTURE_SECONDS
+
+    @property
+    def _kept(self) -> int:
+        """The sample up to which a knob in motion leaves what is drawn, but for the block that crosses it."""
+        return round(self._clock.due() + _KEPT_SECONDS * self.rate_hz)
 
     def _revoke(self, from_sample: int) -> None:
         """Take back what lies ahead, until a change can land at a sample."""
@@ -210,7 +220,18 @@ class Performer:
     def hungry(self) -> bool:
         """Whether more audio should be made now."""
         lead_samples = float(self.values["lead_seconds"]) * self.rate_hz
-        return self._lead.samples < lead_samples and (self.playing or not self._lead) and not self._given_up
+        idle = self._given_up or not (self.playing or not self._lead) or self._in_vain
+        return self._lead.samples < lead_samples and not idle
+
+    @property
+    def _in_vain(self) -> bool:
+        """Whether the next turn of a knob in motion would take back what is drawn now.
+
+        Automation that turns one 20 times a second kept a whole core at work for a lead that nobody ever heard, and
+        browser and event loop waited for that core.
+        """
+        drawn = self._offset + self._stream.next_sample
+        return self._moving and self._late_since is None and drawn > self._kept
 
     def tick(self) -> float:
         """Do what is due: run the clock, commit, tell.

@@ -34,7 +34,9 @@ class Rig:
             self.performer.tick()
             if make and self.performer.hungry:
                 self.performer.make()
-                self.time += 0.0 if speed is None else BLOCK / 32_000 / speed
+                if speed is not None:
+                    self.time += BLOCK / 32_000 / speed
+                    self.performer._pace.factor = speed  # it saw an instant
             else:
                 self.time += 0.01
 
@@ -220,6 +222,25 @@ def test_turning_a_knob_all_the_time_starves_nobody_even_after_an_underrun(rig: 
     assert contiguous(one.blocks())
     assert one.performer.committed > 3.5 * 32_000
     assert one.performer._stream.controls.guidance_scale > 1.9
+
+
+def test_a_knob_in_motion_makes_the_engine_work_no_faster_than_the_music(rig: Callable[..., Rig]) -> None:
+    one = rig(lead_seconds=2.0)
+    one.run(1.0)
+    one.performer.do(Set({"guidance_scale": 1.0}, "knob"))
+    one.run(0.05, speed=2.0)
+    drawn, began = one.performer._stream.metrics.steps, one.performer._clock.due()
+    applied = []
+    for turn in range(60):
+        due = one.performer._clock.due()
+        applied.append((one.performer.do(Set({"guidance_scale": 1.0 + turn / 60}, "knob")) - due) / 32_000)
+        one.run(0.05, speed=2.0)
+    played = (one.performer._clock.due() - began) / 640
+    assert one.performer._stream.metrics.steps - drawn < 1.2 * played, "hardly a frame was drawn twice"
+    assert 0.3 < min(applied) <= max(applied) < 0.9, "seconds from due to where a turn is heard"
+    assert one.performer.underruns == 0
+    one.run(2.0, speed=2.0)
+    assert one.performer.lead_seconds > 1.8, "the hand is away: the lead grows again"
 
 
 def test_a_session_begins_with_its_checkpoints_own_defaults_unless_told(model: streamgen.Model) -> None:
