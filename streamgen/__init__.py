@@ -12,10 +12,11 @@ Map of the rooms:
     steering.py changes.py       a stream's controls: asked for, waiting for their frame, in force
     pcm_buffer.py moments.py     a stream's sound that is not read yet; the places it can go back to
     audio.py errors.py metrics.py
+    prompt_rows.py               prompts as rows of the decoder
     linear.py                    rows times a matrix, as this machine does it fastest
     checkpoint/    finding, reading and checking checkpoints: transformers and audiocraft formats, Hub, folder, shipped
     conditioning/  text states, melody chroma, prompt mixes
-    lm/            decoder step, KV cache, delay pattern, sampling, windows
+    lm/            decoder step, KV cache, delay pattern, sampling, windows, precision
     codec/         incremental EnCodec decode, audio prompt encode
     pocket/        the shipped checkpoint and how it was made
     testing/       tiny random checkpoints for tests, ours and yours

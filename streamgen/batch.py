@@ -65,7 +65,7 @@ class Batch:
     def give_melodies(self, melody: Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the melody of each clip."""
         melodies = [None] * self._count if melody is None else _one_each("melody", melody, self._count)
-        self._melodies = [self._model.melody_prefix(one, rate_hz) for one in melodies]
+        self._melodies = [self._model.prompts.melody_prefix(one, rate_hz) for one in melodies]
 
     def give_audio_prompts(self, audio: Audio | Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the audio prompt of each clip."""
@@ -121,7 +121,7 @@ class Batch:
         """Melody prefixes of a batch share the longest text's length, as in transformers and audiocraft."""
         if not any(melody is not None for melody in self._melodies):
             return 0
-        return max(self._model.text_positions(values) for values in self._values)
+        return self._model.prompts.text_positions(self._model.mix(values) for values in self._values)
 
     def _open_one(
         self,
@@ -134,7 +134,7 @@ class Batch:
         model = self._model
         prefix = 0 if melody is None else len(melody) + text_positions
         controls = model.controls(values, prefix)
-        _, rows = model.rows(controls.mix, controls.guidance_scale, melody, text_positions)
+        _, rows = model.prompts.of(controls.mix, controls.guidance_scale, melody, text_positions)
         if codes is not None:
             codes = self._fitting(codes, controls, rows.prefix)
         given = 0 if codes is None else codes.shape[1]

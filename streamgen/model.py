@@ -6,9 +6,7 @@ Rules: puts the rooms together (conditioning → lm → codec); owns what stream
 from __future__ import annotations
 
 import logging
-import statistics
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,25 +18,22 @@ from torch import Tensor
 from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, load_checkpoint
 from streamgen.codec import StreamingDecoder, encode_audio
-from streamgen.conditioning import MelodyConditioner, PromptMix, TextConditioner, build_prefix
+from streamgen.conditioning import MelodyConditioner, PromptMix, TextConditioner
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS
 from streamgen.controls import Controls, frozen
 from streamgen.errors import ConfigError, PromptError
-from streamgen.lm.cross import TextKV
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.engine import LmEngine
-from streamgen.lm.token_stream import Rows, TokenStream
+from streamgen.lm.precision import choose_engine
+from streamgen.lm.token_stream import TokenStream
+from streamgen.lm.window_set import Rows
 from streamgen.lm.windows import WindowPlan
+from streamgen.prompt_rows import PromptRows
 from streamgen.stream import Stream
 
 __all__ = ["Model", "load_model"]
 
 Audio = NDArray[np.float32]
 _log = logging.getLogger("streamgen")
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_TEXTS_KEPT = 32
-_HOPELESS_BYTES = 4_000_000_000  # of float32 weights: no processor reads them 50 times a second; memory is short too
-_COMFORTABLE_FACTOR = 1.4  # `auto` keeps full precision when a bare step is this much faster than real time
 
 
 def load_model(name: str = "pocket", *, device: str = "auto", precision: str = "auto") -> Model:
@@ -83,19 +78,23 @@ class Model:
         load_note: one line: what was chosen and why.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.
+        clock: seconds by which steps are timed.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str) -> None:
         self.name, self.format, self.licence = checkpoint.name, checkpoint.format, checkpoint.licence
         self.defaults, self.config, self.device = checkpoint.defaults, checkpoint.decoder, device
         self.channels = checkpoint.decoder.audio_channels
-        self._encodec, self._has_melody = checkpoint.codec, checkpoint.melody is not None
-        self._text, self._chroma = TextConditioner(checkpoint), MelodyConditioner(checkpoint)
+        self.clock: Callable[[], float] = time.perf_counter
+        self._encodec = checkpoint.codec
         self.codec = StreamingDecoder(checkpoint.codec, audio_channels=self.channels, device=device)
         self.sample_rate_hz, self.hop_samples = self.codec.sample_rate_hz, self.codec.hop_samples
         self.pattern = DelayPattern.of(self.config.num_codebooks, self.channels, self.config.vocab_size)
-        self._text_kv: OrderedDict[str, TextKV] = OrderedDict()
-        self.engine, self.precision, self.load_note = self._choose_engine(checkpoint, precision)
+        choice = choose_engine(checkpoint, self.pattern, 1 / self.frame_rate_hz, device=device, precision=precision)
+        self.engine, self.precision, self.load_note = choice.engine, choice.precision, choice.note
+        text, chroma = TextConditioner(checkpoint), MelodyConditioner(checkpoint)
+        has_melody = checkpoint.melody is not None
+        self.prompts = PromptRows(text, chroma, self.engine.projector.project, has_melody=has_melody)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -113,88 +112,7 @@ class Model:
         """Bytes of decoder weights that one step reads."""
         return self.engine.decoder.weight_bytes
 
-    # -- precision ------------------------------------------------------------------------------------------------
-
-    def _choose_engine(self, checkpoint: Checkpoint, precision: str) -> tuple[LmEngine, str, str]:
-        """Build the decoder; `auto` takes float32 where it is real time, else the fastest of what the device has."""
-        if precision != "auto":
-            return self._engine(checkpoint, precision), precision, f"{precision}, as asked"
-        candidates = self._candidates(checkpoint)
-        best: tuple[float, LmEngine, str] | None = None
-        for candidate in candidates:
-            engine = self._engine(checkpoint, candidate)
-            factor = self._bare_factor(engine)
-            if best is None or factor > best[0]:
-                best = (factor, engine, candidate)
-            if factor >= _COMFORTABLE_FACTOR:
-                break
-        assert best is not None, "there is always a candidate"
-        return best[1], best[2], f"{best[2]}, measured {best[0]:.1f} × real time for a bare step with guidance"
-
-    def _candidates(self, checkpoint: Checkpoint) -> list[str]:
-        """Return the precisions worth measuring, best quality first."""
-        if self.device.type != "cpu":
-            return ["fp16"]
-        full_bytes = 4 * sum(weight.numel() for weight in checkpoint.weights.values())
-        return ["fp32", "bf16"] if full_bytes < _HOPELESS_BYTES else ["bf16"]
-
-    def _engine(self, checkpoint: Checkpoint, precision: str) -> LmEngine:
-        return LmEngine(checkpoint, device=self.device, dtype=_DTYPES[precision])
-
-    def _bare_factor(self, engine: LmEngine, steps: int = 8) -> float:
-        """Measure real time ÷ step time with two rows and no text."""
-        nothing = engine.projector.project(torch.zeros(0, self.config.hidden_size))
-        plan = WindowPlan(self.config.max_positions, 1)
-        rows = Rows((nothing, nothing), (0.5, 0.5))
-        tokens = TokenStream(
-            self.pattern, plan, rows, Controls.of(self.defaults, 1.0, {}).sampling, engine.cache, engine.cross
-        )
-        seconds = []
-        for _ in range(steps):
-            began = time.perf_counter()
-            engine.step([tokens])
-            seconds.append(time.perf_counter() - began)
-        tokens.close()
-        return 1.0 / self.frame_rate_hz / statistics.median(seconds)
-
-    # -- what streams ask ------------------------------------------------------------------------------------------
-
-    def rows(
-        self, mix: PromptMix, guidance_scale: float, melody: Tensor | None = None, text_positions: int = 0
-    ) -> tuple[tuple[str | None, ...], Rows]:
-        """Return the texts of the decoder rows that a mix needs, and the rows themselves.
-
-        Args:
-            mix: prompts.
-            guidance_scale: g.
-            melody: chroma prefix float32 [chroma_length, D] of melody checkpoints, else None.
-            text_positions: melody checkpoints only: positions for the text at least (a batch shares the longest).
-        """
-        texts, coefficients = mix.rows(guidance_scale, melody=melody is not None)
-        if melody is None:
-            return texts, Rows(tuple(self._text_keys(text) for text in texts), coefficients)
-        hears = [guidance_scale > 0 and row < len(mix.prompts) for row in range(len(texts))]
-        prefixes = self._prefixes(texts, hears, melody, text_positions)
-        return texts, Rows(tuple(self._text_keys(None) for _ in texts), coefficients, prefixes)
-
-    def _text_keys(self, text: str | None) -> TextKV:
-        key = "" if text is None else text  # "" is no valid prompt
-        if key not in self._text_kv:
-            self._text_kv[key] = self.engine.projector.project(self._text.encode(text))
-            if len(self._text_kv) > _TEXTS_KEPT:
-                self._text_kv.popitem(last=False)
-        self._text_kv.move_to_end(key)
-        return self._text_kv[key]
-
-    def _prefixes(
-        self, texts: Sequence[str | None], hears: Sequence[bool], melody: Tensor, text_positions: int
-    ) -> Tensor:
-        """Return the melody prefix of each row, float32 [rows, P, D]: rows that hear no melody get the null chroma."""
-        states = [self._text.encode(text) for text in texts]
-        longest = max([text_positions, *(len(state) for state in states)])
-        null = self._chroma.null_prefix()
-        chroma = [melody if heard else null for heard in hears]
-        return torch.stack([build_prefix(c, s, longest) for c, s in zip(chroma, states, strict=True)])
+    # -- windows --------------------------------------------------------------------------------------------------
 
     def prepare(self, controls: Controls, melody: Tensor | None, *, cut_context: bool = False) -> None:
         """Encode a setting's prompts ahead of time and check that its windows fit, where they may be cut if need be.
@@ -202,7 +120,7 @@ class Model:
         Raises:
             PromptError, ConfigError: it cannot be played.
         """
-        _, rows = self.rows(controls.mix, controls.guidance_scale, melody)
+        _, rows = self.prompts.of(controls.mix, controls.guidance_scale, melody)
         self.fitting_plan(controls, rows.prefix) if cut_context else self.plan(controls, rows.prefix)
 
     def plan(self, controls: Controls, prefix: int = 0) -> WindowPlan:
@@ -264,29 +182,21 @@ class Model:
         """
         values = frozen({"prompt": prompt, **controls})
         REWIND_SECONDS.check("rewind_seconds", rewind_seconds)
-        prefix = self.melody_prefix(melody, melody_rate_hz)
+        prefix = self.prompts.melody_prefix(melody, melody_rate_hz)
         settings = self.controls(values, self._prefix_positions(values, prefix))
         codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
         if codes is not None:
-            _, rows = self.rows(settings.mix, settings.guidance_scale, prefix)
+            _, rows = self.prompts.of(settings.mix, settings.guidance_scale, prefix)
             codes = self.newest(codes, self.plan(settings, rows.prefix).longest_prompt())
         return Stream(self, settings, melody=prefix, audio_prompt=codes, rewind_seconds=rewind_seconds)
 
-    def melody_prefix(self, melody: Audio | None, rate_hz: int | None) -> Tensor | None:
-        """Return the chroma prefix float32 [chroma_length, D]; None for checkpoints without melody."""
-        if melody is None and not self._has_melody:
-            return None
-        return self._chroma.prefix(melody, rate_hz)
-
     def _prefix_positions(self, values: dict[str, Any], melody: Tensor | None) -> int:
         """Return how long the prefix will be, so that the default context can make room for it."""
-        return 0 if melody is None else len(melody) + self.text_positions(values)
+        return 0 if melody is None else len(melody) + self.prompts.text_positions([self.mix(values)])
 
-    def text_positions(self, values: dict[str, Any]) -> int:
-        """Return the positions of the longest text among some settings' prompts, at least the one of no text."""
-        mix = Controls.of(self.defaults, 1.0, values).mix
-        texts = (*(text for text, _ in mix.prompts), mix.negative)
-        return max(1, *(len(self._text.encode(text)) for text in texts))
+    def mix(self, values: dict[str, Any]) -> PromptMix:
+        """Return the prompts of some settings."""
+        return Controls.of(self.defaults, 1.0, values).mix
 
     def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
         """Encode the newest window's worth of an audio prompt, int64 [K, frames]."""

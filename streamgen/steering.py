@@ -23,7 +23,8 @@ from streamgen.changes import Change, ChangeQueue, Glide
 from streamgen.conditioning import PromptMix
 from streamgen.controls import Controls
 from streamgen.errors import CapacityError
-from streamgen.lm.token_stream import Rows, TokenStream
+from streamgen.lm.token_stream import TokenStream
+from streamgen.lm.window_set import Rows
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -151,7 +152,7 @@ class Steering:
         if texts == self.texts and self._melody is None:
             self._tokens.rows = replace(self._tokens.rows, coefficients=coefficients)
             return
-        _, rows = self._model.rows(mix, scale, self._melody)
+        _, rows = self._model.prompts.of(mix, scale, self._melody)
         if rows.prefixes is None:
             self._tokens.set_rows(rows, _sources(self.texts, self._tokens.rows.coefficients, texts))
         elif texts == self.texts and torch.equal(rows.prefixes, self._prefixes()):

@@ -8,14 +8,13 @@ Frame f of the stream is samples f · hop … (f + 1) · hop − 1. A control is
 frame is drawn, so it is exact to one frame (20 ms); the finer codebooks of up to three frames before, which the delay
 pattern draws in the same column, feel it too.
 
-Rules: a state machine, synchronous, no clock, no thread; the model does the arithmetic, and the parts remember: tokens
+Rules: a state machine, synchronous, no thread; the model does the arithmetic, and the parts remember: tokens
 (lm/token_stream.py), controls (steering.py), sound (pcm_buffer.py). Not safe for two threads.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -56,7 +55,7 @@ class Stream:
         rewind_seconds: float = 0.0,
     ) -> None:
         self._model, self.metrics = model, StreamMetrics()
-        texts, rows = model.rows(controls.mix, controls.guidance_scale, melody)
+        texts, rows = model.prompts.of(controls.mix, controls.guidance_scale, melody)
         self._tokens = model.open_tokens(rows, controls)
         self._tokens.keep_frames = math.ceil(rewind_seconds * model.frame_rate_hz)
         self._steering = Steering(model, self._tokens, controls, texts, melody)
@@ -149,17 +148,17 @@ class Stream:
 
     def _step(self) -> None:
         self._steering.come_into_force()
-        began = time.perf_counter()
+        began = self._model.clock()
         self._model.engine.step([self._tokens])
-        seconds, leader = time.perf_counter() - began, self._tokens.windows[0]
+        seconds, leader = self._model.clock() - began, self._tokens.windows[0]
         self.metrics.record_step(seconds, self._tokens.rollovers, leader.position, len(self._tokens.windows))
 
     def _decode_until(self, frame: int) -> None:
         start = self._pcm.decoded_frames
         if frame > start:
-            began = time.perf_counter()
+            began = self._model.clock()
             self._pcm.decode(self._tokens.frames(start, frame))
-            self.metrics.codec_seconds += time.perf_counter() - began
+            self.metrics.codec_seconds += self._model.clock() - began
 
     # -- controls -------------------------------------------------------------------------------------------------
 

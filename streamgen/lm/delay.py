@@ -62,20 +62,3 @@ class DelayPattern:
         frames = head - self.offsets()
         valid = frames >= start_frame
         return valid if total_frames is None else valid & (frames < total_frames)
-
-    def columns(self, codes: Tensor, start_frame: int = 0) -> Tensor:
-        """Lay whole frames out as columns, without the opening column of padding.
-
-        Args:
-            codes: int64 [K, F], codes of frames 0 … F − 1.
-            start_frame: frames before it are padding.
-
-        Returns:
-            int64 [K, F]; column j has `head` j, so the last columns lack the delayed codebooks of the last frames.
-        """
-        out = torch.full_like(codes, self.pad)
-        length = codes.shape[1]
-        for k, delay in enumerate(self.delays):
-            if length > start_frame + delay:
-                out[k, start_frame + delay :] = codes[k, start_frame : length - delay]
-        return out

@@ -14,7 +14,8 @@ from streamgen.checkpoint.types import Checkpoint
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder, Segment
-from streamgen.lm.token_stream import Feed, TokenStream, Window
+from streamgen.lm.token_stream import Feed, TokenStream
+from streamgen.lm.window_set import Window
 
 __all__ = ["LmEngine"]
 

@@ -5,74 +5,28 @@ A step: `inputs()` says which vectors to feed (leader, and successor while one i
 
     head −1   feed the opening column (all padding)      → draw column of head 0
     head  0   feed codes of head 0                       → draw column of head 1 …
-    a frame is complete when its last codebook is drawn: `frame_ready`
+    a frame is complete when its last codebook is drawn: `frames_done`
 
-Rules: everything a stream remembers about its tokens is here and in its cache blocks; no PCM, no text, no clock.
+Rules: decides when windows open and close; its codes are in a CodeRing, its cache rows in a WindowSet. No PCM, no
+text, no clock.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from streamgen.conditioning.mix import combine
-from streamgen.lm.cache import Block, BlockCopy, KVCache
-from streamgen.lm.cross import CrossCache, TextKV
+from streamgen.lm.cache import KVCache
+from streamgen.lm.code_ring import CodeRing
+from streamgen.lm.cross import CrossCache
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.sampling import Sampling, sample
+from streamgen.lm.window_set import Rows, SavedWindow, Window, WindowSet
 from streamgen.lm.windows import WindowPlan
 
-__all__ = ["Feed", "Rows", "TokenMark", "TokenSnapshot", "TokenStream", "Window"]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The decoder rows of a stream: one per prompt, the null or negative one last.
-
-    Attributes:
-        texts: keys and values to attend to, per row.
-        coefficients: share of each row's logits in the guided logits.
-        prefixes: float32 [P, D] per row for melody checkpoints, else None.
-    """
-
-    texts: tuple[TextKV, ...]
-    coefficients: tuple[float, ...]
-    prefixes: Tensor | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return len(self.texts)
-
-    @property
-    def prefix(self) -> int:
-        """Positions of the prefix."""
-        return 0 if self.prefixes is None else self.prefixes.shape[1]
-
-
-@dataclass
-class Window:
-    """One window's place.
-
-    Attributes:
-        block: its rows in the cache.
-        start_frame: the first frame it knows.
-        start_position: position of its first vector.
-        fed: vectors fed so far.
-    """
-
-    block: Block
-    start_frame: int
-    start_position: int
-    fed: int = 0
-
-    @property
-    def position(self) -> int:
-        """Position of the next vector."""
-        return self.start_position + self.fed
+__all__ = ["Feed", "TokenMark", "TokenSnapshot", "TokenStream"]
 
 
 @dataclass(frozen=True)
@@ -85,78 +39,94 @@ class Feed:
 
 
 @dataclass(frozen=True)
-class TokenSnapshot:
-    """A stream's tokens at one moment; all tensors are clones."""
+class _Place:
+    """What a stream remembers besides codes and windows; all of it is immutable."""
 
     head: int
-    ring: Tensor
     rows: Rows
     sampling: Sampling
     plan: WindowPlan
-    windows: tuple[tuple[int, int, int, BlockCopy], ...]
     rollovers: int
 
 
 @dataclass(frozen=True)
+class TokenSnapshot:
+    """A stream's tokens at one moment; all tensors are clones."""
+
+    place: _Place
+    codes: Tensor
+    windows: tuple[SavedWindow, ...]
+
+
+@dataclass(frozen=True)
 class TokenMark:
-    """A place to rewind to: no clone, for the cache is only ever appended to.
+    """A place to rewind to: no clone, for the cache is only ever appended to."""
 
-    Attributes:
-        head, rows, sampling, plan, rollovers: as they were.
-        windows: copies of the windows then.
-    """
-
-    head: int
-    rows: Rows
-    sampling: Sampling
-    plan: WindowPlan
-    rollovers: int
+    place: _Place
     windows: tuple[Window, ...]
 
+    @property
+    def head(self) -> int:
+        """Head of the stream then."""
+        return self.place.head
 
-@dataclass
+
 class TokenStream:
     """State of one stream's tokens.
 
-    Attributes:
+    Args:
         pattern: delays.
         plan: where windows end.
-        rows: prompt rows in force.
-        sampling: draw settings in force.
+        rows: prompt rows to begin with.
+        sampling: draw settings to begin with.
+        cache: where rows lie.
+        cross: which text each row attends to.
         total_frames: a known end, or None for endless.
+
+    Attributes:
+        plan, rows, sampling: in force.
         head: undelayed frame of the column that is fed next.
-        windows: leader first, then the successor while one is warmed.
         rollovers: handovers so far.
-        keep_frames: how far back `rewind` must reach; closed windows are kept that long.
+        prompt_frames: frames of the audio prompt it began with.
     """
 
-    pattern: DelayPattern
-    plan: WindowPlan
-    rows: Rows
-    sampling: Sampling
-    cache: KVCache
-    cross: CrossCache
-    total_frames: int | None = None
-    head: int = -1
-    windows: list[Window] = field(default_factory=list)
-    rollovers: int = 0
-    keep_frames: int = 0
-
-    def __post_init__(self) -> None:
-        """Open the first window."""
-        self._offsets = self.pattern.offsets()
-        self._codebooks = torch.arange(len(self._offsets))
+    def __init__(
+        self,
+        pattern: DelayPattern,
+        plan: WindowPlan,
+        rows: Rows,
+        sampling: Sampling,
+        cache: KVCache,
+        cross: CrossCache,
+        total_frames: int | None = None,
+    ) -> None:
+        self.pattern, self.total_frames = pattern, total_frames
+        self.plan, self.rows, self.sampling = plan, rows, sampling
+        self.head, self.rollovers, self.prompt_frames = -1, 0, 0
         # frames of one window and the delayed tail: all that a re-read can ask for
-        self.ring = torch.full((len(self._offsets), self.plan.limit + 8), self.pattern.pad)
-        self.prompt_frames = 0
-        self._retired: list[tuple[int, Window]] = []  # (head at which it was closed, window), oldest first
-        self.windows.append(self._open_window(0, 0))
+        self._ring = CodeRing(pattern, plan.limit + 8, total_frames)
+        self._set = WindowSet(cache, cross)
+        self._set.add(rows, 0, 0)
+
+    @property
+    def windows(self) -> list[Window]:
+        """Leader first, then the successor while one is warmed."""
+        return self._set.open
+
+    @property
+    def keep_frames(self) -> int:
+        """How far back `rewind` must reach."""
+        return self._set.keep_frames
+
+    @keep_frames.setter
+    def keep_frames(self, frames: int) -> None:
+        self._set.keep_frames = frames
 
     # -- what to feed ---------------------------------------------------------------------------------------------
 
     def inputs(self) -> list[Feed]:
         """Return what each window is fed at this head, after opening or retiring windows that are due."""
-        self._release_retired(self.head - self.keep_frames)
+        self._set.forget(self.head - self.keep_frames)
         self._roll_over()
         return [self._feed(window) for window in self.windows]
 
@@ -165,13 +135,13 @@ class TokenStream:
         handover = self.plan.handover(leader.start_frame, leader.start_position)
         if self.head == handover:
             assert len(self.windows) == 2, "the successor is warmed before its leader is full"
-            self._retire(self.windows.pop(0))
+            self._set.retire_leader(self.head)
             self.rollovers += 1
             self._roll_over()
         elif len(self.windows) == 1 and self.head >= self.plan.warming_start(handover) and self._outlives(handover):
             # a context lengthened in mid-stream cannot reach back before this head: nothing older was fed
             start = max(self.plan.successor_start(handover), self.head + 1 + self.plan.prefix)
-            self.windows.append(self._open_window(start, self.plan.start_position))
+            self._set.add(self.rows, start, self.plan.start_position)
 
     def _outlives(self, handover: int) -> bool:
         return self.total_frames is None or self.total_frames + self.pattern.max_delay > handover + 1
@@ -184,10 +154,7 @@ class TokenStream:
 
     def column(self, head: int, start_frame: int = 0) -> Tensor:
         """Return the codes of a column that is still remembered, int64 [K]; padding before `start_frame`."""
-        frames = head - self._offsets
-        codes = self.ring[self._codebooks, frames % self.ring.shape[1]]
-        valid = self.pattern.valid(head, start_frame, self.total_frames)
-        return torch.where(valid, codes, self.pattern.pad)
+        return self._ring.column(head, start_frame)
 
     # -- what comes back ------------------------------------------------------------------------------------------
 
@@ -201,14 +168,8 @@ class TokenStream:
         codes = sample(guided, self.sampling, self.head + 1).cpu()
         for window in self.windows:  # only now: a step that fails or is interrupted can be done again
             window.fed += 1
-        self._write(self.head + 1, codes)
+        self._ring.write(self.head + 1, codes, self.prompt_frames)
         self.head += 1
-
-    def _write(self, head: int, codes: Tensor) -> None:
-        frames = head - self._offsets
-        fresh = (frames >= self.prompt_frames) & (frames >= 0)  # an audio prompt's codes are given, not drawn
-        at = frames % self.ring.shape[1]
-        self.ring[self._codebooks[fresh], at[fresh]] = codes[fresh]
 
     @property
     def frames_done(self) -> int:
@@ -223,42 +184,20 @@ class TokenStream:
     def frames(self, start: int, stop: int) -> Tensor:
         """Return complete frames that are still remembered, int64 [K, stop − start]."""
         assert stop <= max(self.frames_done, self.prompt_frames), (start, stop, self.frames_done)
-        return self.ring[:, torch.arange(start, stop) % self.ring.shape[1]]
+        return self._ring.frames(start, stop)
 
-    # -- windows and rows -----------------------------------------------------------------------------------------
+    # -- beginnings and other rows --------------------------------------------------------------------------------
 
-    def _open_window(self, start_frame: int, start_position: int) -> Window:
-        block = self.cache.allocate(self.rows.count)
-        self._attach_texts(block)
-        return Window(block, start_frame, start_position)
+    def begin_with(self, codes: Tensor) -> None:
+        """Start from an audio prompt: frames 0 … F − 1 are given; the head moves to the last of them.
 
-    def _attach_texts(self, block: Block) -> None:
-        for row, text in enumerate(self.rows.texts):
-            self.cross.set(block.start + row, text)
-
-    def _detach_texts(self, block: Block) -> None:
-        for row in range(block.start, block.stop):
-            self.cross.set(row, None)
-
-    def _retire(self, window: Window) -> None:
-        """Stop feeding a window; its rows are given back once no rewind can reach it."""
-        self._detach_texts(window.block)
-        if self.keep_frames:
-            self._retired.append((self.head, window))
-        else:
-            self.cache.release(window.block)
-
-    def _release_retired(self, before_head: float) -> None:
-        while self._retired and self._retired[0][0] < before_head:
-            self.cache.release(self._retired.pop(0)[1].block)
-
-    def close(self) -> None:
-        """Give all rows back."""
-        for window in self.windows:
-            self._detach_texts(window.block)
-            self.cache.release(window.block)
-        self.windows.clear()
-        self._release_retired(math.inf)
+        Args:
+            codes: int64 [K, F].
+        """
+        assert self.head == -1, "an audio prompt comes first"
+        self.prompt_frames = codes.shape[1]
+        self._ring.give(codes)
+        self.head = codes.shape[1] - 1
 
     def set_rows(self, rows: Rows, sources: list[int] | None = None) -> None:
         """Change prompts in mid-stream (checkpoints with cross-attention): the next step attends to the new texts.
@@ -272,26 +211,10 @@ class TokenStream:
         """
         if rows.count != self.rows.count or (sources or []) != list(range(len(sources or []))):
             assert sources is not None, "a new number of rows needs their sources"
-            self._move_rows(sources)
+            self._set.move(rows, sources, self.head)
+        else:
+            self._set.attach_texts(rows)
         self.rows = rows
-        for window in self.windows:
-            self._attach_texts(window.block)
-
-    def _move_rows(self, sources: list[int]) -> None:
-        copies = [self.cache.copy_out(window.block, window.fed) for window in self.windows]
-        blocks = self._exchange([len(sources)] * len(self.windows))
-        for window, block, copy in zip(self.windows, blocks, copies, strict=True):
-            window.block = block
-            self.cache.copy_in(block, copy, sources)
-
-    def _exchange(self, rows: list[int]) -> list[Block]:
-        """Take blocks in the place of the windows', which stay as long as a rewind can reach them."""
-        blocks = self.cache.exchange([] if self.keep_frames else [window.block for window in self.windows], rows)
-        for window in self.windows:
-            self._detach_texts(window.block)
-            if self.keep_frames:
-                self._retired.append((self.head, replace(window)))
-        return blocks
 
     def fresh_window(self, rows: Rows, plan: WindowPlan) -> Window:
         """Replace all windows by one that must be re-read from this head: what a new melody prefix needs.
@@ -302,62 +225,35 @@ class TokenStream:
         Raises:
             CapacityError: no room for it; nothing is changed then.
         """
-        (block,) = self._exchange([rows.count])
-        self.rows, self.plan = rows, plan
-        self._attach_texts(block)
         start = max(self.head + 1 - plan.context_frames, 0)
         at_origin = start == 0 and self.rollovers == 0
-        self.windows = [Window(block, start, 0 if at_origin else plan.start_position)]
-        return self.windows[0]
+        window = self._set.begin_anew(rows, start, 0 if at_origin else plan.start_position, self.head)
+        self.rows, self.plan = rows, plan
+        return window
 
     def reread(self, window: Window) -> Tensor:
         """Return the columns that a window has to know before the next step, int64 [n, K]: opening column first."""
-        heads = range(window.start_frame - 1, self.head)
-        columns = [self.column(head, window.start_frame) for head in heads]
-        return torch.stack(columns) if columns else torch.empty(0, len(self._offsets), dtype=torch.int64)
+        return self._ring.columns(window.start_frame - 1, self.head, window.start_frame)
 
-    def begin_with(self, codes: Tensor) -> None:
-        """Start from an audio prompt: frames 0 … F − 1 are given; the head moves to the last of them.
-
-        Args:
-            codes: int64 [K, F].
-        """
-        assert self.head == -1, "an audio prompt comes first"
-        self.prompt_frames = codes.shape[1]
-        self.ring[:, : codes.shape[1]] = codes
-        self.head = codes.shape[1] - 1
+    def close(self) -> None:
+        """Give all rows back."""
+        self._set.close()
 
     # -- rewind and snapshot --------------------------------------------------------------------------------------
 
     def mark(self) -> TokenMark:
         """Remember this place; `rewind` can return to it while it is at most `keep_frames` back."""
-        windows = tuple(replace(window) for window in self.windows)
-        return TokenMark(self.head, self.rows, self.sampling, self.plan, self.rollovers, windows)
+        return TokenMark(self._place(), self._set.mark())
 
     def rewind(self, mark: TokenMark) -> None:
         """Go back to a mark: what was drawn since is forgotten, nothing is computed."""
         assert self.head - mark.head <= self.keep_frames, (self.head, mark.head, self.keep_frames)
-        wanted = {window.block for window in mark.windows}
-        held = [*self.windows, *(window for _, window in self._retired)]
-        self._retired = [(head, w) for head, w in self._retired if head < mark.head and w.block not in wanted]
-        kept = wanted | {window.block for _, window in self._retired}
-        for window in held:
-            self._detach_texts(window.block)
-            if window.block not in kept:  # opened since
-                self.cache.release(window.block)
-        self.head, self.rows, self.sampling = mark.head, mark.rows, mark.sampling
-        self.plan, self.rollovers = mark.plan, mark.rollovers
-        self.windows = [replace(window) for window in mark.windows]
-        for window in self.windows:
-            self._attach_texts(window.block)
+        self._set.rewind(mark.windows, mark.place.rows, mark.head)
+        self._go_to(mark.place)
 
     def snapshot(self) -> TokenSnapshot:
         """Clone everything."""
-        windows = tuple(
-            (w.start_frame, w.start_position, w.fed, self.cache.copy_out(w.block, w.fed)) for w in self.windows
-        )
-        ring = self.ring.clone()
-        return TokenSnapshot(self.head, ring, self.rows, self.sampling, self.plan, windows, self.rollovers)
+        return TokenSnapshot(self._place(), self._ring.snapshot(), self._set.snapshot())
 
     def restore(self, saved: TokenSnapshot) -> None:
         """Go back to a snapshot; it stays valid and can be restored again.
@@ -365,15 +261,13 @@ class TokenStream:
         Raises:
             CapacityError: no room for its rows; nothing is changed then.
         """
-        held = [window.block for window in (*self.windows, *(window for _, window in self._retired))]
-        blocks = self.cache.exchange(held, [saved.rows.count] * len(saved.windows))
-        for block in held:
-            self._detach_texts(block)
-        self._retired.clear()
-        self.head, self.rows, self.sampling = saved.head, saved.rows, saved.sampling
-        self.plan, self.rollovers = saved.plan, saved.rollovers
-        self.ring = saved.ring.clone()
-        self.windows = [Window(block, *place) for block, (*place, _) in zip(blocks, saved.windows, strict=True)]
-        for window, (*_, copy) in zip(self.windows, saved.windows, strict=True):
-            self.cache.copy_in(window.block, copy)
-            self._attach_texts(window.block)
+        self._set.restore(saved.windows, saved.place.rows)
+        self._ring.restore(saved.codes)
+        self._go_to(saved.place)
+
+    def _place(self) -> _Place:
+        return _Place(self.head, self.rows, self.sampling, self.plan, self.rollovers)
+
+    def _go_to(self, place: _Place) -> None:
+        self.head, self.rows, self.sampling = place.head, place.rows, place.sampling
+        self.plan, self.rollovers = place.plan, place.rollovers

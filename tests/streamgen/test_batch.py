@@ -107,7 +107,7 @@ def test_a_melody_batch_of_unlike_texts_is_transformers(twin: Twins, kind: str, 
 def test_a_melody_clip_is_transformers(twin: Twins) -> None:
     both = twin("melody")
     melody = np.sin(2 * np.pi * 440 * np.arange(64_000) / 32_000).astype(np.float32)
-    chroma = both.model._chroma.chroma(melody, 32_000)[None]
+    chroma = both.model.prompts._chroma.chroma(melody, 32_000)[None]
     theirs = both.generate(
         **inputs(both, ["piano"]), input_features=chroma, do_sample=False, guidance_scale=3.0, max_length=64
     )

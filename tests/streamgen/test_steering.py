@@ -210,7 +210,7 @@ def test_the_row_guided_away_from_never_hears_the_melody(twin: Twins) -> None:
                 assert torch.equal(stream._tokens.rows.prefixes, fresh._tokens.rows.prefixes)
         length = len(stream._steering._melody)
         assert not torch.equal(heard[1, :length], stream._tokens.rows.prefixes[0, :length])
-        assert torch.equal(stream._tokens.rows.prefixes[0, :length], model._chroma.null_prefix())
+        assert torch.equal(stream._tokens.rows.prefixes[0, :length], model.prompts._chroma.null_prefix())
 
 
 def test_a_melody_stream_by_default_takes_no_text_and_longer_ones(twin: Twins) -> None:

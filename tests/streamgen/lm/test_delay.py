@@ -9,22 +9,15 @@ from streamgen.lm.delay import DelayPattern
 PAD = 9
 
 
-def slow_columns(codes: torch.Tensor, delays: tuple[int, ...], start: int) -> torch.Tensor:
-    """The obvious twin: one place at a time."""
-    out = torch.full_like(codes, PAD)
-    for k, delay in enumerate(delays):
-        for column in range(codes.shape[1]):
-            if column - delay >= start:
-                out[k, column] = codes[k, column - delay]
-    return out
-
-
 @pytest.mark.parametrize(("codebooks", "channels"), [(4, 1), (8, 2), (2, 1)])
 @pytest.mark.parametrize("start", [0, 3, 6])
-def test_columns_equal_the_slow_loop(codebooks: int, channels: int, start: int) -> None:
+def test_a_place_is_valid_where_its_frame_is(codebooks: int, channels: int, start: int) -> None:
+    """The obvious twin: one place at a time."""
     pattern = DelayPattern.of(codebooks, channels, PAD)
-    codes = torch.arange(codebooks * 7).view(codebooks, 7)
-    assert torch.equal(pattern.columns(codes, start), slow_columns(codes, pattern.delays, start))
+    assert pattern.offsets().tolist() == [k // channels for k in range(codebooks)]
+    for head in range(-1, 12):
+        slow = [start <= head - k // channels < 8 for k in range(codebooks)]
+        assert pattern.valid(head, start, total_frames=8).tolist() == slow, head
 
 
 @pytest.mark.parametrize(("codebooks", "channels"), [(4, 1), (8, 2)])

@@ -10,7 +10,7 @@ Twins = Callable[[str], Any]
 
 def open_tokens(model: Any, prompt: str | None, **values: Any) -> Any:
     controls = model.controls({"prompt": prompt, "temperature": 0.0, "seed": 1, **values})
-    _, rows = model.rows(controls.mix, controls.guidance_scale)
+    _, rows = model.prompts.of(controls.mix, controls.guidance_scale)
     return model.open_tokens(rows, controls)
 
 

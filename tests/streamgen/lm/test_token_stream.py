@@ -19,9 +19,9 @@ PROMPT = "drums and bass with slow techno beat"
 
 def open_tokens(model: Any, melody: Tensor | None = None, **values: Any) -> TokenStream:
     settings = {"prompt": PROMPT, "temperature": 0.0, "seed": 5, **values}
-    prefix = 0 if melody is None else len(melody) + model.text_positions(settings)
+    prefix = 0 if melody is None else len(melody) + model.prompts.text_positions([model.mix(settings)])
     controls = model.controls(settings, prefix)
-    _, rows = model.rows(controls.mix, controls.guidance_scale, melody)
+    _, rows = model.prompts.of(controls.mix, controls.guidance_scale, melody)
     tokens: TokenStream = model.open_tokens(rows, controls)
     model.engine.prefill(tokens, tokens.windows[0])
     return tokens
@@ -88,7 +88,7 @@ def check_rollovers(
 def test_a_melody_rollover_equals_a_full_reread(twin: Twins) -> None:
     """Twin: a fresh window of our own, prefilled with prefix and context in one go (its parts equal transformers)."""
     model = twin("melody").model
-    melody = model.melody_prefix(None, None)
+    melody = model.prompts.melody_prefix(None, None)
     tokens = open_tokens(model, melody, context_seconds=1.0)
     rows = tokens.rows
     while tokens.rollovers < 1:

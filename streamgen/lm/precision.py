@@ -1,0 +1,98 @@
+"""In which precision a decoder runs: as asked, or the best that is real time here, measured.
+
+    auto, GPU       fp16
+    auto, CPU       fp32 where a bare step is comfortably faster than real time, else the faster of fp32 and bf16
+
+Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from streamgen.checkpoint.types import Checkpoint
+from streamgen.lm.delay import DelayPattern
+from streamgen.lm.engine import LmEngine
+from streamgen.lm.sampling import Sampling
+from streamgen.lm.token_stream import TokenStream
+from streamgen.lm.window_set import Rows
+from streamgen.lm.windows import WindowPlan
+
+__all__ = ["EngineChoice", "bare_step_seconds", "choose_engine"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_HOPELESS_BYTES = 4_000_000_000  # of float32 weights: no processor reads them 50 times a second; memory is short too
+_COMFORTABLE_FACTOR = 1.4  # `auto` keeps full precision when a bare step is this much faster than real time
+_STEPS, _LEAST_STEPS, _LONGEST_SECONDS = 8, 3, 0.3  # timed; a machine with much else to do must not wait for all
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """A decoder ready to run.
+
+    Attributes:
+        engine: the decoder.
+        precision: "fp32", "bf16" or "fp16".
+        note: one line: what was chosen and why.
+    """
+
+    engine: LmEngine
+    precision: str
+    note: str
+
+
+def choose_engine(
+    checkpoint: Checkpoint, pattern: DelayPattern, frame_seconds: float, *, device: torch.device, precision: str
+) -> EngineChoice:
+    """Build the decoder in a precision, "auto" included.
+
+    Args:
+        checkpoint: its weights.
+        pattern: its delays.
+        frame_seconds: what a step may take in real time.
+        device: where it runs.
+        precision: one of `streamgen.config.PRECISIONS`.
+    """
+    if precision != "auto":
+        return EngineChoice(_engine(checkpoint, device, precision), precision, f"{precision}, as asked")
+    best: tuple[float, LmEngine, str] | None = None
+    for candidate in _candidates(checkpoint, device):
+        engine = _engine(checkpoint, device, candidate)
+        factor = frame_seconds / bare_step_seconds(engine, pattern)
+        if best is None or factor > best[0]:
+            best = (factor, engine, candidate)
+        if factor >= _COMFORTABLE_FACTOR:
+            break
+    assert best is not None, "there is always a candidate"
+    factor, engine, chosen = best
+    return EngineChoice(engine, chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
+
+
+def _candidates(checkpoint: Checkpoint, device: torch.device) -> list[str]:
+    """Return the precisions worth measuring, best quality first."""
+    if device.type != "cpu":
+        return ["fp16"]
+    full_bytes = 4 * sum(weight.numel() for weight in checkpoint.weights.values())
+    return ["fp32", "bf16"] if full_bytes < _HOPELESS_BYTES else ["bf16"]
+
+
+def _engine(checkpoint: Checkpoint, device: torch.device, precision: str) -> LmEngine:
+    return LmEngine(checkpoint, device=device, dtype=_DTYPES[precision])
+
+
+def bare_step_seconds(engine: LmEngine, pattern: DelayPattern) -> float:
+    """Measure the median step with two rows and no text."""
+    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size))
+    plan, rows = WindowPlan(engine.config.max_positions, 1), Rows((nothing, nothing), (0.5, 0.5))
+    tokens = TokenStream(pattern, plan, rows, Sampling(), engine.cache, engine.cross)
+    seconds: list[float] = []
+    while len(seconds) < _LEAST_STEPS or (len(seconds) < _STEPS and sum(seconds) < _LONGEST_SECONDS):
+        began = time.perf_counter()
+        engine.step([tokens])
+        seconds.append(time.perf_counter() - began)
+    tokens.close()
+    return statistics.median(seconds)

@@ -1,0 +1,85 @@
+"""`auto` on machines of known speed; the speed itself is the machine's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from streamgen.checkpoint import Checkpoint, load_checkpoint
+from streamgen.lm import precision
+from streamgen.lm.delay import DelayPattern
+from streamgen.lm.precision import EngineChoice, bare_step_seconds, choose_engine
+from streamgen.testing import tiny_checkpoint
+
+CPU = torch.device("cpu")
+PATTERN = DelayPattern.of(4, 1, 64)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(str(tiny_checkpoint("mono")))
+
+
+@pytest.fixture
+def chosen(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EngineChoice]:
+    """Choose on a machine whose bare step has these real-time factors."""
+
+    def choose(fp32: float, bf16: float, asked: str = "auto") -> EngineChoice:
+        factors = {torch.float32: fp32, torch.bfloat16: bf16}
+        monkeypatch.setattr(precision, "bare_step_seconds", lambda engine, _: 0.02 / factors[engine.decoder.dtype])
+        return choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision=asked)
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "picked"),
+    [
+        (1.5, 9.0, "fp32"),  # comfortable: full precision, whatever else would be faster
+        (1.2, 2.0, "bf16"),
+        (0.4, 0.9, "bf16"),
+        (0.4, 0.3, "fp32"),  # a processor without bfloat16
+    ],
+)
+def test_auto_keeps_full_precision_where_it_is_comfortable_else_takes_the_faster(
+    chosen: Callable[..., EngineChoice], fp32: float, bf16: float, picked: str
+) -> None:
+    choice = chosen(fp32, bf16)
+    factor = {"fp32": fp32, "bf16": bf16}[picked]
+    assert choice.precision == picked
+    assert choice.note == f"{picked}, measured {factor} × real time for a bare step with guidance"
+    assert choice.engine.decoder.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[picked]
+
+
+def test_what_was_asked_for_is_not_measured(chosen: Callable[..., EngineChoice]) -> None:
+    choice = chosen(9.0, 0.1, asked="bf16")
+    assert (choice.precision, choice.note) == ("bf16", "bf16, as asked")
+
+
+def test_too_many_weights_are_not_tried_in_full_precision(
+    chosen: Callable[..., EngineChoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_HOPELESS_BYTES", 1)
+    assert chosen(9.0, 0.5).precision == "bf16"
+
+
+@pytest.mark.parametrize(("step", "steps"), [(0.001, 8), (0.07, 5), (2.0, 3)])
+def test_the_bare_step_is_timed_a_few_times_and_not_for_long(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, step: float, steps: int
+) -> None:
+    engine = choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="fp32").engine
+    time, calls = [0.0], [0]
+    real = engine.step
+
+    def slow(streams: object) -> None:
+        time[0] += step
+        calls[0] += 1
+        real(streams)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "step", slow)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: time[0])
+    assert bare_step_seconds(engine, PATTERN) == pytest.approx(step)
+    assert calls[0] == steps
+    assert all(engine.cache._free), "the stream it was timed on is gone"
