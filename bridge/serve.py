@@ -33,6 +33,7 @@ from bridge.options import add_json_option, add_model_options, load_model, numbe
 from bridge.parameters import Value, checked
 from bridge.sessions import Sessions
 from bridge.terminal import print_json, say
+from bridge.threads import take_short_turns
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     # what loading left behind is never looked through again: a full collection would hold the event loop for 90 ms
     gc.collect()
     gc.freeze()
+    take_short_turns()
     asyncio.run(_serve(args, access, device, model, factor))
     return 0
 
