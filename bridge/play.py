@@ -37,6 +37,7 @@ from bridge.options import (
 )
 from bridge.parameters import LIVE, PARAMETERS, parse
 from bridge.terminal import kept_terminal, on_terminal, print_json, say, typed_lines
+from bridge.threads import take_short_turns
 from streamgen.errors import ConfigError, StreamgenError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     except DeviceError as error:
         raise DeviceError(f"{error}; to make a file instead: {_render_instead(args)}") from error
     model = load_model(args)
+    take_short_turns()
     with stop_on_signals() as stop, closing(model.open_stream(**options)) as stream:
         player = Player(stream, model.sample_rate_hz, device, args.buffer, args.seconds)
         _play(player, device, stop)

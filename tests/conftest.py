@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # Before transformers is imported: a test that would reach for the Hub must fail at once, the same everywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -11,6 +12,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+from .real_parts.jack import Jack, running_jack
+from .real_parts.pulseaudio import PulseAudio, running_pulseaudio
+
 torch.set_num_threads(1)  # tiny models gain nothing from a second thread, and lose much where cores are shared
 
 
@@ -18,3 +22,17 @@ torch.set_num_threads(1)  # tiny models gain nothing from a second thread, and l
 def seeded() -> None:
     """Start each test from the same global seed, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def pulseaudio() -> Iterator[PulseAudio]:
+    """A sound server of our own, or the test is skipped."""
+    with running_pulseaudio() as server:
+        yield server
+
+
+@pytest.fixture
+def jack() -> Iterator[Jack]:
+    """A JACK of our own, or the test is skipped."""
+    with running_jack() as server:
+        yield server

@@ -79,6 +79,7 @@ def test_a_thread_that_only_looks_in_waits_a_short_turn() -> None:
     done, usual = threading.Event(), sys.getswitchinterval()
     busy = threading.Thread(target=lambda: all(not done.is_set() for _ in iter(int, 1)))
     busy.start()
+    sys.setswitchinterval(0.005)  # Python's default
     try:
         long = _looking_in()
         take_short_turns()

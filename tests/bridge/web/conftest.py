@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,33 +9,21 @@ from typing import Any
 
 import pytest
 
+from ...real_parts.chromium import launch_options
+
 sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib adds no folder by itself
 from page_driver import Open, watch
 from toy_server import ToyServer, toy_server
-
-PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
 
 
 @pytest.fixture(scope="module")  # not longer: playwright keeps an event loop running in this thread
 def chromium() -> Iterator[Any]:
     """One browser for all tests of a file."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
-    if PROGRAM is None:
-        pytest.skip("needs Debian's chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=PROGRAM, args=ARGUMENTS, ignore_default_args=["--mute-audio"]
-        )
+    options = launch_options()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**options)
         yield browser
         browser.close()
 
