@@ -1,39 +1,50 @@
 """FakeModel, a model that sings sines: for tests of programs around streamgen.
 
-Rules: the same names, arguments, checks and errors as Model and Stream, so that a program cannot tell them apart; no
-weights, and a step costs nothing but what `step_seconds` puts on a FakeClock. Audio is a formula of prompts and
-position:
+It is a Model whose decoder and codec are replaced; all else is the real thing, so that a program cannot tell them
+apart: checks, errors, changes at a sample, glides, rewind, windows and their rollovers. No weights, and a step costs
+nothing but what `step_seconds` puts on a FakeClock. Audio is a formula of prompts and position:
 
-    sample n = 0.25 · Σ wᵢ · sin(2π · fake_pitch_hz(promptᵢ) · n / 32 000)      both channels
+    sample n = 0.25 · Σ sᵢ · sin(2π · fake_pitch_hz(textᵢ) · n / 32 000)      both channels
 
-so a test can say which prompt is heard at which sample, whatever the chunks were.
+over the decoder's rows that count towards the sound (coefficient above 0), sᵢ their shares: from `guidance_scale` 1 on
+these are the prompts and their weights, at 0 it is the negative prompt alone. So a test can say which prompt is heard
+at which sample, whatever the chunks were.
+
+Rules: the codes of a frame are the number of its mix of sines, in two digits; nothing is drawn by chance.
 """
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from streamgen.audio import AudioChunk
-from streamgen.errors import ConfigError, PromptError, SessionClosed
-from streamgen.metrics import StreamMetrics
+from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults
+from streamgen.codec import CodecState, StreamingDecoder
+from streamgen.errors import PromptError
+from streamgen.lm.cache import KVCache
+from streamgen.lm.cross import CrossCache, TextKV
+from streamgen.lm.delay import DelayPattern
+from streamgen.lm.engine import LmEngine
+from streamgen.lm.token_stream import TokenStream
+from streamgen.lm.window_set import Rows, Window
+from streamgen.model import Model
+from streamgen.prompt_rows import PromptRows
 from streamgen.testing.clock import FakeClock
 
-if TYPE_CHECKING:
-    from streamgen.changes import Change, Glide
-    from streamgen.conditioning import PromptMix
-    from streamgen.controls import Controls
-
-__all__ = ["FakeModel", "FakeSnapshot", "FakeStream", "fake_pitch_hz"]
+__all__ = ["FakeModel", "fake_pitch_hz"]
 
 SAMPLE_RATE_HZ, HOP_SAMPLES, AMPLITUDE = 32_000, 640, 0.25
+_CODES = 1024  # of each of two codebooks: room for a million mixes, hours of a glide
+_CERTAIN = 1e5  # a logit so far above the others that temperature and guidance change nothing
+_CPU = torch.device("cpu")
 Audio = NDArray[np.float32]
+Sines = tuple[tuple[str | None, float], ...]
 
 
 def fake_pitch_hz(prompt: str | None) -> float:
@@ -41,270 +52,158 @@ def fake_pitch_hz(prompt: str | None) -> float:
     return 220.0 if prompt is None else 220.0 * 2 ** ((zlib.crc32(prompt.encode()) % 24 + 1) / 12)
 
 
-@dataclass(frozen=True)
-class FakeSnapshot:
-    """Everything a FakeStream remembers."""
+class FakeModel(Model):
+    """A model that sings one pitch per prompt (see `fake_pitch_hz`).
 
-    position_samples: int
-    controls: Controls
-    asked: Controls
-    pending: tuple[Change, ...]
-    serial: int
-    gliding: Glide | None
-
-
-class FakeStream:
-    """An endless stream of sines. Made by `FakeModel.open_stream`; see `streamgen.Stream` for what each method does.
+    Args:
+        clock: advanced by `step_seconds` for every step, so that a test can make a model too slow.
+        step_seconds: what one step (20 ms of audio) takes.
+        name: as Model's.
+        channels: what it claims to make itself; the sines are the same left and right.
+        max_positions: of a window.
 
     Attributes:
-        controls: the settings in force.
-        metrics: counters; each frame is one step of the model's `step_seconds`.
+        clock, step_seconds: as given, may be changed.
     """
 
-    def __init__(self, model: FakeModel, controls: Controls, rewind_seconds: float) -> None:
-        from streamgen.changes import ChangeQueue
+    clock: FakeClock
 
-        self._model, self._keep_frames = model, math.ceil(rewind_seconds * model.frame_rate_hz)
-        self.controls = self._asked = controls
-        self.metrics = StreamMetrics()
-        self._position_samples = self._drawn_frames = 0
-        self._changes = ChangeQueue()
-        self._gliding: Glide | None = None
-        self._closed = False
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Samples a second."""
-        return SAMPLE_RATE_HZ
-
-    @property
-    def seed(self) -> int:
-        """The seed in force."""
-        return self.controls.seed
-
-    @property
-    def position_samples(self) -> int:
-        """Position of the next sample that will be read."""
-        return self._position_samples
+    def __init__(
+        self,
+        clock: FakeClock | None = None,
+        step_seconds: float = 0.0,
+        *,
+        name: str = "fake",
+        channels: int = 1,
+        max_positions: int = 1503,
+    ) -> None:
+        self.clock, self.step_seconds = FakeClock() if clock is None else clock, step_seconds
+        self.name, self.format, self.licence = name, "fake", "none: no weights"
+        self.defaults, self.device, self.channels = GenerationDefaults(), _CPU, channels
+        self.precision, self.load_note = "fp32", "fp32, as it has no weights"
+        self.config = DecoderConfig(1, 1, 1, 1, 2, _CODES, channels, max_positions)
+        self.pattern = DelayPattern((0, 0), pad=_CODES)  # both digits of a frame at once
+        self.sample_rate_hz, self.hop_samples = SAMPLE_RATE_HZ, HOP_SAMPLES
+        songbook = _Songbook()
+        self.engine, self.codec, self.prompts = _Singer(self, songbook), _Sound(songbook), _Texts()
 
     @property
-    def next_sample(self) -> int:
-        """First sample of the frame that is drawn next: where a change made now is heard."""
-        return self._next_frame * HOP_SAMPLES
+    def weight_bytes(self) -> int:
+        """None at all."""
+        return 0
 
-    @property
-    def _next_frame(self) -> int:
-        return math.ceil(self._position_samples / HOP_SAMPLES)
-
-    def read(self, samples: int) -> AudioChunk:
-        """Return the next samples.
+    def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> None:  # noqa: ARG002 - as Model's
+        """Refuse audio: a sine goes on from nothing; pretending it did would let a test pass that should not.
 
         Raises:
-            ConfigError: fewer than one.
-            SessionClosed: the stream was closed.
+            PromptError: there is audio.
         """
-        self._check_open()
-        if samples < 1:
-            raise ConfigError(f"samples is {samples}, must be at least 1")
-        start, end = self._position_samples, self._position_samples + samples
-        parts = []
-        while self._position_samples < end:
-            frame = self._position_samples // HOP_SAMPLES
-            mix = self._mix_of(frame)
-            stop = min(end, (frame + 1) * HOP_SAMPLES)
-            parts.append(_sines(mix, self._position_samples, stop))
-            self._position_samples = stop
-        self._draw(self._next_frame)
-        return AudioChunk(np.concatenate(parts, axis=1), start, SAMPLE_RATE_HZ)
-
-    def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
-        """Yield the stream for ever, `seconds` at a time."""
-        samples = round(seconds * SAMPLE_RATE_HZ) if math.isfinite(seconds) else 0
-        if not 1 <= samples <= 60 * SAMPLE_RATE_HZ:
-            raise ConfigError(f"a chunk of {seconds!r} seconds does not go: use 0.02 … 60")
-        while not self._closed:
-            yield self.read(samples)
-
-    def _draw(self, frames: int) -> None:
-        """Count the frames up to this one, each a step that takes its time."""
-        for frame in range(self._drawn_frames, frames):
-            if self._model.clock is not None:
-                self._model.clock.advance(self._model.step_seconds)
-            self.metrics.record_step(self._model.step_seconds, 0, frame, 1)
-        self._drawn_frames = max(self._drawn_frames, frames)
-
-    def set(self, *, at_sample: int | None = None, **values: Any) -> int:
-        """Change controls at once, or at a sample ahead; return the sample at which they apply."""
-        asked = self.check(**values)
-        head = self._next_frame
-        frame = max(head, 0 if at_sample is None else math.ceil(at_sample / HOP_SAMPLES))
-        scheduled, keep = at_sample is not None, self._keep_frames
-        self._changes.ask(values, frame, head=head, scheduled=scheduled, keep_frames=keep)
-        self._asked = asked
-        return frame * HOP_SAMPLES
-
-    def check(self, **values: Any) -> Controls:
-        """Return what the controls would be with these values, changing nothing."""
-        self._check_open()
-        return self._asked.changed(values)
-
-    def _mix_of(self, frame: int) -> PromptMix:
-        """Bring the controls up to a frame; what sounds in it, on the way of a fade too."""
-        for change in self._changes.due(frame):
-            self._apply(self.controls.changed(change.values), frame)
-        return self.controls.mix if self._gliding is None else self._gliding.mix(self.controls.mix, frame)
-
-    def _apply(self, new: Controls, frame: int) -> None:
-        from streamgen.changes import Glide
-
-        if new.mix != self.controls.mix:
-            frames = round(new.glide_seconds * self._model.frame_rate_hz)
-            sounding = self.controls.mix if self._gliding is None else self._gliding.mix(self.controls.mix, frame)
-            self._gliding = Glide(sounding, frame, frames) if frames else None
-        self.controls = new
-
-    def snapshot(self) -> FakeSnapshot:
-        """Remember this place."""
-        self._check_open()
-        pending, serial = self._changes.pending, self._changes.serial
-        return FakeSnapshot(self._position_samples, self.controls, self._asked, pending, serial, self._gliding)
-
-    def restore(self, saved: FakeSnapshot) -> None:
-        """Go back to a snapshot."""
-        self._check_open()
-        self._position_samples, self.controls, self._asked = saved.position_samples, saved.controls, saved.asked
-        self._changes.pending, self._gliding = saved.pending, saved.gliding
-        self._drawn_frames = self._next_frame
-
-    def mark(self) -> FakeSnapshot:
-        """Remember this place, for `rewind`."""
-        return self.snapshot()
-
-    def rewind(self, mark: FakeSnapshot) -> None:
-        """Go back to a mark made at most `rewind_seconds` of music ago; changes asked for since stay asked for."""
-        self._check_open()
-        back = self._next_frame - math.ceil(mark.position_samples / HOP_SAMPLES)
-        if not 0 <= back <= self._keep_frames:
-            limit = f"0 … {self._keep_frames} (rewind_seconds of open_stream)"
-            raise ConfigError(f"the mark lies {back} frames back, must be within {limit}; use snapshot() for longer")
-        asked = self._asked
-        self.restore(mark)
-        self._asked = asked
-        self._changes.rewind(mark.pending, mark.serial, self._next_frame)
-
-    def close(self) -> None:
-        """Close it; closing twice is fine."""
-        self._closed = True
-
-    def __enter__(self) -> FakeStream:
-        """Return the stream; leaving the block closes it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the stream."""
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SessionClosed("this stream was closed; open a new one with model.open_stream(...)")
+        if audio is not None:
+            raise _text_only()
 
 
-@dataclass
-class FakeModel:
-    """A model that sings one pitch per prompt (see `fake_pitch_hz`), with the API of `streamgen.Model`.
-
-    Attributes:
-        clock: advanced by `step_seconds` for every frame, so that a test can make a model too slow; or None.
-        step_seconds: what one frame (20 ms of audio) takes.
-        name, format, licence, device, precision, load_note, channels, weight_bytes: as Model's.
-    """
-
-    clock: FakeClock | None = None
-    step_seconds: float = 0.0
-    name: str = "fake"
-    format: str = "fake"
-    licence: str = "none: no weights"
-    device: str = "cpu"
-    precision: str = "fp32"
-    load_note: str = "fp32, as it has no weights"
-    channels: int = 1
-    weight_bytes: int = 0
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Samples a second."""
-        return SAMPLE_RATE_HZ
-
-    @property
-    def hop_samples(self) -> int:
-        """Samples of one frame."""
-        return HOP_SAMPLES
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Frames a second."""
-        return SAMPLE_RATE_HZ / HOP_SAMPLES
-
-    def open_stream(
-        self,
-        prompt: str | None = None,
-        *,
-        audio_prompt: Audio | None = None,
-        audio_prompt_rate_hz: int | None = None,
-        melody: Audio | None = None,
-        melody_rate_hz: int | None = None,
-        rewind_seconds: float = 0.0,
-        **controls: Any,
-    ) -> FakeStream:
-        """Open an endless stream; checks and errors are Model's own."""
-        from streamgen.checkpoint.types import GenerationDefaults
-        from streamgen.config import REWIND_SECONDS
-        from streamgen.controls import Controls
-
-        REWIND_SECONDS.check("rewind_seconds", rewind_seconds)
-        _refuse_audio(audio_prompt, audio_prompt_rate_hz, melody, melody_rate_hz)
-        settings = Controls.of(GenerationDefaults(), 30.0, {"prompt": prompt, **controls})
-        return FakeStream(self, settings, rewind_seconds)
-
-    def generate(
-        self,
-        prompts: Sequence[str | None],
-        seconds: float,
-        *,
-        audio_prompt: Audio | Sequence[Audio | None] | None = None,
-        audio_prompt_rate_hz: int | None = None,
-        include_prompt: bool = False,
-        melody: Sequence[Audio | None] | None = None,
-        melody_rate_hz: int | None = None,
-        seed: int | Sequence[int] | None = None,
-        progress: Callable[[int, int], None] | None = None,
-        **controls: Any,
-    ) -> list[AudioChunk]:
-        """Generate a batch of clips of one length."""
-        _refuse_audio(audio_prompt, audio_prompt_rate_hz, melody, melody_rate_hz, include_prompt or None)
-        first = 0 if seed is None else seed
-        seeds = [first + row for row in range(len(prompts))] if isinstance(first, int) else list(first)
-        if len(seeds) != len(prompts):
-            raise ConfigError(f"{len(seeds)} seeds for {len(prompts)} prompts; give one seed, or one per prompt")
-        streams = [self.open_stream(text, seed=s, **controls) for text, s in zip(prompts, seeds, strict=True)]
-        frames = round(seconds * self.frame_rate_hz)
-        if frames < 1:
-            raise ConfigError(f"seconds is {seconds!r}, must be at least one frame, 0.02")
-        clips = [stream.read(frames * HOP_SAMPLES) for stream in streams]
-        if progress is not None:
-            progress(frames, frames)
-        return clips
+def _text_only() -> PromptError:
+    return PromptError("FakeModel takes text prompts only; for audio and melody use a model of tiny_checkpoint(...)")
 
 
-def _refuse_audio(*arguments: object) -> None:
-    """A sine can go on from nothing; pretending it did would let a test pass that should not."""
-    if any(argument is not None for argument in arguments):
-        raise PromptError("FakeModel takes text prompts only; for audio and melody use a model of tiny_checkpoint(...)")
+class _Songbook:
+    """Every mix of sines that was ever sung, by number."""
+
+    def __init__(self) -> None:
+        self._sines: list[Sines] = []
+        self._numbers: dict[Sines, int] = {}
+
+    def codes(self, sines: Sines) -> tuple[int, int]:
+        """Return a mix's number, as two codes."""
+        if sines not in self._numbers:
+            self._numbers[sines] = len(self._sines)
+            self._sines.append(sines)
+        assert len(self._sines) <= _CODES**2, "hours of glides in one model: make another"
+        return divmod(self._numbers[sines], _CODES)
+
+    def sound(self, codes: Sequence[int], start: int) -> Audio:
+        """Return one frame, float32 [HOP_SAMPLES], from a sample on."""
+        turns = np.arange(start, start + HOP_SAMPLES, dtype=np.float64) / SAMPLE_RATE_HZ
+        sines = self._sines[codes[0] * _CODES + codes[1]]
+        waves = [share * np.sin(2 * np.pi * fake_pitch_hz(text) * turns) for text, share in sines]
+        frame: Audio = (AMPLITUDE * np.sum(waves, axis=0)).astype(np.float32)
+        return frame
 
 
-def _sines(mix: PromptMix, start: int, stop: int) -> Audio:
-    """The formula at this file's head, float32 [2, stop − start]."""
-    turns = np.arange(start, stop, dtype=np.float64) / SAMPLE_RATE_HZ
-    waves = [weight * np.sin(2 * np.pi * fake_pitch_hz(text) * turns) for text, weight in mix.prompts]
-    wave = (AMPLITUDE * np.sum(waves, axis=0)).astype(np.float32)
-    return np.stack([wave, wave])
+@dataclass(frozen=True, eq=False)
+class _Text(TextKV):
+    """A text that remembers its words, and takes no room: nothing attends to it."""
+
+    words: str | None
+
+
+class _Texts(PromptRows):
+    """Rows without an encoder."""
+
+    def __init__(self) -> None:
+        self._nothing = torch.zeros(1, 1, 0, 1)
+
+    def _keys(self, text: str | None) -> TextKV:
+        return _Text(self._nothing, self._nothing, text)
+
+    def melody_prefix(self, melody: Audio | None, rate_hz: int | None) -> None:  # noqa: ARG002 - as PromptRows'
+        if melody is not None:
+            raise _text_only()
+
+
+class _Singer(LmEngine):
+    """The decoder's place: each stream's next codes are the number of its rows' mix."""
+
+    def __init__(self, model: FakeModel, songbook: _Songbook) -> None:
+        self._model, self._songbook = model, songbook
+        self.config = model.config
+        self.cache = KVCache(model.config, 4, dtype=torch.float32, device=_CPU)
+        self.cross = CrossCache()
+
+    def step(self, streams: Sequence[TokenStream]) -> None:
+        for stream in streams:
+            stream.inputs()
+            logits = torch.zeros(stream.rows.count, 2, _CODES)
+            for codebook, code in enumerate(self._songbook.codes(_sines(stream.rows))):
+                logits[:, codebook, code] = _CERTAIN
+            stream.accept(logits)
+        self._model.clock.advance(self._model.step_seconds)
+
+    def prefill(self, stream: TokenStream, window: Window) -> None:
+        window.fed += len(stream.reread(window))
+
+
+def _sines(rows: Rows) -> Sines:
+    """The formula's shares, at this file's head."""
+    heard = [
+        (text.words, coefficient)
+        for text, coefficient in zip(rows.texts, rows.coefficients, strict=True)
+        if isinstance(text, _Text) and coefficient > 0
+    ]
+    total = sum(coefficient for _, coefficient in heard)
+    return tuple((words, coefficient / total) for words, coefficient in heard)
+
+
+class _Sound(StreamingDecoder):
+    """The codec's place: codes to sines, at the sample the state has come to."""
+
+    def __init__(self, songbook: _Songbook) -> None:
+        self._songbook = songbook
+        self.sample_rate_hz, self.hop_samples = SAMPLE_RATE_HZ, HOP_SAMPLES
+        self.audio_channels, self.num_codebooks = 1, 2
+        self.lookahead_samples, self.lookahead_frames, self.startup_frames = 0, 0, 1
+
+    def new_state(self, batch: int) -> CodecState:
+        return CodecState([], batch)
+
+    def decode(self, codes: Tensor, state: CodecState) -> Tensor:
+        streams = [self._sung(stream.t().tolist(), state.frames_in) for stream in codes]
+        state.frames_in += codes.shape[2]
+        return torch.from_numpy(np.stack(streams))[:, None]
+
+    def _sung(self, frames: Sequence[Sequence[int]], start: int) -> Audio:
+        sounds = [self._songbook.sound(codes, (start + at) * HOP_SAMPLES) for at, codes in enumerate(frames)]
+        return np.concatenate(sounds)
+
+    def finish(self, state: CodecState) -> Tensor:
+        return torch.zeros(state.batch, 1, 0)

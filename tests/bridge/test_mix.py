@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import streamgen
 from bridge.mix import own_defaults, prompts_of, stream_controls
 from bridge.parameters import TABLE, defaults
+from streamgen.checkpoint import GenerationDefaults
+from streamgen.testing import FakeModel
 
 
 def test_sounding_slots_become_weighted_prompts_with_tempo_words() -> None:
@@ -24,8 +25,8 @@ def test_only_what_changed_is_told() -> None:
 
 
 def test_a_checkpoints_own_defaults_are_cut_to_the_table_and_to_its_windows() -> None:
-    pocket = streamgen.load_model("pocket", device="cpu", precision="fp32")
-    own = own_defaults(pocket)
-    assert own["guidance_scale"] == pocket.defaults.guidance_scale
-    assert own["top_k"] == min(pocket.defaults.top_k, TABLE["top_k"].max or 0)
+    model = FakeModel(max_positions=753)
+    model.defaults = GenerationDefaults(guidance_scale=2.5, top_k=50_000)
+    own = own_defaults(model)
+    assert (own["guidance_scale"], own["top_k"]) == (2.5, TABLE["top_k"].max)
     assert own["context_seconds"] == 376 / 50  # half of 753 positions; the table's default is 12 s

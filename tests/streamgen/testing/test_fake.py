@@ -4,41 +4,119 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from streamgen import ConfigError, Model, PromptError, SessionClosed, Stream
-from streamgen.testing import FakeClock, FakeModel, FakeStream, fake_pitch_hz
+from streamgen import ConfigError, Model, PromptError, SessionClosed, Stream, StreamgenError
+from streamgen.testing import FakeClock, FakeModel, fake_pitch_hz
 
 RATE_HZ = 32_000
+Twins = Callable[[str], Any]
 
 
 def sine(prompt: str | None, start: int, stop: int) -> Any:
     return 0.25 * np.sin(2 * np.pi * fake_pitch_hz(prompt) * np.arange(start, stop) / RATE_HZ)
 
 
-def public(kind: type) -> dict[str, Any]:
-    return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+def replaced(kind: type) -> list[tuple[str, Any, Any]]:
+    """What a part of the fake has in the real part's place."""
+    real = kind.__mro__[1]
+    own = {name: part for name, part in vars(kind).items() if inspect.isfunction(part) and name != "__init__"}
+    return [(name, part, getattr(real, name)) for name, part in own.items() if hasattr(real, name)]
 
 
-@pytest.mark.parametrize("name", ["read", "chunks", "set", "check", "snapshot", "restore", "mark", "rewind", "close"])
-def test_a_fake_stream_takes_what_a_stream_takes(name: str) -> None:
-    ours, theirs = inspect.signature(getattr(FakeStream, name)), inspect.signature(getattr(Stream, name))
-    shape = [(p.name, p.kind, p.default) for p in ours.parameters.values()]
-    assert shape == [(p.name, p.kind, p.default) for p in theirs.parameters.values()]
+def test_a_fake_is_a_model_and_its_streams_are_streams() -> None:
+    fake = FakeModel()
+    assert isinstance(fake, Model)
+    assert type(fake.open_stream("piano")) is Stream
 
 
-@pytest.mark.parametrize("name", ["open_stream", "generate"])
-def test_a_fake_model_takes_what_a_model_takes(name: str) -> None:
-    ours, theirs = inspect.signature(getattr(FakeModel, name)), inspect.signature(getattr(Model, name))
-    shape = [(p.name, p.kind, p.default) for p in ours.parameters.values()]
-    assert shape == [(p.name, p.kind, p.default) for p in theirs.parameters.values()]
+def test_a_fake_has_all_that_a_model_has_but_the_encoder(twin: Twins) -> None:
+    model, fake = twin("mono").model, FakeModel()
+    assert set(vars(model)) - set(vars(fake)) == {"_encodec"}
+    for name in ("engine", "codec", "prompts"):
+        real, made_up = getattr(model, name), getattr(fake, name)
+        assert isinstance(made_up, type(real)), name
+        missing = {word for word in vars(real) if not word.startswith("_")} - set(vars(made_up))
+        assert missing <= {"decoder", "projector"}, "what only the real step uses"
 
 
-def test_nothing_a_stream_has_is_missing_but_its_windows() -> None:
-    assert set(public(Stream)) - set(public(FakeStream)) == {"plan"}
+@pytest.mark.parametrize("part", ["model", "engine", "codec", "prompts"])
+def test_whatever_is_replaced_takes_the_same_arguments(part: str) -> None:
+    fake = FakeModel()
+    kind = type(fake if part == "model" else getattr(fake, part))
+    pairs = replaced(kind)
+    assert pairs
+    for name, ours, theirs in pairs:
+        shape = [(p.name, p.kind, p.default) for p in inspect.signature(ours).parameters.values()]
+        assert shape == [(p.name, p.kind, p.default) for p in inspect.signature(theirs).parameters.values()], name
+
+
+def without_end(stream: Stream) -> None:
+    stream.close()
+    stream.read(1)
+
+
+def too_far_back(stream: Stream) -> None:
+    mark = stream.mark()
+    stream.read(3_200)
+    stream.rewind(mark)
+
+
+def read_by_others(stream: Stream, other: Stream) -> None:
+    stream.restore(other.snapshot())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda model: model.open_stream(""),
+        lambda model: model.open_stream("x" * 2_001),
+        lambda model: model.open_stream("piano", prompts=[("piano", 1.0)]),
+        lambda model: model.open_stream(temperature=-1.0),
+        lambda model: model.open_stream(volume=1.0),
+        lambda model: model.open_stream(context_seconds=16.0),
+        lambda model: model.open_stream(rewind_seconds=99.0),
+        lambda model: model.open_stream().read(0),
+        lambda model: model.open_stream().set(top_k=1.5),
+        lambda model: model.open_stream().set(context_seconds=20.0),
+        lambda model: model.open_stream().set(temperature=1.0, at_sample=float("nan")),
+        lambda model: model.open_stream().check(seed=-1),
+        lambda model: next(model.open_stream().chunks(seconds=61.0)),
+        lambda model: without_end(model.open_stream()),
+        lambda model: too_far_back(model.open_stream()),
+        lambda model: read_by_others(model.open_stream(), model.open_stream()),
+        lambda model: model.generate("piano", 1.0),
+        lambda model: model.generate([], 1.0),
+        lambda model: model.generate(["piano"], 0.001),
+        lambda model: model.generate(["piano"], 1.0, seed=[1, 2]),
+        lambda model: model.generate(["piano"], 1.0, prompt="rock"),
+    ],
+)
+def test_it_refuses_what_a_model_refuses_in_the_same_words(twin: Twins, wrong: Callable[[Any], None]) -> None:
+    answers = []
+    for model in (twin("mono").model, FakeModel()):
+        with pytest.raises(StreamgenError) as caught:
+            wrong(model)
+        # how far a real codec looks ahead is its own
+        answers.append((type(caught.value), re.sub(r"\d+ frames back", "… frames back", str(caught.value))))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"melody": np.zeros(10, np.float32), "melody_rate_hz": RATE_HZ},
+        {"audio_prompt": np.zeros(10, np.float32), "audio_prompt_rate_hz": RATE_HZ},
+    ],
+)
+def test_it_takes_no_audio_and_says_what_does(options: dict[str, Any]) -> None:
+    with pytest.raises(PromptError, match="tiny_checkpoint"):
+        FakeModel().open_stream("piano", **options)
 
 
 def test_each_prompt_has_its_pitch_in_every_chunking() -> None:
@@ -150,25 +228,22 @@ def test_generate_gives_each_its_own() -> None:
     clips = FakeModel().generate(["piano", None], 0.1, progress=lambda done, total: heard.append((done, total)))
     np.testing.assert_allclose(clips[0].samples[0], sine("piano", 0, 3_200), atol=1e-6)
     np.testing.assert_allclose(clips[1].samples[0], sine(None, 0, 3_200), atol=1e-6)
-    assert heard == [(5, 5)]
+    assert heard == [(frames, 5) for frames in range(1, 6)]
 
 
-@pytest.mark.parametrize(
-    ("values", "error", "words"),
-    [
-        ({"temperature": -1.0}, ConfigError, "temperature is -1.0"),
-        ({"volume": 1.0}, ConfigError, "no control 'volume'"),
-        ({"prompt": ""}, PromptError, "prompt"),
-        ({"melody": np.zeros(10, np.float32)}, PromptError, "tiny_checkpoint"),
-        ({"rewind_seconds": 99.0}, ConfigError, "rewind_seconds is 99.0"),
-    ],
-)
-def test_it_refuses_what_a_model_refuses(values: dict[str, Any], error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        FakeModel().open_stream(**values)
+def test_guidance_below_one_lets_the_unprompted_in_and_zero_leaves_it_alone() -> None:
+    model = FakeModel()
+    half = model.open_stream("piano", guidance_scale=0.5).read(6_400).samples[0]
+    np.testing.assert_allclose(half, 0.5 * sine("piano", 0, 6_400) + 0.5 * sine(None, 0, 6_400), atol=1e-6)
+    none = model.open_stream("piano", guidance_scale=0.0, negative_prompt="drums").read(6_400).samples[0]
+    np.testing.assert_allclose(none, sine("drums", 0, 6_400), atol=1e-6)
 
 
-@pytest.mark.parametrize(("seconds", "seed", "words"), [(0.001, None, "at least one frame"), (1.0, [1, 2], "2 seeds")])
-def test_a_batch_is_checked(seconds: float, seed: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        FakeModel().generate(["piano"], seconds, seed=seed)
+def test_its_windows_roll_over_as_a_models_do() -> None:
+    model = FakeModel(max_positions=103)
+    stream = model.open_stream("piano", context_seconds=0.5)
+    samples = stream.read(5 * RATE_HZ).samples[0]
+    assert stream.metrics.rollovers == 2
+    np.testing.assert_allclose(samples, sine("piano", 0, 5 * RATE_HZ), atol=1e-6)
+    stream.close()
+    assert all(model.engine.cache._free)
