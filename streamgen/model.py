@@ -124,9 +124,15 @@ class Model:
         self.fitting_plan(controls, rows.prefix) if cut_context else self.plan(controls, rows.prefix)
 
     def plan(self, controls: Controls, prefix: int = 0) -> WindowPlan:
-        """Lay out the windows of a stream."""
-        context = max(round(controls.context_seconds * self.frame_rate_hz), 1)
-        start = round(controls.context_start_seconds * self.frame_rate_hz)
+        """Lay out the windows of a stream.
+
+        Raises:
+            ConfigError: they have no room for the context.
+        """
+        context, start = self._context(controls)
+        longest = WindowPlan.longest_context(self.config.max_positions, start, prefix)
+        if context > longest:
+            raise self._no_room(controls, longest, start, prefix)
         return WindowPlan(self.config.max_positions, context, start, prefix)
 
     def fitting_plan(self, controls: Controls, prefix: int = 0) -> WindowPlan:
@@ -135,10 +141,25 @@ class Model:
         Raises:
             ConfigError: the prefix leaves no room at all.
         """
-        limit = self.config.max_positions
-        start = max(min(round(controls.context_start_seconds * self.frame_rate_hz), limit - 2 * prefix - 2), 0)
-        context = max(round(controls.context_seconds * self.frame_rate_hz), 1)
-        return WindowPlan(limit, min(context, WindowPlan.longest_context(limit, start, prefix)), start, prefix)
+        limit, (context, start) = self.config.max_positions, self._context(controls)
+        start = max(min(start, limit - 2 * prefix - 2), 0)
+        longest = WindowPlan.longest_context(limit, start, prefix)
+        if longest < 1:
+            raise self._no_room(controls, longest, start, prefix)
+        return WindowPlan(limit, min(context, longest), start, prefix)
+
+    def _context(self, controls: Controls) -> tuple[int, int]:
+        """Return the context's frames and its start position."""
+        frames = max(round(controls.context_seconds * self.frame_rate_hz), 1)
+        return frames, round(controls.context_start_seconds * self.frame_rate_hz)
+
+    def _no_room(self, controls: Controls, longest: int, start: int, prefix: int) -> ConfigError:
+        room = f"{max(longest, 0) / self.frame_rate_hz:g} s: this checkpoint's windows have {self.config.max_positions}"
+        before = f", {start} of them before context_start_seconds" if start else ""
+        taken = f", {prefix} of them under melody and prompt, so shorten the prompt" if prefix else ""
+        return ConfigError(
+            f"context_seconds is {controls.context_seconds:g}, must be at most {room} positions{before}{taken}"
+        )
 
     def open_tokens(self, rows: Rows, controls: Controls, total_frames: int | None = None) -> TokenStream:
         """Begin a token stream in this model's cache."""

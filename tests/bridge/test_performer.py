@@ -12,7 +12,7 @@ import streamgen
 from bridge.commands import Block, Changed, Event, Gap, Meter, Set, Stats, Transport, Transported
 from bridge.performer import BLOCK_FRAMES, COMMIT_SECONDS, Performer
 from streamgen.errors import ConfigError, StreamgenError
-from streamgen.testing import tiny_checkpoint
+from streamgen.testing import FakeModel, tiny_checkpoint
 
 BLOCK = BLOCK_FRAMES * 640
 
@@ -154,6 +154,21 @@ def test_a_wrong_value_changes_nothing(rig: Callable[..., Rig]) -> None:
     assert one.performer.values == values
     assert one.performer.lead_seconds == lead
     assert not one.events(Changed)
+
+
+def test_a_context_that_short_windows_have_no_room_for_is_refused_at_every_door() -> None:
+    """WebSocket, OSC and the page all come through here; the limit is in the one line they are told."""
+    one = Rig(FakeModel(max_positions=753))
+    one.run(0.5)
+    for at_sample in (None, 64_000):
+        with pytest.raises(ConfigError, match=r"^context_seconds is 12, must be at most 7\.52 s: "):
+            one.performer.do(Set({"context_seconds": 12.0}, "test", at_sample=at_sample))
+    assert one.performer.values["context_seconds"] == 7.52
+    assert not one.events(Changed)
+    one.performer.do(Set({"context_seconds": 5.0}, "test"))
+    one.run(0.5)
+    assert one.performer.values["context_seconds"] == one.performer._stream.controls.context_seconds == 5.0
+    one.performer.close()
 
 
 def test_nobody_listening_stops_the_clock_and_keeps_the_lead(rig: Callable[..., Rig]) -> None:

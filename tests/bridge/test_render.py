@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import streamgen
+from streamgen.testing import FakeModel
+
 Run = Callable[..., Any]
 
 
@@ -51,6 +54,16 @@ def test_another_rate_keeps_pitch_and_exact_length(run: Run, sine_model: Any, tm
     assert (got_hz, read.shape) == (rate_hz, (frames, 2))
     inner = slice(rate_hz // 20, -rate_hz // 20)
     np.testing.assert_allclose(read.T[:, inner], sine(frames, rate_hz)[:, inner], atol=2e-3)
+
+
+def test_a_context_that_windows_have_no_room_for_is_one_line_with_the_limit(
+    run: Run, monkeypatch: pytest.MonkeyPatch, sine_model: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(vars(streamgen), "load_model", lambda *_, **__: FakeModel(max_positions=753))
+    answer = run("render", "a", "--seconds", "1", "--context-seconds", "12", "--out", tmp_path / "a.wav")
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].endswith("context_seconds is 12, must be at most 7.52 s: this checkpoint's "
+                                                "windows have 753 positions")  # fmt: skip
 
 
 def test_people_are_told_where_and_how_fast(run: Run, sine_model: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from streamgen.batch import Batch
 from streamgen.errors import CapacityError, ConfigError, PromptError
+from streamgen.testing import FakeModel
 
 Twins = Callable[[str], Any]
 TONE = (0.3 * np.sin(np.arange(48_000) * 0.05)).astype(np.float32)
@@ -103,7 +104,7 @@ def test_a_melody_stream_takes_a_new_prompt_by_rereading_its_context(twin: Twins
         ({"guidance_scale": float("nan")}, ConfigError, "guidance_scale is nan"),
         ({"seed": True}, ConfigError, "seed is True"),
         ({"loudness": 3}, ConfigError, "there is no control 'loudness'; there are prompt, "),
-        ({"context_seconds": 20.0}, ConfigError, "1000 frames .* within 1 … 751"),
+        ({"context_seconds": 20.0}, ConfigError, "must be at most 15.02 s"),
     ],
 )
 def test_bad_values_change_nothing(twin: Twins, values: dict[str, Any], error: type, words: str) -> None:
@@ -118,6 +119,31 @@ def test_bad_values_change_nothing(twin: Twins, values: dict[str, Any], error: t
     with pytest.raises(error, match=words):
         model.open_stream(**{"prompt": "piano", **values})
     assert model.engine.cache.rows == rows
+
+
+WINDOWS = "this checkpoint's windows have 753 positions"
+
+
+@pytest.mark.parametrize(
+    ("context", "start", "words"),
+    [
+        (12, 0.0, f"context_seconds is 12, must be at most 7.52 s: {WINDOWS}"),
+        (1, 14.0, f"context_seconds is 1, must be at most 0.52 s: {WINDOWS}, 700 of them before context_start_seconds"),
+    ],
+)
+def test_a_context_that_windows_have_no_room_for_is_refused_with_the_limit(
+    context: float, start: float, words: str
+) -> None:
+    """The table's range is every checkpoint's; the pocket one's windows are half as long."""
+    model = FakeModel(max_positions=753)
+    values = {"context_seconds": context, "context_start_seconds": start}
+    with pytest.raises(ConfigError) as opened:
+        model.open_stream("piano", **values)
+    with model.open_stream("piano") as stream:
+        assert stream.controls.context_seconds == 7.52, "the default is cut"
+        with pytest.raises(ConfigError) as changed:
+            stream.set(**values)
+    assert (str(opened.value), str(changed.value)) == (words, words)
 
 
 def test_too_many_pending_changes_are_refused(twin: Twins) -> None:
@@ -223,7 +249,7 @@ def test_a_melody_stream_by_default_takes_no_text_and_longer_ones(twin: Twins) -
         prefix = stream._tokens.rows.prefix
         assert prefix > 236
         assert stream.plan.context_frames == (1503 - 2 * prefix) // 2
-        with pytest.raises(ConfigError, match="does not fit"):
+        with pytest.raises(ConfigError, match=r"must be at most .* under melody and prompt, so shorten the prompt"):
             stream.set(context_seconds=stream.controls.context_seconds)
-        with pytest.raises(ConfigError, match="does not fit"):
+        with pytest.raises(ConfigError, match=r"must be at most .* under melody and prompt, so shorten the prompt"):
             stream.set(prompt="a " * 1000)
