@@ -4,7 +4,7 @@ Rules: plain numbers that doors and the engine write to; bounded memory; nothing
 on the event loop, except `step_seconds`, which the engine's thread may extend (a deque's append is atomic).
 
     streamgen_step_seconds · lead_seconds · realtime_factor · underruns_total · listeners{door} · refused_total{reason}
-    dropped_samples_total{door} · dropped_packets_total{reason} · commands_total{door} · errors_total{code}
+    dropped_samples_total{door} · dropped_packets_total{reason} · received_total · commands_total{door} · errors_total
     event_loop_lag_seconds{quantile} · event_loop_held_seconds · sound_…, while a sound card is asked for
 
 Parts that count for themselves are copied by `sources` whenever somebody asks.
@@ -51,6 +51,7 @@ class Metrics:
         refused: connections and requests turned away, by reason.
         dropped_samples: audio not delivered to slow listeners, by door, in samples of the session.
         dropped_packets: OSC not answered, not sent or not in time, by reason.
+        received: packets and messages that came, whatever became of them, by door.
         commands: carried out, by door.
         errors: answered to clients, by code.
         sent_bytes: audio payload and headers, by door.
@@ -71,6 +72,7 @@ class Metrics:
     refused: Counter[str] = field(default_factory=Counter)
     dropped_samples: Counter[str] = field(default_factory=Counter)
     dropped_packets: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     sent_bytes: Counter[str] = field(default_factory=Counter)
@@ -116,6 +118,7 @@ class Metrics:
         lines += _labelled("refused_total", "counter", "turned away", "reason", self.refused)
         lines += _labelled("dropped_samples_total", "counter", "lost by slow listeners", "door", self.dropped_samples)
         lines += _labelled("dropped_packets_total", "counter", "OSC lost or unsent", "reason", self.dropped_packets)
+        lines += _labelled("received_total", "counter", "packets and messages that came", "door", self.received)
         lines += _labelled("commands_total", "counter", "carried out", "door", self.commands)
         lines += _labelled("errors_total", "counter", "answered to clients", "code", self.errors)
         lines += _labelled("sent_bytes_total", "counter", "audio sent", "door", self.sent_bytes)

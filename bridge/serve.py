@@ -172,7 +172,8 @@ def _count(metrics: Metrics, engine: EngineThread, sessions: Sessions, osc: OscS
     metrics.unhealthy = "" if engine.alive else "the engine's thread has ended: start the service again"
     metrics.sessions = len(sessions)
     counters = osc.counters
-    metrics.commands["osc"], metrics.errors["osc"] = counters.commands, counters.errors
+    metrics.received["osc"], metrics.commands["osc"] = counters.packets, counters.commands
+    metrics.errors["osc"] = counters.errors
     for why, count in counters.refused.items():
         metrics.refused[f"osc_{why}"] = count
     metrics.dropped_packets = counters.dropped

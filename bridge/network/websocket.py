@@ -32,11 +32,12 @@ from bridge.metrics import Metrics
 from bridge.network import opus, oscquery
 from bridge.network.access import Access, Refusal, is_loopback, token_of
 from bridge.network.audio_frames import FORMAT_FIELDS, AudioFormat, audio_format
+from bridge.network.broadcast import Broadcast
 from bridge.network.codecs import fitting
+from bridge.network.desk import Client
 from bridge.network.guard import GuardedConnection, Places
 from bridge.network.http import Address, OpenSession, Site, address_of, plain_headers, read_page, wants_websocket
-from bridge.network.listener import Client, WebListener
-from bridge.network.opus import OpusPackets
+from bridge.network.listener import WebListener
 from bridge.network.outbox import MAX_NOTES
 from bridge.network.wire import PATH, PROTOCOL
 from bridge.session import Session
@@ -140,7 +141,7 @@ class _Door:
         self.open_session, self.access, self.metrics, self.site = open_session, access, metrics, site
         self.listeners: set[WebListener] = set()
         self._numbers, self._decoders = 0, asyncio.Semaphore(2)
-        self._packets: WeakValueDictionary[int, OpusPackets] = WeakValueDictionary()  # by session, kept by listeners
+        self._shared: WeakValueDictionary[int, Broadcast] = WeakValueDictionary()  # by session, kept by its listeners
         self._paths: dict[str, Callable[[GuardedConnection, Address], Awaitable[None]]] = {
             PATH: self._stream,
             "/": self._oscquery,
@@ -201,8 +202,8 @@ class _Door:
 
     async def _listen(self, socket: GuardedConnection, session: Session, audio: AudioFormat) -> None:
         self._numbers += 1
-        packets = self._packets.setdefault(id(session), OpusPackets())
-        client = Client(f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, packets)
+        shared = self._shared.setdefault(id(session), Broadcast())
+        client = Client(f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, shared)
         listener = WebListener(socket, session, client, audio)
         self.listeners.add(listener)
         try:

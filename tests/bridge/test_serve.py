@@ -10,7 +10,6 @@ import socket
 import struct
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -21,52 +20,24 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
 from bridge import serve
 from bridge.audio_out.sound_card import OutputDevice
 from bridge.audio_out.sound_door import SoundStats
 from bridge.errors import UsageError
 from bridge.serve import _ready, _say_ready, _with_config, add_arguments
-from streamgen.testing import tiny_checkpoint
+
+from ..service.running import Service
 
 HEADER = struct.Struct("<BBBBIQQII")
-
-
-class Service:
-    """A running `streamgen serve`."""
-
-    def __init__(self, *options: str) -> None:
-        model = str(tiny_checkpoint("causal"))
-        words = ["serve", "--model", model, "--port", "0", "--osc-port", "0", "--no-soundcard", "--json", *options]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bridge.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate()[1]
-        self.ready: dict[str, Any] = json.loads(line)
-
-    def connect(self, query: str = "") -> connect:
-        return connect(self.ready["websocket"] + query, subprotocols=["streamgen.v1"], max_size=None)
-
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.ready["page"].rstrip("/") + path, timeout=5) as answer:
-            return str(answer.read().decode())
-
-    def stop(self) -> tuple[int, str]:
-        self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=20)
-        return self.process.returncode, errors
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     (tmp_path / "take.flac").write_text("the take of yesterday, which must not be written over")
-    one = Service("--record", str(tmp_path / "take.flac"))
-    yield one
-    one.process.kill()
-    one.process.communicate()
+    with Service(tmp_path, "--record", str(tmp_path / "take.flac")) as one:
+        yield one
 
 
 async def listen(client: ClientConnection, seconds: float) -> tuple[int, np.ndarray, list[dict[str, Any]]]:
@@ -86,11 +57,6 @@ async def listen(client: ClientConnection, seconds: float) -> tuple[int, np.ndar
             count += frames
     assert start is not None
     return start, np.concatenate(pieces), messages
-
-
-def metrics(service: Service) -> dict[str, float]:
-    lines = [line.rpartition(" ") for line in service.get("/metrics").splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines}
 
 
 def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_goodbye(
@@ -115,14 +81,14 @@ def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_g
             _, _, told = await listen(one, 0.5)
             assert [m["values"] for m in told if m["type"] == "changed"] == [{"top_k": 9}]
             assert json.loads(service.get("/healthz"))["status"] == "ok"
-            counted = metrics(service)
-            assert counted['streamgen_step_seconds{quantile="0.5"}'] > 0
-            assert counted["streamgen_lead_seconds"] > 0
-            assert counted['streamgen_listeners{door="websocket"}'] == 2
-            assert counted['streamgen_commands_total{door="osc"}'] == 1
-            assert counted['streamgen_commands_total{door="websocket"}'] == 1
-            assert counted["streamgen_sessions"] == 1
-            assert "streamgen_sound_playing" not in counted
+            counted = service.metrics()
+            assert counted['step_seconds{quantile="0.5"}'] > 0
+            assert counted["lead_seconds"] > 0
+            assert counted['listeners{door="websocket"}'] == 2
+            assert counted['commands_total{door="osc"}'] == 1
+            assert counted['commands_total{door="websocket"}'] == 1
+            assert counted["sessions"] == 1
+            assert "sound_playing" not in counted
             assert "<html" in service.get("/")
             service.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):  # it ends when the server has closed
@@ -153,7 +119,7 @@ def test_a_private_session_is_another_music(service: Service) -> None:
             assert start < (await listen(own, 0.2))[0] <= start + len(b) + 32_000, "it goes on where it was"
 
     asyncio.run(scene())
-    assert service.stop()[0] == 0
+    assert service.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""A real `streamgen serve` in a process of its own, for tests that attack it or count what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any, Self
+
+from websockets.asyncio.client import connect
+
+from streamgen.testing import tiny_checkpoint
+
+
+class Service:
+    """A running service; ended by `stop` or on leaving the block.
+
+    Args:
+        home: where it writes its log.
+        options: of the command line.
+        model: a tiny checkpoint unless another is named.
+    """
+
+    def __init__(self, home: Path, *options: str, model: str = "") -> None:
+        model = model or str(tiny_checkpoint("causal"))
+        words = ["serve", "--model", model, "--port", "0", "--osc-port", "0", "--no-soundcard", "--json", *options]
+        self._log = home / "serve.log"
+        with self._log.open("wb") as log:  # a pipe that nobody reads would stop it
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bridge.cli", *words], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.close()
+            raise AssertionError(self.log())
+        self.ready: dict[str, Any] = json.loads(line)
+
+    def log(self) -> str:
+        """What it said."""
+        return self._log.read_text()
+
+    def connect(self, query: str = "") -> connect:
+        return connect(self.ready["websocket"] + query, subprotocols=["streamgen.v1"], max_size=None, compression=None)
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.ready["page"].rstrip("/") + path, timeout=20) as answer:
+            return str(answer.read().decode())
+
+    def metrics(self) -> dict[str, float]:
+        lines = [line.rpartition(" ") for line in self.get("/metrics").splitlines() if not line.startswith("#")]
+        return {name.removeprefix("streamgen_"): float(value) for name, _, value in lines}
+
+    def cpu_seconds(self) -> float:
+        """Processor time it has used, all threads; Linux only."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> int:
+        """End it as a user would; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
