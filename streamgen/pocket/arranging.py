@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from streamgen.pocket.compose import Song
+from streamgen.pocket.quantizer import CODES
 
 BARS_PER_SECTION = 8
 BARS_PER_BREAK = 4
@@ -70,7 +71,11 @@ def arrange(source: TokenSong, frames: int, opening: bool, rng: random.Random) -
 
 
 def spliced(source: TokenSong, songs: list[TokenSong], frames: int, rng: random.Random) -> Tensor:
-    """Codes [4, frames]: a bar with pieces of other songs of its tempo, repeated from anywhere inside."""
+    """Codes [4, frames]: a bar with pieces of other songs of its tempo, repeated from anywhere inside.
+
+    Half of the bars also hold random codes, up to every second one: what a model invents is never quite what a codec
+    would have written, and has to be copied all the same.
+    """
     bar = source.song.frames_per_bar
     loop = source.bar(rng.choice((STEADY, VARIED))).clone()
     for _ in range(SPLICES):
@@ -79,6 +84,8 @@ def spliced(source: TokenSong, songs: list[TokenSong], frames: int, rng: random.
             begin = rng.randrange(bar)
             piece = slice(begin, begin + rng.randrange(4, bar // 3))
             loop[:, piece] = other.bar(rng.choice((STEADY, VARIED)))[:, piece]
+    odd = torch.rand(loop.shape) < rng.choice((0.0, rng.random() / 2))
+    loop = torch.where(odd, torch.randint_like(loop, CODES), loop)
     skip = rng.randrange(bar)
     return loop.repeat(1, frames // bar + 2)[:, skip : skip + frames].long()
 
