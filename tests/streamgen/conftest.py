@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
 
 import streamgen
+from streamgen.checkpoint import load_checkpoint
 from streamgen.pocket import pocket_folder
 from streamgen.testing import tiny_checkpoint
 
@@ -57,6 +58,20 @@ def load_twin(kind: str) -> Twin:
     # not AutoProcessor: the melody one needs torchaudio, which has no CPU build here
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return Twin(reference, tokenizer, streamgen.load_model(str(folder), device="cpu", precision="fp32"))
+
+
+@cache
+def load_short_twin(kind: str) -> Twin:
+    both, checkpoint = load_twin(kind), load_checkpoint(str(tiny_checkpoint(kind)))
+    positions = 653 if "melody" in kind else 203  # a melody's prefix takes 236, twice around a rollover
+    checkpoint.decoder = replace(checkpoint.decoder, max_positions=positions)
+    return replace(both, model=streamgen.Model.from_checkpoint(checkpoint, device="cpu", precision="fp32"))
+
+
+@pytest.fixture(scope="session")
+def short_twin() -> Callable[[str], Twin]:
+    """As `twin`, but its model's windows are full after 4 s (melody 13 s): rollovers for a tenth of the steps."""
+    return load_short_twin
 
 
 @pytest.fixture(scope="session")

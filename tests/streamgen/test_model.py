@@ -80,14 +80,14 @@ def test_from_checkpoint_plays_what_load_model_plays(twin: Twins) -> None:
     assert np.array_equal(ours, theirs)
 
 
-def test_the_masked_form_gives_the_same_tokens(twin: Twins) -> None:
-    """What a GPU runs, on the CPU: a stream through rollovers, and a batch."""
-    model = twin("mono").model
+def test_the_masked_form_gives_the_same_tokens(short_twin: Twins) -> None:
+    """What a GPU runs, on the CPU: a batch, through rollovers."""
+    model = short_twin("mono").model
     results = []
     for masked in (False, True):
         model.engine._masked = masked
-        options = {"temperature": 0.0, "context_seconds": 1.0, "context_start_seconds": 28.0}
-        clips = model.generate(["piano", None, "rock"], 32.0, seed=1, **options)
+        options = {"temperature": 0.0, "context_seconds": 1.0, "context_start_seconds": 2.0}
+        clips = model.generate(["piano", None, "rock"], 7.0, seed=1, **options)
         results.append(np.stack([clip.samples for clip in clips]))
     model.engine._masked = False
     assert np.abs(results[0] - results[1]).max() < 1e-4
