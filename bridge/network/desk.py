@@ -8,7 +8,8 @@ The engine takes a change between two blocks of music, on a slow machine ten a s
 changes that wait behind each other become one, unless they name a sample; if the session refuses it, each is tried
 alone, and only the wrong one is told so.
 
-Rules: event loop; knows no socket. At most what the caller lets in waits here: see `len`.
+Rules: event loop; knows no socket. Taking never waits for the engine: behind a client's requests come its pongs, which
+say how much of the music has reached it. What is too much is refused instead, at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -31,9 +32,10 @@ from bridge.parameters import Value
 from bridge.session import Session
 from streamgen.errors import StreamgenError
 
-__all__ = ["DOOR", "Client", "Desk", "state_of"]
+__all__ = ["DOOR", "MOST_WAITING", "Client", "Desk", "state_of"]
 
 DOOR = "websocket"
+MOST_WAITING, _MOST_WAITING_SIZE = 256, 262_144  # messages, and their characters; an audio prompt comes on top
 _OVER_RATE_PAUSE_SECONDS = 0.001
 
 
@@ -72,6 +74,7 @@ class Desk:
         session: what is asked.
         client: who asks.
         answer: sends an answer.
+        room: waits until there is room for one.
         reformat: changes how the client's audio comes, by the fields of an `audio` message; returns how it comes now.
         uploaded: called when the bytes of an audio prompt were read, whatever became of them.
     """
@@ -82,13 +85,14 @@ class Desk:
         client: Client,
         *,
         answer: Callable[[str], None],
+        room: Callable[[], Awaitable[None]],
         reformat: Callable[[dict[str, Any]], dict[str, Any]],
         uploaded: Callable[[], None],
     ) -> None:
         self._session, self._client = session, client
-        self._answer, self._reformat, self._uploaded = answer, reformat, uploaded
+        self._answer, self._room, self._reformat, self._uploaded = answer, room, reformat, uploaded
         self._bucket = Bucket(client.limits.messages_per_second, client.limits.burst_messages, time.monotonic())
-        self._waiting: deque[wire.Request | WireError | bytes] = deque()
+        self._waiting: deque[tuple[int, wire.Request | WireError | bytes]] = deque()  # size, message
         self._arrived = asyncio.Event()
         self._unanswered = 0
         self._upload: tuple[wire.Request, int] | None = None
@@ -100,20 +104,30 @@ class Desk:
     async def take(self, message: str | bytes) -> None:
         """Take a message; who sends faster than allowed is read slower."""
         self._client.metrics.received[DOOR] += 1
-        if isinstance(message, str):
-            in_time = self._bucket.take(time.monotonic())
-            await asyncio.sleep(0 if in_time else _OVER_RATE_PAUSE_SECONDS)
-            self._waiting.append(self._parsed(message, in_time))
-        else:
-            self._waiting.append(message)
+        in_time = isinstance(message, bytes) or self._bucket.take(time.monotonic())
+        # recv() of what is already here does not yield: a flood would starve the others
+        await asyncio.sleep(0 if in_time else _OVER_RATE_PAUSE_SECONDS)
         self._unanswered += 1
-        self._arrived.set()
+        item = message if isinstance(message, bytes) else self._parsed(message, in_time)
+        announced = isinstance(item, bytes) and self._upload is not None
+        if announced or self._fits(len(message)):
+            self._waiting.append((len(message), item))
+            self._arrived.set()
+        elif isinstance(item, WireError):
+            self._refuse(item, None)
+        else:
+            busy = WireError("busy", "too many messages wait already: this one was not done")
+            self._refuse(busy, item.id if isinstance(item, wire.Request) else None)
+
+    def _fits(self, size: int) -> bool:
+        waiting = sum(size for size, _ in self._waiting)
+        return len(self._waiting) < MOST_WAITING and waiting + size <= _MOST_WAITING_SIZE
 
     def _parsed(self, text: str, in_time: bool) -> wire.Request | WireError:
         try:
             request = wire.parse(text, self._client.limits.upload_bytes)
         except WireError as problem:
-            return problem
+            return problem.with_traceback(None)  # whose frames would be kept, and each other, until they are collected
         if in_time:
             return request
         self._client.metrics.refused["message_rate"] += 1
@@ -126,7 +140,8 @@ class Desk:
             while not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
-            item = self._waiting.popleft()
+            await self._room()
+            _, item = self._waiting.popleft()
             if _may_merge(item):
                 await self._change([item, *self._following()])
             else:
@@ -135,7 +150,7 @@ class Desk:
     def _following(self) -> list[wire.Request]:
         """Take out the changes that wait at the front."""
         following = []
-        while self._waiting and _may_merge(item := self._waiting[0]):
+        while self._waiting and _may_merge(item := self._waiting[0][1]):
             following.append(item)
             self._waiting.popleft()
         return following
@@ -160,7 +175,10 @@ class Desk:
                 self._tell(wire.ack(request.id, applied))
 
     async def _carry_out(self, item: wire.Request | WireError | bytes) -> None:
-        id_ = self._id_of(item)
+        if isinstance(item, WireError):
+            self._refuse(item, None)
+            return
+        id_ = item.id if isinstance(item, wire.Request) else self._upload and self._upload[0].id
         try:
             answer = await self._do(item)
         except WireError as problem:
@@ -170,11 +188,6 @@ class Desk:
         else:
             self._client.metrics.commands[DOOR] += 1
             self._tell(answer)
-
-    def _id_of(self, item: wire.Request | WireError | bytes) -> str | float | None:
-        if isinstance(item, bytes):
-            return self._upload[0].id if self._upload else None
-        return item.id
 
     def _refuse(self, problem: WireError, id_: str | float | None) -> None:
         problem.id = id_ if problem.id is None else problem.id
@@ -187,9 +200,7 @@ class Desk:
 
     # -- what can be asked --------------------------------------------------------------------------------------------
 
-    async def _do(self, item: wire.Request | WireError | bytes) -> str:
-        if isinstance(item, WireError):
-            raise item
+    async def _do(self, item: wire.Request | bytes) -> str:
         if isinstance(item, bytes):
             return await self._audio_prompt(item)
         id_, body, by = item.id, item.body, self._client.name

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -52,14 +51,15 @@ class WebListener:
             session,
             client,
             answer=lambda text: self._put(Note("answer", text)),
+            room=self._room,
             reformat=self._change_format,
             uploaded=socket.upload_finished,
         )
         self._packer = Packer(session.sample_rate_hz, audio, packets=client.shared.packets)
         self._packed_as = audio
-        self._ready, self._read, self._arrived = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._ready, self._read = asyncio.Event(), asyncio.Event()
         self._flow = Flow(session.sample_rate_hz, client.limits.window_seconds)
-        self._sending_since: float | None = None
+        self._held_since: float | None = None  # loop time since which the peer takes nothing more
         self._hung_up = False
 
     # -- what the session tells ---------------------------------------------------------------------------------------
@@ -77,8 +77,8 @@ class WebListener:
             self._ready.set()
 
     def _limit_samples(self) -> int:
-        stalled = self._sending_since is not None and time.monotonic() - self._sending_since > _PATIENCE_SECONDS
-        limits = self._client.limits
+        limits, now = self._client.limits, asyncio.get_running_loop().time()
+        stalled = self._held_since is not None and now - self._held_since > _PATIENCE_SECONDS
         return round((limits.stalled_queue_seconds if stalled else limits.queue_seconds) * self._session.sample_rate_hz)
 
     def event(self, event: Event) -> None:
@@ -146,36 +146,48 @@ class WebListener:
 
     async def _send(self) -> None:
         while True:
-            item = self._outbox.take()
+            # while too much audio is unanswered only that waits: answers must go out, or no request could be read, and
+            # behind the requests come the peer's pongs
+            item = self._outbox.take() if self._flow.open else self._outbox.take_urgent()
             if item is None:
-                self._ready.clear()
-                await self._ready.wait()
-                continue
-            self._sending_since = time.monotonic()
-            async with asyncio.timeout(self._client.limits.stall_seconds):
-                for message in self._messages(item):
-                    await self._socket.send(message)
-                self._read.set()
-                if isinstance(item, Note) and item.kind == "goaway":
-                    await self._socket.close(1001, "the session ends")
-                if isinstance(item, Block):
-                    await self._keep_in_touch(item.samples.shape[1])
-            self._sending_since = None
+                await self._wait()
+            else:
+                await self._send_one(item)
 
-    async def _keep_in_touch(self, samples: int) -> None:
-        """Account for audio that was sent; wait while too much is unanswered."""
+    async def _wait(self) -> None:
+        """Wait for something to send; for a peer that does not hear what it was sent, only so long."""
+        self._ready.clear()
+        loop = asyncio.get_running_loop()
+        patience = None if self._held_since is None else self._held_since + self._client.limits.stall_seconds
+        async with asyncio.timeout(None if patience is None else patience - loop.time()):
+            await self._ready.wait()
+
+    async def _send_one(self, item: Block | Note | Gap) -> None:
+        loop = asyncio.get_running_loop()
+        self._held_since = self._held_since or loop.time()
+        async with asyncio.timeout(self._client.limits.stall_seconds):
+            for message in self._messages(item):
+                await self._socket.send(message)
+            if isinstance(item, Note) and item.kind == "goaway":
+                await self._socket.close(1001, "the session ends")
+            if isinstance(item, Block):
+                await self._mark(item.samples.shape[1])
+        self._read.set()
+        if self._flow.open:
+            self._held_since = None
+
+    async def _mark(self, samples: int) -> None:
+        """Account for audio that was sent."""
         mark = self._flow.send(samples)
         if mark is not None:
             pong = asyncio.ensure_future(await self._socket.ping())
             pong.add_done_callback(functools.partial(self._answered, mark))
-        while not self._flow.open:
-            self._arrived.clear()
-            await self._arrived.wait()
 
     def _answered(self, mark: int, pong: asyncio.Future[float]) -> None:
         if not pong.cancelled() and pong.exception() is None:
-            self._flow.arrive(mark)
-            self._arrived.set()
+            self._flow.arrive(mark, pong.result())
+            self._held_since = None
+            self._ready.set()
 
     def _messages(self, item: Block | Note | Gap) -> Iterable[str | bytes]:
         if isinstance(item, Note):
@@ -214,15 +226,13 @@ class WebListener:
     async def _receive(self) -> None:
         async for message in self._socket:
             await self._desk.take(message)
-            most = 0 if isinstance(message, bytes) else MAX_ANSWERS  # of files one at a time
-            while self._unfinished > most and not self._hung_up:
-                self._read.clear()
-                await self._read.wait()
+            await self._room()
 
-    @property
-    def _unfinished(self) -> int:
-        """Requests that are not answered, and answers that are not sent."""
-        return len(self._desk) + self._outbox.answers
+    async def _room(self) -> None:
+        """Wait while the peer leaves its answers unread."""
+        while self._outbox.answers >= MAX_ANSWERS and not self._hung_up:
+            self._read.clear()
+            await self._read.wait()
 
     async def _finish(self, receiving: asyncio.Task[None]) -> None:
         """Carry out what was asked before the client hung up: a script sends, and leaves."""

@@ -19,6 +19,7 @@ __all__ = ["MAX_ANSWERS", "MAX_NOTES", "Note", "Outbox"]
 
 MAX_NOTES = 256
 MAX_ANSWERS = 32
+_URGENT = ("answer", "goaway")  # do not wait until the peer has heard more
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ class Outbox:
         block = self._blocks.popleft()[1]
         self.queued_samples -= block.samples.shape[1]
         return block
+
+    def take_urgent(self) -> Note | None:
+        """Remove and return the oldest answer or goodbye, whatever else waits; None if there is none."""
+        for entry in self._notes:
+            if entry[1].kind in _URGENT:
+                self._notes.remove(entry)
+                self.answers -= entry[1].kind == "answer"
+                return entry[1]
+        return None
 
     def _next(self) -> int:
         self._count += 1

@@ -44,8 +44,9 @@ class Service:
         """What it said."""
         return self._log.read_text()
 
-    def connect(self, query: str = "") -> connect:
-        return connect(self.ready["websocket"] + query, subprotocols=["streamgen.v1"], max_size=None, compression=None)
+    def connect(self, query: str = "", **options: Any) -> connect:
+        options |= {"subprotocols": ["streamgen.v1"], "max_size": None, "compression": None}
+        return connect(self.ready["websocket"] + query, **options)
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(self.ready["page"].rstrip("/") + path, timeout=20) as answer:

@@ -6,8 +6,9 @@ What the engine does is tested elsewhere; here its place is taken so that time, 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,3 +132,12 @@ class SineSession:
 def sine_session() -> type[SineSession]:
     """The class: a session is made inside the test's own event loop."""
     return SineSession
+
+
+@pytest.fixture
+def no_old_garbage() -> Iterator[None]:
+    """Keep what other tests left out of the collector's pauses."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -13,7 +13,7 @@ from bridge.commands import Command, Set, Transport
 from bridge.metrics import Metrics
 from bridge.network.access import Limits
 from bridge.network.broadcast import Broadcast
-from bridge.network.desk import Client, Desk
+from bridge.network.desk import MOST_WAITING, Client, Desk
 
 from .web_session import SineSession, calling, serving
 
@@ -38,10 +38,13 @@ class Office:
     def __init__(self) -> None:
         self.session, self.answers, self.reformatted = SlowSession(), [], []
         self.metrics = Metrics()
-        client = Client("me", Limits(), self.metrics, asyncio.Semaphore(1), Broadcast())
+        client = Client("me", Limits(burst_messages=1_000), self.metrics, asyncio.Semaphore(1), Broadcast())
         self.desk = Desk(
-            self.session, client, answer=self.answered, reformat=self.reformat, uploaded=lambda: None
+            self.session, client, answer=self.answered, room=self.room, reformat=self.reformat, uploaded=lambda: None
         )  # fmt: skip
+
+    async def room(self) -> None:
+        pass
 
     def answered(self, text: str) -> None:
         self.answers.append(json.loads(text))
@@ -129,6 +132,38 @@ def test_only_the_wrong_one_of_several_is_refused() -> None:
         assert sets(office) == [{"top_k": 1}, {"top_k": 3}]
         assert office.metrics.errors == {"refused": 1}
         assert office.metrics.commands["websocket"] == 3
+
+    with_office(scene)
+
+
+def test_what_is_too_much_is_refused_at_once_and_the_rest_done() -> None:
+    async def scene(office: Office) -> None:
+        await office.ask(type="transport", action="pause", id="busy")
+        await asyncio.sleep(0)
+        for number in range(MOST_WAITING + 40):
+            await office.ask(type="set", values={"top_k": 1 + number % 9}, at_sample=number, id=number)
+        assert [(answer["id"], answer["code"]) for answer in office.answers] == [
+            (number, "busy") for number in range(MOST_WAITING, MOST_WAITING + 40)
+        ]
+        await office.ask(type="nonsense", id="wrong")
+        await office.desk.take(b"unannounced")
+        assert [answer["code"] for answer in office.answers[-2:]] == ["unknown_type", "busy"]
+        await office.done()
+        assert [answer["id"] for answer in office.answers[42:]] == ["busy", *range(MOST_WAITING)]
+
+    with_office(scene)
+
+
+def test_long_messages_wait_in_smaller_numbers() -> None:
+    async def scene(office: Office) -> None:
+        await office.ask(type="transport", action="pause", id="busy")
+        await asyncio.sleep(0)
+        for number in range(40):
+            text = {f"prompt/{slot}/text": "x" * 2_000 for slot in range(1, 9)}
+            await office.ask(type="set", values=text, id=number)
+        assert 20 < len(office.answers) < 30
+        await office.done()
+        assert len(office.answers) == 41
 
     with_office(scene)
 

@@ -8,7 +8,7 @@ import random
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
@@ -127,6 +127,52 @@ def test_who_never_reads_again_is_closed_with_4008() -> None:
     asyncio.run(asyncio.wait_for(go(), 20))
 
 
+@asynccontextmanager
+async def slow_link(door: Open, seconds: float) -> AsyncIterator[str]:
+    """A way to the door on which what a client sends, its pongs too, takes so long; yields its address."""
+    loop, writers = asyncio.get_running_loop(), []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+        while data := await reader.read(65_536):
+            loop.call_later(delay, writer.write, data)
+        loop.call_later(delay, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", door.web.port)
+        writers.extend((writer, back))
+        with suppress(ConnectionError):
+            await asyncio.gather(carry(reader, back, seconds), carry(there, writer, 0.0))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/stream"
+        for writer in writers:
+            writer.close()
+
+
+def test_a_client_that_asks_much_over_a_slow_link_goes_on_hearing() -> None:
+    """Its pongs lie behind its requests: who stopped reading those would never send it another sample."""
+
+    async def go() -> None:
+        async with serving() as door, pacing(door), slow_link(door, 0.6) as url:
+            async with connect(url, compression=None) as socket:
+                ear = Ear()
+                listening = asyncio.create_task(ear.listen(socket))
+                for number in range(300):
+                    await socket.send(json.dumps({"type": "get", "id": number}))
+                    await asyncio.sleep(0.005)
+                async with asyncio.timeout(20):
+                    while sum(message["type"] == "ack" for message in ear.told) < 300:
+                        await asyncio.sleep(0.01)
+                    end = ear.samples + 2 * RATE_HZ
+                    while ear.samples < end:
+                        await asyncio.sleep(0.01)
+                listening.cancel()
+            assert (ear.breaks, ear.wrong, ear.gaps()) == (0, 0, [])
+            assert door.metrics.refused["stalled"] == 0
+
+    asyncio.run(go())
+
+
 @pytest.mark.slow
 def test_fifty_listeners_hear_every_sample() -> None:
     async def go() -> None:
@@ -149,6 +195,7 @@ def test_fifty_listeners_hear_every_sample() -> None:
     asyncio.run(go())
 
 
+@pytest.mark.usefixtures("no_old_garbage")
 @pytest.mark.parametrize("count", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_mutated_messages_crash_nothing_and_hold_nobody_up(count: int) -> None:
     async def go() -> None:

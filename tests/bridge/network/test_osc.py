@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import random
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -501,15 +500,6 @@ class Hold:
     def check(self) -> None:
         assert self.computing < 0.05, f"the loop was held {1000 * self.computing:.0f} ms"
         assert self.in_all < 0.5, f"the loop was away for {1000 * self.in_all:.0f} ms"
-
-
-@pytest.fixture
-def no_old_garbage() -> Iterator[None]:
-    """Keep what other tests left out of the collector's pauses."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("no_old_garbage")

@@ -86,3 +86,16 @@ def test_clearing_leaves_no_gap() -> None:
         box.put_block(block(start))
     box.clear_audio()
     assert (drained(box), box.queued_samples) == ([], 0)
+
+
+def test_answers_and_the_goodbye_overtake_what_must_wait() -> None:
+    box = Outbox(1_000)
+    box.put_block(block(0))
+    for kind in ("changed", "answer", "gap", "goaway", "answer"):
+        box.put_note(Note(kind, kind))
+    urgent = []
+    while (note := box.take_urgent()) is not None:
+        urgent.append(note.kind)
+    assert urgent == ["answer", "goaway", "answer"]
+    assert box.answers == 0
+    assert [getattr(item, "kind", "block") for item in drained(box)] == ["block", "changed", "gap"]
