@@ -26,6 +26,7 @@ from bridge.audio_out.sound_door import SoundDoor
 from bridge.engine_thread import EngineThread, LiveSession
 from bridge.errors import DeviceError, UsageError
 from bridge.metrics import Metrics
+from bridge.network import opus
 from bridge.network.access import Access
 from bridge.network.osc import OscServer, serve_osc
 from bridge.network.websocket import WebServer, serve_web
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args)
     factor = measure(model, args.prompt)
     _say_speed(factor, model)
-    # what loading left behind is never looked through again: a full collection would hold the event loop for 90 ms
+    opus.load()
+    # what is here to stay is never looked through again: a full collection would hold the event loop for 90 ms
     gc.collect()
     gc.freeze()
     take_short_turns()
@@ -161,6 +163,7 @@ async def _serve(
         stack.push_async_callback(web.close, "the server is stopping")
         sound = await _open_sound(live, device, args.latency, stack)
         metrics.sources.append(lambda: _count(metrics, engine, sessions, osc, sound))
+        gc.freeze()
         about = {"model": model.name, "precision": model.precision, "realtime_factor": round(factor, 3)}
         _say_ready(args, _ready(web, osc, sound, live, args.token) | about, device)
         await stop.wait()
