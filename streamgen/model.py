@@ -42,7 +42,7 @@ def load_model(name: str = "pocket", *, device: str = "auto", precision: str = "
     Args:
         name: "pocket" (shipped), a Hub id, or a folder in transformers' or audiocraft's format.
         device: "auto", "cpu" or "cuda" ("cuda:1" …).
-        precision: "fp32", "bf16", "fp16", or "auto": the best that is real time here, measured.
+        precision: "fp32", "bf16", "fp16", or "auto": the best that is real time here, measured unless it is small.
 
     Raises:
         CheckpointError: it cannot be loaded; says why and what to do.

@@ -1,7 +1,10 @@
 """In which precision a decoder runs: as asked, or the best that is real time here, measured.
 
-    auto, GPU       fp16
-    auto, CPU       fp32 where a bare step is comfortably faster than real time, else the faster of fp32 and bf16
+    auto, GPU             fp16
+    auto, CPU, small      fp32: any processor reads so little 50 times a second
+    auto, CPU             fp32 where a bare step is comfortably faster than real time, else the faster of fp32 and bf16
+
+A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded.
 
 Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
 """
@@ -25,6 +28,7 @@ from streamgen.lm.windows import WindowPlan
 __all__ = ["EngineChoice", "bare_step_seconds", "choose_engine"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SMALL_BYTES = 200_000_000  # of float32 weights
 _HOPELESS_BYTES = 4_000_000_000  # of float32 weights: no processor reads them 50 times a second; memory is short too
 _COMFORTABLE_FACTOR = 1.4  # `auto` keeps full precision when a bare step is this much faster than real time
 _STEPS, _LEAST_STEPS, _LONGEST_SECONDS = 8, 3, 0.3  # timed; a machine with much else to do must not wait for all
@@ -59,6 +63,8 @@ def choose_engine(
     """
     if precision != "auto":
         return EngineChoice(_engine(checkpoint, device, precision), precision, f"{precision}, as asked")
+    if device.type == "cpu" and _full_bytes(checkpoint) < _SMALL_BYTES:
+        return EngineChoice(_engine(checkpoint, device, "fp32"), "fp32", "fp32, as it is small")
     best: tuple[float, LmEngine, str] | None = None
     for candidate in _candidates(checkpoint, device):
         engine = _engine(checkpoint, device, candidate)
@@ -76,8 +82,11 @@ def _candidates(checkpoint: Checkpoint, device: torch.device) -> list[str]:
     """Return the precisions worth measuring, best quality first."""
     if device.type != "cpu":
         return ["fp16"]
-    full_bytes = 4 * sum(weight.numel() for weight in checkpoint.weights.values())
-    return ["fp32", "bf16"] if full_bytes < _HOPELESS_BYTES else ["bf16"]
+    return ["fp32", "bf16"] if _full_bytes(checkpoint) < _HOPELESS_BYTES else ["bf16"]
+
+
+def _full_bytes(checkpoint: Checkpoint) -> int:
+    return 4 * sum(weight.numel() for weight in checkpoint.weights.values())
 
 
 def _engine(checkpoint: Checkpoint, device: torch.device, precision: str) -> LmEngine:

@@ -28,6 +28,7 @@ def chosen(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def choose(fp32: float, bf16: float, asked: str = "auto") -> EngineChoice:
         factors = {torch.float32: fp32, torch.bfloat16: bf16}
+        monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
         monkeypatch.setattr(precision, "bare_step_seconds", lambda engine, _: 0.02 / factors[engine.decoder.dtype])
         return choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision=asked)
 
@@ -51,6 +52,13 @@ def test_auto_keeps_full_precision_where_it_is_comfortable_else_takes_the_faster
     assert choice.precision == picked
     assert choice.note == f"{picked}, measured {factor} × real time for a bare step with guidance"
     assert choice.engine.decoder.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[picked]
+
+
+def test_a_small_one_is_not_measured(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what the machine did while it was loaded would choose its precision, and with it its music."""
+    monkeypatch.delattr(precision, "bare_step_seconds")
+    choice = choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="auto")
+    assert (choice.precision, choice.note) == ("fp32", "fp32, as it is small")
 
 
 def test_what_was_asked_for_is_not_measured(chosen: Callable[..., EngineChoice]) -> None:
