@@ -44,16 +44,22 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: missing, damaged, of another architecture, or with a codec that cannot be streamed.
     """
+    from streamgen.checkpoint.parts import one_thread
+
     folder = find_folder(name, revision)
-    licence = licence_of(str(name), folder)
+    with one_thread():
+        return _read(str(name), folder, licence_of(str(name), folder))
+
+
+def _read(name: str, folder: Path, licence: str) -> Checkpoint:
     if (folder / "config.json").is_file() and not _only_audiocraft_weights(folder):
         from streamgen.checkpoint.transformers_format import load_transformers
 
-        return load_transformers(str(name), folder, licence)
+        return load_transformers(name, folder, licence)
     if any((folder / file).is_file() for file in AUDIOCRAFT_FILES):
         from streamgen.checkpoint.audiocraft_format import load_audiocraft
 
-        return load_audiocraft(str(name), folder, licence)
+        return load_audiocraft(name, folder, licence)
     raise CheckpointError(
         f"{folder} holds no checkpoint: neither config.json (transformers' format) nor state_dict.bin (audiocraft's); "
         "give the folder that save_pretrained or audiocraft's export wrote"

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from streamgen.checkpoint import Checkpoint, GenerationDefaults, MelodyConfig, load_checkpoint
+from streamgen.errors import CheckpointError
 from streamgen.testing import tiny_checkpoint
 
 COMPOSITES = ("mono", "stereo", "melody", "melody-stereo", "causal")
@@ -103,6 +104,25 @@ def test_loading_draws_nothing_from_the_global_generator() -> None:
     before = torch.get_rng_state()
     load_checkpoint(str(tiny_checkpoint("mono")))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_loading_computes_on_one_thread_and_leaves_their_number_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, during = torch.get_num_threads(), []
+
+    def fails(*_: object) -> None:
+        during.append(torch.get_num_threads())
+        raise CheckpointError("damaged")
+
+    torch.set_num_threads(2)
+    try:
+        load_checkpoint(str(tiny_checkpoint("mono")))
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr("streamgen.checkpoint.transformers_format.read_tensors", fails)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(str(tiny_checkpoint("mono")))
+        assert (during, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("way", ["shards", "torch", "torch shards", "legacy torch"])
