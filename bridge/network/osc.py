@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import BridgeError
-from bridge.network.osc_codec import OscError
+from bridge.network.osc_codec import MAX_PACKET_BYTES, OscError
 from bridge.network.osc_door import OscDoor
 from bridge.network.osc_framing import Deframer
 from bridge.network.osc_limits import OscCounters, OscLimits
@@ -23,10 +24,10 @@ from bridge.session import Session
 __all__ = ["OscCounters", "OscLimits", "OscServer", "serve_osc"]
 
 _READ_BYTES = 1024  # at most 128 messages, 4 ms, before others have their turn
+_TURN_SECONDS = 0.004  # of datagrams, likewise
 _BYTES_A_UNIT = 1024  # of work: 1 MB a second from one host
 _LONGEST_PAUSE_SECONDS = 5.0
 _RECEIVE_BYTES = 1 << 20
-_UNSENT_BYTES = 1 << 18
 _TCP_SEND_BYTES = 1 << 17
 _PORT_TRIES = 8
 
@@ -93,7 +94,7 @@ class OscServer:
 
     def __init__(self, session: Session, limits: OscLimits, token: str | None) -> None:
         self._limits = limits
-        self._udp: asyncio.DatagramTransport | None = None
+        self._udp: socket.socket | None = None
         self._tcp: asyncio.Server | None = None
         self._loop = asyncio.get_running_loop()
         self._connections: dict[_Connection, asyncio.Task[Any]] = {}
@@ -120,28 +121,39 @@ class OscServer:
     async def open(self, host: str, port: int) -> None:
         """Listen; raises OSError."""
         for tries_left in reversed(range(_PORT_TRIES if port == 0 else 1)):
-            await self._open_udp(host, port)
+            self._udp = await self._bound(host, port)
+            self.port = int(self._udp.getsockname()[1])
             try:
                 self._tcp = await asyncio.start_server(self._connected, host, self.port, limit=_READ_BYTES)
             except OSError:  # a free UDP port may be taken in TCP
+                self._udp.close()
                 if not tries_left:
                     raise
-                assert self._udp is not None
-                self._udp.close()
             else:
+                self._loop.add_reader(self._udp, self._receive_udp, self._udp)
                 return
 
-    async def _open_udp(self, host: str, port: int) -> None:
-        self._udp, _ = await self._loop.create_datagram_endpoint(lambda: _Udp(self._door), (host, port))
-        self.port = int(self._udp.get_extra_info("sockname")[1])
+    async def _bound(self, host: str, port: int) -> socket.socket:
+        """Return a datagram socket at an address."""
+        places = await self._loop.getaddrinfo(host or None, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = places[0]
+        bound = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            bound.setblocking(False)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
         with suppress(OSError):  # a burst finds room; the system's own size will do too
-            self._udp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        return bound
 
     async def close(self) -> None:
         """Close every socket and leave the session."""
         self._closing = True
         await self._door.close()
-        if self._udp is not None:
+        if self._udp is not None and self._udp.fileno() >= 0:
+            self._loop.remove_reader(self._udp)
             self._udp.close()
         if self._tcp is not None:
             self._tcp.close()
@@ -151,10 +163,29 @@ class OscServer:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)  # transports close at the loop's next turn
 
+    # -- UDP ----------------------------------------------------------------------------------------------------------
+
+    def _receive_udp(self, udp: socket.socket) -> None:
+        """Take what came: asyncio's own transport takes one datagram a turn, and a busy loop has 20 turns a second."""
+        until = time.monotonic() + _TURN_SECONDS
+        with suppress(BlockingIOError):  # no more
+            while True:
+                try:
+                    data, address = udp.recvfrom(MAX_PACKET_BYTES)
+                except ConnectionError:  # the receiver of something that was sent is gone
+                    self.counters.dropped["unreachable"] += 1
+                    continue
+                self._door.packet(self._door.udp_peer(address), data)
+                if time.monotonic() > until:
+                    return
+
     def _send_udp(self, packet: bytes, address: tuple[str, int]) -> bool:
-        if self._udp is None or self._udp.is_closing() or _unsent(self._udp) > _UNSENT_BYTES:
+        if self._udp is None or self._udp.fileno() < 0:
             return False
-        self._udp.sendto(packet, address)
+        try:
+            self._udp.sendto(packet, address)
+        except OSError:  # its buffer is full, or there is no way to the address
+            return False
         return True
 
     # -- TCP ----------------------------------------------------------------------------------------------------------
@@ -242,23 +273,3 @@ class OscServer:
         connection.waiting.append(framed)
         connection.waiting_bytes += len(framed)
         return True
-
-
-def _unsent(transport: asyncio.DatagramTransport) -> int:
-    """Return the bytes that the system would not take yet; asyncio has it, typeshed does not know."""
-    return int(getattr(transport, "get_write_buffer_size", int)())
-
-
-class _Udp(asyncio.DatagramProtocol):
-    """Datagrams to the door."""
-
-    def __init__(self, door: OscDoor) -> None:
-        self._door = door
-
-    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        """Take a datagram."""
-        self._door.packet(self._door.udp_peer(addr), data)
-
-    def error_received(self, exc: Exception) -> None:  # noqa: ARG002 - asyncio's signature
-        """Take note that a datagram could not be sent or its receiver is gone."""
-        self._door.counters.dropped["unreachable"] += 1

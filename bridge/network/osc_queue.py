@@ -16,6 +16,7 @@ from bridge.network.osc_peer import Peer
 __all__ = ["WishQueue"]
 
 _SET_SECONDS = 0.02  # between two changes by one peer: what comes meanwhile becomes one
+_TURN_SECONDS = 0.001  # of one peer's queries, before others have their turn
 
 CarryOut = Callable[[Peer, Wish], Coroutine[Any, Any, None]]
 
@@ -65,19 +66,24 @@ class WishQueue:
         return task
 
     async def _work(self, peer: Peer) -> None:
+        loop = asyncio.get_running_loop()
+        turn_ends = loop.time() + _TURN_SECONDS
         try:
             while peer.wishes:
-                await self._pace(peer)
+                wait = self._too_early(peer, loop.time())
+                if wait or loop.time() > turn_ends:  # answers do not yield by themselves
+                    await asyncio.sleep(wait)
+                    turn_ends = loop.time() + _TURN_SECONDS
                 await self._carry_out(peer, peer.wishes.popleft())
         finally:
             peer.worker = None
 
-    async def _pace(self, peer: Peer) -> None:
-        """Wait, if it is too early for the change that is next: it may still grow meanwhile."""
-        now, wait = asyncio.get_running_loop().time(), 0.0
-        if isinstance(peer.wishes[0], Assign):
-            wait, peer.next_set = max(0.0, peer.next_set - now), max(now, peer.next_set) + _SET_SECONDS
-        await asyncio.sleep(wait)  # 0 too: an answer does not yield by itself
+    def _too_early(self, peer: Peer, now: float) -> float:
+        """Return the seconds to wait with the change that is next: it may still grow meanwhile."""
+        if not isinstance(peer.wishes[0], Assign):
+            return 0.0
+        wait, peer.next_set = max(0.0, peer.next_set - now), max(now, peer.next_set) + _SET_SECONDS
+        return wait
 
     async def close(self) -> None:
         """Forget what waits, end what runs."""

@@ -264,6 +264,32 @@ def test_audio_packets_come_in_order_and_in_time(sine_session) -> None:
     on_stage(sine_session, test)
 
 
+def test_a_loop_with_much_else_to_do_takes_many_datagrams_a_turn(sine_session) -> None:
+    async def test(stage: Stage) -> None:
+        turns = 0
+
+        async def work() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                time.sleep(0.01)
+                await asyncio.sleep(0)
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", stage.server.port))
+            client.setblocking(False)
+            working = asyncio.create_task(work())
+            for number in range(200):
+                client.send(encode("/streamgen/ping", number))
+            await until(lambda: stage.server.counters.sent == 200, 20)
+            assert turns < 60
+            working.cancel()
+            pongs = [decode(client.recv(100))[0].arguments[0] for _ in range(200)]
+            assert pongs == list(range(200))
+
+    on_stage(sine_session, test)
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
