@@ -56,7 +56,6 @@ class LimiterState:
         audio: float32 [2, m], the newest input: delay line and interpolation context.
         released_log: the release's last value.
         released, held, averaged: int64, the newest values before each stage of smoothing.
-        reduction_db: deepest reduction of the last call, for display; 0 = untouched.
     """
 
     audio: Pcm
@@ -64,12 +63,6 @@ class LimiterState:
     held: Ints
     averaged: Ints
     released_log: int = _NOTHING
-    reduction_db: float = 0.0
-
-    def clone(self) -> LimiterState:
-        """Copy everything."""
-        arrays = self.audio.copy(), self.released.copy(), self.held.copy(), self.averaged.copy()
-        return LimiterState(*arrays, self.released_log, self.reduction_db)
 
     def resting(self) -> bool:
         """Whether nothing is being taken away, and nothing is about to be."""
@@ -161,7 +154,6 @@ class Limiter:
 
     def _reduction(self, needed: Ints | None, count: int, state: LimiterState) -> NDArray[np.float64] | None:
         """Part of the level to take away from each sample that comes out now, 0 … 1; None for nothing at all."""
-        state.reduction_db = 0.0
         if needed is None and state.resting():
             return None
         width = self._average_samples
@@ -169,9 +161,7 @@ class Limiter:
         held = np.concatenate((state.held, _sliding_max(released, self._hold_samples)))
         averaged = np.concatenate((state.averaged, _sliding_sum(held, width)))
         state.released, state.held, state.averaged = released[count:], held[count:], averaged[count:]
-        reduction = _sliding_sum(averaged, width) / float(_UNIT * width * width)
-        state.reduction_db = -20 * math.log10(max(1e-9, 1.0 - float(reduction.max())))
-        return reduction
+        return _sliding_sum(averaged, width) / float(_UNIT * width * width)
 
     def _released(self, needed: Ints | None, count: int, state: LimiterState) -> Ints:
         """Let the reduction fall slowly: q[n] = max(needed[n], q[n − 1] − release), as a running maximum on a slope."""

@@ -1,8 +1,8 @@
 """What every sink hears: width, gain, mute and the limiter, in this order, at a constant latency.
 
-Rules: numpy only, no I/O, no thread; used by the engine's thread. All that a stream remembers is in `OutputState`, so
-that a rewind restores it to the bit; any chunking gives the same bits. With width 0, gain 0 dB, unmuted and below the
-ceiling the output is the input, delayed.
+Rules: numpy only, no I/O, no thread; used by the engine's thread, on what is final: nothing here is ever taken back.
+Any chunking gives the same bits. With width 0, gain 0 dB, unmuted and below the ceiling the output is the input,
+delayed.
 
     samples ──► width ──► gain ──► mute ──► limiter ──► every door and the recording
 
@@ -15,7 +15,7 @@ velvet-noise decorrelator: a few pulses of falling size and either sign within 3
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,6 @@ class OutputState:
         gain: as a factor; muted: 1 = heard, 0 = silent; width: 0 … 1.
         mono: float32 [m], the newest mono samples, context of the side signal.
         limiter: its own state.
-        spoilt_samples: samples that were no finite number, replaced by silence.
     """
 
     gain: Smoothed
@@ -91,12 +90,6 @@ class OutputState:
     width: Smoothed
     mono: Pcm
     limiter: LimiterState
-    spoilt_samples: int = field(default=0)
-
-    def clone(self) -> OutputState:
-        """Copy everything."""
-        gain, heard, width = (Smoothed(**vars(one)) for one in (self.gain, self.heard, self.width))
-        return OutputState(gain, heard, width, self.mono.copy(), self.limiter.clone(), self.spoilt_samples)
 
 
 class OutputChain:
@@ -105,7 +98,7 @@ class OutputChain:
     Attributes:
         mono: whether the stream is one channel doubled, so that `width` does something.
         latency_samples: how much later audio comes out, constant.
-        state: its memory; `state.clone()` before a piece that may be revoked, `restore` to revoke it.
+        state: its memory.
     """
 
     def __init__(self, sample_rate_hz: int, mono: bool) -> None:
@@ -116,11 +109,6 @@ class OutputChain:
         self.latency_samples = self._limiter.latency_samples
         mono_context = np.zeros(self._side.context_samples, np.float32)
         self.state = OutputState(Smoothed(1.0), Smoothed(1.0), Smoothed(0.0), mono_context, self._limiter.new_state())
-
-    @property
-    def reduction_db(self) -> float:
-        """How far the limiter reached down in the last call; 0 = untouched."""
-        return self.state.limiter.reduction_db
 
     def set(self, *, gain_db: float | None = None, mute: bool | None = None, width: float | None = None) -> None:
         """Aim at new values, reached within about 20 ms from the next sample on; None leaves one as it is."""
@@ -142,16 +130,11 @@ class OutputChain:
                 samples = samples * np.asarray(factor, np.float32)
         return self._limiter.process(samples, self.state.limiter)
 
-    def restore(self, state: OutputState) -> None:
-        """Go back to a clone of an earlier state; the clone stays as it is."""
-        self.state = state.clone()
-
-    def _finite(self, samples: Pcm) -> Pcm:
+    @staticmethod
+    def _finite(samples: Pcm) -> Pcm:
+        """Make silence of what is no finite number."""
         good = np.isfinite(samples)
-        if good.all():
-            return samples
-        self.state.spoilt_samples += int(good.size - good.sum())
-        return np.where(good, samples, np.float32(0))
+        return samples if good.all() else np.where(good, samples, np.float32(0))
 
     def _widened(self, samples: Pcm) -> Pcm:
         if not self.mono:

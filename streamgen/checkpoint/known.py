@@ -12,7 +12,7 @@ from streamgen.checkpoint.find import cached_folder, shipped_folder
 from streamgen.checkpoint.licence import META_LICENCE, licence_of
 from streamgen.errors import CheckpointError
 
-__all__ = ["KNOWN_NAMES", "KnownCheckpoint", "list_checkpoints"]
+__all__ = ["KnownCheckpoint", "list_checkpoints"]
 
 # Decoder parameters as Meta's model cards give them.
 META = (
@@ -27,7 +27,6 @@ META = (
     ("facebook/musicgen-stereo-melody", "1.5B", True, True),
     ("facebook/musicgen-stereo-melody-large", "3.3B", True, True),
 )
-KNOWN_NAMES = ("pocket", *(row[0] for row in META))
 
 
 @dataclass(frozen=True)

@@ -114,16 +114,6 @@ def test_any_chunking_gives_the_same_audio() -> None:
         np.testing.assert_allclose(limited(SIGNALS[name], chunks), limited(SIGNALS[name]), rtol=0, atol=1e-7)
 
 
-def test_a_clone_replays_to_the_bit_and_is_independent() -> None:
-    limiter = Limiter(RATE_HZ)
-    state = limiter.new_state()
-    samples = SIGNALS["bursts"]
-    limiter.process(samples[:, :6_500], state)
-    kept = state.clone()
-    first = limiter.process(samples[:, 6_500:9_000], state)
-    np.testing.assert_array_equal(limiter.process(samples[:, 6_500:9_000], kept), first)
-
-
 def test_the_gain_turns_without_a_corner_and_comes_back_slowly() -> None:
     quiet, loud = 0.2 * np.ones(RATE_HZ), np.ones(RATE_HZ)
     loud[8_000:8_010] = 12.0

@@ -35,7 +35,6 @@ def test_at_rest_the_output_is_the_input_delayed(mono: bool) -> None:
     assert out.dtype == np.float32
     np.testing.assert_array_equal(out[:, late:], samples[:, :-late])
     assert not out[:, :late].any()
-    assert chain.reduction_db == 0
 
 
 def test_gain_and_mute_reach_their_values_exactly() -> None:
@@ -135,27 +134,12 @@ def test_any_chunking_gives_the_same_audio() -> None:
         np.testing.assert_allclose(play(chunk), whole, rtol=0, atol=1e-7)
 
 
-def test_a_rewind_is_bit_exact_however_often() -> None:
-    chain, samples = OutputChain(RATE_HZ, True), music(level=0.9)
-    chain.set(width=0.5, gain_db=6.0)
-    through(chain, samples[:, :6_400])
-    chain.set(gain_db=-3.0)
-    kept = chain.state.clone()
-    first = through(chain, samples[:, 6_400:12_800])
-    chain.set(mute=True)
-    through(chain, samples[:, 12_800:])
-    for _ in range(2):
-        chain.restore(kept)
-        np.testing.assert_array_equal(through(chain, samples[:, 6_400:12_800]), first)
-
-
-def test_what_is_no_number_becomes_silence_and_is_counted() -> None:
+def test_what_is_no_number_becomes_silence() -> None:
     chain, samples = OutputChain(RATE_HZ, True), music()
     bad = samples.copy()
     bad[0, 100], bad[1, 200], bad[1, 201] = np.nan, np.inf, -np.inf
     out = through(chain, bad)
     assert np.isfinite(out).all()
-    assert chain.state.spoilt_samples == 3
     late = chain.latency_samples
     np.testing.assert_array_equal(out[:, 300 + late :], samples[:, 300:-late])
 
