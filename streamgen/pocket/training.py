@@ -55,7 +55,7 @@ class Kind:
 CHORD, OPENING = Kind("opening", 48, 24), Kind("opening", 12, 136)
 SPLICED, TURNED = Kind("spliced", 4, 400), Kind("turned", 5, 300)
 WINDOW = Kind("window", 2, MAX_POSITIONS - CODEBOOKS)
-KINDS = (WINDOW, OPENING, TURNED, SPLICED, OPENING, CHORD, OPENING, SPLICED, TURNED, OPENING)
+KINDS = (WINDOW, SPLICED, OPENING, SPLICED, TURNED, OPENING, SPLICED, CHORD)
 FIRST_WEIGHTS = ((64, 3.0), (6, 8.0))  # the words decide what is heard in these frames; later the sound itself tells
 
 
