@@ -127,7 +127,8 @@ class Desk:
         try:
             request = wire.parse(text, self._client.limits.upload_bytes)
         except WireError as problem:
-            return problem.with_traceback(None)  # whose frames would be kept, and each other, until they are collected
+            # the same without its traceback: that keeps this frame, which keeps it, until garbage is collected
+            return WireError(problem.code, str(problem), problem.id)
         if in_time:
             return request
         self._client.metrics.refused["message_rate"] += 1

@@ -33,7 +33,8 @@ class WishQueue:
     def __init__(self, carry_out: CarryOut, pending: int, scheduled: int) -> None:
         self._carry_out, self._pending, self._scheduled = carry_out, pending, scheduled
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._scheduled_so_far = 0
 
     @property
     def full(self) -> bool:
@@ -50,13 +51,13 @@ class WishQueue:
 
     def put_later(self, seconds: float, peer: Peer, wishes: Sequence[Wish]) -> None:
         """Carry out after a time; without wishes, count as waiting for that time (the session holds the change)."""
+        self._scheduled_so_far += 1
+        number = self._scheduled_so_far
+        self._timers[number] = asyncio.get_running_loop().call_later(seconds, self._due, number, peer, wishes)
 
-        def due() -> None:
-            self._timers.discard(timer)
-            self.put(peer, wishes)
-
-        timer = asyncio.get_running_loop().call_later(seconds, due)
-        self._timers.add(timer)
+    def _due(self, number: int, peer: Peer, wishes: Sequence[Wish]) -> None:
+        del self._timers[number]
+        self.put(peer, wishes)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside all queues until it ends or the queue is closed."""
@@ -87,7 +88,7 @@ class WishQueue:
 
     async def close(self) -> None:
         """Forget what waits, end what runs."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         tasks = list(self._tasks)
         for task in tasks:
