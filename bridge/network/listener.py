@@ -31,6 +31,7 @@ __all__ = ["WebListener"]
 
 _BYTES_A_SAMPLE = {"s16le": 4, "f32le": 8, "opus": 0.4}  # both channels; Opus' 128 kbit/s at its usual 48 kHz
 _FINISH_SECONDS = 1.0
+_AT_ONCE = 16  # messages in one write
 _PATIENCE_SECONDS = 0.3  # after which a send that has not ended is the listener's fault
 
 
@@ -146,13 +147,25 @@ class WebListener:
 
     async def _send(self) -> None:
         while True:
-            # while too much audio is unanswered only that waits: answers must go out, or no request could be read, and
-            # behind the requests come the peer's pongs
+            items = self._next_items()
+            if items:
+                await self._send_items(items)
+            else:
+                await self._wait()
+
+    def _next_items(self) -> list[Block | Note | Gap]:
+        """Take what goes out in one write: the next messages, up to a block and with it.
+
+        While too much audio is unanswered only answers go out: else no request could be read any more, and behind the
+        requests come the peer's pongs.
+        """
+        items: list[Block | Note | Gap] = []
+        while len(items) < _AT_ONCE and not (items and isinstance(items[-1], Block)):
             item = self._outbox.take() if self._flow.open else self._outbox.take_urgent()
             if item is None:
-                await self._wait()
-            else:
-                await self._send_one(item)
+                break
+            items.append(item)
+        return items
 
     async def _wait(self) -> None:
         """Wait for something to send; for a peer that does not hear what it was sent, only so long."""
@@ -162,16 +175,15 @@ class WebListener:
         async with asyncio.timeout(None if patience is None else patience - loop.time()):
             await self._ready.wait()
 
-    async def _send_one(self, item: Block | Note | Gap) -> None:
-        loop = asyncio.get_running_loop()
-        self._held_since = self._held_since or loop.time()
+    async def _send_items(self, items: list[Block | Note | Gap]) -> None:
+        self._held_since = self._held_since or asyncio.get_running_loop().time()
+        messages = [message for item in items for message in self._messages(item)]
         async with asyncio.timeout(self._client.limits.stall_seconds):
-            for message in self._messages(item):
-                await self._socket.send(message)
-            if isinstance(item, Note) and item.kind == "goaway":
+            await self._socket.send_together(messages)
+            if any(isinstance(item, Note) and item.kind == "goaway" for item in items):
                 await self._socket.close(1001, "the session ends")
-            if isinstance(item, Block):
-                await self._mark(item.samples.shape[1])
+            if isinstance(items[-1], Block):
+                await self._mark(items[-1].samples.shape[1])
         self._read.set()
         if self._flow.open:
             self._held_since = None

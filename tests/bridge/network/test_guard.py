@@ -8,10 +8,11 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from bridge.commands import Set
 from bridge.network import guard
 from bridge.network.access import Limits
 
-from .web_session import Caller, Open, calling, serving
+from .web_session import BLOCK, Caller, Open, calling, serving
 
 SMALL = Limits(message_bytes=8_192)
 
@@ -99,5 +100,22 @@ def test_a_flood_of_pings_is_cut_off_and_a_few_are_answered() -> None:
             with pytest.raises(ConnectionClosed):
                 await pings(caller)
             assert door.metrics.refused["control_rate"] == 1
+
+    asyncio.run(go())
+
+
+def test_what_waits_goes_out_in_one_write_and_in_order() -> None:
+    async def go() -> None:
+        async with serving() as door, calling(door.stream + "?chunk_ms=20") as caller:
+            (listener,) = door.web._door.listeners
+            write, written = listener._socket.transport.write, []
+            listener._socket.transport.write = lambda data: (written.append(len(data)), write(data))
+            for number in range(10):
+                await door.session.do(Set({"top_k": number}, "test"))
+            door.session.play(2)
+            await caller.hear(2 * BLOCK)
+            assert [told["values"]["top_k"] for told in caller.told if told["type"] == "changed"] == list(range(10))
+            assert len(written) == 2  # ten messages and a block; a block
+            assert [header.sample_position for header, _ in caller.frames] == [0, BLOCK]
 
     asyncio.run(go())
