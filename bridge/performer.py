@@ -44,6 +44,7 @@ __all__ = ["COMMIT_SECONDS", "Performer"]
 COMMIT_SECONDS = 0.25  # more, and a change is heard later; the page holds back 0.15 s more
 BLOCK_FRAMES = 5  # the codec is twice as cheap on 5 frames as on 1
 REWIND_SECONDS = 12.0  # the longest lead, the block beyond it and the codec's look-ahead
+_FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.6
 _IDLE_SECONDS = 0.02
 
@@ -131,14 +132,13 @@ class Performer:
         return self._offset + self._stream.set(at_sample=relative, **controls)
 
     def _revocable_from(self) -> int:
-        """First sample that a change "at once" may take back.
+        """First sample that a change "at once" may take back: on a machine that makes it anew at once, all ahead.
 
-        One change takes all that is not final. A knob in motion would keep the lead at nothing that way, so that the
-        next stall is heard: on a machine that is slow to make it anew, the turns after the first leave a part of it.
+        Elsewhere a part of the lead is left, or the next stall is heard: at twice real time, while a browser starts on
+        the same two cores, the lead does not grow again before the next turn.
         """
-        moving = self._moving
         self._revoked_at = self._now()
-        if not moving or self._pace.quick:
+        if self._pace.quick:
             return self.committed
         return max(self.committed, self._kept + BLOCK_FRAMES * self.model.hop_samples)
 
@@ -149,7 +149,7 @@ class Performer:
 
     @property
     def _kept(self) -> int:
-        """The sample up to which a knob in motion leaves what is drawn, but for the block that crosses it."""
+        """The sample up to which a change leaves what is drawn, but for the block that crosses it."""
         return round(self._clock.due() + _KEPT_SECONDS * self.rate_hz)
 
     def _revoke(self, from_sample: int) -> None:
@@ -259,10 +259,12 @@ class Performer:
             self._clock.stop(self.committed)
 
     def _ready(self) -> bool:
-        """Whether the clock may start: at once when fresh, with some audio ahead after an underrun."""
-        if self._late_since is None or not self._lead:
-            return bool(self._lead)
-        return not self.hungry or (self._pace.fast_enough and self._lead.samples >= self.rate_hz / 2)
+        """Whether the clock may start: with a little audio ahead when fresh, with more after an underrun."""
+        if self._late_since is None:
+            return self._lead.samples >= _FRESH_SECONDS * self.rate_hz or bool(self._lead and not self.hungry)
+        return bool(self._lead) and (
+            not self.hungry or (self._pace.fast_enough and self._lead.samples >= self.rate_hz / 2)
+        )
 
     def _tell_lateness(self) -> None:
         if self._late_since is not None:

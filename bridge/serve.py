@@ -34,7 +34,7 @@ from bridge.options import add_json_option, add_model_options, load_model, numbe
 from bridge.parameters import Value, checked
 from bridge.sessions import Sessions
 from bridge.terminal import print_json, say
-from bridge.threads import take_short_turns
+from bridge.threads import go_first, take_short_turns
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     access = Access(args.host, token=args.token, insecure=args.insecure, allowed_origins=tuple(args.allow_origin))
     _first_values(args)  # a prompt that is refused, and a device that is not there, are told before seconds of loading
     device = _find_device(args)
+    go_first()  # before torch and PortAudio start threads
     model = load_model(args)
     factor = measure(model, args.prompt)
     _say_speed(factor, model)

@@ -123,6 +123,7 @@ async function play() {
   const joins = session.listening && !player.started;
   if (!session.greeted) return wishToPlay();
   if (!connection.isOpen) return;
+  if (joins) document.body.classList.add("is-buffering"); // until the player reports
   if (session.listening) await player.start(session.rateHz);
   if (joins) askForAudio();
   if (joins && session.playing) return showPlay(); // it plays already, elsewhere: only join in

@@ -1,15 +1,19 @@
 /* Sound: an AudioContext at the stream's own rate, the worklet, and an analyser for the picture.
  *
- * Rules: owns the audio graph, knows no socket and no DOM; the audio itself goes past it, from feed.js to worklet.js. `start` must be called from a user's gesture, as browsers
- * demand. Tells "report" (buffer, peaks, underruns) 25 times a second while it runs.
+ * Rules: owns the audio graph, knows no socket and no DOM; the audio itself goes past it, from feed.js to worklet.js.
+ * `start` must be called from a user's gesture, as browsers demand. Tells "report" (buffer, peaks, underruns) 25 times a
+ * second while it runs.
  */
 
 const SPECTRUM_SAMPLES = 4096;
+// A sound system fills its own buffer at once, two reports long, and may then rest for a second before it plays.
+const REPORTS_UNTIL_STEADY = 5;
 
 export class Player extends EventTarget {
   #context = null;
   #node = null;
   #held = true;
+  #steady = null; // kept when the sound system takes audio as it plays it
   #feed;
   analyser = null;
   report = { bufferedSeconds: 0, starvedSeconds: 0, skippedSeconds: 0, peak: [0, 0], underruns: 0, ratio: 1, heard: 0, waiting: true };
@@ -29,11 +33,15 @@ export class Player extends EventTarget {
     return this.#context?.sampleRate ?? 0;
   }
 
-  /** Open the sound at a rate, or resume it. A stream of another rate gets a new context. */
+  /** Open the sound at a rate, or resume it. A stream of another rate gets a new context.
+   *
+   * Done when audio is taken at a steady pace: a browser says "running" up to two seconds before that on its first start,
+   * and what arrived meanwhile would be heard as much later, for ever. */
   async start(rateHz) {
     if (this.#context && this.#context.sampleRate !== rateHz) await this.close();
     if (!this.#context) await this.#open(rateHz);
     if (this.#context.state !== "running") await this.#context.resume();
+    await this.#steady;
   }
 
   async close() {
@@ -61,6 +69,8 @@ export class Player extends EventTarget {
     // "playback": the server's lead is seconds already, and a larger device buffer survives a busy machine.
     const context = new AudioContext({ sampleRate: rateHz, latencyHint: "playback" });
     this.#context = context;
+    this.#steady = this.#reports(REPORTS_UNTIL_STEADY);
+    this.#flushAfterInterruptions(context);
     await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
     const node = new AudioWorkletNode(context, "streamgen-player", { numberOfInputs: 0, outputChannelCount: [2] });
     this.analyser = new AnalyserNode(context, { fftSize: SPECTRUM_SAMPLES, smoothingTimeConstant: 0.72 });
@@ -71,6 +81,19 @@ export class Player extends EventTarget {
     node.port.postMessage({ order: "feed", port: port1 }, [port1]);
     this.#feed(port2, rateHz);
     this.#node = node;
+  }
+
+  async #reports(count) {
+    for (let i = 0; i < count; i++) await new Promise((done) => this.addEventListener("report", done, { once: true }));
+  }
+
+  /** What came in while a phone call or the like held the sound is past: go on with what is due then. */
+  #flushAfterInterruptions(context) {
+    let interrupted = false;
+    context.onstatechange = () => {
+      if (interrupted && context.state === "running") this.flush();
+      interrupted = context.state !== "running";
+    };
   }
 
   #reported(data) {

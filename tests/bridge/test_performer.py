@@ -215,6 +215,17 @@ def test_reset_begins_anew_and_says_so(rig: Callable[..., Rig]) -> None:
     assert one.performer._stream.position_samples < 3 * 32_000
 
 
+def test_the_first_sound_waits_until_a_stall_would_be_borne(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    while not one.performer._clock.running:
+        assert one.blocks() == []
+        one.performer.make()
+        one.performer.tick()
+    one.time += 0.28  # whatever else starts just then
+    one.performer.tick()
+    assert one.performer.underruns == 0
+
+
 def test_a_slow_engine_pauses_for_a_full_lead_instead_of_stuttering(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(20.0, speed=0.5)

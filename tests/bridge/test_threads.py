@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bridge import threads
-from bridge.threads import set_threads, take_short_turns
+from bridge.threads import NICE, set_threads, take_short_turns
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +100,34 @@ def _looking_in() -> float:
             time.sleep(1e-6)
         tries.append(time.perf_counter() - began)
     return min(tries)
+
+
+@pytest.mark.skipif(not hasattr(os, "setpriority"), reason="Windows knows no niceness")
+@pytest.mark.parametrize(("before", "granted"), [(0, True), (5, True), (0, False)])
+def test_it_runs_first_where_the_system_grants_it_and_nobody_said_otherwise(before: int, granted: bool) -> None:
+    """In a process of its own: what is granted cannot always be given back."""
+    code = f"""
+import os, threading
+from bridge import threads
+def refuse(*_):
+    raise PermissionError
+os.nice({before})
+own = os.getpriority(os.PRIO_PROCESS, 0)
+if not {granted}:
+    os.setpriority = refuse
+threads.go_first()
+later = []
+thread = threading.Thread(target=lambda: later.append(os.getpriority(os.PRIO_PROCESS, 0)))
+thread.start()
+thread.join()
+print(own, os.getpriority(os.PRIO_PROCESS, 0), later[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own, now, later = map(int, done.stdout.split())
+    allowed = granted and own == 0 and _may_go_first()
+    assert now == later == (NICE if allowed else own)
+
+
+def _may_go_first() -> bool:
+    code = f"import os; os.setpriority(os.PRIO_PROCESS, 0, {NICE})"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -75,7 +75,8 @@ class PulseAudio:
 
 def recorded(path: Path) -> np.ndarray:
     """Read a recording, float32 [frames, 2] at RATE_HZ."""
-    return np.fromfile(path, "<f4").reshape(-1, 2)
+    samples = np.fromfile(path, "<f4")
+    return samples[: len(samples) // 2 * 2].reshape(-1, 2)  # a recording that goes on may end within a frame
 
 
 @contextmanager

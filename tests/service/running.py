@@ -23,15 +23,21 @@ class Service:
         home: where it writes its log.
         options: of the command line.
         model: a tiny checkpoint unless another is named.
+        environment: of the sound server to play at; without one there is no sound card.
     """
 
-    def __init__(self, home: Path, *options: str, model: str = "") -> None:
+    def __init__(self, home: Path, *options: str, model: str = "", environment: dict[str, str] | None = None) -> None:
         model = model or str(tiny_checkpoint("causal"))
-        words = ["serve", "--model", model, "--port", "0", "--osc-port", "0", "--no-soundcard", "--json", *options]
+        words = ["serve", "--model", model, "--port", "0", "--osc-port", "0", "--json", *options]
+        words += [] if environment else ["--no-soundcard"]
         self._log = home / "serve.log"
         with self._log.open("wb") as log:  # a pipe that nobody reads would stop it
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge.cli", *words], stdout=subprocess.PIPE, stderr=log, text=True
+                [sys.executable, "-m", "bridge.cli", *words],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ...real_parts.chromium import launch_options
+from ...real_parts.chromium import launched
 
 sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib adds no folder by itself
 from page_driver import Open, watch
@@ -19,13 +19,8 @@ from toy_server import ToyServer, toy_server
 @pytest.fixture(scope="module")  # not longer: playwright keeps an event loop running in this thread
 def chromium() -> Iterator[Any]:
     """One browser for all tests of a file."""
-    options = launch_options()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(**options)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

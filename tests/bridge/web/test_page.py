@@ -200,6 +200,20 @@ def test_it_is_played_from_the_keyboard(opened: Open, server: ToyServer) -> None
     assert opened.page.inner_text("#said") == "Paused"
 
 
+def test_after_an_interruption_it_plays_what_is_due_then(opened: Open, server: ToyServer) -> None:
+    opened.ask(
+        "(() => { window.AudioContext = class extends AudioContext { constructor(...all) { super(...all); window.context = this; } }; })()"
+    )
+    opened.play()
+    opened.ask("window.context.suspend()")
+    opened.page.wait_for_timeout(2500)
+    opened.ask("window.context.resume()")
+    heard = opened.ask("streamgen.player.report.heard")
+    opened.until(f"streamgen.player.report.heard > {heard} + {RATE_HZ} && !streamgen.player.report.waiting")
+    assert opened.ask("streamgen.player.report.bufferedSeconds") < 1.5
+    assert opened.ask("streamgen.player.report.underruns") == 0
+
+
 def test_pause_holds_and_play_goes_on_without_an_underrun(opened: Open, server: ToyServer) -> None:
     opened.play()
     opened.page.click("#play")
