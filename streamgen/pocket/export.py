@@ -14,7 +14,7 @@ from streamgen.pocket.language import MAX_POSITIONS, START
 from streamgen.pocket.synth import SAMPLE_RATE_HZ
 from streamgen.pocket.training import LanguageTrainer
 
-GUIDANCE_SCALE, TEMPERATURE, TOP_K = 3.0, 0.9, 50
+GUIDANCE_SCALE, TEMPERATURE, TOP_K = 3.0, 0.6, 30
 
 
 def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
