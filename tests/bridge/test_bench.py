@@ -52,6 +52,8 @@ def test_a_model_without_a_rollover_says_how_to_see_one(run: Run) -> None:
 def test_a_shape_against_transformers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "musicgen-small", Shape(64, 2, 4, 96))
     monkeypatch.setattr(shapes, "_CODEC", shapes._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16})
+    text = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 1, "num_heads": 4}
+    monkeypatch.setattr(shapes, "_TEXT", shapes._TEXT | text)
     words = (
         "--shape",
         "musicgen-small",

@@ -156,10 +156,10 @@ def check_same_tokens(model: Any, kind: str, melody: Any) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*codes, strict=True))
 
 
-def test_a_clip_longer_than_a_window_rolls_over(twin: Twins) -> None:
-    model = twin("mono").model
-    clip = model.generate(["piano"], 33.0, seed=1, context_seconds=2.0)[0]
-    assert clip.samples.shape == (2, 33 * 32_000)
+def test_a_clip_longer_than_a_window_rolls_over(short_twin: Twins) -> None:
+    model = short_twin("mono").model
+    clip = model.generate(["piano"], 7.0, seed=1, context_seconds=1.0)[0]
+    assert clip.samples.shape == (2, 7 * 32_000)
     assert clip.samples[:, -32_000:].std() > 0.01
 
 

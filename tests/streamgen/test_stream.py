@@ -32,9 +32,9 @@ def test_streamed_audio_is_the_batch_audio(twin: Twins, kind: str) -> None:
     """Same seed: chunks of a stream equal the clip, but for the clip's end, which knows that it ends."""
     model = twin(kind).model
     with model.open_stream("piano", seed=7) as stream:
-        streamed = take(stream, 3.0, chunk=0.13)
-    clip = model.generate(["piano"], 3.5, seed=7)[0].samples
-    assert np.abs(streamed - clip[:, : 3 * 32_000]).max() < 1e-4
+        streamed = take(stream, 1.5, chunk=0.13)
+    clip = model.generate(["piano"], 2.0, seed=7)[0].samples
+    assert np.abs(streamed - clip[:, :48_000]).max() < 1e-4
     assert streamed.std() > 0.01
 
 
@@ -116,15 +116,15 @@ def test_memory_stays_flat(short_twin: Twins) -> None:
     with short_twin("mono").model.open_stream("piano", seed=1, context_seconds=1.0) as stream:
         take(stream, 6.0, chunk=1.0)
         tracemalloc.start()
-        for _ in range(10):
+        for _ in range(5):
             stream.read(32_000)
         before, _ = tracemalloc.get_traced_memory()
-        for _ in range(10):
+        for _ in range(5):
             stream.read(32_000)
         after, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         # step_seconds keeps 8,192 floats (24 bytes and a slot each) before it forgets: 500 a second of music
-        assert after - before < 50_000
+        assert after - before < 25_000
 
 
 def test_a_step_that_is_interrupted_is_done_again(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:

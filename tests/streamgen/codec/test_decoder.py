@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+import zlib
 from collections import Counter
 from typing import Any
 
@@ -44,14 +45,16 @@ def agreement(decodes: list[Tensor]) -> int:
 
 
 @pytest.mark.parametrize(("audio_channels", "batch"), [(1, 1), (1, 3), (2, 1), (2, 2)])
-def test_streamed_is_whole(codec: EncodecModel, lab: Any, audio_channels: int, batch: int) -> None:
+def test_streamed_is_whole(
+    request: pytest.FixtureRequest, codec: EncodecModel, lab: Any, audio_channels: int, batch: int
+) -> None:
     decoder = StreamingDecoder(codec, audio_channels=audio_channels)
     codes = lab.codes(batch, decoder.num_codebooks, 130)
     wanted = lab.whole(codec, codes, audio_channels)
     assert 0.01 < wanted.std() < 3  # neither silence nor a blow-up
-    for seed in range(3):
-        got = torch.cat(stream(decoder, codes, seed), 2)
-        torch.testing.assert_close(got, wanted, atol=TOLERANCE * max(1.0, float(wanted.abs().max())), rtol=0)
+    seed = zlib.crc32(request.node.name.encode())  # pieces of its own for every shape and batch
+    got = torch.cat(stream(decoder, codes, seed), 2)
+    torch.testing.assert_close(got, wanted, atol=TOLERANCE * max(1.0, float(wanted.abs().max())), rtol=0)
 
 
 def test_short_streams_are_padded_as_short_wholes_are(codec: EncodecModel, lab: Any) -> None:
