@@ -44,6 +44,7 @@ __all__ = ["add_arguments", "run"]
 WEB_ROOT = Path(__file__).parent / "web"
 _MEASURE_SECONDS = 1.0
 _COMFORTABLE = 1.15
+_HEAD_START_SECONDS, _HEAD_START_PATIENCE_SECONDS = 1.0, 2.0
 _FIRST_PROMPT = "lofi piano, 80 bpm"
 
 
@@ -154,6 +155,7 @@ async def _serve(
         stack.push_async_callback(sessions.close, "the server is stopping")
         stack.push_async_callback(_ended, asyncio.create_task(sessions.reap()))
         stack.push_async_callback(_ended, asyncio.create_task(metrics.watch_loop()))
+        await _music_ahead(live)
         if args.record is not None:  # before any door opens, so that the file begins with sample 0
             await live.record(args.record)
         osc = await serve_osc(live, args.host, args.osc_port, token=args.token or None)
@@ -169,6 +171,13 @@ async def _serve(
         _say_ready(args, _ready(web, osc, sound, live, args.token) | about, device)
         await stop.wait()
         say("stopping: saying goodbye to clients, finishing the recording")
+
+
+async def _music_ahead(live: LiveSession) -> None:
+    """Let some music be made before the first sound: opening the doors, and a browser that follows, take both cores."""
+    patience = time.monotonic() + _HEAD_START_PATIENCE_SECONDS
+    while live.stats().lead_seconds < _HEAD_START_SECONDS and time.monotonic() < patience:
+        await asyncio.sleep(0.02)
 
 
 def _count(metrics: Metrics, engine: EngineThread, sessions: Sessions, osc: OscServer, sound: SoundDoor | None) -> None:
