@@ -39,7 +39,6 @@ from bridge.network.guard import GuardedConnection, Places
 from bridge.network.http import Address, OpenSession, Site, address_of, plain_headers, read_page, wants_websocket
 from bridge.network.listener import WebListener
 from bridge.network.outbox import MAX_NOTES
-from bridge.network.turns import Turns
 from bridge.network.wire import PATH, PROTOCOL
 from bridge.session import Session
 from streamgen.errors import CapacityError, StreamgenError
@@ -142,7 +141,6 @@ class _Door:
         self.open_session, self.access, self.metrics, self.site = open_session, access, metrics, site
         self.listeners: set[WebListener] = set()
         self._numbers, self._decoders = 0, asyncio.Semaphore(2)
-        self._turns = Turns()
         self._shared: WeakValueDictionary[int, Broadcast] = WeakValueDictionary()  # by session, kept by its listeners
         self._paths: dict[str, Callable[[GuardedConnection, Address], Awaitable[None]]] = {
             PATH: self._stream,
@@ -205,9 +203,7 @@ class _Door:
     async def _listen(self, socket: GuardedConnection, session: Session, audio: AudioFormat) -> None:
         self._numbers += 1
         shared = self._shared.setdefault(id(session), Broadcast())
-        client = Client(
-            f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, shared, self._turns
-        )
+        client = Client(f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, shared)
         listener = WebListener(socket, session, client, audio)
         self.listeners.add(listener)
         try:
