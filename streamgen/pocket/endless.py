@@ -106,6 +106,8 @@ def _decibel(audio: Audio) -> float:
 
 def ks_p_value(one: Sequence[float], two: Sequence[float]) -> float:
     """Probability that two samples of one distribution differ at least this much (asymptotic Kolmogorov-Smirnov)."""
+    if not (len(one) and len(two)):
+        return math.nan
     a, b = np.sort(one), np.sort(two)
     both: Vector = np.concatenate([a, b])
     gap = np.abs(np.searchsorted(a, both, "right") / len(a) - np.searchsorted(b, both, "right") / len(b)).max()
@@ -155,16 +157,21 @@ def measure(passages: list[Passage], load_seconds: float, megabytes: float) -> E
         longest_hold_seconds=max(holds),
         noisy_blocks=sum(noisy_blocks(p.audio, limit) for p, limit in zip(passages, allowed, strict=True)),
         rollovers=sum(len(passage.rollovers) for passage in passages),
-        chroma_at_rollover=float(np.mean(chroma)),
-        chroma_inside=float(np.mean(chroma_in)),
+        chroma_at_rollover=_mean(chroma),
+        chroma_inside=_mean(chroma_in),
         chroma_p=ks_p_value(chroma, chroma_in),
-        loudness_db_at_rollover=float(np.mean(loudness)),
-        loudness_db_inside=float(np.mean(loudness_in)),
+        loudness_db_at_rollover=_mean(loudness),
+        loudness_db_inside=_mean(loudness_in),
         loudness_p=ks_p_value(loudness, loudness_in),
         realtime_factor_one_core=seconds / sum(passage.cpu_seconds for passage in passages),
         load_seconds=load_seconds,
         megabytes=megabytes,
     )
+
+
+def _mean(values: list[float]) -> float:
+    """The mean; not a number where a stream was too short for any."""
+    return float(np.mean(values)) if values else math.nan
 
 
 def _spread(found: list[tuple[list[float], list[float]]], kind: int) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def test_the_test_of_kolmogorov_and_smirnov() -> None:
     assert ks_p_value(one, [value + 12 for value in one]) == pytest.approx(0.05, abs=0.012)
     assert ks_p_value(one, [value + 15 for value in one]) == pytest.approx(0.006, abs=0.004)
     assert ks_p_value(one, one) == 1.0
+    assert math.isnan(ks_p_value([], one)), "a stream too short to roll over tells nothing"
     draws = [ks_p_value(list(RNG.standard_normal(40)), list(RNG.standard_normal(40))) for _ in range(300)]
     assert 0.01 < np.mean(np.array(draws) < 0.05) < 0.09
 
