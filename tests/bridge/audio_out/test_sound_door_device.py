@@ -120,7 +120,7 @@ def test_what_the_sink_hears_is_the_stream_resampled_without_a_gap(pulseaudio: P
 
 
 def test_jack_hears_the_stream_resampled_without_a_gap(jack: Jack, tmp_path: Path) -> None:
-    """In one of two takes: jackd, without real-time rights here, misses a period when other programs have both cores."""
+    """In one of two takes: jackd, without real-time rights here, misses a period when others have both cores."""
     try:
         hear_through_jack(jack, tmp_path)
     except AssertionError:
