@@ -80,7 +80,7 @@ class Block:
         samples: float32 [2, n], read-only by agreement.
         start_sample: position of its first sample in the session.
         discontinuity: True if it does not follow on from the block before.
-        prompt_change: True if a change of prompts was applied in it.
+        prompt_change: True if other prompts play from a sample in it on.
         time_us: server clock at which its first sample is due, microseconds since the epoch.
     """
 

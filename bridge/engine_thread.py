@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,7 @@ __all__ = ["EngineThread", "LiveSession"]
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _SHARE = 0.8  # of real time that sessions may use together
+_COMMANDS_SECONDS = 0.02  # between two blocks of 0.1 s: a flood of commands must not keep the music from being made
 
 
 class EngineThread:
@@ -124,9 +127,17 @@ class EngineThread:
 
     def _run(self) -> None:
         while not self._stopping:
-            while not self._work.empty():
-                self._work.get()()
+            self._obey(_COMMANDS_SECONDS)
             self._rest(self._tick())
+        self._obey(math.inf)  # nobody shall wait for an answer for ever
+
+    def _obey(self, seconds: float) -> None:
+        """Carry out what waits: at least one command, and for so long."""
+        until = time.monotonic() + seconds
+        while not self._work.empty():
+            self._work.get()()
+            if time.monotonic() > until:
+                return
 
     def _tick(self) -> float:
         """Serve everyone; make one block for whoever runs dry first. Returns seconds to rest."""
@@ -145,7 +156,7 @@ class EngineThread:
             performer.give_up(str(error))
 
     def _rest(self, seconds: float) -> None:
-        if seconds > 0 and self._wake.wait(seconds):
+        if seconds > 0 and self._work.empty() and self._wake.wait(seconds):
             self._wake.clear()
 
     async def close(self) -> None:

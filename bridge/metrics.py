@@ -142,7 +142,7 @@ def _single(name: str, kind: str, about: str, value: float) -> list[str]:
 
 
 def _summary(name: str, about: str, values: Sequence[float]) -> list[str]:
-    rows = [f'streamgen_{name}{{quantile="{share}"}} {_number(quantile(values, share))}' for share in (0.5, 0.99)]
+    rows = [f'streamgen_{name}{{quantile="{share}"}} {_number(quantile(values, share))}' for share in (0.5, 0.99, 1)]
     return [*_head(name, "gauge", about + ", over the newest"), *rows]
 
 

@@ -91,7 +91,8 @@ class Performer:
         self._late_since: float | None = None
         self._pace, self._next_stats = Pace(), now()
         self._revoked_at = -math.inf
-        self._fade_in, self._jumped, self._prompt_changed = True, False, False
+        self._fade_in, self._jumped = True, False
+        self._prompts_turn: set[int] = set()  # samples ahead from which other prompts play
         self._stream = self._open()
         self.output.set(self.values)
 
@@ -127,9 +128,11 @@ class Performer:
         """Change the stream, at once by taking back what lies ahead, or at a sample."""
         self._stream.check(**controls)  # before anything is revoked: a wrong value must change nothing
         self._revoke(self._revocable_from() if at_sample is None else at_sample)
-        self._prompt_changed |= "prompts" in controls or "prompt" in controls
         relative = None if at_sample is None else at_sample - self._offset
-        return self._offset + self._stream.set(at_sample=relative, **controls)
+        at = self._offset + self._stream.set(at_sample=relative, **controls)
+        if "prompts" in controls or "prompt" in controls:
+            self._prompts_turn.add(at)
+        return at
 
     def _revocable_from(self) -> int:
         """First sample that a change "at once" may take back: on a machine that makes it anew at once, all ahead.
@@ -192,6 +195,7 @@ class Performer:
         self._lead.clear()
         self._stream.close()
         self._stream, self._offset = fresh, self.committed
+        self._prompts_turn = {self.committed} if self._prompts_turn else set()  # it plays what was yet to come
         self._fade_in = self._jumped = True
 
     def _fade_out(self) -> None:
@@ -302,8 +306,10 @@ class Performer:
     def _commit(self, piece: Piece, *, fade_out: bool = False) -> None:
         samples = self.output.process(piece.samples, piece.start, fade_in=self._fade_in, fade_out=fade_out)
         due = time.time() + (piece.start - self._clock.due()) / self.rate_hz
-        block = Block(samples, piece.start, self._jumped, self._prompt_changed, round(due * 1e6))
-        self._fade_in = self._jumped = self._prompt_changed = False
+        turned = any(at < piece.end for at in self._prompts_turn)
+        block = Block(samples, piece.start, self._jumped, turned, round(due * 1e6))
+        self._fade_in = self._jumped = False
+        self._prompts_turn = {at for at in self._prompts_turn if at >= piece.end}
         self.committed = piece.end
         self._publish(block)
         self._publish(self._meter.process(samples))

@@ -3,9 +3,9 @@
 Rules: decided before the model is loaded, by its size alone, so that the same command gives the same bits every time:
 sums depend on how they are split. A library must not set this for its caller; a command line may.
 
-Measured on 2 cores that other programs used too, a step's products with two threads: OpenMP's default of spinning while
-it waits 171 ms (small: 37), sleeping at once 54 ms (small: 10); one thread 53 ms (small: 9). A spinning thread uses up
-its share of the processor, and is then not scheduled when there is work.
+In one comparison on 2 cores that other programs used too, a step's products with two threads: OpenMP's default of
+spinning while it waits 171 ms (small: 37), sleeping at once 54 ms (small: 10); one thread 53 ms (small: 9). A spinning
+thread uses up its share of the processor, and is then not scheduled when there is work.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def take_short_turns() -> None:
 
     The engine's thread gives the interpreter up around every torch operation, but takes it back before a thread that
     was woken by that has come to run: only the end of a turn, 5 ms by Python's default, makes it wait. The event loop
-    gives it up too, with every send(), so that telling three listeners of a block took ten turns: on 2 cores that a
-    browser used too, a block reached them up to 0.5 s after it was made, and up to 0.1 s with turns of 0.2 ms.
+    gives it up too, with every send(), so that telling three listeners of a block takes ten turns. How much that is
+    depends on the machine; in one comparison on 2 cores that a browser used too, the latest blocks reached their
+    listeners after 0.5 s, and after 0.1 s with turns of 0.2 ms.
     """
     sys.setswitchinterval(TURN_SECONDS)
 
@@ -58,8 +59,8 @@ def go_first() -> None:
     """Ask to run before other programs, this thread and those it starts later, as sound servers do.
 
     Root may; so may whom /etc/security/limits.d lets, as musicians' systems let the group audio. Everyone else stays
-    where they are, as does who chose a place with `nice`. On 2 cores where a browser started, the event loop came up to
-    180 ms late otherwise.
+    where they are, as does who chose a place with `nice`. Other programs delay the event loop otherwise: by 180 ms at
+    worst in one run on 2 cores where a browser started.
     """
     if hasattr(os, "setpriority") and os.getpriority(os.PRIO_PROCESS, 0) == 0:
         with suppress(PermissionError):

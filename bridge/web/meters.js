@@ -1,8 +1,8 @@
 /* Pictures of the sound that is heard: spectrum and level.
  *
  * Rules: draws from the player's analyser when the player reports, 25 times a second or, where less motion is wished for,
- * eight times. A browser without a graphics card paints with the processor that makes the music: at the screen's rate
- * this took a third of a core. Draws nothing while the page is hidden, or once silence is drawn.
+ * eight times. A browser without a graphics card paints with the processor that makes the music, and the screen's rate
+ * is more than that can spare (seen once: a third of a core, on a virtual machine). Draws nothing while the page is hidden, or once silence is drawn.
  */
 
 const LOWEST_HZ = 40;

@@ -12,8 +12,8 @@
 
 const CAPACITY_SECONDS = 24;
 const FADE_SECONDS = 0.008;
-// The server sends 0.1 s at a time, a quarter of a second before it is due; a browser takes as much at once. On two busy
-// cores both come up to 0.2 s late, and half as much again must be left.
+// The server sends 0.1 s at a time, a quarter of a second before it is due; a browser takes as much at once. Either may
+// come late where the processor is shared: a few times 0.1 s cover what was seen on two cores, no bound is known.
 const START_SECONDS = 0.4;
 const START_LIMIT_SECONDS = 1.2;
 const SMOOTHING_SECONDS = 8;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -101,6 +102,26 @@ def test_a_change_is_told_to_all_with_its_sample(model: streamgen.Model) -> None
         await asyncio.sleep(0.05)
         assert not session.playing()
         assert ears[0].told(Transported)
+
+    play(model, scene)
+
+
+def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        ear, done = Ear(), 0
+
+        def slow() -> None:
+            nonlocal done
+            time.sleep(0.01)
+            done += 1
+
+        ear.blocks.extend(session.add(ear))
+        await ear.until(0.3)
+        flood = [asyncio.create_task(engine.call(slow)) for _ in range(100)]
+        await ear.until(ear.blocks[-1].end_sample / 32_000 + 0.3)
+        assert done < 100, "music comes between commands, not after them"
+        await asyncio.gather(*flood)
+        assert done == 100, "and every command is done"
 
     play(model, scene)
 

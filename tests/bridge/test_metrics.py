@@ -29,6 +29,7 @@ def test_the_text_is_prometheus() -> None:
     assert "streamgen_underruns_total 3" in lines
     assert 'streamgen_step_seconds{quantile="0.5"} 0.02' in lines
     assert 'streamgen_step_seconds{quantile="0.99"} 0.03' in lines
+    assert 'streamgen_step_seconds{quantile="1"} 0.03' in lines
     assert 'streamgen_listeners{door="websocket"} 2' in lines
     assert r'streamgen_refused_total{reason="a \"b\"\n\\c"} 1' in lines
     named = {line.split()[2].removeprefix("streamgen_") for line in lines if line.startswith("# TYPE")}

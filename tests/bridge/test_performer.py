@@ -131,6 +131,33 @@ def test_a_scheduled_change_survives_an_earlier_one(rig: Callable[..., Rig]) -> 
     assert one.performer._stream.controls.top_k == 7
 
 
+def test_the_block_from_which_other_prompts_play_says_so(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    one.run(0.5)
+    applied = [
+        one.performer.do(Set({"prompt/1/text": "strings"}, "test", at_sample=64_000)),
+        one.performer.do(Set({"temperature": 0.5}, "test", at_sample=80_000)),
+        one.performer.do(Set({"negative_prompt": "drums"}, "test")),
+        one.performer.do(Set({"tempo": 90.0}, "test")),
+    ]
+    one.run(2.5)
+    turns = [block for block in one.blocks() if block.prompt_change]
+    for block, at in zip(turns, [applied[3], applied[0]], strict=True):
+        assert block.start_sample <= at < block.end_sample
+    assert 64_000 <= applied[0] < 64_640
+
+
+def test_a_reset_plays_the_prompts_that_were_still_to_come(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    one.run(0.5)
+    one.performer.do(Set({"prompt/1/text": "strings"}, "test", at_sample=320_000))
+    at = one.performer.do(Transport("reset", "test"))
+    one.run(0.5)
+    (turn,) = [block for block in one.blocks() if block.prompt_change]
+    assert turn.discontinuity
+    assert turn.start_sample == at
+
+
 def test_output_gain_is_cut_at_its_sample(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(0.5)
