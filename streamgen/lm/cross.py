@@ -17,6 +17,7 @@ from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.linear import Linear
+from streamgen.lm.cache import attention_dtype
 
 __all__ = ["CrossCache", "TextKV", "TextProjector"]
 
@@ -45,6 +46,7 @@ class TextProjector:
         self, config: DecoderConfig, weights: dict[str, Tensor], *, device: torch.device, dtype: torch.dtype
     ) -> None:
         self._config, self._device, self._dtype = config, device, dtype
+        self._kept = attention_dtype(device, dtype)
         self._weight = (
             torch.cat(
                 [
@@ -61,9 +63,9 @@ class TextProjector:
         """Compute the keys and values of text states, float32 [T, D]."""
         c = self._config
         if self._weight is None or len(states) == 0:
-            empty = torch.zeros(c.num_layers, c.num_heads, 0, c.head_dim, dtype=self._dtype, device=self._device)
+            empty = torch.zeros(c.num_layers, c.num_heads, 0, c.head_dim, dtype=self._kept, device=self._device)
             return TextKV(empty, empty)
-        both = F.linear(states.to(self._device, self._dtype), self._weight)
+        both = F.linear(states.to(self._device, self._dtype), self._weight).to(self._kept)
         both = both.view(len(states), c.num_layers, 2, c.num_heads, c.head_dim).permute(2, 1, 3, 0, 4)
         return TextKV(both[0].contiguous(), both[1].contiguous())
 
@@ -145,6 +147,6 @@ class _TextRows:
         count, heads, _, head_dim = keys.shape
         chosen = x if self._everything else x.index_select(0, self._index)
         q = query(norm(chosen)).view(count, self._length, heads, head_dim).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=self._mask)
+        attended = F.scaled_dot_product_attention(q.to(keys.dtype), keys, values, attn_mask=self._mask).to(x.dtype)
         added = out(attended.transpose(1, 2).reshape(len(chosen), heads * head_dim))
         return x + added if self._everything else x.index_add(0, self._index, added)

@@ -255,14 +255,15 @@ class _SegmentAttention:
 
     def _attend(self, layer: int, qkv: Tensor, segment: Segment, config: DecoderConfig) -> Tensor:
         rows, length, past = segment.block.slice(), segment.length, segment.past
-        q, k, v = qkv.view(segment.block.rows, length, 3, config.num_heads, config.head_dim).permute(2, 0, 3, 1, 4)
         keys, values = self._cache.keys[layer, rows], self._cache.values[layer, rows]
+        split = qkv.to(keys.dtype).view(segment.block.rows, length, 3, config.num_heads, config.head_dim)
+        q, k, v = split.permute(2, 0, 3, 1, 4)
         total = past + length
         keys[:, :, past:total] = k
         values[:, :, past:total] = v
         mask = _causal_mask(length, past, q.device) if length > 1 else None
         out = F.scaled_dot_product_attention(q, keys[:, :, :total], values[:, :, :total], attn_mask=mask)
-        return out.transpose(1, 2).reshape(segment.vectors, config.hidden_size)
+        return out.transpose(1, 2).reshape(segment.vectors, config.hidden_size).to(qkv.dtype)
 
 
 def _causal_mask(length: int, past: int, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from streamgen.checkpoint.types import Checkpoint
-from streamgen.lm.cache import KVCache
+from streamgen.lm.cache import KVCache, attention_dtype
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder, Segment
 from streamgen.lm.token_stream import Feed, TokenStream
@@ -37,7 +37,7 @@ class LmEngine:
         self.config = config
         self.decoder = Decoder(config, checkpoint.weights, device=device, dtype=dtype)
         self.projector = TextProjector(config, checkpoint.weights, device=device, dtype=dtype)
-        self.cache = KVCache(config, rows, dtype=dtype, device=device)
+        self.cache = KVCache(config, rows, dtype=attention_dtype(device, dtype), device=device)
         self.cross = CrossCache()
         self._masked = device.type != "cpu"
 

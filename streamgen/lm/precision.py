@@ -1,10 +1,11 @@
 """In which precision a decoder runs: as asked, or the best that is real time here, measured.
 
     auto, GPU             fp16
-    auto, CPU, small      fp32: any processor reads so little 50 times a second
+    auto, CPU, small      bf16 where the processor multiplies it natively (AVX512-BF16, AMX), else fp32
     auto, CPU             fp32 where a bare step is comfortably faster than real time, else the faster of fp32 and bf16
 
-A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded.
+A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded; any
+processor reads so little 50 times a second, and half of it leaves time for everything else that plays.
 
 Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
 """
@@ -28,6 +29,7 @@ from streamgen.lm.windows import WindowPlan
 __all__ = ["EngineChoice", "bare_step_seconds", "choose_engine"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_FULL = ("fp32", "it is small")
 _SMALL_BYTES = 200_000_000  # of float32 weights
 _HOPELESS_BYTES = 4_000_000_000  # of float32 weights: no processor reads them 50 times a second; memory is short too
 _COMFORTABLE_FACTOR = 1.4  # `auto` keeps full precision when a bare step is this much faster than real time
@@ -64,7 +66,8 @@ def choose_engine(
     if precision != "auto":
         return EngineChoice(_engine(checkpoint, device, precision), precision, f"{precision}, as asked")
     if device.type == "cpu" and _full_bytes(checkpoint) < _SMALL_BYTES:
-        return EngineChoice(_engine(checkpoint, device, "fp32"), "fp32", "fp32, as it is small")
+        chosen, why = ("bf16", "it is small and this processor multiplies bf16") if _multiplies_bf16() else _FULL
+        return EngineChoice(_engine(checkpoint, device, chosen), chosen, f"{chosen}, as {why}")
     best: tuple[float, LmEngine, str] | None = None
     for candidate in _candidates(checkpoint, device):
         engine = _engine(checkpoint, device, candidate)
@@ -76,6 +79,10 @@ def choose_engine(
     assert best is not None, "there is always a candidate"
     factor, engine, chosen = best
     return EngineChoice(engine, chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
+
+
+def _multiplies_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _candidates(checkpoint: Checkpoint, device: torch.device) -> list[str]:

@@ -173,9 +173,9 @@ def test_bfloat16_stays_near_float32(twin: Twins) -> None:
     model = Model.from_checkpoint(load_checkpoint(str(tiny_checkpoint("mono"))), device="cpu", precision="bf16")
     logits = []
     for engine in (both.model.engine, model.engine):
-        cache = KVCache(engine.config, 1, dtype=engine.decoder.dtype, device=torch.device("cpu"))
-        block = cache.allocate(1)
+        block = engine.cache.allocate(1)
         codes = torch.arange(4).view(1, 4)
-        hidden = engine.decoder.forward(engine.decoder.embed(codes), [Segment(block, 0)], cache, CrossCache())
+        hidden = engine.decoder.forward(engine.decoder.embed(codes), [Segment(block, 0)], engine.cache, CrossCache())
+        engine.cache.release(block)
         logits.append(engine.decoder.logits(hidden))
     assert (logits[0] - logits[1]).abs().max() < 0.05 * logits[0].std()

@@ -54,11 +54,21 @@ def test_auto_keeps_full_precision_where_it_is_comfortable_else_takes_the_faster
     assert choice.engine.decoder.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[picked]
 
 
-def test_a_small_one_is_not_measured(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("native", "precision_", "note"),
+    [
+        (True, "bf16", "bf16, as it is small and this processor multiplies bf16"),
+        (False, "fp32", "fp32, as it is small"),
+    ],
+)
+def test_a_small_one_is_not_measured(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, native: bool, precision_: str, note: str
+) -> None:
     """Else what the machine did while it was loaded would choose its precision, and with it its music."""
     monkeypatch.delattr(precision, "bare_step_seconds")
+    monkeypatch.setattr(precision, "_multiplies_bf16", lambda: native)
     choice = choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="auto")
-    assert (choice.precision, choice.note) == ("fp32", "fp32, as it is small")
+    assert (choice.precision, choice.note) == (precision_, note)
 
 
 def test_what_was_asked_for_is_not_measured(chosen: Callable[..., EngineChoice]) -> None:
