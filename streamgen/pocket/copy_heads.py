@@ -13,7 +13,7 @@ pairs and its query their rotation by D: the score is then the sum over pairs of
 pattern, the step that read all four codebooks' tokens of one bar ago is bar - 1 steps back, the same for all four.
 
 Tokens need directions that positions leave alone. The slowest half of the sinusoids moves within some ten dimensions
-while positions run to 1503; of the 180 that are left there, `own` (tokens read) and `proposed` take 80 each.
+while positions run to 1503; of the 182 that are left there, `own` (tokens read) and `proposed` take 80 each.
 """
 
 import math
@@ -39,17 +39,20 @@ class Layout:
         proposed: per codebook, the tokens proposed for the next.
         before: the tokens of the previous step, mixed.
         start: the start token's own direction.
+        flags: which tempo the text names, see `bar_heads`.
     """
 
-    def __init__(self, hidden: int, generator: torch.Generator) -> None:
-        """Find directions free of positions and share them out."""
+    def __init__(self, hidden: int, seed: int = 0) -> None:
+        """Find directions free of positions and share them out; the same seed finds the same."""
+        generator = torch.Generator().manual_seed(seed)
         free = _free_of_positions(hidden)
         mixed = torch.linalg.qr(torch.randn(len(free), len(free), generator=generator))[0] @ free
         books = 4 * TOKEN_DIMS
         self.own = mixed[:books].reshape(4, TOKEN_DIMS, hidden)
         self.proposed = mixed[books : 2 * books].reshape(4, TOKEN_DIMS, hidden)
         self.start = mixed[2 * books]
-        self.before = _plane(range(40, 40 + HEAD // 2), hidden)
+        self.flags = mixed[2 * books + 1 : 2 * books + 1 + len(LAGS)]
+        self.before = plane(range(40, 40 + HEAD // 2), hidden)
 
 
 def _frequencies(hidden: int) -> Tensor:
@@ -66,21 +69,22 @@ def _free_of_positions(hidden: int, positions: int = 1503) -> Tensor:
     inside = torch.zeros(hidden, dtype=torch.bool)
     inside[slow] = inside[slow + hidden // 2] = True
     curve[-1] = inside * math.sqrt(positions)  # layer norms subtract the mean
-    curve[-2] = _constant(hidden) * positions
+    curve[-2] = constant_direction(hidden) * positions
     values, vectors = torch.linalg.eigh(curve.T @ curve)
     unused = vectors[:, (values < 1e-3 * positions)].T
     rows: Tensor = torch.linalg.qr(unused[unused[:, ~inside].abs().amax(1) < 1e-3].T)[0].T
     return rows
 
 
-def _constant(hidden: int) -> Tensor:
+def constant_direction(hidden: int) -> Tensor:
     """A direction in which every position is about one: the mean of the 20 slowest cosines."""
     row = torch.zeros(hidden)
     row[hidden // 2 - 20 : hidden // 2] = 1 / 20
     return row
 
 
-def _plane(pairs: range, hidden: int) -> Tensor:
+def plane(pairs: range, hidden: int) -> Tensor:
+    """Rows [2 n, hidden] that read the (cos, sin) pairs of some sinusoids."""
     rows = torch.zeros(2 * len(pairs), hidden)
     for row, pair in enumerate(pairs):
         rows[2 * row, pair] = rows[2 * row + 1, pair + hidden // 2] = 1.0
@@ -89,8 +93,8 @@ def _plane(pairs: range, hidden: int) -> Tensor:
 
 def install_copy_heads(decoder: MusicgenForCausalLM, seed: int = 0) -> None:
     """Write embeddings, output heads and the circuit's three attention heads into a fresh decoder."""
-    generator = torch.Generator().manual_seed(seed)
-    layout = Layout(decoder.config.hidden_size, generator)
+    generator = torch.Generator().manual_seed(seed + 1)
+    layout = Layout(decoder.config.hidden_size, seed)
     with torch.no_grad():
         _write_tokens(decoder, layout, generator)
         layers: Any = decoder.model.decoder.layers
@@ -112,8 +116,8 @@ def _write_look_back(block: MusicgenAttention, layout: Layout) -> None:
     """Layer 0, head 0: one step back, tokens of all codebooks from `own` to `before`, 16 directions for each."""
     hidden = block.embed_dim
     rows = slice(0, HEAD)
-    block.k_proj.weight[rows] = 4.0 * _plane(range(HEAD // 2), hidden)
-    block.q_proj.weight[rows] = 4.0 * _rotated(range(HEAD // 2), hidden, (1,))
+    block.k_proj.weight[rows] = 4.0 * plane(range(HEAD // 2), hidden)
+    block.q_proj.weight[rows] = 4.0 * rotated(range(HEAD // 2), hidden, (1,))
     block.v_proj.weight[rows] = layout.own[:, :16].flatten(0, 1)
     block.out_proj.weight[:, rows] = layout.before.T
 
@@ -127,11 +131,11 @@ def _write_copy(block: MusicgenAttention, head: int, layout: Layout, generator: 
     mix = torch.linalg.qr(torch.randn(HEAD, tokens, generator=generator))[0].T * math.sqrt(HEAD / tokens)
     scale = math.sqrt(8.0)  # scores are divided by sqrt(64)
     key, query = torch.zeros(HEAD, hidden), torch.zeros(HEAD, hidden)
-    key[:place], query[:place] = _plane(pairs, hidden), _rotated(pairs, hidden, tuple(lag - 1 for lag in LAGS))
+    key[:place], query[:place] = plane(pairs, hidden), rotated(pairs, hidden, tuple(lag - 1 for lag in LAGS))
     fit = 0.3  # a full match of tokens weighs about half as much as a place
     key[place:-1] = fit * mix @ layout.before
     query[place:-1] = fit * mix @ layout.own[:, :16].flatten(0, 1)
-    key[-1], query[-1] = layout.start * (SINK / STRENGTH), _constant(hidden)
+    key[-1], query[-1] = layout.start * (SINK / STRENGTH), constant_direction(hidden)
     block.k_proj.weight[rows], block.q_proj.weight[rows] = 1.3 * scale * key, 1.3 * scale * query
     books = slice(2 * head, 2 * head + 2)
     values = torch.zeros(HEAD, hidden)
@@ -142,7 +146,7 @@ def _write_copy(block: MusicgenAttention, head: int, layout: Layout, generator: 
     block.out_proj.weight[:, rows] = outputs * 1.2
 
 
-def _rotated(pairs: range, hidden: int, distances: tuple[int, ...]) -> Tensor:
+def rotated(pairs: range, hidden: int, distances: tuple[int, ...]) -> Tensor:
     """Rows that turn each (cos, sin) pair back by the given distances, summed over them."""
     rows, half = torch.zeros(2 * len(pairs), hidden), hidden // 2
     speeds = _frequencies(hidden)

@@ -10,11 +10,10 @@ from pathlib import Path
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
 from streamgen.pocket import HASH_FILE
+from streamgen.pocket.dreaming import GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from streamgen.pocket.language import MAX_POSITIONS, START
 from streamgen.pocket.synth import SAMPLE_RATE_HZ
 from streamgen.pocket.training import LanguageTrainer
-
-GUIDANCE_SCALE, TEMPERATURE, TOP_K = 3.0, 0.6, 30
 
 
 def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:

@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from streamgen.pocket.compose import (
     training_song,
 )
 from streamgen.pocket.corpus import Pcm, render_groove
+from streamgen.pocket.dreaming import play
 from streamgen.pocket.language import cross_entropy
 from streamgen.pocket.measures import Audio
 from streamgen.pocket.pictures import spectrogram, stack, write_png
@@ -94,9 +94,7 @@ class Judge:
         out: list[Tensor] = []
         for begin in range(0, len(texts), batch):
             inputs = self.processor(text=texts[begin : begin + batch], padding=True, return_tensors="pt")
-            with _CodesInsteadOfSound(self.codec) as seen:
-                self.model.generate(**inputs, max_new_tokens=FRAMES + 3)
-            out += list(seen[0][0])
+            out += list(play(self.model, inputs["input_ids"], inputs["attention_mask"], FRAMES))
             print(f"judge: generated {len(out)}/{len(texts)}", flush=True)
         return out
 
@@ -217,26 +215,6 @@ class Judge:
         for style, exhibit in list(by_style.items())[:pictures]:
             views = [spectrogram(exhibit.audio[kind][: 8 * SAMPLE_RATE_HZ]) for kind in ("real", "codec", "generated")]
             write_png(folder / f"{style}.png", stack(views))
-
-
-class _CodesInsteadOfSound:
-    """While open, the codec's decode only notes the codes it was given: judging decodes them itself, clip by clip."""
-
-    def __init__(self, codec: EncodecModel) -> None:
-        self._codec: Any = codec
-        self._decode: Any = codec.decode
-        self.seen: list[Tensor] = []
-
-    def __enter__(self) -> list[Tensor]:
-        def note(audio_codes: Tensor, audio_scales: object) -> object:  # noqa: ARG001
-            self.seen.append(audio_codes.clone())
-            return self._decode(audio_codes[..., :4], [None])
-
-        self._codec.decode = note
-        return self.seen
-
-    def __exit__(self, *problem: object) -> None:
-        del self._codec.decode
 
 
 def table(rows: list[Row], clips: int) -> str:

@@ -134,17 +134,35 @@ def hidden_states(decoder: Any, delayed: Tensor, states: Tensor, mask: Tensor, d
     Returns:
         float32 [B, T, hidden].
     """
-    hidden = torch.stack([table(delayed[:, book]) for book, table in enumerate(decoder.embed_tokens)]).sum(0)
-    hidden = hidden + decoder.embed_positions.weights[: delayed.shape[-1]]
+    hidden = hidden_after(decoder, len(decoder.layers), delayed, states, mask, dropout)
+    return torch.as_tensor(decoder.layer_norm(hidden))
+
+
+def hidden_after(
+    decoder: Any, layers: int, delayed: Tensor, states: Tensor, mask: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """As `hidden_states`, but what the first layers alone leave, not yet normed."""
+    hidden = embedded(decoder, delayed)
     bias = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_fill(mask == 0, -1e9)
     bias = bias[:, None, None] if bias.ndim == 2 else bias[:, None]
-    for layer in decoder.layers:
-        normed = layer.self_attn_layer_norm(hidden)
-        hidden = hidden + F.dropout(_attend(layer.self_attn, normed, normed, None), dropout)
+    for layer in decoder.layers[:layers]:
+        hidden = listened(layer, hidden, dropout)
         read = _attend(layer.encoder_attn, layer.encoder_attn_layer_norm(hidden), states, bias)
         hidden = hidden + F.dropout(read, dropout)
         hidden = hidden + F.dropout(layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(hidden)))), dropout)
-    return torch.as_tensor(decoder.layer_norm(hidden))
+    return hidden
+
+
+def embedded(decoder: Any, delayed: Tensor) -> Tensor:
+    """What the first layer reads, float32 [B, T, hidden], of delayed codes [B, K, T]."""
+    codes = torch.stack([table(delayed[:, book]) for book, table in enumerate(decoder.embed_tokens)]).sum(0)
+    return torch.as_tensor(codes + decoder.embed_positions.weights[: delayed.shape[-1]])
+
+
+def listened(layer: Any, hidden: Tensor, dropout: float = 0.0) -> Tensor:
+    """A layer's input [B, T, hidden] after its attention to the past."""
+    normed = layer.self_attn_layer_norm(hidden)
+    return hidden + F.dropout(_attend(layer.self_attn, normed, normed, None), dropout)
 
 
 def _attend(block: MusicgenAttention, queries: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:

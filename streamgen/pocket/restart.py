@@ -47,6 +47,7 @@ def restart_language(folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, pla
         ):
             mine.load_state_dict(theirs.state_dict())
     trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
+    trainer.step = 1  # only a model at its very beginning is given copying heads
     trainer.save()
 
 

@@ -1,23 +1,12 @@
 """Training the language model on tokenised songs.
 
-Rules: reads token files, never sound. What a step sees, in turn (see `arranging` for how they are laid out):
-
-    openings   a bar, or only its first half second, from the first downbeat: the music has to be invented from the
-               words. Half of the rows hear themselves badly (`DEAF`), so that tempo and key come from the words too,
-               not only from what already sounds: without that, a model that knew the tempo of a real bar in 96 of 100
-               cases opened half of its own in another one, and then held it
-    turned     a song and its caption, and in mid-bar the caption of another song: from the next bar line that one plays
-    spliced    a bar pieced together from several songs, again and again: it can only be copied, not remembered. Before
-               they were added, the next token of a real song was all but certain, yet what the model played on its own
-               no longer repeated
-    window     15 seconds, from the start or from anywhere inside: the engine runs to the last position, and reads its
-               own past again from position 0 at every rollover
+Rules: reads token files, never sound. What a step sees is drawn by `lessons`.
 """
 
 import math
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,47 +15,19 @@ import torch
 from torch import Tensor, nn
 from transformers import EncodecModel, T5Tokenizer
 
-from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out, spliced, turned
-from streamgen.pocket.captions import caption, train_tokenizer, written
+from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
+from streamgen.pocket.bar_heads import install_bar_heads
+from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
-from streamgen.pocket.compose import held_out_song, training_song
+from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
 from streamgen.pocket.corpus import Pcm, render_song, shard_clips
-from streamgen.pocket.language import MAX_POSITIONS, cross_entropy, modules_to_train, new_language_model
+from streamgen.pocket.language import cross_entropy, delay, modules_to_train, new_language_model
+from streamgen.pocket.lessons import Lessons
 from streamgen.pocket.pace import Pace
-from streamgen.pocket.quantizer import CODEBOOKS, CODES
 from streamgen.pocket.synth import Synthesizer
 
 CODEBOOK_WEIGHTS = (1.5, 1.1, 0.8, 0.6)
 DROPOUT = 0.1  # without it 3,000 loops were memorised in 400 steps
-DAMAGE = 0.04  # share of tokens misread in training; without it a wrong token, once played, is copied for ever
-DEAF = 0.5  # the same, in openings
-NULL_SHARE = 0.12  # rows trained without text, for guidance
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of training step: how many rows of how many frames."""
-
-    name: str
-    rows: int
-    frames: int
-
-
-CHORD, OPENING = Kind("opening", 48, 24), Kind("opening", 12, 136)
-SPLICED, TURNED = Kind("spliced", 4, 400), Kind("turned", 5, 300)
-WINDOW = Kind("window", 2, MAX_POSITIONS - CODEBOOKS)
-KINDS = (WINDOW, SPLICED, OPENING, SPLICED, TURNED, OPENING, SPLICED, CHORD)
-FIRST_WEIGHTS = ((64, 3.0), (6, 8.0))  # the words decide what is heard in these frames; later the sound itself tells
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step trains on: codes int64 [B, K, T]; text, its mask and who reads it as `cross_entropy` takes them."""
-
-    codes: Tensor
-    ids: Tensor
-    mask: Tensor
-    read: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -114,12 +75,6 @@ def held_out_songs(codec: EncodecModel, count: int) -> list[TokenSong]:
         return [TokenSong(song, sound_to_codes(codec, render_song(synth, song))) for song in songs]
 
 
-def damaged(codes: Tensor, rate: float) -> Tensor:
-    """Codes [B, K, T] with a share of them replaced at random; half of the rows are left whole."""
-    rates = rate * (torch.rand(len(codes), 1, 1) < 0.5)
-    return torch.where(torch.rand(codes.shape) < rates, torch.randint_like(codes, CODES), codes)
-
-
 class LanguageTrainer:
     """The model in training with its optimiser, averaged weights and clock; saved and resumed as one file."""
 
@@ -131,6 +86,7 @@ class LanguageTrainer:
         self.average = {name: value.clone() for name, value in self.modules.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self._groups(), lr=plan.learning_rate, betas=(0.9, 0.95))
         self.step, self.seconds, self.rng = 0, 0.0, random.Random(seed)
+        self.lessons = Lessons(self.model, tokenizer, self.rng)
         if self.path.exists():
             self._load()
 
@@ -159,15 +115,13 @@ class LanguageTrainer:
 
     def train_step(self, songs: list[TokenSong]) -> float:
         """One update; returns codebook 0's cross-entropy in nats."""
-        kind = KINDS[self.step % len(KINDS)]
-        batch = self._batch(kind, songs)
+        batch = self.lessons.batch(self.step, songs)
         self._set_rate()
-        heard = damaged(batch.codes, DEAF if kind.name == "opening" else DAMAGE)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = cross_entropy(
-                self.model, batch.ids, batch.mask, batch.codes, heard, DROPOUT, read=batch.read
-            ).mean(dim=0)
-        losses = (losses * self._frame_weights(kind)).mean(dim=1)
+                self.model, batch.ids, batch.mask, batch.codes, batch.heard, DROPOUT, read=batch.read
+            )
+        losses = (losses * batch.weights[:, None]).mean(dim=(0, 2))
         loss = (losses * torch.tensor(CODEBOOK_WEIGHTS)).sum() / sum(CODEBOOK_WEIGHTS)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -176,50 +130,6 @@ class LanguageTrainer:
         self._follow()
         self.step += 1
         return losses[0].item()
-
-    def _batch(self, kind: Kind, songs: list[TokenSong]) -> Batch:
-        picks = [self.rng.choice(songs) for _ in range(kind.rows)]
-        if kind.name == "turned":
-            return self._turned_batch(kind, picks, [self.rng.choice(songs) for _ in picks])
-        if kind.name == "spliced":
-            codes = [spliced(pick, songs, kind.frames, self.rng) for pick in picks]
-        else:
-            opening = kind.name == "opening" or self.rng.random() < 0.5
-            codes = [arrange(pick, kind.frames, opening, self.rng) for pick in picks]
-        ids, mask = self.tokenise([self._caption(pick) for pick in picks])
-        return Batch(torch.stack(codes), ids, mask * self._kept(kind.rows))
-
-    def _turned_batch(self, kind: Kind, picks: list[TokenSong], others: list[TokenSong]) -> Batch:
-        """Rows whose caption, and a moment later whose music, becomes another song's."""
-        rows = [turned(a, b, kind.frames, self.rng) for a, b in zip(picks, others, strict=True)]
-        texts = [self._caption(song) for pair in zip(picks, others, strict=True) for song in pair]
-        ids, mask = (part.unflatten(0, (kind.rows, 2)) for part in self.tokenise(texts))
-        mask = mask * self._kept(kind.rows)[..., None]
-        # all codebooks drawn in one step read one text, as when a prompt changes while music plays
-        step = torch.arange(kind.frames + CODEBOOKS - 1)
-        new = step >= torch.tensor([row.turn for row in rows])[:, None]
-        read = torch.stack([~new, new], dim=-1)[..., None] * mask[:, None]
-        return Batch(torch.stack([row.codes for row in rows]), ids, mask, read.flatten(2))
-
-    def _caption(self, source: TokenSong) -> str:
-        return written(caption(source.song, self.rng), self.rng)
-
-    def _kept(self, rows: int) -> Tensor:
-        """Which rows keep their text, int64 [rows, 1]."""
-        return torch.tensor([[int(self.rng.random() >= NULL_SHARE)] for _ in range(rows)])
-
-    def _frame_weights(self, kind: Kind) -> Tensor:
-        """Weight [T] of each frame's loss, one on average: openings count most where only the words can tell."""
-        weights = torch.ones(kind.frames)
-        if kind.name == "opening":
-            for first, weight in FIRST_WEIGHTS:
-                weights[:first] = weight
-        return weights / weights.mean()
-
-    def tokenise(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, int64 [B, S]."""
-        batch = self.tokenizer(texts, padding=True, return_tensors="pt")
-        return batch["input_ids"], batch["attention_mask"]
 
     def _set_rate(self) -> None:
         done = min(1.0, self.seconds / self.plan.seconds)
@@ -235,21 +145,33 @@ class LanguageTrainer:
 
 
 @torch.no_grad()
-def loop_entropies(trainer: LanguageTrainer, songs: list[TokenSong], bars: int = 4) -> tuple[float, float, float]:
-    """Codebook 0's cross-entropy in nats: first bar, later bars, and first bar under another song's caption."""
-    rng = random.Random("entropies")
-    sums = np.zeros(3)
+def loop_entropies(trainer: LanguageTrainer, songs: list[TokenSong], bars: int = 4) -> dict[str, float]:
+    """Codebook 0's cross-entropy in nats: first bar, later bars, and the first bar under captions that are wrong."""
+    sums = np.zeros(4)
     for number, source in enumerate(songs):
-        bar = source.song.frames_per_bar
+        bar, song = source.song.frames_per_bar, source.song
         codes = lay_out(source, [OPEN] + [STEADY] * (bars - 1))[None]
-        other = next(s.song for s in songs[number + 1 :] + songs if s.song.style != source.song.style)
-        texts = [caption(source.song, rng, complete=True), caption(other, rng, complete=True)]
-        ids, mask = trainer.tokenise(texts)
+        other = next(s.song for s in songs[number + 1 :] + songs if s.song.style != song.style)
+        transposed = replace(song, tonic=next(tonic for tonic in KEY_NAMES if tonic != song.tonic))
+        texts = [caption(read, random.Random(number), complete=True).lower() for read in (song, other, transposed)]
+        ids, mask = trainer.lessons.tokenise(texts)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            losses = cross_entropy(trainer.model, ids, mask, codes.expand(2, -1, -1))[:, 0]
-        sums += [losses[0, :bar].mean().item(), losses[0, bar:].mean().item(), losses[1, :bar].mean().item()]
-    first, later, shuffled = (sums / len(songs)).tolist()
-    return first, later, shuffled
+            losses = cross_entropy(trainer.model, ids, mask, codes.expand(3, -1, -1))[:, 0]
+        sums += [losses[0, :bar].mean().item(), losses[0, bar:].mean().item(), *losses[1:, :bar].mean(1).tolist()]
+    names = ("first bar", "later bars", "first bar under another caption", "in another key")
+    return dict(zip(names, (sums / len(songs)).tolist(), strict=True))
+
+
+def write_bar_heads(trainer: LanguageTrainer, songs: list[TokenSong], sequences: int = 24, frames: int = 224) -> None:
+    """Give a model that has just begun the heads of `bar_heads`, measured on the openings of some songs."""
+    rng = random.Random("bar heads")
+    picks = rng.choices(songs, k=sequences)
+    ids, mask = trainer.lessons.tokenise([caption(pick.song, rng, complete=True).lower() for pick in picks])
+    codes = torch.stack([arrange(pick, frames, True, rng) for pick in picks])
+    vocabulary = trainer.tokenizer.get_vocab()
+    words = [vocabulary[f"▁{bpm}"] for bpm in FRAMES_PER_STEP]
+    install_bar_heads(trainer.model, words, ids, mask, delay(codes)[..., :-1])
+    trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
 
 
 def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, seed: int = 0) -> LanguageTrainer:
@@ -258,18 +180,19 @@ def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, 
     tokenizer = train_tokenizer(folder / "tokenizer")
     trainer, pace = LanguageTrainer(folder, tokenizer, plan, seed), Pace()
     songs, unseen = load_songs(folder / "tokens"), held_out_songs(codec, 16)
+    if trainer.step == 0:
+        write_bar_heads(trainer, songs)
     saved = time.monotonic()
     while trainer.seconds < plan.seconds and trainer.step < plan.max_steps:
         begin = time.monotonic()
         entropy = pace.run(lambda: trainer.train_step(songs))
         trainer.seconds += time.monotonic() - begin
-        if trainer.step % 40 in (1, 2, 3):  # a window, a splice, an opening
+        if trainer.step % 40 in (1, 2, 3):  # a window, a dream, an opening
             print(f"lm: step {trainer.step} {trainer.seconds:.0f} s entropy {entropy:.3f}", flush=True)
         if time.monotonic() - saved > plan.save_every_s:
             trainer.save()
             saved = time.monotonic()
-            first, later, other = loop_entropies(trainer, unseen)
-            words = f"first bar {first:.2f}, under another caption {other:.2f}, later bars {later:.2f}"
+            words = ", ".join(f"{name} {value:.3f}" for name, value in loop_entropies(trainer, unseen).items())
             print(f"lm: step {trainer.step} held-out {words}", flush=True)
     trainer.save()
     return trainer

@@ -20,7 +20,7 @@ def reference_logits(twin: tuple[Any, Any], delayed: torch.Tensor) -> torch.Tens
 
 def test_training_forward_equals_the_reloaded_checkpoint(trainer: LanguageTrainer, reloaded: tuple[Any, Any]) -> None:
     delayed = delay(torch.randint(0, 1024, (2, 4, 150)))[..., :-1]
-    ids, mask = trainer.tokenise(TEXTS)
+    ids, mask = trainer.lessons.tokenise(TEXTS)
     with torch.no_grad():
         ours = logits(trainer.model, ids, mask, delayed)
     torch.testing.assert_close(ours, reference_logits(reloaded, delayed), atol=1e-3, rtol=0)
@@ -30,7 +30,7 @@ def test_changing_the_future_changes_no_past_logit(trainer: LanguageTrainer, rel
     delayed = delay(torch.randint(0, 1024, (2, 4, 60)))[..., :-1]
     changed = delayed.clone()
     changed[..., 30:] = torch.randint(0, 1024, changed[..., 30:].shape)
-    ids, mask = trainer.tokenise(TEXTS)
+    ids, mask = trainer.lessons.tokenise(TEXTS)
     with torch.no_grad():
         ours = [logits(trainer.model, ids, mask, codes)[:, :, :30] for codes in (delayed, changed)]
     torch.testing.assert_close(*ours, atol=1e-4, rtol=0)
@@ -40,8 +40,8 @@ def test_changing_the_future_changes_no_past_logit(trainer: LanguageTrainer, rel
 
 def test_the_null_condition_is_a_row_without_text(trainer: LanguageTrainer) -> None:
     delayed = delay(torch.randint(0, 1024, (1, 4, 20)))
-    ids, mask = trainer.tokenise(TEXTS[:1])
-    other, _ = trainer.tokenise(["rock"])
+    ids, mask = trainer.lessons.tokenise(TEXTS[:1])
+    other, _ = trainer.lessons.tokenise(["rock"])
     with torch.no_grad():
         one = logits(trainer.model, ids, mask * 0, delayed)
         two = logits(trainer.model, other, torch.zeros_like(other), delayed)
@@ -61,7 +61,7 @@ def test_delay_is_as_drawn() -> None:
 
 def test_cross_entropy_is_that_of_the_frames(trainer: LanguageTrainer) -> None:
     codes = torch.randint(0, 1024, (1, 4, 12))
-    ids, mask = trainer.tokenise(TEXTS[:1])
+    ids, mask = trainer.lessons.tokenise(TEXTS[:1])
     with torch.no_grad():
         found = cross_entropy(trainer.model, ids, mask, codes)
         scores = logits(trainer.model, ids, mask, delay(codes)).log_softmax(-1)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from streamgen.pocket import lessons
+from streamgen.pocket.arranging import TokenSong
+from streamgen.pocket.dreaming import Dream
+from streamgen.pocket.language import cross_entropy
+from streamgen.pocket.lessons import DREAMED, KINDS, OPENING, TURNED, Lessons, damaged
+from streamgen.pocket.training import LanguageTrainer
+
+
+@pytest.fixture
+def drawn(trainer: LanguageTrainer) -> Lessons:
+    return Lessons(trainer.model, trainer.tokenizer, random.Random(1))
+
+
+def test_rows_are_damaged_by_their_own_share() -> None:
+    codes = torch.randint(0, 1024, (3, 4, 1000))
+    share = (damaged(codes, torch.tensor([0.0, 0.04, 1.0])) != codes).float().mean(dim=(1, 2))
+    assert share[0] == 0
+    assert 0.03 < share[1] < 0.05
+    assert share[2] > 0.99
+
+
+def test_an_opening_heard_badly_counts_to_its_end_and_one_heard_well_at_its_front(
+    drawn: Lessons, token_song: Callable[[int], TokenSong]
+) -> None:
+    batch = drawn.opening(OPENING, [token_song(1)])
+    wrong = (batch.heard != batch.codes).float().mean(dim=(1, 2))
+    whole, deaf = wrong == 0, wrong > 0.99
+    assert whole.any()
+    assert deaf.any()
+    front, end = batch.weights[:, :6].mean(1), batch.weights[:, -6:].mean(1)
+    torch.testing.assert_close(front[whole], 8 * end[whole])
+    torch.testing.assert_close(front[deaf], end[deaf])
+    assert abs(batch.weights.mean() - 1) < 1e-5
+
+
+def test_what_was_played_is_corrected_to_the_bar_before_it_and_its_first_bar_left(
+    drawn: Lessons, token_song: Callable[[int], TokenSong], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = torch.randint(0, 1024, (4, DREAMED.frames))
+    monkeypatch.setattr(lessons, "dream", lambda *_: [Dream("house at 125 bpm", 96, played)])
+    batch = drawn.batch(KINDS.index(DREAMED), [token_song(1)])
+    assert (batch.heard != played).float().mean() < 0.1
+    assert torch.equal(batch.codes[0, :, 96:], played[:, :-96])
+    assert not batch.weights[:, :96].any()
+    assert (batch.weights[:, 96:] == batch.weights[0, 96]).all()
+
+
+def test_a_new_caption_is_read_from_its_frame_on_and_not_before(
+    drawn: Lessons, trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
+) -> None:
+    picks, others = [token_song(1)] * TURNED.rows, [token_song(2)] * TURNED.rows
+    batch = drawn.turned(TURNED, picks, others)
+    assert batch.read is not None
+    words = batch.ids.shape[-1]
+    old, new = batch.read[..., :words], batch.read[..., words:]
+    assert not (old.any(-1) & new.any(-1)).any(), "no column reads both"
+    with torch.no_grad():
+        before = cross_entropy(trainer.model, batch.ids, batch.mask, batch.codes, read=batch.read)
+        ids = batch.ids.clone()
+        ids[:, 1] = ids[:, 1].roll(1, dims=-1)  # other words in the second caption
+        after = cross_entropy(trainer.model, ids, batch.mask, batch.codes, read=batch.read)
+    for row in range(TURNED.rows):
+        if batch.mask[row].any():
+            turn = int(new[row].any(-1).nonzero()[0])
+            assert torch.allclose(before[row, 0, :turn], after[row, 0, :turn], atol=1e-5)
+            assert not torch.allclose(before[row, 0, turn:], after[row, 0, turn:], atol=1e-5)
+            assert batch.weights[row].argmax() >= turn, "the first notes of the new song count most"
