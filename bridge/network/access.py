@@ -7,6 +7,7 @@ web can reach a service on localhost: what stops it is here.
     Host     without a token it must be an address, localhost or an allowed name: a hostile name that resolves to
              127.0.0.1 (DNS rebinding) would otherwise be its own origin.
     token    query `token=…` (browsers cannot set headers) or `Authorization: Bearer …`, compared in constant time.
+             After five wrong ones an address is not listened to, right or wrong, but once a second.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.errors import UsageError
+from bridge.network.osc_limits import Buckets
 
 __all__ = ["Access", "Bucket", "Limits", "Refusal", "is_loopback", "token_of"]
 
+_GUESSES_A_SECOND, _GUESSES_AT_ONCE = 1.0, 5.0
 _ORIGIN = re.compile(r"https?://(?P<place>(\[[0-9a-f:]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?)")
 
 
@@ -84,6 +88,8 @@ class Access:
         allowed_origins: further origins, such as "https://stage.example", and by them further names of this host.
         limits: how much anyone may take.
         connections, clients: who is in, by address.
+        guesses: wrong tokens that an address may still show.
+        now: a monotonic clock in seconds.
 
     Raises:
         UsageError: a bind that others can reach without token and without `insecure`.
@@ -96,6 +102,8 @@ class Access:
     limits: Limits = field(default_factory=Limits)
     connections: Counter[str] = field(default_factory=Counter)
     clients: Counter[str] = field(default_factory=Counter)
+    guesses: Buckets = field(default_factory=lambda: Buckets(_GUESSES_A_SECOND, _GUESSES_AT_ONCE))
+    now: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         """Check that what is reachable from elsewhere is guarded."""
@@ -116,14 +124,18 @@ class Access:
             return Refusal("host", f"{host[:100]!r} is not a name of this service; use its address, or --allow-origin")
         return None
 
-    def refuses_token(self, offered: str | None) -> Refusal | None:
-        """Judge a token; None lets it in."""
+    def refuses_token(self, offered: str | None, address: str = "") -> Refusal | None:
+        """Judge a token that came from an address; None lets it in."""
         if not self.token:
             return None
         if offered is None:
             return Refusal("token", "a token is needed: add ?token=… to the URL", status=401)
+        guesses, now = self.guesses.of(address), self.now()
+        if not guesses.take(1, now):
+            return Refusal("guesses", "too many wrong tokens came from your address: wait a second", 1013, 429)
         if not hmac.compare_digest(self.token.encode(), offered.encode(errors="replace")):
             return Refusal("token", "the token is wrong", status=401)
+        guesses.owe(-1, now)
         return None
 
     def enter(self, address: str) -> Refusal | None:

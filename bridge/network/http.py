@@ -101,34 +101,40 @@ class Site:
     osc_port: int | None
     port: int = 0
 
-    async def answer(self, request: Request) -> Response:
-        """Answer one request."""
+    async def answer(self, request: Request, peer: str, reached: str) -> Response:
+        """Answer one request.
+
+        Args:
+            request: as it came.
+            peer: address it came from.
+            reached: our address it came to; we may have several.
+        """
         headers, address = plain_headers(request.headers), address_of(request.path)
-        refusal = self.access.refuses_page(headers) or self._needs_token(address, headers)
+        refusal = self.access.refuses_page(headers) or self._needs_token(address, headers, peer)
         if refusal is not None:
             return self._refused(refusal)
         if request.method not in ("GET", "HEAD"):
             return _response(405, b"only GET and HEAD\n", "text/plain", Allow="GET, HEAD")
         try:
-            response = await self._get(address, headers)
+            response = await self._get(address, headers, reached)
         except StreamgenError as problem:  # the session has ended: the service is about to
             response = _response(503, f"{problem}\n".encode(), "text/plain; charset=utf-8")
         if request.method == "HEAD":
             response.body = b""
         return response
 
-    def _needs_token(self, address: Address, headers: dict[str, str]) -> Refusal | None:
+    def _needs_token(self, address: Address, headers: dict[str, str], peer: str) -> Refusal | None:
         if _asks_namespace(address, headers) or address.path == "/metrics":
-            return self.access.refuses_token(token_of(address.query, headers.get("Authorization")))
+            return self.access.refuses_token(token_of(address.query, headers.get("Authorization")), peer)
         return None
 
     def _refused(self, refusal: Refusal) -> Response:
         self.metrics.refused[refusal.reason] += 1
         return _response(refusal.status, f"{refusal.text}\n".encode(), "text/plain; charset=utf-8")
 
-    async def _get(self, address: Address, headers: dict[str, str]) -> Response:
+    async def _get(self, address: Address, headers: dict[str, str], reached: str) -> Response:
         if _asks_namespace(address, headers):
-            return await self._namespace(address)
+            return await self._namespace(address, reached)
         if address.path == "/healthz":
             return self._health()
         if address.path == "/metrics":
@@ -144,9 +150,9 @@ class Site:
         body = {"status": problem or "ok", "listeners": self.metrics.listeners.total()}
         return _response(503 if problem else 200, json.dumps(body).encode(), "application/json")
 
-    async def _namespace(self, address: Address) -> Response:
+    async def _namespace(self, address: Address, reached: str) -> Response:
         if address.raw_query.startswith("HOST_INFO"):
-            return _json(200, json.dumps(oscquery.host_info(self.access.host, self.port, self.osc_port)))
+            return _json(200, json.dumps(oscquery.host_info(reached, self.port, self.osc_port)))
         session = await self.open_session("live")
         node = oscquery.find(oscquery.tree(session.values()), address.path)
         if node is None:

@@ -25,7 +25,7 @@ ROOT = "/streamgen"
 _TYPES = {"string": "s", "float": "f", "int": "i", "bool": "i"}
 _READ, _WRITE, _BOTH = 1, 2, 3
 _ATTRIBUTES = ("FULL_PATH", "CONTENTS", "TYPE", "ACCESS", "VALUE", "RANGE", "DESCRIPTION", "UNIT", "CLIPMODE")
-_EXTENSIONS = {"ACCESS": True, "VALUE": True, "RANGE": True, "DESCRIPTION": True, "UNIT": True, "LISTEN": True}
+_EXTENSIONS = dict.fromkeys((*_ATTRIBUTES[3:], "LISTEN"), True)  # the first three are not optional
 _MAX_LISTENED = 256
 
 Node = dict[str, Any]
@@ -78,7 +78,7 @@ def attribute(node: Node, name: str) -> tuple[int, str]:
 
 
 def host_info(host: str, port: int, osc_port: int | None) -> Node:
-    """Return what `?HOST_INFO` answers."""
+    """Return what `?HOST_INFO` answers; `host` is an address that the asker reaches, so never 0.0.0.0."""
     info: Node = {"NAME": "streamgen", "EXTENSIONS": _EXTENSIONS, "WS_IP": host, "WS_PORT": port}
     return info | ({"OSC_IP": host, "OSC_PORT": osc_port, "OSC_TRANSPORT": "UDP"} if osc_port else {})
 

@@ -25,9 +25,25 @@ def test_other_binds_demand_a_token_or_a_loud_word(host: str) -> None:
 def test_a_token_is_equal_or_refused() -> None:
     access = Access(token="secret")
     reasons = [access.refuses_token(offered) for offered in (None, "", "secre", "secrets", "sécret", "\ud800")]
+    assert access.refuses_token("secret", "elsewhere") is None
     assert [reason is not None and (reason.reason, reason.status) for reason in reasons] == [("token", 401)] * 6
     with pytest.raises(UsageError, match="letters and digits"):
         Access(token="sécret")
+
+
+def test_guesses_are_slowed_for_their_address_alone() -> None:
+    time = 0.0
+    access = Access(token="secret", now=lambda: time)
+    for _ in range(100):
+        assert access.refuses_token("secret", "a") is None, "right ones cost nothing"
+    reasons = [(refusal := access.refuses_token("wrong", "a")) and refusal.reason for _ in range(20)]
+    assert reasons == ["token"] * 5 + ["guesses"] * 15
+    refusal = access.refuses_token("secret", "a")
+    assert refusal is not None
+    assert (refusal.status, refusal.close_code) == (429, 1013), "else a flood would find out which was right"
+    assert access.refuses_token("secret", "b") is None
+    time = 1.0
+    assert access.refuses_token("secret", "a") is None
 
 
 def test_a_token_comes_by_query_or_header() -> None:

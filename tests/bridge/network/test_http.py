@@ -84,6 +84,9 @@ def test_secrets_need_the_token_and_pages_do_not() -> None:
             assert (await door.http("/metrics?token=secret"))[0] == 200
             assert (await door.http("/metrics", Authorization="Bearer secret"))[0] == 200
             assert (await door.http("/streamgen/top_k?VALUE&token=secret"))[2] == b'{"VALUE": [250]}'
+            statuses = [(await door.http("/metrics?token=guess"))[0] for _ in range(8)]
+            assert statuses == [401] * 5 + [429] * 3
+            assert door.metrics.refused["guesses"] == 3
 
     asyncio.run(go())
 

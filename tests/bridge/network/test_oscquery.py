@@ -63,6 +63,17 @@ def test_host_info_names_the_ports() -> None:
     info = host_info("127.0.0.1", 8711, 8712)
     assert (info["OSC_PORT"], info["OSC_TRANSPORT"], info["WS_PORT"]) == (8712, "UDP", 8711)
     assert "OSC_PORT" not in host_info("127.0.0.1", 8711, None)
+    optional = {name for row in TABLE for name in (find(ROOT, f"/streamgen/{row}") or {})} - {"FULL_PATH", "TYPE"}
+    assert set(info["EXTENSIONS"]) == {*optional, "LISTEN"}
+
+
+def test_host_info_names_the_address_that_was_reached_not_the_one_that_means_all() -> None:
+    async def go() -> None:
+        async with serving(host="0.0.0.0", token="secret") as door:
+            info = json.loads((await door.http("/?HOST_INFO&token=secret"))[2])
+            assert (info["OSC_IP"], info["WS_IP"]) == ("127.0.0.1", "127.0.0.1")
+
+    asyncio.run(go())
 
 
 def test_over_http() -> None:
@@ -70,6 +81,7 @@ def test_over_http() -> None:
         async with serving() as door:
             info = json.loads((await door.http("/?HOST_INFO"))[2])
             assert (info["OSC_PORT"], info["WS_PORT"]) == (8712, door.web.port)
+            assert (info["OSC_IP"], info["WS_IP"]) == ("127.0.0.1", "127.0.0.1")
             door.session.now["temperature"] = 2.0
             status, headers, body = await door.http("/streamgen/temperature?VALUE")
             assert (status, headers["Content-Type"], json.loads(body)) == (200, "application/json", {"VALUE": [2.0]})
