@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import selectors
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +26,7 @@ from bridge.commands import Stats
 if TYPE_CHECKING:
     from bridge.audio_out.sound_door import SoundStats
 
-__all__ = ["Metrics", "quantile"]
+__all__ = ["Metrics", "WatchedSelector", "quantile"]
 
 _KEPT = 4_096  # a minute and a half of steps or of lag, 0.1 MB each
 _LAG_EVERY_SECONDS = 0.02
@@ -44,8 +45,8 @@ class Metrics:
         unhealthy: why `/healthz` should answer 503; "" while all is well.
         step_seconds: wall seconds of the newest LM steps.
         loop_lag_seconds: how late the event loop woke up, newest last.
-        loop_held_seconds: the longest it was late because it computed itself: other programs on the machine, and other
-            threads, lengthen the lag but not this.
+        loop_held_seconds: the most that the event loop computed in one turn, see WatchedSelector: other programs on the
+            machine, and other threads, lengthen the lag but not this.
         lead_seconds, realtime_factor, underruns, position_samples: of the session `live`, as of its newest stats.
         listeners: connected now, by door.
         refused: connections and requests turned away, by reason.
@@ -94,11 +95,9 @@ class Metrics:
     async def watch_loop(self) -> None:
         """Measure how late the event loop wakes this task up, until cancelled."""
         while True:
-            due, computed = time.perf_counter() + _LAG_EVERY_SECONDS, time.thread_time()
+            due = time.perf_counter() + _LAG_EVERY_SECONDS
             await asyncio.sleep(_LAG_EVERY_SECONDS)
-            late = max(0.0, time.perf_counter() - due)
-            self.loop_lag_seconds.append(late)
-            self.loop_held_seconds = max(self.loop_held_seconds, min(late, time.thread_time() - computed))
+            self.loop_lag_seconds.append(max(0.0, time.perf_counter() - due))
 
     def text(self) -> str:
         """Return everything in Prometheus' text format, version 0.0.4."""
@@ -106,7 +105,7 @@ class Metrics:
         lines: list[str] = []
         lines += _summary("step_seconds", "wall time of one step of the language model", list(self.step_seconds))
         lines += _summary("event_loop_lag_seconds", "how late the event loop wakes up", list(self.loop_lag_seconds))
-        about = "the longest the event loop computed without a turn, since the start"
+        about = "the most the event loop computed in one turn, since it was ready"
         lines += _single("event_loop_held_seconds", "gauge", about, self.loop_held_seconds)
         lines += _single("lead_seconds", "gauge", "audio made but not yet due", self.lead_seconds)
         lines += _single("realtime_factor", "gauge", "seconds of audio made a second of work", self.realtime_factor)
@@ -124,6 +123,28 @@ class Metrics:
         lines += _labelled("sent_bytes_total", "counter", "audio sent", "door", self.sent_bytes)
         lines += [] if self.sound is None else _sound(self.sound)
         return "\n".join(lines) + "\n"
+
+
+class WatchedSelector(selectors.DefaultSelector):
+    """An event loop's selector that notes what each of its turns computes: from one look at the sockets to the next.
+
+    Args:
+        metrics: where the most is noted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+        self._since: float | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for sockets."""
+        if self._since is not None:
+            held = time.thread_time() - self._since
+            self._metrics.loop_held_seconds = max(self._metrics.loop_held_seconds, held)
+        ready = super().select(timeout)
+        self._since = time.thread_time()
+        return ready
 
 
 def quantile(values: Sequence[float], share: float) -> float:

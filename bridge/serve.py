@@ -25,7 +25,7 @@ from bridge.audio_out.sound_card import OutputDevice, choose_device
 from bridge.audio_out.sound_door import SoundDoor
 from bridge.engine_thread import EngineThread, LiveSession
 from bridge.errors import DeviceError, UsageError
-from bridge.metrics import Metrics
+from bridge.metrics import Metrics, WatchedSelector
 from bridge.network import opus
 from bridge.network.access import Access
 from bridge.network.osc import OscServer, serve_osc
@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-soundcard", action="store_true", help="do not play here")
     parser.add_argument("--output", metavar="NAME", help="sound device: number, part of its name, API: name")
     latency = number(0.01, 1.0, "seconds")
-    about = "asked of the sound device; it takes no less than it needs (default: 0.1)"
-    parser.add_argument("--latency", type=latency, default=0.1, metavar="S", help=about)
+    about = "asked of the sound device, of which a sound server keeps a part (default: 0.2)"
+    parser.add_argument("--latency", type=latency, default=0.2, metavar="S", help=about)
     parser.add_argument("--record", type=Path, metavar="FILE", help="record the output: .flac or .wav")
     parser.add_argument("--config", type=Path, metavar="FILE", help="options from a TOML file; the command line wins")
     add_model_options(parser)
@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
     gc.collect()
     gc.freeze()
     take_short_turns()
-    asyncio.run(_serve(args, access, device, model, factor))
+    metrics = Metrics()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(WatchedSelector(metrics))) as runner:
+        runner.run(_serve(args, access, device, model, factor, metrics))
     return 0
 
 
@@ -140,14 +142,18 @@ def _say_speed(factor: float, model: Model) -> None:
 
 
 async def _serve(
-    args: argparse.Namespace, access: Access, device: OutputDevice | None, model: Model, factor: float
+    args: argparse.Namespace,
+    access: Access,
+    device: OutputDevice | None,
+    model: Model,
+    factor: float,
+    metrics: Metrics,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number_ in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number_, stop.set)
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
         engine = EngineThread(model, loop, factor, metrics.step_seconds)
         stack.push_async_callback(engine.close)
         live = await engine.open_session("live", _first_values(args))
@@ -167,6 +173,7 @@ async def _serve(
         sound = await _open_sound(live, device, args.latency, stack)
         metrics.sources.append(lambda: _count(metrics, engine, sessions, osc, sound))
         gc.freeze()
+        metrics.loop_held_seconds = 0.0  # opening the doors kept nobody waiting
         about = {"model": model.name, "precision": model.precision, "realtime_factor": round(factor, 3)}
         _say_ready(args, _ready(web, osc, sound, live, args.token) | about, device)
         await stop.wait()

@@ -27,15 +27,17 @@ from bridge.metrics import Metrics
 from bridge.network import wire
 from bridge.network.access import Bucket, Limits
 from bridge.network.broadcast import Broadcast
+from bridge.network.turns import Turns
 from bridge.network.upload import decode
 from bridge.parameters import Value
 from bridge.session import Session
 from streamgen.errors import StreamgenError
 
-__all__ = ["DOOR", "MOST_WAITING", "Client", "Desk", "state_of"]
+__all__ = ["DOOR", "MOST_AHEAD_SECONDS", "MOST_SCHEDULED", "MOST_WAITING", "Client", "Desk", "state_of"]
 
 DOOR = "websocket"
 MOST_WAITING, _MOST_WAITING_SIZE = 256, 262_144  # messages, and their characters; an audio prompt comes on top
+MOST_SCHEDULED, MOST_AHEAD_SECONDS = 100, 600
 _OVER_RATE_PAUSE_SECONDS = 0.001
 
 
@@ -49,6 +51,7 @@ class Client:
         metrics: where it is counted.
         decoders: how many audio prompts may be decoded at a time, in all.
         shared: with the session's other listeners.
+        turns: with all listeners of the service.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Client:
     metrics: Metrics
     decoders: asyncio.Semaphore
     shared: Broadcast
+    turns: Turns
 
 
 def state_of(session: Session) -> dict[str, Any]:
@@ -95,6 +99,7 @@ class Desk:
         self._waiting: deque[tuple[int, wire.Request | WireError | bytes]] = deque()  # size, message
         self._arrived = asyncio.Event()
         self._unanswered = 0
+        self._scheduled: list[int] = []  # samples at which its changes will apply
         self._upload: tuple[wire.Request, int] | None = None
 
     def __len__(self) -> int:
@@ -207,6 +212,7 @@ class Desk:
         id_, body, by = item.id, item.body, self._client.name
         match body:
             case wire.SetValues():
+                self._check_ahead(body.at_sample)
                 return wire.ack(id_, await self._session.do(Set(body.values, by, body.at_sample)))
             case wire.Steer():
                 return wire.ack(id_, await self._session.do(Transport(body.action, by)))
@@ -219,6 +225,18 @@ class Desk:
             case wire.Ping():
                 now = time.time_ns() // 1000
                 return wire.ack(id_, self._session.position_samples(), t=body.t, server_time_us=now)
+
+    def _check_ahead(self, at_sample: int | None) -> None:
+        """Bound what this client has waiting for its sample: the session keeps so much for all of them."""
+        now = self._session.position_samples()
+        self._scheduled = [sample for sample in self._scheduled if sample > now]
+        if at_sample is None or at_sample <= now:
+            return
+        if at_sample - now > MOST_AHEAD_SECONDS * self._session.sample_rate_hz:
+            raise WireError("too_far", f"at_sample lies more than {MOST_AHEAD_SECONDS} s ahead: send it later")
+        if len(self._scheduled) >= MOST_SCHEDULED:
+            raise WireError("busy", f"{MOST_SCHEDULED} of your changes wait for their sample already: send it later")
+        self._scheduled.append(at_sample)
 
     def _values(self, id_: str | float | None, name: str | None) -> str:
         state = state_of(self._session)

@@ -147,6 +147,7 @@ class WebListener:
 
     async def _send(self) -> None:
         while True:
+            await self._client.turns.take()
             items = self._next_items()
             if items:
                 await self._send_items(items)

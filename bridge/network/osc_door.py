@@ -41,6 +41,7 @@ from bridge.network.osc_namespace import (
 from bridge.network.osc_peer import Peer
 from bridge.network.osc_queue import WishQueue
 from bridge.network.osc_subscriptions import TRANSPORT, OscSubscriptions, UdpSend
+from bridge.network.turns import Turns
 from bridge.session import Session
 from streamgen.errors import StreamgenError
 
@@ -63,7 +64,8 @@ class OscDoor:
 
     def __init__(self, session: Session, limits: OscLimits, token: str | None, udp_send: UdpSend) -> None:
         self.session, self.limits, self.counters = session, limits, OscCounters()
-        self.subscriptions = OscSubscriptions(session, limits, self.counters, self._read, udp_send)
+        self._turns = Turns()
+        self.subscriptions = OscSubscriptions(session, limits, self.counters, self._read, udp_send, self._turns)
         self.admission = Admission(limits, self.counters, token, self.subscriptions.__contains__)
         self._udp_send = udp_send
         self._loop = asyncio.get_running_loop()
@@ -71,7 +73,7 @@ class OscDoor:
         self._clock = SampleClock(session.sample_rate_hz)
         self._shown = dict(session.values())
         self._ended = False
-        self._queue = WishQueue(self._carry_out, limits.pending, limits.scheduled)
+        self._queue = WishQueue(self._carry_out, self._turns, limits.pending, limits.scheduled)
         for block in session.add(self):
             self.audio(block)
         self._queue.spawn(self.subscriptions.run())
@@ -90,7 +92,7 @@ class OscDoor:
         """Remember a client; the one unheard for longest is forgotten for it."""
         rate = self.limits.errors_per_second
         peer = Peer(key, address, send, connected, Bucket(rate, rate))
-        peer.echo = Echo(lambda packet: self.admission.reply(peer, packet), self._read)
+        peer.echo = Echo(lambda packet: self.admission.reply(peer, packet), self._read, self._turns)
         self._peers[key] = peer
         if len(self._peers) > self.limits.peers:
             self.leave(next(peer for peer in self._peers.values() if not peer.connected))

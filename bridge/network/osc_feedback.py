@@ -16,6 +16,7 @@ import numpy as np
 from bridge.commands import Block, Stats
 from bridge.network.osc_codec import encode
 from bridge.network.osc_namespace import PREFIX
+from bridge.network.turns import Turns
 
 __all__ = ["ECHO_SECONDS", "METER_SECONDS", "Echo", "Levels", "Subscriber", "stats_messages"]
 
@@ -35,13 +36,14 @@ class Echo:
     Args:
         send: takes a packet.
         read: encodes what an address shows now.
+        turns: with other clients: ninety addresses for each of thirty take 30 ms.
         interval_seconds: between two echoes.
     """
 
-    def __init__(self, send: Send, read: Read, interval_seconds: float = ECHO_SECONDS) -> None:
-        self.send, self._read, self._interval = send, read, interval_seconds
+    def __init__(self, send: Send, read: Read, turns: Turns, interval_seconds: float = ECHO_SECONDS) -> None:
+        self.send, self._read, self._turns, self._interval = send, read, turns, interval_seconds
         self._changed: dict[str, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._last = -1e9
 
     def mark(self, addresses: Iterable[str]) -> None:
@@ -52,8 +54,11 @@ class Echo:
             self._timer = loop.call_later(max(0.0, self._last + self._interval - loop.time()), self._flush)
 
     def _flush(self) -> None:
-        self._timer = None
-        self._last = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        if self._turns.spent:
+            self._timer = loop.call_soon(self._flush)
+            return
+        self._timer, self._last = None, loop.time()
         changed, self._changed = self._changed, {}
         for address in changed:
             self.send(self._read(address))

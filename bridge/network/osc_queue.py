@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.network.osc_namespace import Assign, Ignored, Wish
 from bridge.network.osc_peer import Peer
+from bridge.network.turns import Turns
 
 __all__ = ["WishQueue"]
 
@@ -26,12 +27,13 @@ class WishQueue:
 
     Args:
         carry_out: does what a wish wants; raises nothing.
+        turns: with all else that this door does: a hundred peers may ask at once.
         pending: how many may wait for one peer.
         scheduled: how many may wait for their time.
     """
 
-    def __init__(self, carry_out: CarryOut, pending: int, scheduled: int) -> None:
-        self._carry_out, self._pending, self._scheduled = carry_out, pending, scheduled
+    def __init__(self, carry_out: CarryOut, turns: Turns, pending: int, scheduled: int) -> None:
+        self._carry_out, self._turns, self._pending, self._scheduled = carry_out, turns, pending, scheduled
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._scheduled_so_far = 0
@@ -75,6 +77,7 @@ class WishQueue:
                 if wait or loop.time() > turn_ends:  # answers do not yield by themselves
                     await asyncio.sleep(wait)
                     turn_ends = loop.time() + _TURN_SECONDS
+                await self._turns.take()
                 await self._carry_out(peer, peer.wishes.popleft())
         finally:
             peer.worker = None

@@ -20,6 +20,7 @@ from bridge.network.osc_feedback import ECHO_SECONDS, METER_SECONDS, Echo, Level
 from bridge.network.osc_limits import OscCounters, OscLimits
 from bridge.network.osc_namespace import PREFIX, READABLE
 from bridge.network.osc_peer import Peer
+from bridge.network.turns import Turns
 from bridge.session import Session
 
 __all__ = ["TRANSPORT", "OscSubscriptions", "UdpSend"]
@@ -45,13 +46,14 @@ class OscSubscriptions:
         counters: of the door.
         read: encodes what an address shows.
         udp_send: sends a datagram; False if it could not.
+        turns: with all else that this door does.
     """
 
     def __init__(
-        self, session: Session, limits: OscLimits, counters: OscCounters, read: Read, udp_send: UdpSend
+        self, session: Session, limits: OscLimits, counters: OscCounters, read: Read, udp_send: UdpSend, turns: Turns
     ) -> None:
         self._session, self._limits, self._counters = session, limits, counters
-        self._read, self._udp_send = read, udp_send
+        self._read, self._udp_send, self._turns = read, udp_send, turns
         self._subscribers: dict[Hashable, Subscriber] = {}
         self.audio = AudioSender(session, counters, limits.audio_subscribers)
         self._levels = Levels(session.sample_rate_hz)
@@ -82,7 +84,8 @@ class OscSubscriptions:
         if known is not None:
             known.echo.close()
         wanted = (interval_ms or 0) / 1000
-        echo = Echo(lambda packet: self._count(target.send(packet)), self._read, max(ECHO_SECONDS, wanted))
+        interval = max(ECHO_SECONDS, wanted)
+        echo = Echo(lambda packet: self._count(target.send(packet)), self._read, self._turns, interval)
         meter = max(METER_SECONDS, wanted)
         self._subscribers[target.key] = Subscriber(echo, meter, peer.key, self._until(target.connected))
         echo.mark((*READABLE, *TRANSPORT) if known is None else ())

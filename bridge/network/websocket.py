@@ -39,6 +39,7 @@ from bridge.network.guard import GuardedConnection, Places
 from bridge.network.http import Address, OpenSession, Site, address_of, plain_headers, read_page, wants_websocket
 from bridge.network.listener import WebListener
 from bridge.network.outbox import MAX_NOTES
+from bridge.network.turns import Turns
 from bridge.network.wire import PATH, PROTOCOL
 from bridge.session import Session
 from streamgen.errors import CapacityError, StreamgenError
@@ -141,6 +142,7 @@ class _Door:
         self.open_session, self.access, self.metrics, self.site = open_session, access, metrics, site
         self.listeners: set[WebListener] = set()
         self._numbers, self._decoders = 0, asyncio.Semaphore(2)
+        self._turns = Turns()
         self._shared: WeakValueDictionary[int, Broadcast] = WeakValueDictionary()  # by session, kept by its listeners
         self._paths: dict[str, Callable[[GuardedConnection, Address], Awaitable[None]]] = {
             PATH: self._stream,
@@ -148,18 +150,19 @@ class _Door:
             oscquery.ROOT: self._oscquery,
         }
 
-    async def process_request(self, _connection: ServerConnection, request: Request) -> Response | None:
+    async def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer HTTP; let WebSockets of a known path through."""
+        await self._turns.take()  # a crowd that comes at once, such as an audience when the network is back
         if wants_websocket(plain_headers(request.headers)) and address_of(request.path).path in self._paths:
             return None
-        return await self.site.answer(request)
+        return await self.site.answer(request, _host(connection.remote_address), _host(connection.local_address))
 
     async def handle(self, connection: ServerConnection) -> None:
         """Serve one WebSocket."""
         socket, request = cast(GuardedConnection, connection), connection.request
         assert request is not None, connection
-        address, peer = address_of(request.path), str((connection.remote_address or ("?",))[0])
-        refusal = self._judge(plain_headers(request.headers), address) or self.access.enter(peer)
+        address, peer = address_of(request.path), _host(connection.remote_address)
+        refusal = self._judge(plain_headers(request.headers), address, peer) or self.access.enter(peer)
         if refusal is not None:
             await self._turn_away(socket, refusal)
             return
@@ -174,9 +177,9 @@ class _Door:
         finally:
             self.access.leave(peer)
 
-    def _judge(self, headers: dict[str, str], address: Address) -> Refusal | None:
+    def _judge(self, headers: dict[str, str], address: Address, peer: str) -> Refusal | None:
         token = token_of(address.query, headers.get("Authorization"))
-        return self.access.refuses_page(headers) or self.access.refuses_token(token)
+        return self.access.refuses_page(headers) or self.access.refuses_token(token, peer)
 
     async def _turn_away(self, socket: GuardedConnection, refusal: Refusal) -> None:
         self.metrics.refused[refusal.reason] += 1
@@ -203,7 +206,10 @@ class _Door:
     async def _listen(self, socket: GuardedConnection, session: Session, audio: AudioFormat) -> None:
         self._numbers += 1
         shared = self._shared.setdefault(id(session), Broadcast())
-        client = Client(f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, shared)
+        client = Client(
+            f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, shared, self._turns
+        )
+        await self._turns.take()
         listener = WebListener(socket, session, client, audio)
         self.listeners.add(listener)
         try:
@@ -272,6 +278,11 @@ def _asked_format(session: Session, address: Address) -> AudioFormat:
     fields = {name: address.query[name] for name in FORMAT_FIELDS if name in address.query}
     rate = min(96_000, max(8_000, session.sample_rate_hz))
     return fitting(audio_format(AudioFormat("s16le", rate), fields), "sample_rate_hz" in fields)
+
+
+def _host(address: tuple[Any, ...] | None) -> str:
+    """Return the host of a socket's address; a lost connection has none."""
+    return str((address or ("?",))[0])
 
 
 def _short(text: str) -> str:

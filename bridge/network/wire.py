@@ -46,6 +46,7 @@ __all__ = [
 PROTOCOL = "streamgen.v1"
 PATH = "/v1/stream"
 _MAX_ID = 64
+_PARAMETERS = [row.as_dict() for row in TABLE.values()]
 
 Id = str | float | None
 
@@ -234,7 +235,7 @@ def hello(
         sample_rate_hz=rate_hz,
         audio={**asdict(audio), "channels": 2},
         codecs=codecs,
-        parameters=[row.as_dict() for row in TABLE.values()],
+        parameters=_PARAMETERS,
         state=dict(state),
     )
 

@@ -193,7 +193,7 @@ def test_the_latency_is_asked_of_the_sound_card(monkeypatch: pytest.MonkeyPatch)
         assert asked == [0.03, 0, -1]
 
     asyncio.run(go())
-    assert parse().latency == 0.1
+    assert parse().latency == 0.2
 
 
 def parse(*words: str) -> argparse.Namespace:

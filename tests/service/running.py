@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -62,10 +61,10 @@ class Service:
         lines = [line.rpartition(" ") for line in self.get("/metrics").splitlines() if not line.startswith("#")]
         return {name.removeprefix("streamgen_"): float(value) for name, _, value in lines}
 
-    def cpu_seconds(self) -> float:
-        """Processor time it has used, all threads; Linux only."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def loop_seconds(self) -> float:
+        """Processor time of the event loop's thread alone; Linux only."""
+        pid = self.process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
     def stop(self) -> int:
         """End it as a user would; returns the exit code."""

@@ -13,7 +13,8 @@ from bridge.commands import Command, Set, Transport
 from bridge.metrics import Metrics
 from bridge.network.access import Limits
 from bridge.network.broadcast import Broadcast
-from bridge.network.desk import MOST_WAITING, Client, Desk
+from bridge.network.desk import MOST_AHEAD_SECONDS, MOST_SCHEDULED, MOST_WAITING, Client, Desk
+from bridge.network.turns import Turns
 
 from .web_session import SineSession, calling, serving
 
@@ -38,7 +39,7 @@ class Office:
     def __init__(self) -> None:
         self.session, self.answers, self.reformatted = SlowSession(), [], []
         self.metrics = Metrics()
-        client = Client("me", Limits(burst_messages=1_000), self.metrics, asyncio.Semaphore(1), Broadcast())
+        client = Client("me", Limits(burst_messages=1_000), self.metrics, asyncio.Semaphore(1), Broadcast(), Turns())
         self.desk = Desk(
             self.session, client, answer=self.answered, room=self.room, reformat=self.reformat, uploaded=lambda: None
         )  # fmt: skip
@@ -141,7 +142,7 @@ def test_what_is_too_much_is_refused_at_once_and_the_rest_done() -> None:
         await office.ask(type="transport", action="pause", id="busy")
         await asyncio.sleep(0)
         for number in range(MOST_WAITING + 40):
-            await office.ask(type="set", values={"top_k": 1 + number % 9}, at_sample=number, id=number)
+            await office.ask(type="get", name="top_k", id=number)
         assert [(answer["id"], answer["code"]) for answer in office.answers] == [
             (number, "busy") for number in range(MOST_WAITING, MOST_WAITING + 40)
         ]
@@ -164,6 +165,24 @@ def test_long_messages_wait_in_smaller_numbers() -> None:
         assert 20 < len(office.answers) < 30
         await office.done()
         assert len(office.answers) == 41
+
+    with_office(scene)
+
+
+def test_what_waits_for_its_sample_is_bounded_for_each_client() -> None:
+    async def scene(office: Office) -> None:
+        office.session.free.set()
+        for number in range(MOST_SCHEDULED + 1):
+            await office.ask(type="set", values={"top_k": 1}, at_sample=1_000 + number, id=number)
+        await office.done()
+        assert [answer["type"] for answer in office.answers] == ["ack"] * MOST_SCHEDULED + ["error"]
+        assert office.answers[-1]["code"] == "busy"
+        office.session.position = 1_050  # half of them have come
+        await office.ask(type="set", values={"top_k": 1}, at_sample=2_000, id="room")
+        await office.ask(type="set", values={"top_k": 1}, at_sample=1_000, id="past")
+        await office.ask(type="set", values={"top_k": 1}, at_sample=32_000 * (MOST_AHEAD_SECONDS + 1), id="far")
+        await office.done()
+        assert [answer.get("code", "ack") for answer in office.answers[-3:]] == ["ack", "ack", "too_far"]
 
     with_office(scene)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ import pytest
 from bridge.commands import Block, Stats
 from bridge.network.osc_codec import decode
 from bridge.network.osc_feedback import Echo, Levels, Subscriber, stats_messages
+from bridge.network.turns import TURN_SECONDS, Turns
 
 
 def test_an_echo_is_at_once_then_at_most_thirty_a_second_and_ends_with_the_last_value() -> None:
     async def main() -> list[tuple[float, bytes]]:
         loop, value = asyncio.get_running_loop(), [0]
         sent: list[tuple[float, bytes]] = []
-        echo = Echo(lambda packet: sent.append((loop.time(), packet)), lambda address: b"%d" % value[0])
+        echo = Echo(lambda packet: sent.append((loop.time(), packet)), lambda address: b"%d" % value[0], Turns())
         for number in range(200):
             value[0] = number
             echo.mark(["/a"])
@@ -34,7 +36,7 @@ def test_an_echo_is_at_once_then_at_most_thirty_a_second_and_ends_with_the_last_
 def test_addresses_marked_together_are_told_once_each() -> None:
     async def main() -> list[bytes]:
         sent: list[bytes] = []
-        echo = Echo(sent.append, str.encode)
+        echo = Echo(sent.append, str.encode, Turns())
         echo.mark(["/a", "/b", "/a"])
         echo.mark(["/b", "/c"])
         await asyncio.sleep(0.02)
@@ -44,6 +46,26 @@ def test_addresses_marked_together_are_told_once_each() -> None:
         return sent
 
     assert asyncio.run(main()) == [b"/a", b"/b", b"/c"]
+
+
+def test_many_who_are_told_at_once_leave_the_loop_to_others_in_between() -> None:
+    async def main() -> float:
+        loop, turns, told = asyncio.get_running_loop(), Turns(), [0]
+
+        def send(_packet: bytes) -> None:
+            time.sleep(TURN_SECONDS / 10)
+            told[0] += 1
+
+        for _ in range(32):
+            Echo(send, str.encode, turns).mark(["/a", "/b"])
+        most, before, end = 0, 0, loop.time() + 5
+        while told[0] < 64 and loop.time() < end:
+            await asyncio.sleep(0)
+            most, before = max(most, told[0] - before), told[0]
+        assert told[0] == 64
+        return most
+
+    assert asyncio.run(main()) <= 14, "of 64 in one turn"
 
 
 def test_levels_are_the_peaks_of_what_sounds_now() -> None:
@@ -67,7 +89,7 @@ def test_levels_keep_no_more_than_the_longest_lead() -> None:
 
 def test_a_meter_falls_to_the_floor_once_and_the_heart_beats_each_second() -> None:
     sent: list[bytes] = []
-    subscriber = Subscriber(Echo(sent.append, str.encode), 0.05, "owner", 1e9)
+    subscriber = Subscriber(Echo(sent.append, str.encode, Turns()), 0.05, "owner", 1e9)
     for tick in range(100):
         subscriber.tick(100 + tick * 0.05, (-6.0, -9.0) if tick < 40 else None, True)
     messages = [decode(packet)[0] for packet in sent]

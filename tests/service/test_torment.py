@@ -1,0 +1,176 @@
+"""A hundred thousand broken messages against a running service, through both doors, with its limits as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from bridge.network.osc_codec import decode
+from bridge.network.osc_framing import Deframer, length_prefixed, slip
+
+from ..bridge.network.mutations import mutated_osc, mutated_web
+from .running import Service
+
+pytestmark = pytest.mark.slow
+
+WEB_MESSAGES, UDP_PACKETS, TCP_PACKETS = 50_000, 40_000, 10_000
+WEB_CLIENTS, UDP_HOSTS, TCP_CLIENTS = 40, 12, 4
+SECONDS = 60  # so no client is faster than it may be
+
+
+@dataclass
+class Score:
+    """What was sent and what came of it, by kind."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    closes: Counter[int] = field(default_factory=Counter)
+
+    def told(self, packet: bytes) -> None:
+        """Count a packet of OSC."""
+        self.answers["osc error" if decode(packet)[0].address == "/streamgen/error" else "osc other"] += 1
+
+
+async def torment_web(service: Service, score: Score, seed: int) -> None:
+    """Send this client's share, whatever happens to its connections; await every answer."""
+    draw, left = random.Random(seed), WEB_MESSAGES // WEB_CLIENTS
+    while left:
+        async with service.connect("?enabled=0", ping_interval=None) as client:
+            reading = asyncio.create_task(read_answers(client, score))
+            try:
+                while left:
+                    await client.send(mutated_web(draw))
+                    left -= 1
+                    score.sent["web"] += 1
+                    await asyncio.sleep(SECONDS * WEB_CLIENTS / WEB_MESSAGES)
+                await client.send(json.dumps({"type": "ping", "id": "the end"}))
+                await asyncio.wait_for(reading, 200)
+            except ConnectionClosed as closed:
+                reading.cancel()
+                score.closes[closed.rcvd.code if closed.rcvd else 1006] += 1
+
+
+async def read_answers(client: ClientConnection, score: Score) -> None:
+    async for message in client:
+        told = json.loads(message) if isinstance(message, str) else {"type": "audio"}
+        if told.get("id") == "the end":
+            return
+        score.answers[f"web {told['type']}"] += 1
+
+
+class Hostile(asyncio.DatagramProtocol):
+    def __init__(self, score: Score) -> None:
+        self.score = score
+
+    def datagram_received(self, data: bytes, _address: object) -> None:
+        self.score.told(data)
+
+
+async def torment_udp(service: Service, score: Score, seed: int) -> None:
+    """Send from an address of its own, since rates are limited by host: all of 127.0.0.0/8 is this machine on Linux."""
+    draw, loop = random.Random(1_000 + seed), asyncio.get_running_loop()
+    place = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    place.bind((f"127.0.0.{2 + seed}", 0))
+    place.connect(("127.0.0.1", service.ready["osc_port"]))
+    transport, _ = await loop.create_datagram_endpoint(lambda: Hostile(score), sock=place)
+    share = UDP_PACKETS // UDP_HOSTS
+    for _ in range(share):
+        transport.sendto(mutated_osc(draw))
+        score.sent["osc"] += 1
+        await asyncio.sleep(SECONDS / share)
+    transport.close()
+
+
+async def torment_tcp(service: Service, score: Score, seed: int) -> None:
+    """Send in one framing or the other, from an address of its own, and read what comes back."""
+    draw, frame, share = random.Random(2_000 + seed), (length_prefixed, slip)[seed % 2], TCP_PACKETS // TCP_CLIENTS
+    place = (f"127.0.0.{100 + seed}", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.ready["osc_port"], local_addr=place)
+    reading = asyncio.create_task(read_packets(reader, score))
+    for _ in range(share):
+        writer.write(frame(mutated_osc(draw) or b"/"))  # a packet of no bytes is an error of framing
+        await writer.drain()
+        score.sent["osc"] += 1
+        await asyncio.sleep(SECONDS / share)
+    writer.write_eof()
+    await asyncio.wait_for(reading, 200)
+    writer.close()
+
+
+async def read_packets(reader: asyncio.StreamReader, score: Score) -> None:
+    deframer = Deframer()
+    while data := await reader.read(4_096):
+        for packet in deframer.feed(data):
+            score.told(packet)
+
+
+@asynccontextmanager
+async def listener(service: Service) -> AsyncIterator[None]:
+    """One who only wants to hear, meanwhile."""
+
+    async def listen(client: ClientConnection) -> None:
+        async for _ in client:
+            pass
+
+    async with service.connect() as client:
+        listening = asyncio.create_task(listen(client))
+        yield
+        assert not listening.done()
+        listening.cancel()
+
+
+async def bytes_heard(service: Service, seconds: float) -> int:
+    """Ask it to play, and listen; returns the bytes of sound."""
+    async with service.connect() as client, asyncio.timeout(30):
+        await client.send(json.dumps({"type": "transport", "action": "play"}))
+        heard = 0
+        while heard < seconds * 32_000 * 4:
+            message = await client.recv()
+            heard += len(message) if isinstance(message, bytes) else 0
+        return heard
+
+
+def test_a_hundred_thousand_broken_messages_crash_nothing_and_never_hold_the_loop(tmp_path: Path) -> None:
+    score = Score()
+
+    async def scene(service: Service) -> None:
+        async with listener(service):
+            await asyncio.gather(
+                *(torment_web(service, score, seed) for seed in range(WEB_CLIENTS)),
+                *(torment_udp(service, score, seed) for seed in range(UDP_HOSTS)),
+                *(torment_tcp(service, score, seed) for seed in range(TCP_CLIENTS)),
+            )
+        assert await bytes_heard(service, 1.0)
+
+    with Service(tmp_path) as service:
+        asyncio.run(scene(service))
+        counted = service.metrics()
+        print(f"\n{score}\n{json.dumps(counted, indent=1)}")
+        assert json.loads(service.get("/healthz"))["status"] == "ok"
+        assert service.stop() == 0, service.log()
+    assert "Traceback" not in service.log(), service.log()
+    assert 'errors_total{code="internal"}' not in counted
+    # of the loop's own processor time: what other programs take from it meanwhile is not its fault
+    assert counted["event_loop_held_seconds"] < 0.05
+    assert score.sent["web"] + score.sent["osc"] >= 0.99 * (WEB_MESSAGES + UDP_PACKETS + TCP_PACKETS)
+
+    answers = score.answers["web ack"] + score.answers["web error"]
+    assert answers >= 0.99 * score.sent["web"], "every message is answered"
+    assert score.answers["web error"] > 0.3 * score.sent["web"]
+
+    assert counted['received_total{door="osc"}'] > 0.95 * score.sent["osc"], "datagrams may be lost, few are"
+    refused = sum(count for name, count in counted.items() if name.startswith('refused_total{reason="osc_'))
+    assert refused > 0.2 * score.sent["osc"]
+    assert counted.get('dropped_packets_total{reason="rate"}', 0) < 0.5 * score.sent["osc"], "most were looked at"
+    assert score.answers["osc error"] > 1_000
