@@ -188,11 +188,12 @@ def table(figures: EndlessFigures) -> str:
 
 
 def judge_endless(folder: Path, target: Path, minutes: float) -> EndlessFigures:
-    """Play six prompts for `minutes` in all on one thread, and write what was counted into `target`."""
+    """Play six prompts for `minutes` in all on one thread, in the precision users get; write what was counted."""
     torch.set_num_threads(1)
     begun = time.perf_counter()
-    model = load_model(str(folder), device="cpu", precision="fp32")
+    model = load_model(str(folder), device="cpu")
     load_seconds = time.perf_counter() - begun
+    print(f"endless: {model.load_note}", flush=True)
     passages = []
     for number, (song, text) in enumerate(six_songs()):
         passages.append(play(model, song, text, minutes * 10, number))

@@ -5,6 +5,7 @@ Rules: reads a checkpoint folder as transformers loads it, so any MusicGen with 
 key, mood and instruments together.
 """
 
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -75,7 +76,7 @@ class Judge:
         self.exhibits = self._exhibits(clips)
 
     def _exhibits(self, clips: int) -> list[Exhibit]:
-        songs = [held_out_song(1000 + number) for number in range(clips)]
+        songs = songs_of_every_style(clips)
         rng = random.Random(self.seed)
         texts = [caption(song, rng, complete=True).lower() for song in songs]
         with Synthesizer() as synth:
@@ -215,6 +216,18 @@ class Judge:
         for style, exhibit in list(by_style.items())[:pictures]:
             views = [spectrogram(exhibit.audio[kind][: 8 * SAMPLE_RATE_HZ]) for kind in ("real", "codec", "generated")]
             write_png(folder / f"{style}.png", stack(views))
+
+
+def songs_of_every_style(count: int) -> list[Song]:
+    """Held-out songs, as many of each style as of any other."""
+    most, kept = -(-count // len(STYLES)), list[Song]()
+    for number in itertools.count(1000):
+        if len(kept) == count:
+            return kept
+        song = held_out_song(number)
+        if sum(other.style == song.style for other in kept) < most:
+            kept.append(song)
+    raise AssertionError("numbers don't end")
 
 
 def table(rows: list[Row], clips: int) -> str:

@@ -6,6 +6,8 @@ Rules: reads token files, never sound. What a step sees is drawn by `lessons`.
 import math
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from transformers import EncodecModel, T5Tokenizer
 
 from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
-from streamgen.pocket.bar_heads import install_bar_heads
+from streamgen.pocket.bar_heads import fixed_rows, install_bar_heads
 from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
 from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
@@ -126,7 +128,8 @@ class LanguageTrainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-        self.optimiser.step()
+        with kept(fixed_rows(self.model)):
+            self.optimiser.step()
         self._follow()
         self.step += 1
         return losses[0].item()
@@ -142,6 +145,16 @@ class LanguageTrainer:
         decay = min(0.995, self.step / (self.step + 10))
         for name, value in self.modules.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
+
+
+@contextmanager
+def kept(views: list[Tensor]) -> Iterator[None]:
+    """Put parts of weights back as they were, whatever happens to them meanwhile."""
+    before = [view.detach().clone() for view in views]
+    yield
+    with torch.no_grad():
+        for view, value in zip(views, before, strict=True):
+            view.copy_(value)
 
 
 @torch.no_grad()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from streamgen.pocket import judge
-from streamgen.pocket.compose import FRAMES_PER_STEP, training_song
+from streamgen.pocket.compose import FRAMES_PER_STEP, held_out, training_song
 from streamgen.pocket.judge import Row, table
+from streamgen.pocket.styles import STYLES
 
 
 def test_a_loop_repeats_and_noise_does_not() -> None:
@@ -38,6 +41,12 @@ def test_a_beat_is_found_at_the_bar_and_not_in_noise() -> None:
     noise = rng.standard_normal(10 * 32_000).astype(np.float32) * 0.1
     assert judge._beat(np.tile(clicks, 6)[: 10 * 32_000], song) > 0.7
     assert judge._beat(noise, song) < 0.3
+
+
+def test_every_style_is_judged_alike() -> None:
+    chosen = judge.songs_of_every_style(48)
+    assert Counter(song.style for song in chosen) == dict.fromkeys(STYLES, 4)
+    assert all(held_out(song) for song in chosen)
 
 
 def test_the_table_leaves_empty_what_has_no_meaning() -> None:

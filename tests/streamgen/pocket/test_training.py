@@ -7,6 +7,7 @@ import torch
 
 from streamgen.pocket import lessons
 from streamgen.pocket.arranging import TokenSong
+from streamgen.pocket.bar_heads import fixed_rows
 from streamgen.pocket.training import LanguageTrainer
 
 
@@ -15,10 +16,12 @@ def test_steps_lower_the_entropy_and_training_resumes(
 ) -> None:
     monkeypatch.setattr(lessons, "DREAMS_AT_ONCE", 1)
     songs = [token_song(3)]
+    places = [rows.clone() for rows in fixed_rows(trainer.model)]
     first = trainer.train_step(songs)
     for _ in range(2):  # a window, a dream, an opening
         last = trainer.train_step(songs)
     assert torch.isfinite(torch.tensor([first, last])).all()
+    assert all(torch.equal(now, then) for now, then in zip(fixed_rows(trainer.model), places, strict=True))
     trainer.save()
     again = LanguageTrainer(trainer.path.parent, trainer.tokenizer, trainer.plan)
     assert again.step == trainer.step
