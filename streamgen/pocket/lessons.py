@@ -32,7 +32,7 @@ from streamgen.pocket.quantizer import CODEBOOKS, CODES
 DAMAGE = 0.04  # share of tokens misread in training; without it a wrong token, once played, is copied for ever
 NULL_SHARE = 0.12  # rows trained without text, for guidance
 FIRST_WEIGHTS = ((64, 3.0), (6, 8.0))  # the words decide what is heard in these frames; later the sound itself tells
-DREAMS_KEPT, DREAMS_AT_ONCE, DREAM_EVERY = 96, 24, 96  # dreams, dreams, steps
+DREAMS_KEPT, DREAM_EVERY = 96, 96  # dreams, steps
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Kind:
 CHORD, OPENING = Kind("opening", 48, 24), Kind("opening", 12, 136)
 SPLICED, TURNED, DREAMED = Kind("spliced", 4, 400), Kind("turned", 5, 300), Kind("dreamed", 5, 300)
 WINDOW = Kind("window", 2, MAX_POSITIONS - CODEBOOKS)
-KINDS = (WINDOW, DREAMED, OPENING, SPLICED, TURNED, DREAMED, OPENING, CHORD)
+KINDS = (WINDOW, DREAMED, OPENING, SPLICED, TURNED, OPENING, CHORD, OPENING)
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def damaged(codes: Tensor, rates: Tensor) -> Tensor:
 class Lessons:
     """Draws the batches of a training."""
 
-    def __init__(self, model: MusicgenForConditionalGeneration, tokenizer: T5Tokenizer, rng: random.Random) -> None:
-        """Know whose dreams are wanted, and the words."""
-        self._model, self._tokenizer, self._rng = model, tokenizer, rng
+    def __init__(
+        self, model: MusicgenForConditionalGeneration, tokenizer: T5Tokenizer, rng: random.Random, dreams: int
+    ) -> None:
+        """Know whose dreams are wanted, how many at once, and the words."""
+        self._model, self._tokenizer, self._rng, self._at_once = model, tokenizer, rng, dreams
         self._dreams = Dreams(DREAMS_KEPT, rng)
 
     def batch(self, step: int, songs: list[TokenSong]) -> Batch:
@@ -121,7 +123,7 @@ class Lessons:
         return self._captioned(wanted, self._heard(played), [one.text for one in chosen], weights)
 
     def _dream(self, frames: int, songs: list[TokenSong]) -> None:
-        picks = [pick.song for pick in self._picks(DREAMS_AT_ONCE, songs)]
+        picks = [pick.song for pick in self._picks(self._at_once, songs)]
         texts = [written(caption(song, self._rng, complete=True), self._rng) for song in picks]
         self._dreams.add(dream(self._model, picks, texts, self.tokenise(texts), frames))
 

@@ -50,7 +50,7 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int) -> Run:
 def smoke_run(folder: Path) -> Run:
     """Every stage on real code paths, in a minute or two."""
     codec = CodecPlan(steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9)
-    language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
+    language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4, dreams=2)
     return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2)
 
 

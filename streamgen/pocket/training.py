@@ -40,6 +40,7 @@ class LanguagePlan:
     learning_rate: float = 1.2e-3
     save_every_s: float = 120.0
     max_steps: int = 10**9
+    dreams: int = 24  # captions played at once, see `dreaming`
 
 
 def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
@@ -88,7 +89,7 @@ class LanguageTrainer:
         self.average = {name: value.clone() for name, value in self.modules.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self._groups(), lr=plan.learning_rate, betas=(0.9, 0.95))
         self.step, self.seconds, self.rng = 0, 0.0, random.Random(seed)
-        self.lessons = Lessons(self.model, tokenizer, self.rng)
+        self.lessons = Lessons(self.model, tokenizer, self.rng, plan.dreams)
         if self.path.exists():
             self._load()
 

@@ -16,7 +16,7 @@ from streamgen.pocket.training import LanguageTrainer
 
 @pytest.fixture
 def drawn(trainer: LanguageTrainer) -> Lessons:
-    return Lessons(trainer.model, trainer.tokenizer, random.Random(1))
+    return Lessons(trainer.model, trainer.tokenizer, random.Random(1), 2)
 
 
 def test_rows_are_damaged_by_their_own_share() -> None:

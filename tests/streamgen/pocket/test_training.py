@@ -2,19 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 import torch
 
-from streamgen.pocket import lessons
 from streamgen.pocket.arranging import TokenSong
 from streamgen.pocket.bar_heads import fixed_rows
 from streamgen.pocket.training import LanguageTrainer
 
 
 def test_steps_lower_the_entropy_and_training_resumes(
-    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong], monkeypatch: pytest.MonkeyPatch
+    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
 ) -> None:
-    monkeypatch.setattr(lessons, "DREAMS_AT_ONCE", 1)
     songs = [token_song(3)]
     places = [rows.clone() for rows in fixed_rows(trainer.model)]
     first = trainer.train_step(songs)
