@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +62,19 @@ class Transport:
 
 @dataclass(frozen=True)
 class AudioPrompt:
-    """Start anew from a piece of audio, float32 [channels, samples]."""
+    """Start anew from a piece of audio.
+
+    Attributes:
+        samples: float32 [channels, samples].
+        rate_hz: their rate.
+        by: who asks.
+        codes: what the model makes of it, int64 [K, frames]: by the session, before the engine's thread hears of it.
+    """
 
     samples: NDArray[np.float32]
     rate_hz: int
     by: str
+    codes: Any = None
 
 
 Command = Set | Transport | AudioPrompt

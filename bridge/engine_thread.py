@@ -21,11 +21,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bridge.audio_out.recorder import Recorder
-from bridge.commands import Block, Changed, Command, Event, Gap, Goaway, Listener, Stats, Transported
+from bridge.commands import AudioPrompt, Block, Changed, Command, Event, Gap, Goaway, Listener, Stats, Transported
 from bridge.parameters import Value
 from bridge.performer import COMMIT_SECONDS, Performer
 from streamgen.errors import CapacityError, SessionClosed, StreamgenError
@@ -65,6 +66,7 @@ class EngineThread:
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = False
+        self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -95,6 +97,16 @@ class EngineThread:
             self.loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:  # the loop was closed while the last block was made
             _log.debug("the event loop is gone; dropped %s", call)
+
+    async def encoded(self, prompt: AudioPrompt) -> AudioPrompt:
+        """Give an audio prompt its codes, beside the music: it takes up to a second, and longer where models are large.
+
+        Raises:
+            PromptError: it is no audio that the model can read.
+        """
+        async with self._encoding:
+            codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
+        return replace(prompt, codes=codes)
 
     async def open_session(self, name: str, values: Mapping[str, Value] | None = None) -> LiveSession:
         """Open a session.
@@ -213,6 +225,8 @@ class LiveSession:
         """Carry a command out; see `Session.do`."""
         if self._closed:
             raise SessionClosed("this session has ended; open a new one")
+        if isinstance(command, AudioPrompt):
+            command = await self._engine.encoded(command)
         return await self._engine.call(lambda: self.performer.do(command))
 
     def add(self, listener: Listener) -> Sequence[Block]:

@@ -206,7 +206,7 @@ class Performer:
     def _open(self, prompt: AudioPrompt | None = None) -> Stream:
         options = stream_controls(self.values, self.values) | {"rewind_seconds": REWIND_SECONDS}
         if prompt is not None:
-            options |= {"audio_prompt": prompt.samples, "audio_prompt_rate_hz": prompt.rate_hz}
+            options["audio_prompt_codes"] = prompt.codes
         return self.model.open_stream(**options)
 
     def close(self) -> None:

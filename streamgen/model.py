@@ -180,6 +180,7 @@ class Model:
         *,
         audio_prompt: Audio | None = None,
         audio_prompt_rate_hz: int | None = None,
+        audio_prompt_codes: Tensor | None = None,
         melody: Audio | None = None,
         melody_rate_hz: int | None = None,
         rewind_seconds: float = 0.0,
@@ -192,6 +193,7 @@ class Model:
             audio_prompt: float32 [samples] or [channels, samples] that the music goes on from; its newest part is kept
                 if it is too long, with a warning in the log. The stream begins after it.
             audio_prompt_rate_hz: its samples a second.
+            audio_prompt_codes: instead of both, what `prompt_codes` made of it: on a thread that may take its time.
             melody: float32 [samples] or [channels, samples] to follow (melody checkpoints).
             melody_rate_hz: its samples a second.
             rewind_seconds: how far back `Stream.rewind` must reach.
@@ -205,7 +207,9 @@ class Model:
         REWIND_SECONDS.check("rewind_seconds", rewind_seconds)
         prefix = self.prompts.melody_prefix(melody, melody_rate_hz)
         settings = self.controls(values, self._prefix_positions(values, prefix))
-        codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
+        codes = audio_prompt_codes
+        if codes is None:
+            codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
         if codes is not None:
             _, rows = self.prompts.of(settings.mix, settings.guidance_scale, prefix)
             codes = self.newest(codes, self.plan(settings, rows.prefix).longest_prompt())

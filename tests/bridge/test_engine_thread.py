@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 import streamgen
-from bridge.commands import Block, Changed, Event, Goaway, Set, Stats, Transport, Transported
+from bridge.commands import AudioPrompt, Block, Changed, Event, Gap, Goaway, Set, Stats, Transport, Transported
 from bridge.engine_thread import EngineThread, LiveSession
 from bridge.session import Session
-from streamgen.errors import CapacityError, ConfigError, SessionClosed
+from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
 
 
@@ -123,6 +123,34 @@ def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -
         await asyncio.gather(*flood)
         assert done == 100, "and every command is done"
 
+    play(model, scene)
+
+
+def test_the_music_goes_on_while_an_audio_prompt_is_read(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = model.prompt_codes
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(32_000) / 32_000, dtype=np.float32)[None]
+
+    def slowly(samples: np.ndarray, rate_hz: int) -> object:
+        time.sleep(1.0)
+        return real(samples, rate_hz)
+
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        ear = Ear()
+        ear.blocks.extend(session.add(ear))
+        await ear.until(0.3)
+        before = session.position_samples()
+        applied = await session.do(AudioPrompt(tone, 32_000, "test"))
+        assert applied > before + 0.5 * 32_000
+        await ear.until((applied - ear.blocks[0].start_sample) / 32_000 + 0.3)
+        assert [block.start_sample for block in ear.blocks if block.discontinuity] == [applied]
+        assert not ear.told(Gap)
+        with pytest.raises(PromptError):
+            await session.do(AudioPrompt(np.zeros((1, 0), np.float32), 32_000, "test"))
+        assert [event.action for event in ear.told(Transported)] == ["audio prompt"]  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(model, "prompt_codes", slowly)
     play(model, scene)
 
 

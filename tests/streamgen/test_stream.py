@@ -72,6 +72,11 @@ def test_same_seed_same_music_other_seed_other_music(twin: Twins) -> None:
 
 def test_an_audio_prompt_is_continued_without_a_seam(twin: Twins) -> None:
     model = twin("mono").model
+    codes = model.prompt_codes(TONE, 32_000)
+    with model.open_stream("piano", audio_prompt_codes=codes, seed=3) as stream:
+        elsewhere = stream.read(3_200).samples
+    with model.open_stream("piano", audio_prompt=TONE, audio_prompt_rate_hz=32_000, seed=3) as stream:
+        assert np.array_equal(stream.read(3_200).samples, elsewhere), "codes made elsewhere are the same prompt"
     with model.open_stream("piano", audio_prompt=TONE, audio_prompt_rate_hz=32_000, seed=3) as stream:
         streamed = take(stream, 1.0)
     whole = model.generate(["piano"], 1.5, audio_prompt=TONE, audio_prompt_rate_hz=32_000, seed=3, include_prompt=True)[
