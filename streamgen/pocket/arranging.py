@@ -39,17 +39,10 @@ class TokenSong:
 
 @dataclass(frozen=True)
 class Turned:
-    """A sequence that becomes another song.
-
-    Attributes:
-        codes: int64 [4, frames].
-        turn: the frame from which the new caption holds.
-        line: the frame at which the new song begins.
-    """
+    """A sequence that becomes another song: its codes [4, frames], and the frame from which the new caption holds."""
 
     codes: Tensor
     turn: int
-    line: int
 
 
 def form(rng: random.Random) -> Iterator[int]:
@@ -104,4 +97,4 @@ def turned(old: TokenSong, new: TokenSong, frames: int, rng: random.Random) -> T
     line = turn + (-(skip + turn)) % bar  # the first bar line at or after the turn
     before = old.bar(STEADY).repeat(1, frames // bar + 2)[:, skip : skip + line].long()
     after = lay_out(new, [OPEN] + [STEADY] * (frames // new.song.frames_per_bar + 1))
-    return Turned(torch.cat([before, after], dim=1)[:, :frames], turn, line)
+    return Turned(torch.cat([before, after], dim=1)[:, :frames], turn)

@@ -6,15 +6,16 @@ plays is not: a downbeat a frame early matches there, and a loop of 96 frames go
 tempo's 80. After 3,100 steps of training, 24 clips repeated .59 of their tokens at the bar of the named tempo; with
 these heads written in, and not a step more, .92.
 
-    layer 0, cross-attention    one head finds the tempo's word and writes which it is into one of three `flags`
+    layer 0, cross-attention    one head finds the tempo's word and writes which it is: one of three directions, `flags`
     layer 1, self-attention     a head for each bar length: by place alone, and sharp (31 of 64 directions are the
                                 fastest sinusoids); without its tempo's flag it looks at the start token, where there
                                 is nothing to copy
 
 Norms and trained weights stand between a residual direction and a score, so amplitudes are measured, not assumed.
 The heads that are overwritten were the least missed when they were silenced (under .01 nats each). Where the new ones
-look stays as it is written: scores of fifty are not for small random steps, and 250 steps of training took the .92 back
-to .35. What they pass on is trained.
+look is not left to the optimiser: 250 steps took the .92 back to .35, for scores of fifty are not made for small random
+steps. Nor can it stay as it is, for the text encoder learns on. So they are aimed anew every few steps; what they pass
+on is trained.
 """
 
 import math
@@ -26,7 +27,7 @@ from torch import Tensor
 from transformers import MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 
-from streamgen.pocket.copy_heads import HEAD, LAGS, Layout, constant_direction, plane, rotated
+from streamgen.pocket.copy_heads import HEAD, LAGS, constant_direction, free_of_positions, plane, rotated
 from streamgen.pocket.language import embedded, hidden_after, listened, text_states
 
 CROSS_HEAD, BAR_HEADS = 0, (3, 4, 5)
@@ -35,33 +36,65 @@ PAIRS = range(31)  # of sinusoids
 FLAG = 8.0  # amplitude in the residual stream, as much as a token's
 # Scores before the softmax: the place one bar back (one frame beside it 42, others under 22); the start token with and
 # without the tempo's flag; the tempo's word, others having about 0.
-PLACE, SINK_OPEN, SINK_SHUT, WORD = 50.0, 24.0, 60.0, 12.0
+PLACE, SINK_OPEN, SINK_SHUT, WORD = 50.0, 24.0, 60.0, 20.0
 
 
 @torch.no_grad()
-def install_bar_heads(
+def aim_bar_heads(
     model: MusicgenForConditionalGeneration, tempo_words: Sequence[int], ids: Tensor, mask: Tensor, delayed: Tensor
 ) -> None:
-    """Write the flags' head and the three bar heads.
+    """Write where the flags' head and the three bar heads look.
 
     Args:
         model: a decoder with `copy_heads`, trained or not.
         tempo_words: the tokens that name the tempi of `LAGS`, in their order.
-        ids: int64 [B, S], captions; each should name a tempo.
+        ids: int64 [B, S], captions; each tempo is named in one of them.
         mask: int64 [B, S].
         delayed: int64 [B, K, T], delayed codes of music under those captions.
     """
     decoder: Any = model.decoder
-    inner, layout = decoder.model.decoder, Layout(decoder.config.hidden_size)
+    inner = decoder.model.decoder
     states = text_states(model, ids, mask)
     readers = _word_readers(states[mask > 0], ids[mask > 0], tempo_words)
     first: Any = inner.layers[0]
     asking = first.encoder_attn_layer_norm(listened(first, embedded(inner, delayed)))
-    _write_flags(first.encoder_attn, readers, layout, asking)
+    _aim_flags(first.encoder_attn, readers, asking)
     second: Any = inner.layers[1]
     read = second.self_attn_layer_norm(hidden_after(inner, 1, delayed, states, mask))
     flagged = torch.stack([(ids == word).any(1) for word in tempo_words], dim=1)
-    _write_bars(second.self_attn, layout, read, flagged)
+    _aim_bars(second.self_attn, _flags(first.encoder_attn), _start(inner), read, flagged)
+
+
+@torch.no_grad()
+def install_bar_heads(model: MusicgenForConditionalGeneration) -> None:
+    """Write, once, what the heads pass on: the larger half of what both copying heads do, and the flags' directions."""
+    decoder: Any = model.decoder
+    block: MusicgenAttention = decoder.model.decoder.layers[1].self_attn
+    values, outputs = [], []
+    for rows in map(_rows, COPYING_HEADS):
+        left, strength, right = torch.linalg.svd(block.out_proj.weight[:, rows] @ block.v_proj.weight[rows])
+        root = strength[: HEAD // 2].sqrt()
+        values.append(root[:, None] * right[: HEAD // 2])
+        outputs.append(left[:, : HEAD // 2] * root)
+    for rows in map(_rows, BAR_HEADS):
+        block.v_proj.weight[rows], block.out_proj.weight[:, rows] = torch.cat(values), torch.cat(outputs, dim=1)
+    flags = decoder.model.decoder.layers[0].encoder_attn.out_proj.weight[:, _rows(CROSS_HEAD)]
+    flags.zero_()
+    flags[:, : len(LAGS)] = FLAG * _unused(decoder, len(LAGS)).T
+
+
+def _unused(decoder: Any, count: int) -> Tensor:
+    """Directions [count, hidden] that hold neither positions nor, as far as that goes, what is read or proposed."""
+    free = free_of_positions(decoder.config.hidden_size)
+    tables = [table.weight for table in (*decoder.model.decoder.embed_tokens, *decoder.lm_heads)]
+    used = sum(table.T @ table / table.square().sum() for table in tables)
+    least: Tensor = torch.linalg.eigh(free @ used @ free.T)[1][:, :count].T
+    return least @ free
+
+
+def _flags(block: MusicgenAttention) -> Tensor:
+    """The directions [3, hidden] into which layer 0's cross-attention writes which tempo is named."""
+    return block.out_proj.weight[:, _rows(CROSS_HEAD)][:, : len(LAGS)].T / FLAG
 
 
 def fixed_rows(model: MusicgenForConditionalGeneration) -> list[Tensor]:
@@ -82,51 +115,40 @@ def _word_readers(states: Tensor, ids: Tensor, words: Sequence[int]) -> Tensor:
     wanted = torch.stack([(ids == word).float() for word in words], dim=1)
     ridge = 1e-2 * states.var() * torch.eye(states.shape[1])
     found: Tensor = torch.linalg.solve(states.T @ states + ridge, states.T @ wanted)
-    return (found / (states @ found * wanted).sum(0) * wanted.sum(0)).T
+    said = wanted.sum(0)
+    return (found / torch.where(said > 0, (states @ found * wanted).sum(0) / said.clamp(min=1), 1.0)).T
 
 
-def _write_flags(block: MusicgenAttention, readers: Tensor, layout: Layout, asking: Tensor) -> None:
+def _start(inner: Any) -> Tensor:
+    """The direction [hidden] of the start token, trained on from `Layout.start`."""
+    return torch.nn.functional.normalize(sum(table.weight[-1] for table in inner.embed_tokens), dim=0)
+
+
+def _aim_flags(block: MusicgenAttention, readers: Tensor, asking: Tensor) -> None:
     """Layer 0's cross-attention: whoever asks finds the tempo's word; what is written says which it is."""
-    constant = constant_direction(asking.shape[-1])
-    query, key, value = (torch.zeros(HEAD, asking.shape[-1]) for _ in range(3))
+    hidden, rows = asking.shape[-1], _rows(CROSS_HEAD)
+    constant = constant_direction(hidden)
+    query, key, value = (torch.zeros(HEAD, hidden) for _ in range(3))
     query[0] = constant / (asking @ constant).mean()
     key[0] = readers.sum(0) * WORD * math.sqrt(HEAD)
     value[: len(LAGS)] = readers
-    output = torch.zeros(asking.shape[-1], HEAD)
-    output[:, : len(LAGS)] = FLAG * layout.flags.T
-    _write(block, _rows(CROSS_HEAD), query, key, value, output)
+    block.q_proj.weight[rows], block.k_proj.weight[rows], block.v_proj.weight[rows] = query, key, value
 
 
-def _write_bars(block: MusicgenAttention, layout: Layout, read: Tensor, flagged: Tensor) -> None:
+def _aim_bars(block: MusicgenAttention, flags: Tensor, start: Tensor, read: Tensor, flagged: Tensor) -> None:
     """Layer 1: a head for each bar length; `read` [B, T, hidden] is its input, `flagged` bool [B, 3] names tempi."""
     hidden, constant = read.shape[-1], constant_direction(read.shape[-1])
-    start, one = (read[:, 0] @ layout.start).mean(), (read[:, 1:] @ constant).mean()
+    one = (read[:, 1:] @ constant).mean()
     places = plane(PAIRS, hidden)
     power = (read[:, 1:] @ places.T).square().sum(-1).mean()  # of all pairs: their score one bar back
     gain = (PLACE * math.sqrt(HEAD) / power).sqrt()
-    value, output = _copying(block)
     for number, (lag, head) in enumerate(zip(LAGS, BAR_HEADS, strict=True)):
-        flag = (read[flagged[:, number], 1:] @ layout.flags[number]).mean()
+        if not flagged[:, number].any():
+            continue  # no caption to measure by: it stays as it is
+        flag = (read[flagged[:, number], 1:] @ flags[number]).mean()
         query, key = torch.zeros(HEAD, hidden), torch.zeros(HEAD, hidden)
         key[: len(places)], query[: len(places)] = gain * places, gain * rotated(PAIRS, hidden, (lag - 1,))
-        key[-1] = layout.start / start
-        query[-1] = SINK_SHUT * constant / one - (SINK_SHUT - SINK_OPEN) * layout.flags[number] / flag
+        key[-1] = start / (read[:, 0] @ start).mean()
+        query[-1] = SINK_SHUT * constant / one - (SINK_SHUT - SINK_OPEN) * flags[number] / flag
         query[-1] *= math.sqrt(HEAD)
-        _write(block, _rows(head), query, key, value, output)
-
-
-def _copying(block: MusicgenAttention) -> tuple[Tensor, Tensor]:
-    """Values [64, hidden] and outputs [hidden, 64] of both copying heads in one: the larger half of each."""
-    values, outputs = [], []
-    for head in COPYING_HEADS:
-        rows = _rows(head)
-        left, strength, right = torch.linalg.svd(block.out_proj.weight[:, rows] @ block.v_proj.weight[rows])
-        root = strength[: HEAD // 2].sqrt()
-        values.append(root[:, None] * right[: HEAD // 2])
-        outputs.append(left[:, : HEAD // 2] * root)
-    return torch.cat(values), torch.cat(outputs, dim=1)
-
-
-def _write(block: MusicgenAttention, rows: slice, query: Tensor, key: Tensor, value: Tensor, output: Tensor) -> None:
-    block.q_proj.weight[rows], block.k_proj.weight[rows], block.v_proj.weight[rows] = query, key, value
-    block.out_proj.weight[:, rows] = output
+        block.q_proj.weight[_rows(head)], block.k_proj.weight[_rows(head)] = query, key

@@ -39,19 +39,18 @@ class Layout:
         proposed: per codebook, the tokens proposed for the next.
         before: the tokens of the previous step, mixed.
         start: the start token's own direction.
-        flags: which tempo the text names, see `bar_heads`.
     """
 
     def __init__(self, hidden: int, seed: int = 0) -> None:
         """Find directions free of positions and share them out; the same seed finds the same."""
-        generator = torch.Generator().manual_seed(seed)
-        free = _free_of_positions(hidden)
-        mixed = torch.linalg.qr(torch.randn(len(free), len(free), generator=generator))[0] @ free
         books = 4 * TOKEN_DIMS
+        generator = torch.Generator().manual_seed(seed)
+        random = torch.randn(2 * books + 1, hidden, generator=generator)
+        free = free_of_positions(hidden)  # some basis of a space: another on another number of threads
+        mixed: Tensor = torch.linalg.qr((random @ free.T @ free).T)[0].T
         self.own = mixed[:books].reshape(4, TOKEN_DIMS, hidden)
         self.proposed = mixed[books : 2 * books].reshape(4, TOKEN_DIMS, hidden)
         self.start = mixed[2 * books]
-        self.flags = mixed[2 * books + 1 : 2 * books + 1 + len(LAGS)]
         self.before = plane(range(40, 40 + HEAD // 2), hidden)
 
 
@@ -60,7 +59,7 @@ def _frequencies(hidden: int) -> Tensor:
     return torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / (half - 1)))
 
 
-def _free_of_positions(hidden: int, positions: int = 1503) -> Tensor:
+def free_of_positions(hidden: int, positions: int = 1503) -> Tensor:
     """Orthonormal rows spanning the slow half of the sinusoids less the directions positions and constants move in."""
     slow = torch.arange(hidden // 4, hidden // 2)
     angles = torch.arange(positions)[:, None] * _frequencies(hidden)[slow]

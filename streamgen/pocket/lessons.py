@@ -109,6 +109,10 @@ class Lessons:
         weights = torch.ones(kind.rows, kind.frames)
         for first, weight in FIRST_WEIGHTS:
             weights[:, :first] = 1 + (weight - 1) * (1 - deaf[:, None])  # who hears nothing needs the words to the end
+        bars = torch.tensor([pick.song.frames_per_bar for pick in picks])[:, None]
+        weights[(torch.arange(kind.frames) >= bars) & (deaf[:, None] > 0)] = (
+            0.0  # a bar heard badly is not to be copied
+        )
         return self._captioned(codes, damaged(codes, deaf), [self._caption(pick) for pick in picks], weights)
 
     def dreamed(self, kind: Kind, step: int, songs: list[TokenSong]) -> Batch:
@@ -137,12 +141,8 @@ class Lessons:
         step = torch.arange(kind.frames + CODEBOOKS - 1)
         new = step >= torch.tensor([row.turn for row in rows])[:, None]
         read = torch.stack([~new, new], dim=-1)[..., None] * mask[:, None]
-        codes, frame = torch.stack([row.codes for row in rows]), torch.arange(kind.frames)
-        weights = torch.ones(kind.rows, kind.frames)
-        for first, weight in FIRST_WEIGHTS:
-            since = frame - torch.tensor([row.line for row in rows])[:, None]
-            weights[(since >= 0) & (since < first)] = weight
-        return Batch(codes, self._heard(codes), ids, mask, weights / weights.mean(), read.flatten(2))
+        codes = torch.stack([row.codes for row in rows])
+        return Batch(codes, self._heard(codes), ids, mask, torch.ones(kind.rows, kind.frames), read.flatten(2))
 
     def _captioned(self, codes: Tensor, heard: Tensor, texts: list[str], weights: Tensor | None = None) -> Batch:
         ids, mask = self.tokenise(texts)

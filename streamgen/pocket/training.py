@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import EncodecModel, T5Tokenizer
 
 from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
-from streamgen.pocket.bar_heads import fixed_rows, install_bar_heads
+from streamgen.pocket.bar_heads import aim_bar_heads, fixed_rows, install_bar_heads
 from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
 from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
@@ -29,6 +29,7 @@ from streamgen.pocket.pace import Pace
 from streamgen.pocket.synth import Synthesizer
 
 CODEBOOK_WEIGHTS = (1.5, 1.1, 0.8, 0.6)
+AIM_EVERY = 24  # steps
 DROPOUT = 0.1  # without it 3,000 loops were memorised in 400 steps
 
 
@@ -116,8 +117,20 @@ class LanguageTrainer:
         """Put the averaged weights into the model: what is judged and exported."""
         self.modules.load_state_dict(self.average)
 
+    def settle(self, songs: list[TokenSong]) -> None:
+        """Aim the averaged weights' bar heads too: an average of aims fits no text encoder."""
+        state = {name: value.clone() for name, value in self.modules.state_dict().items()}
+        self.load_average()
+        self.aim(songs)
+        self.average = {name: value.clone() for name, value in self.modules.state_dict().items()}
+        self.modules.load_state_dict(state)
+
     def train_step(self, songs: list[TokenSong]) -> float:
         """One update; returns codebook 0's cross-entropy in nats."""
+        if self.step == 0:
+            install_bar_heads(self.model)
+        if self.step % AIM_EVERY == 0:
+            self.aim(songs)
         batch = self.lessons.batch(self.step, songs)
         self._set_rate()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -134,6 +147,16 @@ class LanguageTrainer:
         self._follow()
         self.step += 1
         return losses[0].item()
+
+    def aim(self, songs: list[TokenSong], frames: int = 160) -> None:
+        """Turn the heads of `bar_heads` to where they should look, as measured on openings at each tempo."""
+        rng = random.Random(self.step)
+        tempi = [[song for song in songs if song.song.bpm == bpm] or songs for bpm in FRAMES_PER_STEP]
+        picks = [rng.choice(tempo) for tempo in tempi for _ in range(4)]
+        ids, mask = self.lessons.tokenise([caption(pick.song, rng, complete=True).lower() for pick in picks])
+        codes = torch.stack([arrange(pick, frames, True, rng) for pick in picks])
+        words = [self.tokenizer.get_vocab()[f"▁{bpm}"] for bpm in FRAMES_PER_STEP]
+        aim_bar_heads(self.model, words, ids, mask, delay(codes)[..., :-1])
 
     def _set_rate(self) -> None:
         done = min(1.0, self.seconds / self.plan.seconds)
@@ -176,26 +199,12 @@ def loop_entropies(trainer: LanguageTrainer, songs: list[TokenSong], bars: int =
     return dict(zip(names, (sums / len(songs)).tolist(), strict=True))
 
 
-def write_bar_heads(trainer: LanguageTrainer, songs: list[TokenSong], sequences: int = 24, frames: int = 224) -> None:
-    """Give a model that has just begun the heads of `bar_heads`, measured on the openings of some songs."""
-    rng = random.Random("bar heads")
-    picks = rng.choices(songs, k=sequences)
-    ids, mask = trainer.lessons.tokenise([caption(pick.song, rng, complete=True).lower() for pick in picks])
-    codes = torch.stack([arrange(pick, frames, True, rng) for pick in picks])
-    vocabulary = trainer.tokenizer.get_vocab()
-    words = [vocabulary[f"▁{bpm}"] for bpm in FRAMES_PER_STEP]
-    install_bar_heads(trainer.model, words, ids, mask, delay(codes)[..., :-1])
-    trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
-
-
 def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, seed: int = 0) -> LanguageTrainer:
     """Train, saving often; a second call goes on where the first stopped."""
     torch.set_flush_denormal(True)
     tokenizer = train_tokenizer(folder / "tokenizer")
     trainer, pace = LanguageTrainer(folder, tokenizer, plan, seed), Pace()
     songs, unseen = load_songs(folder / "tokens"), held_out_songs(codec, 16)
-    if trainer.step == 0:
-        write_bar_heads(trainer, songs)
     saved = time.monotonic()
     while trainer.seconds < plan.seconds and trainer.step < plan.max_steps:
         begin = time.monotonic()
@@ -208,5 +217,6 @@ def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, 
             saved = time.monotonic()
             words = ", ".join(f"{name} {value:.3f}" for name, value in loop_entropies(trainer, unseen).items())
             print(f"lm: step {trainer.step} held-out {words}", flush=True)
+    trainer.settle(songs)
     trainer.save()
     return trainer

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from streamgen.pocket.arranging import TokenSong
+from streamgen.pocket.bar_heads import install_bar_heads
 from streamgen.pocket.captions import train_tokenizer
 from streamgen.pocket.copy_heads import LAGS
 from streamgen.pocket.language import cross_entropy
-from streamgen.pocket.training import LanguagePlan, LanguageTrainer, write_bar_heads
+from streamgen.pocket.training import LanguagePlan, LanguageTrainer
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +35,10 @@ def test_the_named_tempos_bar_is_copied_even_where_tokens_match_elsewhere(
 ) -> None:
     tempi = list(zip((150, 125, 94), LAGS, strict=True))
     before = [slips(fresh, bpm, lag) for bpm, lag in tempi]
-    write_bar_heads(fresh, [token_song(number) for number in range(24)])
+    install_bar_heads(fresh.model)
+    fresh.aim([token_song(number) for number in range(24)])
     named = [slips(fresh, bpm, lag) for bpm, lag in tempi]
     others = [slips(fresh, bpm, lag) for (bpm, _), (_, lag) in zip(tempi, tempi[1:] + tempi[:1], strict=True)]
-    print(before, named, others)
-    assert min(before) > 6.0, "what is copied is a frame beside, where the tokens match"
-    assert max(named) < 5.0
-    assert min(others) > 6.0, "another tempo's head looks away"
+    assert min(before) > 10.0, "what is copied is a frame beside, where the tokens match"
+    assert max(named) < 7.0
+    assert min(others) > 10.0, "another tempo's head looks away"

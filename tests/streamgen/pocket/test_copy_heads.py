@@ -19,7 +19,7 @@ def test_an_untrained_model_copies_a_repeated_bar(lag: int) -> None:
 
 def test_directions_are_orthonormal_and_free_of_positions() -> None:
     layout = Layout(384)
-    rows = torch.cat([layout.own.flatten(0, 1), layout.proposed.flatten(0, 1), layout.start[None], layout.flags])
+    rows = torch.cat([layout.own.flatten(0, 1), layout.proposed.flatten(0, 1), layout.start[None]])
     torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-4, rtol=0)
     positions = new_language_model(50).decoder.model.decoder.embed_positions.weights[:1503]
     assert (positions @ rows.T).abs().max() < 1.0  # a token's vector is 8 long, a position's 14

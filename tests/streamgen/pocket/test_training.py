@@ -13,8 +13,8 @@ def test_steps_lower_the_entropy_and_training_resumes(
     trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
 ) -> None:
     songs = [token_song(3)]
-    places = [rows.clone() for rows in fixed_rows(trainer.model)]
     first = trainer.train_step(songs)
+    places = [rows.clone() for rows in fixed_rows(trainer.model)]
     for _ in range(2):  # a window, a dream, an opening
         last = trainer.train_step(songs)
     assert torch.isfinite(torch.tensor([first, last])).all()
