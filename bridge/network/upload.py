@@ -1,7 +1,9 @@
 """An audio prompt that came as the bytes of a file. Runs in a worker thread.
 
 Rules: from memory only, no path is ever opened; formats, channels, rate and length are checked before samples are
-read, and no more are read than allowed, whatever the header claims (32 MiB of FLAC can hold a day of silence).
+read, and no more are read than allowed, whatever the header claims (32 MiB of FLAC can hold a day of silence). What
+does not begin as one of these formats is not shown to libsndfile: it takes it for MP3, whose decoder writes a dozen
+lines about it to our terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from bridge.errors import WireError
 
 __all__ = ["decode"]
 
-_FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
+_FORMATS, _BEGINNINGS = ("WAV", "WAVEX", "FLAC", "OGG"), (b"RIFF", b"RIFX", b"fLaC", b"OggS")
 _MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 192_000
 _MIN_SECONDS = 0.1
 
@@ -30,6 +32,8 @@ def decode(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], int]:
     Raises:
         WireError: not such a file, damaged, too short or long, or of a rate or number of channels we do not take.
     """
+    if not data.startswith(_BEGINNINGS):
+        raise WireError("bad_audio", f"the audio prompt is no WAV, FLAC or Ogg file: it begins with {data[:4]!r}")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check(file.format, file.channels, file.samplerate)

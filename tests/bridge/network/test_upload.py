@@ -37,14 +37,19 @@ def test_floats_come_back_bit_for_bit() -> None:
         (file_bytes(seconds=2.1), "longer than 2 s"),
         (file_bytes(channels=6), "6 channels"),
         (file_bytes(rate_hz=4_000), "4000 Hz"),
-        (file_bytes(format="AIFF"), "an? AIFF file"),
+        (file_bytes(format="AIFF"), "begins with b'FORM'"),
+        (b"\xff\xfb\x90\x00" * 500, "no WAV, FLAC or Ogg"),
+        (file_bytes(channels=1)[:8] + b"AVI " + file_bytes()[12:], "cannot|can be read"),
         (file_bytes(format="FLAC", subtype="PCM_16")[:60], "no WAV|shorter"),
     ],
 )
-def test_what_cannot_be_used_is_said(data: bytes, words: str) -> None:
+def test_what_cannot_be_used_is_said_to_the_client_alone(
+    data: bytes, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(WireError, match=words) as refused:
         decode(data, 2.0)
     assert refused.value.code == "bad_audio"
+    assert capfd.readouterr() == ("", ""), "libraries have nothing to add"
 
 
 def test_samples_that_are_no_numbers_are_refused() -> None:
