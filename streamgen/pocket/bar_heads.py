@@ -33,6 +33,7 @@ from streamgen.pocket.language import embedded, hidden_after, listened, text_sta
 CROSS_HEAD, BAR_HEADS = 0, (3, 4, 5)
 COPYING_HEADS = (0, 1)  # of `copy_heads`, whose values and outputs are taken over
 PAIRS = range(31)  # of sinusoids
+VOICE = 0.5  # of the copying heads: guidance makes it louder again, for what is played without words has no bar head
 FLAG = 8.0  # amplitude in the residual stream, as much as a token's
 # Scores before the softmax: the place one bar back (one frame beside it 42, others under 22); the start token with and
 # without the tempo's flag; the tempo's word, others having about 0.
@@ -77,7 +78,7 @@ def install_bar_heads(model: MusicgenForConditionalGeneration) -> None:
         values.append(root[:, None] * right[: HEAD // 2])
         outputs.append(left[:, : HEAD // 2] * root)
     for rows in map(_rows, BAR_HEADS):
-        block.v_proj.weight[rows], block.out_proj.weight[:, rows] = torch.cat(values), torch.cat(outputs, dim=1)
+        block.v_proj.weight[rows], block.out_proj.weight[:, rows] = torch.cat(values), VOICE * torch.cat(outputs, dim=1)
     flags = decoder.model.decoder.layers[0].encoder_attn.out_proj.weight[:, _rows(CROSS_HEAD)]
     flags.zero_()
     flags[:, : len(LAGS)] = FLAG * _unused(decoder, len(LAGS)).T

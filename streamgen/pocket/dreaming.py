@@ -18,7 +18,7 @@ from transformers import EncodecModel, MusicgenForConditionalGeneration
 from streamgen.pocket.compose import Song
 from streamgen.pocket.quantizer import CODEBOOKS
 
-GUIDANCE_SCALE, TEMPERATURE, TOP_K = 3.0, 0.6, 30  # what the exported checkpoint plays with
+GUIDANCE_SCALE, TEMPERATURE, TOP_K = 2.0, 0.45, 30  # what the exported checkpoint plays with
 
 
 class CodesInsteadOfSound:
