@@ -39,6 +39,7 @@ def test_the_named_tempos_bar_is_copied_even_where_tokens_match_elsewhere(
     fresh.aim([token_song(number) for number in range(24)])
     named = [slips(fresh, bpm, lag) for bpm, lag in tempi]
     others = [slips(fresh, bpm, lag) for (bpm, _), (_, lag) in zip(tempi, tempi[1:] + tempi[:1], strict=True)]
-    assert min(before) > 10.0, "what is copied is a frame beside, where the tokens match"
-    assert max(named) < 7.0
-    assert min(others) > 10.0, "another tempo's head looks away"
+    for was, now, other in zip(before, named, others, strict=True):
+        assert was > 10.0, "what is copied is a frame beside, where the tokens match"
+        assert now < 0.75 * was
+        assert other > 0.85 * was, "another tempo's head looks away"
