@@ -1,25 +1,32 @@
-"""Attention heads that copy exactly one bar back, one for each tempo, written into a decoder that can copy already.
+"""Attention heads that copy from exactly one, two and three bars back, written into a trained decoder.
 
 Rules: knows a decoder's weights and some sequences to measure them on; no training. The heads of `copy_heads` look one
 bar back for any of the bar lengths and lean on tokens that match. That is enough to copy what is clean. What a model
 plays is not: a downbeat a frame early matches there, and a loop of 96 frames goes on as one of 95, or jumps to another
-tempo's 80. After 3,100 steps of training, 24 clips repeated .59 of their tokens at the bar of the named tempo; with
-these heads written in, and not a step more, .92.
+tempo's 80. And whoever copies from one bar alone keeps a mistake for ever: a tail held too long was held a little
+longer in every bar, until nothing else was left. Three bars that vote forget it.
 
-    layer 0, cross-attention    one head finds the tempo's word and writes which it is: one of three directions, `flags`
-    layer 1, self-attention     a head for each bar length: by place alone, and sharp (31 of 64 directions are the
-                                fastest sinusoids); without its tempo's flag it looks at the start token, where there
-                                is nothing to copy
+    layer 0, cross-attention        three heads find the words that name tempo, style and key, and write what they name
+                                    into the `channel`: 21 coordinates that nothing else writes or reads, and a
+                                    22nd that stays zero: layer norms subtract the mean
+    layers 1, 2, 3, self-attention  a head for each bar length, which looks one, two, three bars back: by place alone
+                                    (60 of its 64 directions are the fastest sinusoids), where the channel named the
+                                    same tempo. Without its tempo's name, or before there is anything to copy, it looks
+                                    at the start token, which says nothing
 
-Norms and trained weights stand between a residual direction and a score, so amplitudes are measured, not assumed.
-The heads that are overwritten were the least missed when they were silenced (under .01 nats each). Where the new ones
-look is not left to the optimiser: 250 steps took the .92 back to .35, for scores of fifty are not made for small random
-steps. Nor can it stay as it is, for the text encoder learns on. So they are aimed anew every few steps; what they pass
-on is trained.
+In training these heads are silent, and nobody writes over places or channel: scores of fifty are not made for small
+random steps, and where they were trained on, loops slipped again (tokens equal to those a bar earlier fell from .92 to
+.35 in 250 steps). Few are missed: of the heads of layers 1 to 3 most cost under .01 nats when they are silenced. What
+heads read is found by ridge regression on what the trained layers make of it. A head that should rest must do so: while
+one token in eight leaked out of heads with nothing to copy yet, first bars cost .89 nats instead of .61, and of 24
+clips .21 had their key instead of .67.
+
+Style and key are named in the channel, but no head reads them there: heads that let go when a prompt names another
+style rested as they should, and the loop held all the same, by the heads of `copy_heads`.
 """
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,129 +34,209 @@ from torch import Tensor
 from transformers import MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 
-from streamgen.pocket.copy_heads import HEAD, LAGS, constant_direction, free_of_positions, plane, rotated
+from streamgen.pocket.copy_heads import HEAD, LAGS, plane, rotated
 from streamgen.pocket.language import embedded, hidden_after, listened, text_states
+from streamgen.pocket.naming import GROUPS, NAMES
+from streamgen.pocket.quantizer import CODEBOOKS
 
-CROSS_HEAD, BAR_HEADS = 0, (3, 4, 5)
+NAMING_HEADS, BAR_HEADS = (0, 1, 2), (3, 4, 5)
+BARS_BACK = (1, 2, 3)  # by the heads of the layer of that number
 COPYING_HEADS = (0, 1)  # of `copy_heads`, whose values and outputs are taken over
-PAIRS = range(31)  # of sinusoids
-VOICE = 0.5  # of the copying heads: guidance makes it louder again, for what is played without words has no bar head
-FLAG = 8.0  # amplitude in the residual stream, as much as a token's
-# Scores before the softmax: the place one bar back (one frame beside it 42, others under 22); the start token with and
-# without the tempo's flag; the tempo's word, others having about 0.
-PLACE, SINK_OPEN, SINK_SHUT, WORD = 50.0, 24.0, 60.0, 20.0
+PAIRS = range(30)  # of sinusoids
+VOICES = (0.7, 0.45, 0.45)  # of the heads one, two, three bars back, of what the copying heads have
+LOUD = 3.0  # a name's amplitude in the channel; a token's is 8
+RIDGE = 1e-5  # of the variance of what is read
+REST = 300.0  # how much more it counts, when values are fitted, that the start token says nothing
+# Scores before the softmax: the place looked for (one frame beside it 50, others under 30); the start token with and
+# without the tempo's name, and what it has more before there is anything to copy; a tempo that is no longer named, off
+# the place's; a word that names a tempo, others having about 0.
+PLACE, START_OPEN, START_SHUT, EARLY, OTHER_TEMPO, WORD = 60.0, 24.0, 150.0, 90.0, 40.0, 20.0
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions to find names in: ids and mask int64 [B, S], and what each token names, float32 [B, S, 21]."""
+
+    ids: Tensor
+    mask: Tensor
+    named: Tensor
+
+
+@dataclass(frozen=True)
+class Music:
+    """Music under captions.
+
+    Attributes:
+        ids, mask: int64 [B, S].
+        named: float32 [B, 21], what the captions name.
+        delayed: int64 [B, K, T], delayed codes.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    named: Tensor
+    delayed: Tensor
+
+
+def reserved(model: MusicgenForConditionalGeneration) -> list[Tensor]:
+    """Views of the weights that stay zero in training: what the heads pass on; what would blur places or channel."""
+    parts: Any = model
+    decoder, hidden = parts.decoder.model.decoder, parts.decoder.config.hidden_size
+    private = slice(hidden - NAMES - 1, hidden)
+    blurring = [slice(0, len(PAIRS)), slice(hidden // 2, hidden // 2 + len(PAIRS)), private]
+    writing = [table.weight.T for table in decoder.embed_tokens]
+    for layer in decoder.layers[: max(BARS_BACK)]:
+        writing += [layer.self_attn.out_proj.weight, layer.encoder_attn.out_proj.weight, layer.fc2.weight]
+    reading = [head.weight for head in parts.decoder.lm_heads]
+    for layer in decoder.layers:
+        past, text = layer.self_attn, layer.encoder_attn
+        reading += [part.weight for part in (past.q_proj, past.k_proj, past.v_proj, text.q_proj, layer.fc1)]
+    return [
+        *[decoder.layers[layer].self_attn.out_proj.weight[:, _rows(head)] for layer in BARS_BACK for head in BAR_HEADS],
+        *[decoder.layers[0].encoder_attn.out_proj.weight[:, _rows(head)] for head in NAMING_HEADS],
+        *[weight[rows] for weight in writing for rows in blurring],
+        *[weight[:, private] for weight in reading],
+    ]
 
 
 @torch.no_grad()
-def aim_bar_heads(
-    model: MusicgenForConditionalGeneration, tempo_words: Sequence[int], ids: Tensor, mask: Tensor, delayed: Tensor
-) -> None:
-    """Write where the flags' head and the three bar heads look.
+def silence(model: MusicgenForConditionalGeneration) -> None:
+    """Take the voice from the heads that are to be written, and clear places and channel."""
+    for view in reserved(model):
+        view.zero_()
+
+
+@torch.no_grad()
+def write_bar_heads(model: MusicgenForConditionalGeneration, captions: Captions, music: Music) -> None:
+    """Write the naming heads and the bar heads.
 
     Args:
-        model: a decoder with `copy_heads`, trained or not.
-        tempo_words: the tokens that name the tempi of `LAGS`, in their order.
-        ids: int64 [B, S], captions; each tempo is named in one of them.
-        mask: int64 [B, S].
-        delayed: int64 [B, K, T], delayed codes of music under those captions.
+        model: a decoder that began with `copy_heads`, trained or not, its bar heads silent.
+        captions: many of them.
+        music: some sequences at every tempo, as long as a window.
     """
-    decoder: Any = model.decoder
-    inner = decoder.model.decoder
-    states = text_states(model, ids, mask)
-    readers = _word_readers(states[mask > 0], ids[mask > 0], tempo_words)
-    first: Any = inner.layers[0]
-    asking = first.encoder_attn_layer_norm(listened(first, embedded(inner, delayed)))
-    _aim_flags(first.encoder_attn, readers, asking)
-    second: Any = inner.layers[1]
-    read = second.self_attn_layer_norm(hidden_after(inner, 1, delayed, states, mask))
-    flagged = torch.stack([(ids == word).any(1) for word in tempo_words], dim=1)
-    _aim_bars(second.self_attn, _flags(first.encoder_attn), _start(inner), read, flagged)
+    parts: Any = model
+    decoder: Any = parts.decoder.model.decoder
+    first = decoder.layers[0]
+    asking = first.encoder_attn_layer_norm(listened(first, embedded(decoder, music.delayed)))
+    _write_names(first.encoder_attn, text_states(model, captions.ids, captions.mask), captions, _asks(asking))
+
+    copied, proposed = _copying(decoder.layers[1].self_attn)
+    tokens = _read(model, 1, music) @ copied.T
+    for bars, voice in zip(BARS_BACK, VOICES, strict=True):
+        block, norm = decoder.layers[bars].self_attn, decoder.layers[bars].self_attn_layer_norm
+        norm.weight[-NAMES - 1 :], norm.bias[-NAMES - 1 :] = 1, 0  # nobody else reads there
+        readers = _Readers(_read(model, bars, music), decoder.embed_positions.weights, music.named, tokens, bars)
+        for number, head in enumerate(BAR_HEADS):
+            _write_bar(block, head, readers, number, bars * LAGS[number] - 1)
+            block.out_proj.weight[:, _rows(head)] = voice * proposed
 
 
-@torch.no_grad()
-def install_bar_heads(model: MusicgenForConditionalGeneration) -> None:
-    """Write, once, what the heads pass on: the larger half of what both copying heads do, and the flags' directions."""
-    decoder: Any = model.decoder
-    block: MusicgenAttention = decoder.model.decoder.layers[1].self_attn
+class _Readers:
+    """Rows that read things off a layer's normed input, each found by ridge regression.
+
+    Attributes:
+        places: [60, hidden], the fastest sinusoids.
+        one: [hidden], what a tempo's name is where it is named, whether one is named or not.
+        start: [hidden], one at the start token, zero elsewhere.
+        tempi: [3, hidden], one where that tempo is named.
+        early: [3, hidden], one where that tempo's bar was not played yet.
+        tokens: [64, hidden], what the copying heads of layer 1 take from a step.
+    """
+
+    def __init__(self, read: Tensor, positions: Tensor, named: Tensor, tokens: Tensor, bars: int) -> None:
+        """Fit them to `read` [B, T, hidden] at `positions` [T or more, hidden], under captions that name `named`."""
+        rows, steps, hidden = read.shape
+        start, channel = _start(rows, steps), slice(hidden - NAMES - 1, hidden)
+        sinusoids = (positions[:steps] @ plane(PAIRS, hidden).T).expand(rows, -1, -1)
+        public, names = read.clone(), torch.eye(NAMES, hidden).roll(-NAMES, 1)
+        public[..., channel] = 0  # some captions name nothing: what is always there must be read elsewhere
+        names[:, -NAMES - 1] = -1
+        early = torch.stack([torch.arange(steps) < bars * lag - 1 for lag in LAGS], dim=1).float().expand(rows, -1, -1)
+        found = ridge(public.flatten(0, 1), torch.cat([start, early, sinusoids], dim=-1).flatten(0, 1))
+        self.start = found[0] / (read[:, 0] @ found[0]).mean()
+        self.early, self.places = found[1:].split([len(LAGS), 2 * len(PAIRS)])
+        weight = 1 + REST * start
+        self.tokens = ridge((weight * public).flatten(0, 1), (weight * tokens * (start == 0)).flatten(0, 1))
+        tempi, named = names[: len(LAGS)], named[:, : len(LAGS)]
+        self.tempi = tempi * named.sum() / (read[:, CODEBOOKS:].mean(1) @ tempi.T * named).sum()
+        # Layer norms make a name louder here and softer there; what is weighed against it has to follow.
+        sure = named.sum(-1) > 0
+        loud = (read[sure] @ self.tempi.T).sum(-1)
+        self.one = ridge(public[sure].flatten(0, 1), loud.flatten()[:, None])[0]
+
+
+def _start(rows: int, steps: int) -> Tensor:
+    """How much of a step is start tokens, [rows, steps, 1]: the later codebooks' come later."""
+    start = torch.zeros(rows, steps, 1)
+    start[:, :CODEBOOKS, 0] = torch.linspace(1, 1 / CODEBOOKS, CODEBOOKS)
+    return start
+
+
+def ridge(read: Tensor, wanted: Tensor) -> Tensor:
+    """Rows [M, hidden] whose products with `read` [N, hidden] come near to `wanted` [N, M]."""
+    penalty = RIDGE * read.square().mean() * len(read) * torch.eye(read.shape[1])
+    found: Tensor = torch.linalg.solve(read.T @ read + penalty, read.T @ wanted)
+    return found.T
+
+
+def _read(model: MusicgenForConditionalGeneration, layer: int, music: Music) -> Tensor:
+    """What a layer's attention to the past reads, [B, T, hidden]."""
+    decoder: Any = model.decoder.model.decoder
+    states = text_states(model, music.ids, music.mask)
+    normed = decoder.layers[layer].self_attn_layer_norm
+    return torch.as_tensor(normed(hidden_after(decoder, layer, music.delayed, states, music.mask)))
+
+
+def _copying(block: MusicgenAttention) -> tuple[Tensor, Tensor]:
+    """The larger half of what both copying heads do: values [64, hidden] and outputs [hidden, 64]."""
     values, outputs = [], []
     for rows in map(_rows, COPYING_HEADS):
         left, strength, right = torch.linalg.svd(block.out_proj.weight[:, rows] @ block.v_proj.weight[rows])
         root = strength[: HEAD // 2].sqrt()
         values.append(root[:, None] * right[: HEAD // 2])
         outputs.append(left[:, : HEAD // 2] * root)
-    for rows in map(_rows, BAR_HEADS):
-        block.v_proj.weight[rows], block.out_proj.weight[:, rows] = torch.cat(values), VOICE * torch.cat(outputs, dim=1)
-    flags = decoder.model.decoder.layers[0].encoder_attn.out_proj.weight[:, _rows(CROSS_HEAD)]
-    flags.zero_()
-    flags[:, : len(LAGS)] = FLAG * _unused(decoder, len(LAGS)).T
-
-
-def _unused(decoder: Any, count: int) -> Tensor:
-    """Directions [count, hidden] that hold neither positions nor, as far as that goes, what is read or proposed."""
-    free = free_of_positions(decoder.config.hidden_size)
-    tables = [table.weight for table in (*decoder.model.decoder.embed_tokens, *decoder.lm_heads)]
-    used = sum(table.T @ table / table.square().sum() for table in tables)
-    least: Tensor = torch.linalg.eigh(free @ used @ free.T)[1][:, :count].T
-    return least @ free
-
-
-def _flags(block: MusicgenAttention) -> Tensor:
-    """The directions [3, hidden] into which layer 0's cross-attention writes which tempo is named."""
-    return block.out_proj.weight[:, _rows(CROSS_HEAD)][:, : len(LAGS)].T / FLAG
-
-
-def fixed_rows(model: MusicgenForConditionalGeneration) -> list[Tensor]:
-    """The parts of the weights that say where the heads look: views, to be kept as they are in training."""
-    layers: Any = model.decoder.model.decoder.layers
-    text, past, flags = layers[0].encoder_attn, layers[1].self_attn, _rows(CROSS_HEAD)
-    bars = [part.weight[_rows(head)] for part in (past.q_proj, past.k_proj) for head in BAR_HEADS]
-    read = [part.weight[flags] for part in (text.q_proj, text.k_proj, text.v_proj)]
-    return [*bars, *read, text.out_proj.weight[:, flags]]
+    return torch.cat(values), torch.cat(outputs, dim=1)
 
 
 def _rows(head: int) -> slice:
     return slice(head * HEAD, (head + 1) * HEAD)
 
 
-def _word_readers(states: Tensor, ids: Tensor, words: Sequence[int]) -> Tensor:
-    """Rows [3, hidden], by ridge regression: each is one on the states [N, hidden] of its word, zero on all others."""
-    wanted = torch.stack([(ids == word).float() for word in words], dim=1)
-    ridge = 1e-2 * states.var() * torch.eye(states.shape[1])
-    found: Tensor = torch.linalg.solve(states.T @ states + ridge, states.T @ wanted)
-    said = wanted.sum(0)
-    return (found / torch.where(said > 0, (states @ found * wanted).sum(0) / said.clamp(min=1), 1.0)).T
+def _asks(asking: Tensor) -> Tensor:
+    """A row [hidden] that is one on what asks for words, and minus one on the start token, which is to say nothing."""
+    wanted = 1 - 2 * _start(len(asking), asking.shape[1])
+    found: Tensor = ridge(asking.flatten(0, 1), wanted.flatten(0, 1))[0]
+    return found
 
 
-def _start(inner: Any) -> Tensor:
-    """The direction [hidden] of the start token, trained on from `Layout.start`."""
-    return torch.nn.functional.normalize(sum(table.weight[-1] for table in inner.embed_tokens), dim=0)
+def _write_names(block: MusicgenAttention, states: Tensor, captions: Captions, asks: Tensor) -> None:
+    """Layer 0's cross-attention: a head each for tempo, style and key finds the words, and writes what they name."""
+    hidden, heard, begin = block.embed_dim, captions.mask > 0, 0
+    for head, size in zip(NAMING_HEADS, GROUPS, strict=True):
+        group = slice(begin, begin + size)
+        is_name = captions.named[..., group].sum(-1)
+        finds = WORD * ridge(states[heard], is_name[heard][:, None])[0]
+        found = (states @ finds).masked_fill(~heard, -torch.inf).softmax(-1)
+        read = ridge((found[..., None] * states).sum(1), captions.named.amax(1)[:, group])
+        query, key, value, out = (torch.zeros(HEAD, hidden) for _ in range(4))
+        query[0], key[0], value[:size] = asks, finds * math.sqrt(HEAD), read
+        out[:size, hidden - NAMES + begin : hidden - NAMES + begin + size] = LOUD * torch.eye(size)
+        rows, begin = _rows(head), begin + size
+        block.q_proj.weight[rows], block.k_proj.weight[rows], block.v_proj.weight[rows] = query, key, value
+        block.out_proj.weight[:, rows] = out.T
 
 
-def _aim_flags(block: MusicgenAttention, readers: Tensor, asking: Tensor) -> None:
-    """Layer 0's cross-attention: whoever asks finds the tempo's word; what is written says which it is."""
-    hidden, rows = asking.shape[-1], _rows(CROSS_HEAD)
-    constant = constant_direction(hidden)
-    query, key, value = (torch.zeros(HEAD, hidden) for _ in range(3))
-    query[0] = constant / (asking @ constant).mean()
-    key[0] = readers.sum(0) * WORD * math.sqrt(HEAD)
-    value[: len(LAGS)] = readers
-    block.q_proj.weight[rows], block.k_proj.weight[rows], block.v_proj.weight[rows] = query, key, value
-
-
-def _aim_bars(block: MusicgenAttention, flags: Tensor, start: Tensor, read: Tensor, flagged: Tensor) -> None:
-    """Layer 1: a head for each bar length; `read` [B, T, hidden] is its input, `flagged` bool [B, 3] names tempi."""
-    hidden, constant = read.shape[-1], constant_direction(read.shape[-1])
-    one = (read[:, 1:] @ constant).mean()
-    places = plane(PAIRS, hidden)
-    power = (read[:, 1:] @ places.T).square().sum(-1).mean()  # of all pairs: their score one bar back
-    gain = (PLACE * math.sqrt(HEAD) / power).sqrt()
-    for number, (lag, head) in enumerate(zip(LAGS, BAR_HEADS, strict=True)):
-        if not flagged[:, number].any():
-            continue  # no caption to measure by: it stays as it is
-        flag = (read[flagged[:, number], 1:] @ flags[number]).mean()
-        query, key = torch.zeros(HEAD, hidden), torch.zeros(HEAD, hidden)
-        key[: len(places)], query[: len(places)] = gain * places, gain * rotated(PAIRS, hidden, (lag - 1,))
-        key[-1] = start / (read[:, 0] @ start).mean()
-        query[-1] = SINK_SHUT * constant / one - (SINK_SHUT - SINK_OPEN) * flags[number] / flag
-        query[-1] *= math.sqrt(HEAD)
-        block.q_proj.weight[_rows(head)], block.k_proj.weight[_rows(head)] = query, key
+def _write_bar(block: MusicgenAttention, head: int, readers: _Readers, tempo: int, distance: int) -> None:
+    """A head that looks some steps back while its tempo is named, and reads the tokens there."""
+    root = math.sqrt(HEAD)
+    turned = rotated(PAIRS, block.embed_dim, (distance,)) @ plane(PAIRS, block.embed_dim).T
+    gain = math.sqrt(PLACE * root / len(PAIRS))
+    shut = START_SHUT * readers.one - (START_SHUT - START_OPEN) * readers.tempi[tempo] + EARLY * readers.early[tempo]
+    others = OTHER_TEMPO * (1 - torch.eye(len(LAGS)))  # of each tempo, those it excludes
+    key = torch.cat([gain * readers.places, readers.tempi, readers.start[None]])
+    query = torch.cat([gain * turned @ readers.places, -root * others @ readers.tempi, root * shut[None]])
+    spare = torch.zeros(HEAD - len(key), block.embed_dim)
+    rows = _rows(head)
+    block.k_proj.weight[rows], block.q_proj.weight[rows] = torch.cat([key, spare]), torch.cat([query, spare])
+    block.v_proj.weight[rows] = readers.tokens

@@ -10,8 +10,8 @@ from pathlib import Path
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
 from streamgen.pocket import HASH_FILE
-from streamgen.pocket.dreaming import GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from streamgen.pocket.language import MAX_POSITIONS, START
+from streamgen.pocket.playing import GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from streamgen.pocket.synth import SAMPLE_RATE_HZ
 from streamgen.pocket.training import LanguageTrainer
 
@@ -20,11 +20,10 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     """Write the checkpoint.
 
     Args:
-        trainer: holds the model; its averaged weights are taken.
+        trainer: holds the model, finished: see `LanguageTrainer.finish`.
         codec: the trained codec with its codebooks in place.
         folder: made if missing; files of an older export are replaced.
     """
-    trainer.load_average()
     model = trainer.model
     model.audio_encoder.load_state_dict(codec.state_dict())
     settings = model.generation_config
@@ -44,6 +43,7 @@ def save_processor(tokenizer: T5Tokenizer, folder: Path) -> None:
     """Write what `AutoProcessor` needs."""
     for trace in ("is_local", "local_files_only"):  # of this machine's own loading
         tokenizer.init_kwargs.pop(trace, None)
+    tokenizer.backend_tokenizer.no_padding()  # as it was last used, not as it is
     extractor = EncodecFeatureExtractor(
         feature_size=1, sampling_rate=SAMPLE_RATE_HZ, padding_value=0.0, padding_side="left"
     )

@@ -30,10 +30,10 @@ from streamgen.pocket.compose import (
     training_song,
 )
 from streamgen.pocket.corpus import Pcm, render_groove
-from streamgen.pocket.dreaming import play
 from streamgen.pocket.language import cross_entropy
 from streamgen.pocket.measures import Audio
 from streamgen.pocket.pictures import spectrogram, stack, write_png
+from streamgen.pocket.playing import play
 from streamgen.pocket.styles import STYLES
 from streamgen.pocket.synth import HOP_SAMPLES, SAMPLE_RATE_HZ, Synthesizer
 from streamgen.pocket.takeover import takeover_share

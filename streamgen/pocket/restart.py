@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration, T5Tokenizer
 
+from streamgen.pocket.bar_heads import silence
 from streamgen.pocket.codec import CodecPlan, CodecTrainer
+from streamgen.pocket.language import modules_to_train
 from streamgen.pocket.training import LanguagePlan, LanguageTrainer
 
 
@@ -42,12 +44,11 @@ def restart_language(folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, pla
             if piece in known:
                 fresh[number] = old[known[piece]]
         model.text_encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(fresh, freeze=False))
-        for mine, theirs in zip(
-            trainer.modules, (model.text_encoder, model.decoder, model.enc_to_dec_proj), strict=True
-        ):
-            mine.load_state_dict(theirs.state_dict())
+        for part, theirs in zip(modules_to_train(trainer.model), modules_to_train(model), strict=True):
+            part.load_state_dict(theirs.state_dict())
+    silence(trainer.model)
     trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
-    trainer.step = 1  # only a model at its very beginning is given copying heads
+    trainer.step = 1
     trainer.save()
 
 

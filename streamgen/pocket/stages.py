@@ -19,7 +19,13 @@ from streamgen.pocket.endless import judge_endless
 from streamgen.pocket.export import export
 from streamgen.pocket.judge import judge
 from streamgen.pocket.restart import restart_codec, restart_language
-from streamgen.pocket.training import LanguagePlan, LanguageTrainer, tokenise_corpus, train_language_model
+from streamgen.pocket.training import (
+    LanguagePlan,
+    LanguageTrainer,
+    load_songs,
+    tokenise_corpus,
+    train_language_model,
+)
 
 STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless")
 
@@ -50,7 +56,7 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int) -> Run:
 def smoke_run(folder: Path) -> Run:
     """Every stage on real code paths, in a minute or two."""
     codec = CodecPlan(steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9)
-    language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4, dreams=2)
+    language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
     return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2)
 
 
@@ -99,6 +105,7 @@ def do(stage: str, run: Run, weights: Path, clips: int) -> None:
         refine_decoder(refined_path(run), frozen_codec(run), run.corpus, run.refine)
     elif stage == "export":
         trainer = LanguageTrainer(run.folder, train_tokenizer(run.folder / "tokenizer"), run.language)
+        trainer.finish(load_songs(run.folder / "tokens"))
         export(trainer, refined_codec(run), weights)
     elif stage == "judge":
         judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips)

@@ -15,21 +15,33 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import EncodecModel, T5Tokenizer
 
 from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
-from streamgen.pocket.bar_heads import aim_bar_heads, fixed_rows, install_bar_heads
+from streamgen.pocket.bar_heads import Music, reserved, silence, write_bar_heads
 from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
 from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
 from streamgen.pocket.corpus import Pcm, render_song, shard_clips
-from streamgen.pocket.language import cross_entropy, delay, modules_to_train, new_language_model
+from streamgen.pocket.language import (
+    MAX_POSITIONS,
+    cross_entropy,
+    delay,
+    modules_to_train,
+    new_language_model,
+    text_states,
+)
 from streamgen.pocket.lessons import Lessons
+from streamgen.pocket.naming import NAMES
 from streamgen.pocket.pace import Pace
+from streamgen.pocket.quantizer import CODEBOOKS
 from streamgen.pocket.synth import Synthesizer
 
 CODEBOOK_WEIGHTS = (1.5, 1.1, 0.8, 0.6)
-AIM_EVERY = 24  # steps
+SURE = 0.25  # 12 nats of difference in half a bar leave little to learn
+CAPTIONS_READ, WINDOWS_READ = 1500, 10  # to write bar heads by: captions, windows at every tempo
+CAPTIONS_NAMED, NAMING_WEIGHT = 32, 60.0  # captions a step; beside nats, squares are small
 DROPOUT = 0.1  # without it 3,000 loops were memorised in 400 steps
 
 
@@ -41,7 +53,6 @@ class LanguagePlan:
     learning_rate: float = 1.2e-3
     save_every_s: float = 120.0
     max_steps: int = 10**9
-    dreams: int = 24  # captions played at once, see `dreaming`
 
 
 def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
@@ -86,11 +97,13 @@ class LanguageTrainer:
         """Start, or go on from `folder/language.pt` if it is there."""
         self.path, self.plan, self.tokenizer = folder / "language.pt", plan, tokenizer
         self.model = new_language_model(len(tokenizer), seed)
-        self.modules = nn.ModuleList(modules_to_train(self.model))
+        silence(self.model)
+        self.namer = nn.Linear(self.model.decoder.config.hidden_size, NAMES)
+        self.modules = nn.ModuleList([*modules_to_train(self.model), self.namer])
         self.average = {name: value.clone() for name, value in self.modules.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self._groups(), lr=plan.learning_rate, betas=(0.9, 0.95))
         self.step, self.seconds, self.rng = 0, 0.0, random.Random(seed)
-        self.lessons = Lessons(self.model, tokenizer, self.rng, plan.dreams)
+        self.lessons = Lessons(tokenizer, self.rng)
         if self.path.exists():
             self._load()
 
@@ -114,49 +127,53 @@ class LanguageTrainer:
         self.rng.seed(self.step)
 
     def load_average(self) -> None:
-        """Put the averaged weights into the model: what is judged and exported."""
+        """Put the averaged weights into the model."""
         self.modules.load_state_dict(self.average)
 
-    def settle(self, songs: list[TokenSong]) -> None:
-        """Aim the averaged weights' bar heads too: an average of aims fits no text encoder."""
-        state = {name: value.clone() for name, value in self.modules.state_dict().items()}
+    def finish(self, songs: list[TokenSong]) -> None:
+        """Put the averaged weights with bar heads into the model: what is judged and exported."""
         self.load_average()
-        self.aim(songs)
-        self.average = {name: value.clone() for name, value in self.modules.state_dict().items()}
-        self.modules.load_state_dict(state)
+        silence(self.model)
+        rng = random.Random(self.step)
+        read = [rng.choice(songs) for _ in range(CAPTIONS_READ)]
+        write_bar_heads(self.model, self.lessons.captions(read), self._music(songs, rng))
+
+    def naming_loss(self, songs: list[TokenSong]) -> Tensor:
+        """How far the text encoder is from saying plainly which words name tempo, style and key."""
+        captions = self.lessons.captions([self.rng.choice(songs) for _ in range(CAPTIONS_NAMED)])
+        read = self.namer(text_states(self.model, captions.ids, captions.mask))[captions.mask > 0]
+        return NAMING_WEIGHT * F.mse_loss(read, captions.named[captions.mask > 0])
+
+    def _music(self, songs: list[TokenSong], rng: random.Random) -> Music:
+        """Windows at every tempo under some of the captions."""
+        tempi = [[song for song in songs if song.song.bpm == bpm] or songs for bpm in FRAMES_PER_STEP]
+        picks = [rng.choice(tempo) for tempo in tempi for _ in range(WINDOWS_READ)]
+        codes = torch.stack([arrange(pick, MAX_POSITIONS - CODEBOOKS, rng.random() < 0.5, rng) for pick in picks])
+        captions = self.lessons.captions(picks)
+        return Music(captions.ids, captions.mask, captions.named.amax(1), delay(codes)[..., :-1])
 
     def train_step(self, songs: list[TokenSong]) -> float:
         """One update; returns codebook 0's cross-entropy in nats."""
-        if self.step == 0:
-            install_bar_heads(self.model)
-        if self.step % AIM_EVERY == 0:
-            self.aim(songs)
         batch = self.lessons.batch(self.step, songs)
         self._set_rate()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = cross_entropy(
                 self.model, batch.ids, batch.mask, batch.codes, batch.heard, DROPOUT, read=batch.read
             )
-        losses = (losses * batch.weights[:, None]).mean(dim=(0, 2))
-        loss = (losses * torch.tensor(CODEBOOK_WEIGHTS)).sum() / sum(CODEBOOK_WEIGHTS)
+        shares = torch.tensor(CODEBOOK_WEIGHTS) / sum(CODEBOOK_WEIGHTS)
+        losses, loss = losses * batch.weights[:, None], self.naming_loss(songs)
+        if batch.rivals:
+            losses, wrong = losses.unflatten(0, (-1, 2)).unbind(1)
+            loss = loss + rivalry(losses, wrong, shares)
+        losses = losses.mean(dim=(0, 2))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + (losses * shares).sum()).backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-        with kept(fixed_rows(self.model)):
+        with kept(reserved(self.model)):
             self.optimiser.step()
         self._follow()
         self.step += 1
         return losses[0].item()
-
-    def aim(self, songs: list[TokenSong], frames: int = 160) -> None:
-        """Turn the heads of `bar_heads` to where they should look, as measured on openings at each tempo."""
-        rng = random.Random(self.step)
-        tempi = [[song for song in songs if song.song.bpm == bpm] or songs for bpm in FRAMES_PER_STEP]
-        picks = [rng.choice(tempo) for tempo in tempi for _ in range(4)]
-        ids, mask = self.lessons.tokenise([caption(pick.song, rng, complete=True).lower() for pick in picks])
-        codes = torch.stack([arrange(pick, frames, True, rng) for pick in picks])
-        words = [self.tokenizer.get_vocab()[f"▁{bpm}"] for bpm in FRAMES_PER_STEP]
-        aim_bar_heads(self.model, words, ids, mask, delay(codes)[..., :-1])
 
     def _set_rate(self) -> None:
         done = min(1.0, self.seconds / self.plan.seconds)
@@ -169,6 +186,20 @@ class LanguageTrainer:
         decay = min(0.995, self.step / (self.step + 10))
         for name, value in self.modules.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
+
+
+def rivalry(own: Tensor, wrong: Tensor, shares: Tensor) -> Tensor:
+    """How far music is from being likelier under its own caption than under a wrong one.
+
+    Likelihood alone is satisfied when the first notes tell the key: 3,600 steps taught no more of it than chance.
+
+    Args:
+        own: float [B, K, T], losses in nats under the songs' captions.
+        wrong: as `own`, under wrong ones.
+        shares: float [K], how much each codebook counts.
+    """
+    gain = ((wrong - own) * shares[:, None]).sum(dim=(1, 2))
+    return F.softplus(-SURE * gain).mean()
 
 
 @contextmanager
@@ -217,6 +248,5 @@ def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, 
             saved = time.monotonic()
             words = ", ".join(f"{name} {value:.3f}" for name, value in loop_entropies(trainer, unseen).items())
             print(f"lm: step {trainer.step} held-out {words}", flush=True)
-    trainer.settle(songs)
     trainer.save()
     return trainer

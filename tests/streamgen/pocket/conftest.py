@@ -21,7 +21,7 @@ from streamgen.pocket.training import LanguagePlan, LanguageTrainer
 @pytest.fixture(scope="session")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> LanguageTrainer:
     folder = tmp_path_factory.mktemp("run")
-    return LanguageTrainer(folder, train_tokenizer(folder / "tokenizer", captions=1500), LanguagePlan(dreams=1))
+    return LanguageTrainer(folder, train_tokenizer(folder / "tokenizer", captions=1500), LanguagePlan())
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,15 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from streamgen.pocket import lessons
 from streamgen.pocket.arranging import TokenSong
-from streamgen.pocket.dreaming import Dream
 from streamgen.pocket.language import cross_entropy
-from streamgen.pocket.lessons import DREAMED, KINDS, OPENING, TURNED, Lessons, damaged
+from streamgen.pocket.lessons import OPENING, RIVALS, TURNED, Lessons, damaged, held
 from streamgen.pocket.training import LanguageTrainer
 
 
 @pytest.fixture
 def drawn(trainer: LanguageTrainer) -> Lessons:
-    return Lessons(trainer.model, trainer.tokenizer, random.Random(1), 2)
+    return Lessons(trainer.tokenizer, random.Random(1))
 
 
 def test_rows_are_damaged_by_their_own_share() -> None:
@@ -43,16 +41,28 @@ def test_an_opening_heard_badly_counts_to_its_end_and_one_heard_well_at_its_fron
     assert abs(batch.weights.mean() - 1) < 1e-5
 
 
-def test_what_was_played_is_corrected_to_the_bar_before_it_and_its_first_bar_left(
-    drawn: Lessons, token_song: Callable[[int], TokenSong], monkeypatch: pytest.MonkeyPatch
+def test_what_stands_still_is_the_frame_it_began_with() -> None:
+    codes = torch.arange(300).expand(6, 4, -1)
+    heard = held(codes, random.Random(0))
+    changed = heard != codes
+    assert changed.any(dim=(1, 2)).sum() >= 4, "most rows stand still somewhere"
+    assert 0.02 < changed.float().mean() < 0.4
+    steps = heard.diff(dim=-1)
+    assert ((steps == 0) | (steps == 1) | ~(changed[..., 1:] == changed[..., :-1])).all()
+    assert (heard <= codes).all(), "nothing is heard before its time"
+
+
+def test_rivals_are_the_same_music_under_its_own_and_a_wrong_caption(
+    drawn: Lessons, trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
 ) -> None:
-    played = torch.randint(0, 1024, (4, DREAMED.frames))
-    monkeypatch.setattr(lessons, "dream", lambda *_: [Dream("house at 125 bpm", 96, played)])
-    batch = drawn.batch(KINDS.index(DREAMED), [token_song(1)])
-    assert (batch.heard != played).float().mean() < 0.1
-    assert torch.equal(batch.codes[0, :, 96:], played[:, :-96])
-    assert not batch.weights[:, :96].any()
-    assert (batch.weights[:, 96:] == batch.weights[0, 96]).all()
+    batch = drawn.rivals(RIVALS, [token_song(number) for number in range(8)])
+    assert batch.rivals
+    assert torch.equal(batch.codes[::2], batch.codes[1::2])
+    assert torch.equal(batch.heard[::2], batch.heard[1::2])
+    texts = trainer.tokenizer.batch_decode(batch.ids, skip_special_tokens=True)
+    differing = [set(own.split()) ^ set(wrong.split()) for own, wrong in zip(texts[::2], texts[1::2], strict=True)]
+    assert sum(len(words) == 2 for words in differing) > len(differing) / 2, "most differ in one word: key or tempo"
+    assert sum(words <= set("cdefga") for words in differing) >= len(differing) / 4
 
 
 def test_a_new_caption_is_read_from_its_frame_on_and_not_before(
