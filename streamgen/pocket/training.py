@@ -6,8 +6,6 @@ Rules: reads token files, never sound. What a step sees is drawn by `lessons`.
 import math
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch.nn import functional as F
 from transformers import EncodecModel, T5Tokenizer
 
 from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
-from streamgen.pocket.bar_heads import Music, reserved, silence, write_bar_heads
+from streamgen.pocket.bar_heads import Music, silence, write_bar_heads
 from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
 from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
@@ -169,8 +167,8 @@ class LanguageTrainer:
         self.optimiser.zero_grad(set_to_none=True)
         (loss + (losses * shares).sum()).backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-        with kept(reserved(self.model)):
-            self.optimiser.step()
+        self.optimiser.step()
+        silence(self.model)
         self._follow()
         self.step += 1
         return losses[0].item()
@@ -200,16 +198,6 @@ def rivalry(own: Tensor, wrong: Tensor, shares: Tensor) -> Tensor:
     """
     gain = ((wrong - own) * shares[:, None]).sum(dim=(1, 2))
     return F.softplus(-SURE * gain).mean()
-
-
-@contextmanager
-def kept(views: list[Tensor]) -> Iterator[None]:
-    """Put parts of weights back as they were, whatever happens to them meanwhile."""
-    before = [view.detach().clone() for view in views]
-    yield
-    with torch.no_grad():
-        for view, value in zip(views, before, strict=True):
-            view.copy_(value)
 
 
 @torch.no_grad()
