@@ -122,11 +122,13 @@ def write_bar_heads(model: MusicgenForConditionalGeneration, captions: Captions,
     _write_names(first.encoder_attn, text_states(model, captions.ids, captions.mask), captions, _asks(asking))
 
     copied, proposed = _copying(decoder.layers[1].self_attn)
-    tokens = _read(model, 1, music) @ copied.T
+    states = text_states(model, music.ids, music.mask)
+    tokens = _read(decoder, 1, music, states) @ copied.T
     for bars, voice in zip(BARS_BACK, VOICES, strict=True):
         block, norm = decoder.layers[bars].self_attn, decoder.layers[bars].self_attn_layer_norm
         norm.weight[-NAMES - 1 :], norm.bias[-NAMES - 1 :] = 1, 0  # nobody else reads there
-        readers = _Readers(_read(model, bars, music), decoder.embed_positions.weights, music.named, tokens, bars)
+        read = _read(decoder, bars, music, states)
+        readers = _Readers(read, decoder.embed_positions.weights, music.named, tokens, bars)
         for number, head in enumerate(BAR_HEADS):
             _write_bar(block, head, readers, number, bars * LAGS[number] - 1)
             block.out_proj.weight[:, _rows(head)] = voice * proposed
@@ -180,10 +182,8 @@ def ridge(read: Tensor, wanted: Tensor) -> Tensor:
     return found.T
 
 
-def _read(model: MusicgenForConditionalGeneration, layer: int, music: Music) -> Tensor:
-    """What a layer's attention to the past reads, [B, T, hidden]."""
-    decoder: Any = model.decoder.model.decoder
-    states = text_states(model, music.ids, music.mask)
+def _read(decoder: Any, layer: int, music: Music, states: Tensor) -> Tensor:
+    """What a layer's attention to the past reads, [B, T, hidden], under text states [B, S, hidden]."""
     normed = decoder.layers[layer].self_attn_layer_norm
     return torch.as_tensor(normed(hidden_after(decoder, layer, music.delayed, states, music.mask)))
 
