@@ -51,11 +51,25 @@ class CodeRing:
         Args:
             head: its undelayed frame.
             codes: int64 [K].
-            first_frame: codes of frames before it are given, not drawn: left as they are.
+            first_frame: codes of frames before it are given or held, not drawn: left as they are.
         """
         frames = head - self._offsets
         fresh = frames >= first_frame
         self._codes[self._codebooks[fresh], frames[fresh] % self._codes.shape[1]] = codes[fresh]
+
+    def hold(self, head: int, first_frame: int, stop: int) -> None:
+        """Fill what is not drawn yet of frames before `stop` with each codebook's last code.
+
+        Args:
+            head: of the newest column drawn, at least `max_delay` unless frames are given.
+            first_frame: codes of frames before it are given or held already.
+            stop: past the last frame to fill.
+        """
+        for codebook, delay in enumerate(self._pattern.delays):
+            start = max(head + 1 - delay, first_frame)
+            assert start > 0, "there is a frame to hold"
+            last = self._codes[codebook, (start - 1) % self._codes.shape[1]].clone()
+            self._codes[codebook, torch.arange(start, max(start, stop)) % self._codes.shape[1]] = last
 
     def give(self, codes: Tensor) -> None:
         """Write frames 0 … F − 1, int64 [K, F]."""

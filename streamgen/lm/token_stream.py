@@ -47,6 +47,7 @@ class _Place:
     sampling: Sampling
     plan: WindowPlan
     rollovers: int
+    origin: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class TokenStream:
         plan, rows, sampling: in force.
         head: undelayed frame of the column that is fed next.
         rollovers: handovers so far.
+        origin: first frame that may be read again: 0, or where the music last let go of what was before.
         prompt_frames: frames of the audio prompt it began with.
     """
 
@@ -102,10 +104,9 @@ class TokenStream:
     ) -> None:
         self.pattern, self.total_frames = pattern, total_frames
         self.plan, self.rows, self.sampling = plan, rows, sampling
-        self.head, self.rollovers, self.prompt_frames = -1, 0, 0
-        # frames of one window and the delayed tail: all that a re-read can ask for
-        self._ring = CodeRing(pattern, plan.limit + 8, total_frames)
+        self.head, self.rollovers, self.prompt_frames, self.origin = -1, 0, 0, 0
         self._set = WindowSet(cache, cross)
+        self.keep_frames = 0
         self._set.add(rows, 0, 0)
 
     @property
@@ -115,12 +116,15 @@ class TokenStream:
 
     @property
     def keep_frames(self) -> int:
-        """How far back `rewind` must reach."""
+        """How far back `rewind` must reach; set before the first step."""
         return self._set.keep_frames
 
     @keep_frames.setter
     def keep_frames(self, frames: int) -> None:
+        assert self.head == -1, self.head
         self._set.keep_frames = frames
+        # frames of one window and the delayed tail, before all that may be revoked: what a re-read can ask for
+        self._ring = CodeRing(self.pattern, self.plan.limit + 8 + frames, self.total_frames)
 
     # -- what to feed ---------------------------------------------------------------------------------------------
 
@@ -168,8 +172,13 @@ class TokenStream:
         codes = sample(guided, self.sampling, self.head + 1).cpu()
         for window in self.windows:  # only now: a step that fails or is interrupted can be done again
             window.fed += 1
-        self._ring.write(self.head + 1, codes, self.prompt_frames)
+        self._ring.write(self.head + 1, codes, self._settled_frames)
         self.head += 1
+
+    @property
+    def _settled_frames(self) -> int:
+        """Frames whose codes are given or held, whatever is drawn."""
+        return max(self.prompt_frames, self.origin)
 
     @property
     def frames_done(self) -> int:
@@ -225,10 +234,39 @@ class TokenStream:
         Raises:
             CapacityError: no room for it; nothing is changed then.
         """
-        start = max(self.head + 1 - plan.context_frames, 0)
-        at_origin = start == 0 and self.rollovers == 0
-        window = self._set.begin_anew(rows, start, 0 if at_origin else plan.start_position, self.head)
+        return self._begin_anew(rows, plan, max(self.head + 1 - plan.context_frames, self.origin))
+
+    def _begin_anew(self, rows: Rows, plan: WindowPlan, start: int) -> Window:
+        opening = start > self.head or (start == 0 and self.rollovers == 0)
+        window = self._set.begin_anew(rows, start, 0 if opening else plan.start_position, self.head)
         self.rows, self.plan = rows, plan
+        return window
+
+    def knows_beyond(self, frames: int) -> bool:
+        """Tell whether there is a complete frame, and the leader knows more than the newest `frames`."""
+        return self.frames_done > 0 and self.head + 1 - self.windows[0].start_frame > frames
+
+    def let_go(self, rows: Rows, plan: WindowPlan, frames: int) -> Window:
+        """Replace all windows by one that knows only the newest frames; no later one reads what was before them.
+
+        Args:
+            rows: of the new window.
+            plan: of it.
+            frames: how many, fewer than the leader knows; cut to what leaves room to warm a successor.
+
+        Returns:
+            The new leader, with nothing fed; its caller prefills `reread(window)` into it.
+
+        Raises:
+            CapacityError: no room for it; nothing is changed then.
+        """
+        assert self.knows_beyond(frames), (frames, self.head)
+        start = self.head + 1 - min(frames, plan.longest_prompt() - plan.start_position)
+        window = self._begin_anew(rows, plan, start)
+        # The finer codebooks of the last frames before it are not drawn yet, and the new window could only guess them
+        # from padding: 60 ms of noise. Held for as long, they are not heard beneath a new beginning.
+        self._ring.hold(self.head, self._settled_frames, start)
+        self.origin = start
         return window
 
     def reread(self, window: Window) -> Tensor:
@@ -266,8 +304,8 @@ class TokenStream:
         self._go_to(saved.place)
 
     def _place(self) -> _Place:
-        return _Place(self.head, self.rows, self.sampling, self.plan, self.rollovers)
+        return _Place(self.head, self.rows, self.sampling, self.plan, self.rollovers, self.origin)
 
     def _go_to(self, place: _Place) -> None:
         self.head, self.rows, self.sampling = place.head, place.rows, place.sampling
-        self.plan, self.rollovers = place.plan, place.rollovers
+        self.plan, self.rollovers, self.origin = place.plan, place.rollovers, place.origin

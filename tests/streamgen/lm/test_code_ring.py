@@ -65,3 +65,19 @@ def test_a_snapshot_stays_as_it_is() -> None:
         ring.give(torch.full((2, 4), value))
         ring.restore(saved)
         assert ring.frames(0, 4).unique().tolist() == [1]
+
+
+@pytest.mark.parametrize(("codebooks", "channels"), [(4, 1), (8, 2)])
+@pytest.mark.parametrize(("first", "stop"), [(0, 10), (0, 8), (9, 10), (10, 10), (0, 6)])
+def test_held_codes_equal_the_slow_loop(codebooks: int, channels: int, first: int, stop: int) -> None:
+    """Frames 0 … 9 of a ring that has gone round once; the newest column's head is 9."""
+    pattern = DelayPattern.of(codebooks, channels, PAD)
+    ring, codes = CodeRing(pattern, 8), torch.arange(codebooks * 10).view(codebooks, 10)
+    for head in range(10):
+        ring.write(head, torch.stack([codes[k, max(head - delay, 0)] for k, delay in enumerate(pattern.delays)]))
+    expected = ring.frames(3, 10).clone()
+    for k, delay in enumerate(pattern.delays):
+        for frame in range(max(10 - delay, first), stop):
+            expected[k, frame - 3] = expected[k, frame - 1 - 3]
+    ring.hold(9, first, stop)
+    assert torch.equal(ring.frames(3, 10), expected)

@@ -53,21 +53,19 @@ def reread_with_transformers(both: Any, columns: Tensor, start_position: int, gu
 @pytest.mark.parametrize("start_seconds", [0.0, 3.0, 11.0])
 @pytest.mark.parametrize(("kind", "guidance"), [("mono", 3.0), ("mono", 1.0), ("stereo", 3.0)])
 def test_five_rollovers_equal_full_rereads(twin: Twins, kind: str, guidance: float, start_seconds: float) -> None:
-    check_rollovers(twin(kind), guidance, context_seconds=5.0, start_seconds=start_seconds, rollovers=5)
+    tokens = open_tokens(
+        twin(kind).model, guidance_scale=guidance, context_seconds=5.0, context_start_seconds=start_seconds
+    )
+    check_rollovers(twin(kind), tokens, guidance, rollovers=5)
 
 
 def test_a_rollover_equals_a_full_reread(short_twin: Twins) -> None:
-    check_rollovers(short_twin("mono"), 3.0, context_seconds=1.0, start_seconds=2.0, rollovers=3)
+    tokens = open_tokens(short_twin("mono").model, context_seconds=1.0, context_start_seconds=2.0)
+    check_rollovers(short_twin("mono"), tokens, 3.0, rollovers=3)
 
 
-def check_rollovers(
-    both: Any, guidance: float, *, context_seconds: float, start_seconds: float, rollovers: int
-) -> None:
-    model = both.model
-    tokens = open_tokens(
-        model, guidance_scale=guidance, context_seconds=context_seconds, context_start_seconds=start_seconds
-    )
-    context, checked, since = round(context_seconds * 50), 0, 0
+def check_rollovers(both: Any, tokens: TokenStream, guidance: float, *, rollovers: int) -> None:
+    model, checked, since = both.model, 0, 0
     while checked < rollovers or since < 12:
         before = tokens.rollovers
         model.engine.step([tokens])
@@ -76,13 +74,21 @@ def check_rollovers(
         since = 0 if tokens.rollovers > before else since + 1
         checked += tokens.rollovers > before
         if tokens.rollovers and since < 12:  # the first tokens that the successor drew
-            drawn = tokens.column(tokens.head)  # head has moved on: this column was drawn just now
-            start = leader.start_frame
-            columns = torch.stack([tokens.column(head, start) for head in range(start - 1, tokens.head)])
-            assert len(columns) == context + 1 + since, "the opening column and exactly the context"
-            expected = reread_with_transformers(both, columns, tokens.plan.start_position, guidance).argmax(-1)
-            assert torch.equal(drawn, expected), (tokens.rollovers, since)
+            known = check_the_newest_column(both, tokens, guidance)
+            assert known == tokens.plan.context_frames + 1 + since, "the opening column and exactly the context"
+            assert leader.start_position == tokens.plan.start_position
     tokens.close()
+
+
+def check_the_newest_column(both: Any, tokens: TokenStream, guidance: float) -> int:
+    """Compare what was drawn just now with a full re-read of all that its window knows; returns how many columns."""
+    leader = tokens.windows[0]
+    start = leader.start_frame
+    columns = torch.stack([tokens.column(head, start) for head in range(start - 1, tokens.head)])
+    expected = reread_with_transformers(both, columns, leader.start_position, guidance).argmax(-1)
+    drawn = torch.arange(len(expected)) // both.model.channels <= tokens.head - tokens.origin  # others are held
+    assert torch.equal(tokens.column(tokens.head)[drawn], expected[drawn]), (tokens.rollovers, tokens.head)
+    return len(columns)
 
 
 def test_a_melody_rollover_equals_a_full_reread(short_twin: Twins) -> None:
@@ -178,3 +184,157 @@ def test_a_longer_context_in_mid_stream_reaches_back_only_as_far_as_it_can(short
     expected = reread_with_transformers(both, columns, 0, 1.0).argmax(-1)
     assert torch.equal(tokens.column(tokens.head), expected)
     tokens.close()
+
+
+OTHER = "solo piano"
+
+
+def let_go(model: Any, tokens: TokenStream, prompt: str | None, frames: int) -> None:
+    controls = model.controls({"prompt": prompt})
+    _, rows = model.prompts.of(controls.mix, controls.guidance_scale)
+    model.engine.prefill(tokens, tokens.let_go(rows, tokens.plan, frames))
+
+
+def played(model: Any, tokens: TokenStream, steps: int) -> Tensor:
+    """Go on, and return the frames that were completed meanwhile."""
+    drawn = []
+    for _ in range(steps):
+        before = tokens.frames_done
+        model.engine.step([tokens])
+        drawn.append(tokens.frames(before, tokens.frames_done))
+    return torch.cat(drawn, dim=1)
+
+
+@pytest.mark.parametrize("kind", ["mono", "stereo"])
+def test_letting_go_of_all_begins_as_a_fresh_stream_does(short_twin: Twins, kind: str) -> None:
+    """Two rollovers far. Twins: a stream that begins with the other prompt, one that goes on with the first."""
+    model = short_twin(kind).model
+    options: dict[str, Any] = {"context_seconds": 1.0, "context_start_seconds": 2.0}
+    tokens, plain, fresh = (open_tokens(model, **options, prompt=text) for text in (OTHER, OTHER, PROMPT))
+    delay = model.pattern.max_delay
+    old = played(model, tokens, 60 + delay)[:, : 60 + delay]
+    let_go(model, tokens, PROMPT, 0)
+    new = played(model, tokens, 320)
+    unchanged, expected = played(model, plain, 60 + 2 * delay), played(model, fresh, 320)
+    assert tokens.rollovers == fresh.rollovers >= 2
+    assert torch.equal(new[:, delay:], expected)
+    assert torch.equal(torch.cat([old, new[:, :delay]], dim=1)[0], unchanged[0, : 60 + delay])
+    assert not torch.equal(new[:, delay : 2 * delay], unchanged[:, -delay:])
+    for k, held in enumerate(model.pattern.delays):
+        codes = torch.cat([old[k], new[k, :delay]])
+        at = len(codes) - held
+        assert torch.equal(codes[:at], unchanged[k, :at])
+        assert codes[at:].tolist() == [int(codes[at - 1])] * held
+    for each in (tokens, plain, fresh):
+        each.close()
+    assert all(model.engine.cache._free)
+
+
+@pytest.mark.parametrize(("kind", "guidance", "frames"), [("mono", 3.0, 1), ("mono", 1.0, 2), ("stereo", 3.0, 20)])
+def test_what_survives_is_read_anew_as_a_whole(short_twin: Twins, kind: str, guidance: float, frames: int) -> None:
+    both = short_twin(kind)
+    options = {"guidance_scale": guidance, "context_seconds": 1.0, "context_start_seconds": 2.0}
+    tokens = open_tokens(both.model, prompt=OTHER, **options)
+    played(both.model, tokens, 70)
+    controls = both.model.controls({"prompt": PROMPT, **options})
+    _, rows = both.model.prompts.of(controls.mix, guidance)
+    both.model.engine.prefill(tokens, tokens.let_go(rows, tokens.plan, frames))
+    assert (tokens.windows[0].start_frame, tokens.windows[0].start_position) == (70 - frames, 100)
+    for step in range(12):
+        both.model.engine.step([tokens])
+        assert check_the_newest_column(both, tokens, guidance) == frames + 1 + step
+    assert tokens.frames(60, tokens.frames_done).max() < both.model.config.vocab_size
+    check_rollovers(both, tokens, guidance, rollovers=2)
+
+
+def test_more_than_leaves_room_for_a_successor_is_cut(short_twin: Twins) -> None:
+    both = short_twin("mono")
+    tokens = open_tokens(both.model, prompt=OTHER, context_seconds=1.0, context_start_seconds=0.5)
+    while tokens.head < 190:
+        both.model.engine.step([tokens])
+    let_go(both.model, tokens, PROMPT, 180)
+    assert tokens.head + 1 - tokens.windows[0].start_frame == 203 - 50 - 25
+    assert len(tokens.inputs()) == 2, "the successor is warmed from here on"
+    check_rollovers(both, tokens, 3.0, rollovers=2)
+
+
+def test_letting_go_twice_within_a_frames_delay_holds_on(short_twin: Twins) -> None:
+    model = short_twin("mono").model
+    tokens, fresh = open_tokens(model), open_tokens(model, prompt=OTHER)
+    played(model, tokens, 30)
+    let_go(model, tokens, PROMPT, 0)
+    held = tokens._ring.frames(20, 30)
+    model.engine.step([tokens])
+    let_go(model, tokens, OTHER, 0)
+    new, expected = played(model, tokens, 40), played(model, fresh, 40)
+    assert torch.equal(tokens.frames(20, 30), held)
+    assert tokens.frames(30, 31)[1:, 0].tolist() == held[1:, -1].tolist()
+    assert torch.equal(new[:, 3:], expected)
+
+
+def test_only_what_the_leader_knows_beyond_can_be_let_go(short_twin: Twins) -> None:
+    model = short_twin("mono").model
+    tokens = open_tokens(model)
+    known = []
+    for _ in range(6):
+        known.append([frames for frames in range(6) if tokens.knows_beyond(frames)])
+        model.engine.step([tokens])
+    assert known == [[], [], [], [], [0, 1, 2, 3], [0, 1, 2, 3, 4]], "the first complete frame takes four steps"
+    let_go(model, tokens, OTHER, 2)
+    assert [frames for frames in range(6) if tokens.knows_beyond(frames)] == [0, 1]
+    tokens.close()
+
+
+def test_an_audio_prompt_is_held_from_its_end(short_twin: Twins) -> None:
+    model = short_twin("mono").model
+    controls = model.controls({"prompt": OTHER, "temperature": 0.0})
+    tokens = model.open_tokens(model.prompts.of(controls.mix, 3.0)[1], controls)
+    given = torch.arange(4 * 20).view(4, 20) % model.config.vocab_size
+    tokens.begin_with(given)
+    model.engine.prefill(tokens, tokens.windows[0])
+    model.engine.step([tokens])
+    let_go(model, tokens, PROMPT, 0)
+    model.engine.step([tokens])
+    assert torch.equal(tokens.frames(0, 20), given)
+    assert tokens._ring.frames(20, 21)[1:, 0].tolist() == given[1:, -1].tolist()
+    tokens.close()
+
+
+@pytest.mark.parametrize("frames", [0, 2, 40])
+def test_going_back_to_a_place_before_or_after_letting_go(short_twin: Twins, frames: int) -> None:
+    """Twins: a stream that never let go, one that let go once; both as far as windows are wide."""
+    model = short_twin("stereo").model
+    tokens, never, once = (open_marked(model) for _ in range(3))
+    before = tokens.mark()
+    for each in (tokens, once):
+        played(model, each, 2)
+        let_go(model, each, OTHER, frames)
+        model.engine.step([each])
+    after, saved = tokens.mark(), tokens.snapshot()
+    expected = played(model, once, 300)
+    assert torch.equal(played(model, tokens, 300), expected)
+    tokens.rewind(after)
+    assert torch.equal(played(model, tokens, 300), expected)
+    tokens.rewind(before)
+    assert torch.equal(played(model, tokens, 300), played(model, never, 300))
+    tokens.rewind(before)
+    played(model, tokens, 2)
+    let_go(model, tokens, OTHER, frames)
+    model.engine.step([tokens])
+    assert torch.equal(played(model, tokens, 300), expected)
+    tokens.restore(saved)
+    assert torch.equal(played(model, tokens, 300), expected)
+    for each in (tokens, never, once):
+        each.close()
+    assert all(model.engine.cache._free)
+
+
+def open_marked(model: Any) -> TokenStream:
+    """A stream that can go back as far as these tests go, after a second of music."""
+    controls = model.controls({"prompt": PROMPT, "seed": 5, "context_seconds": 1.0})
+    _, rows = model.prompts.of(controls.mix, controls.guidance_scale)
+    tokens: TokenStream = model.open_tokens(rows, controls)
+    tokens.keep_frames = 310
+    model.engine.prefill(tokens, tokens.windows[0])
+    played(model, tokens, 50)
+    return tokens
