@@ -81,6 +81,9 @@ RANGES: dict[str, Range] = {
     "glide_seconds": Range(0.0, 60.0, 0.0, "s", "how long a change of prompts fades"),
     "context_seconds": Range(0.02, 30.0, DEFAULT_CONTEXT_SECONDS, "s", "how much music survives into the next window"),
     "context_start_seconds": Range(0.0, 30.0, 0.0, "s", "position at which the next window reads its context"),
+    "change_context_seconds": Range(
+        0.0, 30.0, 30.0, "s", "how much music survives when another prompt takes the lead; 0 begins anew, 30 keeps all"
+    ),
 }
 
 

@@ -28,7 +28,7 @@ class Controls:
 
     Attributes:
         mix: weighted prompts and the negative one.
-        guidance_scale … context_start_seconds: see `streamgen.config.RANGES`.
+        guidance_scale … change_context_seconds: see `streamgen.config.RANGES`.
     """
 
     mix: PromptMix
@@ -40,6 +40,7 @@ class Controls:
     glide_seconds: float
     context_seconds: float
     context_start_seconds: float
+    change_context_seconds: float
 
     @classmethod
     def of(cls, defaults: GenerationDefaults, longest_context_seconds: float, values: Mapping[str, Any]) -> Controls:
@@ -63,6 +64,7 @@ class Controls:
             RANGES["glide_seconds"].default,
             min(RANGES["context_seconds"].default, longest_context_seconds),
             RANGES["context_start_seconds"].default,
+            defaults.change_context_seconds,
         )
         return start.changed({name: value for name, value in values.items() if value is not None})
 

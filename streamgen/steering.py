@@ -7,6 +7,9 @@
 A change comes into force as a whole or, where its rows find no room, not at all: then it waits. `controls` is what
 sounds now, `asked` what will once every pending change is in: a further change is checked against that.
 
+When another prompt becomes the foremost of the mix, the music goes on from its newest `change_context_seconds` alone: a
+model that copies its past would else play the old prompt's music on.
+
 Rules: no audio, no clock; the model encodes and lays windows out, the token stream holds the rows.
 """
 
@@ -21,6 +24,7 @@ from torch import Tensor
 
 from streamgen.changes import Change, ChangeQueue, Glide
 from streamgen.conditioning import PromptMix
+from streamgen.config import RANGES
 from streamgen.controls import Controls
 from streamgen.errors import CapacityError
 from streamgen.lm.token_stream import TokenStream
@@ -43,6 +47,7 @@ class SteeringMemory:
     pending: tuple[Change, ...]
     gliding: Glide | None
     texts: Texts
+    foremost: str | None
 
 
 class Steering:
@@ -58,6 +63,7 @@ class Steering:
     Attributes:
         controls: the settings in force.
         texts: of the rows in force.
+        foremost: text of the heaviest prompt in force.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class Steering:
     ) -> None:
         self._model, self._tokens, self._melody = model, tokens, melody
         self.controls = self._asked = controls
-        self.texts = texts
+        self.texts, self.foremost = texts, controls.mix.foremost
         self._changes = ChangeQueue()
         self._gliding: Glide | None = None
 
@@ -149,17 +155,21 @@ class Steering:
         """Bring the decoder's rows up to the mix of this frame."""
         mix, scale = self._sounding_mix(), self.controls.guidance_scale
         texts, coefficients = mix.rows(scale, melody=self._melody is not None)
-        if texts == self.texts and self._melody is None:
+        if mix.foremost != self.foremost and self._tokens.knows_beyond(self._surviving_frames):
+            self._let_go(self._model.prompts.of(mix, scale, self._melody)[1])
+        elif texts == self.texts and self._melody is None:
             self._tokens.rows = replace(self._tokens.rows, coefficients=coefficients)
-            return
-        _, rows = self._model.prompts.of(mix, scale, self._melody)
+        else:
+            self._change_rows(texts, self._model.prompts.of(mix, scale, self._melody)[1])
+        self.texts, self.foremost = texts, mix.foremost
+
+    def _change_rows(self, texts: Texts, rows: Rows) -> None:
         if rows.prefixes is None:
             self._tokens.set_rows(rows, _sources(self.texts, self._tokens.rows.coefficients, texts))
         elif texts == self.texts and torch.equal(rows.prefixes, self._prefixes()):
             self._tokens.rows = rows
         else:  # other texts, or the same ones of which others hear the melody
             self._reread(rows)
-        self.texts = texts
 
     def _sounding_mix(self) -> PromptMix:
         """Return the mix of this frame; a fade that has arrived ends."""
@@ -179,16 +189,32 @@ class Steering:
         window = self._tokens.fresh_window(rows, self._model.fitting_plan(self.controls, rows.prefix))
         self._model.engine.prefill(self._tokens, window)
 
+    @property
+    def _surviving_frames(self) -> int:
+        """How much stays known under another foremost prompt: at the end of the range all that a window can know."""
+        seconds = self.controls.change_context_seconds
+        everything = seconds >= RANGES["change_context_seconds"].high
+        return self._tokens.plan.limit if everything else round(seconds * self._model.frame_rate_hz)
+
+    def _let_go(self, rows: Rows) -> None:
+        """Start a fresh window that knows only what survives; a melody's would be read anew in any case."""
+        plan, frames = self._model.fitting_plan(self.controls, rows.prefix), self._surviving_frames
+        if self._melody is not None:
+            frames = min(frames, plan.context_frames)
+        self._model.engine.prefill(self._tokens, self._tokens.let_go(rows, plan, frames))
+
     # -- memory ---------------------------------------------------------------------------------------------------
 
     def remember(self) -> SteeringMemory:
         """Return what `recall` needs to go on from here."""
-        return SteeringMemory(self.controls, self._asked, self._changes.pending, self._gliding, self.texts)
+        return SteeringMemory(
+            self.controls, self._asked, self._changes.pending, self._gliding, self.texts, self.foremost
+        )
 
     def recall(self, memory: SteeringMemory) -> None:
         """Go back; what was asked for since is forgotten. The token stream goes back by itself."""
         self.controls, self._asked, self._changes.pending = memory.controls, memory.asked, memory.pending
-        self._gliding, self.texts = memory.gliding, memory.texts
+        self._gliding, self.texts, self.foremost = memory.gliding, memory.texts, memory.foremost
 
     def rewind(self, memory: SteeringMemory, serial: int) -> None:
         """Go back, but what was asked for since stays asked for: "at once" is now this place.

@@ -6,7 +6,7 @@
 
 Frame f of the stream is samples f · hop … (f + 1) · hop − 1. A control is applied before the first codebook of its
 frame is drawn, so it is exact to one frame (20 ms); the finer codebooks of up to three frames before, which the delay
-pattern draws in the same column, feel it too.
+pattern draws in the same column, feel it too, or hold where the change lets go of the music before it.
 
 Rules: a state machine, synchronous, no thread; the model does the arithmetic, and the parts remember: tokens
 (lm/token_stream.py), controls (steering.py), sound (pcm_buffer.py). Not safe for two threads.

@@ -58,12 +58,13 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Sampling defaults that the checkpoint's own generation_config names."""
+    """Defaults that the checkpoint's own generation_config names: of sampling, and of what survives another prompt."""
 
     guidance_scale: float = 3.0
     temperature: float = 1.0
     top_k: int = 250
     top_p: float = 0.0
+    change_context_seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Checkpoint:
         text_projection: (weight [D, T5 width], bias [D]) of enc_to_dec_proj, float32, or None where widths are equal.
         melody: chroma settings of a melody checkpoint, else None.
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
-        defaults: sampling defaults.
+        defaults: of its controls.
     """
 
     name: str

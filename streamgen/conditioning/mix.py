@@ -67,6 +67,11 @@ class PromptMix:
         pairs = [(prompt, 1.0)] if prompts is None else _checked_pairs(prompts)
         return PromptMix(_normalised((check_text(text), weight) for text, weight in pairs), check_text(negative_prompt))
 
+    @property
+    def foremost(self) -> str | None:
+        """Text of the heaviest prompt, the first of equals."""
+        return max(self.prompts, key=lambda pair: pair[1])[0]
+
     def rows(self, guidance_scale: float, *, melody: bool = False) -> tuple[tuple[str | None, ...], tuple[float, ...]]:
         """Which decoder rows to run, and how much each one's logits count.
 

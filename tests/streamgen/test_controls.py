@@ -7,7 +7,7 @@ from streamgen.config import RANGES
 from streamgen.controls import CONTROL_NAMES, Controls
 from streamgen.errors import ConfigError, PromptError
 
-DEFAULTS = GenerationDefaults(guidance_scale=4.0, temperature=0.9, top_k=100, top_p=0.1)
+DEFAULTS = GenerationDefaults(guidance_scale=4.0, temperature=0.9, top_k=100, top_p=0.1, change_context_seconds=2.0)
 
 
 def of(**values: object) -> Controls:
@@ -18,6 +18,8 @@ def test_the_checkpoints_defaults_hold_unless_said_otherwise() -> None:
     controls = of(top_k=7, temperature=None)
     assert (controls.guidance_scale, controls.temperature, controls.top_k, controls.top_p) == (4.0, 0.9, 7, 0.1)
     assert controls.context_seconds == RANGES["context_seconds"].default
+    assert controls.change_context_seconds == 2.0
+    assert of(change_context_seconds=0).change_context_seconds == 0.0
 
 
 def test_the_default_context_is_cut_to_what_fits_and_a_said_one_is_not() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +184,47 @@ def test_sampling_defaults_come_from_generation_config(copy_of: Any, edit_json: 
     assert load_checkpoint(str(folder)).defaults == GenerationDefaults()
     changes = {"guidance_scale": 2.5, "temperature": 0.9, "top_k": 40, "top_p": 1.0}
     edit_json(folder / "generation_config.json", changes)
-    assert load_checkpoint(str(folder)).defaults == GenerationDefaults(2.5, 0.9, 40, 0.0)
+    assert load_checkpoint(str(folder)).defaults == GenerationDefaults(2.5, 0.9, 40, 0.0, 30.0)
+    edit_json(folder / "generation_config.json", {"change_context_seconds": 0})
+    assert load_checkpoint(str(folder)).defaults == GenerationDefaults(2.5, 0.9, 40, 0.0, 0.0)
     (folder / "generation_config.json").unlink()
     assert load_checkpoint(str(folder)).defaults == GenerationDefaults()
+
+
+def test_transformers_minds_no_setting_of_our_own(copy_of: Any, edit_json: Any, tmp_path: Path) -> None:
+    """Warnings are errors here; what transformers logs is caught too. Saved again it must be set again."""
+    folder = copy_of("mono")
+    plain = codes_of_transformers(folder)
+    edit_json(folder / "generation_config.json", {"change_context_seconds": 0.0})
+    with catch_logs() as said:
+        assert torch.equal(codes_of_transformers(folder), plain)
+        again = golden(folder)
+        again.generation_config.change_context_seconds = 2.0
+        again.save_pretrained(tmp_path / "saved")
+    assert said == []
+    assert load_checkpoint(str(folder)).defaults.change_context_seconds == 0.0
+    saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert saved["change_context_seconds"] == 2.0
+
+
+def codes_of_transformers(folder: Path) -> Any:
+    model = golden(folder)
+    words = AutoTokenizer.from_pretrained(folder)("piano", return_tensors="pt")
+    return model.generate(**words, do_sample=False, max_new_tokens=8)
+
+
+@contextmanager
+def catch_logs() -> Iterator[list[str]]:
+    """Collect what transformers' loggers say at warning or above; they do not propagate."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_chroma_settings_come_from_the_processor(copy_of: Any, edit_json: Any) -> None:
@@ -246,6 +288,7 @@ def test_a_wrong_model_gets_one_line(
     [
         ("generation_config.json", {"guidance_scale": "loud"}, ["guidance_scale is 'loud'", "a number"]),
         ("generation_config.json", {"top_k": -1}, ["top_k is -1"]),
+        ("generation_config.json", {"change_context_seconds": "all"}, ["change_context_seconds is 'all'"]),
         ("tokenizer_config.json", {"extra_ids": 10**9}, ["extra_ids is 1000000000"]),
         ("tokenizer_config.json", {"extra_special_tokens": ["<a>"]}, ["122 tokens", "embeds 121"]),
         ("tokenizer.json", {"model": {}}, ["the tokenizer in", "cannot be read", "download"]),

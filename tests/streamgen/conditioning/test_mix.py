@@ -107,6 +107,19 @@ def test_with_a_melody_the_prompts_rows_come_first_and_stay_apart_from_the_null_
     assert mix.rows(3.0, melody=True) == ((None, "piano", "piano"), (1.5, 1.5, -2.0))
 
 
+@pytest.mark.parametrize(
+    ("prompts", "foremost"),
+    [
+        ([("piano", 1), ("rock", 2)], "rock"),
+        ([("piano", 0.3), ("rock", 0.3)], "piano"),
+        ([("piano", 2), (None, 3)], None),
+        ([("piano", 2), ("rock", 3), ("piano", 2)], "piano"),
+    ],
+)
+def test_the_foremost_prompt_is_the_heaviest(prompts: list[tuple[str | None, float]], foremost: str | None) -> None:
+    assert PromptMix.of(prompts=prompts).foremost == foremost
+
+
 def test_weights_are_normalised_and_equal_texts_added() -> None:
     mix = PromptMix.of(prompts=[("piano", 1), ("strings", 0), ("drums", 2), ("piano", np.float32(1))])
     assert mix == PromptMix((("piano", 0.5), ("drums", 0.5)))
