@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["own_defaults", "prompts_of", "stream_controls"]
 
-_NUMBERS = ("guidance_scale", "temperature", "top_k", "top_p", "seed", "glide_seconds", "context_seconds")
+_OWN = ("guidance_scale", "temperature", "top_k", "top_p", "context_seconds", "change_context_seconds")
+_NUMBERS = (*_OWN, "seed", "glide_seconds")
 
 
 def prompts_of(values: Mapping[str, Value]) -> list[tuple[str, float]]:
@@ -46,5 +47,5 @@ def stream_controls(values: Mapping[str, Value], changed: Mapping[str, Value]) -
 
 def own_defaults(model: Model) -> dict[str, Value]:
     """Return a checkpoint's own defaults, as far as the table allows them; short windows keep less context."""
-    own, names = model.controls({}), ("guidance_scale", "temperature", "top_k", "top_p", "context_seconds")
-    return checked({name: TABLE[name].nearest(getattr(own, name)) for name in names})
+    own = model.controls({})
+    return checked({name: TABLE[name].nearest(getattr(own, name)) for name in _OWN})

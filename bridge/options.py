@@ -33,7 +33,8 @@ __all__ = [
     "stream_options",
 ]
 
-_DEFAULTS = {"seed": "random"} | dict.fromkeys(("guidance_scale", "temperature", "top_k", "top_p"), "the model's")
+_MODELS_OWN = ("guidance_scale", "temperature", "top_k", "top_p", "change_context_seconds")
+_DEFAULTS = {"seed": "random"} | dict.fromkeys(_MODELS_OWN, "the model's")
 _AUDIO_OPTIONS = ("audio_prompt", "melody")
 
 

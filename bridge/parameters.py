@@ -19,7 +19,8 @@ from streamgen.errors import ConfigError, PromptError
 __all__ = ["LIVE", "PARAMETERS", "SLOTS", "TABLE", "Parameter", "Value", "checked", "defaults", "in_words", "parse"]
 
 PARAMETERS = RANGES
-LIVE = ("guidance_scale", "temperature", "top_k", "top_p", "glide_seconds")  # what `play` may change while music plays
+# what `play` may change while music plays
+LIVE = ("guidance_scale", "temperature", "top_k", "top_p", "glide_seconds", "change_context_seconds")
 SLOTS = 8
 MAX_TEXT = 2000
 
@@ -135,6 +136,7 @@ TABLE: dict[str, Parameter] = {
         _engine("seed"),
         _engine("glide_seconds"),
         _engine("context_seconds", low=1.0, high=15.0),
+        _engine("change_context_seconds"),
         Parameter(
             "lead_seconds", "float", 0.2, 10.0, 2.0, "s", "audio made ahead, against stalls; a change revokes it"
         ),

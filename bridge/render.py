@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rate = number(8_000, 192_000, "Hz", whole=True)
     parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="rate of the file (default: the model's)")
     add_model_options(parser)
-    add_music_options(parser, without=("glide_seconds",))  # nothing changes while a file is made
+    add_music_options(parser, without=("glide_seconds", "change_context_seconds"))  # nothing changes meanwhile
     add_json_option(parser)
 
 

@@ -26,7 +26,9 @@ def test_only_what_changed_is_told() -> None:
 
 def test_a_checkpoints_own_defaults_are_cut_to_the_table_and_to_its_windows() -> None:
     model = FakeModel(max_positions=753)
-    model.defaults = GenerationDefaults(guidance_scale=2.5, top_k=50_000)
+    model.defaults = GenerationDefaults(guidance_scale=2.5, top_k=50_000, change_context_seconds=0.0)
     own = own_defaults(model)
     assert (own["guidance_scale"], own["top_k"]) == (2.5, TABLE["top_k"].max)
+    assert own["change_context_seconds"] == 0.0
+    assert stream_controls({**defaults(), **own}, own)["change_context_seconds"] == 0.0
     assert own["context_seconds"] == 376 / 50  # half of 753 positions; the table's default is 12 s

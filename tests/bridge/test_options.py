@@ -38,10 +38,12 @@ def test_a_seed_that_was_said_is_kept(parsed: Parse) -> None:
 
 def test_every_parameter_has_an_option(parsed: Parse) -> None:
     words = "--guidance-scale 2 --temperature 0.9 --top-k 9 --top-p 0.5 --seed 3 --glide-seconds 1 --context-seconds 5"
-    options = stream_options(parsed("a", *words.split(), "--context-start-seconds", "2", of=all_options))
+    words += " --context-start-seconds 2 --change-context-seconds 0"
+    options = stream_options(parsed("a", *words.split(), of=all_options))
     assert options == {
         "prompt": "a", "guidance_scale": 2.0, "temperature": 0.9, "top_k": 9, "top_p": 0.5, "seed": 3,
         "glide_seconds": 1.0, "context_seconds": 5.0, "context_start_seconds": 2.0,
+        "change_context_seconds": 0.0,
     }  # fmt: skip
 
 

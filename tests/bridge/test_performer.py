@@ -7,10 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 import streamgen
 from bridge.commands import Block, Changed, Event, Gap, Meter, Set, Stats, Transport, Transported
 from bridge.performer import BLOCK_FRAMES, COMMIT_SECONDS, Performer
+from streamgen.checkpoint import GenerationDefaults
 from streamgen.errors import ConfigError, StreamgenError
 from streamgen.testing import FakeModel, tiny_checkpoint
 
@@ -145,6 +147,39 @@ def test_the_block_from_which_other_prompts_play_says_so(rig: Callable[..., Rig]
     for block, at in zip(turns, [applied[3], applied[0]], strict=True):
         assert block.start_sample <= at < block.end_sample
     assert 64_000 <= applied[0] < 64_640
+
+
+def test_another_prompt_begins_anew_where_nothing_survives_it(rig: Callable[..., Rig], model: streamgen.Model) -> None:
+    """Twin: a stream of its own. A knob turned at once after it rewinds to before it, and it lets go again."""
+    one = rig(temperature=0.0, change_context_seconds=0.0)
+    one.run(1.0)
+    one.performer.do(Set({"prompt/1/text": "rock"}, "test"))
+    one.run(0.1)
+    applied = one.performer.do(Set({"guidance_scale": 2.0, "prompt/1/text": "jazz"}, "test"))
+    one.run(1.5)
+    tokens = one.performer._stream._tokens
+    at = applied // 640
+    assert tokens.windows[0].start_frame == at
+    with model.open_stream("jazz", temperature=0.0, guidance_scale=2.0) as fresh:
+        fresh.read(640 * 50)
+        assert torch.equal(tokens.frames(at, at + 50), fresh._tokens.frames(0, 50))
+    assert contiguous(one.blocks())
+
+
+def test_a_session_begins_with_what_its_checkpoint_lets_survive() -> None:
+    model = FakeModel()
+    model.defaults = GenerationDefaults(change_context_seconds=0.0)
+    one = Rig(model)
+    assert one.performer.values["change_context_seconds"] == 0.0
+    one.run(1.0)
+    applied = one.performer.do(Set({"prompt/1/text": "rock"}, "test"))
+    one.run(0.5)
+    assert one.performer._stream._tokens.windows[0].start_frame == applied // 640
+    one.performer.do(Set({"change_context_seconds": 30.0}, "test"))
+    one.performer.do(Set({"prompt/1/text": "jazz"}, "test", at_sample=applied + 64_000))
+    one.run(3.0)
+    assert one.performer._stream._tokens.windows[0].start_frame == applied // 640
+    one.performer.close()
 
 
 def test_a_reset_plays_the_prompts_that_were_still_to_come(rig: Callable[..., Rig]) -> None:

@@ -170,6 +170,7 @@ def player(sine_model: Any) -> play.Player:
         (":set temperature 0.5", "temperature: 0.5"),
         (":set temperature hot", "temperature is 'hot', must be a number within 0 … 5"),
         (":set temperature 9", "temperature is 9.0, must be within 0 … 5"),
+        (":set change_context_seconds 0", "change_context_seconds: 0"),
         (":set seed 4", play._HELP),
         (":set", play._HELP),
         (":", play._HELP),
