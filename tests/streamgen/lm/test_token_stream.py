@@ -270,6 +270,8 @@ def test_letting_go_twice_within_a_frames_delay_holds_on(short_twin: Twins) -> N
     assert torch.equal(tokens.frames(20, 30), held)
     assert tokens.frames(30, 31)[1:, 0].tolist() == held[1:, -1].tolist()
     assert torch.equal(new[:, 3:], expected)
+    for each in (tokens, fresh):
+        each.close()
 
 
 def test_only_what_the_leader_knows_beyond_can_be_let_go(short_twin: Twins) -> None:
