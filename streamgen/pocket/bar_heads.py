@@ -61,6 +61,10 @@ class Captions:
     mask: Tensor
     named: Tensor
 
+    def to(self, device: torch.device) -> "Captions":
+        """The same on another device."""
+        return Captions(self.ids.to(device), self.mask.to(device), self.named.to(device))
+
 
 @dataclass(frozen=True)
 class Music:

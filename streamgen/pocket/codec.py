@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import EncodecConfig, EncodecModel
 
 from streamgen.pocket.corpus import Pcm, all_clips, held_out_audio
+from streamgen.pocket.device import bfloat16, training_device
 from streamgen.pocket.mel import MEL_SCALES, log_mel, mel_loss, waveform_loss
 from streamgen.pocket.pace import Pace
 from streamgen.pocket.quantizer import CODEBOOKS, CODES, ResidualQuantizer
@@ -113,10 +114,12 @@ def _norm_pair(conv: Any) -> tuple[Tensor, Tensor]:
 class CodecTrainer:
     """One codec in training: model, quantizer, optimiser, averaged weights; saved and resumed as one file."""
 
-    def __init__(self, folder: Path, plan: CodecPlan, seed: int = 0) -> None:
-        """Start, or go on from `folder/codec.pt` if it is there."""
-        self.path, self.plan = folder / "codec.pt", plan
-        self.model, self.quantizer, self.step = new_codec(seed), ResidualQuantizer(), 0
+    def __init__(self, folder: Path, plan: CodecPlan, seed: int = 0, device: torch.device | None = None) -> None:
+        """Start, or go on from `folder/codec.pt` if it is there; `device` is the GPU unless another is named."""
+        self.device = training_device() if device is None else device
+        self.path, self.plan, self.step = folder / "codec.pt", plan, 0
+        parts: Any = new_codec(seed), ResidualQuantizer()  # transformers wraps `to` in a way mypy cannot follow
+        self.model, self.quantizer = (part.to(self.device) for part in parts)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.optimiser = self._new_optimiser()
         self.generator = torch.Generator().manual_seed(seed)
@@ -134,7 +137,7 @@ class CodecTrainer:
         part.replace(self.path)
 
     def _load(self) -> None:
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(self.path, weights_only=True, map_location=self.device)
         for name in ("model", "quantizer", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
         self.average, self.step = state["average"], state["step"]
@@ -147,22 +150,27 @@ class CodecTrainer:
     def train_step(self, audio: Tensor) -> dict[str, float]:
         """One update from float32 [B, samples]; returns the losses by name."""
         self._set_rates()
-        latents, made, commitment = self._forward(audio)
-        wave = waveform_loss(made, audio)
-        ramp = min(1.0, max(0.0, (self.step - self.plan.mel_from) / (self.plan.mel_full - self.plan.mel_from)))
-        picks = torch.randperm(len(MEL_SCALES), generator=self.generator)[:2].tolist()
-        mel = mel_loss(made, audio, [MEL_SCALES[pick] for pick in picks])
-        loss = wave * (1 - 0.8 * ramp) + 4.0 * ramp * mel + 0.05 * commitment
+        loss, losses = self.losses(audio.to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self._average()
         self.step += 1
-        return {"wave": wave.item(), "mel": mel.item(), "commit": commitment.item(), "std": latents.std().item()}
+        return {name: value.item() for name, value in losses.items()}
+
+    def losses(self, audio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to go down on and what it is made of, by name, from float32 [B, samples]."""
+        latents, made, commitment = self._forward(audio)
+        wave = waveform_loss(made, audio)
+        ramp = min(1.0, max(0.0, (self.step - self.plan.mel_from) / (self.plan.mel_full - self.plan.mel_from)))
+        picks = torch.randperm(len(MEL_SCALES), generator=self.generator)[:2].tolist()
+        mel = mel_loss(made, audio, [MEL_SCALES[pick] for pick in picks])
+        loss = wave * (1 - 0.8 * ramp) + 4.0 * ramp * mel + 0.05 * commitment
+        return loss, {"wave": wave, "mel": mel, "commit": commitment, "std": latents.std()}
 
     def _forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with bfloat16(self.device):
             latents = self.model.encoder(audio[:, None]).float()
         if not self.quantizing:
             quantized, commitment = latents, latents.new_zeros(())
@@ -171,9 +179,9 @@ class CodecTrainer:
             draw = torch.rand(len(audio), generator=self.generator)
             depth[draw < 0.25] = int(torch.randint(1, CODEBOOKS, (), generator=self.generator))
             depth[draw > 0.85] = 0
-            rows, commitment = self.quantizer(latents.transpose(1, 2), depth, learn=True)
+            rows, commitment = self.quantizer(latents.transpose(1, 2), depth.to(self.device), learn=True)
             quantized = rows.transpose(1, 2)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with bfloat16(self.device):
             made = self.model.decoder(quantized)[:, 0].float()
         return latents, made, commitment
 
@@ -210,7 +218,8 @@ class CodecTrainer:
         self.optimiser = self._new_optimiser()
 
     def _latents(self, audio: Tensor) -> Tensor:
-        return torch.as_tensor(self.model.encoder(audio[:, None])).transpose(1, 2).flatten(0, 1)
+        latents = torch.as_tensor(self.model.encoder(audio.to(self.device)[:, None]))
+        return latents.transpose(1, 2).flatten(0, 1)
 
     def kept_model(self) -> EncodecModel:
         """The averaged weights with the codebooks in place: what later stages use."""
@@ -237,18 +246,19 @@ def segments(clips: list[Pcm], batch: int, seed: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def sound_to_codes(codec: EncodecModel, pcm: Pcm) -> Tensor:
-    """Codes int64 [4, frames] of one clip."""
+    """Codes int64 [4, frames] of one clip, on the CPU."""
     model: Any = codec
-    codes: Tensor = model.encode(torch.from_numpy(pcm.astype(np.float32) / 32767)[None, None]).audio_codes
-    return codes[0, 0]
+    audio = torch.from_numpy(pcm.astype(np.float32) / 32767)[None, None]
+    codes: Tensor = model.encode(audio.to(model.device)).audio_codes
+    return codes[0, 0].cpu()
 
 
 @torch.no_grad()
 def codes_to_sound(codec: EncodecModel, codes: Tensor) -> Tensor:
-    """Samples float32 [frames x 640] of codes [4, frames]."""
+    """Samples float32 [frames x 640] of codes [4, frames], on the CPU."""
     model: Any = codec
-    sound: Tensor = model.decode(codes[None, None], [None]).audio_values
-    return sound[0, 0]
+    sound: Tensor = model.decode(codes[None, None].to(model.device), [None]).audio_values
+    return sound[0, 0].cpu()
 
 
 @torch.no_grad()
@@ -298,6 +308,7 @@ def refine_decoder(target: Path, codec: EncodecModel, corpus: Path, plan: Refine
     clips, unseen = list(all_clips(corpus)), held_out_audio(12, 2)
     if target.exists():
         codec.load_state_dict(torch.load(target, weights_only=True))
+    codec.to(training_device())  # type: ignore[arg-type] # transformers wraps it in a way mypy cannot follow
     decoder, average = codec.decoder, copy.deepcopy(codec)
     optimiser = torch.optim.Adam(decoder.parameters(), lr=plan.learning_rate, betas=(0.8, 0.99))
     stream, pace = segments(clips, plan.batch, seed), Pace()
@@ -314,17 +325,18 @@ def refine_decoder(target: Path, codec: EncodecModel, corpus: Path, plan: Refine
                 kept.lerp_(value, 1 - min(0.998, step / (step + 20)))
         if time.monotonic() - saved > plan.save_every_s or spent + 2 > plan.seconds:
             saved = time.monotonic()
-            torch.save(average.state_dict(), target)
+            torch.save({name: value.cpu() for name, value in average.state_dict().items()}, target)
             words = f"mel {error:.3f} held-out log10-mel L1 {held_out_error(average, unseen):.4f}"
             print(f"refine: step {step} {spent:.0f}/{plan.seconds:.0f} s {words}", flush=True)
 
 
 def _refine_step(codec: EncodecModel, optimiser: torch.optim.Optimizer, audio: Tensor) -> float:
     model: Any = codec
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    audio = audio.to(model.device)
+    with torch.no_grad(), bfloat16(model.device):
         codes = model.quantizer.encode(model.encoder(audio[:, None]).float(), 2.0)
         latents = model.quantizer.decode(codes)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with bfloat16(model.device):
         made = model.decoder(latents)[:, 0].float()
     mel = mel_loss(made, audio, [MEL_SCALES[int(pick)] for pick in torch.randperm(len(MEL_SCALES))[:3]])
     loss = 4.0 * mel + 0.2 * waveform_loss(made, audio)

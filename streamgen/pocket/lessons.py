@@ -79,6 +79,12 @@ class Batch:
     read: Tensor | None = None
     rivals: bool = False
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        parts = {"codes": self.codes, "heard": self.heard, "ids": self.ids, "mask": self.mask, "weights": self.weights}
+        parts |= {} if self.read is None else {"read": self.read}
+        return replace(self, **{name: part.to(device) for name, part in parts.items()})  # type: ignore[arg-type]
+
 
 def damaged(codes: Tensor, rates: Tensor) -> Tensor:
     """Codes [B, K, T] with a share [B] of each row's replaced at random."""

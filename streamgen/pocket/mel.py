@@ -24,10 +24,10 @@ def log_mel(audio: Tensor, window: int = 1024, bands: int = 64) -> Tensor:
     Returns:
         float32 [B, bands, frames].
     """
-    hann = torch.hann_window(window)
+    hann = torch.hann_window(window, device=audio.device)
     spectrum = torch.stft(audio.float(), window, window // 4, window=hann, return_complex=True)
     magnitude = (spectrum.real**2 + spectrum.imag**2 + 1e-14).sqrt() * (2 / window * 2)
-    return torch.matmul(_mel_filters(window, bands), magnitude).clamp(min=1e-5).log10()
+    return torch.matmul(_mel_filters(window, bands).to(magnitude.device), magnitude).clamp(min=1e-5).log10()
 
 
 _filters: dict[tuple[int, int], Tensor] = {}

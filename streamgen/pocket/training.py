@@ -22,6 +22,7 @@ from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
 from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
 from streamgen.pocket.corpus import Pcm, render_song, shard_clips
+from streamgen.pocket.device import bfloat16, training_device
 from streamgen.pocket.language import (
     MAX_POSITIONS,
     cross_entropy,
@@ -30,7 +31,7 @@ from streamgen.pocket.language import (
     new_language_model,
     text_states,
 )
-from streamgen.pocket.lessons import Lessons
+from streamgen.pocket.lessons import Batch, Lessons
 from streamgen.pocket.naming import NAMES
 from streamgen.pocket.pace import Pace
 from streamgen.pocket.quantizer import CODEBOOKS
@@ -56,6 +57,7 @@ class LanguagePlan:
 def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
     """Encode every shard to `target`; shards already there are kept."""
     torch.set_flush_denormal(True)  # silence otherwise slows the encoder tenfold
+    codec.to(training_device())  # type: ignore[arg-type] # transformers wraps it in a way mypy cannot follow
     target.mkdir(parents=True, exist_ok=True)
     pace = Pace()
     for shard in sorted(corpus.glob("*.npz")):
@@ -69,7 +71,7 @@ def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
 
 def _encode_all(codec: EncodecModel, clips: list[Pcm]) -> list[Tensor]:
     """Codes int16 of every clip; bfloat16 halves the time and keeps 99.5 % of codebook 0."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with bfloat16(training_device()):
         return [sound_to_codes(codec, pcm).to(torch.int16) for pcm in clips]
 
 
@@ -91,13 +93,21 @@ def held_out_songs(codec: EncodecModel, count: int) -> list[TokenSong]:
 class LanguageTrainer:
     """The model in training with its optimiser, averaged weights and clock; saved and resumed as one file."""
 
-    def __init__(self, folder: Path, tokenizer: T5Tokenizer, plan: LanguagePlan, seed: int = 0) -> None:
-        """Start, or go on from `folder/language.pt` if it is there."""
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: T5Tokenizer,
+        plan: LanguagePlan,
+        seed: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        """Start, or go on from `folder/language.pt` if it is there; `device` is the GPU unless another is named."""
+        self.device = training_device() if device is None else device
         self.path, self.plan, self.tokenizer = folder / "language.pt", plan, tokenizer
         self.model = new_language_model(len(tokenizer), seed)
         silence(self.model)
         self.namer = nn.Linear(self.model.decoder.config.hidden_size, NAMES)
-        self.modules = nn.ModuleList([*modules_to_train(self.model), self.namer])
+        self.modules = nn.ModuleList([*modules_to_train(self.model), self.namer]).to(self.device)
         self.average = {name: value.clone() for name, value in self.modules.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self._groups(), lr=plan.learning_rate, betas=(0.9, 0.95))
         self.step, self.seconds, self.rng = 0, 0.0, random.Random(seed)
@@ -118,7 +128,7 @@ class LanguageTrainer:
         part.replace(self.path)
 
     def _load(self) -> None:
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(self.path, weights_only=True, map_location=self.device)
         self.modules.load_state_dict(state["modules"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
@@ -129,8 +139,10 @@ class LanguageTrainer:
         self.modules.load_state_dict(self.average)
 
     def finish(self, songs: list[TokenSong]) -> None:
-        """Put the averaged weights with bar heads into the model: what is judged and exported."""
+        """Put the averaged weights with bar heads into the model, on the CPU: what is judged and exported."""
         self.load_average()
+        self.modules.to("cpu")
+        self.device = torch.device("cpu")
         silence(self.model)
         rng = random.Random(self.step)
         read = [rng.choice(songs) for _ in range(CAPTIONS_READ)]
@@ -138,7 +150,7 @@ class LanguageTrainer:
 
     def naming_loss(self, songs: list[TokenSong]) -> Tensor:
         """How far the text encoder is from saying plainly which words name tempo, style and key."""
-        captions = self.lessons.captions([self.rng.choice(songs) for _ in range(CAPTIONS_NAMED)])
+        captions = self.lessons.captions([self.rng.choice(songs) for _ in range(CAPTIONS_NAMED)]).to(self.device)
         read = self.namer(text_states(self.model, captions.ids, captions.mask))[captions.mask > 0]
         return NAMING_WEIGHT * F.mse_loss(read, captions.named[captions.mask > 0])
 
@@ -152,26 +164,30 @@ class LanguageTrainer:
 
     def train_step(self, songs: list[TokenSong]) -> float:
         """One update; returns codebook 0's cross-entropy in nats."""
-        batch = self.lessons.batch(self.step, songs)
         self._set_rate()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            losses = cross_entropy(
-                self.model, batch.ids, batch.mask, batch.codes, batch.heard, DROPOUT, read=batch.read
-            )
-        shares = torch.tensor(CODEBOOK_WEIGHTS) / sum(CODEBOOK_WEIGHTS)
-        losses, loss = losses * batch.weights[:, None], self.naming_loss(songs)
-        if batch.rivals:
-            losses, wrong = losses.unflatten(0, (-1, 2)).unbind(1)
-            loss = loss + rivalry(losses, wrong, shares)
-        losses = losses.mean(dim=(0, 2))
+        losses, loss = self.losses(self.lessons.batch(self.step, songs).to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
-        (loss + (losses * shares).sum()).backward()
+        (loss + self.naming_loss(songs)).backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         self.optimiser.step()
         silence(self.model)
         self._follow()
         self.step += 1
         return losses[0].item()
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy [K] of a batch in nats, and the loss to go down on, a scalar."""
+        with bfloat16(self.device):
+            losses = cross_entropy(
+                self.model, batch.ids, batch.mask, batch.codes, batch.heard, DROPOUT, read=batch.read
+            )
+        shares = torch.tensor(CODEBOOK_WEIGHTS, device=self.device) / sum(CODEBOOK_WEIGHTS)
+        losses, loss = losses * batch.weights[:, None], losses.new_zeros(())
+        if batch.rivals:
+            losses, wrong = losses.unflatten(0, (-1, 2)).unbind(1)
+            loss = rivalry(losses, wrong, shares)
+        losses = losses.mean(dim=(0, 2))
+        return losses, loss + (losses * shares).sum()
 
     def _set_rate(self) -> None:
         done = min(1.0, self.seconds / self.plan.seconds)
@@ -206,13 +222,13 @@ def loop_entropies(trainer: LanguageTrainer, songs: list[TokenSong], bars: int =
     sums = np.zeros(4)
     for number, source in enumerate(songs):
         bar, song = source.song.frames_per_bar, source.song
-        codes = lay_out(source, [OPEN] + [STEADY] * (bars - 1))[None]
+        codes = lay_out(source, [OPEN] + [STEADY] * (bars - 1))[None].expand(3, -1, -1).to(trainer.device)
         other = next(s.song for s in songs[number + 1 :] + songs if s.song.style != song.style)
         transposed = replace(song, tonic=next(tonic for tonic in KEY_NAMES if tonic != song.tonic))
         texts = [caption(read, random.Random(number), complete=True).lower() for read in (song, other, transposed)]
-        ids, mask = trainer.lessons.tokenise(texts)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            losses = cross_entropy(trainer.model, ids, mask, codes.expand(3, -1, -1))[:, 0]
+        ids, mask = (part.to(trainer.device) for part in trainer.lessons.tokenise(texts))
+        with bfloat16(trainer.device):
+            losses = cross_entropy(trainer.model, ids, mask, codes)[:, 0]
         sums += [losses[0, :bar].mean().item(), losses[0, bar:].mean().item(), *losses[1:, :bar].mean(1).tolist()]
     names = ("first bar", "later bars", "first bar under another caption", "in another key")
     return dict(zip(names, (sums / len(songs)).tolist(), strict=True))

@@ -3,7 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from torch import nn
 
 from streamgen.pocket.codec import CodecPlan, CodecTrainer, codes_to_sound, new_codec, sound_to_codes
 
@@ -35,3 +37,27 @@ def test_the_codec_is_causal() -> None:
     other = codes.clone()
     other[:, 10:] = 0
     torch.testing.assert_close(codes_to_sound(model, codes)[: 10 * 640], codes_to_sound(model, other)[: 10 * 640])
+
+
+@pytest.mark.parametrize("step", [0, CodecPlan().mel_full])
+def test_a_step_keeps_to_its_device(step: int, tmp_path: Path) -> None:
+    """The meta device stands for a GPU: what is mixed with the CPU's tensors there raises."""
+    trainer = CodecTrainer(tmp_path, CodecPlan(), device=torch.device("meta"))
+    trainer.step, model = step, trainer.model
+    # transformers' convolutions look at their padding, which meta lacks
+    model.encoder = nn.Conv1d(1, 64, 640, 640, device="meta")  # type: ignore[assignment]
+    model.decoder = nn.ConvTranspose1d(64, 1, 640, 640, device="meta")  # type: ignore[assignment]
+    loss, losses = trainer.losses((0.1 * torch.randn(2, 8 * 640)).to(trainer.device))
+    loss.backward()
+    assert {tensor.device.type for tensor in (loss, *losses.values())} == {"meta"}
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_as_the_cpu_does(tmp_path: Path) -> None:
+    audio, found = 0.1 * torch.randn(4, 32 * 640), []
+    for device in ("cpu", "cuda"):
+        trainer = CodecTrainer(tmp_path, CodecPlan(), device=torch.device(device))
+        trainer.begin_quantizing([audio] * 8)
+        trainer.step = CodecPlan().quantize_from
+        found.append([trainer.train_step(audio)["mel"] for _ in range(4)])
+    torch.testing.assert_close(*map(torch.tensor, found), rtol=0.05, atol=0.0)

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import torch
+from torch import Tensor
 
+from streamgen.pocket import language, training
 from streamgen.pocket.arranging import TokenSong
 from streamgen.pocket.bar_heads import reserved
+from streamgen.pocket.lessons import KINDS
 from streamgen.pocket.training import LanguageTrainer, rivalry
+
+
+@pytest.fixture
+def songs(token_song: Callable[[int], TokenSong]) -> list[TokenSong]:
+    return [token_song(number) for number in range(6)]
 
 
 def test_rivals_cost_more_the_likelier_the_wrong_caption() -> None:
@@ -30,3 +40,30 @@ def test_steps_lower_the_entropy_and_training_resumes(
     again = LanguageTrainer(trainer.path.parent, trainer.tokenizer, trainer.plan)
     assert again.step == trainer.step
     assert all(torch.equal(again.average[name], value) for name, value in trainer.average.items())
+
+
+@pytest.mark.parametrize("step", range(len(KINDS)))
+def test_a_step_keeps_to_its_device(
+    step: int, trainer: LanguageTrainer, songs: list[TokenSong], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device stands for a GPU: what is mixed with the CPU's tensors there raises."""
+
+    def states(_: object, ids: Tensor, mask: Tensor) -> Tensor:  # transformers' T5 looks at its mask, which meta lacks
+        return (torch.zeros(*ids.shape, 384, device=ids.device) * mask[..., None]).flatten(1, -2)
+
+    for module in (language, training):
+        monkeypatch.setattr(module, "text_states", states)
+    away = LanguageTrainer(tmp_path, trainer.tokenizer, trainer.plan, device=torch.device("meta"))
+    losses, loss = away.losses(away.lessons.batch(step, songs).to(away.device))
+    loss.backward()
+    assert {tensor.device.type for tensor in (losses, loss, *away.average.values())} == {"meta"}
+    assert all(head.weight.grad is not None for head in away.model.decoder.lm_heads)  # type: ignore[union-attr]
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_as_the_cpu_does(trainer: LanguageTrainer, songs: list[TokenSong], tmp_path: Path) -> None:
+    entropies = []
+    for device in ("cpu", "cuda"):
+        model = LanguageTrainer(tmp_path, trainer.tokenizer, trainer.plan, seed=3, device=torch.device(device))
+        entropies.append([model.train_step(songs) for _ in KINDS])
+    torch.testing.assert_close(*map(torch.tensor, entropies), rtol=0.02, atol=0.05)
