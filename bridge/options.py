@@ -152,7 +152,19 @@ def load_model(args: argparse.Namespace) -> Model:
 
     model = streamgen.load_model(args.model, device=args.device, precision=args.precision)
     say(f"loaded on {model.device}: {model.load_note}")
+    if args.model == "pocket":
+        _name_larger_ones()
     return model
+
+
+def _name_larger_ones() -> None:
+    """Say where Meta's checkpoints are to be had, until there is one on this machine."""
+    from streamgen.checkpoint.known import list_checkpoints
+
+    larger = [known for known in list_checkpoints() if known.name != "pocket"]
+    if not any(known.cached for known in larger):
+        name, licence = larger[0].name, larger[0].licence
+        say(f"pocket is small; Meta's are larger: --model {name} ({licence}), see `streamgen models`")
 
 
 def _silence_libraries() -> None:

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
+import streamgen
 from bridge.errors import UsageError
 from bridge.options import add_model_options, add_music_options, add_prompt, load_model, prompt_of, stream_options
+from streamgen.checkpoint import known
+from streamgen.testing import FakeModel, tiny_checkpoint
 
 
 def all_options(parser: argparse.ArgumentParser) -> None:
@@ -79,3 +82,17 @@ def test_what_cannot_be_is_refused(parsed: Parse, words: list[str], says: str) -
 def test_the_model_is_loaded_as_asked(parsed: Parse, sine_model: Any) -> None:
     assert load_model(parsed("--model", "m", "--precision", "bf16", "--device", "cpu", of=all_options)) is sine_model
     assert sine_model.loaded_with == {"name": "m", "device": "cpu", "precision": "bf16"}
+
+
+def test_the_shipped_model_names_metas_until_one_is_here(
+    parsed: Parse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(vars(streamgen), "load_model", lambda *_, **__: FakeModel())
+    here: list[Path] = []
+    monkeypatch.setattr(known, "cached_folder", lambda _: here[0] if here else None)
+    said = []
+    for model in ("pocket", str(tiny_checkpoint("mono")), "pocket"):
+        load_model(parsed("a", "--model", model, of=all_options))
+        said.append("--model facebook/musicgen-small (CC-BY-NC-4.0" in capsys.readouterr().err)
+        here = [tmp_path] if len(said) == 2 else []
+    assert said == [True, False, False]
