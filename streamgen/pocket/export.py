@@ -5,13 +5,14 @@ Rules: writes a folder and nothing else. What is written here is what `from_pret
 
 import copy
 import hashlib
+import json
 from pathlib import Path
 
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
 from streamgen.pocket import HASH_FILE
 from streamgen.pocket.language import MAX_POSITIONS, START
-from streamgen.pocket.playing import GUIDANCE_SCALE, TEMPERATURE, TOP_K
+from streamgen.pocket.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from streamgen.pocket.synth import SAMPLE_RATE_HZ
 from streamgen.pocket.training import LanguageTrainer
 
@@ -35,8 +36,16 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).half()  # a copy: there and back would round the positions too
     half.save_pretrained(folder)
+    _write_own_settings(folder)
     save_processor(trainer.tokenizer, folder)
     write_hashes(folder)
+
+
+def _write_own_settings(folder: Path) -> None:
+    """Add what streamgen alone knows, and transformers would not write."""
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_text()) | {"change_context_seconds": CHANGE_CONTEXT_SECONDS}
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def save_processor(tokenizer: T5Tokenizer, folder: Path) -> None:

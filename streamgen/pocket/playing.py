@@ -12,6 +12,7 @@ from transformers import EncodecModel, MusicgenForConditionalGeneration
 from streamgen.pocket.quantizer import CODEBOOKS
 
 GUIDANCE_SCALE, TEMPERATURE, TOP_K = 1.0, 0.45, 15  # what the exported checkpoint plays with
+CHANGE_CONTEXT_SECONDS = 0.0  # of the music before, another prompt hears nothing: it would be copied
 
 
 class CodesInsteadOfSound:
