@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import EncodecConfig, EncodecModel
 
 from streamgen.pocket.corpus import Pcm, all_clips, held_out_audio
+from streamgen.pocket.curves import Curve
 from streamgen.pocket.device import bfloat16, training_device
 from streamgen.pocket.mel import MEL_SCALES, log_mel, mel_loss, waveform_loss
 from streamgen.pocket.pace import Pace
@@ -279,7 +280,7 @@ def train_codec(folder: Path, corpus: Path, plan: CodecPlan, seed: int = 0) -> N
     clips, unseen = list(all_clips(corpus)), held_out_audio(12, 2)
     stream = segments(clips, plan.batch, seed + trainer.step)
     started = saved = time.monotonic()
-    pace = Pace()
+    pace, curve = Pace(), Curve(folder, "codec")
     while trainer.step < plan.steps:
         if trainer.step == plan.quantize_from:
             trainer.begin_quantizing([next(stream) for _ in range(40)])
@@ -291,7 +292,9 @@ def train_codec(folder: Path, corpus: Path, plan: CodecPlan, seed: int = 0) -> N
             trainer.save()
             saved = time.monotonic()
             if trainer.quantizing:
-                print(f"codec: held-out log10-mel L1 {held_out_error(trainer.kept_model(), unseen):.4f}", flush=True)
+                error = held_out_error(trainer.kept_model(), unseen)
+                curve.add(trainer.step, {"held-out log10-mel L1": error})
+                print(f"codec: held-out log10-mel L1 {error:.4f}", flush=True)
 
 
 def refine_decoder(target: Path, codec: EncodecModel, corpus: Path, plan: RefinePlan, seed: int = 1) -> None:
@@ -313,7 +316,7 @@ def refine_decoder(target: Path, codec: EncodecModel, corpus: Path, plan: Refine
     optimiser = torch.optim.Adam(decoder.parameters(), lr=plan.learning_rate, betas=(0.8, 0.99))
     stream, pace = segments(clips, plan.batch, seed), Pace()
     begun = saved = time.monotonic()
-    step = 0
+    step, curve = 0, Curve(target.parent, "refine")
     while (spent := time.monotonic() - begun) < plan.seconds:
         rate = min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * spent / plan.seconds))
         for group in optimiser.param_groups:
@@ -326,7 +329,9 @@ def refine_decoder(target: Path, codec: EncodecModel, corpus: Path, plan: Refine
         if time.monotonic() - saved > plan.save_every_s or spent + 2 > plan.seconds:
             saved = time.monotonic()
             torch.save({name: value.cpu() for name, value in average.state_dict().items()}, target)
-            words = f"mel {error:.3f} held-out log10-mel L1 {held_out_error(average, unseen):.4f}"
+            unseen_error = held_out_error(average, unseen)
+            curve.add(step, {"held-out log10-mel L1": unseen_error})
+            words = f"mel {error:.3f} held-out log10-mel L1 {unseen_error:.4f}"
             print(f"refine: step {step} {spent:.0f}/{plan.seconds:.0f} s {words}", flush=True)
 
 

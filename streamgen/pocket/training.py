@@ -22,6 +22,7 @@ from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
 from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
 from streamgen.pocket.corpus import Pcm, render_song, shard_clips
+from streamgen.pocket.curves import Curve
 from streamgen.pocket.device import bfloat16, training_device
 from streamgen.pocket.language import (
     MAX_POSITIONS,
@@ -240,7 +241,7 @@ def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, 
     tokenizer = train_tokenizer(folder / "tokenizer")
     trainer, pace = LanguageTrainer(folder, tokenizer, plan, seed), Pace()
     songs, unseen = load_songs(folder / "tokens"), held_out_songs(codec, 16)
-    saved = time.monotonic()
+    saved, curve = time.monotonic(), Curve(folder, "lm")
     while trainer.seconds < plan.seconds and trainer.step < plan.max_steps:
         begin = time.monotonic()
         entropy = pace.run(lambda: trainer.train_step(songs))
@@ -250,7 +251,9 @@ def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, 
         if time.monotonic() - saved > plan.save_every_s:
             trainer.save()
             saved = time.monotonic()
-            words = ", ".join(f"{name} {value:.3f}" for name, value in loop_entropies(trainer, unseen).items())
+            found = loop_entropies(trainer, unseen)
+            curve.add(trainer.step, found)
+            words = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
             print(f"lm: step {trainer.step} held-out {words}", flush=True)
     trainer.save()
     return trainer
