@@ -100,7 +100,7 @@ def do(stage: str, run: Run, weights: Path, clips: int) -> None:
     elif stage == "tokenise":
         tokenise_corpus(frozen_codec(run), run.corpus, run.folder / "tokens")
     elif stage == "lm":
-        train_language_model(run.folder, frozen_codec(run), run.language)
+        train_language_model(run.folder, run.language)
     elif stage == "refine":
         refine_decoder(refined_path(run), frozen_codec(run), run.corpus, run.refine)
     elif stage == "export":

@@ -20,6 +20,7 @@ from streamgen.pocket.compose import DRUM_CHANNEL, FRAMES_PER_STEP, STEPS_PER_BA
 
 SAMPLE_RATE_HZ = 32000
 HOP_SAMPLES = 640
+LIBRARY = os.environ.get("STREAMGEN_FLUIDSYNTH") or ctypes.util.find_library("fluidsynth")
 SOUNDFONT = os.environ.get("STREAMGEN_SOUNDFONT", "/usr/share/sounds/sf2/FluidR3_GM.sf2")
 TARGET_RMS = 0.11  # about -19 dBFS: all genres equally loud, and peaks of the drums stay below full scale
 PEAK_LIMIT = 0.95
@@ -36,13 +37,12 @@ class Synthesizer:
         Raises:
             FileNotFoundError: the library or the soundfont is missing; the message says what to install.
         """
-        path = ctypes.util.find_library("fluidsynth")
-        if path is None or not os.path.exists(soundfont):
+        if LIBRARY is None or not os.path.exists(soundfont):
             raise FileNotFoundError(
-                f"libfluidsynth ({path}) or the soundfont {soundfont} is missing: on Debian install libfluidsynth3 and "
-                "fluid-soundfont-gm, or point STREAMGEN_SOUNDFONT at a General MIDI .sf2"
+                f"libfluidsynth ({LIBRARY}) or the soundfont {soundfont} is missing: on Debian install libfluidsynth3 "
+                "and fluid-soundfont-gm, or name a library in STREAMGEN_FLUIDSYNTH, a .sf2 in STREAMGEN_SOUNDFONT"
             )
-        self._lib = ctypes.CDLL(path)
+        self._lib = ctypes.CDLL(LIBRARY)
         for name in ("new_fluid_settings", "new_fluid_synth"):
             getattr(self._lib, name).restype = ctypes.c_void_p
         self._settings = ctypes.c_void_p(self._lib.new_fluid_settings())

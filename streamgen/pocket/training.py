@@ -20,8 +20,8 @@ from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
 from streamgen.pocket.bar_heads import Music, silence, write_bar_heads
 from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
-from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
-from streamgen.pocket.corpus import Pcm, render_song, shard_clips
+from streamgen.pocket.compose import BARS_PER_LOOP, FRAMES_PER_STEP, KEY_NAMES, SCORE, held_out_song, training_song
+from streamgen.pocket.corpus import Pcm, held_out_audio, shard_clips
 from streamgen.pocket.curves import Curve
 from streamgen.pocket.device import bfloat16, training_device
 from streamgen.pocket.language import (
@@ -36,8 +36,8 @@ from streamgen.pocket.lessons import Batch, Lessons
 from streamgen.pocket.naming import NAMES
 from streamgen.pocket.pace import Pace
 from streamgen.pocket.quantizer import CODEBOOKS
-from streamgen.pocket.synth import Synthesizer
 
+UNSEEN_FILE, UNSEEN = "unseen.pt", 16  # held-out songs to measure by
 CODEBOOK_WEIGHTS = (1.5, 1.1, 0.8, 0.6)
 SURE = 0.25  # 12 nats of difference in half a bar leave little to learn
 CAPTIONS_READ, WINDOWS_READ = 1500, 10  # to write bar heads by: captions, windows at every tempo
@@ -56,7 +56,10 @@ class LanguagePlan:
 
 
 def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
-    """Encode every shard to `target`; shards already there are kept."""
+    """Encode every shard to `target`, and some held-out songs beside it; what is already there is kept.
+
+    The language model then needs no sound: these files, some 20 MB, are all that a machine has to have that trains it.
+    """
     torch.set_flush_denormal(True)  # silence otherwise slows the encoder tenfold
     codec.to(training_device())  # type: ignore[arg-type] # transformers wraps it in a way mypy cannot follow
     target.mkdir(parents=True, exist_ok=True)
@@ -68,6 +71,8 @@ def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
             torch.save(codes, out.with_suffix(".part"))
             out.with_suffix(".part").replace(out)
             print(f"tokenise: shard {shard.stem}", flush=True)
+    if not (target.parent / UNSEEN_FILE).exists():
+        torch.save(_encode_all(codec, held_out_audio(UNSEEN, len(SCORE) // BARS_PER_LOOP)), target.parent / UNSEEN_FILE)
 
 
 def _encode_all(codec: EncodecModel, clips: list[Pcm]) -> list[Tensor]:
@@ -84,11 +89,10 @@ def load_songs(folder: Path) -> list[TokenSong]:
     return [TokenSong(training_song(number), codes) for number, codes in enumerate(clips)]
 
 
-def held_out_songs(codec: EncodecModel, count: int) -> list[TokenSong]:
-    """Songs the training never saw, tokenised."""
-    songs = [held_out_song(number) for number in range(count)]
-    with Synthesizer() as synth:
-        return [TokenSong(song, sound_to_codes(codec, render_song(synth, song))) for song in songs]
+def load_unseen(folder: Path) -> list[TokenSong]:
+    """The tokenised songs that training never sees."""
+    clips = torch.load(folder / UNSEEN_FILE, weights_only=True)
+    return [TokenSong(held_out_song(number), codes) for number, codes in enumerate(clips)]
 
 
 class LanguageTrainer:
@@ -235,12 +239,12 @@ def loop_entropies(trainer: LanguageTrainer, songs: list[TokenSong], bars: int =
     return dict(zip(names, (sums / len(songs)).tolist(), strict=True))
 
 
-def train_language_model(folder: Path, codec: EncodecModel, plan: LanguagePlan, seed: int = 0) -> LanguageTrainer:
-    """Train, saving often; a second call goes on where the first stopped."""
+def train_language_model(folder: Path, plan: LanguagePlan, seed: int = 0) -> LanguageTrainer:
+    """Train on the tokens in `folder`, saving often; a second call goes on where the first stopped."""
     torch.set_flush_denormal(True)
     tokenizer = train_tokenizer(folder / "tokenizer")
     trainer, pace = LanguageTrainer(folder, tokenizer, plan, seed), Pace()
-    songs, unseen = load_songs(folder / "tokens"), held_out_songs(codec, 16)
+    songs, unseen = load_songs(folder / "tokens"), load_unseen(folder)
     saved, curve = time.monotonic(), Curve(folder, "lm")
     while trainer.seconds < plan.seconds and trainer.step < plan.max_steps:
         begin = time.monotonic()
