@@ -59,6 +59,12 @@ def held_out_audio(count: int, bars: int) -> list[Pcm]:
         return [render_groove(synth, held_out_song(number), bars) for number in range(count)]
 
 
+def held_out_clips(count: int) -> list[Pcm]:
+    """Held-out songs from their first bar to their last, as the corpus has the others."""
+    with Synthesizer() as synth:
+        return [render_song(synth, held_out_song(number)) for number in range(count)]
+
+
 def shard_clips(path: Path) -> list[Pcm]:
     """The songs of one shard, in order."""
     with np.load(path) as data:

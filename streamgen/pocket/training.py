@@ -20,8 +20,8 @@ from streamgen.pocket.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
 from streamgen.pocket.bar_heads import Music, silence, write_bar_heads
 from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
-from streamgen.pocket.compose import BARS_PER_LOOP, FRAMES_PER_STEP, KEY_NAMES, SCORE, held_out_song, training_song
-from streamgen.pocket.corpus import Pcm, held_out_audio, shard_clips
+from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
+from streamgen.pocket.corpus import Pcm, held_out_clips, shard_clips
 from streamgen.pocket.curves import Curve
 from streamgen.pocket.device import bfloat16, training_device
 from streamgen.pocket.language import (
@@ -72,7 +72,7 @@ def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
             out.with_suffix(".part").replace(out)
             print(f"tokenise: shard {shard.stem}", flush=True)
     if not (target.parent / UNSEEN_FILE).exists():
-        torch.save(_encode_all(codec, held_out_audio(UNSEEN, len(SCORE) // BARS_PER_LOOP)), target.parent / UNSEEN_FILE)
+        torch.save(_encode_all(codec, held_out_clips(UNSEEN)), target.parent / UNSEEN_FILE)
 
 
 def _encode_all(codec: EncodecModel, clips: list[Pcm]) -> list[Tensor]:
