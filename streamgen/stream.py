@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-_DECODE_FRAMES = 10  # frames decoded in one go at most, so that a long read stays bounded in memory
+_DECODE_FRAMES = 25  # frames decoded in one go at most, so that a long read stays bounded in memory
 
 
 class Stream:

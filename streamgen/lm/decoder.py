@@ -66,7 +66,7 @@ class _Norm:
     bias: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias)
+        return torch.layer_norm(x, self.weight.shape, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -247,23 +247,24 @@ class _SegmentAttention:
         self._segments, self._cache = segments, cache
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
+        kept = qkv.to(self._cache.keys.dtype)  # all at once: every call on the way of a small model costs as much
         outs, offset = [], 0
         for segment in self._segments:
-            outs.append(self._attend(layer, qkv[offset : offset + segment.vectors], segment, config))
+            outs.append(self._attend(layer, kept[offset : offset + segment.vectors], segment, config))
             offset += segment.vectors
-        return outs[0] if len(outs) == 1 else torch.cat(outs)
+        return (outs[0] if len(outs) == 1 else torch.cat(outs)).to(qkv.dtype)
 
     def _attend(self, layer: int, qkv: Tensor, segment: Segment, config: DecoderConfig) -> Tensor:
         rows, length, past = segment.block.slice(), segment.length, segment.past
         keys, values = self._cache.keys[layer, rows], self._cache.values[layer, rows]
-        split = qkv.to(keys.dtype).view(segment.block.rows, length, 3, config.num_heads, config.head_dim)
+        split = qkv.view(segment.block.rows, length, 3, config.num_heads, config.head_dim)
         q, k, v = split.permute(2, 0, 3, 1, 4)
         total = past + length
         keys[:, :, past:total] = k
         values[:, :, past:total] = v
         mask = _causal_mask(length, past, q.device) if length > 1 else None
         out = F.scaled_dot_product_attention(q, keys[:, :, :total], values[:, :, :total], attn_mask=mask)
-        return out.transpose(1, 2).reshape(segment.vectors, config.hidden_size).to(qkv.dtype)
+        return out.transpose(1, 2).reshape(segment.vectors, config.hidden_size)
 
 
 def _causal_mask(length: int, past: int, device: torch.device) -> Tensor:
