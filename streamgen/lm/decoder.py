@@ -247,7 +247,7 @@ class _SegmentAttention:
         self._segments, self._cache = segments, cache
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
-        kept = qkv.to(self._cache.keys.dtype)  # all at once: every call on the way of a small model costs as much
+        kept = qkv.to(self._cache.keys.dtype)  # all at once: in a small model a call costs more than its numbers
         outs, offset = [], 0
         for segment in self._segments:
             outs.append(self._attend(layer, kept[offset : offset + segment.vectors], segment, config))

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import EncodecConfig, EncodecModel
 
+from streamgen.pocket.compose import GROOVE
 from streamgen.pocket.corpus import Pcm, all_clips, held_out_audio
 from streamgen.pocket.curves import Curve
 from streamgen.pocket.device import bfloat16, training_device
@@ -277,7 +278,7 @@ def train_codec(folder: Path, corpus: Path, plan: CodecPlan, seed: int = 0) -> N
     """Train, saving often; a second call goes on where the first stopped."""
     torch.set_flush_denormal(True)  # quiet latents otherwise slow the CPU fourfold
     trainer = CodecTrainer(folder, plan, seed)
-    clips, unseen = list(all_clips(corpus)), held_out_audio(12, 2)
+    clips, unseen = list(all_clips(corpus)), held_out_audio(12, (GROOVE, GROOVE))
     stream = segments(clips, plan.batch, seed + trainer.step)
     started = saved = time.monotonic()
     pace, curve = Pace(), Curve(folder, "codec")
@@ -308,7 +309,7 @@ def refine_decoder(target: Path, codec: EncodecModel, corpus: Path, plan: Refine
         seed: of the segments.
     """
     torch.set_flush_denormal(True)
-    clips, unseen = list(all_clips(corpus)), held_out_audio(12, 2)
+    clips, unseen = list(all_clips(corpus)), held_out_audio(12, (GROOVE, GROOVE))
     if target.exists():
         codec.load_state_dict(torch.load(target, weights_only=True))
     codec.to(training_device())  # type: ignore[arg-type] # transformers wraps it in a way mypy cannot follow

@@ -53,16 +53,10 @@ def render_groove(synth: Synthesizer, song: Song, bars: int) -> Pcm:
     return render_song(synth, song, (GROOVE,) * bars)
 
 
-def held_out_audio(count: int, bars: int) -> list[Pcm]:
-    """The grooves of held-out songs, for judging."""
+def held_out_audio(count: int, score: Sequence[int] = SCORE) -> list[Pcm]:
+    """The bars of held-out songs that `score` names, for judging."""
     with Synthesizer() as synth:
-        return [render_groove(synth, held_out_song(number), bars) for number in range(count)]
-
-
-def held_out_clips(count: int) -> list[Pcm]:
-    """Held-out songs from their first bar to their last, as the corpus has the others."""
-    with Synthesizer() as synth:
-        return [render_song(synth, held_out_song(number)) for number in range(count)]
+        return [render_song(synth, held_out_song(number), score) for number in range(count)]
 
 
 def shard_clips(path: Path) -> list[Pcm]:

@@ -5,8 +5,8 @@ Rules: writes a folder and nothing else. What is written here is what `from_pret
 
 import copy
 import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
@@ -27,25 +27,17 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     """
     model = trainer.model
     model.audio_encoder.load_state_dict(codec.state_dict())
-    settings = model.generation_config
+    settings: Any = model.generation_config  # the last of these is streamgen's own, which its type does not know
     settings.do_sample, settings.guidance_scale = True, GUIDANCE_SCALE
     settings.temperature, settings.top_k = TEMPERATURE, TOP_K
-    settings.max_length = MAX_POSITIONS
+    settings.max_length, settings.change_context_seconds = MAX_POSITIONS, CHANGE_CONTEXT_SECONDS
     settings._from_model_config = False  # these were chosen, not derived: transformers keeps them as they are
     settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = START
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).half()  # a copy: there and back would round the positions too
     half.save_pretrained(folder)
-    _write_own_settings(folder)
     save_processor(trainer.tokenizer, folder)
     write_hashes(folder)
-
-
-def _write_own_settings(folder: Path) -> None:
-    """Add what streamgen alone knows, and transformers would not write."""
-    path = folder / "generation_config.json"
-    settings = json.loads(path.read_text()) | {"change_context_seconds": CHANGE_CONTEXT_SECONDS}
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def save_processor(tokenizer: T5Tokenizer, folder: Path) -> None:

@@ -21,7 +21,7 @@ from streamgen.pocket.bar_heads import Music, silence, write_bar_heads
 from streamgen.pocket.captions import caption, train_tokenizer
 from streamgen.pocket.codec import sound_to_codes
 from streamgen.pocket.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
-from streamgen.pocket.corpus import Pcm, held_out_clips, shard_clips
+from streamgen.pocket.corpus import Pcm, held_out_audio, shard_clips
 from streamgen.pocket.curves import Curve
 from streamgen.pocket.device import bfloat16, training_device
 from streamgen.pocket.language import (
@@ -68,16 +68,22 @@ def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
         out = target / f"{shard.stem}.pt"
         if not out.exists():
             codes = pace.run(partial(_encode_all, codec, shard_clips(shard)))
-            torch.save(codes, out.with_suffix(".part"))
-            out.with_suffix(".part").replace(out)
+            _save(codes, out)
             print(f"tokenise: shard {shard.stem}", flush=True)
-    if not (target.parent / UNSEEN_FILE).exists():
-        torch.save(_encode_all(codec, held_out_clips(UNSEEN)), target.parent / UNSEEN_FILE)
+    unseen = target.parent / UNSEEN_FILE
+    if not unseen.exists():
+        _save(_encode_all(codec, held_out_audio(UNSEEN)), unseen)
+
+
+def _save(codes: list[Tensor], path: Path) -> None:
+    """Write a file whole or not at all."""
+    torch.save(codes, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
 
 
 def _encode_all(codec: EncodecModel, clips: list[Pcm]) -> list[Tensor]:
     """Codes int16 of every clip; bfloat16 halves the time and keeps 99.5 % of codebook 0."""
-    with bfloat16(training_device()):
+    with bfloat16(codec.device):
         return [sound_to_codes(codec, pcm).to(torch.int16) for pcm in clips]
 
 
