@@ -154,8 +154,9 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, ...]]:
         *((f"{row['count']} at once", f"{row['missed_deadlines']} chunks late") for row in fields["sessions"]),
     ]
     if "ratio" in fields:
-        theirs = fields["transformers"]["realtime_factor"]
-        rows.append(("transformers", f"{theirs:.3f} × real time; streamgen is {fields['ratio']:.2f} times as fast"))
+        theirs = fields["transformers"]
+        speed = f"{theirs['realtime_factor']:.3f} × real time in {theirs['precision']}"
+        rows.append(("transformers", f"{speed}; streamgen is {fields['ratio']:.2f} times as fast"))
     return rows
 
 

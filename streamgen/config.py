@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 DEFAULT_CONTEXT_SECONDS = 12.0
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
 
 

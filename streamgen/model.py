@@ -42,11 +42,12 @@ def load_model(name: str = "pocket", *, device: str = "auto", precision: str = "
     Args:
         name: "pocket" (shipped), a Hub id, or a folder in transformers' or audiocraft's format.
         device: "auto", "cpu" or "cuda" ("cuda:1" …).
-        precision: "fp32", "bf16", "fp16", or "auto": the best that is real time here, measured unless it is small.
+        precision: "fp32", "bf16", "fp16", "int8" (8-bit weights, on a CPU), or "auto": the best that is real time here,
+            measured unless it is small.
 
     Raises:
         CheckpointError: it cannot be loaded; says why and what to do.
-        ConfigError: unknown device or precision.
+        ConfigError: unknown device or precision, or int8 on a GPU.
     """
     _check_precision(precision)
     chosen = _device(device)
@@ -74,7 +75,7 @@ class Model:
     Attributes:
         name, format, licence, defaults: the checkpoint's.
         device: where the decoder runs.
-        precision: "fp32", "bf16" or "fp16", as chosen.
+        precision: "fp32", "bf16", "fp16" or "int8", as chosen.
         load_note: one line: what was chosen and why.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.

@@ -122,20 +122,27 @@ class Decoder:
         config: shape.
         weights: tensors under transformers' names (see `Checkpoint.weights`).
         dtype: float32, bfloat16 or float16.
+        int8: round the large matrices to 8 bits (see `linear`); the dtype is bfloat16 then, on a CPU.
     """
 
     def __init__(
-        self, config: DecoderConfig, weights: dict[str, Tensor], *, device: torch.device, dtype: torch.dtype
+        self,
+        config: DecoderConfig,
+        weights: dict[str, Tensor],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        int8: bool = False,
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
-        take = _Weights(weights, device, dtype)
+        take = _Weights(weights, device, dtype, int8)
         vocab = config.vocab_size
         self._embed = torch.cat([take(f"model.decoder.embed_tokens.{k}.weight") for k in range(config.num_codebooks)])
         self._embed_offsets = torch.arange(config.num_codebooks, device=device) * (vocab + 1)
         self._positions = sinusoids(config.max_positions, config.hidden_size).to(device, dtype)
         self._layers = [_load_layer(take, i, config.cross_attention) for i in range(config.num_layers)]
         self._norm = take.norm("model.decoder.layer_norm")
-        self._heads = Linear(torch.cat([take(f"lm_heads.{k}.weight") for k in range(config.num_codebooks)]))
+        self._heads = take.linear(*(f"lm_heads.{k}" for k in range(config.num_codebooks)))
         self._activation = ACT2FN[config.activation]
         self.weight_bytes = self._heads.bytes + sum(_layer_bytes(layer) for layer in self._layers)
 
@@ -199,15 +206,15 @@ def _cache_rows(segments: Sequence[Segment]) -> list[int]:
 class _Weights:
     """Reads tensors by name, in the decoder's device and dtype."""
 
-    def __init__(self, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
-        self._weights, self._device, self._dtype = weights, device, dtype
+    def __init__(self, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype, int8: bool) -> None:
+        self._weights, self._device, self._dtype, self._int8 = weights, device, dtype, int8
 
     def __call__(self, name: str) -> Tensor:
         return self._weights[name].to(self._device, self._dtype)
 
     def linear(self, *names: str) -> Linear:
         tensors = [self(f"{name}.weight") for name in names]
-        return Linear(torch.cat(tensors) if len(tensors) > 1 else tensors[0])
+        return Linear(torch.cat(tensors) if len(tensors) > 1 else tensors[0], int8=self._int8)
 
     def norm(self, name: str) -> _Norm:
         return _Norm(self(f"{name}.weight"), self(f"{name}.bias"))

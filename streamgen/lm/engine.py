@@ -29,13 +29,22 @@ class LmEngine:
         checkpoint: whose decoder to run.
         device: where.
         dtype: float32, bfloat16 or float16.
+        int8: whether the decoder's large matrices are rounded to 8 bits.
         rows: cache rows to start with; it grows when streams need more.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, rows: int = 4) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        int8: bool = False,
+        rows: int = 4,
+    ) -> None:
         config = checkpoint.decoder
         self.config = config
-        self.decoder = Decoder(config, checkpoint.weights, device=device, dtype=dtype)
+        self.decoder = Decoder(config, checkpoint.weights, device=device, dtype=dtype, int8=int8)
         self.projector = TextProjector(config, checkpoint.weights, device=device, dtype=dtype)
         self.cache = KVCache(config, rows, dtype=attention_dtype(device, dtype), device=device)
         self.cross = CrossCache()

@@ -32,3 +32,36 @@ def test_small_matrices_stay_plain() -> None:
 def test_bytes_are_what_a_call_reads() -> None:
     assert Linear(torch.zeros(512, 512)).bytes == 512 * 512 * 4
     assert Linear(torch.zeros(512, 512, dtype=torch.bfloat16)).bytes == 512 * 512 * 2
+    assert Linear(torch.zeros(512, 512, dtype=torch.bfloat16), int8=True).bytes == 512 * 512
+
+
+def _rounded(weight: torch.Tensor) -> torch.Tensor:
+    """What int8 makes of a matrix, output by output."""
+    out = torch.empty(weight.shape)
+    for row, values in enumerate(weight.float()):
+        scale = (values.abs().max() / 127).bfloat16().float()
+        out[row] = torch.round(values / scale) * scale
+    return out
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 100])
+def test_int8_is_the_rounded_matrix_for_few_rows_and_many(rows: int) -> None:
+    weight = (torch.randn(640, 256) / 16).bfloat16()
+    weight[3] *= 100  # a loud output costs the others nothing
+    x = torch.randn(rows, 256).bfloat16()
+    out, wanted = Linear(weight, int8=True)(x).float(), F.linear(x.float(), _rounded(weight))
+    assert out.shape == (rows, 640)
+    loudness = weight.float().norm(dim=1)
+    assert ((out - wanted).abs() < 0.02 * loudness).all(), "within bfloat16"
+    assert ((out - F.linear(x.float(), weight.float())).abs() < 0.05 * loudness).all(), "near what was given"
+
+
+def test_int8_leaves_an_output_of_zeros_silent() -> None:
+    weight = torch.randn(512, 256).bfloat16()
+    weight[5] = 0
+    assert (Linear(weight, int8=True)(torch.randn(2, 256).bfloat16())[:, 5] == 0).all()
+
+
+def test_int8_leaves_small_matrices_as_they_are() -> None:
+    weight, x = torch.randn(24, 8).bfloat16(), torch.randn(3, 8).bfloat16()
+    assert torch.equal(Linear(weight, int8=True)(x), F.linear(x, weight))

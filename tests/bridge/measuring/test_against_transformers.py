@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import streamgen
-from bridge.errors import UsageError
 from bridge.measuring import against_transformers
 from bridge.measuring.against_transformers import Comparison, compare
 from streamgen.testing import tiny_checkpoint
@@ -46,7 +45,7 @@ def test_the_ratio_is_ours_over_theirs() -> None:
     assert Comparison("fp32", ours=3.0, theirs=1.5).ratio == 2.0
 
 
-def test_a_precision_they_lack_is_refused(sine_model: Any) -> None:
-    sine_model.precision = "int8"
-    with pytest.raises(UsageError, match="with precision int8: choose --precision fp32, bf16 or fp16"):
-        compare(sine_model, "x", 1.0, print)
+def test_beside_int8_they_run_in_bf16() -> None:
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), precision="int8")
+    result = compare(model, str(tiny_checkpoint("mono")), 0.1, lambda line: None)
+    assert result.precision == "bf16"

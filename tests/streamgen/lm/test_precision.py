@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from streamgen.checkpoint import Checkpoint, load_checkpoint
+from streamgen.errors import ConfigError
 from streamgen.lm import precision
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.precision import EngineChoice, bare_step_seconds, choose_engine
@@ -57,7 +58,7 @@ def test_auto_keeps_full_precision_where_it_is_comfortable_else_takes_the_faster
 @pytest.mark.parametrize(
     ("native", "precision_", "note"),
     [
-        (True, "bf16", "bf16, as it is small and this processor multiplies bf16"),
+        (True, "int8", "int8, as it is small and this processor multiplies bf16"),
         (False, "fp32", "fp32, as it is small"),
     ],
 )
@@ -74,6 +75,11 @@ def test_a_small_one_is_not_measured(
 def test_what_was_asked_for_is_not_measured(chosen: Callable[..., EngineChoice]) -> None:
     choice = chosen(9.0, 0.1, asked="bf16")
     assert (choice.precision, choice.note) == ("bf16", "bf16, as asked")
+
+
+def test_int8_is_refused_on_a_gpu(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ConfigError, match="precision is 'int8', which runs on a CPU only; on cuda:1 use 'fp16' or"):
+        choose_engine(checkpoint, PATTERN, 0.02, device=torch.device("cuda:1"), precision="int8")
 
 
 def test_too_many_weights_are_not_tried_in_full_precision(
