@@ -251,27 +251,36 @@ class _SegmentAttention:
     """Self-attention on exact views of the cache, one call per segment."""
 
     def __init__(self, segments: Sequence[Segment], cache: KVCache) -> None:
-        self._segments, self._cache = segments, cache
+        self._dtype = cache.keys.dtype
+        self._parts = [_Part(segment, cache) for segment in segments]
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
-        kept = qkv.to(self._cache.keys.dtype)  # all at once: in a small model a call costs more than its numbers
+        kept = qkv.to(self._dtype)  # all at once: in a small model a call costs more than its numbers
         outs, offset = [], 0
-        for segment in self._segments:
-            outs.append(self._attend(layer, kept[offset : offset + segment.vectors], segment, config))
-            offset += segment.vectors
+        for part in self._parts:
+            outs.append(part.attend(layer, kept[offset : offset + part.vectors], config))
+            offset += part.vectors
         return (outs[0] if len(outs) == 1 else torch.cat(outs)).to(qkv.dtype)
 
-    def _attend(self, layer: int, qkv: Tensor, segment: Segment, config: DecoderConfig) -> Tensor:
-        rows, length, past = segment.block.slice(), segment.length, segment.past
-        keys, values = self._cache.keys[layer, rows], self._cache.values[layer, rows]
-        split = qkv.view(segment.block.rows, length, 3, config.num_heads, config.head_dim)
-        q, k, v = split.permute(2, 0, 3, 1, 4)
-        total = past + length
-        keys[:, :, past:total] = k
-        values[:, :, past:total] = v
-        mask = _causal_mask(length, past, q.device) if length > 1 else None
-        out = F.scaled_dot_product_attention(q, keys[:, :, :total], values[:, :, :total], attn_mask=mask)
-        return out.transpose(1, 2).reshape(segment.vectors, config.hidden_size)
+
+class _Part:
+    """One segment's views of the cache, of all layers: cut once a pass, for cutting takes a small model's time."""
+
+    def __init__(self, segment: Segment, cache: KVCache) -> None:
+        rows, past, self._length = segment.block.slice(), segment.past, segment.length
+        total, self._rows, self.vectors = past + segment.length, segment.block.rows, segment.vectors
+        keys, values = cache.keys[:, rows, :, :total], cache.values[:, rows, :, :total]
+        self._keys, self._values = keys.unbind(), values.unbind()
+        self._new_keys, self._new_values = keys[..., past:, :].unbind(), values[..., past:, :].unbind()
+        self._mask = _causal_mask(segment.length, past, keys.device) if segment.length > 1 else None
+
+    def attend(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
+        split = qkv.view(self._rows, self._length, 3, config.num_heads, config.head_dim)
+        q, k, v = split.permute(2, 0, 3, 1, 4).unbind()
+        self._new_keys[layer].copy_(k)
+        self._new_values[layer].copy_(v)
+        out = F.scaled_dot_product_attention(q, self._keys[layer], self._values[layer], attn_mask=self._mask)
+        return out.transpose(1, 2).reshape(self.vectors, config.hidden_size)
 
 
 def _causal_mask(length: int, past: int, device: torch.device) -> Tensor:
