@@ -187,11 +187,11 @@ def table(figures: EndlessFigures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def judge_endless(folder: Path, target: Path, minutes: float) -> EndlessFigures:
+def judge_endless(folder: Path, target: Path, minutes: float, precision: str = "auto") -> EndlessFigures:
     """Play six prompts for `minutes` in all on one thread, in the precision users get; write what was counted."""
     torch.set_num_threads(1)
     begun = time.perf_counter()
-    model = load_model(str(folder), device="cpu")
+    model = load_model(str(folder), device="cpu", precision=precision)
     load_seconds = time.perf_counter() - begun
     print(f"endless: {model.load_note}", flush=True)
     passages = []

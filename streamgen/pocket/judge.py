@@ -1,8 +1,8 @@
 """The table of the model card: real, codec and generated sound measured alike, chance stated.
 
-Rules: reads a checkpoint folder as transformers loads it, so any MusicGen with a 32 kHz codec can be judged; writes
-`judge.json`, `judge.md` and spectrogram pictures. The songs are held out: training saw no song of their style, tempo,
-key, mood and instruments together.
+Rules: any MusicGen with a 32 kHz mono codec can be judged. What is generated is played by streamgen in the precision
+users get, likelihoods are transformers' in float32; writes `judge.json`, `judge.md` and spectrogram pictures. The songs
+are held out: training saw no song of their style, tempo, key, mood and instruments together.
 """
 
 import itertools
@@ -65,10 +65,11 @@ class Exhibit:
 class Judge:
     """A loaded checkpoint and everything measured about it."""
 
-    def __init__(self, folder: Path, clips: int, seed: int = 0) -> None:
+    def __init__(self, folder: Path, clips: int, seed: int = 0, precision: str = "auto") -> None:
         """Load the checkpoint, render the held-out songs and generate from their captions."""
         torch.manual_seed(seed)
-        self.folder = folder
+        self.player = load_model(str(folder), device="cpu", precision=precision)
+        print(f"judge: plays in {self.player.load_note}", flush=True)
         self.model = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         self.processor: MusicgenProcessor = AutoProcessor.from_pretrained(folder)
         self.codec: EncodecModel = self.model.audio_encoder
@@ -89,15 +90,14 @@ class Judge:
             out.append(Exhibit(song, text, audio, {"real": c, "generated": g}))
         return out
 
-    @torch.no_grad()
-    def generate(self, texts: list[str], batch: int = 24) -> list[Tensor]:
+    def generate(self, texts: list[str]) -> list[Tensor]:
         """Codes [4, 500] for each text, with the checkpoint's own sampling settings."""
-        out: list[Tensor] = []
-        for begin in range(0, len(texts), batch):
-            inputs = self.processor(text=texts[begin : begin + batch], padding=True, return_tensors="pt")
-            out += list(play(self.model, inputs["input_ids"], inputs["attention_mask"], FRAMES))
-            print(f"judge: generated {len(out)}/{len(texts)}", flush=True)
-        return out
+        made: list[Tensor] = []
+        for number, text in enumerate(texts):
+            made.append(play(self.player, text, FRAMES, self.seed + number))
+            if (number + 1) % 12 == 0:
+                print(f"judge: generated {number + 1}/{len(texts)}", flush=True)
+        return made
 
     def decode(self, codes: Tensor) -> Audio:
         """Sound of codes [4, frames]."""
@@ -170,8 +170,7 @@ class Judge:
         right = self.each(lambda audio, song: classify(audio[: 5 * SAMPLE_RATE_HZ]) == song.style)
         chance = f"{1 / len(STYLES):.2f}"
         self._add("style classifier fitted on codec audio", right, chance)
-        player = load_model(str(self.folder), device="cpu", precision="fp32")
-        turned = takeover_share(player, [(e.song, e.text) for e in self.exhibits[:24]], classify)
+        turned = takeover_share(self.player, [(e.song, e.text) for e in self.exhibits[:24]], classify)
         self._add("style of a new prompt, 3 to 8 s after a change", {"generated": turned}, chance)
 
     @torch.no_grad()
@@ -211,7 +210,7 @@ class Judge:
         folder.mkdir(parents=True, exist_ok=True)
         data = [{"row": row.name, "chance": row.chance, **row.values} for row in self.rows]
         (folder / "judge.json").write_text(json.dumps(data, indent=1) + "\n")
-        (folder / "judge.md").write_text(table(self.rows, len(self.exhibits)))
+        (folder / "judge.md").write_text(table(self.rows, len(self.exhibits), self.player.precision))
         by_style = {exhibit.song.style: exhibit for exhibit in reversed(self.exhibits)}
         for style, exhibit in list(by_style.items())[:pictures]:
             views = [spectrogram(exhibit.audio[kind][: 8 * SAMPLE_RATE_HZ]) for kind in ("real", "codec", "generated")]
@@ -230,10 +229,10 @@ def songs_of_every_style(count: int) -> list[Song]:
     raise AssertionError("numbers don't end")
 
 
-def table(rows: list[Row], clips: int) -> str:
+def table(rows: list[Row], clips: int, precision: str) -> str:
     """The rows in markdown."""
     lines = [
-        f"{clips} held-out captions, {SECONDS} s each.\n",
+        f"{clips} held-out captions, {SECONDS} s each, played in {precision}.\n",
         "| row | real | codec | generated | chance |",
         "|---|---|---|---|---|",
     ]
@@ -288,9 +287,9 @@ def _repeats(codes: Tensor, song: Song, shift: int = 0) -> float:
     return float((later == codes[2 * song.frames_per_bar - lag : len(codes) - lag]).float().mean())
 
 
-def judge(folder: Path, target: Path, clips: int = 48) -> None:
+def judge(folder: Path, target: Path, clips: int = 48, precision: str = "auto") -> None:
     """Judge one checkpoint folder and write table and pictures into `target`."""
-    the_judge = Judge(folder, clips)
+    the_judge = Judge(folder, clips, precision=precision)
     the_judge.run()
     the_judge.write(target)
     print((target / "judge.md").read_text())

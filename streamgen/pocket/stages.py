@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from transformers import EncodecModel
 
+from streamgen.config import PRECISIONS
 from streamgen.pocket import pocket_folder
 from streamgen.pocket.captions import train_tokenizer
 from streamgen.pocket.codec import CodecPlan, CodecTrainer, RefinePlan, new_codec, refine_decoder, train_codec
@@ -72,6 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="where export writes and judge reads (default: RUN_DIR/weights)")
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="judge and endless play in it")
     options = parser.parse_args(arguments)
     full = full_run(options.run_dir, options.lm_seconds, options.codec_steps)
     run = smoke_run(options.run_dir) if options.smoke else full
@@ -80,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.start is not None:
         begin(run, options.start)
     for stage in STAGES if options.stage == "all" else (options.stage,):
-        do(stage, run, weights, options.clips or run.clips)
+        do(stage, run, weights, options.clips or run.clips, options.precision)
 
 
 def begin(run: Run, checkpoint: Path) -> None:
@@ -91,7 +93,7 @@ def begin(run: Run, checkpoint: Path) -> None:
         restart_language(run.folder, checkpoint, train_tokenizer(run.folder / "tokenizer"), run.language)
 
 
-def do(stage: str, run: Run, weights: Path, clips: int) -> None:
+def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
     """One stage of a run."""
     if stage == "render":
         render_corpus(run.corpus, run.songs)
@@ -108,9 +110,9 @@ def do(stage: str, run: Run, weights: Path, clips: int) -> None:
         trainer.finish(load_songs(run.folder / "tokens"))
         export(trainer, refined_codec(run), weights)
     elif stage == "judge":
-        judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips)
+        judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips, precision)
     else:
-        judge_endless(weights if weights.exists() else pocket_folder(), run.folder / "judge", run.minutes)
+        judge_endless(weights if weights.exists() else pocket_folder(), run.folder / "judge", run.minutes, precision)
 
 
 def frozen_codec(run: Run) -> EncodecModel:

@@ -50,7 +50,7 @@ def test_every_style_is_judged_alike() -> None:
 
 
 def test_the_table_leaves_empty_what_has_no_meaning() -> None:
-    text = table([Row("tempo", "0.1", {"real": 1.0, "generated": 0.875}), Row("size")], clips=48)
-    assert "48 held-out captions" in text
+    text = table([Row("tempo", "0.1", {"real": 1.0, "generated": 0.875}), Row("size")], clips=48, precision="int8")
+    assert "48 held-out captions, 10 s each, played in int8" in text
     assert "| tempo | 1 |  | 0.875 | 0.1 |" in text
     assert "| size |  |  |  |  |" in text

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import torch
 
+import streamgen
 from streamgen.pocket.playing import play
-from streamgen.pocket.training import LanguageTrainer
+from streamgen.testing import tiny_checkpoint
 
 
-def test_a_model_plays_its_captions(trainer: LanguageTrainer) -> None:
-    ids, mask = trainer.lessons.tokenise(["house, 125 bpm", "jazz trio, 94 bpm"])
-    torch.manual_seed(0)
-    codes = play(trainer.model, ids, mask, 12, do_sample=True, guidance_scale=2.0)
-    assert codes.shape == (2, 4, 12)
-    assert codes.max() < 1024
-    assert not torch.equal(codes[0], codes[1])
+def test_a_caption_is_played_as_a_stream_plays_it() -> None:
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), precision="fp32")
+    codes = play(model, "house", 12, seed=5)
+    assert codes.shape == (4, 12)
+    with model.open_stream("house", seed=5) as stream:
+        heard = stream.read(9 * model.hop_samples).samples
+    whole = model.codec.decode(codes[None], model.codec.new_state(1))[0].numpy()[:, : 9 * model.hop_samples]
+    assert abs(whole[0] - heard[0, : whole.shape[1]]).max() < 1e-4
+    assert not torch.equal(play(model, "house", 12, seed=6), codes)
+    assert all(model.engine.cache._free)
