@@ -288,7 +288,8 @@ def _repeats(codes: Tensor, song: Song, shift: int = 0) -> float:
 
 
 def judge(folder: Path, target: Path, clips: int = 48, precision: str = "auto") -> None:
-    """Judge one checkpoint folder and write table and pictures into `target`."""
+    """Judge one checkpoint folder, on one thread, and write table and pictures into `target`."""
+    torch.set_num_threads(1)  # a step of a small model on two waits for the second, where others use that core
     the_judge = Judge(folder, clips, precision=precision)
     the_judge.run()
     the_judge.write(target)
