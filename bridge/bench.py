@@ -110,6 +110,7 @@ def _fields(model: Model, figures: StreamFigures, bandwidth: float) -> dict[str,
         "memory_limit_factor": round(bandwidth / model.weight_bytes / 50, 3),
         "memory_bytes_per_second": round(bandwidth),
         "weight_bytes_per_step": model.weight_bytes,
+        "window_seconds": round(model.window_seconds, 2),
         "first_audio_seconds": round(figures.first_audio_seconds, 3),
         "step_ms": {"median": round(figures.step_ms_median, 3), "p99": round(figures.step_ms_p99, 3)},
         "rollover_ratio": rollover and round(rollover.ratio, 3),
@@ -150,7 +151,7 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, ...]]:
         ("first audio after", f"{fields['first_audio_seconds']:.2f} s"),
         ("one step", f"median {step['median']:.2f} ms, 99 % under {step['p99']:.2f} ms (real time is 20)"),
         ("codec's share", f"{100 * fields['codec_share']:.0f} %"),
-        ("rollover", _rollover_line(fields) if ratio else "none in this time; a window lasts 30 s: raise --seconds"),
+        ("rollover", _rollover_line(fields) if ratio else _no_rollover(fields)),
         *((f"{row['count']} at once", f"{row['missed_deadlines']} chunks late") for row in fields["sessions"]),
     ]
     if "ratio" in fields:
@@ -158,6 +159,10 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, ...]]:
         speed = f"{theirs['realtime_factor']:.3f} × real time in {theirs['precision']}"
         rows.append(("transformers", f"{speed}; streamgen is {fields['ratio']:.2f} times as fast"))
     return rows
+
+
+def _no_rollover(fields: dict[str, Any]) -> str:
+    return f"none in this time; a window lasts {fields['window_seconds']:.0f} s: raise --seconds"
 
 
 def _rollover_line(fields: dict[str, Any]) -> str:

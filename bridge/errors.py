@@ -9,7 +9,10 @@ BridgeError
 
 from __future__ import annotations
 
-__all__ = ["BridgeError", "DeviceError", "FileError", "UsageError", "WireError"]
+import errno
+import os
+
+__all__ = ["BridgeError", "DeviceError", "FileError", "UsageError", "WireError", "cannot_listen"]
 
 
 class BridgeError(Exception):
@@ -40,3 +43,11 @@ class WireError(BridgeError):
         super().__init__(text)
         self.code = code
         self.id = id
+
+
+def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: str) -> BridgeError:
+    """Say why a door does not open there and what to choose instead: a port that is taken, or else a host."""
+    option = port_option if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)  # below 0: the name is not known
+    return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")

@@ -150,7 +150,7 @@ def load_model(args: argparse.Namespace) -> Model:
     set_threads(args.threads, find_folder(args.model))  # before torch is imported
     import streamgen
 
-    model = streamgen.load_model(args.model, device=args.device, precision=args.precision)
+    model = streamgen.load_model(args.model, device=args.device, precision=args.precision, threads=args.threads)
     say(f"loaded on {model.device}: {model.load_note}")
     if args.model == "pocket":
         _name_larger_ones()

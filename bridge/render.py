@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         with closing(model.open_stream(**options)) as stream:
             done = render(stream, model.sample_rate_hz, args, began, stop)
             windows = stream.metrics.rollovers + 1
-    _report(done, args)
+    _report(done, args, options["seed"])
     if args.json:
         print_json(_fields(done, args, model, windows, options["seed"]))
     return 1 if done.interrupted else 0
@@ -135,8 +135,8 @@ def _converted(
         yield convert.process(np.zeros((2, 0), np.float32), last=True)
 
 
-def _report(done: Rendered, args: argparse.Namespace) -> None:
-    speed = f"{done.audio_seconds / done.wall_seconds:.2f} × real time"
+def _report(done: Rendered, args: argparse.Namespace, seed: int) -> None:
+    speed = f"{done.audio_seconds / done.wall_seconds:.2f} × real time, seed {seed}"
     if not done.interrupted:
         say(f"{args.out}: {done.audio_seconds:g} s in {done.wall_seconds:.1f} s, {speed}")
     elif done.audio_seconds:

@@ -45,7 +45,7 @@ WEB_ROOT = Path(__file__).parent / "web"
 _MEASURE_SECONDS = 1.0
 _COMFORTABLE = 1.15
 _HEAD_START_SECONDS, _HEAD_START_PATIENCE_SECONDS = 1.0, 2.0
-_FIRST_PROMPT = "lofi piano, 80 bpm"
+_FIRST_PROMPT = "lofi hip hop, electric piano, drums, 94 bpm"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

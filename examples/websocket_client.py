@@ -1,6 +1,6 @@
 """Hear a session over the WebSocket, change its prompt at an exact sample, and save what came.
 
-python examples/websocket_client.py --seconds 8 --prompt "techno, 130 bpm" --out heard.wav     (`streamgen serve` runs)
+python examples/websocket_client.py --seconds 8 --prompt "techno, 125 bpm" --out heard.wav     (`streamgen serve` runs)
 A frame of audio is a header of 32 bytes (HEADER), then interleaved s16le; messages are JSON. Needs only websockets.
 """
 
@@ -64,7 +64,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Hear a session over the WebSocket.")
     parser.add_argument("--url", default="ws://127.0.0.1:8711/v1/stream")
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--prompt", default="techno, 130 bpm")
+    parser.add_argument("--prompt", default="techno, 125 bpm")
     parser.add_argument("--out", type=Path, default=Path("heard.wav"))
     args = parser.parse_args()
     try:

@@ -2,7 +2,7 @@
 
     import streamgen
     model = streamgen.load_model("pocket")
-    stream = model.open_stream("lofi piano, 80 bpm", seed=7)
+    stream = model.open_stream("lofi hip hop, electric piano, drums, 94 bpm", seed=7)
     for chunk in stream.chunks(seconds=0.1):
         chunk.samples  # float32 [2, n] at model.sample_rate_hz
 

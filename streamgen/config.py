@@ -17,6 +17,7 @@ __all__ = [
     "PRECISIONS",
     "RANGES",
     "REWIND_SECONDS",
+    "THREADS",
     "Range",
     "check",
 ]
@@ -89,6 +90,7 @@ RANGES: dict[str, Range] = {
 
 # Fixed when a stream is opened, so it is none of the above. Cached windows are kept that long after a rollover.
 REWIND_SECONDS = Range(0.0, 14.0, 0.0, "s", "how far back a stream can rewind")
+THREADS = Range(1, 1_024, 1, "", "how many threads torch computes on", whole=True)
 
 
 def check(name: str, value: object) -> float:

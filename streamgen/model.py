@@ -19,16 +19,17 @@ from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, load_checkpoint
 from streamgen.codec import StreamingDecoder, encode_audio
 from streamgen.conditioning import MelodyConditioner, PromptMix, TextConditioner
-from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS
+from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS
 from streamgen.controls import Controls, frozen
 from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.precision import choose_engine
+from streamgen.lm.precision import choose_engine, is_small
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.window_set import Rows
 from streamgen.lm.windows import WindowPlan
 from streamgen.prompt_rows import PromptRows
 from streamgen.stream import Stream
+from streamgen.threads import computing_on
 
 __all__ = ["Model", "load_model"]
 
@@ -36,7 +37,9 @@ Audio = NDArray[np.float32]
 _log = logging.getLogger("streamgen")
 
 
-def load_model(name: str = "pocket", *, device: str = "auto", precision: str = "auto") -> Model:
+def load_model(
+    name: str = "pocket", *, device: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Model:
     """Load a checkpoint for streaming.
 
     Args:
@@ -44,14 +47,18 @@ def load_model(name: str = "pocket", *, device: str = "auto", precision: str = "
         device: "auto", "cpu" or "cuda" ("cuda:1" …).
         precision: "fp32", "bf16", "fp16", "int8" (8-bit weights, on a CPU), or "auto": the best that is real time here,
             measured unless it is small.
+        threads: how many torch computes on while the model plays; None is one for a small checkpoint on a CPU, where
+            waiting for a second costs more than it gains, and else as many as torch is set to.
 
     Raises:
         CheckpointError: it cannot be loaded; says why and what to do.
-        ConfigError: unknown device or precision, or int8 on a GPU.
+        ConfigError: unknown device, precision or number of threads, or int8 on a GPU.
     """
     _check_precision(precision)
+    if threads is not None:
+        THREADS.check("threads", threads)
     chosen = _device(device)
-    return Model(load_checkpoint(name), chosen, precision)
+    return Model(load_checkpoint(name), chosen, precision, threads)
 
 
 def _check_precision(precision: str) -> None:
@@ -77,15 +84,19 @@ class Model:
         device: where the decoder runs.
         precision: "fp32", "bf16", "fp16" or "int8", as chosen.
         load_note: one line: what was chosen and why.
+        threads: how many torch computes on while it plays; None is what torch is set to.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.
         clock: seconds by which steps are timed.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, precision: str, threads: int | None = None
+    ) -> None:
         self.name, self.format, self.licence = checkpoint.name, checkpoint.format, checkpoint.licence
         self.defaults, self.config, self.device = checkpoint.defaults, checkpoint.decoder, device
         self.channels = checkpoint.decoder.audio_channels
+        self.threads = 1 if threads is None and is_small(checkpoint, device) else threads
         self.clock: Callable[[], float] = time.perf_counter
         self._encodec = checkpoint.codec
         self.codec = StreamingDecoder(checkpoint.codec, audio_channels=self.channels, device=device)
@@ -107,6 +118,11 @@ class Model:
     def frame_rate_hz(self) -> float:
         """Frames a second."""
         return self.sample_rate_hz / self.hop_samples
+
+    @property
+    def window_seconds(self) -> float:
+        """How much music the model knows at most."""
+        return self.config.max_positions / self.frame_rate_hz
 
     @property
     def weight_bytes(self) -> int:
@@ -206,15 +222,16 @@ class Model:
         """
         values = frozen({"prompt": prompt, **controls})
         REWIND_SECONDS.check("rewind_seconds", rewind_seconds)
-        prefix = self.prompts.melody_prefix(melody, melody_rate_hz)
-        settings = self.controls(values, self._prefix_positions(values, prefix))
-        codes = audio_prompt_codes
-        if codes is None:
-            codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
-        if codes is not None:
-            _, rows = self.prompts.of(settings.mix, settings.guidance_scale, prefix)
-            codes = self.newest(codes, self.plan(settings, rows.prefix).longest_prompt())
-        return Stream(self, settings, melody=prefix, audio_prompt=codes, rewind_seconds=rewind_seconds)
+        with computing_on(self.threads):
+            prefix = self.prompts.melody_prefix(melody, melody_rate_hz)
+            settings = self.controls(values, self._prefix_positions(values, prefix))
+            codes = audio_prompt_codes
+            if codes is None:
+                codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
+            if codes is not None:
+                _, rows = self.prompts.of(settings.mix, settings.guidance_scale, prefix)
+                codes = self.newest(codes, self.plan(settings, rows.prefix).longest_prompt())
+            return Stream(self, settings, melody=prefix, audio_prompt=codes, rewind_seconds=rewind_seconds)
 
     def _prefix_positions(self, values: dict[str, Any], melody: Tensor | None) -> int:
         """Return how long the prefix will be, so that the default context can make room for it."""
@@ -286,4 +303,5 @@ class Model:
         batch = Batch(self, prompts, seconds, seed=seed, controls=frozen(controls))
         batch.give_melodies(melody, melody_rate_hz)
         batch.give_audio_prompts(audio_prompt, audio_prompt_rate_hz)
-        return batch.run(progress, include_prompt=include_prompt)
+        with computing_on(self.threads):
+            return batch.run(progress, include_prompt=include_prompt)

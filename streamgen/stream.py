@@ -29,6 +29,7 @@ from streamgen.metrics import StreamMetrics
 from streamgen.moments import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
 from streamgen.pcm_buffer import PcmBuffer
 from streamgen.steering import Steering
+from streamgen.threads import computing_on
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -124,8 +125,9 @@ class Stream:
         self._check_open()
         if not _whole(samples) or samples < 1:
             raise ConfigError(f"samples is {samples!r}, must be a whole number, at least 1")
-        while missing := self._pcm.missing_frames(samples):
-            self._produce(min(missing, _DECODE_FRAMES))
+        with computing_on(self._model.threads):
+            while missing := self._pcm.missing_frames(samples):
+                self._produce(min(missing, _DECODE_FRAMES))
         return self._pcm.take(samples)
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
@@ -182,12 +184,15 @@ class Stream:
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
         hop = self._model.hop_samples
-        return hop * self._steering.ask(frozen(values), None if at_sample is None else math.ceil(at_sample / hop))
+        at_frame = None if at_sample is None else math.ceil(at_sample / hop)
+        with computing_on(self._model.threads):
+            return hop * self._steering.ask(frozen(values), at_frame)
 
     def check(self, **values: Any) -> Controls:
         """Return what the controls would be with these values, changing nothing. Arguments and errors as in `set`."""
         self._check_open()
-        return self._steering.check(values)
+        with computing_on(self._model.threads):
+            return self._steering.check(values)
 
     # -- life -----------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ __all__ = [
 
 RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
 SECONDS = 0.02
-INSTALL = "there is no Opus here: `pip install streamgen[opus]`, or use s16le"
+INSTALL = "there is no Opus here: `pip install av`, or use s16le"
 _BITS_A_SECOND = 128_000
 _KEPT_PACKETS = 150  # 3 s: twice what any listener may be behind
 _LANES, _KEPT_LAST = 8, 8

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.errors import BridgeError
+from bridge.errors import cannot_listen
 from bridge.network.osc_codec import MAX_PACKET_BYTES, OscError
 from bridge.network.osc_door import OscDoor
 from bridge.network.osc_framing import Deframer
@@ -52,8 +52,7 @@ async def serve_osc(
         await server.open(host, port)
     except OSError as error:
         await server.close()
-        reason = error.strerror or str(error)
-        raise BridgeError(f"OSC cannot listen at {host}:{port}: {reason}; choose another with --osc-port") from error
+        raise cannot_listen("OSC", host, port, error, "--osc-port") from error
     return server
 
 

@@ -27,7 +27,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from bridge.commands import Block, Changed, Event
-from bridge.errors import WireError
+from bridge.errors import WireError, cannot_listen
 from bridge.metrics import Metrics
 from bridge.network import opus, oscquery
 from bridge.network.access import Access, Refusal, is_loopback, token_of
@@ -104,30 +104,33 @@ async def serve_web(
         osc_port: told to OSCQuery's clients; None if there is no OSC.
 
     Raises:
-        OSError: the port cannot be bound.
+        BridgeError: the port is taken or the address is not this machine's.
     """
     assert is_loopback(host) or access.token or access.insecure, host  # Access refuses it; nobody may come around that
     await asyncio.to_thread(opus.load)
     door = _Door(open_session, access, metrics, Site(open_session, access, metrics, read_page(web_root), osc_port))
     limits = access.limits
-    server = await serve(
-        door.handle,
-        host,
-        port,
-        process_request=door.process_request,
-        select_subprotocol=_subprotocol,
-        subprotocols=[Subprotocol(PROTOCOL)],
-        create_connection=cast(Any, functools.partial(GuardedConnection, places=Places(access, metrics))),
-        compression=None,  # PCM shrinks by 4 % for 2.5 times the CPU
-        max_size=max(limits.upload_bytes, limits.message_bytes),
-        max_queue=8,
-        ping_interval=_PING_SECONDS,
-        ping_timeout=limits.stall_seconds + _PING_SECONDS,  # who stalls is told so with 4008, not dropped as dead
-        open_timeout=_OPEN_SECONDS,
-        close_timeout=_CLOSE_SECONDS,
-        server_header=None,
-        logger=_quiet,
-    )
+    try:
+        server = await serve(
+            door.handle,
+            host,
+            port,
+            process_request=door.process_request,
+            select_subprotocol=_subprotocol,
+            subprotocols=[Subprotocol(PROTOCOL)],
+            create_connection=cast(Any, functools.partial(GuardedConnection, places=Places(access, metrics))),
+            compression=None,  # PCM shrinks by 4 % for 2.5 times the CPU
+            max_size=max(limits.upload_bytes, limits.message_bytes),
+            max_queue=8,
+            ping_interval=_PING_SECONDS,
+            ping_timeout=limits.stall_seconds + _PING_SECONDS,  # who stalls is told so with 4008, not dropped as dead
+            open_timeout=_OPEN_SECONDS,
+            close_timeout=_CLOSE_SECONDS,
+            server_header=None,
+            logger=_quiet,
+        )
+    except OSError as error:
+        raise cannot_listen("the page", host, port, error, "--port") from error
     return WebServer(door, server)
 
 

@@ -9,8 +9,8 @@ import { format } from "./state.js";
 
 export const COLOURS = ["#ff7d68", "#ffb84d", "#c9e265", "#5fe3a8", "#52d3ea", "#74a6ff", "#b590ff", "#ff88c9"];
 const EXAMPLES = [
-  "warm lofi piano, vinyl crackle", "soaring strings, cinematic", "dusty breakbeat drums", "deep analog bass",
-  "glassy marimba arpeggio", "slow ambient pads, wide", "punchy techno, 130 bpm", "bright funk guitar",
+  "lofi hip hop, electric piano", "orchestral, strings, french horn", "drum and bass, drums, 150 bpm", "deep analog bass",
+  "chiptune, square wave", "ambient, warm pad, slow", "punchy techno, 125 bpm", "funk, slap bass, brass",
 ];
 
 const SUGGESTED = 6;

@@ -28,10 +28,9 @@ from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.window_set import Rows
 from streamgen.lm.windows import WindowPlan
 
-__all__ = ["EngineChoice", "bare_step_seconds", "choose_engine"]
+__all__ = ["EngineChoice", "bare_step_seconds", "choose_engine", "is_small"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
-_FULL = ("fp32", "it is small")
 _SMALL_BYTES = 200_000_000  # of float32 weights
 _HOPELESS_BYTES = 4_000_000_000  # of float32 weights: no processor reads them 50 times a second; memory is short too
 _COMFORTABLE_FACTOR = 1.4  # `auto` keeps full precision when a bare step is this much faster than real time
@@ -72,9 +71,9 @@ def choose_engine(
         raise ConfigError(f"precision is 'int8', which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
     if precision != "auto":
         return EngineChoice(_engine(checkpoint, device, precision), precision, f"{precision}, as asked")
-    if device.type == "cpu" and _full_bytes(checkpoint) < _SMALL_BYTES:
-        chosen, why = ("int8", "it is small and this processor multiplies bf16") if _multiplies_bf16() else _FULL
-        return EngineChoice(_engine(checkpoint, device, chosen), chosen, f"{chosen}, as {why}")
+    if is_small(checkpoint, device):
+        chosen = "int8" if _multiplies_bf16() else "fp32"
+        return EngineChoice(_engine(checkpoint, device, chosen), chosen, f"{chosen}, as it is small")
     best: tuple[float, LmEngine, str] | None = None
     for candidate in _candidates(checkpoint, device):
         engine = _engine(checkpoint, device, candidate)
@@ -86,6 +85,11 @@ def choose_engine(
     assert best is not None, "there is always a candidate"
     factor, engine, chosen = best
     return EngineChoice(engine, chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
+
+
+def is_small(checkpoint: Checkpoint, device: torch.device) -> bool:
+    """Tell whether any processor reads the weights in real time, on one thread."""
+    return device.type == "cpu" and _full_bytes(checkpoint) < _SMALL_BYTES
 
 
 def _multiplies_bf16() -> bool:

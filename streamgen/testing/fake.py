@@ -80,7 +80,7 @@ class FakeModel(Model):
         self.clock, self.step_seconds = FakeClock() if clock is None else clock, step_seconds
         self.name, self.format, self.licence = name, "fake", "none: no weights"
         self.defaults, self.device, self.channels = GenerationDefaults(), _CPU, channels
-        self.precision, self.load_note = "fp32", "fp32, as it has no weights"
+        self.precision, self.load_note, self.threads = "fp32", "fp32, as it has no weights", None
         self.config = DecoderConfig(1, 1, 1, 1, 2, _CODES, channels, max_positions)
         self.pattern = DelayPattern((0, 0), pad=_CODES)  # both digits of a frame at once
         self.sample_rate_hz, self.hop_samples = SAMPLE_RATE_HZ, HOP_SAMPLES

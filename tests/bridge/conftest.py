@@ -75,6 +75,7 @@ class SineModel:
     precision: str = "fp32"
     device: str = "cpu"
     weight_bytes: int = 1_000_000
+    window_seconds: float = 30.06
     load_note: str = "fp32: as asked"
     loaded_with: dict[str, Any] = field(default_factory=dict)
     streams: list[SineStream] = field(default_factory=list)

@@ -81,7 +81,12 @@ def test_what_cannot_be_is_refused(parsed: Parse, words: list[str], says: str) -
 
 def test_the_model_is_loaded_as_asked(parsed: Parse, sine_model: Any) -> None:
     assert load_model(parsed("--model", "m", "--precision", "bf16", "--device", "cpu", of=all_options)) is sine_model
-    assert sine_model.loaded_with == {"name": "m", "device": "cpu", "precision": "bf16"}
+    assert sine_model.loaded_with == {
+        "name": "m",
+        "device": "cpu",
+        "precision": "bf16",
+        "threads": None,
+    }
 
 
 def test_the_shipped_model_names_metas_until_one_is_here(

@@ -71,7 +71,8 @@ def test_people_are_told_where_and_how_fast(run: Run, sine_model: Any, tmp_path:
     assert answer.out == ""
     assert answer.err.splitlines()[0] == "loading pocket …"
     assert answer.err.splitlines()[-1].startswith(f"{tmp_path / 'a.ogg'}: 1 s in ")
-    assert answer.err.rstrip().endswith("× real time")
+    seed = sine_model.streams[0].options["seed"]
+    assert answer.err.rstrip().endswith(f"× real time, seed {seed}"), "so that a good take can be had again"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

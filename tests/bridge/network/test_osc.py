@@ -481,7 +481,9 @@ def test_a_port_that_is_taken_is_one_line(sine_session) -> None:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
             session = sine_session()
-            with pytest.raises(BridgeError, match=f"OSC cannot listen at 127.0.0.1:{port}: .*--osc-port"):
+            with pytest.raises(
+                BridgeError, match=f"OSC cannot listen at 127.0.0.1:{port}: Address already in use; .*--osc-port"
+            ):
                 await serve_osc(session, "127.0.0.1", port)
             assert session.listeners == []
 

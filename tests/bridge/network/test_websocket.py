@@ -15,13 +15,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from bridge.commands import AudioPrompt, Discard, Gap, Goaway, Meter, Set, Transport
+from bridge.errors import BridgeError
 from bridge.network.access import Limits
 from bridge.network.audio_frames import DISCONTINUITY, PROMPT_CHANGE
 from bridge.network.codecs import to_s16
 from bridge.network.osc_codec import decode
+from bridge.network.websocket import serve_web
 from bridge.parameters import TABLE
 
-from .web_session import BLOCK, RATE_HZ, Caller, calling, serving, sine
+from .web_session import BLOCK, RATE_HZ, WEB_ROOT, Caller, calling, serving, sine
 
 
 def test_hello_tells_everything_that_can_be_asked() -> None:
@@ -390,5 +392,25 @@ def test_the_page_comes_from_a_fixed_table(tmp_path: Path) -> None:
             assert (status, headers["Content-Type"], body) == (200, "text/html; charset=utf-8", b"<h1>page</h1>")
             for target in ("/secret.txt", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/[", "*"):
                 assert (await door.http(target))[0] == 404, target
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("127.0.0.1", "Address already in use; choose another with --port"),
+        ("192.0.2.1", "Cannot assign requested address; choose another with --host"),  # kept for documentation
+    ],
+)
+def test_where_the_door_cannot_open_one_line_says_what_to_choose(host: str, why: str) -> None:
+    async def go() -> None:
+        async with serving(host="0.0.0.0", token="secret") as door:
+            port, options = door.web.port, {"access": door.access, "web_root": WEB_ROOT, "metrics": door.metrics}
+            with pytest.raises(BridgeError, match=f"the page cannot listen at {host}:{port}: {why}"):
+                await serve_web(no_session, host, port, **options, osc_port=None)
+
+    async def no_session(_name: str) -> None:
+        raise AssertionError("nobody comes in")
 
     asyncio.run(go())

@@ -58,7 +58,7 @@ def test_auto_keeps_full_precision_where_it_is_comfortable_else_takes_the_faster
 @pytest.mark.parametrize(
     ("native", "precision_", "note"),
     [
-        (True, "int8", "int8, as it is small and this processor multiplies bf16"),
+        (True, "int8", "int8, as it is small"),
         (False, "fp32", "fp32, as it is small"),
     ],
 )
