@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Before transformers is imported: a test that would reach for the Hub must fail at once, the same everywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,6 +17,16 @@ from .real_parts.jack import Jack, running_jack
 from .real_parts.pulseaudio import PulseAudio, running_pulseaudio
 
 torch.set_num_threads(1)  # tiny models gain nothing from a second thread, and lose much where cores are shared
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make two groups for `-n 2 --dist loadgroup`: what computes, and what waits for clocks, sockets and devices.
+
+    The second kind must not compete with itself: each of its tests has a core, whatever the first kind does.
+    """
+    for item in items:
+        engine = "streamgen" in item.path.relative_to(Path(__file__).parent).parts[:1]
+        item.add_marker(pytest.mark.xdist_group("engine" if engine else "bridge"))
 
 
 @pytest.fixture(autouse=True)

@@ -37,8 +37,15 @@ def start(stream: Stream) -> int:
     return stream._tokens.windows[0].start_frame
 
 
-@pytest.mark.parametrize("kind", ["mono", "stereo"])
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [
+        ("mono", 0.3),
+        ("stereo", 1.0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("stereo", 0.3), ("mono", 1.0), ("mono", 5.0))),
+        pytest.param("stereo", 5.0, marks=pytest.mark.slow),
+    ],
+)
 def test_with_nothing_surviving_a_prompt_plays_as_from_its_own_beginning(
     short_twin: Twins, kind: str, seconds: float
 ) -> None:
@@ -166,7 +173,7 @@ def test_a_glide_lets_go_where_the_other_prompt_becomes_the_heavier(twin: Twins)
         assert (start(stream), stream._tokens.rows.count) == (at + 26, 2)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.5])
+@pytest.mark.parametrize("seconds", [0.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.02, 0.5))])
 def test_going_back_before_or_after_a_change_plays_what_was(short_twin: Twins, seconds: float) -> None:
     """Twins: a stream that never changed, and one that did once. As a performer does it: rewind, then ask."""
     model = short_twin("stereo").model

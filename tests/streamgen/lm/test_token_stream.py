@@ -302,7 +302,7 @@ def test_an_audio_prompt_is_held_from_its_end(short_twin: Twins) -> None:
     tokens.close()
 
 
-@pytest.mark.parametrize("frames", [0, 2, 40])
+@pytest.mark.parametrize("frames", [2, *(pytest.param(frames, marks=pytest.mark.slow) for frames in (0, 40))])
 def test_going_back_to_a_place_before_or_after_letting_go(short_twin: Twins, frames: int) -> None:
     """Twins: a stream that never let go, one that let go once; both as far as windows are wide."""
     model = short_twin("stereo").model
