@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -169,5 +170,6 @@ def _name_larger_ones() -> None:
 
 def _silence_libraries() -> None:
     """Keep the retries of the Hub's client and transformers' remarks off the screen: what matters comes as an error."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its import sets the level anew
     for name in ("huggingface_hub", "transformers", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from bridge.audio_out.recorder import check_recording
 from bridge.audio_out.sound_card import OutputDevice, choose_device
 from bridge.audio_out.sound_door import SoundDoor
 from bridge.engine_thread import EngineThread, LiveSession
-from bridge.errors import DeviceError, UsageError
+from bridge.errors import DeviceError, FileError, UsageError
 from bridge.metrics import Metrics, WatchedSelector
 from bridge.network import opus
 from bridge.network.access import Access
@@ -73,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; exit code 0."""
     args = _with_config(args)
     access = Access(args.host, token=args.token, insecure=args.insecure, allowed_origins=tuple(args.allow_origin))
-    _first_values(args)  # a prompt that is refused, and a device that is not there, are told before seconds of loading
+    _first_values(args)  # what cannot be is told before seconds of loading: a prompt, a recording, a device
+    _check_recording(args.record)
     device = _find_device(args)
     go_first()  # before torch and PortAudio start threads
     model = load_model(args)
@@ -88,6 +90,14 @@ def run(args: argparse.Namespace) -> int:
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(WatchedSelector(metrics))) as runner:
         runner.run(_serve(args, access, device, model, factor, metrics))
     return 0
+
+
+def _check_recording(path: Path | None) -> None:
+    try:
+        if path is not None:
+            check_recording(path)
+    except FileError as error:
+        raise UsageError(f"--record: {error}") from error
 
 
 def _first_values(args: argparse.Namespace) -> dict[str, Value]:

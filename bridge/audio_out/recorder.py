@@ -16,6 +16,7 @@ so that what is lost is what came after the last of these. No file is written ov
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import struct
 import threading
@@ -32,7 +33,7 @@ from bridge.commands import Block, Event
 from bridge.errors import FileError
 from bridge.terminal import say
 
-__all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder"]
+__all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
 
 FORMATS = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "PCM_24")}
 QUEUE_SECONDS = 30.0
@@ -180,9 +181,22 @@ def _free(path: Path) -> Path:
     return free
 
 
-def _opened(path: Path, sample_rate_hz: int, channels: int) -> Any:
+def check_recording(path: Path) -> None:
+    """Check a recording's name and place before any work is done for it.
+
+    Raises:
+        FileError: another suffix than .flac or .wav, no such folder, no right to write; one line.
+    """
     if path.suffix.lower() not in FORMATS:
         raise FileError(f"recording {str(path)!r}: its suffix must be .flac or .wav")
+    if not path.parent.is_dir():
+        raise FileError(f"recording {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"recording {str(path)!r}: no right to write there; choose another folder")
+
+
+def _opened(path: Path, sample_rate_hz: int, channels: int) -> Any:
+    check_recording(path)
     kind, subtype = FORMATS[path.suffix.lower()]
     try:
         path.open("ab").close()  # libsndfile's own words for a missing folder are "System error"

@@ -127,6 +127,8 @@ def test_a_private_session_is_another_music(service: Service) -> None:
     [
         (["--host", "0.0.0.0"], "set --token SECRET, or --insecure"),
         (["--config", "/nowhere.toml"], "--config '/nowhere.toml' cannot be read"),
+        (["--record", "take.mp3"], "--record: recording 'take.mp3': its suffix must be .flac or .wav"),
+        (["--record", "/nowhere/a.wav"], "there is no folder '/nowhere'; make it first"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(options: list[str], words: str) -> None:
