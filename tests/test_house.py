@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 from bridge import cli
+from bridge.commands import ACTIONS
+from bridge.errors import WireError
+from bridge.network import wire
+from bridge.network.audio_frames import CODECS, FORMAT_FIELDS
+from bridge.network.wire import parse
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
@@ -70,3 +75,12 @@ def test_the_package_ships_its_checkpoint() -> None:
 def test_examples_are_short() -> None:
     for path in (ROOT / "examples").glob("*.py"):
         assert len(path.read_text().splitlines()) < 100, path
+
+
+def test_the_readme_tells_every_message_of_the_websocket() -> None:
+    table = README.split("**WebSocket.**")[1].split("Audio is made ahead")[0]
+    with pytest.raises(WireError) as told:
+        parse('{"type": "?"}', 1)
+    asked = str(told.value).partition("there are: ")[2].split(", ")
+    assert len(asked) > 5
+    assert all(f"`{word}`" in table for word in [*asked, *wire._KINDS.values(), *ACTIONS, *CODECS, *FORMAT_FIELDS])
