@@ -35,6 +35,7 @@ __all__ = [
     "AudioFormat",
     "AudioHeader",
     "audio_format",
+    "shown",
     "whole",
 ]
 
@@ -143,6 +144,11 @@ def _from_text(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 9 else value
 
 
+def shown(value: object) -> str:
+    """A client's value as an error text quotes it."""
+    return "missing" if value is None else ascii(str(value)[:40])
+
+
 def whole(name: str, value: object, low: int, high: int) -> int:
     """Return a whole number within limits.
 
@@ -151,5 +157,5 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     """
     fine = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     if not fine or value != int(value):  # type: ignore[call-overload]
-        raise WireError("bad_value", f"{name} is {str(value)[:40]!a}, must be a whole number within {low} … {high}")
+        raise WireError("bad_value", f"{name} is {shown(value)}, must be a whole number within {low} … {high}")
     return int(value)  # type: ignore[call-overload, no-any-return]

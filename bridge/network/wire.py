@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from bridge.commands import ACTIONS, Changed, Discard, Gap, Goaway, Stats, Transported
 from bridge.errors import WireError
-from bridge.network.audio_frames import FORMAT_FIELDS, MAX_SAMPLE, AudioFormat, whole
+from bridge.network.audio_frames import FORMAT_FIELDS, MAX_SAMPLE, AudioFormat, shown, whole
 from bridge.parameters import TABLE, Value, checked
 from streamgen.errors import StreamgenError
 
@@ -196,7 +196,7 @@ def _at_sample(value: object) -> int | None:
 
 def _action(value: object) -> str:
     if not isinstance(value, str) or value not in ACTIONS:
-        raise WireError("bad_value", f"action is {str(value)[:40]!a}, must be one of {', '.join(ACTIONS)}")
+        raise WireError("bad_value", f"action is {shown(value)}, must be one of {', '.join(ACTIONS)}")
     return value
 
 

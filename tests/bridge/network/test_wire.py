@@ -64,6 +64,19 @@ def test_what_is_wrong_has_a_code_and_the_messages_id(message: dict[str, object]
     assert (refused.value.code, refused.value.id) == (code, 3)
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"type": "transport"}, "action is missing, must be one of play, pause, stop, reset"),
+        ({"type": "transport", "action": "sing"}, "action is 'sing', must be one of play, pause, stop, reset"),
+        ({"type": "audio_prompt"}, "bytes is missing, must be a whole number within 1 … "),
+    ],
+)
+def test_what_is_missing_is_called_so(message: dict[str, object], words: str) -> None:
+    with pytest.raises(WireError, match=words):
+        read(**message)
+
+
 @pytest.mark.parametrize("id_", [True, [1], {}, "x" * 65, 2**70, "\ud800"])
 def test_an_id_is_short_and_plain(id_: object) -> None:
     with pytest.raises(WireError, match="an id is"):
