@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 
 __all__ = ["BridgeError", "DeviceError", "FileError", "UsageError", "WireError", "cannot_listen"]
 
@@ -48,6 +49,6 @@ class WireError(BridgeError):
 def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: str) -> BridgeError:
     """Say why a door does not open there and what to choose instead: a port that is taken, or else a host."""
     option = port_option if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
-    number = error.errno or 0
-    reason = os.strerror(number) if number > 0 else error.strerror or str(error)  # below 0: the name is not known
+    lookup = isinstance(error, socket.gaierror)  # it has numbers of its own
+    reason = os.strerror(error.errno) if error.errno and not lookup else error.strerror or str(error)
     return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")

@@ -4,9 +4,9 @@ Decoding multiplies few rows (2 to 8) by large matrices: it is bound by reading 
 `F.linear` reads them two to three times slower than oneDNN's blocked layout: 12 matrices of 4096×1024 take 23 ms for 2
 rows against 6.5 in float32, 7.6 against 4.0 in bfloat16 (one Zen 5 core). Elsewhere it is `F.linear`.
 
-With `int8`, one to three rows read 8-bit weights, each output with a scale of its own, and bfloat16 rows as they are:
-the 25 matrices of a small decoder take 1.0 ms instead of 2.0. With more rows widening every weight costs more than
-reading half of the bytes saves (8 rows times 4096×1024: 1.5 ms against .7), so they take the same numbers in bfloat16.
+With `int8` a matrix is kept as 8-bit multiples of a scale for each output: half of bfloat16's memory, and the 25
+matrices of a small decoder take 1.0 ms for a row or two instead of 2.0. A row's result is the same whoever stands beside
+it, up to 16 rows; more are multiplied by the widened matrix, for to widen a weight for each row then costs more.
 
 Rules: callers see `Linear(weight)(rows)`; int4 layouts belong here too and change no caller.
 """
@@ -23,7 +23,8 @@ __all__ = ["Linear"]
 _PACK_ROWS = 2
 # Smaller matrices lie in the cache, and oneDNN's 11 µs a call cost more than its layout saves.
 _PACK_NUMEL = 1 << 16
-_INT8_ROWS = 3  # at most
+_INT8_ROWS = 16  # at most
+_INT8_STRIDE = 32  # the kernel reads that many inputs at a time, and past the end of others
 
 
 def _packs(weight: Tensor) -> bool:
@@ -36,6 +37,15 @@ def _packs(weight: Tensor) -> bool:
     )
 
 
+def _fits_int8(weight: Tensor) -> bool:
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.bfloat16
+        and weight.numel() >= _PACK_NUMEL
+        and weight.shape[1] % _INT8_STRIDE == 0
+    )
+
+
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Round [out, in] to int8 multiples of a bfloat16 scale for each output [out]."""
     scales = (weight.float().abs().amax(dim=1) / 127).clamp_min(1e-20).bfloat16()
@@ -43,32 +53,37 @@ def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Linear:
-    """A matrix and, if there is one, a bias. A large matrix is kept in layouts for few rows only.
+    """A matrix and, if there is one, a bias. A large matrix is kept in a layout for few rows only.
 
     Attributes:
         packed: True if the matrix is in oneDNN's layout.
-        bytes: what one call with one or two rows reads of the matrix.
+        bytes: what one call with few rows reads of the matrix.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, *, int8: bool = False) -> None:
         """Take weight [out, in] and bias [out]; `int8` rounds a large bfloat16 matrix without bias to 8 bits."""
-        self.packed = _packs(weight)
-        self._int8: tuple[Tensor, Tensor] | None = None
-        if int8 and self.packed:
-            assert weight.dtype == torch.bfloat16, weight.dtype
+        weight, self._bias, self.packed = weight.contiguous(), bias, False
+        self._scales: Tensor | None = None
+        if int8 and _fits_int8(weight):
             assert bias is None, "no caller has one"
-            self._int8 = _to_int8(weight)
-            weight = (self._int8[0] * self._int8[1].float()[:, None]).bfloat16()
-        self.bytes = weight.numel() * (1 if self._int8 else weight.element_size())
-        weight = weight.contiguous()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_ROWS) if self.packed else weight
-        self._bias = bias
+            self._weight, self._scales = _to_int8(weight)
+        elif _packs(weight):
+            self._weight, self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_ROWS), True
+        else:
+            self._weight = weight
+        self.bytes = weight.numel() * (weight.element_size() if self._scales is None else 1)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return [n, in] times the transposed weight, plus the bias: [n, out], fresh memory."""
-        if self._int8 is not None and rows.shape[0] <= _INT8_ROWS:
-            return torch.ops.aten._weight_int8pack_mm(rows, *self._int8)  # type: ignore[no-any-return]
+        if self._scales is not None:
+            return self._times_int8(rows, self._scales)
         if not self.packed:
             return F.linear(rows, self._weight, self._bias)
         out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
+        return out
+
+    def _times_int8(self, rows: Tensor, scales: Tensor) -> Tensor:
+        if rows.shape[0] > _INT8_ROWS:
+            return F.linear(rows, self._weight.to(rows.dtype)) * scales
+        out: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self._weight, scales)
         return out

@@ -4,7 +4,8 @@ A small checkpoint's products fit into one core's cache: a second thread gains l
 other programs use that core it costs everything. On two busy cores 16 seconds of pocket took 278 s on two threads, 9 on
 one.
 
-Rules: torch's number of threads is the caller's; it is set around the work and put back.
+Rules: torch's number of threads is the caller's; it is set around the work and put back. torch keeps one for each
+thread, and starts a new thread with what was set last: one that first computes while another plays begins with that.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def check_recording(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise FileError(f"recording {str(path)!r}: its suffix must be .flac or .wav")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):  # Path.is_dir() raises where the way there is closed, or too long
         raise FileError(f"recording {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"recording {str(path)!r}: no right to write there; choose another folder")

@@ -15,10 +15,12 @@ def play(model: Model, text: str, frames: int, seed: int) -> Tensor:
     """Codes int64 [K, frames] of a stream with one prompt, at the checkpoint's own settings."""
     controls = model.controls({"prompt": text, "seed": seed})
     _, rows = model.prompts.of(controls.mix, controls.guidance_scale)
+    assert frames <= model.config.max_positions, "more are not remembered"
     tokens = model.open_tokens(rows, controls, total_frames=frames)
-    model.engine.prefill(tokens, tokens.windows[0])
-    while not tokens.finished:
-        model.engine.step([tokens])
-    codes = tokens.frames(0, frames)
-    tokens.close()
-    return codes
+    try:
+        model.engine.prefill(tokens, tokens.windows[0])
+        while not tokens.finished:
+            model.engine.step([tokens])
+        return tokens.frames(0, frames)
+    finally:
+        tokens.close()

@@ -44,7 +44,7 @@ def _rounded(weight: torch.Tensor) -> torch.Tensor:
     return out
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 100])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 16, 17, 100])
 def test_int8_is_the_rounded_matrix_for_few_rows_and_many(rows: int) -> None:
     weight = (torch.randn(640, 256) / 16).bfloat16()
     weight[3] *= 100  # a loud output costs the others nothing
@@ -65,3 +65,16 @@ def test_int8_leaves_an_output_of_zeros_silent() -> None:
 def test_int8_leaves_small_matrices_as_they_are() -> None:
     weight, x = torch.randn(24, 8).bfloat16(), torch.randn(3, 8).bfloat16()
     assert torch.equal(Linear(weight, int8=True)(x), F.linear(x, weight))
+
+
+def test_in_int8_a_row_is_what_it_is_alone() -> None:
+    linear, x = Linear(torch.randn(640, 256).bfloat16(), int8=True), torch.randn(16, 256).bfloat16()
+    alone = torch.cat([linear(row[None]) for row in x])
+    for rows in range(1, 17):
+        assert torch.equal(linear(x[:rows]), alone[:rows])
+
+
+@pytest.mark.parametrize("inputs", [264, 272, 1000])
+def test_a_width_that_the_int8_kernel_would_read_past_stays_as_it_is(inputs: int) -> None:
+    weight, x = torch.randn(512, inputs).bfloat16(), torch.randn(2, inputs).bfloat16()
+    torch.testing.assert_close(Linear(weight, int8=True)(x), Linear(weight)(x), atol=0, rtol=0)
