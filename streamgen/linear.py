@@ -5,8 +5,8 @@ Decoding multiplies few rows (2 to 8) by large matrices: it is bound by reading 
 rows against 6.5 in float32, 7.6 against 4.0 in bfloat16 (one Zen 5 core). Elsewhere it is `F.linear`.
 
 With `int8` a matrix is kept as 8-bit multiples of a scale for each output: half of bfloat16's memory, and the 25
-matrices of a small decoder take 1.0 ms for a row or two instead of 2.0. A row's result is the same whoever stands beside
-it, up to 16 rows; more are multiplied by the widened matrix, for to widen a weight for each row then costs more.
+matrices of a small decoder take 1.0 ms for a row or two instead of 2.0. A row's result is the same whoever stands
+beside it, up to 16 rows; more are multiplied by the widened matrix, for to widen a weight for each row then costs more.
 
 Rules: callers see `Linear(weight)(rows)`; int4 layouts belong here too and change no caller.
 """
