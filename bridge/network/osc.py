@@ -13,12 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.errors import cannot_listen
 from bridge.network.osc_codec import MAX_PACKET_BYTES, OscError
 from bridge.network.osc_door import OscDoor
 from bridge.network.osc_framing import Deframer
 from bridge.network.osc_limits import OscCounters, OscLimits
 from bridge.network.osc_peer import Peer
+from bridge.network.ports import cannot_listen
 from bridge.session import Session
 
 __all__ = ["OscCounters", "OscLimits", "OscServer", "serve_osc"]

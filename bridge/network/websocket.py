@@ -27,7 +27,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from bridge.commands import Block, Changed, Event
-from bridge.errors import WireError, cannot_listen
+from bridge.errors import WireError
 from bridge.metrics import Metrics
 from bridge.network import opus, oscquery
 from bridge.network.access import Access, Refusal, is_loopback, token_of
@@ -39,6 +39,7 @@ from bridge.network.guard import GuardedConnection, Places
 from bridge.network.http import Address, OpenSession, Site, address_of, plain_headers, read_page, wants_websocket
 from bridge.network.listener import WebListener
 from bridge.network.outbox import MAX_NOTES
+from bridge.network.ports import cannot_listen
 from bridge.network.turns import Turns
 from bridge.network.wire import PATH, PROTOCOL
 from bridge.session import Session
