@@ -17,7 +17,7 @@ from bridge.errors import UsageError
 from bridge.parameters import MAX_TEXT, PARAMETERS, in_words, parse
 from bridge.terminal import say
 from bridge.threads import set_threads
-from streamgen.config import PRECISIONS, Range
+from streamgen.config import PRECISIONS, THREADS, Range
 from streamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="pocket (shipped), a Hub id, or a folder; see `streamgen models`",
     )
-    threads = number(1, 1_024, whole=True)
+    threads = number(THREADS.low, THREADS.high, whole=True)
     group.add_argument(
         "--threads", type=threads, metavar="N", help="of the processor (default: 1 for a small model, else all)"
     )

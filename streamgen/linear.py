@@ -27,23 +27,21 @@ _INT8_ROWS = 16  # at most
 _INT8_STRIDE = 32  # the kernel reads that many inputs at a time, and past the end of others
 
 
+def _is_large_on_cpu(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.numel() >= _PACK_NUMEL
+
+
 def _packs(weight: Tensor) -> bool:
     return (
-        weight.device.type == "cpu"
+        _is_large_on_cpu(weight)
         and weight.dtype in (torch.float32, torch.bfloat16)
-        and weight.numel() >= _PACK_NUMEL
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )
 
 
 def _fits_int8(weight: Tensor) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.bfloat16
-        and weight.numel() >= _PACK_NUMEL
-        and weight.shape[1] % _INT8_STRIDE == 0
-    )
+    return _is_large_on_cpu(weight) and weight.dtype == torch.bfloat16 and weight.shape[1] % _INT8_STRIDE == 0
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -278,6 +278,8 @@ class Model:
     ) -> list[AudioChunk]:
         """Generate a batch of clips of one length. Each is what it would be alone (melody: padded as in transformers).
 
+        In int8 that is so up to 16 decoder rows together; beyond, sums are rounded in another order.
+
         Args:
             prompts: one per clip; None = unconditional for that clip.
             seconds: length of the new audio.

@@ -36,6 +36,15 @@ def seeded() -> None:
 
 
 @pytest.fixture
+def three_threads() -> Iterator[None]:
+    """Let torch compute on three threads, as many as nobody sets, for one test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def pulseaudio() -> Iterator[PulseAudio]:
     """A sound server of our own, or the test is skipped."""
     with running_pulseaudio() as server:

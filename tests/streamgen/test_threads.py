@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -10,13 +8,7 @@ from streamgen.lm import precision
 from streamgen.testing import tiny_checkpoint
 from streamgen.threads import computing_on
 
-
-@pytest.fixture(autouse=True)
-def three() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("three_threads")
 
 
 @pytest.mark.parametrize(("asked", "within"), [(1, 1), (2, 2), (3, 3), (None, 3)])
