@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bridge.commands import Stats
+from bridge.session.messages import Stats
 
 if TYPE_CHECKING:
-    from bridge.audio_out.sound_door import SoundStats
+    from bridge.doors.sound_card.door import SoundStats
 
 __all__ = ["Metrics", "WatchedSelector", "quantile"]
 

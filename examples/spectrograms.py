@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import streamgen
-from streamgen.pocket.pictures import spectrogram, stack, write_png
+from streamgen.pocket.training.pictures import spectrogram, stack, write_png
 
 PROMPTS = (
     "house, 125 bpm, drums and synth bass",

@@ -41,8 +41,8 @@ from streamgen.errors import (
 
 if TYPE_CHECKING:
     from streamgen.model import Model, load_model
-    from streamgen.moments import StreamSnapshot
-    from streamgen.stream import Stream
+    from streamgen.stream.snapshots import StreamSnapshot
+    from streamgen.stream.stream import Stream
 
 __all__ = [
     "AudioChunk",
@@ -61,8 +61,8 @@ __all__ = [
 _LAZY = {
     "Model": "streamgen.model",
     "load_model": "streamgen.model",
-    "Stream": "streamgen.stream",
-    "StreamSnapshot": "streamgen.moments",
+    "Stream": "streamgen.stream.stream",
+    "StreamSnapshot": "streamgen.stream.snapshots",
 }
 
 

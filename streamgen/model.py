@@ -19,16 +19,16 @@ from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, load_checkpoint
 from streamgen.codec import StreamingDecoder, encode_audio
 from streamgen.conditioning import MelodyConditioner, PromptMix, TextConditioner
+from streamgen.conditioning.rows import PromptRows
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS
-from streamgen.controls import Controls, frozen
 from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.precision import choose_engine, is_small
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.window_set import Rows
 from streamgen.lm.windows import WindowPlan
-from streamgen.prompt_rows import PromptRows
-from streamgen.stream import Stream
+from streamgen.stream.controls import Controls, frozen
+from streamgen.stream.stream import Stream
 from streamgen.threads import computing_on
 
 __all__ = ["Model", "load_model"]
@@ -298,7 +298,7 @@ class Model:
         Raises:
             PromptError, ConfigError: a value cannot be used.
         """
-        from streamgen.batch import Batch  # it builds on this class
+        from streamgen.stream.batch import Batch  # it builds on this class
 
         if "prompt" in controls:
             raise PromptError("prompt is given beside the list of prompts: write it there, one per clip")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge import cli
-from bridge.commands import ACTIONS
+from bridge.cli import main as cli
+from bridge.doors.native import protocol as wire
+from bridge.doors.native.frames import CODECS, FORMAT_FIELDS
+from bridge.doors.native.protocol import parse
 from bridge.errors import WireError
-from bridge.network import wire
-from bridge.network.audio_frames import CODECS, FORMAT_FIELDS
-from bridge.network.wire import parse
+from bridge.session.messages import ACTIONS
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 __all__ = ["TYPES"]
 
-# What is served, and as what; `bridge.network.http` reads these files once and opens no other.
+# What is served, and as what; `bridge.doors.http.site` reads these files once and opens no other.
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

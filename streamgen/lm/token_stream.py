@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from streamgen.conditioning.mix import combine
+from streamgen.conditioning.prompt_mix import combine
 from streamgen.lm.cache import KVCache
 from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache

@@ -1,16 +1,6 @@
-"""The shipped checkpoint, and how it was made: `python -m streamgen.pocket STAGE`.
+"""The shipped checkpoint. training/ makes and judges it, and stays out of the wheel.
 
-Rules: this file imports neither torch nor transformers, since the command line lists models through it. What training
-needs is imported by the stages alone.
-
-    compose.py     songs and captions, from seeds            synth.py      songs to sound, libfluidsynth
-    corpus.py      rendered shards                           codec.py      training the codec
-    mel.py         spectra and losses                        quantizer.py  residual vector quantizer, trainable
-    captions.py    the text vocabulary                       language.py   the model and its lean forward
-    copy_heads.py  heads that copy a bar, built in           training.py   tokenising, training the language model
-    export.py      the folder `from_pretrained` reads        measures.py   what an ear would say, in numbers
-    judge.py       the table of the model card               pictures.py   spectrograms as PNG
-    pace.py        threads on a shared machine               stages.py     the commands
+Rules: imports neither torch nor transformers, since the command line lists models through it.
 """
 
 import hashlib

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults
 from streamgen.codec import CodecState, StreamingDecoder
+from streamgen.conditioning.rows import PromptRows
 from streamgen.errors import PromptError
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache, TextKV
@@ -34,7 +35,6 @@ from streamgen.lm.engine import LmEngine
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.window_set import Rows, Window
 from streamgen.model import Model
-from streamgen.prompt_rows import PromptRows
 from streamgen.testing.clock import FakeClock
 
 __all__ = ["FakeModel", "fake_pitch_hz"]

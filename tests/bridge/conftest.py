@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import streamgen
 import streamgen.checkpoint.find
-from bridge import cli
+from bridge.cli import main as cli
 from streamgen.audio import AudioChunk
 from streamgen.errors import PromptError
 from streamgen.metrics import StreamMetrics

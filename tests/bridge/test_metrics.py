@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.audio_out.sound_door import SoundStats
-from bridge.commands import Stats
+from bridge.doors.sound_card.door import SoundStats
 from bridge.metrics import Metrics, WatchedSelector, quantile
+from bridge.session.messages import Stats
 
 
 def test_the_text_is_prometheus() -> None:

@@ -49,14 +49,14 @@ def test_the_variable_is_set_before_torch_is_loaded() -> None:
     code = """
 import sys
 from pathlib import Path
-from bridge.options import load_model
+from bridge.cli.options import load_model
 import bridge.threads as threads
 def seen(wanted, folder):
     assert "torch" not in sys.modules
     sys.exit(7)
 threads.set_threads = seen
-import bridge.options
-bridge.options.set_threads = seen
+import bridge.cli.options
+bridge.cli.options.set_threads = seen
 from argparse import Namespace
 load_model(Namespace(model=str(Path.cwd()), threads=None, device="cpu", precision="fp32"))
 """

@@ -32,7 +32,7 @@ class Service:
         self._log = home / "serve.log"
         with self._log.open("wb") as log:  # a pipe that nobody reads would stop it
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge.cli", *words],
+                [sys.executable, "-m", "bridge.cli.main", *words],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

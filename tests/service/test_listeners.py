@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from bridge.network.audio_frames import AudioHeader
+from bridge.doors.native.frames import AudioHeader
 
 from .running import Service
 

@@ -14,17 +14,17 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 import streamgen
-from bridge.audio_out.timed_output import TimedOutput
-from bridge.engine_thread import EngineThread
+from bridge.audio.timed_output import TimedOutput
+from bridge.doors.access import Access
+from bridge.doors.http.site import WEB_ROOT
+from bridge.doors.native.door import serve_web
+from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
+from bridge.doors.osc.codec import decode, encode, encode_bundle
+from bridge.doors.osc.server import serve_osc
 from bridge.metrics import Metrics
-from bridge.mix import stream_controls
-from bridge.network.access import Access
-from bridge.network.audio_frames import HEADER_BYTES, AudioHeader
-from bridge.network.http import WEB_ROOT
-from bridge.network.osc import serve_osc
-from bridge.network.osc_codec import decode, encode, encode_bundle
-from bridge.network.websocket import serve_web
-from bridge.parameters import Value
+from bridge.session.engine_thread import EngineThread
+from bridge.session.mix import stream_controls
+from bridge.session.parameters import Value
 from streamgen.testing import tiny_checkpoint
 
 FIRST: dict[str, Value] = {"prompt/1/text": "piano", "seed": 4, "lead_seconds": 0.6}

@@ -16,10 +16,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from bridge.network.osc_codec import decode
-from bridge.network.osc_framing import Deframer, length_prefixed, slip
+from bridge.doors.osc.codec import decode
+from bridge.doors.osc.framing import Deframer, length_prefixed, slip
 
-from ..bridge.network.mutations import mutated_osc, mutated_web
+from ..bridge.doors.mutations import mutated_osc, mutated_web
 from .running import Service
 
 pytestmark = pytest.mark.slow

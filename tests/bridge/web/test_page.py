@@ -14,7 +14,7 @@ import soundfile
 from page_driver import Open, watch
 from toy_server import PITCHES_HZ, RATE_HZ, ToyServer, toy_server
 
-from bridge.parameters import TABLE
+from bridge.session.parameters import TABLE
 
 pytestmark = pytest.mark.device
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from bridge import web
-from bridge.network.http import read_page
-from bridge.parameters import TABLE
+from bridge.doors.http.site import read_page
+from bridge.session.parameters import TABLE
 
 FOLDER = Path(web.__file__).parent
 

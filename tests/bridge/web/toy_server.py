@@ -24,8 +24,8 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from bridge.network.http import WEB_ROOT, read_page
-from bridge.parameters import TABLE, checked, defaults
+from bridge.doors.http.site import WEB_ROOT, read_page
+from bridge.session.parameters import TABLE, checked, defaults
 
 RATE_HZ = 32_000
 BLOCK = 1280  # 40 ms

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from streamgen import pocket
-from streamgen.checkpoint import load_checkpoint
 from streamgen.errors import CheckpointError
-from streamgen.pocket.export import write_hashes
-from streamgen.pocket.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K
+from streamgen.pocket.training.export import write_hashes
 
 
 def folder_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -53,13 +51,3 @@ def test_the_shipped_weights_are_what_their_hashes_say() -> None:
     pocket.verify_pocket()
     size = sum(path.stat().st_size for path in pocket.pocket_folder().iterdir())
     assert size < 60e6
-
-
-def test_what_is_exported_names_its_settings_and_matches_its_hashes(
-    exported: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = load_checkpoint(str(exported)).defaults
-    assert (found.guidance_scale, found.temperature, found.top_k) == (GUIDANCE_SCALE, TEMPERATURE, TOP_K)
-    assert found.change_context_seconds == CHANGE_CONTEXT_SECONDS
-    monkeypatch.setattr(pocket, "pocket_folder", lambda: exported)
-    pocket.verify_pocket()

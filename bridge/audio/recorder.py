@@ -1,0 +1,241 @@
+"""A session's output into a WAV or FLAC file, in a thread of its own, so that nothing waits for a disk.
+
+Rules: `audio` and `event` only queue (a Listener of a session); the thread alone touches the file. A slow disk costs
+memory up to QUEUE_SECONDS, then blocks, whose place in the file is filled with silence, so that times still hold. A
+full disk is told once; the stream goes on.
+
+A kill −9 leaves a file that opens: both encoders hand every finished piece to the system at once (FLAC in frames of
+4096 samples), and what they would write at the very end, the length in the header, is written four times a second:
+
+    FLAC   36 bits of STREAMINFO, bytes 21 … 25     without: "0 = unknown", which libsndfile reads as 2^63
+    WAV    RIFF size, bytes 4 … 7, and the size before the samples     without: 0, which players show as empty
+
+so that what is lost is what came after the last of these. No file is written over: F-2.flac follows F.flac.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from bridge.cli.terminal import say
+from bridge.errors import FileError
+from bridge.session.messages import Block, Event
+
+__all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
+
+FORMATS = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "PCM_24")}
+QUEUE_SECONDS = 30.0
+HEADER_SECONDS = 0.25
+
+_WAV_LIMIT_BYTES = 2**32 - 65536
+_FLAC_LIMIT_SAMPLES = 2**36 - 1
+_SILENCE_SAMPLES = 32_768  # lost time is filled in pieces of this
+
+Pcm = NDArray[np.float32]
+
+
+class Recorder:
+    """Writes blocks to a file until closed; add it to a session as a listener.
+
+    Attributes:
+        path: where it really goes.
+        error: why it stopped; None while all is well.
+        written_samples: in the file so far, silence for lost blocks included.
+        lost_samples: that a slow disk cost.
+    """
+
+    def __init__(
+        self, path: Path, sample_rate_hz: int, channels: int = 2, *, report: Callable[[str], None] = say
+    ) -> None:
+        """Open the file, so that a wrong place is refused before anything plays.
+
+        Raises:
+            FileError: another suffix than .flac or .wav, no such folder, no right to write; one line.
+        """
+        self.path = _free(path)
+        self.error: str | None = None
+        self.written_samples = 0
+        self.lost_samples = 0
+        self._report = report
+        self._rate_hz, self._channels = sample_rate_hz, channels
+        self._part_start = 0  # where in the recording this file begins
+        self._limit_samples = _limit_samples(self.path, channels)
+        self._file = _opened(self.path, sample_rate_hz, channels)
+        self._queue: queue.SimpleQueue[Pcm | int | None] = queue.SimpleQueue()
+        self._queued_samples = 0  # both threads change it, under the lock
+        self._owed_samples = 0  # silence to write before the next block
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="streamgen recorder", daemon=True)
+        self._thread.start()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the file so far."""
+        return self.written_samples / self._rate_hz
+
+    def audio(self, block: Block) -> None:
+        """Queue a block; returns at once, whatever the disk does."""
+        self.write(block.samples)
+
+    def event(self, event: Event) -> None:
+        """Take no notice: what is recorded is the audio."""
+
+    def write(self, samples: Pcm) -> None:
+        """Queue float32 [channels, n]; returns at once."""
+        count = samples.shape[1]
+        if self._closed or self.error is not None or not count:
+            return
+        with self._lock:
+            if self._queued_samples + count > QUEUE_SECONDS * self._rate_hz:
+                self._owed_samples += count
+                self.lost_samples += count
+                return
+            owed, self._owed_samples = self._owed_samples, 0
+            self._queued_samples += count
+        if owed:
+            self._queue.put(owed)
+        self._queue.put(samples)
+
+    def close(self, timeout_seconds: float = 10.0) -> None:
+        """Write what is queued and finish the file; waits for that. Call it again at will."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(self._owed_samples)
+            self._queue.put(None)
+        self._thread.join(timeout_seconds)
+        if self._thread.is_alive():
+            self._report(f"recording {str(self.path)!r}: the disk did not take the rest within {timeout_seconds:g} s")
+
+    def _run(self) -> None:
+        """The recorder's thread: write until told to end; after an error only empty the queue."""
+        header_due = time.monotonic() + HEADER_SECONDS
+        while (piece := self._queue.get()) is not None:
+            if self.error is None:
+                self._try(self._append, piece)
+            if not isinstance(piece, int):
+                with self._lock:
+                    self._queued_samples -= piece.shape[1]
+            if self.error is None and time.monotonic() >= header_due:
+                self._try(_write_length, self.path, self.written_samples - self._part_start, self._channels)
+                header_due = time.monotonic() + HEADER_SECONDS
+        self._finish()
+
+    def _try(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do it; a failure ends the recording, is told once, and leaves what was written before."""
+        try:
+            work(*arguments)
+        except (soundfile.LibsndfileError, OSError, AssertionError) as error:  # soundfile asserts that all was written
+            self.error = _reason(error)
+            self._report(f"recording stopped after {self.seconds:.1f} s: {str(self.path)!r}: {self.error}; playing on")
+            self._finish()
+
+    def _append(self, piece: Pcm | int) -> None:
+        left = piece if isinstance(piece, int) else piece.shape[1]
+        while left:
+            count = min(left, _SILENCE_SAMPLES) if isinstance(piece, int) else left
+            samples = np.zeros((count, self._channels), np.float32) if isinstance(piece, int) else piece.T
+            if self.written_samples - self._part_start + count > self._limit_samples:
+                self._next_part()
+            self._file.write(samples)
+            self.written_samples += count
+            left -= count
+
+    def _next_part(self) -> None:
+        """Go on in another file: this format's length field ends here."""
+        self._file.close()
+        self.path = _free(self.path)
+        self._file = _opened(self.path, self._rate_hz, self._channels)
+        self._part_start = self.written_samples
+        self._report(f"recording goes on in {str(self.path)!r}: the file before is as long as its format allows")
+
+    def _finish(self) -> None:
+        """Close; if the disk takes no more, the header at least says what is there. A second time does nothing."""
+        try:
+            self._file.close()
+        except (soundfile.LibsndfileError, OSError) as error:
+            self.error = self.error or _reason(error)
+        if self.error is not None:
+            with contextlib.suppress(OSError):  # it was told already
+                _write_length(self.path, self.written_samples - self._part_start, self._channels)
+
+
+def _free(path: Path) -> Path:
+    """The path itself, or with the first number from 2 that no file has yet."""
+    number, free = 2, path
+    while free.is_file() and free.stat().st_size:
+        free = path.with_stem(f"{path.stem}-{number}")
+        number += 1
+    return free
+
+
+def check_recording(path: Path) -> None:
+    """Check a recording's name and place before any work is done for it.
+
+    Raises:
+        FileError: another suffix than .flac or .wav, no such folder, no right to write; one line.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise FileError(f"recording {str(path)!r}: its suffix must be .flac or .wav")
+    if not os.path.isdir(path.parent):  # Path.is_dir() raises where the way there is closed, or too long
+        raise FileError(f"recording {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"recording {str(path)!r}: no right to write there; choose another folder")
+
+
+def _opened(path: Path, sample_rate_hz: int, channels: int) -> Any:
+    check_recording(path)
+    kind, subtype = FORMATS[path.suffix.lower()]
+    try:
+        path.open("ab").close()  # libsndfile's own words for a missing folder are "System error"
+        return soundfile.SoundFile(
+            path, "w", samplerate=sample_rate_hz, channels=channels, format=kind, subtype=subtype
+        )
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise FileError(f"recording {str(path)!r} cannot be written: {_reason(error)}; choose another place") from error
+
+
+def _limit_samples(path: Path, channels: int) -> int:
+    return _WAV_LIMIT_BYTES // (3 * channels) if path.suffix.lower() == ".wav" else _FLAC_LIMIT_SAMPLES
+
+
+def _write_length(path: Path, samples: int, channels: int) -> None:
+    """Tell the header of an unfinished file how long it is; the encoder writes it again when it closes."""
+    with path.open("r+b", buffering=0) as file:
+        head = file.read(128)
+        if head.startswith(b"fLaC"):
+            _write_flac_length(file, head, samples)
+        elif (data := head.find(b"data")) > 0:
+            size = samples * channels * 3
+            _put(file, data + 4, struct.pack("<I", size))
+            _put(file, 4, struct.pack("<I", data + size))
+
+
+def _write_flac_length(file: Any, head: bytes, samples: int) -> None:
+    """The encoder holds back its last frame until one sample more comes (RFC 9639, section 8.2 for the field)."""
+    frame = int.from_bytes(head[8:10], "big")
+    complete = max(0, samples - 1) // frame * frame
+    field = int.from_bytes(head[21:26], "big") >> 36 << 36 | complete
+    _put(file, 21, field.to_bytes(5, "big"))
+
+
+def _put(file: Any, at: int, what: bytes) -> None:
+    file.seek(at)
+    file.write(what)
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return text.rstrip(". ").replace("\n", " ") or "the disk took only a part"

@@ -1,0 +1,175 @@
+"""`streamgen listen`: plays or saves what a server sends, and steers it.
+
+Rules: options, sinks and the report; the conversation is in network/client.py.
+
+    Call ─► sink: a file, or ring ─► sound card
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bridge.audio.files import AudioFile, check_output
+from bridge.audio.ring import Ring
+from bridge.cli.interrupts import stop_on_signals
+from bridge.cli.options import add_json_option, number
+from bridge.cli.terminal import print_json, say
+from bridge.doors.native.client import Call, Heard, Pcm, Sink, stream_url
+from bridge.doors.native.frames import CODECS, MAX_RATE_HZ, MIN_RATE_HZ
+from bridge.doors.sound_card.card import OutputDevice, SoundCard, choose_device
+from bridge.errors import UsageError
+from bridge.session.parameters import TABLE, Value, checked
+from streamgen.errors import StreamgenError
+
+__all__ = ["add_arguments", "run", "settings"]
+
+_RING_SECONDS = 2
+_RESUME_SECONDS = 0.2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("url", metavar="URL", help="of the server, such as ws://127.0.0.1:8711 or just HOST:PORT")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="save it: .wav, .flac or .ogg (default: play it)")
+    parser.add_argument(
+        "--seconds", type=number(0.1, 86_400 * 365, "seconds"), metavar="S", help="stop after (default: never)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+        help="change a parameter first, such as prompt/1/text=techno; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--codec", choices=tuple(CODECS), default="s16le", help="of the audio (default: s16le)")
+    rate = number(MIN_RATE_HZ, MAX_RATE_HZ, "Hz", whole=True)
+    parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="of the audio (default: the session's)")
+    parser.add_argument("--session", metavar="NAME", help="live (default), new, or a name")
+    parser.add_argument("--token", metavar="SECRET", help="if the server asks for one")
+    parser.add_argument("--output", metavar="NAME", help="sound device: its number or part of its name")
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Listen until --seconds, Ctrl-C or a refusal; exit code 0, or 1 if it ended early."""
+    wanted = settings(args.changes)
+    if args.out is not None:
+        check_output(args.out, args.seconds or 0.0, int(args.sample_rate or 48_000))
+    device = None if args.out is not None else choose_device(args.output)
+    url = stream_url(args.url, _query(args, device))
+    with stop_on_signals() as stop, _sink(args.out, device) as sink:
+        call = Call(url, wanted, sink, Heard(args.seconds), stop)
+        asyncio.run(call.listen())
+    _report(call, args)
+    if args.json:
+        print_json(_fields(call, args))
+    return 0 if call.heard.complete or args.seconds is None else 1
+
+
+def settings(words: list[str]) -> dict[str, Value]:
+    """Read NAME=VALUE words into checked values.
+
+    Raises:
+        UsageError: no "=", an unknown name, or a value that does not fit.
+    """
+    values: dict[str, object] = {}
+    for word in words:
+        name, separator, text = word.partition("=")
+        if not separator:
+            raise UsageError(f"--set is {word!r}, must be NAME=VALUE, such as prompt/1/text=techno")
+        values[name] = text if name in TABLE and TABLE[name].type == "string" else _number(name, text)
+    try:
+        return checked(values)
+    except StreamgenError as problem:
+        raise UsageError(f"--set: {problem}") from None
+
+
+def _number(name: str, text: str) -> float:
+    words = {"true": 1.0, "on": 1.0, "false": 0.0, "off": 0.0}
+    try:
+        return words[text.lower()] if text.lower() in words else float(text)
+    except ValueError:
+        raise UsageError(f"--set: {name} is {text!r}, must be a number") from None
+
+
+def _query(args: argparse.Namespace, device: OutputDevice | None) -> dict[str, str]:
+    rate = args.sample_rate
+    if rate is None and device is not None and MIN_RATE_HZ <= device.sample_rate_hz <= MAX_RATE_HZ:
+        rate = device.sample_rate_hz  # the server resamples: nothing is resampled twice
+    fields = {"codec": args.codec, "sample_rate_hz": rate, "session": args.session, "token": args.token}
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+# -- where it goes -----------------------------------------------------------------------------------------------------
+
+
+class _ToFile:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: AudioFile | None = None
+
+    def write(self, samples: Pcm, rate_hz: int) -> None:
+        self._file = self._file or AudioFile(self._path, rate_hz)
+        self._file.write(samples)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _ToCard:
+    """A ring of two seconds before the sound card; what does not fit is dropped, for the server's clock runs ahead."""
+
+    def __init__(self, device: OutputDevice) -> None:
+        self._mono = device.channels == 1
+        rate = device.sample_rate_hz
+        self.ring = Ring(_RING_SECONDS * rate, device.channels, resume_frames=round(_RESUME_SECONDS * rate))
+
+    def write(self, samples: Pcm, rate_hz: int) -> None:  # noqa: ARG002 - the server was asked for the device's
+        self.ring.write(samples.mean(axis=0, keepdims=True).T if self._mono else samples.T)
+
+
+@contextmanager
+def _sink(out: Path | None, device: OutputDevice | None) -> Iterator[Sink]:
+    if device is None:
+        assert out is not None, "neither a file nor a device"
+        file = _ToFile(out)
+        try:
+            yield file
+        finally:
+            file.close()
+        return
+    card = _ToCard(device)
+    with SoundCard(device, card.ring):
+        say(f"playing on {device.name} ({device.host_api}, {device.sample_rate_hz} Hz)")
+        yield card
+
+
+def _report(call: Call, args: argparse.Namespace) -> None:
+    heard = call.heard
+    missing = f"{heard.gaps} gaps, {heard.gap_frames / (heard.rate_hz or 1):.2f} s missing"
+    again = f", {call.connections - 1} reconnections" if call.connections > 1 else ""
+    say(f"{args.out or 'played'}: {heard.seconds:.2f} s, {missing}{again}")
+
+
+def _fields(call: Call, args: argparse.Namespace) -> dict[str, object]:
+    heard, first = call.heard, call.first_audio_seconds
+    return {
+        "session": call.hello.get("session"),
+        "model": call.hello.get("model"),
+        "codec": args.codec,
+        "sample_rate_hz": heard.rate_hz,
+        "channels": 2,
+        "audio_seconds": round(heard.seconds, 6),
+        "wall_seconds": round(time.monotonic() - call.began, 3),
+        "first_audio_seconds": None if first is None else round(first, 3),
+        "gaps": heard.gaps,
+        "underruns": call.underruns,
+        "gap_seconds": round(heard.gap_frames / (heard.rate_hz or 1), 6),
+        "reconnections": max(0, call.connections - 1),
+        "errors": call.errors,
+        "interrupted": not heard.complete and args.seconds is not None,
+        "out": str(args.out) if args.out is not None and heard.frames else None,
+    }

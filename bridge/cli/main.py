@@ -1,0 +1,132 @@
+"""`streamgen …`: which command, and which exit code.
+
+Rules: importing this file imports neither torch nor numpy, so `--help` answers at once; a command's own file is
+imported when that command is asked for. Exit codes: 0 done, 1 failed while running, 2 wrong use. Errors are one line
+on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, Protocol, cast
+
+from bridge.errors import BridgeError, UsageError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "render": "text to an audio file",
+    "play": "text to the sound card, the prompt changeable while it plays",
+    "serve": "the service: page, WebSocket, OSC, sound card, one live session",
+    "listen": "play or save what a server sends",
+    "models": "checkpoints known here, what they are, their licence",
+    "devices": "sound devices, by host API",
+    "doctor": "what works on this machine, and what to install",
+    "bench": "how fast this machine is",
+}
+
+_ABOUT = "MusicGen, live: text in, endless stereo music out."
+_EPILOG = """`streamgen COMMAND --help` tells a command's options.
+To begin: streamgen render "house, 125 bpm, drums and synth bass" --seconds 20 --out music.wav"""
+
+
+class _Command(Protocol):
+    """What each command's file offers."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one line for an error instead of usage and error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        argv: the words after the program's name; None takes the process's own.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _ended_as_by_hand():
+            return _dispatch(words)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except BridgeError as error:
+        return _fail(str(error), 1)
+
+
+@contextmanager
+def _ended_as_by_hand() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that temporary folders go and files are closed whoever ends the command."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] not in _COMMANDS:
+        return _overview(words)
+    name = words[0]
+    command = cast(_Command, importlib.import_module(f"bridge.cli.{name}"))
+    parser = _Parser(prog=f"streamgen {name}", description=_COMMANDS[name], allow_abbrev=False)
+    command.add_arguments(parser)
+    return _run(command, parser.parse_args(words[1:]))
+
+
+def _run(command: _Command, args: argparse.Namespace) -> int:
+    from streamgen.errors import (  # its package needs numpy: too slow for --help
+        ConfigError,
+        PromptError,
+        StreamgenError,
+    )
+
+    try:
+        return command.run(args)
+    except (ConfigError, PromptError) as error:
+        return _fail(str(error), 2)
+    except StreamgenError as error:
+        return _fail(str(error), 1)
+
+
+def _overview(words: list[str]) -> int:
+    parser = _Parser(prog="streamgen", description=_ABOUT, epilog=_EPILOG)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    for name, line in _COMMANDS.items():
+        commands.add_parser(name, help=line)
+    args = parser.parse_args(words)
+    if not args.version:
+        parser.error(f"no command: choose one of {', '.join(_COMMANDS)}")
+    from importlib.metadata import version
+
+    print(version("streamgen"))
+    return 0
+
+
+def _fail(line: str, code: int) -> int:
+    print("streamgen: " + " ".join(line.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

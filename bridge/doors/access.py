@@ -1,0 +1,235 @@
+"""Who may come in: where the service binds, tokens, Origin and Host, and how much of it anyone may take.
+
+Rules: decides, does no I/O; every refusal has a reason (a label in `/metrics`) and a line for people. A page on the
+web can reach a service on localhost: what stops it is here.
+
+    Origin   sent by browsers: the page's own host, localhost, or one that the operator allowed. "null" is refused.
+    Host     without a token it must be an address, localhost or an allowed name: a hostile name that resolves to
+             127.0.0.1 (DNS rebinding) would otherwise be its own origin.
+    token    query `token=…` (browsers cannot set headers) or `Authorization: Bearer …`, compared in constant time.
+             After five wrong ones an address is not listened to, right or wrong, but once a second.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bridge.doors.osc.limits import Buckets
+from bridge.errors import UsageError
+
+__all__ = ["Access", "Bucket", "Limits", "Refusal", "is_loopback", "token_of"]
+
+_GUESSES_A_SECOND, _GUESSES_AT_ONCE = 1.0, 5.0
+_ORIGIN = re.compile(r"https?://(?P<place>(\[[0-9a-f:]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?)")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the service anyone may take.
+
+    Attributes:
+        clients, clients_per_address: WebSocket clients at a time.
+        connections, connections_per_address: TCP connections at a time, those not yet or never WebSockets included.
+        message_bytes: of one text message.
+        messages_per_second, burst_messages: sustained and at once, for each client; what is more is refused.
+        upload_bytes, upload_seconds: of one audio prompt.
+        window_seconds: audio on its way to a listener, unanswered; it grows with the round trip, see flow.py.
+        queue_seconds: audio kept for a listener beyond that, when it came in one go: our own loop was late, not it.
+        stalled_queue_seconds: the same for a listener that has not taken any for a third of a second.
+        stall_seconds: how long a listener may not read before it is closed with 4008.
+    """
+
+    clients: int = 128
+    clients_per_address: int = 96
+    connections: int = 256
+    connections_per_address: int = 128
+    message_bytes: int = 65_536
+    messages_per_second: float = 200.0
+    burst_messages: int = 400
+    upload_bytes: int = 32 * 2**20
+    upload_seconds: float = 60.0
+    window_seconds: float = 0.4
+    queue_seconds: float = 1.0
+    stalled_queue_seconds: float = 0.4
+    stall_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why someone is turned away.
+
+    Attributes:
+        reason: one word, for `/metrics`.
+        text: one line for people.
+        close_code: of the WebSocket.
+        status: of the HTTP answer.
+    """
+
+    reason: str
+    text: str
+    close_code: int = 1008
+    status: int = 403
+
+
+@dataclass
+class Access:
+    """The rules of one service, and who is in.
+
+    Attributes:
+        host: the address it binds.
+        token: the secret; "" asks for none, which only loopback or `insecure` allow.
+        insecure: serve other machines without a token; for closed networks.
+        allowed_origins: further origins, such as "https://stage.example", and by them further names of this host.
+        limits: how much anyone may take.
+        connections, clients: who is in, by address.
+        guesses: wrong tokens that an address may still show.
+        now: a monotonic clock in seconds.
+
+    Raises:
+        UsageError: a bind that others can reach without token and without `insecure`.
+    """
+
+    host: str = "127.0.0.1"
+    token: str = ""
+    insecure: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    connections: Counter[str] = field(default_factory=Counter)
+    clients: Counter[str] = field(default_factory=Counter)
+    guesses: Buckets = field(default_factory=lambda: Buckets(_GUESSES_A_SECOND, _GUESSES_AT_ONCE))
+    now: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        """Check that what is reachable from elsewhere is guarded."""
+        if not (is_loopback(self.host) or self.token or self.insecure):
+            raise UsageError(
+                f"--host is {self.host!r}, which other machines reach: "
+                "set --token SECRET, or --insecure on a closed network"
+            )
+        if self.token and not self.token.isascii():
+            raise UsageError("--token has characters that HTTP headers cannot carry: use letters and digits")
+
+    def refuses_page(self, headers: Mapping[str, str]) -> Refusal | None:
+        """Judge a request by where it comes from; None lets it in."""
+        origin, host = headers.get("Origin"), headers.get("Host", "")
+        if origin is not None and not self._origin_allowed(origin, host):
+            return Refusal("origin", f"pages of {origin[:100]!r} may not connect; allow it with --allow-origin")
+        if not self.token and not self._host_allowed(host):
+            return Refusal("host", f"{host[:100]!r} is not a name of this service; use its address, or --allow-origin")
+        return None
+
+    def refuses_token(self, offered: str | None, address: str = "") -> Refusal | None:
+        """Judge a token that came from an address; None lets it in."""
+        if not self.token:
+            return None
+        if offered is None:
+            return Refusal("token", "a token is needed: add ?token=… to the URL", status=401)
+        guesses, now = self.guesses.of(address), self.now()
+        if not guesses.take(1, now):
+            return Refusal("guesses", "too many wrong tokens came from your address: wait a second", 1013, 429)
+        if not hmac.compare_digest(self.token.encode(), offered.encode(errors="replace")):
+            return Refusal("token", "the token is wrong", status=401)
+        guesses.owe(-1, now)
+        return None
+
+    def enter(self, address: str) -> Refusal | None:
+        """Count a client in, or say why there is no room."""
+        if self.clients.total() >= self.limits.clients:
+            return Refusal("clients", f"all {self.limits.clients} places are taken; try later", 1013, 503)
+        if self.clients[address] >= self.limits.clients_per_address:
+            limit = self.limits.clients_per_address
+            return Refusal("clients_per_address", f"{address} already has {limit} connections; close one", 1013, 503)
+        self.clients[address] += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """Count a client out."""
+        _count_out(self.clients, address)
+
+    def connect(self, address: str) -> bool:
+        """Count a TCP connection in; False if that is one too many."""
+        self.connections[address] += 1
+        limits = self.limits
+        alone = self.connections[address] <= limits.connections_per_address
+        return alone and self.connections.total() <= limits.connections
+
+    def disconnect(self, address: str) -> None:
+        """Count a TCP connection out."""
+        _count_out(self.connections, address)
+
+    def _origin_allowed(self, origin: str, host: str) -> bool:
+        if origin in self.allowed_origins:
+            return True
+        place = _ORIGIN.fullmatch(origin.lower())
+        return place is not None and (place["place"] == host.lower() or is_loopback(_name(place["place"])))
+
+    def _host_allowed(self, host: str) -> bool:
+        name = _name(host)
+        allowed = {_name(origin.partition("://")[2]) for origin in self.allowed_origins}
+        return _is_address(name) or name in ("localhost", self.host.lower()) or name in allowed
+
+
+def _count_out(counts: Counter[str], address: str) -> None:
+    counts[address] -= 1
+    if counts[address] <= 0:
+        del counts[address]  # addresses that have gone take no room
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _name(place: str) -> str:
+    """Return host of `host`, `host:port` or `[v6]:port`, in lower case."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0].lower()
+    return place.partition(":")[0].lower()
+
+
+def token_of(query: Mapping[str, str], authorization: str | None) -> str | None:
+    """Return the token that a request offers, by query or by header."""
+    if "token" in query:
+        return query["token"]
+    kind, _, value = (authorization or "").partition(" ")
+    return value.strip() if kind.lower() == "bearer" else None
+
+
+class Bucket:
+    """A token bucket: so many a second, so many at once.
+
+    Args:
+        per_second: sustained rate.
+        burst: how many at once.
+        now: a monotonic time in seconds.
+    """
+
+    def __init__(self, per_second: float, burst: int, now: float) -> None:
+        self._per_second, self._burst = per_second, float(burst)
+        self._left, self._then = float(burst), now
+
+    def take(self, now: float) -> bool:
+        """Take one; False if there is none."""
+        self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
+        self._then = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

@@ -1,0 +1,1 @@
+"""Plain HTTP on the WebSocket's port: the page, health, metrics, OSCQuery."""

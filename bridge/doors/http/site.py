@@ -1,0 +1,178 @@
+"""Plain HTTP on the WebSocket's port: the page, health, metrics, OSCQuery.
+
+    /  /app.js …    the page, files of a fixed table             free: a page holds no secret
+    /healthz        200 or 503                                   free
+    /metrics        Prometheus                                   token
+    /streamgen…     OSCQuery JSON, and ?HOST_INFO anywhere       token
+
+Rules: answers from memory; no path from a request is ever opened. Every answer closes its connection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+import bridge.web
+from bridge.doors.access import Access, Refusal, token_of
+from bridge.doors.http import oscquery
+from bridge.metrics import Metrics
+from bridge.session.interface import Session
+from streamgen.errors import StreamgenError
+
+__all__ = ["WEB_ROOT", "Address", "Site", "address_of", "plain_headers", "read_page", "wants_websocket"]
+
+WEB_ROOT = Path(bridge.web.__file__).parent
+
+_MAX_QUERY_FIELDS = 32
+_SAFETY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the token may be in the page's address
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; "
+        "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+}
+
+OpenSession = Callable[[str], Awaitable[Session]]
+
+
+@dataclass(frozen=True)
+class Address:
+    """A request's target, taken apart. Raw: nothing in it is trusted."""
+
+    path: str
+    query: dict[str, str]
+    raw_query: str
+
+
+def address_of(target: str) -> Address:
+    """Take a target apart; a query that is too long or malformed counts as none."""
+    path, _, raw = target.partition("?")
+    try:
+        query = dict(parse_qsl(raw, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
+    except ValueError:
+        query = {}
+    return Address(unquote(path, errors="replace"), query, raw)
+
+
+def plain_headers(headers: Headers) -> dict[str, str]:
+    """Return the headers that matter; one sent twice is joined, and so matches nothing it should not."""
+    names = ("Host", "Origin", "Authorization", "Accept", "Upgrade")
+    return {name: ", ".join(values) for name in names if (values := headers.get_all(name))}
+
+
+def wants_websocket(headers: dict[str, str]) -> bool:
+    """Tell whether a request asks for a WebSocket."""
+    return "websocket" in headers.get("Upgrade", "").lower()
+
+
+def read_page(root: Path) -> dict[str, tuple[bytes, str]]:
+    """Read the page: path → bytes and content type. A fixed table; what is not in it does not exist."""
+    files = {
+        "/" + file.name: (file.read_bytes(), bridge.web.TYPES[file.suffix])
+        for file in sorted(root.iterdir())
+        if file.suffix in bridge.web.TYPES and file.is_file()
+    }
+    return files | ({"/": files["/index.html"]} if "/index.html" in files else {})
+
+
+@dataclass
+class Site:
+    """What is answered over HTTP.
+
+    Attributes:
+        page: see `read_page`.
+        port: the WebSocket's own; known once the socket is bound.
+    """
+
+    open_session: OpenSession
+    access: Access
+    metrics: Metrics
+    page: dict[str, tuple[bytes, str]]
+    osc_port: int | None
+    port: int = 0
+
+    async def answer(self, request: Request, peer: str, reached: str) -> Response:
+        """Answer one request.
+
+        Args:
+            request: as it came.
+            peer: address it came from.
+            reached: our address it came to; we may have several.
+        """
+        headers, address = plain_headers(request.headers), address_of(request.path)
+        refusal = self.access.refuses_page(headers) or self._needs_token(address, headers, peer)
+        if refusal is not None:
+            return self._refused(refusal)
+        if request.method not in ("GET", "HEAD"):
+            return _response(405, b"only GET and HEAD\n", "text/plain", Allow="GET, HEAD")
+        try:
+            response = await self._get(address, headers, reached)
+        except StreamgenError as problem:  # the session has ended: the service is about to
+            response = _response(503, f"{problem}\n".encode(), "text/plain; charset=utf-8")
+        if request.method == "HEAD":
+            response.body = b""
+        return response
+
+    def _needs_token(self, address: Address, headers: dict[str, str], peer: str) -> Refusal | None:
+        if _asks_namespace(address, headers) or address.path == "/metrics":
+            return self.access.refuses_token(token_of(address.query, headers.get("Authorization")), peer)
+        return None
+
+    def _refused(self, refusal: Refusal) -> Response:
+        self.metrics.refused[refusal.reason] += 1
+        return _response(refusal.status, f"{refusal.text}\n".encode(), "text/plain; charset=utf-8")
+
+    async def _get(self, address: Address, headers: dict[str, str], reached: str) -> Response:
+        if _asks_namespace(address, headers):
+            return await self._namespace(address, reached)
+        if address.path == "/healthz":
+            return self._health()
+        if address.path == "/metrics":
+            self.metrics.take((await self.open_session("live")).stats())
+            return _response(200, self.metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
+        if address.path in self.page:
+            return _response(200, *self.page[address.path])
+        return _response(404, b"there is no such page\n", "text/plain")
+
+    def _health(self) -> Response:
+        self.metrics.refresh()
+        problem = self.metrics.unhealthy
+        body = {"status": problem or "ok", "listeners": self.metrics.listeners.total()}
+        return _response(503 if problem else 200, json.dumps(body).encode(), "application/json")
+
+    async def _namespace(self, address: Address, reached: str) -> Response:
+        if address.raw_query.startswith("HOST_INFO"):
+            return _json(200, json.dumps(oscquery.host_info(reached, self.port, self.osc_port)))
+        session = await self.open_session("live")
+        node = oscquery.find(oscquery.tree(session.values()), address.path)
+        if node is None:
+            return _json(404, "")
+        wanted = [name for name in address.query if name != "token"]
+        return _json(*oscquery.attribute(node, wanted[0])) if wanted else _json(200, json.dumps(node))
+
+
+def _asks_namespace(address: Address, headers: dict[str, str]) -> bool:
+    if address.path == "/":  # shared with the page: programs ask for JSON, or for an attribute
+        accept = headers.get("Accept", "")
+        return "HOST_INFO" in address.query or ("json" in accept and "html" not in accept)
+    return (address.path + "/").startswith(oscquery.ROOT + "/") or "HOST_INFO" in address.query
+
+
+def _json(status: int, body: str) -> Response:
+    return _response(status, body.encode(), "application/json")
+
+
+def _response(status: int, body: bytes, kind: str, **more: str) -> Response:
+    headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
+    headers.update({"Cache-Control": "no-cache", **_SAFETY, **more})
+    return Response(status, HTTPStatus(status).phrase, headers, body)

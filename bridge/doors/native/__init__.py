@@ -1,0 +1,1 @@
+"""The WebSocket streamgen.v1: frames, messages, one connection's life."""

@@ -1,0 +1,180 @@
+"""A WebSocket connection that keeps its peer within bounds before any message is whole.
+
+What websockets leaves to its user, each found by attacking this door:
+
+- a message is limited to its size only: with room for a 32 MiB audio prompt, every client could park 32 MiB × the
+  queue. Here a long message must have been announced, one at a time, a few in the whole service.
+- 256 KiB of empty frames in one read are parsed in one go: 2 s of a blocked event loop. Reads are 4 KiB until a long
+  message is due.
+- a ping is answered at once, whether or not the peer reads: floods of pings, and pongs that pile up, are cut off.
+
+Rules: event loop; knows frames, not their meaning (but for the word that announces an upload).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
+from websockets.server import ServerProtocol
+
+from bridge.doors.access import Access, Bucket
+from bridge.metrics import Metrics
+
+__all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]
+
+_READ_BYTES, _LONG_READ_BYTES = 4_096, 65_536
+_CONTROLS_A_SECOND, _CONTROLS_AT_ONCE = 50.0, 400  # an honest peer sends a dozen pongs a second
+_UNREAD_ANSWER_BYTES = 262_144
+_UPLOADS = 8
+_ANNOUNCED = b'"audio_prompt"'
+_KERNEL_SECONDS = 0.1  # of audio left unsent in the system's buffer; TCP_NOTSENT_LOWAT counts from there
+
+
+@dataclass
+class Places:
+    """What all connections of one service share.
+
+    Attributes:
+        uploading: connections that are sending an audio prompt now.
+    """
+
+    access: Access
+    metrics: Metrics
+    uploading: set[int] = field(default_factory=set)
+
+
+class GuardedConnection(ServerConnection):
+    """One connection.
+
+    Attributes:
+        announced: a message naming an audio prompt has come, and its bytes may follow.
+    """
+
+    def __init__(self, protocol: ServerProtocol, server: Server, *, places: Places, **options: Any) -> None:
+        super().__init__(protocol, server, **options)
+        self.announced = False
+        self._places = places
+        self._message_bytes = self._unparsed_bytes = 0
+        self._text, self._ending = True, False
+        self._controls = Bucket(_CONTROLS_A_SECOND, _CONTROLS_AT_ONCE, time.monotonic())
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection; too many are cut off at once."""
+        super().connection_made(transport)
+        self._read_at_most(_READ_BYTES)
+        self._address = str((transport.get_extra_info("peername") or ("?",))[0])
+        if not self._places.access.connect(self._address):
+            self._places.metrics.refused["connections"] += 1
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it out."""
+        self._places.access.disconnect(self._address)
+        self.upload_finished()
+        super().connection_lost(exc)
+
+    def _read_at_most(self, count: int) -> None:
+        if hasattr(self.transport, "max_size"):  # of asyncio's own transports; uvloop has none
+            self.transport.max_size = count
+
+    def upload_finished(self) -> None:
+        """Allow the next announcement."""
+        self.announced = False
+        self._read_at_most(_READ_BYTES)
+        self._places.uploading.discard(id(self))
+
+    async def send_together(self, messages: Sequence[str | bytes]) -> None:
+        """Send messages in one write: a system call for each costs more than all else that is done for a listener."""
+        async with self.send_context():
+            for message in messages:
+                if isinstance(message, str):
+                    self.protocol.send_text(message.encode())
+                else:
+                    self.protocol.send_binary(message)
+
+    def send_data(self) -> None:
+        """Write what the protocol has to send, in one piece; an empty piece is the end of the connection."""
+        writes = self.protocol.writes
+        if len(writes) > 1:
+            self.protocol.writes = [b"".join(writes), *(piece for piece in writes if not piece)]
+        super().send_data()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, unless too many lie unparsed or unread."""
+        self._unparsed_bytes += len(data)
+        super().data_received(data)
+        if self._ending or self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size() > _UNREAD_ANSWER_BYTES:
+            self._cut_off("unread", "answers are not read")
+        elif self._unparsed_bytes > self._places.access.limits.message_bytes + _READ_BYTES and not self._may_be_long():
+            self._cut_off("message_bytes", self._too_big())
+
+    def process_event(self, event: Event) -> None:
+        """Pass a frame on, unless its message is too big for what was announced."""
+        self._unparsed_bytes = 0
+        if self._ending:
+            return
+        if isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG):
+            if not self._controls.take(time.monotonic()):
+                self._cut_off("control_rate", "too many pings")
+                return
+        elif isinstance(event, Frame):
+            self._count(event)
+            long = self._message_bytes > self._places.access.limits.message_bytes
+            if long and (self._text or not self._may_be_long()):
+                self._cut_off("message_bytes", self._too_big())
+                return
+        super().process_event(event)
+
+    def _count(self, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._text, self._message_bytes = frame.opcode is Opcode.TEXT, 0
+        self._message_bytes += len(frame.data)
+        if self._text and not self.announced and _ANNOUNCED in frame.data:
+            self.announced = True
+
+    def _may_be_long(self) -> bool:
+        """Tell whether an upload was announced and there is a place for it, and take the place."""
+        uploading = self._places.uploading
+        if not self.announced or (len(uploading) >= _UPLOADS and id(self) not in uploading):
+            return False
+        uploading.add(id(self))
+        self._read_at_most(_LONG_READ_BYTES)
+        return True
+
+    def _too_big(self) -> str:
+        limit = self._places.access.limits.message_bytes
+        return f"over {limit} bytes: announce an audio_prompt, and wait for the ack of the one before"
+
+    def _cut_off(self, reason: str, text: str) -> None:
+        self._ending = True
+        self._places.metrics.refused[reason] += 1
+        self.protocol.fail(1009 if reason == "message_bytes" else 1008, text)
+        self.send_data()
+        self.loop.call_later(1.0, self.transport.abort)  # time for the close frame to be read
+
+
+def bound_kernel_buffer(connection: ServerConnection, bytes_per_second: float) -> None:
+    """Let about 0.1 s of audio wait below us: `send` otherwise swallows 30 s before it blocks.
+
+    Args:
+        connection: an open one.
+        bytes_per_second: of its audio.
+    """
+    unsent = int(min(16_384, max(2_048, bytes_per_second * _KERNEL_SECONDS)))
+    connection.transport.set_write_buffer_limits(high=unsent)
+    raw = connection.transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
+    if raw is not None and option is not None:
+        with suppress(OSError):  # the peer may have gone this moment
+            raw.setsockopt(socket.IPPROTO_TCP, option, unsent)

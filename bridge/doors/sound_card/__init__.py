@@ -1,0 +1,1 @@
+"""The sound card: PortAudio, kept in step with the session's clock."""

@@ -1,4 +1,0 @@
-"""Doors on the network. Each turns what comes from its clients into commands, and events into what its clients read.
-
-Rules: no door imports another, and none imports the engine: a session (bridge.session) is all they know.
-"""

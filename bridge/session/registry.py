@@ -1,0 +1,100 @@
+"""Sessions by name: `live` for ever, the others for as long as somebody is there, and a while longer.
+
+    get("new") ──► s-4f… opened ──► its listeners ──► the last one leaves ──► KEPT_SECONDS ──► closed
+                      ▲                                                           │
+                      └────────────── get("s-4f…"): the connection was lost ──────┘
+
+A private session waits for its listener to come back: its clock stands still meanwhile, so the music goes on where it
+was. Whoever comes back names it; `hello` told the name, which cannot be guessed. Where room is short, sessions left
+for GRACE_SECONDS give theirs up.
+
+Rules: event loop; knows no door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+
+from bridge.session.engine_thread import EngineThread, LiveSession
+from streamgen.errors import CapacityError
+
+__all__ = ["GRACE_SECONDS", "KEPT_SECONDS", "Sessions"]
+
+KEPT_SECONDS = 30.0
+GRACE_SECONDS = 5.0
+
+
+class Sessions:
+    """Every open session.
+
+    Args:
+        engine: opens them.
+        live: the one that all doors share.
+    """
+
+    def __init__(self, engine: EngineThread, live: LiveSession) -> None:
+        self._engine, self._open = engine, {live.name: live}
+        self._left_at: dict[str, float] = {}
+        self._opening = asyncio.Lock()  # two who ask for one name must get one session
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def get(self, name: str) -> LiveSession:
+        """Return the session of a name, opening it if need be; `new` is always a fresh one.
+
+        Raises:
+            CapacityError: this machine keeps up with no more.
+        """
+        if name == "new":
+            name = f"s-{secrets.token_hex(8)}"
+        if name not in self._open:
+            async with self._opening:
+                if name not in self._open:
+                    self._open[name] = await self._opened(name)
+        self._left_at.pop(name, None)
+        return self._open[name]
+
+    async def _opened(self, name: str) -> LiveSession:
+        try:
+            return await self._engine.open_session(name)
+        except CapacityError:
+            if not await self._make_room():
+                raise
+            return await self._engine.open_session(name)
+
+    async def _make_room(self) -> bool:
+        """Close the session that was left longest ago, if that is long enough; tells whether it did."""
+        self._note_the_left()
+        name = min(self._left_at, key=self._left_at.__getitem__, default=None)
+        if name is None or time.monotonic() - self._left_at[name] < GRACE_SECONDS:
+            return False
+        await self._close(name, "its place was needed")
+        return True
+
+    def _note_the_left(self) -> None:
+        for name, session in self._open.items():
+            if name == "live" or not session.deserted:
+                self._left_at.pop(name, None)
+            else:
+                self._left_at.setdefault(name, time.monotonic())
+
+    async def reap(self, every_seconds: float = 1.0) -> None:
+        """Close what was left long ago, for ever."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            self._note_the_left()
+            for name in [name for name, at in self._left_at.items() if time.monotonic() - at > KEPT_SECONDS]:
+                await self._close(name, "nobody was there")
+
+    async def _close(self, name: str, reason: str) -> None:
+        session = self._open.pop(name)
+        self._left_at.pop(name, None)
+        await session.close(reason)
+
+    async def close(self, reason: str) -> None:
+        """Close all."""
+        for name in list(self._open):
+            await self._close(name, reason)

@@ -1,0 +1,60 @@
+"""The trained parts as one transformers folder: float16 safetensors, tokenizer, feature extractor, hashes.
+
+Rules: writes a folder and nothing else. What is written here is what `from_pretrained` reads: no custom code.
+"""
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
+
+from streamgen.pocket import HASH_FILE
+from streamgen.pocket.training.fitting import LanguageTrainer
+from streamgen.pocket.training.language import MAX_POSITIONS, START
+from streamgen.pocket.training.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K
+from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
+
+
+def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
+    """Write the checkpoint.
+
+    Args:
+        trainer: holds the model, finished: see `LanguageTrainer.finish`.
+        codec: the trained codec with its codebooks in place.
+        folder: made if missing; files of an older export are replaced.
+    """
+    model = trainer.model
+    model.audio_encoder.load_state_dict(codec.state_dict())
+    settings: Any = model.generation_config  # the last of these is streamgen's own, which its type does not know
+    settings.do_sample, settings.guidance_scale = True, GUIDANCE_SCALE
+    settings.temperature, settings.top_k = TEMPERATURE, TOP_K
+    settings.max_length, settings.change_context_seconds = MAX_POSITIONS, CHANGE_CONTEXT_SECONDS
+    settings._from_model_config = False  # these were chosen, not derived: transformers keeps them as they are
+    settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = START
+    folder.mkdir(parents=True, exist_ok=True)
+    half = copy.deepcopy(model).half()  # a copy: there and back would round the positions too
+    half.save_pretrained(folder)
+    save_processor(trainer.tokenizer, folder)
+    write_hashes(folder)
+
+
+def save_processor(tokenizer: T5Tokenizer, folder: Path) -> None:
+    """Write what `AutoProcessor` needs."""
+    for trace in ("is_local", "local_files_only"):  # of this machine's own loading
+        tokenizer.init_kwargs.pop(trace, None)
+    tokenizer.backend_tokenizer.no_padding()  # as it was last used, not as it is
+    extractor = EncodecFeatureExtractor(
+        feature_size=1, sampling_rate=SAMPLE_RATE_HZ, padding_value=0.0, padding_side="left"
+    )
+    MusicgenProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
+
+
+def write_hashes(folder: Path) -> None:
+    """Write the SHA-256 of every file, in `sha256sum`'s own format."""
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors are written for their owner alone
+    files = sorted(path for path in folder.iterdir() if path.name != HASH_FILE)
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (folder / HASH_FILE).write_text("".join(lines))

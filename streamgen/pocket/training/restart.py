@@ -1,0 +1,56 @@
+"""Going on from a checkpoint that was exported, where the files of its training are gone.
+
+Rules: writes the run's `codec.pt` or `language.pt` as the trainers do, with fresh optimisers; trains nothing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, MusicgenForConditionalGeneration, T5Tokenizer
+
+from streamgen.pocket.training.bar_heads import silence
+from streamgen.pocket.training.codec import CodecPlan, CodecTrainer
+from streamgen.pocket.training.fitting import LanguagePlan, LanguageTrainer
+from streamgen.pocket.training.language import modules_to_train
+
+
+def restart_codec(folder: Path, checkpoint: Path, plan: CodecPlan) -> None:
+    """Begin `folder/codec.pt` with a checkpoint's codec, past the point where its encoder is frozen."""
+    trainer, codec = CodecTrainer(folder, plan), _load(checkpoint).audio_encoder
+    trainer.model.load_state_dict(codec.state_dict())
+    trainer.average = {name: value.clone() for name, value in codec.state_dict().items()}
+    books = torch.stack([layer.codebook.embed for layer in codec.quantizer.layers])
+    for kept in (trainer.quantizer.books, trainer.quantizer.sums):
+        kept.copy_(books)
+    trainer.step = plan.quantize_from + plan.encoder_frozen
+    trainer.save()
+
+
+def restart_language(folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, plan: LanguagePlan) -> None:
+    """Begin `folder/language.pt` with a checkpoint's decoder and text encoder.
+
+    The words of `tokenizer` that the checkpoint knew keep their vectors, whatever their number is now.
+    """
+    trainer, model = LanguageTrainer(folder, tokenizer, plan), _load(checkpoint)
+    mine: Any = trainer.model  # transformers' modules have no types mypy can follow
+    with torch.no_grad():
+        fresh = mine.text_encoder.get_input_embeddings().weight.clone()
+        old, known = (
+            model.text_encoder.get_input_embeddings().weight,
+            AutoTokenizer.from_pretrained(checkpoint).get_vocab(),
+        )
+        for piece, number in tokenizer.get_vocab().items():
+            if piece in known:
+                fresh[number] = old[known[piece]]
+        model.text_encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(fresh, freeze=False))
+        for part, theirs in zip(modules_to_train(trainer.model), modules_to_train(model), strict=True):
+            part.load_state_dict(theirs.state_dict())
+    silence(trainer.model)
+    trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
+    trainer.step = 1
+    trainer.save()
+
+
+def _load(checkpoint: Path) -> Any:
+    return MusicgenForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()

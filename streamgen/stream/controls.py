@@ -1,0 +1,112 @@
+"""What a musician sets on a stream: prompts and numbers, checked when set, in force from a sample on.
+
+Rules: plain values; knows no tensor and no stream.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from typing import Any
+
+from streamgen.checkpoint.types import GenerationDefaults
+from streamgen.conditioning.prompt_mix import MAX_PROMPTS, PromptMix
+from streamgen.config import RANGES, check
+from streamgen.errors import ConfigError
+from streamgen.lm.sampling import Sampling
+
+__all__ = ["CONTROL_NAMES", "Controls", "frozen"]
+
+_PROMPTS = ("prompt", "prompts", "negative_prompt")
+
+
+@dataclass(frozen=True)
+class Controls:
+    """All settings of a stream.
+
+    Attributes:
+        mix: weighted prompts and the negative one.
+        guidance_scale … change_context_seconds: see `streamgen.config.RANGES`.
+    """
+
+    mix: PromptMix
+    guidance_scale: float
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    glide_seconds: float
+    context_seconds: float
+    context_start_seconds: float
+    change_context_seconds: float
+
+    @classmethod
+    def of(cls, defaults: GenerationDefaults, longest_context_seconds: float, values: Mapping[str, Any]) -> Controls:
+        """Build the settings of a new stream.
+
+        Args:
+            defaults: the checkpoint's own.
+            longest_context_seconds: what the model's windows allow; the default context is cut to it.
+            values: what the user said; None means the default.
+
+        Raises:
+            ConfigError, PromptError: a value is wrong.
+        """
+        start = cls(
+            PromptMix.of(),
+            defaults.guidance_scale,
+            defaults.temperature,
+            defaults.top_k,
+            defaults.top_p,
+            secrets.randbelow(2**31),
+            RANGES["glide_seconds"].default,
+            min(RANGES["context_seconds"].default, longest_context_seconds),
+            RANGES["context_start_seconds"].default,
+            defaults.change_context_seconds,
+        )
+        return start.changed({name: value for name, value in values.items() if value is not None})
+
+    def changed(self, values: Mapping[str, Any]) -> Controls:
+        """Return these settings with some values replaced.
+
+        Args:
+            values: names as in `CONTROL_NAMES`; `prompt` or `prompts` replaces all prompts, `negative_prompt` the
+                negative one.
+
+        Raises:
+            ConfigError: an unknown name or a number outside its range.
+            PromptError: a prompt that cannot be used.
+        """
+        unknown = [name for name in values if name not in CONTROL_NAMES]
+        if unknown:
+            raise ConfigError(f"there is no control {unknown[0]!r}; there are {', '.join(CONTROL_NAMES)}")
+        numbers: dict[str, Any] = {n: check(n, value) for n, value in values.items() if n not in _PROMPTS}
+        return replace(self, mix=self._mix(values), **numbers)
+
+    def _mix(self, values: Mapping[str, Any]) -> PromptMix:
+        if not any(name in values for name in _PROMPTS):
+            return self.mix  # as it is: normalising it again could move a weight by a rounding, and so be a change
+        negative = values.get("negative_prompt", self.mix.negative)
+        if "prompt" in values or "prompts" in values:
+            return PromptMix.of(values.get("prompt"), values.get("prompts"), negative)
+        return PromptMix.of(prompts=self.mix.prompts, negative_prompt=negative)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings that draws depend on."""
+        return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
+
+
+CONTROL_NAMES = (*_PROMPTS, *(field.name for field in fields(Controls) if field.name != "mix"))
+
+
+def frozen(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy values, so that they can be read again later: `prompts` may be an iterator, or a list its owner changes."""
+    prompts = values.get("prompts")
+    if not isinstance(prompts, Iterable) or isinstance(prompts, str | bytes):
+        return dict(values)
+    # one more than there may be, which is refused as ever
+    pairs = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in islice(prompts, MAX_PROMPTS + 1))
+    return {**values, "prompts": pairs}

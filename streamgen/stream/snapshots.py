@@ -1,0 +1,94 @@
+"""Places in a stream that it can go back to: snapshots for good, marks for a while.
+
+A snapshot clones everything. A mark clones no cache, for the cache is only ever appended to; so it holds only on the
+music that led on from it, and a `Trail` keeps the numbers of those that do:
+
+    mark 1 ── mark 2 ── mark 3          rewind to 2 revokes the music of 3: the trail is 1, 2
+                 └───── mark 4          then 1, 2, 4
+
+Rules: plain data; knows no model.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from streamgen.errors import ConfigError
+from streamgen.lm.token_stream import TokenMark, TokenSnapshot
+from streamgen.stream.control_state import SteeringMemory
+from streamgen.stream.pcm_buffer import PcmMemory
+
+__all__ = ["StreamMark", "StreamMemory", "StreamSnapshot", "Trail", "new_number"]
+
+_numbers = itertools.count()
+
+
+def new_number() -> int:
+    """Return a number that no stream and no mark has."""
+    return next(_numbers)
+
+
+@dataclass(frozen=True)
+class StreamMemory:
+    """What a stream remembers besides its tokens."""
+
+    steering: SteeringMemory
+    pcm: PcmMemory
+
+
+@dataclass(frozen=True)
+class StreamSnapshot:
+    """Everything a stream remembers; restoring it replays bit-exactly on the same machine."""
+
+    tokens: TokenSnapshot
+    memory: StreamMemory
+    stream: int
+
+
+@dataclass(frozen=True)
+class StreamMark:
+    """A place a stream can rewind to: cheap, but only good for `rewind_seconds`.
+
+    Attributes:
+        next_sample: first sample of the frame that is drawn next from here.
+        number: tells it from every other mark.
+    """
+
+    tokens: TokenMark
+    memory: StreamMemory
+    serial: int
+    next_sample: int
+    number: int
+
+
+class Trail:
+    """The marks on a stream's way, oldest first."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[int, int]] = []  # (number, head)
+
+    def add(self, head: int, keep_frames: int) -> int:
+        """Number a new mark at a head, and forget those further back than `keep_frames`."""
+        number = new_number()
+        self._marks = [*(mark for mark in self._marks if mark[1] >= head - keep_frames), (number, head)]
+        return number
+
+    def go_back(self, mark: StreamMark, head: int, keep_frames: int) -> None:
+        """Leave the way that led on from a mark.
+
+        Raises:
+            ConfigError: the mark lies too far back or ahead, or not on this way.
+        """
+        back = head - mark.tokens.head
+        if not 0 <= back <= keep_frames:
+            limit = f"0 … {keep_frames} (rewind_seconds of open_stream)"
+            raise ConfigError(f"the mark lies {back} frames back, must be within {limit}; use snapshot() for longer")
+        numbers = [number for number, _ in self._marks]
+        if mark.number not in numbers:
+            raise ConfigError("the mark is of another stream, or of music that was revoked since; make a new one")
+        del self._marks[numbers.index(mark.number) + 1 :]
+
+    def clear(self) -> None:
+        """Forget all marks."""
+        self._marks.clear()

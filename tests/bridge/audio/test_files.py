@@ -1,0 +1,89 @@
+"""Files written as a stream, read back by soundfile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bridge.audio.files import AudioFile, check_output
+from bridge.errors import FileError, UsageError
+
+
+def tone(frames: int) -> np.ndarray:
+    time = np.arange(frames) / 32_000
+    return np.stack([0.5 * np.sin(2 * np.pi * 440 * time), 0.25 * np.sin(2 * np.pi * 660 * time)]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tolerance"), [(".wav", 1 / 32_000), (".flac", 1 / 32_000), (".ogg", 0.05), (".WAV", 1 / 32_000)]
+)
+def test_what_was_written_in_pieces_is_read_back(tmp_path: Path, suffix: str, tolerance: float) -> None:
+    path, source = tmp_path / f"a{suffix}", tone(40_000)
+    with AudioFile(path, 32_000) as file:
+        for start in range(0, 40_000, 3_200):
+            file.write(source[:, start : start + 3_200])
+        assert (file.frames, file.seconds) == (40_000, 1.25)
+    read, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    assert (rate_hz, read.shape) == (32_000, (40_000, 2))
+    np.testing.assert_allclose(read.T, source, atol=tolerance)
+
+
+def test_too_loud_is_clipped_and_does_not_wrap_around(tmp_path: Path) -> None:
+    with AudioFile(tmp_path / "a.wav", 32_000) as file:
+        file.write(np.array([[1.5, -1.5, 1.0], [0.0, 0.0, 0.0]], np.float32))
+    read, _ = soundfile.read(tmp_path / "a.wav", dtype="int16")
+    assert read[:, 0].tolist() == [32767, -32768, 32767]
+
+
+def test_no_audio_leaves_no_file_and_no_other_file_touched(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"kept")
+    with AudioFile(path, 32_000):
+        assert path.read_bytes() == b"kept"
+    assert path.read_bytes() == b"kept"
+
+
+def test_a_folder_that_goes_away_is_a_file_error_with_its_reason(tmp_path: Path) -> None:
+    with (
+        AudioFile(tmp_path / "gone" / "a.wav", 32_000) as file,
+        pytest.raises(FileError, match=r"cannot write '.*a\.wav': "),
+    ):
+        file.write(tone(10))
+
+
+def test_a_full_disk_is_a_file_error() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    link = Path("/dev/full")
+
+    class Full(AudioFile):
+        def _open(self) -> object:
+            return soundfile.SoundFile(str(link), "w", samplerate=32_000, channels=2, format="WAV", subtype="PCM_16")
+
+    with pytest.raises(FileError, match="cannot write '/dev/full'"):
+        Full(link, 32_000).write(tone(100_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a.mp3", "suffix must be"),
+        ("a", "suffix must be"),
+        ("no/a.wav", "there is no folder"),
+        ("folder.wav", "that is a folder"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_before_any_work(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(UsageError, match=says):
+        check_output(tmp_path / name, 1.0, 32_000)
+
+
+def test_a_wav_longer_than_its_format_is_refused_and_flac_is_not(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"4 GiB; use \.flac"):
+        check_output(tmp_path / "a.wav", 10 * 3_600, 32_000)
+    check_output(tmp_path / "a.flac", 10 * 3_600, 32_000)
+    check_output(tmp_path / "a.wav", 9 * 3_600, 32_000)

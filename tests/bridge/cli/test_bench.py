@@ -1,0 +1,102 @@
+"""`streamgen bench`: the fields of the contract, and the table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.cli import bench
+from bridge.measuring import shapes
+from bridge.measuring.figures import RolloverFigures
+from bridge.measuring.shapes import SHAPES, Shape
+from bridge.measuring.stream_run import StreamFigures
+from streamgen.testing import tiny_checkpoint
+
+Run = Callable[..., Any]
+
+
+def test_a_model_without_a_rollover_says_how_to_see_one(run: Run) -> None:
+    answer = run(
+        "bench",
+        "--model",
+        tiny_checkpoint("mono"),
+        "--seconds",
+        "1",
+        "--sessions",
+        "2",
+        "--precision",
+        "fp32",
+        "--json",
+    )
+    assert answer.code == 0
+    fields = answer.fields
+    assert fields["model"] == str(tiny_checkpoint("mono"))
+    assert (fields["stereo"], fields["precision"], fields["device"]) == (False, "fp32", "cpu")
+    assert (fields["rollover_ratio"], fields["rollovers"]) == (None, 0)
+    assert fields["step_ms"]["median"] <= fields["step_ms"]["p99"]
+    assert 0 < fields["codec_share"] < 1
+    assert fields["realtime_factor"] > 0
+    limit = fields["memory_bytes_per_second"] / fields["weight_bytes_per_step"] / 50
+    assert fields["memory_limit_factor"] == pytest.approx(limit, rel=1e-3)
+    assert [row["count"] for row in fields["sessions"]] == [1, 2]
+    assert "rollover" in answer.err
+    assert "raise --seconds" in answer.err
+
+
+def test_a_shape_against_transformers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "musicgen-small", Shape(64, 2, 4, 96))
+    monkeypatch.setattr(shapes, "_CODEC", shapes._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16})
+    text = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 1, "num_heads": 4}
+    monkeypatch.setattr(shapes, "_TEXT", shapes._TEXT | text)
+    words = (
+        "--shape",
+        "musicgen-small",
+        "--stereo",
+        "--precision",
+        "fp32",
+        "--against",
+        "transformers",
+        "--seconds",
+        "1",
+    )
+    answer = run("bench", *words, "--json")
+    assert answer.code == 0
+    fields = answer.fields
+    assert "model" not in fields
+    assert (fields["shape"], fields["stereo"]) == ("musicgen-small", True)
+    assert fields["transformers"]["precision"] == "fp32"
+    assert fields["ratio"] == pytest.approx(
+        fields["generate_realtime_factor"] / fields["transformers"]["realtime_factor"], rel=0.01
+    )
+    assert "times as fast" in answer.err
+
+
+def test_ended_from_outside_it_leaves_no_gigabyte_behind(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def end(_name: str, _stereo: bool, folder: Path) -> None:
+        (folder / "weights").write_bytes(bytes(10))
+        assert folder.parent == tmp_path
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(bench, "write_random_checkpoint", end)
+    answer = run("bench", "--shape", "musicgen-small")
+    assert (answer.code, answer.err.splitlines()[-1]) == (1, "streamgen: interrupted")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_rollover_is_shown_beside_the_machines_own_noise(sine_model: Any) -> None:
+    figures = StreamFigures(4.0, 0.1, 5.0, 6.0, 0.3, RolloverFigures(4, 1.25, 1.5, 1.1))
+    fields = bench._fields(sine_model, figures, 1e9) | {"model": "sine", "sessions": []}
+    assert (fields["rollover_ratio"], fields["rollover_worst_ratio"], fields["quiet_ratio"]) == (1.25, 1.5, 1.1)
+    assert fields["memory_limit_factor"] == 20.0
+    line = dict(bench._rows(fields))["rollover"]
+    assert line == "longest step 1.25 × the median (worst of 4: 1.50; 1.10 where there is none)"

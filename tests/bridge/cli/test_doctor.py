@@ -1,0 +1,82 @@
+"""`streamgen doctor`: one line a check, and a failing check is a line too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bridge.cli import doctor
+from bridge.doors.sound_card.card import OutputDevice
+from bridge.errors import DeviceError
+from streamgen.errors import CheckpointError
+
+Run = Callable[..., Any]
+
+WHAT = ["python", "libraries", "processor", "graphics", "sound card", "audio files", "pocket", "Hub cache", "speed"]
+
+
+def test_every_part_gets_one_line_and_one_json_row(run: Run, sine_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = {what: (lambda: ("OK", "fine")) if what == "pocket" else check for what, check in doctor._CHECKS.items()}
+    monkeypatch.setattr(doctor, "_CHECKS", checks)
+    answer = run("doctor", "--json")
+    assert answer.code == 0
+    assert [row["what"] for row in answer.fields["findings"]] == WHAT
+    assert len(answer.err.splitlines()) == len(WHAT)
+    assert all(line.startswith(("OK   ", "—    ")) for line in answer.err.splitlines())
+    assert "× real time in fp32 on cpu" in answer.err
+
+
+def test_what_a_check_raises_becomes_its_line_and_the_others_still_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> tuple[str, str]:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(doctor, "_CHECKS", {"one": broken, "two": lambda: ("OK", "fine")})
+    answer = run("doctor")
+    assert answer.code == 1
+    assert [" ".join(line.split()) for line in answer.err.splitlines()] == [
+        "FIX one RuntimeError: two lines",
+        "OK two fine",
+    ]
+
+
+def test_a_damaged_pocket_says_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import streamgen.pocket
+
+    def damaged() -> None:
+        raise CheckpointError("model.safetensors differs; reinstall streamgen")
+
+    monkeypatch.setattr(streamgen.pocket, "verify_pocket", damaged)
+    assert doctor._pocket() == ("FIX", "model.safetensors differs; reinstall streamgen")
+
+
+def test_no_sound_is_no_fault_for_files_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> OutputDevice:
+        raise DeviceError("no sound device")
+
+    monkeypatch.setattr(doctor, "choose_device", none)
+    assert doctor._sound() == ("—", "no sound device; `streamgen render` needs none")
+
+
+def test_a_missing_file_format_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import soundfile
+
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "FLAC": ""})
+    assert doctor._files() == ("FIX", "libsndfile writes no OGG: pip install --upgrade soundfile")
+
+
+def test_slower_than_real_time_is_said_plainly(sine_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def slow(_stream: Any) -> None:
+        now[0] += 0.2
+
+    sine_model.before_chunk = slow
+    monkeypatch.setattr(doctor.time, "perf_counter", lambda: now[0])
+    assert doctor._speed() == (
+        "—",
+        "pocket makes 0.5 × real time in fp32 on cpu: `render` works, `play` will have gaps",
+    )

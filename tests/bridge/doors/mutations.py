@@ -1,0 +1,76 @@
+"""Messages of both doors, broken at random: what a careless or hostile client sends. Seeded by the caller."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+from bridge.doors.osc.codec import encode, encode_bundle
+
+OSC_SEEDS = [
+    encode("/streamgen/tempo", 120.0),
+    encode("/streamgen/prompt", "techno, 130 bpm"),
+    encode("/streamgen/prompt/[1-8]/weight", 0.5),
+    encode("/streamgen/temperature/norm", 0.25),
+    encode("/streamgen/*"),
+    encode("/streamgen/refresh"),
+    encode("/streamgen/play", 1),
+    encode("/streamgen/subscribe", 9, 50),
+    encode("/streamgen/audio/subscribe", 9),
+    encode_bundle(None, [encode("/streamgen/seed", 5), encode("/streamgen/mute", 1)]),
+    encode_bundle(time.time() + 3, [encode("/streamgen/top_k", 50), encode("/streamgen/pause")]),
+    b"/streamgen/" + b"*" * 14 + b"!\0\0,\0\0\0",
+    b"/streamgen/tempo\0\0\0\0,IcTFN\0\0\0\0\0a",
+]
+
+WAV = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x02\x00\x44\xac\x00\x00\x10\xb1\x02\x00\x04\x00\x10\x00"
+WEB_SEEDS: list[bytes] = [
+    json.dumps(message).encode()
+    for message in [
+        {"type": "set", "values": {"prompt/1/text": "techno", "guidance_scale": 3.5}, "at_sample": 96_000, "id": 1},
+        {"type": "set", "values": {"mute": True, "top_k": 250, "seed": 7}, "id": "a"},
+        {"type": "transport", "action": "pause", "id": 2},
+        {"type": "audio", "codec": "f32le", "sample_rate_hz": 48_000, "chunk_ms": 100, "rewind": True, "enabled": True},
+        {"type": "get", "name": "temperature", "id": 3},
+        {"type": "ping", "t": 1.5},
+        {"type": "audio_prompt", "bytes": 64, "id": 4},
+    ]
+] + [WAV + b"data"]
+PIECES = [b"{", b"[", b'"', b"null", b"1e999", b"-1", b"NaN", b"\\ud800", b"\\u0000", b"9" * 400, b"true", b"\xff"]
+
+
+def mutated_osc(draw: random.Random) -> bytes:
+    """A packet."""
+    data = bytearray(draw.choice(OSC_SEEDS))
+    for _ in range(draw.choice([0, 1, 1, 2, 4, 16])):
+        kind = draw.randrange(4)
+        at = draw.randrange(len(data) or 1)
+        if kind == 0:
+            data[at : at + 1] = bytes([draw.randrange(256)])
+        elif kind == 1:
+            del data[at : at + draw.randrange(1, 9)]
+        elif kind == 2:
+            data[at:at] = draw.randbytes(draw.randrange(1, 9))
+        else:
+            data += draw.choice(OSC_SEEDS)
+    return bytes(data)
+
+
+def mutated_web(draw: random.Random) -> str | bytes:
+    """A WebSocket message."""
+    data = bytearray(draw.choice(WEB_SEEDS))
+    for _ in range(draw.randint(0, 4)):
+        at = draw.randrange(len(data) + 1)
+        kind = draw.random()
+        if kind < 0.3 and at < len(data):
+            data[at] = draw.randrange(256)
+        elif kind < 0.6:
+            data[at:at] = draw.choice(PIECES)
+        elif kind < 0.8:
+            del data[at : at + draw.randint(1, 12)]
+        else:
+            data[at:at] = bytes(data[: draw.randint(0, 60)])
+    if draw.random() < 0.15:
+        return bytes(data)
+    return data.decode(errors="replace")

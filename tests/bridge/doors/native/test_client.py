@@ -1,0 +1,215 @@
+"""The client against the door it is made for, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from bridge.cli.interrupts import StopFlag
+from bridge.doors.native.client import Call, Heard, stream_url
+from bridge.doors.native.encoders import to_s16
+from bridge.doors.native.frames import AudioHeader
+from bridge.errors import UsageError, WireError
+from bridge.session.messages import Gap, Set
+
+from ..web_session import BLOCK, RATE_HZ, Open, serving, sine
+
+
+@dataclass
+class Kept:
+    """A sink that keeps everything."""
+
+    parts: list[np.ndarray] = field(default_factory=list)
+    rates: set[int] = field(default_factory=set)
+
+    def write(self, samples: np.ndarray, rate_hz: int) -> None:
+        self.parts.append(samples)
+        self.rates.add(rate_hz)
+
+    @property
+    def samples(self) -> np.ndarray:
+        return np.concatenate(self.parts, axis=1)
+
+
+async def hear(door: Open, seconds: float, query: str = "", **wanted: object) -> tuple[Call, Kept]:
+    kept, pace = Kept(), asyncio.create_task(door.session.pace(5.0))
+    call = Call(door.stream + query, wanted, kept, Heard(seconds), StopFlag())  # type: ignore[arg-type]
+    await asyncio.wait_for(call.listen(), 20)
+    pace.cancel()
+    return call, kept
+
+
+@pytest.mark.parametrize(
+    ("typed", "url"),
+    [
+        ("127.0.0.1:8711", "ws://127.0.0.1:8711/v1/stream?codec=f32le"),
+        ("http://h", "ws://h/v1/stream?codec=f32le"),
+        ("https://h/?token=a%20b", "wss://h/v1/stream?token=a+b&codec=f32le"),
+        ("ws://[::1]:8711/v1/stream?codec=opus", "ws://[::1]:8711/v1/stream?codec=f32le"),
+        ("wss://h/studio/v1/stream", "wss://h/studio/v1/stream?codec=f32le"),
+    ],
+)
+def test_what_people_type_becomes_an_address(typed: str, url: str) -> None:
+    assert stream_url(typed, {"codec": "f32le"}) == url
+
+
+@pytest.mark.parametrize("typed", ["", "ftp://h", "ws://", "h:99999", "h:port", "ws://[::1"])
+def test_what_is_no_address_is_said(typed: str) -> None:
+    with pytest.raises(UsageError, match=r"must be like ws://127\.0\.0\.1:8711"):
+        stream_url(typed, {})
+
+
+def test_exactly_so_many_seconds_sample_for_sample() -> None:
+    async def go() -> None:
+        async with serving() as door:
+            call, kept = await hear(door, 1.234, "?codec=f32le", **{"prompt/1/text": "techno"})
+            assert kept.samples.shape[1] == round(1.234 * RATE_HZ) == call.heard.frames
+            np.testing.assert_array_equal(kept.samples, sine(0, kept.samples.shape[1]))
+            assert (call.heard.gaps, call.connections, call.errors, kept.rates) == (0, 1, 0, {RATE_HZ})
+            assert door.session.done == [Set({"prompt/1/text": "techno"}, "websocket 1", None)]
+            assert call.first_audio_seconds is not None
+            assert call.hello["model"] == "sine"
+
+    asyncio.run(go())
+
+
+def test_opus_is_heard_too() -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install av")
+
+    async def go() -> None:
+        async with serving() as door:
+            call, kept = await hear(door, 1.0, "?codec=opus")
+            assert (call.heard.rate_hz, kept.samples.shape) == (48_000, (2, 48_000))
+            expected, inner = sine(0, 48_000, 48_000), slice(4_800, 40_000)
+            error = kept.samples[:, 312:][:, inner] - expected[:, inner]
+            assert np.sqrt(np.mean(error**2)) < 0.02
+
+    asyncio.run(go())
+
+
+def test_gaps_are_counted_and_refused_settings_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    heard = Heard()
+    for position in (0, 4, 8, 100):
+        header = AudioHeader(0, 1, 0, 0, position, 0, RATE_HZ, 4)
+        mono = to_s16(sine(0, 4)[:1])
+        samples = heard.take(header.pack() + mono.tobytes())
+        np.testing.assert_array_equal(samples, np.repeat(mono / np.float32(32_768), 2, axis=0))
+    assert (heard.frames, heard.gaps, heard.gap_frames) == (16, 1, 88)
+    with pytest.raises(WireError, match="48000 Hz now"):
+        heard.take(AudioHeader(0, 1, 0, 0, 0, 0, 48_000, 4).pack() + bytes(8))
+
+    async def go() -> None:
+        async with serving() as door:
+            call, _ = await hear(door, 0.2, **{"prompt/1/text": "refused"})
+            assert call.errors == 1
+
+    asyncio.run(go())
+    assert "the server says: prompt/1/text is refused" in capsys.readouterr().err
+
+
+def test_a_refusal_ends_it_and_nobody_there_too() -> None:
+    async def go() -> None:
+        async with serving(token="secret") as door:
+            with pytest.raises(WireError, match="the server refuses: a token is needed"):
+                await hear(door, 1.0)
+            url = door.stream
+        with pytest.raises(WireError, match="no streamgen answers at ws://127"):
+            await Call(url, {}, Kept(), Heard(1.0), StopFlag()).listen()
+
+    asyncio.run(go())
+
+
+def test_a_lost_connection_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.doors.native.client._BACK_OFF_SECONDS", (0.05,))
+
+    async def go() -> None:
+        async with serving() as door:
+            lost = 0
+
+            async def through(socket: ServerConnection) -> None:
+                """A proxy whose first connection breaks after the first audio."""
+                nonlocal lost
+                async with connect(door.stream + "?chunk_ms=20", compression=None) as inner:
+                    async for message in inner:
+                        await socket.send(message)
+                        if isinstance(message, bytes) and not lost:
+                            lost += 1
+                            socket.transport.abort()
+                            return
+
+            async with serve(through, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as proxy:  # type: ignore[list-item]
+                port = proxy.sockets[0].getsockname()[1]
+                kept, pace = Kept(), asyncio.create_task(door.session.pace(1.0))
+                call = Call(f"ws://127.0.0.1:{port}/v1/stream", {}, kept, Heard(0.5), StopFlag())
+                await asyncio.wait_for(call.listen(), 20)
+            pace.cancel()
+            assert (call.connections, lost, kept.samples.shape[1]) == (2, 1, RATE_HZ // 2)
+            assert call.heard.gaps <= 1  # the burst covers a short absence
+            assert kept.samples.shape[1] % BLOCK == 0
+
+    asyncio.run(go())
+
+
+def test_a_private_session_is_asked_for_again_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.doors.native.client._BACK_OFF_SECONDS", (0.05,))
+    asked: list[str] = []
+
+    async def break_off(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        asked.append(socket.request.path)
+        await socket.send(json.dumps({"type": "hello", "session": "s-1234", "model": "sine"}))
+        if len(asked) < 3:
+            socket.transport.abort()
+            return
+        await socket.send(AudioHeader(0, 2, 0, 0, 0, 0, RATE_HZ, 640).pack() + bytes(2_560))
+        await socket.wait_closed()
+
+    async def go() -> None:
+        async with serve(break_off, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
+            url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {"session": "new", "token": "x y"})
+            call = Call(url, {}, Kept(), Heard(0.02), StopFlag())
+            await asyncio.wait_for(call.listen(), 20)
+            assert call.connections == 3
+
+    asyncio.run(go())
+    assert asked == [f"/v1/stream?session={name}&token=x+y" for name in ("new", "s-1234", "s-1234")]
+
+
+@pytest.mark.parametrize("text", ["hello there", "[1]", '{"type": "hello"'])
+def test_what_is_no_streamgen_is_one_line(text: str) -> None:
+    async def other(socket: ServerConnection) -> None:
+        await socket.send(text)
+        await socket.wait_closed()
+
+    async def go() -> None:
+        async with serve(other, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
+            url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {})
+            with pytest.raises(WireError, match="this is no streamgen: it says"):
+                await Call(url, {}, Kept(), Heard(1.0), StopFlag()).listen()
+
+    asyncio.run(go())
+
+
+def test_an_underrun_is_late_music_not_lost_music(capsys: pytest.CaptureFixture[str]) -> None:
+    async def go() -> None:
+        async with serving() as door:
+            kept = Kept()
+            call = Call(door.stream, {}, kept, Heard(0.2), StopFlag())
+            listening = asyncio.create_task(call.listen())
+            while not call.hello:
+                await asyncio.sleep(0.01)
+            door.session.play(5)
+            door.session.tell(Gap(5 * BLOCK, 16_000, "underrun"))
+            door.session.play(5)
+            await asyncio.wait_for(listening, 10)
+            assert (call.underruns, call.heard.gaps) == (1, 0)
+            np.testing.assert_array_equal(kept.samples, to_s16(sine(0, 10 * BLOCK)) / np.float32(32_768))
+
+    asyncio.run(go())
+    assert "the server was late, the music paused (0.50 s)" in capsys.readouterr().err

@@ -1,0 +1,232 @@
+"""The door's thread against a device that opens, falls silent, goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridge.audio.ring import Ring
+from bridge.doors.sound_card import door as sound_door
+from bridge.doors.sound_card.card import OutputDevice
+from bridge.doors.sound_card.door import SoundDoor
+from bridge.errors import DeviceError
+from bridge.session.messages import Block, Listener, Transported
+
+SOURCE_HZ, DEVICE_HZ = 32_000, 48_000
+SPEAKERS = OutputDevice(3, "Speakers", "ALSA", 2, DEVICE_HZ, 0.03, False)
+
+
+class Card:
+    """A sound card: a thread that calls back every 10 ms until it is pulled out."""
+
+    plugged = True
+    opened: list[Card]
+
+    def __init__(self, device: OutputDevice, ring: Ring, latency_seconds: float) -> None:
+        if not Card.plugged:
+            raise DeviceError(f"sound device {device.name!r} does not open: Device unavailable")
+        self.device, self.ring, self.asked = device, ring, latency_seconds
+        self.latency_seconds, self.late_callbacks, self.active = 0.02, 0, True
+        self.heard: list[np.ndarray] = []
+        self.thread = threading.Thread(target=self.play, daemon=True)
+        Card.opened.append(self)
+
+    def play(self) -> None:
+        due = time.monotonic()
+        while self.active:
+            out = np.zeros((480, self.device.channels), np.float32)
+            self.ring.read_into(out)
+            self.heard.append(out)
+            due += 0.01
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def __enter__(self) -> Card:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.active = False
+        self.thread.join()
+
+    abandon = __exit__
+
+
+class Session:
+    """A sine in blocks of 50 ms, made 0.2 s before they are due."""
+
+    name, model, sample_rate_hz = "live", "sine", SOURCE_HZ
+
+    def __init__(self) -> None:
+        self.listeners: list[Listener] = []
+        self.start = time.time()
+        self.sample = 0
+
+    def add(self, listener: Listener) -> list[Block]:
+        self.listeners.append(listener)
+        return [self.block()]
+
+    def remove(self, listener: Listener) -> None:
+        self.listeners.remove(listener)
+
+    def block(self) -> Block:
+        count = SOURCE_HZ // 20
+        wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(self.sample, self.sample + count) / SOURCE_HZ)
+        due = self.start + 0.2 + self.sample / SOURCE_HZ
+        block = Block(np.stack((wave, wave)).astype(np.float32), self.sample, time_us=round(due * 1e6))
+        self.sample += count
+        return block
+
+    async def play(self, seconds: float) -> None:
+        end = time.time() + seconds
+        while time.time() < end:
+            await asyncio.sleep(0.005)
+            while self.start + self.sample / SOURCE_HZ < time.time():
+                for listener in self.listeners:
+                    listener.audio(self.block())
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OutputDevice]]:
+    """What the next scans find."""
+    found = [SPEAKERS]
+    Card.plugged, Card.opened = True, []
+    monkeypatch.setattr(sound_door, "SoundCard", Card)
+    monkeypatch.setattr(sound_door, "rescan", lambda: None)
+    monkeypatch.setattr(sound_door, "output_devices", lambda: list(found))
+    monkeypatch.setattr(sound_door, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(sound_door, "STALL_SECONDS", 0.3)
+    yield found
+    for card in Card.opened:
+        card.active = False
+
+
+def with_door(play: Callable[[SoundDoor, Session], Any], device: OutputDevice = SPEAKERS) -> SoundDoor:
+    async def run() -> SoundDoor:
+        session = Session()
+        door = SoundDoor(session, device, latency_seconds=0.07)  # type: ignore[arg-type]
+        await door.open()
+        try:
+            await play(door, session)
+        finally:
+            await door.close()
+        return door
+
+    return asyncio.run(run())
+
+
+def test_a_session_is_heard_and_the_device_released(scans: list[OutputDevice]) -> None:
+    async def play(door: SoundDoor, session: Session) -> None:
+        await session.play(1.0)
+        stats = door.stats()
+        assert (stats.device, stats.starvations, stats.jumps, stats.reopened) == ("ALSA: Speakers", 0, 0, 0)
+        assert stats.delay_seconds == pytest.approx(0.07)
+        assert session.listeners == [door]
+
+    door = with_door(play)
+    (card,) = Card.opened
+    heard = np.concatenate(card.heard)[:, 0]
+    assert np.abs(heard).max() == pytest.approx(0.5, abs=0.01)
+    assert card.asked == 0.07
+    bend = np.abs(np.diff(heard)).max()
+    assert bend < 1.2 * 0.5 * 2 * np.pi * 440 / DEVICE_HZ, "no click at the end, nor at the beginning"
+    assert heard[-1] == 0
+    assert not card.active
+    assert door.stats().device == ""
+
+
+def test_a_device_that_goes_away_is_opened_again_under_its_new_number(
+    scans: list[OutputDevice], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def play(door: SoundDoor, session: Session) -> None:
+        await session.play(0.3)
+        scans.clear()
+        Card.plugged, Card.opened[0].active = False, False
+        await session.play(0.8)
+        assert door.stats().device == ""
+        Card.plugged = True
+        scans.extend([replace(SPEAKERS, name="Webcam"), replace(SPEAKERS, index=7)])
+        await session.play(0.8)
+        assert (door.stats().device, door.stats().reopened) == ("ALSA: Speakers", 1)
+
+    with_door(play)
+    assert [card.device.index for card in Card.opened] == [3, 7]
+    assert np.abs(np.concatenate(Card.opened[1].heard)).max() == pytest.approx(0.5, abs=0.01)
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 2, told
+    assert "went away; trying again" in told[0]
+    assert "playing on Speakers" in told[1]
+
+
+def test_a_device_that_only_falls_silent_counts_as_gone(scans: list[OutputDevice]) -> None:
+    async def play(door: SoundDoor, session: Session) -> None:
+        await session.play(0.3)
+        Card.opened[0].play = lambda: None  # type: ignore[method-assign]
+        Card.opened[0].ring.read_into = lambda out: None  # type: ignore[method-assign]
+        await session.play(1.2)
+        assert door.stats().reopened == 1
+
+    with_door(play)
+
+
+def test_the_default_device_may_come_back_as_another(scans: list[OutputDevice]) -> None:
+    headset = OutputDevice(3, "Headset", "ALSA", 2, DEVICE_HZ, 0.03, True)
+    scans[:] = [OutputDevice(0, "Speakers", "ALSA", 1, DEVICE_HZ, 0.03, True)]
+
+    async def play(door: SoundDoor, session: Session) -> None:
+        await session.play(0.3)
+        Card.opened[0].active = False
+        await session.play(0.8)
+        assert door.stats().device == "ALSA: Speakers"
+
+    with_door(play, headset)
+    assert Card.opened[1].heard[-1].shape == (480, 1)
+
+
+def test_a_device_that_does_not_open_is_told_once_and_tried_again(
+    scans: list[OutputDevice], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Card.plugged = False
+
+    async def play(door: SoundDoor, session: Session) -> None:
+        await session.play(0.5)
+        assert door.stats().device == ""
+        Card.plugged = True
+        await session.play(0.5)
+        assert door.stats().device == "ALSA: Speakers"
+
+    with_door(play)
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 2, told
+    assert "'Speakers' does not open: Device unavailable; trying again every" in told[0]
+
+
+def test_a_pause_is_no_starvation(scans: list[OutputDevice]) -> None:
+    async def play(door: SoundDoor, session: Session) -> None:
+        await session.play(0.3)
+        door.event(Transported("pause", "test", session.sample))
+        await asyncio.sleep(0.8)
+        session.start += 0.8
+        await session.play(0.4)
+        assert (door.stats().starvations, door.stats().jumps) == (0, 0)
+        assert door.stats().starved_seconds == 0
+        assert Card.opened[0].ring.starved_frames > 0.3 * DEVICE_HZ
+
+    with_door(play)
+
+
+def test_queueing_never_waits_and_is_bounded(scans: list[OutputDevice], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound_door, "_QUEUE_BLOCKS", 5)
+    session = Session()
+    door = SoundDoor(session, SPEAKERS)  # type: ignore[arg-type]  # never opened: nobody takes what is queued
+    start = time.perf_counter()
+    for _ in range(50):
+        door.audio(session.block())
+    assert time.perf_counter() - start < 0.2
+    assert door.stats().dropped_blocks == 45

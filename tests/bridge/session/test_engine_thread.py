@@ -1,0 +1,231 @@
+"""The real thread, a tiny real model, a real event loop: what listeners get is one unbroken, equal stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import streamgen
+from bridge.session.engine_thread import EngineThread, LiveSession
+from bridge.session.interface import Session
+from bridge.session.messages import AudioPrompt, Block, Changed, Event, Gap, Goaway, Set, Stats, Transport, Transported
+from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
+from streamgen.testing import tiny_checkpoint
+
+
+class Ear:
+    """A listener that keeps everything."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.events: list[Event] = []
+
+    def audio(self, block: Block) -> None:
+        self.blocks.append(block)
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def told(self, kind: type) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def until(self, seconds: float, limit: float = 20.0) -> np.ndarray:
+        """Wait for so much audio; returns it."""
+        async with asyncio.timeout(limit):
+            while sum(block.samples.shape[1] for block in self.blocks) < seconds * 32_000:
+                await asyncio.sleep(0.01)
+        return np.concatenate([block.samples for block in self.blocks], axis=1)
+
+
+@pytest.fixture(scope="module")
+def model() -> streamgen.Model:
+    return streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
+
+
+def play(
+    model: streamgen.Model, scene: Callable[[EngineThread, LiveSession], Awaitable[None]], factor: float = 5
+) -> None:
+    async def run() -> None:
+        engine = EngineThread(model, asyncio.get_running_loop(), factor)
+        try:
+            session = await engine.open_session("live", {"prompt/1/text": "piano", "seed": 1, "lead_seconds": 0.5})
+            await scene(engine, session)
+        finally:
+            await engine.close()
+
+    asyncio.run(run())
+
+
+def test_listeners_get_the_same_unbroken_audio_and_the_recording_holds_it(
+    model: streamgen.Model, tmp_path: Path
+) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        first, second = Ear(), Ear()
+        await session.record(tmp_path / "take.flac")
+        first.blocks.extend(session.add(first))
+        await first.until(0.5)
+        second.blocks.extend(session.add(second))
+        a, b = await first.until(1.5), await second.until(0.8)
+        await session.record(None)
+        offset = second.blocks[0].start_sample
+        length = min(a.shape[1] - offset, b.shape[1])
+        assert np.array_equal(a[:, offset : offset + length], b[:, :length])
+        recorded = soundfile.read(tmp_path / "take.flac", always_2d=True)[0].T
+        assert np.abs(recorded[:, : a.shape[1]] - a[:, : recorded.shape[1]]).max() < 1e-6
+        assert session.position_samples() == first.blocks[-1].end_sample
+
+    play(model, scene)
+
+
+def test_a_change_is_told_to_all_with_its_sample(model: streamgen.Model) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        ears = [Ear(), Ear()]
+        for ear in ears:
+            session.add(ear)
+        await ears[0].until(0.3)
+        applied = await session.do(Set({"temperature": 0.5}, "test"))
+        await asyncio.sleep(0.05)
+        for ear in ears:
+            (changed,) = ear.told(Changed)
+            assert isinstance(changed, Changed)
+            assert (changed.applied_at_sample, changed.by) == (applied, "test")
+        assert session.values()["temperature"] == 0.5
+        with pytest.raises(ConfigError, match="temperature is 50"):
+            await session.do(Set({"temperature": 50.0}, "test"))
+        await session.do(Transport("pause", "test"))
+        await asyncio.sleep(0.05)
+        assert not session.playing()
+        assert ears[0].told(Transported)
+
+    play(model, scene)
+
+
+def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        ear, done = Ear(), 0
+
+        def slow() -> None:
+            nonlocal done
+            time.sleep(0.01)
+            done += 1
+
+        ear.blocks.extend(session.add(ear))
+        await ear.until(0.3)
+        flood = [asyncio.create_task(engine.call(slow)) for _ in range(100)]
+        await ear.until(ear.blocks[-1].end_sample / 32_000 + 0.3)
+        assert done < 100, "music comes between commands, not after them"
+        await asyncio.gather(*flood)
+        assert done == 100, "and every command is done"
+
+    play(model, scene)
+
+
+def test_the_music_goes_on_while_an_audio_prompt_is_read(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = model.prompt_codes
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(32_000) / 32_000, dtype=np.float32)[None]
+
+    def slowly(samples: np.ndarray, rate_hz: int) -> object:
+        time.sleep(1.0)
+        return real(samples, rate_hz)
+
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        ear = Ear()
+        ear.blocks.extend(session.add(ear))
+        await ear.until(0.3)
+        before = session.position_samples()
+        applied = await session.do(AudioPrompt(tone, 32_000, "test"))
+        assert applied > before + 0.5 * 32_000
+        await ear.until((applied - ear.blocks[0].start_sample) / 32_000 + 0.3)
+        assert [block.start_sample for block in ear.blocks if block.discontinuity] == [applied]
+        assert not ear.told(Gap)
+        with pytest.raises(PromptError):
+            await session.do(AudioPrompt(np.zeros((1, 0), np.float32), 32_000, "test"))
+        assert [event.action for event in ear.told(Transported)] == ["audio prompt"]  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(model, "prompt_codes", slowly)
+    play(model, scene)
+
+
+def test_nobody_listening_makes_nothing_and_a_listener_is_served_at_once(model: streamgen.Model) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        await asyncio.sleep(1.0)
+        assert session.position_samples() == 0
+        ear = Ear()
+        session.add(ear)
+        await ear.until(0.1, limit=0.5)
+        session.remove(ear)
+        await asyncio.sleep(0.3)
+        count = len(ear.blocks)
+        position = session.position_samples()
+        await asyncio.sleep(0.5)
+        assert (len(ear.blocks), session.position_samples()) == (count, position)
+
+    play(model, scene)
+
+
+def test_sessions_are_their_own_and_admitted_by_measured_speed(model: streamgen.Model) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        other = await engine.open_session("mine", {"prompt/1/text": "rock", "seed": 2, "lead_seconds": 0.5})
+        ears = Ear(), Ear()
+        session.add(ears[0])
+        other.add(ears[1])
+        a, b = await ears[0].until(0.5), await ears[1].until(0.5)
+        length = min(a.shape[1], b.shape[1])
+        assert not np.allclose(a[:, :length], b[:, :length], atol=1e-2)
+        with pytest.raises(CapacityError, match="2 sessions play, this machine keeps up with 2"):
+            await engine.open_session("third")
+        await other.close("bye")
+        assert ears[1].told(Goaway) == [Goaway("bye")]
+        with pytest.raises(SessionClosed):
+            await other.do(Set({"seed": 1}, "test"))
+        await (await engine.open_session("third")).close("bye")
+
+    play(model, scene, factor=2.6)
+
+
+def test_stats_count_the_listeners(model: streamgen.Model) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        ear = Ear()
+        session.add(ear)
+        await ear.until(2.5)  # told once a second
+        stats = ear.told(Stats)
+        assert stats
+        assert isinstance(stats[-1], Stats)
+        assert stats[-1].listeners == 1
+        checked: Session = session  # LiveSession is what doors are written against
+        assert checked.stats().playing
+
+    play(model, scene)
+
+
+def test_a_session_that_fails_is_paused_and_told_and_the_others_play_on(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        other = await engine.open_session("other", {"prompt/1/text": "rock", "lead_seconds": 0.5})
+        ears = Ear(), Ear()
+        session.add(ears[0])
+        other.add(ears[1])
+        await ears[1].until(0.3)
+
+        def full() -> None:
+            raise CapacityError("no rows are left; close a stream")
+
+        monkeypatch.setattr(session.performer, "make", full)
+        async with asyncio.timeout(10):
+            while not ears[0].told(Transported):
+                await asyncio.sleep(0.01)
+        (paused,) = ears[0].told(Transported)
+        assert isinstance(paused, Transported)
+        assert (paused.action, paused.by) == ("pause", "engine: no rows are left; close a stream")
+        await ears[1].until(1.0)
+
+    play(model, scene)

@@ -1,0 +1,147 @@
+"""Sessions on a real engine: many who ask at once, clients that come back, places that are given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+import streamgen
+from bridge.session import registry as sessions_file
+from bridge.session.engine_thread import EngineThread, LiveSession
+from bridge.session.messages import Block, Event, Goaway, Set
+from bridge.session.registry import Sessions
+from streamgen.errors import CapacityError
+from streamgen.testing import tiny_checkpoint
+
+
+class Ear:
+    """A listener that knows where it is."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.end = 0
+        self.events: list[Event] = []
+
+    def audio(self, block: Block) -> None:
+        self.first = block.start_sample if self.first is None else self.first
+        self.end = block.end_sample
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class Hand(Ear):
+    """One that only steers."""
+
+    wants_audio = False
+
+
+@pytest.fixture(scope="module")
+def model() -> streamgen.Model:
+    return streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
+
+
+def with_sessions(model: streamgen.Model, capacity: int, scene: Callable[[Sessions], Awaitable[None]]) -> None:
+    async def run() -> None:
+        engine = EngineThread(model, asyncio.get_running_loop(), capacity / 0.8 + 0.1)
+        try:
+            sessions = Sessions(engine, await engine.open_session("live"))
+            await scene(sessions)
+            await sessions.close("the test is over")
+            assert len(sessions) == 0
+        finally:
+            await engine.close()
+
+    asyncio.run(run())
+
+
+async def heard(session: LiveSession, ear: Ear, seconds: float) -> None:
+    for block in session.add(ear):
+        ear.audio(block)
+    async with asyncio.timeout(20):
+        while ear.first is None or ear.end < ear.first + seconds * session.sample_rate_hz:
+            await asyncio.sleep(0.01)
+
+
+def test_two_who_ask_for_a_name_at_once_share_it_and_new_is_nobody_elses(model: streamgen.Model) -> None:
+    async def scene(sessions: Sessions) -> None:
+        same = await asyncio.gather(*(sessions.get("band") for _ in range(5)))
+        assert len({id(session) for session in same}) == 1
+        own = await asyncio.gather(sessions.get("new"), sessions.get("new"))
+        assert own[0].name != own[1].name
+        assert all(len(session.name) > 16 for session in own), "cannot be guessed"
+        assert len(sessions) == 4
+
+    with_sessions(model, 4, scene)
+
+
+def test_many_at_once_get_no_more_places_than_there_are(model: streamgen.Model) -> None:
+    async def scene(sessions: Sessions) -> None:
+        got = await asyncio.gather(*(sessions.get("new") for _ in range(20)), return_exceptions=True)
+        assert sum(isinstance(session, LiveSession) for session in got) == 2
+        assert sum(isinstance(refusal, CapacityError) for refusal in got) == 18
+        assert len(sessions) == 3
+
+    with_sessions(model, 3, scene)
+
+
+def test_who_comes_back_goes_on_where_the_music_was(model: streamgen.Model) -> None:
+    async def scene(sessions: Sessions) -> None:
+        session, ear = await sessions.get("new"), Ear()
+        await heard(session, ear, 0.4)
+        await session.do(Set({"top_k": 7}, "test"))
+        session.remove(ear)  # the connection was lost
+        await asyncio.sleep(0.5)
+        again, ear = await sessions.get(session.name), Ear()
+        assert again is session
+        position = again.position_samples()
+        await heard(again, ear, 0.2)
+        assert again.values()["top_k"] == 7
+        assert ear.first is not None
+        assert position - 0.6 * again.sample_rate_hz < ear.first <= position, "its clock stood still meanwhile"
+
+    with_sessions(model, 2, scene)
+
+
+def test_a_place_is_given_up_when_it_was_left_and_another_needs_it(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(sessions: Sessions) -> None:
+        first = await sessions.get("first")
+        hand = Hand()
+        first.add(hand)
+        with pytest.raises(CapacityError):
+            await sessions.get("second")  # somebody is there, though without wanting audio
+        first.remove(hand)
+        with pytest.raises(CapacityError):
+            await sessions.get("second")  # it may be back in a moment
+        monkeypatch.setattr(sessions_file, "GRACE_SECONDS", 0.0)
+        second = await sessions.get("second")
+        assert second.name == "second"
+        assert await sessions.get("live")
+        assert len(sessions) == 2
+
+    with_sessions(model, 2, scene)
+
+
+def test_what_was_left_for_long_is_closed_and_who_only_steers_keeps_it(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(sessions: Sessions) -> None:
+        kept, hand = await sessions.get("kept"), Hand()
+        kept.add(hand)
+        await sessions.get("left")
+        reaping = asyncio.create_task(sessions.reap(0.02))
+        async with asyncio.timeout(10):
+            while len(sessions) > 2:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        assert await sessions.get("kept") is kept
+        reaping.cancel()
+        await sessions.close("the end")
+        assert [event for event in hand.events if isinstance(event, Goaway)] == [Goaway("the end")]
+
+    monkeypatch.setattr(sessions_file, "KEPT_SECONDS", 0.1)
+    with_sessions(model, 3, scene)

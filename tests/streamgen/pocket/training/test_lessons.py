@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from streamgen.pocket.training.arranging import TokenSong
+from streamgen.pocket.training.fitting import LanguageTrainer
+from streamgen.pocket.training.language import cross_entropy
+from streamgen.pocket.training.lessons import OPENING, RIVALS, TURNED, Lessons, damaged, held
+
+
+@pytest.fixture
+def drawn(trainer: LanguageTrainer) -> Lessons:
+    return Lessons(trainer.tokenizer, random.Random(1))
+
+
+def test_rows_are_damaged_by_their_own_share() -> None:
+    codes = torch.randint(0, 1024, (3, 4, 1000))
+    share = (damaged(codes, torch.tensor([0.0, 0.04, 1.0])) != codes).float().mean(dim=(1, 2))
+    assert share[0] == 0
+    assert 0.03 < share[1] < 0.05
+    assert share[2] > 0.99
+
+
+def test_an_opening_heard_badly_counts_to_its_end_and_one_heard_well_at_its_front(
+    drawn: Lessons, token_song: Callable[[int], TokenSong]
+) -> None:
+    batch = drawn.opening(OPENING, [token_song(1)])
+    wrong = (batch.heard != batch.codes).float().mean(dim=(1, 2))
+    whole, deaf = wrong == 0, wrong > 0.99
+    assert whole.any()
+    assert deaf.any()
+    bar = token_song(1).song.frames_per_bar
+    front, end = batch.weights[:, :6].mean(1), batch.weights[:, bar - 6 : bar].mean(1)
+    torch.testing.assert_close(front[whole], (8 if bar > 70 else 8 / 3) * end[whole])
+    torch.testing.assert_close(front[deaf], end[deaf])
+    assert not batch.weights[deaf, bar:].any(), "what is heard badly is not to be copied"
+    assert abs(batch.weights.mean() - 1) < 1e-5
+
+
+def test_what_stands_still_is_the_frame_it_began_with() -> None:
+    codes = torch.arange(300).expand(6, 4, -1)
+    heard = held(codes, random.Random(0))
+    changed = heard != codes
+    assert changed.any(dim=(1, 2)).sum() >= 4, "most rows stand still somewhere"
+    assert 0.02 < changed.float().mean() < 0.4
+    steps = heard.diff(dim=-1)
+    assert ((steps == 0) | (steps == 1) | ~(changed[..., 1:] == changed[..., :-1])).all()
+    assert (heard <= codes).all(), "nothing is heard before its time"
+
+
+def test_rivals_are_the_same_music_under_its_own_and_a_wrong_caption(
+    drawn: Lessons, trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
+) -> None:
+    batch = drawn.rivals(RIVALS, [token_song(number) for number in range(8)])
+    assert batch.rivals
+    assert torch.equal(batch.codes[::2], batch.codes[1::2])
+    assert torch.equal(batch.heard[::2], batch.heard[1::2])
+    texts = trainer.tokenizer.batch_decode(batch.ids, skip_special_tokens=True)
+    differing = [set(own.split()) ^ set(wrong.split()) for own, wrong in zip(texts[::2], texts[1::2], strict=True)]
+    assert sum(len(words) == 2 for words in differing) > len(differing) / 2, "most differ in one word: key or tempo"
+    assert sum(words <= set("cdefga") for words in differing) >= len(differing) / 4
+
+
+def test_a_new_caption_is_read_from_its_frame_on_and_not_before(
+    drawn: Lessons, trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
+) -> None:
+    picks, others = [token_song(1)] * TURNED.rows, [token_song(2)] * TURNED.rows
+    batch = drawn.turned(TURNED, picks, others)
+    assert batch.read is not None
+    words = batch.ids.shape[-1]
+    old, new = batch.read[..., :words], batch.read[..., words:]
+    assert not (old.any(-1) & new.any(-1)).any(), "no column reads both"
+    with torch.no_grad():
+        before = cross_entropy(trainer.model, batch.ids, batch.mask, batch.codes, read=batch.read)
+        ids = batch.ids.clone()
+        ids[:, 1] = ids[:, 1].roll(1, dims=-1)  # other words in the second caption
+        after = cross_entropy(trainer.model, ids, batch.mask, batch.codes, read=batch.read)
+    for row in range(TURNED.rows):
+        if batch.mask[row].any():
+            turn = int(new[row].any(-1).nonzero()[0])
+            assert torch.allclose(before[row, 0, :turn], after[row, 0, :turn], atol=1e-5)
+            assert not torch.allclose(before[row, 0, turn:], after[row, 0, turn:], atol=1e-5)
