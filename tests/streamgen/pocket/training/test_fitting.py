@@ -29,8 +29,9 @@ def test_rivals_cost_more_the_likelier_the_wrong_caption() -> None:
 
 
 def test_steps_lower_the_entropy_and_training_resumes(
-    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
+    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong], tmp_path: Path
 ) -> None:
+    trainer = LanguageTrainer(tmp_path, trainer.tokenizer, trainer.plan)  # the shared one is never trained
     songs = [token_song(3)]
     first = trainer.train_step(songs)
     for _ in range(2):  # a window, rivals, an opening
