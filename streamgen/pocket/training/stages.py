@@ -27,8 +27,9 @@ from streamgen.pocket.training.fitting import (
 )
 from streamgen.pocket.training.judge import judge
 from streamgen.pocket.training.restart import restart_codec, restart_language
+from streamgen.pocket.training.strangers import judge_strangers
 
-STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless")
+STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless", "strangers")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Run:
     refine: RefinePlan
     clips: int
     minutes: float
+    prompts: int
 
     @property
     def corpus(self) -> Path:
@@ -51,14 +53,14 @@ class Run:
 
 def full_run(folder: Path, lm_seconds: float, codec_steps: int) -> Run:
     """The run that made the shipped checkpoint."""
-    return Run(folder, 2400, CodecPlan(steps=codec_steps), LanguagePlan(seconds=lm_seconds), RefinePlan(), 48, 60.0)
+    return Run(folder, 2400, CodecPlan(steps=codec_steps), LanguagePlan(seconds=lm_seconds), RefinePlan(), 48, 60.0, 50)
 
 
 def smoke_run(folder: Path) -> Run:
     """Every stage on real code paths, in a minute or two."""
     codec = CodecPlan(steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9)
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
-    return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2)
+    return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2, 2)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,7 +75,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="where export writes and judge reads (default: RUN_DIR/weights)")
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="judge and endless play in it")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="judge, endless and strangers play in it"
+    )
     options = parser.parse_args(arguments)
     full = full_run(options.run_dir, options.lm_seconds, options.codec_steps)
     run = smoke_run(options.run_dir) if options.smoke else full
@@ -111,8 +115,12 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
         export(trainer, refined_codec(run), weights)
     elif stage == "judge":
         judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips, precision)
-    else:
+    elif stage == "endless":
         judge_endless(weights if weights.exists() else pocket_folder(), run.folder / "judge", run.minutes, precision)
+    else:
+        minutes = run.minutes / 20  # three of the full run's sixty
+        folder = weights if weights.exists() else pocket_folder()
+        judge_strangers(folder, run.folder / "judge", minutes, 3 * clips, run.prompts, precision)
 
 
 def frozen_codec(run: Run) -> EncodecModel:
