@@ -5,9 +5,12 @@ Rules: writes a folder and nothing else. What is written here is what `from_pret
 
 import copy
 import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
 from streamgen.pocket import HASH_FILE
@@ -15,6 +18,8 @@ from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import MAX_POSITIONS, START
 from streamgen.pocket.training.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
+
+WEIGHTS_FILE, CONFIG_FILE, CODEC_PREFIX = "model.safetensors", "config.json", "audio_encoder."
 
 
 def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
@@ -26,7 +31,7 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
         folder: made if missing; files of an older export are replaced.
     """
     model = trainer.model
-    model.audio_encoder.load_state_dict(codec.state_dict())
+    model.audio_encoder, model.config.audio_encoder = codec, codec.config
     settings: Any = model.generation_config  # the last of these is streamgen's own, which its type does not know
     settings.do_sample, settings.guidance_scale = True, GUIDANCE_SCALE
     settings.temperature, settings.top_k = TEMPERATURE, TOP_K
@@ -37,6 +42,28 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     half = copy.deepcopy(model).half()  # a copy: there and back would round the positions too
     half.save_pretrained(folder)
     save_processor(trainer.tokenizer, folder)
+    write_hashes(folder)
+
+
+def graft(checkpoint: Path, codec: EncodecModel, folder: Path) -> None:
+    """Write a checkpoint with another codec of the same codes; every other weight and setting stays, bit for bit.
+
+    Args:
+        checkpoint: an exported folder.
+        codec: the codec to put in.
+        folder: made if missing; it may be `checkpoint` itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(checkpoint / WEIGHTS_FILE)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(CODEC_PREFIX)}
+    new = {CODEC_PREFIX + name: tensor.half().contiguous() for name, tensor in codec.state_dict().items()}
+    settings = json.loads((checkpoint / CONFIG_FILE).read_text())
+    settings["audio_encoder"]["num_filters"] = codec.config.num_filters
+    for path in checkpoint.iterdir():
+        if path.name not in (WEIGHTS_FILE, CONFIG_FILE, HASH_FILE) and folder != checkpoint:
+            shutil.copy(path, folder)
+    save_file({**kept, **new}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n")
     write_hashes(folder)
 
 
