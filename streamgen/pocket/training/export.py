@@ -13,7 +13,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
-from streamgen.pocket import HASH_FILE
+from streamgen.pocket import HASH_FILE, pocket_folder
+from streamgen.pocket.prompt_words import WORDS_FILE
 from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import MAX_POSITIONS, START
 from streamgen.pocket.training.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K
@@ -42,6 +43,8 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     half = copy.deepcopy(model).half()  # a copy: there and back would round the positions too
     half.save_pretrained(folder)
     save_processor(trainer.tokenizer, folder)
+    if folder != pocket_folder():
+        shutil.copy(pocket_folder() / WORDS_FILE, folder)
     write_hashes(folder)
 
 
