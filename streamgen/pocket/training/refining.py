@@ -49,7 +49,8 @@ class RefinePlan:
     filters: int = 32
     learning_rate: float = 5e-4
     falling: float = 0.3  # of the time, at the end, in which the rate falls to nothing
-    save_every_s: float = 240.0
+    save_every_s: float = 120.0
+    measure_every_s: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -223,15 +224,20 @@ def refine_decoder(folder: Path, codec: EncodecModel, corpus: Path, tokens: Path
     trainer = DecoderTrainer(folder / DECODER_FILE, codec, plan)
     stream = Material(corpus, tokens, codec, trainer.step).batches(plan)
     unseen, pace, curve = held_out_audio(12, (GROOVE, GROOVE)), Pace(), Curve(folder, "refine")
-    saved = time.monotonic()
-    while trainer.seconds < plan.seconds:
-        losses = pace.run(partial(trainer.train_step, next(stream)))
-        if trainer.step % 50 == 0:
-            words = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-            print(f"refine: step {trainer.step} {trainer.seconds:.0f}/{plan.seconds:.0f} s {words}", flush=True)
-        if time.monotonic() - saved > plan.save_every_s or trainer.seconds >= plan.seconds:
-            trainer.save()
-            found = measure(trainer.kept_codec(), unseen)
-            curve.add(trainer.step, found)
-            print(f"refine: {found}", flush=True)
-            saved = time.monotonic()
+    saved = measured = time.monotonic()
+    try:
+        while trainer.seconds < plan.seconds:
+            losses = pace.run(partial(trainer.train_step, next(stream)))
+            if trainer.step % 50 == 0:
+                words = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+                print(f"refine: step {trainer.step} {trainer.seconds:.0f}/{plan.seconds:.0f} s {words}", flush=True)
+            if time.monotonic() - saved > plan.save_every_s:
+                trainer.save()
+                saved = time.monotonic()
+            if time.monotonic() - measured > plan.measure_every_s or trainer.seconds >= plan.seconds:
+                found = measure(trainer.kept_codec(), unseen)
+                curve.add(trainer.step, found)
+                print("refine: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
+                measured = time.monotonic()
+    finally:
+        trainer.save()  # stopped in the middle, it loses nothing

@@ -5,6 +5,8 @@ handful of loops for a few steps, so that a change which breaks a stage is seen 
 """
 
 import argparse
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = smoke_run(options.run_dir) if options.smoke else full
     weights = options.out or options.model or options.run_dir / "weights"
     options.run_dir.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that a stage can save before it ends
     if options.start is not None:
         begin(run, options.start)
     for stage in STAGES if options.stage == "all" else (options.stage,):
