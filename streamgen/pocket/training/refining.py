@@ -33,7 +33,7 @@ from streamgen.pocket.training.weight_norm import round_evenly
 from streamgen.pocket.training.widening import widened
 
 DECODER_FILE = "decoder.pt"
-DC_CORNER_HZ = 10.0
+DC_CORNER_HZ, SETTLING_FRAMES = 10.0, 5  # six time constants
 ENDINGS, ENDING_FRAMES = 96, 110
 ENDING_SHARE, OPENING_SHARE = 1 / 16, 1 / 8
 DEAF_FRAMES = 8  # of a segment from the middle of a song: the decoder has not heard what came before
@@ -77,7 +77,7 @@ class Material:
         """Read the corpus and its codes; have the codec encode the endings."""
         files = sorted(tokens.glob("*.pt"))
         codes = [np.asarray(song, np.int16) for file in files for song in torch.load(file, weights_only=True)]
-        self.songs = [(song, without_dc(pcm)) for song, pcm in zip(codes, all_clips(corpus), strict=False)]
+        self.songs = list(zip(codes, all_clips(corpus), strict=False))
         self._rng = np.random.default_rng(seed)
         self.endings = [self._ending(codec, number) for number in range(ENDINGS)]
 
@@ -112,8 +112,9 @@ class Material:
             deaf = DEAF_FRAMES * HOP_SAMPLES
             counts[:deaf] = 0
             counts[deaf : deaf + HOP_SAMPLES] = np.linspace(0, 1, HOP_SAMPLES)
-        end = begin + frames
-        return codes[:, begin:end], sound[begin * HOP_SAMPLES : end * HOP_SAMPLES], counts
+        end, before = begin + frames, min(begin, SETTLING_FRAMES)
+        heard = without_dc(sound[(begin - before) * HOP_SAMPLES : end * HOP_SAMPLES])
+        return codes[:, begin:end], heard[before * HOP_SAMPLES :], counts
 
 
 class DecoderTrainer:

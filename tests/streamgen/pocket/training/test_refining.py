@@ -22,6 +22,7 @@ def codec() -> Any:
     with torch.no_grad():
         for layer in model.quantizer.layers:
             layer.codebook.embed.normal_()
+    model.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})  # as exported
     return model
 
 
@@ -65,10 +66,8 @@ def test_batches_are_cut_on_frames_and_count_from_where_the_decoder_hears(materi
                 for begin in range(known.shape[1] - 59)
                 if np.array_equal(known[:, begin : begin + 60], codes.numpy())
             ]
-            begin, song = found[0]
-            wanted = song[begin * 640 : (begin + 60) * 640].astype(np.float32) / 32767
-            assert any(np.allclose(s[b * 640 : (b + 60) * 640] / 32767, sound, atol=1e-6) for b, s in found), begin
-            assert len(wanted) == len(sound)
+            wanted = [without_dc(song)[begin * 640 : (begin + 60) * 640] / 32767 for begin, song in found]
+            assert any(np.allclose(cut, sound, atol=2e-3) for cut in wanted), "the sound of these codes, without DC"
             assert counts[-1] == 1
             assert counts[0] in (0, 1)
 
