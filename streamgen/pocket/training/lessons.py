@@ -69,6 +69,8 @@ class Batch:
         ids, mask, read: text and who reads it, as `cross_entropy` takes them.
         weights: float32 [B, T], of each frame's loss, one on average.
         rivals: rows come in pairs of the same music, first under its caption, then under another's.
+        sixteenths: int64 [B], frames in a sixteenth of rows that all begin on a first downbeat under a text; 0 in a row
+            without text.
     """
 
     codes: Tensor
@@ -78,11 +80,12 @@ class Batch:
     weights: Tensor
     read: Tensor | None = None
     rivals: bool = False
+    sixteenths: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         parts = {"codes": self.codes, "heard": self.heard, "ids": self.ids, "mask": self.mask, "weights": self.weights}
-        parts |= {} if self.read is None else {"read": self.read}
+        parts |= {name: part for name in ("read", "sixteenths") if (part := getattr(self, name)) is not None}
         return replace(self, **{name: part.to(device) for name, part in parts.items()})  # type: ignore[arg-type]
 
 
@@ -137,7 +140,9 @@ class Lessons:
         bars = torch.tensor([pick.song.frames_per_bar for pick in picks])[:, None]
         badly_heard = (torch.arange(kind.frames) >= bars) & (deaf[:, None] > 0)
         weights[badly_heard] = 0.0  # such a bar is not to be copied
-        return self._captioned(codes, damaged(codes, deaf), [self._caption(pick) for pick in picks], weights)
+        batch = self._captioned(codes, damaged(codes, deaf), [self._caption(pick) for pick in picks], weights)
+        steps = torch.tensor([FRAMES_PER_STEP[pick.song.bpm] for pick in picks])
+        return replace(batch, sixteenths=steps * batch.mask.amax(1))
 
     def rivals(self, kind: Kind, songs: list[TokenSong]) -> Batch:
         """Openings, each under its caption and under the same words with another key."""

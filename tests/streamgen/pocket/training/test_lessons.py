@@ -39,6 +39,8 @@ def test_an_opening_heard_badly_counts_to_its_end_and_one_heard_well_at_its_fron
     torch.testing.assert_close(front[deaf], end[deaf])
     assert not batch.weights[deaf, bar:].any(), "what is heard badly is not to be copied"
     assert abs(batch.weights.mean() - 1) < 1e-5
+    assert batch.sixteenths is not None
+    assert batch.sixteenths.tolist() == [bar // 16 if row.any() else 0 for row in batch.mask]
 
 
 def test_what_stands_still_is_the_frame_it_began_with() -> None:
