@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from streamgen.checkpoint import Checkpoint, load_checkpoint
 from streamgen.codec import StreamingDecoder, encode_audio
 from streamgen.conditioning import MelodyConditioner, PromptMix, TextConditioner
 from streamgen.conditioning.rows import PromptRows
-from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS
+from streamgen.config import CONTROLS, DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ControlSpec
 from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.precision import choose_engine, is_small
@@ -56,7 +57,7 @@ def load_model(
     """
     _check_precision(precision)
     if threads is not None:
-        THREADS.check("threads", threads)
+        THREADS.check(threads)
     chosen = _device(device)
     return Model(load_checkpoint(name), chosen, precision, threads)
 
@@ -189,6 +190,20 @@ class Model:
         longest = WindowPlan.longest_context(self.config.max_positions, 0, prefix) / self.frame_rate_hz
         return Controls.of(self.defaults, longest, values)
 
+    @property
+    def control_specs(self) -> dict[str, ControlSpec]:
+        """The table of controls with this checkpoint's defaults, and no longer context than its windows hold."""
+        own = self.controls({})
+        rows = {
+            name: replace(spec, default=getattr(own, name)) if spec.has_range and name != "seed" else spec
+            for name, spec in CONTROLS.items()
+        }
+        longest = WindowPlan.longest_context(self.config.max_positions, 0, 0) / self.frame_rate_hz
+        rows["context_seconds"] = replace(
+            rows["context_seconds"], high=min(longest, CONTROLS["context_seconds"].limits[1])
+        )
+        return rows
+
     # -- streams --------------------------------------------------------------------------------------------------
 
     def open_stream(
@@ -214,14 +229,14 @@ class Model:
             melody: float32 [samples] or [channels, samples] to follow (melody checkpoints).
             melody_rate_hz: its samples a second.
             rewind_seconds: how far back `Stream.rewind` must reach.
-            controls: `prompts`, `negative_prompt`, `seed` and all other names in `streamgen.config.RANGES`.
+            controls: `prompts`, `negative_prompt`, `seed` and all other names in `streamgen.config.CONTROLS`.
 
         Raises:
             PromptError, ConfigError: a value cannot be used.
             CapacityError: no memory for another stream.
         """
         values = frozen({"prompt": prompt, **controls})
-        REWIND_SECONDS.check("rewind_seconds", rewind_seconds)
+        REWIND_SECONDS.check(rewind_seconds)
         with computing_on(self.threads):
             prefix = self.prompts.melody_prefix(melody, melody_rate_hz)
             settings = self.controls(values, self._prefix_positions(values, prefix))

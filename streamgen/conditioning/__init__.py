@@ -6,12 +6,10 @@ Map: text.py (a text's states) · melody.py (a melody's chroma, the prefix's ord
 from __future__ import annotations
 
 from streamgen.conditioning.melody import MelodyConditioner, build_prefix, check_melody
-from streamgen.conditioning.prompt_mix import MAX_PROMPTS, PromptMix, combine, glide
-from streamgen.conditioning.text import MAX_CHARACTERS, TextConditioner, check_text
+from streamgen.conditioning.prompt_mix import PromptMix, combine, glide
+from streamgen.conditioning.text import TextConditioner, check_text
 
 __all__ = [
-    "MAX_CHARACTERS",
-    "MAX_PROMPTS",
     "MelodyConditioner",
     "PromptMix",
     "TextConditioner",

@@ -21,13 +21,12 @@ import numpy as np
 from torch import Tensor
 
 from streamgen.conditioning.text import check_text
+from streamgen.config import CONTROLS, MAX_PROMPTS
 from streamgen.errors import ConfigError, PromptError
 
-__all__ = ["MAX_PROMPTS", "PromptMix", "combine", "glide"]
+__all__ = ["PromptMix", "combine", "glide"]
 
-MAX_PROMPTS = 8
 MAX_WEIGHT = 1e9  # only proportions count
-MAX_GUIDANCE = 100.0  # the null row's −99 times already turns logits into a choice of one
 
 Weighted = tuple[tuple[str | None, float], ...]
 
@@ -76,16 +75,16 @@ class PromptMix:
         """Which decoder rows to run, and how much each one's logits count.
 
         Args:
-            guidance_scale: g, 0..100.
+            guidance_scale: g, within `CONTROLS`.
             melody: the prompts come with a melody. Then the first len(prompts) rows are the ones that hear it (where
                 g > 0), and none of them is taken for the null row, which never hears it, though both texts may be None.
         Returns:
             Texts in order, None for unconditional, the null (or negative) row last and left out where its coefficient
             is 0; and the coefficients, whose sum is 1. A single unconditional prompt is one row, whatever the guidance.
         Raises:
-            ConfigError: guidance_scale is outside 0..100.
+            ConfigError: guidance_scale is outside its range.
         """
-        scale = _checked("guidance_scale", guidance_scale, MAX_GUIDANCE)
+        scale = CONTROLS["guidance_scale"].check_number(guidance_scale)
         conditional = [(text, weight * scale) for text, weight in self.prompts]
         null = [(text, share * (1.0 - scale)) for text, share in self._negatives()]
         # Last first: a text that is prompt and negative at once is one row, at the null row's place.

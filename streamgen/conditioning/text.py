@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from streamgen.config import MAX_TEXT
 from streamgen.errors import PromptError
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
     from streamgen.checkpoint.types import Checkpoint
 
-__all__ = ["MAX_CHARACTERS", "TextConditioner", "check_text"]
+__all__ = ["TextConditioner", "check_text"]
 
-MAX_CHARACTERS = 2000
 CACHE_TOKENS = 8192  # states kept: 32 MB for a width of 1024; bounded in tokens because texts differ 500-fold in length
 _WHITE = "\t\n\r"  # category Cc as well, but the tokenizer reads them as a space
 
@@ -44,8 +44,8 @@ def check_text(text: object) -> str | None:
         return None
     if not isinstance(text, str):
         raise PromptError(f"a prompt is a str, or None for unconditional, not {type(text).__name__}: write it as text")
-    if len(text) > MAX_CHARACTERS:
-        raise PromptError(f"the prompt has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}: shorten it")
+    if len(text) > MAX_TEXT:
+        raise PromptError(f"the prompt has {len(text):,} characters, the limit is {MAX_TEXT:,}: shorten it")
     for position, character in enumerate(text):
         _check_character(character, position)
     if not any(_visible(character) for character in text):

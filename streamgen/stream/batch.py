@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
-from streamgen.config import RANGES
+from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.token_stream import TokenStream
 from streamgen.stream.controls import Controls
@@ -56,11 +56,11 @@ class Batch:
 
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int]:
         if seed is None:
-            return [Controls.of(self._model.defaults, 1.0, {}).seed for _ in range(self._count)]
+            return [int(Controls.of(self._model.defaults, 1.0, {}).seed) for _ in range(self._count)]
         if isinstance(seed, Sequence):
             return list(_one_each("seed", seed, self._count))
-        first = int(RANGES["seed"].check("seed", seed))
-        return [(first + clip) % (int(RANGES["seed"].high) + 1) for clip in range(self._count)]
+        first = int(CONTROLS["seed"].check_number(seed))
+        return [(first + clip) % (int(CONTROLS["seed"].limits[1]) + 1) for clip in range(self._count)]
 
     def give_melodies(self, melody: Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the melody of each clip."""

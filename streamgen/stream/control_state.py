@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from streamgen.conditioning import PromptMix
-from streamgen.config import RANGES
+from streamgen.config import CONTROLS
 from streamgen.errors import CapacityError
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.window_set import Rows
@@ -193,7 +193,7 @@ class Steering:
     def _surviving_frames(self) -> int:
         """How much stays known under another foremost prompt: at the end of the range all that a window can know."""
         seconds = self.controls.change_context_seconds
-        everything = seconds >= RANGES["change_context_seconds"].high
+        everything = seconds >= CONTROLS["change_context_seconds"].limits[1]
         return self._tokens.plan.limit if everything else round(seconds * self._model.frame_rate_hz)
 
     def _let_go(self, rows: Rows) -> None:

@@ -1,46 +1,44 @@
 """What a musician sets on a stream: prompts and numbers, checked when set, in force from a sample on.
 
-Rules: plain values; knows no tensor and no stream.
+Rules: plain values; knows no tensor and no stream. Its names are those of `streamgen.config.ControlValues`.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from streamgen.checkpoint.types import GenerationDefaults
-from streamgen.conditioning.prompt_mix import MAX_PROMPTS, PromptMix
-from streamgen.config import RANGES, check
+from streamgen.conditioning.prompt_mix import PromptMix
+from streamgen.config import CONTROLS, MAX_PROMPTS, ControlValues
 from streamgen.errors import ConfigError
 from streamgen.lm.sampling import Sampling
 
 __all__ = ["CONTROL_NAMES", "Controls", "frozen"]
 
+CONTROL_NAMES = tuple(ControlValues.__annotations__)
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 
 
 @dataclass(frozen=True)
 class Controls:
-    """All settings of a stream.
+    """All settings of a stream. A number is an attribute by its name: `controls.temperature`.
 
     Attributes:
         mix: weighted prompts and the negative one.
-        guidance_scale … change_context_seconds: see `streamgen.config.RANGES`.
+        numbers: every other control of the table.
     """
 
     mix: PromptMix
-    guidance_scale: float
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-    glide_seconds: float
-    context_seconds: float
-    context_start_seconds: float
-    change_context_seconds: float
+    numbers: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        if name == "numbers" or name not in self.numbers:  # the first: while it is being copied
+            raise AttributeError(f"there is no control {name!r}; there are {', '.join(CONTROL_NAMES)}")
+        return self.numbers[name]
 
     @classmethod
     def of(cls, defaults: GenerationDefaults, longest_context_seconds: float, values: Mapping[str, Any]) -> Controls:
@@ -54,18 +52,12 @@ class Controls:
         Raises:
             ConfigError, PromptError: a value is wrong.
         """
-        start = cls(
-            PromptMix.of(),
-            defaults.guidance_scale,
-            defaults.temperature,
-            defaults.top_k,
-            defaults.top_p,
-            secrets.randbelow(2**31),
-            RANGES["glide_seconds"].default,
-            min(RANGES["context_seconds"].default, longest_context_seconds),
-            RANGES["context_start_seconds"].default,
-            defaults.change_context_seconds,
-        )
+        numbers: dict[str, Any] = {
+            name: getattr(defaults, name, spec.default) for name, spec in CONTROLS.items() if spec.has_range
+        }
+        numbers["seed"] = secrets.randbelow(int(CONTROLS["seed"].limits[1]) + 1)
+        numbers["context_seconds"] = min(numbers["context_seconds"], longest_context_seconds)
+        start = cls(PromptMix.of(), numbers)
         return start.changed({name: value for name, value in values.items() if value is not None})
 
     def changed(self, values: Mapping[str, Any]) -> Controls:
@@ -82,8 +74,8 @@ class Controls:
         unknown = [name for name in values if name not in CONTROL_NAMES]
         if unknown:
             raise ConfigError(f"there is no control {unknown[0]!r}; there are {', '.join(CONTROL_NAMES)}")
-        numbers: dict[str, Any] = {n: check(n, value) for n, value in values.items() if n not in _PROMPTS}
-        return replace(self, mix=self._mix(values), **numbers)
+        numbers = {name: CONTROLS[name].check_number(value) for name, value in values.items() if name not in _PROMPTS}
+        return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers})
 
     def _mix(self, values: Mapping[str, Any]) -> PromptMix:
         if not any(name in values for name in _PROMPTS):
@@ -96,10 +88,7 @@ class Controls:
     @property
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
-        return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
-
-
-CONTROL_NAMES = (*_PROMPTS, *(field.name for field in fields(Controls) if field.name != "mix"))
+        return Sampling(self.temperature, int(self.top_k), self.top_p, int(self.seed))
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Stream:
     @property
     def seed(self) -> int:
         """The seed in force."""
-        return self.controls.seed
+        return int(self.controls.seed)
 
     @property
     def position_samples(self) -> int:
@@ -169,7 +169,7 @@ class Stream:
 
         Args:
             at_sample: position in the stream; None, or one already drawn, is the next frame that is not drawn yet.
-            values: `prompt`, `prompts`, `negative_prompt` or any name in `streamgen.config.RANGES`. With a melody, a
+            values: `prompt`, `prompts`, `negative_prompt` or any name in `streamgen.config.CONTROLS`. With a melody, a
                 long prompt shortens the context in force if the two do not fit.
 
         Returns:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers.generation import ClassifierFreeGuidanceLogitsProcessor
 
-from streamgen.conditioning.prompt_mix import MAX_PROMPTS, PromptMix, combine, glide
+from streamgen.conditioning.prompt_mix import PromptMix, combine, glide
+from streamgen.config import MAX_PROMPTS
 from streamgen.errors import ConfigError, PromptError
 
 TEXTS = ["piano", "strings", "drums", "flute", None]
@@ -77,7 +78,7 @@ def test_guidance_1_needs_no_null_row() -> None:
     assert PromptMix.of("piano", negative_prompt="drums").rows(1) == (("piano",), (1.0,))
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0, 100.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0, 20.0])
 def test_an_unconditional_prompt_is_one_row_whatever_the_guidance(scale: float) -> None:
     texts, coefficients = PromptMix.of(None).rows(scale)
     assert texts == (None,)
@@ -161,9 +162,9 @@ def test_a_bad_mix_is_refused_in_one_line(arguments: dict[str, Any], said: str) 
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("scale", [-0.1, math.nan, math.inf, 100.5, "3", None, True, 10**400])
+@pytest.mark.parametrize("scale", [-0.1, math.nan, math.inf, 20.5, "3", None, True, 10**400])
 def test_a_bad_guidance_scale_is_refused(scale: Any) -> None:
-    with pytest.raises(ConfigError, match=r"guidance_scale is .*; it is a number, 0 to 100"):
+    with pytest.raises(ConfigError, match=r"guidance_scale is .*, must be within 0 … 20"):
         PromptMix.of("piano").rows(scale)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from streamgen.conditioning import text as text_module
-from streamgen.conditioning.text import MAX_CHARACTERS, TextConditioner, check_text
+from streamgen.conditioning.text import MAX_TEXT, TextConditioner, check_text
 from streamgen.errors import PromptError
 
 UNLIKE_LENGTHS = ["techno", "lofi piano with warm strings and slow drums at 80 bpm", "dark ambient pad, very slow"]
@@ -142,7 +142,7 @@ def test_a_bad_text_is_refused_in_one_line(name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "a" * MAX_CHARACTERS,
+        "a" * MAX_TEXT,
         " piano ",
         "line\none\ttwo\r\n",
         "🎹🥁",
