@@ -17,7 +17,8 @@ import asyncio
 import secrets
 import time
 
-from bridge.session.engine_thread import EngineThread, LiveSession
+from bridge.session.engine_thread import EngineThread
+from bridge.session.live_session import LiveSession
 from streamgen.errors import CapacityError
 
 __all__ = ["GRACE_SECONDS", "KEPT_SECONDS", "Sessions"]
@@ -31,11 +32,11 @@ class Sessions:
 
     Args:
         engine: opens them.
-        live: the one that all doors share.
+        live: the one that all doors share; the others run at its rate.
     """
 
     def __init__(self, engine: EngineThread, live: LiveSession) -> None:
-        self._engine, self._open = engine, {live.name: live}
+        self._engine, self._rate_hz, self._open = engine, live.rate_hz, {live.name: live}
         self._left_at: dict[str, float] = {}
         self._opening = asyncio.Lock()  # two who ask for one name must get one session
 
@@ -59,11 +60,11 @@ class Sessions:
 
     async def _opened(self, name: str) -> LiveSession:
         try:
-            return await self._engine.open_session(name)
+            return await LiveSession.open(name, self._engine, self._rate_hz)
         except CapacityError:
             if not await self._make_room():
                 raise
-            return await self._engine.open_session(name)
+            return await LiveSession.open(name, self._engine, self._rate_hz)
 
     async def _make_room(self) -> bool:
         """Close the session that was left longest ago, if that is long enough; tells whether it did."""

@@ -26,7 +26,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from bridge.doors.access import Access, Refusal, is_loopback, token_of
+from bridge.doors.access import Access, Refusal, token_of
+from bridge.doors.limits import is_loopback
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import Address, OpenSession, Site, address_of, plain_headers, read_page, wants_websocket
 from bridge.doors.native import opus

@@ -26,7 +26,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 from websockets.server import ServerProtocol
 
-from bridge.doors.access import Access, Bucket
+from bridge.doors.access import Access
+from bridge.doors.limits import Bucket
 from bridge.metrics import Metrics
 
 __all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]
@@ -65,7 +66,7 @@ class GuardedConnection(ServerConnection):
         self._places = places
         self._message_bytes = self._unparsed_bytes = 0
         self._text, self._ending = True, False
-        self._controls = Bucket(_CONTROLS_A_SECOND, _CONTROLS_AT_ONCE, time.monotonic())
+        self._controls = Bucket(_CONTROLS_A_SECOND, _CONTROLS_AT_ONCE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection; too many are cut off at once."""
@@ -125,7 +126,7 @@ class GuardedConnection(ServerConnection):
         if self._ending:
             return
         if isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG):
-            if not self._controls.take(time.monotonic()):
+            if not self._controls.take(1, time.monotonic()):
                 self._cut_off("control_rate", "too many pings")
                 return
         elif isinstance(event, Frame):

@@ -21,7 +21,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from bridge.doors.access import Bucket, Limits
+from bridge.doors.access import Limits
+from bridge.doors.limits import Bucket
 from bridge.doors.native import protocol as wire
 from bridge.doors.native.broadcast import Broadcast
 from bridge.doors.native.upload import decode
@@ -95,7 +96,7 @@ class Desk:
     ) -> None:
         self._session, self._client = session, client
         self._answer, self._room, self._reformat, self._uploaded = answer, room, reformat, uploaded
-        self._bucket = Bucket(client.limits.messages_per_second, client.limits.burst_messages, time.monotonic())
+        self._bucket = Bucket(client.limits.messages_per_second, client.limits.burst_messages)
         self._waiting: deque[tuple[int, wire.Request | WireError | bytes]] = deque()  # size, message
         self._arrived = asyncio.Event()
         self._unanswered = 0
@@ -109,7 +110,7 @@ class Desk:
     async def take(self, message: str | bytes) -> None:
         """Take a message; who sends faster than allowed is read slower."""
         self._client.metrics.received[DOOR] += 1
-        in_time = isinstance(message, bytes) or self._bucket.take(time.monotonic())
+        in_time = isinstance(message, bytes) or self._bucket.take(1, time.monotonic())
         # recv() of what is already here does not yield: a flood would starve the others
         await asyncio.sleep(0 if in_time else _OVER_RATE_PAUSE_SECONDS)
         self._unanswered += 1

@@ -12,7 +12,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 from bridge.doors.osc.address import is_pattern
 from bridge.doors.osc.codec import Message, OscError, encode
-from bridge.doors.osc.limits import Bucket, Buckets, OscCounters, OscLimits, Tokens
+from bridge.doors.limits import Bucket, Buckets
+from bridge.doors.osc.limits import OscCounters, OscLimits, Tokens
 from bridge.doors.osc.namespace import PREFIX, Ignored, Login, Wish
 from bridge.doors.osc.peer import Peer
 

@@ -21,7 +21,8 @@ from bridge.doors.osc.admission import Admission, price
 from bridge.doors.osc.clock import SampleClock
 from bridge.doors.osc.codec import Argument, Message, OscError, decode, encode
 from bridge.doors.osc.feedback import Echo, stats_messages
-from bridge.doors.osc.limits import Bucket, OscCounters, OscLimits
+from bridge.doors.limits import Bucket
+from bridge.doors.osc.limits import OscCounters, OscLimits
 from bridge.doors.osc.namespace import (
     PREFIX,
     READABLE,

@@ -6,12 +6,12 @@ Rules: time is an argument (seconds, any monotonic clock); plain arithmetic, no 
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from functools import lru_cache
 
-__all__ = ["Bucket", "Buckets", "OscCounters", "OscLimits", "Tokens", "is_loopback"]
+from bridge.doors.limits import Buckets, is_loopback
+
+__all__ = ["OscCounters", "OscLimits", "Tokens"]
 
 _MAX_HOSTS = 1024
 
@@ -80,50 +80,6 @@ class OscCounters:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-class Bucket:
-    """A token bucket: `rate` a second, `burst` at once."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._level = burst
-        self._at: float | None = None
-
-    def take(self, amount: float, now: float) -> bool:
-        """Take so much if it is there."""
-        self._fill(now)
-        if self._level < amount:
-            return False
-        self._level -= amount
-        return True
-
-    def owe(self, amount: float, now: float) -> float:
-        """Take it even if it is not there; returns the seconds to wait for it."""
-        self._fill(now)
-        self._level -= amount
-        return max(0.0, -self._level / self._rate)
-
-    def _fill(self, now: float) -> None:
-        if self._at is not None:
-            self._level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._at = now
-
-
-class Buckets:
-    """One bucket a host, the least recently used forgotten first."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._hosts: OrderedDict[str, Bucket] = OrderedDict()
-
-    def of(self, host: str) -> Bucket:
-        """Return a host's bucket, a full one for a new host."""
-        bucket = self._hosts.pop(host, None) or Bucket(self._rate, self._burst)
-        self._hosts[host] = bucket
-        if len(self._hosts) > _MAX_HOSTS:
-            self._hosts.popitem(last=False)
-        return bucket
-
-
 class Tokens:
     """Which hosts have shown the token. Loopback needs none; without a token nobody does.
 
@@ -160,14 +116,3 @@ class Tokens:
         if len(self._until) > _MAX_HOSTS:
             self._until.popitem(last=False)
         return True
-
-
-@lru_cache(maxsize=1024)
-def is_loopback(host: str) -> bool:
-    """Tell whether an address is this machine's own; names are not looked up."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from bridge.doors.osc.feedback import Echo
-from bridge.doors.osc.limits import Bucket
+from bridge.doors.limits import Bucket
 from bridge.doors.osc.namespace import Assign, Wish, addresses_of
 
 __all__ = ["Peer"]

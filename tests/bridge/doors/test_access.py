@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.doors.access import Access, Bucket, Limits, is_loopback, token_of
+from bridge.doors.access import Access, Limits, token_of
+from bridge.doors.limits import Bucket, is_loopback
 from bridge.errors import UsageError
 
 
