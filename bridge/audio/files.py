@@ -19,8 +19,8 @@ from bridge.errors import FileError, UsageError
 
 __all__ = ["FORMATS", "AudioFile", "check_output"]
 
-# 16 bits everywhere: every player reads them, and MusicGen's own noise floor lies above theirs.
-FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+# as the recorder's, so that one prompt and seed leave equal files whichever command wrote them
+FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 
 _WAV_LIMIT_BYTES = 2**32 - 4096
 
@@ -39,7 +39,7 @@ def check_output(path: Path, seconds: float, rate_hz: int, channels: int = 2) ->
         raise UsageError(f"--out is {str(path)!r}: that is a folder; name a file in it")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"--out is {str(path)!r}: no right to write there; choose another folder")
-    if path.suffix.lower() == ".wav" and seconds * rate_hz * channels * 2 > _WAV_LIMIT_BYTES:
+    if path.suffix.lower() == ".wav" and seconds * rate_hz * channels * 3 > _WAV_LIMIT_BYTES:
         raise UsageError(f"--seconds is {seconds:g}: a wav file ends at 4 GiB; use .flac or .ogg")
 
 

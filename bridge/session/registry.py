@@ -33,9 +33,13 @@ class Sessions:
     Args:
         engine: opens them.
         live: the one that all doors share; the others run at its rate.
+
+    Attributes:
+        live: as given.
     """
 
     def __init__(self, engine: EngineThread, live: LiveSession) -> None:
+        self.live = live
         self._engine, self._rate_hz, self._open = engine, live.rate_hz, {live.name: live}
         self._left_at: dict[str, float] = {}
         self._opening = asyncio.Lock()  # two who ask for one name must get one session
