@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, Protocol, cast
 
+from bridge.cli.terminal import warnings_as_lines
 from bridge.errors import BridgeError, UsageError
 
 __all__ = ["main"]
@@ -22,7 +23,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "render": "text to an audio file",
     "play": "text to the sound card, the prompt changeable while it plays",
-    "serve": "the service: page, WebSocket, OSC, sound card, one live session",
+    "serve": "the service: page, WebSocket, OSC, sound card, all on one session",
     "listen": "play or save what a server sends",
     "models": "checkpoints known here, what they are, their licence",
     "devices": "sound devices, by host API",
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _ended_as_by_hand():
+        with _ended_as_by_hand(), warnings_as_lines():
             return _dispatch(words)
     except KeyboardInterrupt:
         return _fail("interrupted", 1)
