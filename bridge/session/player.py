@@ -205,7 +205,13 @@ class Player:
         """Stop playing: what is heard ends with a fade; play fades in again."""
         if self.state.plays:
             self._end_passage()
+            self._rest()
             self.state = state
+
+    def _rest(self) -> None:
+        """Let the timeline stand where it is."""
+        if self.timeline.running:
+            self.timeline.stop(min(self.timeline.due(), self.output.position))
 
     def _end_passage(self) -> None:
         """Fade out what is heard, and get out what the effects hold back."""
@@ -266,8 +272,7 @@ class Player:
     def _run_timeline(self) -> None:
         timeline, position = self.timeline, self.output.position
         if not (self.state.plays and self.wanted):
-            if timeline.running:
-                timeline.stop(min(timeline.due(), position))
+            self._rest()
             if self.state.plays:
                 self.state = PlayerState.STARTING
         elif self.state is PlayerState.PLAYING and timeline.due() > position:
@@ -280,6 +285,7 @@ class Player:
                 self._publish(Gap(position, late, "underrun"))
             timeline.start(position)  # what is committed next is due now: the first sound comes at once
             self.state = PlayerState.PLAYING
+            self._commit(_FRESH_SECONDS)
 
     @property
     def _enough(self) -> bool:
@@ -311,8 +317,11 @@ class Player:
             return
         # making one block keeps this thread from committing: what falls due meanwhile goes out before
         busy_seconds = self.generator.pace.wall_seconds(BLOCK_FRAMES / self.model.frame_rate_hz)
-        horizon = self.timeline.due() + (COMMIT_SECONDS + busy_seconds) * self.timeline.rate_hz
-        self._committer.commit(list(self._taken_until(horizon)))
+        self._commit(COMMIT_SECONDS + busy_seconds)
+
+    def _commit(self, seconds: float) -> None:
+        """Commit what falls due within some seconds."""
+        self._committer.commit(list(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz)))
 
     def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
         """Take what lies ahead until its end would lie behind a sample of the session."""
