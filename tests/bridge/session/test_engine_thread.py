@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from bridge.session.interface import Session
 
 import streamgen
 from bridge.session.engine_thread import EngineThread, LiveSession
-from bridge.session.interface import Session
 from bridge.session.messages import AudioPrompt, Block, Changed, Event, Gap, Goaway, Set, Stats, Transport, Transported
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
