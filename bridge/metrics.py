@@ -22,8 +22,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from bridge.session.messages import Stats
 
@@ -40,7 +41,7 @@ def _window() -> deque[float]:
 
 
 @dataclass
-class Metrics:
+class Metrics(Collector):
     """What the service has done so far.
 
     Attributes:
@@ -110,9 +111,7 @@ class Metrics:
     def text(self) -> str:
         """Return everything in Prometheus' text format, version 0.0.4."""
         self.refresh()
-        registry = CollectorRegistry()
-        registry.register(self)  # type: ignore[arg-type] # a collector is whoever has collect()
-        return generate_latest(registry).decode()
+        return generate_latest(self).decode()
 
     def collect(self) -> Iterator[Metric]:
         """Give every family, as prometheus_client asks for it."""
@@ -128,11 +127,11 @@ class Metrics:
         yield _single("uptime_seconds", "since the start", time.monotonic() - self.started_seconds)
         for name, (about, label, counter) in self._labelled().items():
             family = _family(name, about, [label])
-            for value, count in sorted(counter.most_common(_LABELS_KEPT)):
-                family.add_metric([value], count)
+            for kind, count in sorted(counter.most_common(_LABELS_KEPT)):
+                family.add_metric([kind], count)
             yield family
-        for name, count in self.own.items():
-            yield _single(name, "counted by its door", count)
+        for name, value in self.own.items():
+            yield _single(name, "counted by its door", value)
 
     def _labelled(self) -> dict[str, tuple[str, str, Counter[str]]]:
         """What is counted by kind: name → about, label, counts."""

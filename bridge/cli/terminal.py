@@ -122,18 +122,20 @@ class Progress:
             self._drawn.stop()
 
     def _draw(self, audio_seconds: float, text: str) -> None:
-        if self._drawn is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as RichProgress
+        bar = self._drawn or self._rich_bar()
+        bar.update(bar.task_ids[0], completed=audio_seconds, description=text, refresh=self._drawn is not None)
+        bar.start()  # draws too; of no effect from the second time on
+        self._drawn = bar
 
-            columns = (BarColumn(_BAR_WIDTH), TextColumn("{task.description}", markup=False))
-            console = Console(file=self._file)
-            self._drawn = RichProgress(*columns, console=console, transient=True, auto_refresh=False)
-            self._drawn.add_task(text, completed=audio_seconds, total=self._total_seconds)
-            self._drawn.start()
-            return
-        self._drawn.update(self._drawn.task_ids[0], completed=audio_seconds, description=text, refresh=True)
+    def _rich_bar(self) -> RichProgress:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (BarColumn(_BAR_WIDTH), TextColumn("{task.description}", markup=False))
+        bar = RichProgress(*columns, console=Console(file=self._file), transient=True, auto_refresh=False)
+        bar.add_task("", total=self._total_seconds)
+        return bar
 
     def _text(self, audio_seconds: float, elapsed: float) -> str:
         factor = audio_seconds / elapsed
