@@ -133,12 +133,14 @@ class Keeper:
         path: the file.
         session: whose.
         drawn: parameters that nobody chose, such as a seed drawn for this start: not kept until somebody sets them.
+        named: parameters that a start sets to something else than the table's default: kept whatever they are.
     """
 
     wants_audio = False
 
-    def __init__(self, path: Path, session: Session, drawn: Iterable[str] = ()) -> None:
-        self._path, self._session, self._drawn = path, session, set(drawn)
+    def __init__(self, path: Path, session: Session, drawn: Iterable[str] = (), named: Iterable[str] = ()) -> None:
+        self._path, self._session = path, session
+        self._drawn, self._named = set(drawn), set(named)
         self._transport, self._told = "playing", False
         self._saving: asyncio.Task[None] | None = None
         self._again = False
@@ -180,7 +182,7 @@ class Keeper:
     def _text(self) -> str:
         table = self._session.table
         kept = {name: value for name, value in self._session.values().items() if name not in self._drawn}
-        values = {name: value for name, value in kept.items() if value != table[name].default}
+        values = {name: value for name, value in kept.items() if name in self._named or value != table[name].default}
         fields = {"model": self._session.model, "transport": self._transport_now(), "values": values}
         return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
