@@ -5,7 +5,7 @@
                  what cannot be is told here, before seconds of loading                  ended in reverse order
 
 Rules: puts parts together and ends them in order; no protocol, no audio arithmetic. A new door is one folder, and one
-line in DOORS.
+line in DOORS. Importing this file imports no torch: what cannot be is told at once, and threads are set before.
 """
 
 from __future__ import annotations
@@ -29,11 +29,8 @@ from bridge.doors.door import Door, Service
 from bridge.doors.ports import cannot_listen
 from bridge.errors import DeviceError
 from bridge.metrics import Metrics, WatchedSelector
-from bridge.session.engine_thread import EngineThread
-from bridge.session.live_session import LiveSession
 from bridge.session.messages import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
-from bridge.session.registry import Sessions
 from bridge.session.state import Keeper, Kept, restore
 from bridge.settings import OPTIONS, Settings
 from bridge.threads import take_short_turns
@@ -41,9 +38,12 @@ from streamgen.config import Value
 from streamgen.errors import StreamgenError
 
 if TYPE_CHECKING:
+    from bridge.session.engine_thread import EngineThread
+    from bridge.session.live_session import LiveSession
+    from bridge.session.registry import Sessions
     from streamgen.model import Model
 
-__all__ = ["DOORS", "App", "Running", "check_ports", "make_doors", "measure", "service_of"]
+__all__ = ["DOORS", "App", "Running", "check_ports", "make_doors", "measure", "service_of", "sound_card"]
 
 _log = logging.getLogger("bridge.app")
 _GOODBYE = "the server is stopping"
@@ -60,7 +60,7 @@ def _door(module: str, name: str) -> Callable[[Service], Door]:
     return lambda service: getattr(import_module(f"bridge.doors.{module}.door"), name)(service)
 
 
-def _sound_card(service: Service) -> Door | None:
+def sound_card(service: Service) -> Door | None:
     """Make the sound card's door. The service does without one, unless a device was named."""
     if not service.settings.soundcard:
         return None
@@ -76,7 +76,7 @@ def _sound_card(service: Service) -> Door | None:
 DOORS: list[Callable[[Service], Door | None]] = [
     _door("osc", "OscDoor"),
     _door("native", "NativeDoor"),
-    _sound_card,
+    sound_card,
 ]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""
 
@@ -201,6 +201,9 @@ class App:
 
     @asynccontextmanager
     async def _opened(self, model: Model, realtime_factor: float, stop: asyncio.Event) -> AsyncIterator[Running]:
+        from bridge.session.engine_thread import EngineThread
+        from bridge.session.registry import Sessions
+
         metrics, record = self.service.metrics, self.service.settings.record
         async with AsyncExitStack() as stack:
             engine = EngineThread(model, asyncio.get_running_loop(), realtime_factor, metrics.step_seconds)
@@ -237,6 +240,8 @@ class App:
         return live, Kept(live.values(), kept.transport).in_words(table)
 
     async def _open(self, engine: EngineThread, values: Mapping[str, Value]) -> LiveSession:
+        from bridge.session.live_session import LiveSession
+
         return await LiveSession.open("live", engine, self.service.settings.session_rate, values, self.options)
 
     def _with(self, kept: Kept) -> dict[str, Value]:

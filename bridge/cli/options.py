@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli.terminal import say
 from bridge.errors import UsageError
-from bridge.settings import OPTIONS, Option, Settings, metavar, music_default, music_table, takes
+from bridge.settings import OPTIONS, Option, Settings, metavar, music_default, music_table
 from bridge.threads import set_threads
 from streamgen import config
 from streamgen.config import ControlSpec, Value
@@ -77,7 +77,9 @@ def add_settings(parser: argparse.ArgumentParser, *names: str, model: bool = Tru
 
 
 def _add_option(group: Any, option: Option) -> None:
-    spec, about = option.spec, f"{option.spec.description} (default: {option.default_in_words})"
+    spec = option.spec
+    limits = f"; {spec.in_words}" if spec.has_range and spec.type != "bool" and not option.listens else ""
+    about = f"{spec.description}{limits} (default: {option.default_in_words})"
     if option.path:
         _add(group, spec, about, type=Path, metavar=option.metavar)
     else:
@@ -101,7 +103,8 @@ def add_music_options(parser: argparse.ArgumentParser, without: tuple[str, ...] 
     group = parser.add_argument_group("music")
     for spec in music_table().values():
         if spec.name not in without:
-            about = f"{spec.description}; {takes(spec)} (default: {music_default(spec)})"
+            limits = f"; {spec.in_words}" if spec.has_range and spec.type != "bool" else ""
+            about = f"{spec.description}{limits} (default: {music_default(spec)})"
             _add(group, spec, about, type=_reader(spec), metavar=metavar(spec))
 
 

@@ -95,7 +95,10 @@ def test_no_number_that_is_not_json_gets_out() -> None:
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_nothing_in_them_is_markup() -> None:
-    assert table([("a", "long one", "x"), ("bcd", "s", "[b]:smile:")]) == ["a    long one  x", "bcd  s         [b]:smile:"]
+    assert table([("a", "long one", "x"), ("bcd", "s", "[b]:smile:")]) == [
+        "a    long one  x",
+        "bcd  s         [b]:smile:",
+    ]
     assert table([("a", "x" * 300)]) == ["a  " + "x" * 300], "a log's lines are not broken"
 
 
