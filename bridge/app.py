@@ -245,7 +245,7 @@ class App:
         return await LiveSession.open("live", engine, self.service.settings.session_rate, values, self.options)
 
     def _with(self, kept: Kept) -> dict[str, Value]:
-        """Return the first values as they were kept, but for what the command line says: another prompt, another mix."""
+        """Return the first values as kept, but for what the command line says: another prompt, another mix."""
         said = self.service.settings.said
         mine = said | (set(PROMPT_NAMES) if "prompt" in said else set())
         return {**self.values, **{name: value for name, value in kept.values.items() if name not in mine}}

@@ -115,10 +115,10 @@ class Settings:
     token: str = _setting(text("what clients must know; other hosts demand it"), "service", "SECRET")
     insecure: bool = _setting(switch(False, "let other machines in without a token"), "service")
     allow_origin: tuple[str, ...] = _setting(text("web pages that may connect"), "service", "URL", many=True)
-    record: Path | None = _setting(
+    record: Path | None = _setting(  # noqa: RUF009 - it makes a field
         text("record the output: .flac or .wav"), "service", "FILE", path=True, unset="no recording"
     )
-    state: Path | None = _setting(
+    state: Path | None = _setting(  # noqa: RUF009
         text("where prompts, knobs and transport are kept until the next start"),
         "service", "FILE", path=True, unset="one for each port, in your state folder",
     )  # fmt: skip

@@ -99,7 +99,7 @@ class TerminalDoor:
         self._session, self._loop = sessions.live, asyncio.get_running_loop()
         self._session.add(self)
 
-    async def close(self, reason: str) -> None:
+    async def close(self, reason: str) -> None:  # noqa: ARG002 - who typed `:q` need not be told
         """See `Door.close`."""
         if hasattr(self, "_session"):
             self._session.remove(self)
