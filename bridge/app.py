@@ -25,9 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.doors.access import Access
-from bridge.doors.door import Door, Service
-from bridge.doors.ports import cannot_listen
-from bridge.errors import DeviceError
+from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.metrics import Metrics, WatchedSelector
 from bridge.session.messages import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
@@ -40,10 +38,10 @@ from streamgen.errors import StreamgenError
 if TYPE_CHECKING:
     from bridge.session.engine_thread import EngineThread
     from bridge.session.live_session import LiveSession
-    from bridge.session.registry import Sessions
+    from bridge.session.registry import SessionRegistry
     from streamgen.model import Model
 
-__all__ = ["DOORS", "App", "Running", "check_ports", "make_doors", "measure", "service_of", "sound_card"]
+__all__ = ["DOORS", "SOUND_CARD", "App", "Running", "check_ports", "make_doors", "measure", "service_of"]
 
 _log = logging.getLogger("bridge.app")
 _GOODBYE = "the server is stopping"
@@ -57,27 +55,16 @@ _PROTOCOLS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 def _door(module: str, name: str) -> Callable[[Service], Door]:
     """Return what makes a door; its module is imported then, for `play` needs no WebSockets."""
-    return lambda service: getattr(import_module(f"bridge.doors.{module}.door"), name)(service)
+
+    def make(service: Service) -> Door:
+        door: Door = getattr(import_module(f"bridge.doors.{module}.door"), name)(service)
+        return door
+
+    return make
 
 
-def sound_card(service: Service) -> Door | None:
-    """Make the sound card's door. The service does without one, unless a device was named."""
-    if not service.settings.soundcard:
-        return None
-    try:
-        return _door("sound_card", "SoundCardDoor")(service)
-    except DeviceError as error:
-        if service.settings.output is not None:
-            raise
-        _log.warning("no sound here: %s", error)
-        return None
-
-
-DOORS: list[Callable[[Service], Door | None]] = [
-    _door("osc", "OscDoor"),
-    _door("native", "NativeDoor"),
-    sound_card,
-]
+SOUND_CARD = _door("sound_card", "SoundCardDoor")
+DOORS: list[Callable[[Service], Door | None]] = [_door("osc", "OscDoor"), _door("native", "NativeDoor"), SOUND_CARD]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""
 
 
@@ -147,8 +134,8 @@ class Running:
     restored: str
     stop: asyncio.Event
 
-    def places(self) -> dict[str, Any]:
-        """Return where everything is to be found."""
+    def places(self) -> dict[str, Place]:
+        """Return where everything is to be found now: a device that went away is nowhere."""
         found = {name: place for door in self.doors for name, place in door.places().items()}
         return {**found, "recording": str(self.live.recording) if self.live.recording else None}
 
@@ -187,8 +174,11 @@ class App:
         gc.freeze()
         take_short_turns()
         metrics = self.service.metrics
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(WatchedSelector(metrics))) as runner:
-            runner.run(self._run(model, realtime_factor, scene))
+        try:
+            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(WatchedSelector(metrics))) as runner:
+                runner.run(self._run(model, realtime_factor, scene))
+        finally:
+            gc.unfreeze()  # what ended here is given back, native parts too
 
     async def _run(self, model: Model, realtime_factor: float, scene: Callable[[Running], Awaitable[None]]) -> None:
         stop = asyncio.Event()
@@ -202,14 +192,14 @@ class App:
     @asynccontextmanager
     async def _opened(self, model: Model, realtime_factor: float, stop: asyncio.Event) -> AsyncIterator[Running]:
         from bridge.session.engine_thread import EngineThread
-        from bridge.session.registry import Sessions
+        from bridge.session.registry import SessionRegistry
 
         metrics, record = self.service.metrics, self.service.settings.record
         async with AsyncExitStack() as stack:
             engine = EngineThread(model, asyncio.get_running_loop(), realtime_factor, metrics.step_seconds)
             stack.push_async_callback(engine.close)
             live, restored = await self._open_live(engine)
-            sessions = Sessions(engine, live)
+            sessions = SessionRegistry(engine, live)
             stack.push_async_callback(sessions.close, _GOODBYE)
             self._keep(live, stack)
             for work in (sessions.reap(), metrics.watch_loop()):
@@ -217,10 +207,12 @@ class App:
             await _music_ahead(live)
             if record is not None:  # before any door opens, so that the file begins with sample 0
                 await live.record(record)
+            metrics.sources.append(lambda: self._note_health(engine, sessions))
             for door in self.doors:
                 stack.push_async_callback(door.close, _GOODBYE)
                 await door.open(sessions)
-            metrics.sources += [lambda: self._health(engine, sessions), *(door.stats for door in self.doors)]
+                metrics.doors[door.name] = door.stats
+                self.service.places.update(door.places())
             yield Running(live, self.doors, restored, stop)
 
     async def _open_live(self, engine: EngineThread) -> tuple[LiveSession, str]:
@@ -260,12 +252,10 @@ class App:
             keeper.note()
         stack.push_async_callback(keeper.close)
 
-    def _health(self, engine: EngineThread, sessions: Sessions) -> Mapping[str, float]:
-        """Note how the engine's side is."""
+    def _note_health(self, engine: EngineThread, sessions: SessionRegistry) -> None:
         metrics = self.service.metrics
         metrics.unhealthy = "" if engine.alive else "the engine's thread has ended: start the service again"
         metrics.sessions = len(sessions)
-        return {}
 
 
 async def _music_ahead(live: LiveSession) -> None:

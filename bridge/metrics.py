@@ -4,8 +4,8 @@
     dropped_samples_total{door} · dropped_packets_total{reason} · received_total · commands_total{door} · errors_total
     event_loop_lag_seconds{quantile} · event_loop_held_seconds · what doors count themselves, such as sound_…
 
-A door that counts for itself is asked whenever somebody looks. Its names are those above or its own, a label in braces:
-`commands_total{door="osc"}`, `sound_playing`; what ends in `_total` is a counter.
+Doors that count for themselves are asked whenever somebody looks: what `osc` calls `packets_total` is shown as
+`osc_packets_total`; what ends in `_total` is a counter.
 
 Rules: plain numbers that doors and the engine write to; bounded memory; nothing here is on the audio's path. Written
 on the event loop, except `step_seconds`, which the engine's thread may extend (a deque's append is atomic).
@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import selectors
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import generate_latest
@@ -33,7 +32,6 @@ __all__ = ["Metrics", "WatchedSelector", "quantile"]
 _KEPT = 4_096  # a minute and a half of steps or of lag, 0.1 MB each
 _LAG_EVERY_SECONDS = 0.02
 _LABELS_KEPT = 64  # kinds a counter tells apart: what a client makes up must not grow the table
-_LABELLED = re.compile(r'(?P<name>\w+)\{\w+="(?P<value>[^"]*)"\}')
 
 
 def _window() -> deque[float]:
@@ -60,8 +58,8 @@ class Metrics(Collector):
         errors: answered to clients, by code.
         sent_bytes: audio payload and headers, by door.
         sessions: open now.
-        own: what doors count under names of their own.
-        sources: asked before anything is shown; each returns what it counts, by the names that are shown.
+        sources: called before anything is shown; each writes what it knows into these fields.
+        doors: what the open doors count for themselves, by the door's name.
     """
 
     unhealthy: str = ""
@@ -81,20 +79,14 @@ class Metrics(Collector):
     errors: Counter[str] = field(default_factory=Counter)
     sent_bytes: Counter[str] = field(default_factory=Counter)
     sessions: int = 0
-    own: dict[str, float] = field(default_factory=dict)
-    sources: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
+    sources: list[Callable[[], None]] = field(default_factory=list)
+    doors: dict[str, Callable[[], Mapping[str, float]]] = field(default_factory=dict)
     started_seconds: float = field(default_factory=time.monotonic)
 
     def refresh(self) -> None:
-        """Ask every source."""
-        counters = {name: counter for name, (_, _, counter) in self._labelled().items()}
+        """Let every source write what it knows."""
         for source in self.sources:
-            for name, count in source().items():
-                found = _LABELLED.fullmatch(name)
-                if found is not None and found["name"] in counters:
-                    counters[found["name"]][found["value"]] = int(count)
-                else:
-                    self.own[name] = count
+            source()
 
     def take(self, stats: Stats) -> None:
         """Note how the live session is doing."""
@@ -125,26 +117,26 @@ class Metrics(Collector):
         yield _single("position_samples", "where the live session is", self.position_samples)
         yield _single("sessions", "open now", self.sessions)
         yield _single("uptime_seconds", "since the start", time.monotonic() - self.started_seconds)
-        for name, (about, label, counter) in self._labelled().items():
+        for name, about, label, counter in self._labelled():
             family = _family(name, about, [label])
             for kind, count in sorted(counter.most_common(_LABELS_KEPT)):
                 family.add_metric([kind], count)
             yield family
-        for name, value in self.own.items():
-            yield _single(name, "counted by its door", value)
+        for door, stats in self.doors.items():
+            for name, value in stats().items():
+                own = name if name.startswith(f"{door}_") else f"{door}_{name}"
+                yield _single(own, f"as the door {door} counts it", value)
 
-    def _labelled(self) -> dict[str, tuple[str, str, Counter[str]]]:
-        """What is counted by kind: name → about, label, counts."""
-        return {
-            "listeners": ("connected now", "door", self.listeners),
-            "refused_total": ("turned away", "reason", self.refused),
-            "dropped_samples_total": ("lost by slow listeners", "door", self.dropped_samples),
-            "dropped_packets_total": ("OSC lost or unsent", "reason", self.dropped_packets),
-            "received_total": ("packets and messages that came", "door", self.received),
-            "commands_total": ("carried out", "door", self.commands),
-            "errors_total": ("answered to clients", "code", self.errors),
-            "sent_bytes_total": ("audio sent", "door", self.sent_bytes),
-        }
+    def _labelled(self) -> Iterable[tuple[str, str, str, Counter[str]]]:
+        """What is counted by kind: name, about, label, counts."""
+        yield "listeners", "connected now", "door", self.listeners
+        yield "refused_total", "turned away", "reason", self.refused
+        yield "dropped_samples_total", "lost by slow listeners", "door", self.dropped_samples
+        yield "dropped_packets_total", "OSC lost or unsent", "reason", self.dropped_packets
+        yield "received_total", "packets and messages that came", "door", self.received
+        yield "commands_total", "carried out", "door", self.commands
+        yield "errors_total", "answered to clients", "code", self.errors
+        yield "sent_bytes_total", "audio sent", "door", self.sent_bytes
 
 
 def _family(name: str, about: str, labels: Sequence[str] = ()) -> CounterMetricFamily | GaugeMetricFamily:

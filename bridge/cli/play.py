@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play until :q, Ctrl-C, --seconds or an error."""
-    from bridge.app import App, make_doors, service_of, sound_card
+    from bridge.app import SOUND_CARD, App, make_doors, service_of
     from bridge.threads import go_first
 
     settings, prompt, options = settings_of(args), prompt_of(args), prompt_files(args)
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     device = _device(args, settings.output)
     go_first()
     service = service_of(settings)
-    (sound,) = make_doors(service, [sound_card])
+    (sound,) = make_doors(service, [SOUND_CARD])
     model = load_model(settings)
     door, terminal = TerminalDoor(sound.stats), on_terminal()
 

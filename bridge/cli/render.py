@@ -132,20 +132,19 @@ class OfflineSession:
         """How many windows of the model have led so far."""
         return self._player.generator.windows
 
-    def play(self) -> Iterator[Pcm]:
-        """Give the next samples, float32 [2, n], for ever."""
-        while True:
-            wait = self._player.tick()
-            if self._player.needs_audio:
-                self._player.make()
-            else:
-                self._seconds += wait
-            yield from self._taken()
+    def step(self) -> list[Pcm]:
+        """Go on a little; returns the samples that are final since, float32 [2, n] each."""
+        wait = self._player.tick()
+        if self._player.needs_audio:
+            self._player.make()
+        else:
+            self._seconds += wait
+        return self._taken()
 
-    def end(self) -> Iterator[Pcm]:
-        """Give what the effects hold back, the last of it faded out."""
+    def end(self) -> list[Pcm]:
+        """Fade out, and return what the effects held back."""
         self._player.do(Transport(Action.PAUSE, "render"))
-        yield from self._taken()
+        return self._taken()
 
     def _taken(self) -> list[Pcm]:
         taken, self._blocks = self._blocks, []
@@ -168,14 +167,13 @@ def _pieces(session: OfflineSession, rate_hz: int, seconds: float, stop: StopFla
 
 
 def _until(session: OfflineSession, count: int, stop: StopFlag) -> Iterator[Pcm]:
-    for samples in session.play():
-        yield samples[:, :count]
-        count -= samples.shape[1]
-        if count <= 0:
-            return
-        if stop:
-            yield from session.end()
-            return
+    """Give so many samples, or what there is when `stop` comes true."""
+    while count > 0 and not stop:
+        for samples in session.step():
+            yield samples[:, : max(count, 0)]
+            count -= samples.shape[1]
+    if count > 0:
+        yield from session.end()
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

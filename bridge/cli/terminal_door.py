@@ -213,7 +213,8 @@ class TerminalDoor:
     async def _set(self, name: str, words: str = "") -> str:
         value = _row(self._session.table, name).parse(words)
         await self._session.do(Set({name: value}, self.name))
-        return f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}"
+        shown = ("off", "on")[value] if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+        return f"{name}: {shown}"
 
 
 def _row(table: Mapping[str, ControlSpec], name: str) -> ControlSpec:

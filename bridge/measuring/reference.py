@@ -1,19 +1,38 @@
-"""Checkpoints of Meta's sizes with random weights, for speed does not depend on what the weights say.
+"""What speed is measured on and against: checkpoints of Meta's sizes, and the same job by transformers' generate().
 
-Rules: built from transformers' own configs and saved as a folder, so that both engines load the same bytes the usual
-way.
+Speed does not depend on what the weights say, so theirs are random: built from transformers' own configs and saved as a
+folder, so that both engines load the same bytes the usual way. They are timed in turns, A B A B, so that a machine's
+moods hit both: same weights, same precision, guidance 3, same number of LM steps, text to audio from end to end.
+
+Rules: importing this file imports no torch: `bench --help` names the shapes.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import MusicgenConfig
 
-__all__ = ["SHAPES", "Shape", "write_random_checkpoint"]
+    from streamgen.model import Model
+
+__all__ = ["SHAPES", "Comparison", "Shape", "compare", "write_random_checkpoint"]
+
+# what transformers runs in beside each of ours: it has no int8 on a CPU, and rows are bfloat16 in ours too
+_THEIRS = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "int8": "bf16"}
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_PROMPT = "house, 125 bpm, drums"
+_GUIDANCE = 3.0
+_ROUNDS = 2
+_WARM_UP_SECONDS = 0.2
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -87,3 +106,69 @@ def _config(shape: Shape, stereo: bool) -> MusicgenConfig:
         audio_encoder=EncodecConfig(**_CODEC).to_dict(),
         decoder=decoder.to_dict(),
     )
+
+
+# -- the comparison ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Realtime factors of both, the median over the rounds, and ours over theirs; in which precision they ran."""
+
+    precision: str
+    ours: float
+    theirs: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is."""
+        return self.ours / self.theirs
+
+
+def compare(model: Model, folder: str, seconds: float, note: Callable[[str], None]) -> Comparison:
+    """Time both on `seconds` of audio, in turns.
+
+    Args:
+        model: ours, loaded from the same folder.
+        folder: a checkpoint in transformers' format, a folder or a Hub id.
+        seconds: audio to make each time, at most 29.
+        note: hears each round's result.
+    """
+    theirs = _their_job(folder, model)
+    _ours(model, _WARM_UP_SECONDS)
+    theirs(_WARM_UP_SECONDS)
+    times: list[tuple[float, float]] = []
+    for _ in range(_ROUNDS):
+        times.append((_timed(lambda: _ours(model, seconds)), _timed(lambda: theirs(seconds))))
+        note(f"streamgen {seconds / times[-1][0]:.3f} × real time, transformers {seconds / times[-1][1]:.3f}")
+    return Comparison(_THEIRS[model.precision], *(seconds / median(side) for side in zip(*times, strict=True)))
+
+
+def _ours(model: Model, seconds: float) -> None:
+    model.generate([_PROMPT], seconds=seconds, guidance_scale=_GUIDANCE)
+
+
+def _their_job(folder: str, model: Model) -> Callable[[float], Any]:
+    from transformers import AutoTokenizer, MusicgenForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    device = str(model.device)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    dtype = _DTYPES[_THEIRS[model.precision]]
+    twin: Any = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    twin.to(device).eval()
+    inputs = tokenizer([_PROMPT], return_tensors="pt").to(device)
+    delays = twin.config.decoder.num_codebooks // twin.config.decoder.audio_channels - 1
+
+    def generate(seconds: float) -> Any:
+        steps = round(seconds * model.frame_rate_hz) + delays  # what a delay pattern needs for that many whole frames
+        return twin.generate(**inputs, do_sample=True, guidance_scale=_GUIDANCE, max_new_tokens=steps)
+
+    return generate
+
+
+def _timed(job: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    job()
+    return time.perf_counter() - began
