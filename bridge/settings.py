@@ -120,7 +120,7 @@ class Settings:
     )
     state: Path | None = _setting(  # noqa: RUF009
         text("where prompts, knobs and transport are kept until the next start"),
-        "service", "FILE", path=True, unset="one for each port, in your state folder",
+        "service", "FILE", path=True, unset="one for each port, in your state folder; none for port 0",
     )  # fmt: skip
     fresh: bool = _setting(switch(False, "start anew, whatever was kept"), "service")
     soundcard: bool = _setting(switch(True, "play here, if there is a sound device"), "sound")

@@ -49,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; exit code 0."""
     from bridge.app import App, check_ports, make_doors, measure, service_of
-    from bridge.session.state import state_file
     from bridge.threads import go_first
 
     settings = settings_of(args)
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(settings)
     factor = measure(model, settings.prompt)
     _say_speed(factor, model)
-    values, state = first_values(settings, settings.prompt), settings.state or state_file(settings.port)
+    values, state = first_values(settings, settings.prompt), _state(settings)
 
     async def until_stopped(running: Running) -> None:
         if running.restored:
@@ -76,6 +75,13 @@ def run(args: argparse.Namespace) -> int:
 
     App(service, doors, values, state=state).run(model, factor, until_stopped)
     return 0
+
+
+def _state(settings: Settings) -> Path | None:
+    """Where the session's state is kept; nowhere for a port that the system chooses, for it has another each time."""
+    from bridge.session.state import state_file
+
+    return settings.state or (state_file(settings.port) if settings.port else None)
 
 
 def _check_recording(path: Path | None) -> None:
