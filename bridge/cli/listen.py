@@ -21,7 +21,7 @@ from bridge.audio.files import AudioFile, check_output
 from bridge.audio.ring import Ring
 from bridge.cli.options import add_json_option, number
 from bridge.cli.terminal import StopFlag, print_json, say, stop_on_signals
-from bridge.doors.native.client import Call, Heard, Pcm, Sink, stream_url
+from bridge.doors.native.client import Call, Pcm, Received, Sink, stream_url
 from bridge.doors.native.frames import CODECS, MAX_RATE_HZ, MIN_RATE_HZ
 from bridge.doors.sound_card.card import OutputDevice, SoundCard, choose_device
 from bridge.errors import UsageError
@@ -63,15 +63,16 @@ def run(args: argparse.Namespace) -> int:
     device = None if args.out is not None else choose_device(args.output)
     url = stream_url(args.url, _query(args, device))
     with stop_on_signals() as stop, _sink(args.out, device) as sink:
-        call = _Call(url, {}, sink, Heard(args.seconds), stop, words=words)
-        asyncio.run(_listen(call, stop))
+        enough = _Enough(stop)
+        call = _Call(url, {}, sink, Received(args.seconds), enough, words=words)
+        asyncio.run(_listen(call, enough))
     _report(call, args)
     if args.json:
         print_json(_fields(call, args))
-    return 0 if call.heard.complete or args.seconds is None else 1
+    return 0 if call.received.complete or args.seconds is None else 1
 
 
-async def _listen(call: Call, stop: StopFlag) -> None:
+async def _listen(call: Call, stop: _Enough) -> None:
     """Listen to the end; a call that hangs, on a socket that nobody answers, must not outlive Ctrl-C by much."""
     task = asyncio.create_task(call.listen())
     while not task.done():
@@ -121,20 +122,37 @@ def _spec(row: Mapping[str, Any]) -> ControlSpec:
     return ControlSpec(row["type"], low, high, row.get("default", ""), row.get("unit", ""), "", choices, row["name"])
 
 
+class _Enough:
+    """True once a signal has come, or the server has said goodbye."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        self._stop, self.goodbye = stop, False
+
+    def __bool__(self) -> bool:
+        """Whether to end now."""
+        return self.goodbye or bool(self._stop)
+
+
 @dataclass
 class _Call(Call):
-    """A call that begins with changes.
+    """A call that begins with changes, and ends with the server.
 
     Attributes:
+        stop: as `Call`'s; told of the server's goodbye.
         words: what to change, name → value as it was typed.
     """
 
+    stop: _Enough
     words: dict[str, str] = field(default_factory=dict)
 
     async def _greeted(self, socket: Any, hello: dict[str, Any]) -> None:
         self.wanted = values_of(self.words, hello.get("parameters", ()))
         self.words = {}  # once: another hand may have changed them since
         await super()._greeted(socket, hello)
+
+    async def _told(self, socket: Any, message: dict[str, Any]) -> None:
+        await super()._told(socket, message)
+        self.stop.goodbye |= message.get("type") == "goaway"
 
 
 def _query(args: argparse.Namespace, device: OutputDevice | None) -> dict[str, str]:
@@ -191,28 +209,28 @@ def _sink(out: Path | None, device: OutputDevice | None) -> Iterator[Sink]:
 
 
 def _report(call: Call, args: argparse.Namespace) -> None:
-    heard = call.heard
-    missing = f"{heard.gaps} gaps, {heard.gap_frames / (heard.rate_hz or 1):.2f} s missing"
+    received = call.received
+    missing = f"{received.gaps} gaps, {received.gap_frames / (received.rate_hz or 1):.2f} s missing"
     again = f", {call.connections - 1} reconnections" if call.connections > 1 else ""
-    say(f"{args.out or 'played'}: {heard.seconds:.2f} s, {missing}{again}")
+    say(f"{args.out or 'played'}: {received.seconds:.2f} s, {missing}{again}")
 
 
 def _fields(call: Call, args: argparse.Namespace) -> dict[str, object]:
-    heard, first = call.heard, call.first_audio_seconds
+    received, first = call.received, call.first_audio_seconds
     return {
         "session": call.hello.get("session"),
         "model": call.hello.get("model"),
         "codec": args.codec,
-        "sample_rate_hz": heard.rate_hz,
+        "sample_rate_hz": received.rate_hz,
         "channels": 2,
-        "audio_seconds": round(heard.seconds, 6),
+        "audio_seconds": round(received.seconds, 6),
         "wall_seconds": round(time.monotonic() - call.began, 3),
         "first_audio_seconds": None if first is None else round(first, 3),
-        "gaps": heard.gaps,
+        "gaps": received.gaps,
         "underruns": call.underruns,
-        "gap_seconds": round(heard.gap_frames / (heard.rate_hz or 1), 6),
+        "gap_seconds": round(received.gap_frames / (received.rate_hz or 1), 6),
         "reconnections": max(0, call.connections - 1),
         "errors": call.errors,
-        "interrupted": not heard.complete and args.seconds is not None,
-        "out": str(args.out) if args.out is not None and heard.frames else None,
+        "interrupted": not received.complete and args.seconds is not None,
+        "out": str(args.out) if args.out is not None and received.frames else None,
     }
