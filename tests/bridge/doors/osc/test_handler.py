@@ -1,22 +1,18 @@
-"""The door without sockets: hosts that are not this one, tokens, what may be answered to whom, order, bounds."""
+"""The door without sockets: hosts that are not this one, tokens, what may be answered to whom, order, bounds, time."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
-from bridge.doors.osc.admission import Admission
+from bridge.doors.access import Access
+from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import Message, decode, encode, encode_bundle
-from bridge.doors.osc.door import OscDoor
-from bridge.doors.osc.limits import OscLimits
-from bridge.doors.osc.peer import Peer
-from bridge.doors.osc.queue import WishQueue
-from bridge.doors.osc.subscriptions import OscSubscriptions
-from bridge.session.messages import Set, Transport
+from bridge.doors.osc.handler import RequestHandler
+from bridge.session.messages import Action, Set, Transport
 from streamgen.errors import ConfigError
 
 HERE, THERE, OTHER = ("127.0.0.1", 5000), ("10.0.0.9", 5000), ("10.0.0.8", 5000)
@@ -24,9 +20,9 @@ HERE, THERE, OTHER = ("127.0.0.1", 5000), ("10.0.0.9", 5000), ("10.0.0.8", 5000)
 
 @dataclass
 class Room:
-    """A door, its session, and what it sent."""
+    """A handler, its session, and what it sent."""
 
-    door: OscDoor
+    handler: RequestHandler
     session: Any
     sent: list[tuple[tuple[str, int], bytes]] = field(default_factory=list)
 
@@ -35,7 +31,7 @@ class Room:
         self.packet(encode(address, *arguments[1:]), source)
 
     def packet(self, packet: bytes, source: tuple[str, int] = HERE) -> None:
-        self.door.packet(self.door.udp_peer(source), packet)
+        self.handler.packet(self.handler.udp_client(source), packet)
 
     def got(self, target: tuple[str, int] = HERE) -> list[Message]:
         """What a target was sent since it was last asked."""
@@ -49,19 +45,23 @@ class Room:
 
 def in_room(
     sine_session: Callable[..., Any], test: Callable[[Room], Awaitable[None]], limits: OscLimits | None = None,
-    token: str | None = None, **session: Any,
+    token: str = "", **session: Any,
 ) -> None:  # fmt: skip
     async def main() -> None:
         playing = sine_session(**session)
         room: Room
         sent: list[tuple[tuple[str, int], bytes]] = []
-        door = OscDoor(
-            playing, limits or OscLimits(), token, lambda packet, address: room.sent.append((address, packet)) or True
+        handler = RequestHandler(
+            playing,
+            Access(token=token),
+            limits or OscLimits(),
+            OscCounters(),
+            lambda packet, address: room.sent.append((address, packet)) or True,
         )
-        room = Room(door, playing, sent)
+        room = Room(handler, playing, sent)
         run = asyncio.create_task(playing.run())
         await test(room)
-        await door.close()
+        await handler.close("the test is over")
         assert playing.listeners == []
         run.cancel()
 
@@ -81,7 +81,7 @@ def test_a_stranger_gets_three_bytes_for_one_until_it_subscribes(sine_session) -
         received = sum(len(packet) for address, packet in room.sent if address == THERE)
         asked = 20 * len(encode("/streamgen/refresh")) + len(encode("/streamgen/nothing"))
         assert 0 < received <= 3 * asked
-        assert room.door.counters.dropped["unentitled"] > 500
+        assert room.handler.counters.dropped["unentitled"] > 500
         room.sent.clear()
         room.send("/streamgen/subscribe", source=THERE)
         await asyncio.sleep(0.1)
@@ -96,8 +96,8 @@ def test_a_stranger_is_sent_audio_only_over_tcp_or_with_the_token(sine_session) 
         room.send("/streamgen/audio/subscribe", 9000, source=THERE)
         await asyncio.sleep(0.1)
         assert "show the token" in errors(room.got(THERE))[0]
-        over_tcp = room.door.meet("tcp", THERE, lambda packet: True, connected=True)
-        room.door.packet(over_tcp, encode("/streamgen/audio/subscribe", 9000))
+        over_tcp = room.handler.clients.meet("tcp", THERE, lambda packet: True, connected=True)
+        room.handler.packet(over_tcp, encode("/streamgen/audio/subscribe", 9000))
         await asyncio.sleep(0.3)
         assert {message.address for message in room.got((THERE[0], 9000))} == {"/streamgen/audio"}
 
@@ -113,7 +113,7 @@ def test_other_hosts_show_the_token_first(sine_session) -> None:
         await asyncio.sleep(0.1)
         assert room.values() == [{"tempo": 120.0}]
         assert all("token" in text for text in errors(room.got(THERE)))
-        assert room.door.counters.refused["token"] == 3
+        assert room.handler.counters.refused["token"] == 3
         room.send("/streamgen/token", "secret", source=THERE)
         await asyncio.sleep(0.05)
         room.send("/streamgen/tempo", 90.0, source=(THERE[0], 6000))  # the host, not the socket
@@ -144,7 +144,7 @@ def test_changes_become_one_while_the_session_is_busy_and_stay_in_order(sine_ses
     in_room(sine_session, test, work_seconds=0.1)
 
 
-def test_one_slow_peer_delays_no_other(sine_session) -> None:
+def test_one_slow_client_delays_no_other(sine_session) -> None:
     async def test(room: Room) -> None:
         room.send("/streamgen/tempo", 99.0)
         room.send("/streamgen/ping", source=("127.0.0.1", 5001))
@@ -159,8 +159,8 @@ def test_what_waits_for_the_session_is_bounded(sine_session) -> None:
         for number in range(200):
             room.send("/streamgen/reset")
             room.send("/streamgen/tempo", float(number))
-        assert len(room.door.udp_peer(HERE).wishes) == 64
-        assert room.door.counters.dropped["busy"] > 100
+        assert len(room.handler.udp_client(HERE).waiting) == 64
+        assert room.handler.counters.dropped["busy"] > 100
         await asyncio.sleep(0.05)
         assert "wait, the limit" in errors(room.got())[0]
 
@@ -173,7 +173,7 @@ def test_datagrams_over_the_rate_are_dropped_and_the_host_is_told(sine_session) 
             room.send("/streamgen/ping", source=THERE)
         room.send("/streamgen/ping", source=OTHER)
         await asyncio.sleep(0.3)
-        assert room.door.counters.dropped["rate"] >= 370
+        assert room.handler.counters.dropped["rate"] >= 370
         assert len(errors(room.got(THERE))) <= 30
         assert room.got(OTHER)
 
@@ -186,35 +186,117 @@ def test_dear_packets_are_refused_whole(sine_session) -> None:
         room.packet(encode_bundle(None, [encode("/streamgen/refresh")] * 5))
         await asyncio.sleep(0.05)
         assert all("units of work" in text for text in errors(room.got()))
-        assert room.door.counters.refused["too_big"] == 2
+        assert room.handler.counters.refused["too_big"] == 2
 
     in_room(sine_session, test)
 
 
 def test_what_is_far_ahead_or_too_much_is_refused_and_what_is_past_is_done_now(sine_session) -> None:
     async def test(room: Room) -> None:
-        import time
-
         room.packet(encode_bundle(time.time() + 11, [encode("/streamgen/tempo", 50.0)]))
         room.packet(encode_bundle(time.time() - 100, [encode("/streamgen/tempo", 60.0)]))
         await asyncio.sleep(0.05)
-        assert "ahead, the limit is 10 s" in errors(room.got())[0]
+        (refused,) = [message for message in room.got() if message.address == "/streamgen/error"]
+        assert refused.arguments[0] == "/streamgen/tempo"
+        assert "ahead, the limit is 10 s" in str(refused.arguments[1])
         assert room.values() == [{"tempo": 60.0}]
         for _ in range(5):
             room.packet(encode_bundle(time.time() + 5, [encode("/streamgen/play")]))
-        assert room.door.counters.refused == {"too_far": 1, "busy": 1}
-        assert room.door.counters.late == 1
+        assert room.handler.counters.refused == {"too_far": 1, "busy": 1}
+        assert room.handler.counters.late == 1
 
     in_room(sine_session, test, OscLimits(scheduled=4))
 
 
-def test_peers_are_forgotten_in_turn_but_connections_stay(sine_session) -> None:
+def test_one_hosts_bundles_leave_room_for_another_and_make_room_when_their_time_has_come(sine_session) -> None:
     async def test(room: Room) -> None:
-        tcp = room.door.meet("tcp", HERE, lambda packet: True, connected=True)
+        for source in (HERE, THERE, OTHER):
+            for _ in range(3):
+                room.packet(encode_bundle(time.time() + 0.3, [encode("/streamgen/reset")]), source)
+        assert room.handler.counters.refused == {"busy": 1 + 1 + 2}, "two of each host, five of all"
+        await asyncio.sleep(0.4)
+        room.packet(encode_bundle(time.time() + 0.3, [encode("/streamgen/reset")]), OTHER)
+        assert room.handler.counters.refused == {"busy": 4}
+        assert room.handler.counters.scheduled == 6
+
+    in_room(sine_session, test, OscLimits(scheduled=2, total_scheduled=5))
+
+
+def test_queries_in_a_bundle_are_answered_at_once_and_wait_for_nothing(sine_session) -> None:
+    async def test(room: Room) -> None:
+        inner = [encode("/streamgen/tempo"), encode("/streamgen/tempo", 90.0), encode("/streamgen/subscribe", 9000)]
+        room.packet(encode_bundle(time.time() + 3, inner))
+        room.packet(encode_bundle(time.time() + 300, [encode("/streamgen/ping", 3)]))
+        await asyncio.sleep(0.05)
+        answers = room.got()
+        assert [one.arguments for one in answers if one.address == "/streamgen/pong"] == [(3,)]
+        tempos = [one.arguments for one in answers if one.address == "/streamgen/tempo"]
+        assert tempos == [(0.0,), (90.0,)], "the answer, and the echo of what is scheduled"
+        assert len(room.handler.subscriptions) == 1
+        assert room.handler.counters.scheduled == 1
+        assert room.handler.counters.refused == {}
+
+    in_room(sine_session, test)
+
+
+def test_what_the_session_refuses_of_a_bundle_is_told_under_its_address_and_the_rest_is_done(sine_session) -> None:
+    async def test(room: Room) -> None:
+        do, failures = room.session.do, [ConfigError("this engine says no")]
+
+        async def fail(command: Any) -> int:
+            if isinstance(command, Transport) and failures:
+                raise failures.pop()
+            return await do(command)
+
+        room.session.do = fail
+        inner = [encode("/streamgen/stop"), encode("/streamgen/tempo", 50.0)]
+        room.packet(encode_bundle(time.time() + 0.2, inner))
+        await asyncio.sleep(0.4)
+        (refused,) = [message for message in room.got() if message.address == "/streamgen/error"]
+        assert refused.arguments == ("/streamgen/stop", "this engine says no")
+        assert room.session.values()["tempo"] == 50.0
+
+    in_room(sine_session, test)
+
+
+def test_play_while_it_plays_asks_nothing_of_the_session(sine_session) -> None:
+    async def test(room: Room) -> None:
+        for word in ("play", "pause", "pause", "stop", "play"):
+            room.send(f"/streamgen/{word}")
+        await asyncio.sleep(0.05)
+        assert [command.action for command in room.session.commands] == [Action.PAUSE, Action.STOP, Action.PLAY]
+
+    in_room(sine_session, test)
+
+
+def test_a_parameter_that_has_gone_is_neither_echoed_nor_answered(sine_session) -> None:
+    async def test(room: Room) -> None:
+        room.send("/streamgen/subscribe")
+        await asyncio.sleep(0.05)
+        room.got()
+        room.send("/streamgen/tempo", 90.0)
+        room.send("/streamgen/seed", 8)
+        room.send("/streamgen/tempo")
+        rest = {name: spec for name, spec in room.session.table.items() if name != "tempo"}
+        room.handler.namespace.rebuild(rest)
+        await asyncio.sleep(0.1)
+        told = {message.address for message in room.got()}
+        assert "/streamgen/seed" in told
+        assert told.isdisjoint({"/streamgen/tempo", "/streamgen/tempo/norm"})
+        room.send("/streamgen/tempo", 80.0)
+        await asyncio.sleep(0.05)
+        assert "there is no address" in errors(room.got())[0]
+
+    in_room(sine_session, test)
+
+
+def test_clients_are_forgotten_in_turn_but_connections_stay(sine_session) -> None:
+    async def test(room: Room) -> None:
+        tcp = room.handler.clients.meet("tcp", HERE, lambda packet: True, connected=True)
         for port in range(1, 1000):
             room.send("/streamgen/ping", source=("127.0.0.1", port))
-        assert len(room.door._peers) == 256
-        assert tcp in room.door._peers.values()
+        assert len(list(room.handler.clients)) == 256
+        assert tcp in room.handler.clients
 
     in_room(sine_session, test)
 
@@ -246,9 +328,9 @@ def test_subscribers_end_when_nothing_is_heard_and_are_told(sine_session) -> Non
         for _ in range(4):
             await asyncio.sleep(0.1)
             room.send("/streamgen/ping")
-        assert len(room.door.subscriptions) == len(room.door.subscriptions.audio) == 1
+        assert len(room.handler.subscriptions) == len(room.handler.subscriptions.audio) == 1
         await asyncio.sleep(0.5)
-        assert len(room.door.subscriptions) == len(room.door.subscriptions.audio) == 0
+        assert len(room.handler.subscriptions) == len(room.handler.subscriptions.audio) == 0
         assert room.got(("127.0.0.1", 9000))[-1].address == "/streamgen/unsubscribed"
 
     in_room(sine_session, test, OscLimits(subscription_seconds=0.25))
@@ -260,7 +342,7 @@ def test_a_servers_own_words_keep_no_subscription_alive(sine_session) -> None:
         for _ in range(5):
             await asyncio.sleep(0.1)
             room.send("/streamgen/heartbeat", 1)
-        assert len(room.door.subscriptions) == 0
+        assert len(room.handler.subscriptions) == 0
 
     in_room(sine_session, test, OscLimits(subscription_seconds=0.25))
 
@@ -270,12 +352,12 @@ def test_subscribers_are_capped_and_renewing_is_not_another(sine_session) -> Non
         for port in (1, 2, 1, 3):
             room.send("/streamgen/subscribe", port)
         await asyncio.sleep(0.05)
-        assert len(room.door.subscriptions) == 2
+        assert len(room.handler.subscriptions) == 2
         assert "2 subscribers listen" in errors(room.got())[0]
         room.send("/streamgen/unsubscribe", 1)
         room.send("/streamgen/subscribe", 3)
         await asyncio.sleep(0.05)
-        assert len(room.door.subscriptions) == 2
+        assert len(room.handler.subscriptions) == 2
 
     in_room(sine_session, test, OscLimits(subscribers=2))
 
@@ -300,10 +382,3 @@ def test_two_servers_do_not_talk_to_each_other_for_ever(sine_session) -> None:
         assert set(rounds[-1]) <= {"/streamgen/meter", "/streamgen/heartbeat"}
 
     in_room(sine_session, test)
-
-
-@pytest.mark.parametrize("part", [Admission, Peer, WishQueue, OscSubscriptions])
-def test_the_doors_parts_say_their_rules(part: type) -> None:
-    import inspect
-
-    assert "Rules:" in (inspect.getdoc(inspect.getmodule(part)) or "")
