@@ -136,12 +136,12 @@ class OscDoor:
     @property
     def subscribers(self) -> int:
         """How many are told what happens."""
-        return len(self.handler.subscriptions) if self.handler else 0
+        return len(self.handler.feedback) if self.handler else 0
 
     @property
     def audio_subscribers(self) -> int:
         """How many are sent audio packets."""
-        return len(self.handler.subscriptions.audio) if self.handler else 0
+        return len(self.handler.feedback.sender) if self.handler else 0
 
     def stats(self) -> Mapping[str, float]:
         """Return its counters."""

@@ -1,7 +1,8 @@
-"""Who is told what happens, where, and for how long: echoes, meters, heartbeat, statistics. Event loop.
+"""What the session says, told to OSC clients: echoes, meters, heartbeat, statistics, goodbye. Event loop.
 
     target   a client itself, or a UDP port of its own host: nobody can subscribe somebody else's
     owner    the client that asked; its messages keep a UDP subscription alive, a TCP one lives with its connection
+Who changes something and has not subscribed is told of that change alone, under the addresses it used.
 
 Rules: decides nothing about commands, opens no socket. What it cannot do is an OscError.
 """
@@ -9,18 +10,18 @@ Rules: decides nothing about commands, opens no socket. What it cannot do is an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.audio import METER_SECONDS, SILENCE_DB, AudioSender, Levels
-from bridge.doors.osc.clients import ECHO_SECONDS, Client, Echo, Read
+from bridge.doors.osc.clients import ECHO_SECONDS, Client, Clients, Echo
 from bridge.doors.osc.codec import OscError, encode
 from bridge.doors.osc.namespace import PREFIX, STATES, Namespace, Subscribe, SubscribeAudio
 from bridge.doors.turns import Turns
-from bridge.session.messages import Block, Session, Stats
+from bridge.session.messages import Block, Changed, Event, Goaway, Session, Stats, Transported
 
-__all__ = ["Subscriber", "Subscriptions", "UdpSend", "stats_packets"]
+__all__ = ["Feedback", "Subscriber", "UdpSend", "stats_packets"]
 
 UdpSend = Callable[[bytes, tuple[str, int]], bool]
 _HEARTBEAT_SECONDS = 1.0
@@ -76,35 +77,44 @@ class _Target:
     connected: bool
 
 
-class Subscriptions:
-    """All subscribers, to feedback and to audio.
+class Feedback:
+    """The session's listener, and all who subscribed to what it says or to its audio.
 
     Args:
         session: what is told about.
         namespace: its addresses.
-        limits: how many, and for how long.
+        clients: those that may have changed something.
+        limits: how many subscribers, and for how long.
         counters: of the door.
-        read: encodes what an address shows.
         udp_send: sends a datagram; False if it could not.
         turns: with all else that this door does.
+
+    Attributes:
+        sender: of audio packets.
     """
+
+    wants_audio = False  # it takes blocks for their level, and is no reason to make any
 
     def __init__(
         self,
         session: Session,
         namespace: Namespace,
+        clients: Clients,
         limits: OscLimits,
         counters: OscCounters,
-        read: Read,
         udp_send: UdpSend,
         turns: Turns,
     ) -> None:
-        self._session, self._namespace, self._limits, self._counters = session, namespace, limits, counters
-        self._read, self._udp_send, self._turns = read, udp_send, turns
+        self._session, self._namespace, self._clients = session, namespace, clients
+        self._limits, self._counters, self._udp_send, self._turns = limits, counters, udp_send, turns
         self._subscribers: dict[Hashable, Subscriber] = {}
-        self.audio = AudioSender(session, counters, limits.audio_subscribers)
+        self.sender = AudioSender(session, counters, limits.audio_subscribers)
         self._levels = Levels(session.rate_hz)
         self._loop = asyncio.get_running_loop()
+        self._shown, self._state = dict(session.values()), session.state()
+        self._ended = False
+        for block in session.add(self):
+            self.audio(block)
 
     def __len__(self) -> int:
         return len(self._subscribers)
@@ -135,7 +145,7 @@ class Subscriptions:
             known.echo.close()
         wanted = (request.interval_ms or 0) / 1000
         send, meter = self._counted(target.send), max(METER_SECONDS, wanted)
-        echo = Echo(send, self._read, self._turns, max(ECHO_SECONDS, wanted))
+        echo = Echo(send, self.read, self._turns, max(ECHO_SECONDS, wanted))
         self._subscribers[target.key] = Subscriber(echo, meter, client.key, self._until(target.connected))
         echo.mark((*self._namespace.readable, *STATES) if known is None else ())
         return encode(f"{PREFIX}subscribed", request.port or client.address[1], round(meter * 1000))
@@ -148,14 +158,14 @@ class Subscriptions:
         """
         target = self._target(client, request.port)
         if request.on:
-            self.audio.subscribe(target.key, target.send, client.key, self._until(target.connected))
+            self.sender.subscribe(target.key, target.send, client.key, self._until(target.connected))
         else:
-            self.audio.unsubscribe(target.key)
+            self.sender.unsubscribe(target.key)
 
     def renew(self, client: Client) -> None:
         """Go on with what a client asked for: it is there."""
         until = self._until(False)
-        self.audio.renew(client.key, until)
+        self.sender.renew(client.key, until)
         for key, subscriber in self._subscribers.items():
             if client.key in (key, subscriber.owner):
                 subscriber.until = max(subscriber.until, until)
@@ -163,13 +173,7 @@ class Subscriptions:
     def left(self, client: Client) -> None:
         """End what went through a connection that is no more."""
         self._end(client.key)
-        self.audio.unsubscribe(client.key)
-
-    def close(self) -> None:
-        """End everything."""
-        self.audio.close()
-        for key in list(self._subscribers):
-            self._end(key)
+        self.sender.unsubscribe(client.key)
 
     def _end(self, key: Hashable) -> None:
         subscriber = self._subscribers.pop(key, None)
@@ -193,24 +197,52 @@ class Subscriptions:
 
         return counted
 
-    # -- telling ------------------------------------------------------------------------------------------------------
+    # -- what the session says ----------------------------------------------------------------------------------------
 
-    def echo(self, addresses: Iterable[str]) -> None:
-        """Tell every subscriber what addresses show now."""
-        shown = list(addresses)
-        for subscriber in self._subscribers.values():
-            subscriber.echo.mark(shown)
+    def read(self, address: str) -> bytes | None:
+        """Encode what an address shows; None if there is no such address any more."""
+        if address not in STATES:
+            return self._namespace.reading(address, self._session.values())
+        state = self._session.state()
+        return encode(address, state if address.endswith("/state") else state.plays)
 
-    def publish(self, packets: Sequence[bytes]) -> None:
-        """Send every subscriber these packets."""
-        for subscriber in self._subscribers.values():
-            for packet in packets:
-                subscriber.echo.send(packet)
-
-    def add(self, block: Block) -> None:
+    def audio(self, block: Block) -> None:
         """Take a block's level, if anyone reads meters."""
         if self._subscribers:
             self._levels.add(block)
+
+    def event(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, Changed):
+            self._changed(event)
+        elif isinstance(event, Transported):
+            self._echo(STATES, event.by)
+            self._state = event.state
+        elif isinstance(event, Stats):
+            if event.state is not self._state:  # it started, or it is late: nobody told it so
+                self._echo(STATES)
+            self._state = event.state
+            self._publish(stats_packets(event, self._session.rate_hz))
+        elif isinstance(event, Goaway):
+            self._goodbye(event.reason)
+
+    def _changed(self, event: Changed) -> None:
+        news = [name for name, value in event.values.items() if self._shown.get(name) != value]
+        self._shown.update(event.values)
+        self._echo([address for name in news for address in self._namespace.addresses_of(name)], event.by)
+
+    def _echo(self, addresses: Sequence[str], by: str = "") -> None:
+        """Tell every subscriber, and who did it, what addresses show now."""
+        for subscriber in self._subscribers.values():
+            subscriber.echo.mark(addresses)
+        for client in self._clients:
+            if client.by == by and client.key not in self:
+                client.echo.mark(one for one in addresses if one in STATES or one in client.used)
+
+    def _publish(self, packets: Sequence[bytes]) -> None:
+        for subscriber in self._subscribers.values():
+            for packet in packets:
+                subscriber.echo.send(packet)
 
     async def run(self) -> None:
         """Send meters and heartbeats, and end what was not renewed, for ever."""
@@ -219,7 +251,7 @@ class Subscriptions:
             self._tick(self._loop.time())
 
     def _tick(self, now: float) -> None:
-        self.audio.expire(now)
+        self.sender.expire(now)
         levels, playing = self._levels.due(self._session.timeline.wall()), self._session.state().plays
         for key, subscriber in list(self._subscribers.items()):
             if subscriber.until < now:
@@ -227,3 +259,16 @@ class Subscriptions:
                 self._end(key)
             else:
                 subscriber.tick(now, levels, playing)
+
+    def _goodbye(self, reason: str) -> None:
+        if not self._ended:
+            self._publish([encode(f"{PREFIX}goaway", reason)])
+        self._ended = True
+
+    def close(self, reason: str) -> None:
+        """Say goodbye, leave the session, tell nothing more."""
+        self._goodbye(reason)
+        self._session.remove(self)
+        self.sender.close()
+        for key in list(self._subscribers):
+            self._end(key)

@@ -1,10 +1,10 @@
-"""Packets in, commands to the session; the session's events out to subscribers. Event loop, no socket of its own.
+"""OSC packets in, commands to the session and answers out. Event loop, no socket of its own.
 
     packet ─ limits ─ decode ─ interpret ─┬─► the client's queue ─► session.do          at once, in the client's order
                                           └─► session.do(…, at=the bundle's time): the session's schedule, no timer here
 
 Rules: no input raises anything out of `packet`; nothing waits inside the loop. Whether a client may ask and be answered
-is admission's, in which order is clients', who else is told is feedback's, when it sounds is the session's timeline.
+is admission's, in which order is clients', who else is told is feedback's, when it sounds is the session's timeline's.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from bridge.doors.access import Access
 from bridge.doors.osc.admission import Admission, OscCounters, OscLimits, price
 from bridge.doors.osc.clients import Client, Clients, RequestQueue
 from bridge.doors.osc.codec import Argument, Message, OscError, decode, encode
-from bridge.doors.osc.feedback import Subscriptions, UdpSend, stats_packets
+from bridge.doors.osc.feedback import Feedback, UdpSend
 from bridge.doors.osc.namespace import (
     PREFIX,
-    STATES,
     Act,
     Assign,
     Ignored,
@@ -33,19 +32,7 @@ from bridge.doors.osc.namespace import (
     SubscribeAudio,
 )
 from bridge.doors.turns import Turns
-from bridge.session.messages import (
-    Action,
-    Block,
-    Changed,
-    Event,
-    Goaway,
-    PlayerState,
-    Session,
-    Set,
-    Stats,
-    Transport,
-    Transported,
-)
+from bridge.session.messages import Action, Session, Set, Transport
 from bridge.session.timeline import Moment
 from streamgen.errors import StreamgenError
 
@@ -67,28 +54,33 @@ class RequestHandler:
     Attributes:
         namespace: the session's addresses; rebuild it when the session's table changes.
         admission: who may ask how much.
-        subscriptions: who is told what happens.
         clients: who has spoken lately.
+        feedback: who is told what happens.
     """
-
-    wants_audio = False  # it takes blocks for their level, and is no reason to make any
 
     def __init__(
         self, session: Session, access: Access, limits: OscLimits, counters: OscCounters, udp_send: UdpSend
     ) -> None:
-        self.session, self.limits, self.counters = session, limits, counters
-        self.namespace = Namespace(session.table)
-        self._turns = Turns()
-        self.subscriptions = Subscriptions(session, self.namespace, limits, counters, self._read, udp_send, self._turns)
-        self.admission = Admission(limits, counters, access, self.subscriptions.__contains__)
-        self.clients = Clients(limits.clients, limits.errors_per_second, self.admission.reply, self._read, self._turns)
-        self._udp_send = udp_send
-        self._shown, self._state = dict(session.values()), session.state()
-        self._ended = False
-        self._queue = RequestQueue(self._carry_out, self._turns, limits.pending)
-        for block in session.add(self):
-            self.audio(block)
-        self._queue.spawn(self.subscriptions.run())
+        self.session, self.limits, self.counters, self._udp_send = session, limits, counters, udp_send
+        self.namespace, turns = Namespace(session.table), Turns()
+        self.clients = Clients(limits.clients, limits.errors_per_second, self._reply, self._read, turns)
+        self.feedback = Feedback(session, self.namespace, self.clients, limits, counters, udp_send, turns)
+        self.admission = Admission(limits, counters, access, self.feedback.__contains__)
+        self._queue = RequestQueue(self._carry_out, turns, limits.pending)
+        self._queue.spawn(self.feedback.run())
+
+    def _reply(self, client: Client, packet: bytes) -> None:
+        self.admission.reply(client, packet)
+
+    def _read(self, address: str) -> bytes | None:
+        return self.feedback.read(address)
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye, leave the session, answer nothing more."""
+        self.feedback.close(reason)
+        for client in self.clients:
+            self.clients.forget(client)
+        await self._queue.close()
 
     # -- clients ------------------------------------------------------------------------------------------------------
 
@@ -101,7 +93,7 @@ class RequestHandler:
     def leave(self, client: Client) -> None:
         """Forget a client whose connection is no more, and what it subscribed for that."""
         self.clients.forget(client)
-        self.subscriptions.left(client)
+        self.feedback.left(client)
 
     # -- packets in ---------------------------------------------------------------------------------------------------
 
@@ -124,8 +116,8 @@ class RequestHandler:
             return 0.0
         messages = decode(data)
         self.counters.messages += len(messages)
-        cost = price(messages)
-        wait = self.admission.charge(client, cost if client.connected else cost - 1)
+        cost = price(messages) - (not client.connected)  # a datagram has paid for one
+        wait = self.admission.charge(client, cost) if cost > 0 else 0.0
         if wait and not client.connected:
             return 0.0
         for at, group in groupby(messages, lambda message: message.at):
@@ -135,7 +127,7 @@ class RequestHandler:
     def _messages(self, client: Client, messages: list[Message], at: float | None) -> None:
         requests = [request for message in messages for request in self._interpret(client, message)]
         if any(not isinstance(request, Ignored) for request in requests):
-            self.subscriptions.renew(client)
+            self.feedback.renew(client)
         now = self.session.timeline.wall()
         if at is None or at <= now:
             self.counters.late += at is not None
@@ -225,13 +217,13 @@ class RequestHandler:
         elif isinstance(request, Login):
             self.admission.log_in(client, request.token)
         elif isinstance(request, Subscribe):
-            answer = self.subscriptions.change(client, request)
+            answer = self.feedback.change(client, request)
             if answer is not None:
                 self.admission.reply(client, answer)
         elif isinstance(request, SubscribeAudio):
             if request.on and not self.admission.proved(client):  # packets for whatever address a stranger wrote
                 raise OscError("show the token first, or ask over TCP", "token", f"{PREFIX}audio/subscribe")
-            self.subscriptions.change_audio(client, request)
+            self.feedback.change_audio(client, request)
 
     def _answer(self, client: Client, query: Query) -> None:
         if query.what == "refresh":
@@ -245,63 +237,6 @@ class RequestHandler:
         for packet in packets:
             if packet is not None:
                 self.admission.reply(client, packet)
-
-    def _read(self, address: str) -> bytes | None:
-        if address not in STATES:
-            return self.namespace.reading(address, self.session.values())
-        state = self.session.state()
-        return encode(address, state if address.endswith("/state") else state.plays)
-
-    # -- what the session says ----------------------------------------------------------------------------------------
-
-    def audio(self, block: Block) -> None:
-        """Take a block, for its level."""
-        self.subscriptions.add(block)
-
-    def event(self, event: Event) -> None:
-        """Take an event."""
-        if isinstance(event, Changed):
-            self._changed(event)
-        elif isinstance(event, Transported):
-            self._tell_state(event.state)
-            self._echo(event.by, STATES)
-        elif isinstance(event, Stats):
-            if event.state is not self._state:  # it started, or it is late: nobody told it so
-                self._tell_state(event.state)
-            self.subscriptions.publish(stats_packets(event, self.session.rate_hz))
-        elif isinstance(event, Goaway):
-            self._goodbye(event.reason)
-
-    def _tell_state(self, state: PlayerState) -> None:
-        self._state = state
-        self.subscriptions.echo(STATES)
-
-    def _changed(self, event: Changed) -> None:
-        news = [name for name, value in event.values.items() if self._shown.get(name) != value]
-        self._shown.update(event.values)
-        addresses = [address for name in news for address in self.namespace.addresses_of(name)]
-        self.subscriptions.echo(addresses)
-        self._echo(event.by, addresses)
-
-    def _echo(self, by: str, addresses: Iterable[str]) -> None:
-        """Tell who did it, unless it subscribed: the states, and those addresses by which it set parameters."""
-        for client in self.clients:
-            if client.by == by and client.key not in self.subscriptions:
-                client.echo.mark(one for one in addresses if one in STATES or one in client.used)
-
-    def _goodbye(self, reason: str) -> None:
-        if not self._ended:
-            self.subscriptions.publish([encode(f"{PREFIX}goaway", reason)])
-        self._ended = True
-
-    async def close(self, reason: str) -> None:
-        """Say goodbye, leave the session, tell nothing more."""
-        self._goodbye(reason)
-        self.session.remove(self)
-        self.subscriptions.close()
-        for client in self.clients:
-            self.clients.forget(client)
-        await self._queue.close()
 
 
 def _address(request: Assign | Act) -> str:

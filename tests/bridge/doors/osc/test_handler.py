@@ -180,6 +180,19 @@ def test_datagrams_over_the_rate_are_dropped_and_the_host_is_told(sine_session) 
     in_room(sine_session, test, OscLimits(messages_per_second=50, burst=100, pending=200))
 
 
+def test_empty_bundles_and_long_ones_cost_what_they_take(sine_session) -> None:
+    async def test(room: Room) -> None:
+        for _ in range(150):
+            room.packet(encode_bundle(None, []), THERE)
+        assert room.handler.counters.dropped["rate"] == 50
+        long = encode("/streamgen/negative_prompt", "x" * 60_000)
+        for _ in range(3):
+            room.packet(long, OTHER)
+        assert room.handler.counters.dropped["rate"] == 52, "59 units of 100 each"
+
+    in_room(sine_session, test, OscLimits(messages_per_second=0.01, burst=100))
+
+
 def test_dear_packets_are_refused_whole(sine_session) -> None:
     async def test(room: Room) -> None:
         room.packet(encode_bundle(None, [encode("/streamgen/*")] * 17))
@@ -232,7 +245,7 @@ def test_queries_in_a_bundle_are_answered_at_once_and_wait_for_nothing(sine_sess
         assert [one.arguments for one in answers if one.address == "/streamgen/pong"] == [(3,)]
         tempos = [one.arguments for one in answers if one.address == "/streamgen/tempo"]
         assert tempos == [(0.0,), (90.0,)], "the answer, and the echo of what is scheduled"
-        assert len(room.handler.subscriptions) == 1
+        assert len(room.handler.feedback) == 1
         assert room.handler.counters.scheduled == 1
         assert room.handler.counters.refused == {}
 
@@ -328,9 +341,9 @@ def test_subscribers_end_when_nothing_is_heard_and_are_told(sine_session) -> Non
         for _ in range(4):
             await asyncio.sleep(0.1)
             room.send("/streamgen/ping")
-        assert len(room.handler.subscriptions) == len(room.handler.subscriptions.audio) == 1
+        assert len(room.handler.feedback) == len(room.handler.feedback.sender) == 1
         await asyncio.sleep(0.5)
-        assert len(room.handler.subscriptions) == len(room.handler.subscriptions.audio) == 0
+        assert len(room.handler.feedback) == len(room.handler.feedback.sender) == 0
         assert room.got(("127.0.0.1", 9000))[-1].address == "/streamgen/unsubscribed"
 
     in_room(sine_session, test, OscLimits(subscription_seconds=0.25))
@@ -342,7 +355,7 @@ def test_a_servers_own_words_keep_no_subscription_alive(sine_session) -> None:
         for _ in range(5):
             await asyncio.sleep(0.1)
             room.send("/streamgen/heartbeat", 1)
-        assert len(room.handler.subscriptions) == 0
+        assert len(room.handler.feedback) == 0
 
     in_room(sine_session, test, OscLimits(subscription_seconds=0.25))
 
@@ -352,12 +365,12 @@ def test_subscribers_are_capped_and_renewing_is_not_another(sine_session) -> Non
         for port in (1, 2, 1, 3):
             room.send("/streamgen/subscribe", port)
         await asyncio.sleep(0.05)
-        assert len(room.handler.subscriptions) == 2
+        assert len(room.handler.feedback) == 2
         assert "2 subscribers listen" in errors(room.got())[0]
         room.send("/streamgen/unsubscribe", 1)
         room.send("/streamgen/subscribe", 3)
         await asyncio.sleep(0.05)
-        assert len(room.handler.subscriptions) == 2
+        assert len(room.handler.feedback) == 2
 
     in_room(sine_session, test, OscLimits(subscribers=2))
 
