@@ -10,9 +10,7 @@ Rules: numpy and soxr only, no I/O, no thread; used on what is final: nothing he
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from fractions import Fraction
 
 import numpy as np
 
@@ -43,8 +41,7 @@ class Output:
 
     def __init__(self, model_rate_hz: int, rate_hz: int, channels: int, max_block: int) -> None:
         self._model_rate_hz, self._rate_hz = model_rate_hz, rate_hz
-        self._ratio = Fraction(rate_hz, model_rate_hz)
-        self._chain = Chain(rate_hz, channels, round(max_block * self._ratio) + 4_096)
+        self._chain = Chain(rate_hz, channels, self.session_sample(max_block) + 4_096)
         self._convert = resampler(model_rate_hz, rate_hz)
         self.position = self.taken = 0
         self.fade_samples = round(_FADE_SECONDS * model_rate_hz)
@@ -56,11 +53,11 @@ class Output:
 
     def session_sample(self, model_sample: int) -> int:
         """Where a sample of the model's lies in the session."""
-        return int(round(model_sample * self._ratio))
+        return (2 * model_sample * self._rate_hz + self._model_rate_hz) // (2 * self._model_rate_hz)
 
     def model_sample(self, session_sample: int) -> int:
         """The first sample of the model's that lies at a session sample or behind it."""
-        return int(math.ceil(session_sample / self._ratio))
+        return -(-session_sample * self._model_rate_hz // self._rate_hz)
 
     def set(self, values: Mapping[str, Value], at_sample: int | None = None) -> int:
         """Change parameters of the effects at a session sample, or as soon as can be; see `Chain.set`."""
@@ -91,7 +88,7 @@ class Output:
         return samples
 
     def _fade(self, samples: Pcm) -> int:
-        return min(self.fade_samples, samples.shape[1])
+        return min(self.fade_samples, int(samples.shape[1]))
 
     def _ramp(self, samples: Pcm) -> Pcm:
         return np.linspace(0.0, 1.0, self._fade(samples), endpoint=False, dtype=np.float32)

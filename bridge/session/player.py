@@ -24,14 +24,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.meters import PeakMeter
-from bridge.audio.output import Output
+from bridge.session.committer import Committer
 from bridge.session.generator import BLOCK_FRAMES, Generator
 from bridge.session.messages import (
     Action,
@@ -99,17 +98,14 @@ class Player:
         self._options = dict(options or {})
         self.parameters = Parameters(session_table(model), values)
         self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
-        most = self.generator.block_samples
-        self.output = Output(model.sample_rate_hz, timeline.rate_hz, model.channels, most)
+        self._committer = Committer(model, timeline, publish, self.generator.block_samples)
+        self.output = self._committer.output
         self.output.set(self.parameters.values)
-        self._meter = PeakMeter(timeline.rate_hz)
         self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
         self._schedule: Schedule[Command] = Schedule(timeline)
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
-        self._fade_in, self._jumped = True, False
-        self._prompts_turn: set[int] = set()  # session samples ahead from which other prompts play
 
     # -- commands -------------------------------------------------------------------------------------------------
 
@@ -156,7 +152,7 @@ class Player:
             self.generator.revoke(self._revocable_from() if at is None else at)
         applied = self.output.session_sample(self.generator.set(controls, at))
         if "prompts" in controls or "prompt" in controls:
-            self._prompts_turn.add(applied)
+            self._committer.expect_prompts(applied)
         return applied
 
     def _revocable_from(self) -> int:
@@ -209,19 +205,24 @@ class Player:
         """Stop playing: what is heard ends with a fade; play fades in again."""
         if self.state.plays:
             self._end_passage()
-            self.state, self._fade_in = state, True
+            self._rest()
+            self.state = state
+
+    def _rest(self) -> None:
+        """Let the timeline stand where it is."""
+        if self.timeline.running:
+            self.timeline.stop(min(self.timeline.due(), self.output.position))
 
     def _end_passage(self) -> None:
         """Fade out what is heard, and get out what the effects hold back."""
         last = self.generator.take(self.output.fade_samples) if self.timeline.running else None
-        self._publish_block(self.output.finish(np.zeros((2, 0), np.float32) if last is None else last))
+        self._committer.end(last)
 
     def _begin_anew(self, prompt: AudioPrompt | None = None) -> None:
         """Open a fresh stream; the old one fades out over the next block."""
         options = self._stream_options() | ({} if prompt is None else {"audio_prompt_codes": prompt.codes})
         self.generator.begin_anew(options, self._end_passage)
-        self._prompts_turn = {self.output.position} if self._prompts_turn else set()  # it plays what was yet to come
-        self._fade_in = self._jumped = True
+        self._committer.jump()
 
     def _stream_options(self) -> dict[str, Any]:
         return self._options | stream_controls(self.parameters.values, self.parameters.values)
@@ -271,8 +272,7 @@ class Player:
     def _run_timeline(self) -> None:
         timeline, position = self.timeline, self.output.position
         if not (self.state.plays and self.wanted):
-            if timeline.running:
-                timeline.stop(min(timeline.due(), position))
+            self._rest()
             if self.state.plays:
                 self.state = PlayerState.STARTING
         elif self.state is PlayerState.PLAYING and timeline.due() > position:
@@ -285,6 +285,7 @@ class Player:
                 self._publish(Gap(position, late, "underrun"))
             timeline.start(position)  # what is committed next is due now: the first sound comes at once
             self.state = PlayerState.PLAYING
+            self._commit(_FRESH_SECONDS)
 
     @property
     def _enough(self) -> bool:
@@ -316,13 +317,19 @@ class Player:
             return
         # making one block keeps this thread from committing: what falls due meanwhile goes out before
         busy_seconds = self.generator.pace.wall_seconds(BLOCK_FRAMES / self.model.frame_rate_hz)
-        horizon = self.timeline.due() + (COMMIT_SECONDS + busy_seconds) * self.timeline.rate_hz
-        pieces = []
-        while self.output.position < horizon and (samples := self.generator.take(self._most())) is not None:
-            pieces.append(self.output.process(samples, fade_in=self._fade_in))
-            self._fade_in = False
-        if pieces:
-            self._publish_block(np.concatenate(pieces, axis=1))
+        self._commit(COMMIT_SECONDS + busy_seconds)
+
+    def _commit(self, seconds: float) -> None:
+        """Commit what falls due within some seconds."""
+        self._committer.commit(list(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz)))
+
+    def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
+        """Take what lies ahead until its end would lie behind a sample of the session."""
+        while self.output.session_sample(self.generator.taken) < horizon:
+            samples = self.generator.take(self._most())
+            if samples is None:
+                return
+            yield samples
 
     def _most(self) -> int:
         """How many samples may be committed at once."""
@@ -330,18 +337,6 @@ class Player:
         if until is None:
             return most
         return min(most, max(self.output.model_sample(until) - self.generator.taken, 0)) or most
-
-    def _publish_block(self, samples: NDArray[np.float32]) -> None:
-        """Tell the newest samples that came out, if there are any."""
-        end, count = self.output.position, samples.shape[1]
-        if not count:
-            return
-        start = end - count
-        turned = any(at < end for at in self._prompts_turn)
-        self._prompts_turn = {at for at in self._prompts_turn if at >= end}
-        self._publish(Block(samples, start, self._jumped, turned, round(self.timeline.unix_seconds(start) * 1e6)))
-        self._jumped = False
-        self._publish(self._meter.process(samples))
 
     def stats(self, listeners: int = 0) -> Stats:
         """How the session is doing."""
