@@ -15,9 +15,8 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, S
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.doors.limits import Bucket
+from bridge.doors.limits import Bucket, Turns
 from bridge.doors.osc.namespace import Assign, Ignored, Request
-from bridge.doors.turns import Turns
 
 __all__ = ["ECHO_SECONDS", "Client", "Clients", "Echo", "Read", "RequestQueue"]
 

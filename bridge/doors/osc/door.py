@@ -14,12 +14,11 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from bridge.doors.door import Service, Sessions
+from bridge.doors.door import Place, Service, Sessions, cannot_listen
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import MAX_PACKET_BYTES
 from bridge.doors.osc.handler import RequestHandler
 from bridge.doors.osc.tcp import READ_BYTES, Connections
-from bridge.doors.ports import cannot_listen
 
 __all__ = ["OscDoor"]
 
@@ -96,7 +95,7 @@ class OscDoor:
             await self._connections.close()
         await asyncio.sleep(0)  # transports close at the loop's next turn
 
-    def places(self) -> Mapping[str, str | int | None]:
+    def places(self) -> Mapping[str, Place]:
         """Return its port, of UDP and TCP."""
         return {"osc_port": self.port}
 

@@ -13,12 +13,12 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 
+from bridge.doors.limits import Turns
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.audio import METER_SECONDS, SILENCE_DB, AudioSender, Levels
 from bridge.doors.osc.clients import ECHO_SECONDS, Client, Clients, Echo
 from bridge.doors.osc.codec import OscError, encode
 from bridge.doors.osc.namespace import PREFIX, STATES, Namespace, Subscribe, SubscribeAudio
-from bridge.doors.turns import Turns
 from bridge.session.messages import Block, Changed, Event, Goaway, Session, Stats, Transported
 
 __all__ = ["Feedback", "Subscriber", "UdpSend", "stats_packets"]

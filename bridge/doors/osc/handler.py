@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 
 from bridge.doors.access import Access
+from bridge.doors.limits import Turns
 from bridge.doors.osc.admission import Admission, OscCounters, OscLimits, price
 from bridge.doors.osc.clients import Client, Clients, RequestQueue
 from bridge.doors.osc.codec import Argument, Message, OscError, decode, encode
@@ -31,7 +32,6 @@ from bridge.doors.osc.namespace import (
     Subscribe,
     SubscribeAudio,
 )
-from bridge.doors.turns import Turns
 from bridge.session.messages import Action, Session, Set, Transport
 from bridge.session.timeline import Moment
 from streamgen.errors import StreamgenError
@@ -69,7 +69,7 @@ class RequestHandler:
         self._queue = RequestQueue(self._carry_out, turns, limits.pending)
         self._queue.spawn(self.feedback.run())
 
-    def _reply(self, client: Client, packet: bytes) -> None:
+    def _reply(self, client: Client, packet: bytes) -> None:  # a method, for clients are made before admission
         self.admission.reply(client, packet)
 
     def _read(self, address: str) -> bytes | None:

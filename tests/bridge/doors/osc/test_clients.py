@@ -7,10 +7,9 @@ import time
 
 import numpy as np
 
-from bridge.doors.limits import Bucket
+from bridge.doors.limits import TURN_SECONDS, Bucket, Turns
 from bridge.doors.osc.clients import Client, Clients, Echo
 from bridge.doors.osc.namespace import Act, Assign, Query
-from bridge.doors.turns import TURN_SECONDS, Turns
 from bridge.session.messages import Action
 
 

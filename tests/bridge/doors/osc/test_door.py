@@ -342,7 +342,7 @@ def test_while_nothing_plays_a_bundle_waits_for_its_time(sine_session) -> None:
         assert stage.session.sets == []
         await until(lambda: stage.session.sets)
         await until(lambda: stage.session.state().plays)
-        assert 0 <= time.time() - at < 0.1
+        assert 0 <= time.time() - at < 0.5
 
     on_stage(sine_session, test)
 
@@ -391,7 +391,7 @@ def test_a_bundle_lands_at_its_sample_of_a_real_session_running_or_not() -> None
             await asyncio.sleep(0.3)
             assert not told.changed("seed")
             await until(lambda: told.changed("seed") and session.state().plays)
-            assert 0 <= time.time() - at < 0.3
+            assert 0 <= time.time() - at < 1.0
             assert door.counters.refused == {}
         await door.close("the test is over")
         await session.close("the test is over")

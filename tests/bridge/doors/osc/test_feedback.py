@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bridge.doors.limits import Turns
 from bridge.doors.osc.clients import Echo
 from bridge.doors.osc.codec import decode
 from bridge.doors.osc.feedback import Subscriber, stats_packets
-from bridge.doors.turns import Turns
 from bridge.session.messages import PlayerState, Stats
 
 
