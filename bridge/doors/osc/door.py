@@ -127,43 +127,29 @@ class OscDoor:
 
     # -- counters -----------------------------------------------------------------------------------------------------
 
-    @property
-    def connections(self) -> int:
-        """How many TCP clients are there."""
-        return len(self._connections or ())
-
-    @property
-    def subscribers(self) -> int:
-        """How many are told what happens."""
-        return len(self.handler.feedback) if self.handler else 0
-
-    @property
-    def audio_subscribers(self) -> int:
-        """How many are sent audio packets."""
-        return len(self.handler.feedback.sender) if self.handler else 0
-
     def stats(self) -> Mapping[str, float]:
-        """Return its counters."""
-        counters = self.counters
-        present = {"listeners": self.subscribers, "audio_listeners": self.audio_subscribers}
+        """Return who is there, and its counters."""
+        feedback, counters = self.handler.feedback if self.handler else None, self.counters
         single = ("packets", "messages", "commands", "errors", "late", "scheduled", "sent", "audio_packets")
-        return (
-            present
-            | {"connections": self.connections}
-            | {f"{name}_total": getattr(counters, name) for name in single}
-            | {f"refused_{why}_total": count for why, count in counters.refused.items()}
-            | {f"dropped_{why}_total": count for why, count in counters.dropped.items()}
-        )
+        return {
+            "listeners": len(feedback) if feedback is not None else 0,
+            "audio_listeners": len(feedback.sender) if feedback is not None else 0,
+            "connections": len(self._connections or ()),
+            **{f"{name}_total": getattr(counters, name) for name in single},
+            **{f"refused_{why}_total": count for why, count in counters.refused.items()},
+            **{f"dropped_{why}_total": count for why, count in counters.dropped.items()},
+        }
 
     def _count(self) -> None:
         """Show the counters in `/metrics`."""
-        metrics, counters = self._service.metrics, self.counters
+        metrics, counters, stats = self._service.metrics, self.counters, self.stats()
         metrics.received["osc"], metrics.commands["osc"] = counters.packets, counters.commands
         metrics.errors["osc"] = counters.errors
         for why, count in counters.refused.items():
             metrics.refused[f"osc_{why}"] = count
         metrics.dropped_packets = counters.dropped
-        metrics.listeners["osc"], metrics.listeners["osc_audio"] = self.subscribers, self.audio_subscribers
+        metrics.listeners["osc"] = int(stats["listeners"])
+        metrics.listeners["osc_audio"] = int(stats["audio_listeners"])
 
 
 async def _bound(host: str, port: int) -> socket.socket:

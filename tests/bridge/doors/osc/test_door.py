@@ -113,7 +113,7 @@ def test_subscribers_hear_every_change_whoever_made_it(sine_session) -> None:
         assert fader.of("/streamgen/temperature") == []
         screen.got.clear()
         stage.send(screen, "/streamgen/unsubscribe", screen.port)
-        await until(lambda: stage.door.subscribers == 0)
+        await until(lambda: stage.door.stats()["listeners"] == 0)
         stage.send(fader, "/streamgen/tempo", 5)
         await until(lambda: fader.of("/streamgen/tempo"))
         assert screen.of("/streamgen/tempo") == []
@@ -184,7 +184,7 @@ def test_whoever_closes_says_goodbye_once(sine_session) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", stage.door.port)
         writer.write(slip.encode(encode("/streamgen/subscribe")))
         stage.send(client, "/streamgen/subscribe")
-        await until(lambda: stage.door.subscribers == 2)
+        await until(lambda: stage.door.stats()["listeners"] == 2)
         await stage.door.close("the server ends")
         await until(lambda: client.of("/streamgen/goaway"))
         last = await asyncio.wait_for(reader.read(), 3)
@@ -226,7 +226,7 @@ def test_audio_packets_come_in_order_and_in_time(sine_session) -> None:
         left = struct.unpack_from("<h", packets[10][3], 4 * 7)[0] / 32_767
         assert left == pytest.approx(0.5 * math.sin(2 * math.pi * 440 * (288 * sequences[10] + 7) / 48_000), abs=1e-3)
         stage.send(client, "/streamgen/audio/unsubscribe", client.port)
-        await until(lambda: stage.door.audio_subscribers == 0)
+        await until(lambda: stage.door.stats()["audio_listeners"] == 0)
 
     on_stage(sine_session, test)
 
@@ -582,7 +582,7 @@ def test_connections_that_send_without_end_and_read_nothing_leave_the_loop_to_ot
     async def test(stage: Stage) -> None:
         hold, loop = Hold(), asyncio.get_running_loop()
         sockets = [socket.create_connection(("127.0.0.1", stage.door.port)) for _ in range(32)]
-        await until(lambda: stage.door.connections == 32)
+        await until(lambda: stage.door.stats()["connections"] == 32)
         measuring = asyncio.create_task(hold.measure())
         end = loop.time() + 1
         while loop.time() < end:

@@ -75,7 +75,7 @@ def test_oscsend_changes_the_prompt_and_oscdump_sees_it(sine_session, protocol: 
         assert dump.stdout is not None
         await asyncio.sleep(0.3)
         await oscsend(url, "/streamgen/subscribe", "i", str(port))
-        await until(lambda: door.subscribers == 1)
+        await until(lambda: door.stats()["listeners"] == 1)
         await oscsend(url, "/streamgen/prompt", "s", "techno, 130 bpm")
         await oscsend(url, "/streamgen/guidance_scale", "f", "4.5")
         await oscsend(url, "/streamgen/mute", "T")
