@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.doors.access import Access
 from bridge.doors.door import Door, Place, Service, cannot_listen
+from bridge.errors import BridgeError
 from bridge.metrics import Metrics, WatchedSelector
 from bridge.session.messages import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
@@ -94,11 +95,16 @@ def check_ports(settings: Settings) -> None:
     """Try every port that a door will listen at, before the model is loaded.
 
     Raises:
-        BridgeError: one is taken, or not ours to take; names the option.
+        BridgeError: one is taken, or not ours to take, or two doors want it; names the option.
     """
+    wanted: dict[tuple[str, int], str] = {}
     for name, option in OPTIONS.items():
         port = getattr(settings, name)
         for protocol in option.protocols:
+            other = wanted.setdefault((protocol, port), option.listens)
+            if port and other != option.listens:
+                why = f"{other} listens there; choose another with {option.flag}"
+                raise BridgeError(f"{option.listens} cannot listen at {settings.host}:{port}: {why}")
             try:
                 _try_port(settings.host, port, _PROTOCOLS[protocol])
             except OSError as error:

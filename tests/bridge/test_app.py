@@ -208,6 +208,14 @@ def test_free_ports_are_free_afterwards_and_one_for_udp_does_not_take_tcps() -> 
     socket.create_server(("127.0.0.1", port)).close()
 
 
+def test_two_doors_at_one_port_are_told() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as found:
+        port = found.getsockname()[1]
+    words = f"OSC cannot listen at 127.0.0.1:{port}: the page listens there; choose another with --osc-port"
+    with pytest.raises(BridgeError, match=words):
+        check_ports(Settings.of({"port": port, "osc_port": port}))
+
+
 @pytest.mark.parametrize("host", ["203.0.113.1", "no.such.host.invalid"])
 def test_an_address_that_is_not_ours_is_the_hosts_fault(host: str) -> None:
     with pytest.raises(BridgeError, match=f"the page cannot listen at {host}:8711: .*; choose another with --host"):
