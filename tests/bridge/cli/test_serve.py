@@ -269,7 +269,7 @@ def test_a_private_session_is_another_music(service: Service) -> None:
 
 def test_killed_it_goes_on_with_what_was_set_a_second_before(tmp_path: Path) -> None:
     async def turn(one: Service) -> None:
-        async with one.connect() as client:
+        async with one.connect("?enabled=0") as client:
             await client.send(json.dumps({"type": "set", "id": 1, "values": {"prompt/1/text": "waltz", "tempo": 99}}))
             async with asyncio.timeout(20):
                 while json.loads(await client.recv()).get("id") != 1:
