@@ -188,8 +188,7 @@ class App:
 
     async def _run(self, model: Model, realtime_factor: float, scene: Callable[[Running], Awaitable[None]]) -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        _on_signals(asyncio.get_running_loop(), stop.set)
         async with self._opened(model, realtime_factor, stop) as running:
             gc.freeze()
             self.service.metrics.loop_held_seconds = 0.0  # opening the doors kept nobody waiting
@@ -262,6 +261,14 @@ class App:
         metrics = self.service.metrics
         metrics.unhealthy = "" if engine.alive else "the engine's thread has ended: start the service again"
         metrics.sessions = len(sessions)
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, do: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, do)
+        except NotImplementedError:  # Windows: the loop, which wakes up many times a second, sees what was asked
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(do))
 
 
 async def _music_ahead(live: LiveSession) -> None:

@@ -17,6 +17,7 @@ from typing import NoReturn, Protocol, cast
 
 from bridge.cli.terminal import warnings_as_lines
 from bridge.errors import BridgeError, UsageError
+from bridge.threads import wait_asleep
 
 __all__ = ["main"]
 
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; None takes the process's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    wait_asleep()
     try:
         with _ended_as_by_hand(), warnings_as_lines():
             return _dispatch(words)

@@ -196,7 +196,7 @@ def load_model(settings: Settings) -> Model:
     _silence_libraries()
     from streamgen.checkpoint.find import find_folder
 
-    set_threads(settings.threads, find_folder(settings.model))  # before torch is imported
+    set_threads(settings.threads, find_folder(settings.model))
     import streamgen
 
     model = streamgen.load_model(
