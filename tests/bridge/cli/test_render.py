@@ -172,7 +172,7 @@ def test_render_and_a_recorded_service_of_one_prompt_and_seed_are_equal_to_the_l
     """The service plays by the clock, in a thread, ahead of time; the file is made in one go."""
     model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
     music = {"seed": 7, "temperature": 0.9, "width": 0.5, "gain_db": 6.0, "lead_seconds": 0.7}
-    settings = Settings.of({"record": tmp_path / "serve.wav", "session_rate": rate_hz, **music})
+    settings = Settings.of({"record": tmp_path / "serve.flac", "session_rate": rate_hz, **music})
 
     async def long_enough(running: Running) -> None:
         while running.live.position_samples() < seconds * rate_hz:
@@ -183,7 +183,7 @@ def test_render_and_a_recorded_service_of_one_prompt_and_seed_are_equal_to_the_l
     options = [word.replace("_", "-") if word.startswith("--") else word for word in words]
     options += ["--model", str(tiny_checkpoint("mono")), "--precision", "fp32", "--session-rate", str(rate_hz)]
     assert run("render", "house, drums", "--seconds", seconds, "--out", tmp_path / "render.wav", *options).code == 0
-    served, rendered = (soundfile.read(tmp_path / name, dtype="int32")[0] for name in ("serve.wav", "render.wav"))
+    served, rendered = (soundfile.read(tmp_path / name, dtype="int32")[0] for name in ("serve.flac", "render.wav"))
     assert len(rendered) == seconds * rate_hz <= len(served)
     np.testing.assert_array_equal(served[: len(rendered)], rendered)
     assert rendered.std() > 0
