@@ -2,7 +2,7 @@
  *
  * Rules: draws from the player's analyser when the player reports, 25 times a second or, where less motion is wished for,
  * eight times. A browser without a graphics card paints with the processor that makes the music, and the screen's rate
- * is more than that can spare (seen once: a third of a core, on a virtual machine). Draws nothing while the page is hidden, or once silence is drawn.
+ * is more than that can spare. Draws nothing while the page is hidden, or once silence is drawn.
  */
 
 const LOWEST_HZ = 40;

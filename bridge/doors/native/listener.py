@@ -13,6 +13,7 @@ when the peer is slow. Knows no request.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from bridge.doors.access import Limits
@@ -30,7 +31,7 @@ __all__ = ["DOOR", "WebListener"]
 
 DOOR = "websocket"
 _BYTES_A_SAMPLE = {"s16le": 4, "f32le": 8, "opus": 0.4}  # both channels; Opus' 128 kbit/s at its usual 48 kHz
-_AT_ONCE = 16  # messages in one write
+_AT_ONCE, _AT_ONCE_SECONDS = 16, 0.1  # messages in one write, and their audio
 _PATIENCE_SECONDS = 0.3  # after which a send that has not ended is the listener's fault
 _ENDS_A_PASSAGE = (Action.PAUSE, Action.STOP)
 
@@ -224,13 +225,13 @@ class WebListener:
         self._read.set()
 
     def _next_items(self) -> list[Chunk | Note | Gap]:
-        """Take what goes out in one write: the next messages, up to a chunk and with it.
+        """Take what goes out in one write: the next messages, and not too much audio.
 
         While too much audio is unanswered only answers go out: else no request could be read any more, and behind the
         requests come the peer's pongs.
         """
         items: list[Chunk | Note | Gap] = []
-        while len(items) < _AT_ONCE and not (items and isinstance(items[-1], Chunk)):
+        while len(items) < _AT_ONCE and _samples(items) < _AT_ONCE_SECONDS * self._session.rate_hz:
             item = self._outbox.take() if self._flow.open else self._outbox.take_urgent()
             if item is None:
                 break
@@ -247,8 +248,7 @@ class WebListener:
                 messages.append(protocol.event(item, self._session.rate_hz))
             else:
                 messages += [item.text] if item.text else self._resync()
-        last = items[-1]
-        samples = last.end_sample - last.start_sample if isinstance(last, Chunk) else 0
+        samples = _samples(items)
         return messages, self._flow.send(samples, self._now()) if samples else None
 
     def _frame(self, chunk: Chunk) -> bytes:
@@ -283,3 +283,8 @@ class WebListener:
         self._held_since = None
         if len(self._outbox):
             self._ready.set()
+
+
+def _samples(items: Iterable[Chunk | Note | Gap]) -> int:
+    """Return how much audio is among them, in the session's samples."""
+    return sum(item.end_sample - item.start_sample for item in items if isinstance(item, Chunk))
