@@ -9,8 +9,9 @@
  *
  * A frame is played when it is due and `delay` later: as much as jitter on the way has been seen to need. It grows when
  * frames come too late, and shrinks again. Server and sound card run on two crystals, some 50 ppm apart, and what is read
- * from clocks jitters: the error is smoothed, and when it grows reading is a little faster or slower (at most 0.1 %, 1.7
- * cents). Until then it copies bit for bit. An error too large for that is a jump, with a fade on both sides.
+ * from clocks jitters: the error is smoothed, and when it grows reading is a little faster or slower (at most 0.2 %, which
+ * no ear takes for another pitch). Until then it copies bit for bit. An error too large for that is a jump, with a fade on
+ * both sides.
  */
 
 const CAPACITY_SECONDS = 12;
@@ -22,11 +23,11 @@ const SPARE_SECONDS = 0.02; // kept beyond what was missing when something came 
 const START_SECONDS = 0.06; // in hand when sound begins: the device takes some of it at once
 const EASY_SECONDS = 0.06; // more than this to spare for SEEN_SECONDS, and the delay shrinks
 const SEEN_SECONDS = 10;
-const SHRINK = 0.0005; // of the time that passes, so that bending can follow
+const SHRINK = 0.0015; // of the time that passes, so that bending can follow
 const SMOOTHING_SECONDS = 2;
 const DEAD_BAND_SECONDS = 0.008; // clocks are read no better than this
-const MAX_BEND = 0.001;
-const BEND_PER_SECOND = 0.05;
+const MAX_BEND = 0.002;
+const BEND_PER_SECOND = 0.1;
 const JUMP_SECONDS = 0.06;
 const SHIFTED_SECONDS = 0.02; // the server's timeline stood still for as long: frames are due later than it had seemed
 
@@ -75,6 +76,7 @@ export class Ring {
     this.joints = [];
     this.flowing = this.started = this.leaving = false;
     this.level = 0;
+    this.pause = 0; // frames of silence before the first is due
     this.spare = Infinity; // least that a frame came before it was needed, lately
     this.seen = 0; // frames since it was looked at
     this.#unsettle();
@@ -207,11 +209,16 @@ export class Ring {
     }
     this.flowing = this.started = true;
     this.level = 0;
+    this.pause = Math.max(0, Math.round(error * this.rateHz));
     this.#unsettle();
   }
 
   #gain() {
     if (!this.flowing) return 0;
+    if (this.pause > 0) {
+      this.pause -= 1;
+      return 0;
+    }
     const remaining = this.write - this.next - 2;
     if (remaining <= 0) return this.#starve();
     const slope = 1 / this.fade;
