@@ -69,8 +69,9 @@ connection.addEventListener("frame", ({ detail: frame }) => {
 });
 connection.addEventListener("status", ({ detail }) => showLink(detail));
 
-function greet({ session: name, model, sample_rate_hz: rateHz, parameters, state: now }) {
+function greet({ session: name, model, sample_rate_hz: rateHz, model_rate_hz: modelRateHz, parameters, state: now }) {
   session.rateHz = rateHz;
+  meters.topHz = Math.min(rateHz, modelRateHz) / 2;
   if (now.position_samples < player.report.heard) startOver();
   state.load(parameters, now.values);
   slots.build();

@@ -11,9 +11,8 @@ Source: github.com/Vidvox/OSCQueryProposal.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pythonosc.osc_message_builder import OscMessageBuilder
@@ -104,15 +103,15 @@ class Listener:
 
     Args:
         table: the session's parameters.
+        ready: called when there is news.
     """
 
     wants_audio = False
 
-    def __init__(self, table: Mapping[str, ControlSpec]) -> None:
-        self._table = table
+    def __init__(self, table: Mapping[str, ControlSpec], ready: Callable[[], None]) -> None:
+        self._table, self._ready = table, ready
         self.names: set[str] = set()
         self._news: dict[str, bytes] = {}  # one a parameter, so never many
-        self._ready = asyncio.Event()
 
     def audio(self, block: Block) -> None:
         """Audio is not for it."""
@@ -122,16 +121,12 @@ class Listener:
         if isinstance(event, Changed):
             asked = {name: value for name, value in event.values.items() if name in self.names}
             self._news |= {name: packet(self._table[name], value) for name, value in asked.items()}
-            self._ready.set()
+            self._ready()
 
-    async def send(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send news, for ever."""
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            news, self._news = self._news, {}
-            for message in news.values():
-                await send(message)
+    def take(self) -> list[bytes]:
+        """Remove and return the news, as OSC packets."""
+        news, self._news = self._news, {}
+        return list(news.values())
 
     def command(self, text: str) -> None:
         """Take LISTEN or IGNORE.

@@ -31,7 +31,7 @@ from bridge.doors.access import Refusal, token_of
 from bridge.doors.door import Place, Service, Sessions, cannot_listen
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
-from bridge.doors.limits import Turns, is_loopback
+from bridge.doors.limits import is_loopback
 from bridge.doors.native import codecs
 from bridge.doors.native.broadcast import Broadcast
 from bridge.doors.native.connection import Client, Connection
@@ -39,6 +39,7 @@ from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, 
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.doors.native.protocol import PATH, PROTOCOL
+from bridge.doors.turns import Turns
 from bridge.errors import WireError
 from bridge.session.messages import Goaway, Session
 from streamgen.errors import CapacityError, StreamgenError
@@ -205,10 +206,10 @@ class NativeDoor:
             self.listeners.discard(listener)
 
     async def _oscquery(self, socket: GuardedConnection) -> None:
-        session = self._sessions.live
-        listener = oscquery.Listener(session.table)
+        session, ready = self._sessions.live, asyncio.Event()
+        listener = oscquery.Listener(session.table, ready.set)
         session.add(listener)
-        sender = asyncio.create_task(listener.send(socket.send))
+        sender = asyncio.create_task(_send_news(socket, listener, ready))
         try:
             async for message in socket:
                 self._osc_command(listener, message)
@@ -225,6 +226,14 @@ class NativeDoor:
             self._metrics.errors[problem.code] += 1
         else:
             self._metrics.commands["oscquery"] += 1
+
+
+async def _send_news(socket: GuardedConnection, listener: oscquery.Listener, ready: asyncio.Event) -> None:
+    while True:
+        await ready.wait()
+        ready.clear()
+        for packet in listener.take():
+            await socket.send(packet)
 
 
 def _route(address: Address) -> str | None:

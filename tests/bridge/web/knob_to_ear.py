@@ -70,9 +70,10 @@ _READ = """() => {
   let at = 0;
   for (const {samples} of tap.pieces) { whole.set(samples, at); at += samples.length; }
   const {contextTime, performanceTime} = tap.context.getOutputTimestamp();
+  const heard = (performance.timeOrigin + performanceTime) / 1000;
   const bytes = new Uint8Array(whole.buffer), words = [];
   for (let i = 0; i < bytes.length; i += 32768) words.push(String.fromCharCode(...bytes.subarray(i, i + 32768)));
-  return {pcm: btoa(words.join('')), from: tap.pieces[0].from, contextTime, heard: (performance.timeOrigin + performanceTime) / 1000};
+  return {pcm: btoa(words.join('')), from: tap.pieces[0].from, contextTime, heard};
 }"""
 
 

@@ -43,13 +43,19 @@ def test_nothing_is_heard_before_it_is_due_and_then_at_once(opened: Open) -> Non
 
 
 def test_who_comes_late_begins_with_what_is_due_now(opened: Open) -> None:
-    result = run(opened, "begin(); now = 100.1 + DELAY; push(0, 16000); return {heard: read(20), skipped: ring.skippedFrames, dry: ring.underruns}")
+    result = run(
+        opened,
+        "begin(); now = 100.1 + DELAY; push(0, 16000); return {heard: read(20), skipped: ring.skippedFrames, dry: ring.underruns}",
+    )
     np.testing.assert_allclose(result["heard"][300:], (3200 + np.arange(300, 2560)) / 1e6, atol=2e-6)
     assert (result["skipped"], result["dry"]) == (0, 0)
 
 
 def test_without_a_clock_nothing_is_played_and_nothing_lost(opened: Open) -> None:
-    result = run(opened, "begin(); push(0, 16000); now = NaN; const silent = read(10); now = 100 + DELAY; return {silent, then: read(20), dry: ring.underruns}")
+    result = run(
+        opened,
+        "begin(); push(0, 16000); now = NaN; const silent = read(10); now = 100 + DELAY; return {silent, then: read(20), dry: ring.underruns}",
+    )
     assert max(result["silent"]) == 0
     np.testing.assert_array_equal(np.float32(result["then"][257:]), np.float32(np.arange(257, 2560) / 1e6))
     assert result["dry"] == 0

@@ -61,7 +61,7 @@ def test_a_text_with_choices_tells_them() -> None:
 
 
 def test_listen_and_ignore() -> None:
-    listener = Listener(TABLE)
+    listener = Listener(TABLE, lambda: None)
     listener.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/seed"}')
     assert listener.names == {"seed"}
     listener.command('{"COMMAND": "IGNORE", "DATA": "/streamgen/seed"}')
@@ -71,25 +71,17 @@ def test_listen_and_ignore() -> None:
             listener.command(words)
 
 
-def test_the_newest_value_of_each_is_sent() -> None:
-    async def go() -> None:
-        listener, sent = Listener(TABLE), []
-
-        async def send(message: bytes) -> None:
-            sent.append(message)
-
-        for name in ("seed", "mute"):
-            listener.command(json.dumps({"COMMAND": "LISTEN", "DATA": f"/streamgen/{name}"}))
-        for seed in range(3):
-            listener.event(Changed({"seed": seed, "top_k": 1}, "x", 0))
-        listener.event(Changed({"mute": True}, "x", 0))
-        sending = asyncio.create_task(listener.send(send))
-        while len(sent) < 2:
-            await asyncio.sleep(0)
-        sending.cancel()
-        assert sent == [packet(TABLE["seed"], 2), packet(TABLE["mute"], True)]
-
-    asyncio.run(go())
+def test_the_newest_value_of_each_is_told() -> None:
+    ready: list[bool] = []
+    listener = Listener(TABLE, lambda: ready.append(True))
+    for name in ("seed", "mute"):
+        listener.command(json.dumps({"COMMAND": "LISTEN", "DATA": f"/streamgen/{name}"}))
+    for seed in range(3):
+        listener.event(Changed({"seed": seed, "top_k": 1}, "x", 0))
+    listener.event(Changed({"mute": True}, "x", 0))
+    assert len(ready) == 4
+    assert listener.take() == [packet(TABLE["seed"], 2), packet(TABLE["mute"], True)]
+    assert listener.take() == []
 
 
 def test_host_info_names_the_ports() -> None:
