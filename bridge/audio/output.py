@@ -88,7 +88,7 @@ class Output:
         return samples
 
     def _fade(self, samples: Pcm) -> int:
-        return min(self.fade_samples, samples.shape[1])
+        return min(self.fade_samples, int(samples.shape[1]))
 
     def _ramp(self, samples: Pcm) -> Pcm:
         return np.linspace(0.0, 1.0, self._fade(samples), endpoint=False, dtype=np.float32)

@@ -16,6 +16,7 @@ so that what is lost is what came after the last of these. No file is written ov
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import struct
@@ -29,11 +30,12 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bridge.cli.terminal import say
 from bridge.errors import FileError
 from bridge.session.messages import Block, Event
 
 __all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
+
+_log = logging.getLogger("bridge.recorder")
 
 FORMATS = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "PCM_24")}
 QUEUE_SECONDS = 30.0
@@ -57,7 +59,7 @@ class Recorder:
     """
 
     def __init__(
-        self, path: Path, sample_rate_hz: int, channels: int = 2, *, report: Callable[[str], None] = say
+        self, path: Path, sample_rate_hz: int, channels: int = 2, *, report: Callable[[str], None] = _log.warning
     ) -> None:
         """Open the file, so that a wrong place is refused before anything plays.
 
