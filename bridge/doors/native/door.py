@@ -31,7 +31,7 @@ from bridge.doors.access import Refusal, token_of
 from bridge.doors.door import Place, Service, Sessions, cannot_listen
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
-from bridge.doors.limits import is_loopback
+from bridge.doors.limits import Turns, is_loopback
 from bridge.doors.native import codecs
 from bridge.doors.native.broadcast import Broadcast
 from bridge.doors.native.connection import Client, Connection
@@ -39,7 +39,6 @@ from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, 
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.doors.native.protocol import PATH, PROTOCOL
-from bridge.doors.turns import Turns
 from bridge.errors import WireError
 from bridge.session.messages import Goaway, Session
 from streamgen.errors import CapacityError, StreamgenError

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from bridge.doors.access import Limits
+from bridge.doors.limits import Turns
 from bridge.doors.native import protocol
 from bridge.doors.native.broadcast import Broadcast, Chunk, Lane
 from bridge.doors.native.codecs import fitting
 from bridge.doors.native.frames import DISCONTINUITY, AudioFormat, audio_format
 from bridge.doors.native.guard import GuardedConnection, bound_kernel_buffer
 from bridge.doors.native.outbox import MAX_ANSWERS, FlowControl, Note, Outbox
-from bridge.doors.turns import Turns
 from bridge.metrics import Metrics
 from bridge.session.messages import Action, Block, Changed, Event, Gap, Goaway, Meter, Session, Transported
 

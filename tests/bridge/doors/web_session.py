@@ -39,10 +39,10 @@ from bridge.session.messages import (
     Transport,
     Transported,
 )
-from bridge.session.parameters import session_table
-from bridge.session.timeline import Schedule, Timeline
+from bridge.session.parameters import Parameters, session_table
+from bridge.session.timeline import Moment, Schedule, Timeline
 from bridge.settings import Settings
-from streamgen.config import ControlSpec, Value, checked
+from streamgen.config import ControlSpec, Value
 from streamgen.errors import CapacityError, PromptError
 
 RATE_HZ = 48_000
@@ -70,8 +70,8 @@ class SineSession:
         work_seconds: how long each command takes.
         commands: what was carried out, in order.
         sets: (sample at which it applied, values), in order.
-        now: every value.
-        status: as `state` tells it.
+        acts: (sample at which it was done, action), in order.
+        player_state: as `state` tells it.
     """
 
     name: str = "live"
@@ -83,21 +83,28 @@ class SineSession:
     work_seconds: float = 0.0
     commands: list[Command] = field(default_factory=list)
     sets: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
+    acts: list[tuple[int, Action]] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
     recent: deque[Block] = field(default_factory=lambda: deque(maxlen=10))
-    now: dict[str, Value] = field(default_factory=dict)
-    status: PlayerState = PlayerState.PLAYING
+    player_state: PlayerState = PlayerState.PLAYING
+    realtime_factor: float = 2.5
 
     def __post_init__(self) -> None:
-        self.now = {name: row.default for name, row in self.table.items()} | self.now
+        self.parameters = Parameters(self.table)
         self.timeline = Timeline(self.rate_hz)
         self._schedule: Schedule[Command] = Schedule(self.timeline)
+        self._runs = False
+
+    @property
+    def now(self) -> dict[str, Value]:
+        """Every value; a test may write into it."""
+        return self.parameters.values
 
     def values(self) -> Mapping[str, Value]:
         return dict(self.now)
 
     def state(self) -> PlayerState:
-        return self.status
+        return self.player_state
 
     def position_samples(self) -> int:
         return self.position
@@ -105,8 +112,10 @@ class SineSession:
     async def do(self, command: Command) -> int:
         if self.work_seconds:
             await asyncio.sleep(self.work_seconds)
-        if isinstance(command, Set) and command.values.get("prompt/1/text") == "refused":
-            raise PromptError("prompt/1/text is refused: say something else")
+        if isinstance(command, Set):
+            self.parameters.checked(command.values)
+            if command.values.get("prompt/1/text") == "refused":
+                raise PromptError("prompt/1/text is refused: say something else")
         self.commands.append(command)
         if isinstance(command, AudioPrompt) or command.at is None:
             return self._carry_out(command, self.position)
@@ -118,18 +127,25 @@ class SineSession:
 
     def _carry_out(self, command: Command, at: int) -> int:
         if isinstance(command, Set):
-            values = checked(self.table, command.values)
-            self.now |= values
+            values = self.parameters.checked(command.values)
+            self.now.update(values)
             self.sets.append((at, values))
             self.tell(Changed(values, command.by, at))
         elif isinstance(command, Transport):
-            if command.action is not Action.RESET:
-                states = {Action.PLAY: PlayerState.PLAYING, Action.PAUSE: PlayerState.PAUSED}
-                self.status = states.get(command.action, PlayerState.STOPPED)
-            self.tell(Transported(command.action, self.status, command.by, at))
+            self._act(command.action)
+            self.acts.append((at, command.action))
+            self.tell(Transported(command.action, self.player_state, command.by, at))
         else:
-            self.tell(Transported("audio_prompt", self.status, command.by, at))
+            self.tell(Transported("audio_prompt", self.player_state, command.by, at))
         return at
+
+    def _act(self, action: Action) -> None:
+        states = {Action.PLAY: PlayerState.PLAYING, Action.RESET: self.player_state, Action.STOP: PlayerState.STOPPED}
+        self.player_state = states.get(action, PlayerState.PAUSED)
+        if self.timeline.running and not self.player_state.plays:
+            self.timeline.stop()
+        elif self._runs and self.player_state.plays and not self.timeline.running:
+            self.timeline.start(self.position)
 
     def add(self, listener: Listener) -> Sequence[Block]:
         self.listeners.append(listener)
@@ -140,8 +156,9 @@ class SineSession:
             self.listeners.remove(listener)
 
     def stats(self) -> Stats:
-        plays = self.status.plays
-        return Stats(float("inf"), 0.2, 0, len(self.listeners), 7, self.position, plays, self.status)
+        plays = self.player_state.plays
+        factor, count = self.realtime_factor, len(self.listeners)
+        return Stats(factor, 1.25, 3, count, 700, self.position, plays, self.player_state)
 
     async def record(self, path: Path | None) -> None:
         raise NotImplementedError
@@ -154,8 +171,7 @@ class SineSession:
     def play(self, blocks: int = 1, **marks: bool) -> None:
         """Publish some blocks now."""
         for _ in range(blocks):
-            for command in self._schedule.take(self.position) if len(self._schedule) else ():
-                self._carry_out(command, self.position)
+            self._do_scheduled()
             due_us = self.position * 1_000_000 // self.rate_hz
             if self.timeline.running:
                 due_us = round(self.timeline.unix_seconds(self.position) * 1e6)
@@ -165,6 +181,10 @@ class SineSession:
             self.recent.append(block)
             for listener in list(self.listeners):
                 listener.audio(block)
+
+    def _do_scheduled(self) -> None:
+        for command in self._schedule.take(self.position) if len(self._schedule) else ():
+            self._carry_out(command, self.position)
 
     async def pace(self, factor: float = 1.0) -> None:
         """Publish for ever, `factor` times as fast as real time."""
@@ -176,16 +196,20 @@ class SineSession:
             count += 1
 
     async def run(self) -> None:
-        """Play for ever, by the timeline."""
+        """Play for ever, by the timeline, which stands still while the transport does."""
+        self._runs = True
         self.timeline.start(self.position)
         while True:
-            while self.position < self.timeline.due() + COMMITTED_SECONDS * self.rate_hz:
+            while self.timeline.running and self.position < self.timeline.due() + COMMITTED_SECONDS * self.rate_hz:
                 self.play()
-            await asyncio.sleep(0.02)
+            self._do_scheduled()
+            await asyncio.sleep(0.01)
 
     def sample_at(self, when: float) -> int:
         """Return the sample due at a time, Unix seconds."""
-        return round(self.timeline.due() + (when - time.time()) * self.rate_hz)
+        at = self.timeline.sample_at(Moment(unix_seconds=when))
+        assert at is not None, "it stands still"
+        return at
 
 
 @dataclass

@@ -48,11 +48,12 @@ def test_metrics_are_there_for_prometheus() -> None:
     async def go() -> None:
         async with serving() as door:
             door.metrics.commands["osc"] += 3
+            door.session.realtime_factor = float("inf")
             status, headers, body = await door.http("/metrics")
             assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
             lines = body.decode().splitlines()
             assert 'streamgen_commands_total{door="osc"} 3' in lines
-            assert "streamgen_lead_seconds 0.2" in lines
+            assert "streamgen_lead_seconds 1.25" in lines
             assert "streamgen_realtime_factor +Inf" in lines
 
     asyncio.run(go())
