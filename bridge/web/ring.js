@@ -19,7 +19,8 @@ const FADE_SECONDS = 0.008;
 // The server sends a fifth of a second before a frame is due: that is spare already, so little more is held back.
 const LEAST_DELAY_SECONDS = 0.02;
 const MOST_DELAY_SECONDS = 1.2;
-const SPARE_SECONDS = 0.02; // kept beyond what was missing when something came too late
+const SPARE_SECONDS = 0.02; // kept beyond what was missing when something came too late, and aimed at before
+const LITTLE_SECONDS = 0.005; // what nearly came too late asks for, at a time: reading a little slower gives it
 const START_SECONDS = 0.06; // in hand when sound begins: the device takes some of it at once
 const EASY_SECONDS = 0.06; // more than this to spare for SEEN_SECONDS, and the delay shrinks
 const SEEN_SECONDS = 10;
@@ -141,13 +142,14 @@ export class Ring {
     this.joints.push(this.write);
   }
 
-  /** Note how early a frame came that follows on; what came too late was needed already, and all after it is late too. */
+  /** Note how early a frame came that follows on; what came too late was needed already, so all after it is late too. */
   #watch(due) {
     if (!this.started || this.held || !(this.now > 0)) return;
     const spare = due + this.delay - this.now;
     this.spare = Math.min(this.spare, spare);
-    if (spare >= 0) return;
-    this.delay = Math.min(MOST_DELAY_SECONDS, this.delay - spare + SPARE_SECONDS);
+    if (spare >= SPARE_SECONDS) return;
+    const more = spare < 0 ? SPARE_SECONDS - spare : LITTLE_SECONDS;
+    this.delay = Math.min(MOST_DELAY_SECONDS, this.delay + more);
     this.#look();
   }
 
