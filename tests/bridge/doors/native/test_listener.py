@@ -17,10 +17,10 @@ from websockets.exceptions import ConnectionClosed
 
 from bridge.doors.access import Limits
 from bridge.doors.native.codecs import to_s16
-from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
+from bridge.doors.native.frames import DISCONTINUITY, HEADER_BYTES, AudioHeader
 
 from ..mutations import mutated_web
-from ..web_session import RATE_HZ, Open, calling, serving, sine
+from ..web_session import BLOCK, RATE_HZ, Open, calling, serving, sine
 
 
 @asynccontextmanager
@@ -331,5 +331,95 @@ def test_audio_that_comes_late_and_in_one_go_is_nobodys_gap() -> None:
             assert [message["type"] for message in caller.told] == ["hello"]
             heard = caller.pcm()
             np.testing.assert_array_equal(heard, to_s16(sine(0, heard.shape[1])))
+
+    asyncio.run(go())
+
+
+async def left(door: Open) -> None:
+    while door.session.listeners:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("rate_hz", [32_000, 44_100, 96_000])
+def test_a_change_of_rate_goes_on_where_the_old_one_ended_while_others_hear_on(rate_hz: int) -> None:
+    async def go() -> None:
+        async with serving() as door, calling(door.stream + "?codec=f32le") as caller, calling(door.stream) as other:
+            door.session.play(15)
+            await caller.hear(12 * BLOCK)
+            await caller.ask(type="audio", sample_rate_hz=rate_hz)
+            before = len(caller.frames)
+            for _ in range(6):
+                door.session.play(10)
+                await other.hear(door.session.position - 2 * BLOCK)
+            await caller.ask(type="ping")
+            old, new = caller.frames[:before], caller.frames[before:]
+            end = old[-1][0].sample_position + old[-1][0].frame_count
+            while new[0][0].sample_rate_hz == RATE_HZ:  # what was pending
+                end = new[0][0].sample_position + new[0][0].frame_count
+                new = new[1:]
+            assert {header.sample_rate_hz for header, _ in new} == {rate_hz}
+            assert abs(new[0][0].sample_position * RATE_HZ / rate_hz - end) <= 2
+            assert [header.flags for header, _ in new] == [0] * len(new)
+            positions = [header.sample_position for header, _ in new]
+            assert positions == [positions[0] + sum(h.frame_count for h, _ in new[:n]) for n in range(len(new))]
+            heard = np.frombuffer(b"".join(payload for _, payload in new), "<f4").reshape(-1, 2).T
+            inner = slice(rate_hz // 20, -rate_hz // 20)
+            expected = sine(positions[0], positions[0] + heard.shape[1], rate_hz)
+            np.testing.assert_allclose(heard[:, inner], expected[:, inner], atol=0.05)
+            np.testing.assert_array_equal(other.pcm(), to_s16(sine(0, other.pcm().shape[1])))
+
+    asyncio.run(go())
+
+
+def test_who_wants_sound_again_begins_with_what_is_due_and_the_session_knows_who_wants_any() -> None:
+    async def go() -> None:
+        async with serving() as door, calling(door.stream) as caller:
+            door.session.play(20)
+            await caller.hear(18 * BLOCK)
+            (listener,) = door.session.listeners
+            await caller.ask(type="audio", enabled=False)
+            assert listener.wants_audio is False
+            frames = len(caller.frames)
+            door.session.play(50)
+            await caller.ask(type="audio", enabled=True)
+            assert listener.wants_audio is True
+            door.session.play(2)
+            await caller.hear(28 * BLOCK)
+            header = caller.frames[frames][0]
+            assert (header.sample_position, header.flags) == (60 * BLOCK, DISCONTINUITY), "the burst, and a break"
+            assert door.session.listeners == [listener]
+
+    asyncio.run(go())
+
+
+def test_a_long_pause_is_no_stall() -> None:
+    async def go() -> None:
+        async with serving(Limits(stall_seconds=0.3)) as door, calling(door.stream) as caller:
+            door.session.play(40)
+            await caller.hear(38 * BLOCK)
+            await asyncio.sleep(0.8)
+            assert (await caller.ask(type="ping"))["type"] == "ack"
+            door.session.play(2)
+            await caller.hear(40 * BLOCK)
+            assert door.metrics.refused["stalled"] == 0
+
+    asyncio.run(go())
+
+
+def test_fifty_are_written_to_in_one_turn_and_no_task_is_woken() -> None:
+    async def go() -> None:
+        async with serving() as door:
+            sockets = [await connect(door.stream, compression=None) for _ in range(50)]
+            while len(door.session.listeners) < 50:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            door.session.play(2)
+            queued = sum(len(listener._outbox) for listener in door.web.listeners)
+            waiting = sum(listener._ready.is_set() for listener in door.web.listeners)
+            print(f"{queued} chunks wait, {waiting} senders are woken")
+            assert queued == waiting < 25, "but for those for whom a busy machine had no time in this turn"
+            for socket_ in sockets:
+                await socket_.close()
+            await left(door)
 
     asyncio.run(go())
