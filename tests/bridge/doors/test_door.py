@@ -1,3 +1,5 @@
+"""Why a door does not open."""
+
 from __future__ import annotations
 
 import errno
@@ -5,7 +7,7 @@ import socket
 
 import pytest
 
-from bridge.doors.ports import cannot_listen
+from bridge.doors.door import cannot_listen
 
 
 @pytest.mark.parametrize(
