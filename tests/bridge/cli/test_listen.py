@@ -88,7 +88,7 @@ def test_what_only_the_server_knows_can_be_set(door: Open, tmp_path: Path, run: 
     """A server of another version, or with plugins of its own."""
     door.session.table["sparkle"] = replace(number(0, 10, 2, "", ""), name="sparkle")  # type: ignore[index]
     url, out = f"127.0.0.1:{door.web.port}", tmp_path / "a.wav"
-    assert run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=7").code == 0
+    assert run("listen", url, "--seconds", 0.5, "--out", out, "--set", "sparkle=7").code == 0
     assert door.session.now["sparkle"] == 7
     answer = run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=11")
     assert (answer.code, answer.err.splitlines()[-1]) == (
