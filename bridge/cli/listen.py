@@ -122,10 +122,11 @@ def _spec(row: Mapping[str, Any]) -> ControlSpec:
     return ControlSpec(row["type"], low, high, row.get("default", ""), row.get("unit", ""), "", choices, row["name"])
 
 
-class _Enough:
+class _Enough(StopFlag):
     """True once a signal has come, or the server has said goodbye."""
 
     def __init__(self, stop: StopFlag) -> None:
+        super().__init__()
         self._stop, self.goodbye = stop, False
 
     def __bool__(self) -> bool:
