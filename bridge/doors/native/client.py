@@ -129,7 +129,7 @@ class Sink(Protocol):
 
 @dataclass
 class Call:
-    """One evening of listening, over as many connections as it takes.
+    """Listening to a session, over as many connections as it takes.
 
     Attributes:
         url: see `stream_url`; names the session once it is known.
