@@ -29,7 +29,7 @@ from bridge.session.messages import (
 )
 from bridge.session.player import COMMIT_SECONDS, Player
 from bridge.session.timeline import Timeline
-from streamgen.config import Value
+from streamgen.config import ControlSpec, Value
 from streamgen.errors import SessionClosed
 
 __all__ = ["LiveSession"]
@@ -47,6 +47,7 @@ class LiveSession:
     """
 
     player: Player
+    table: Mapping[str, ControlSpec]
 
     def __init__(self, name: str, engine: EngineThread, timeline: Timeline) -> None:
         self.name, self._engine, self.timeline = name, engine, timeline

@@ -1,4 +1,9 @@
-"""Runs of real streams, timed.
+"""How fast streams run here: real ones, timed, and the figures that their step times come to.
+
+A rollover is the handover from one window to its warmed successor. Steps that belong to it:
+
+    … quiet │ warm-up: the successor is fed beside the leader │ handover, ± MARGIN_STEPS │ quiet …
+            └──────────────── context ───────────────────────┘
 
 Rules: uses a model's public face only; no threads, for the engine steps its streams in turn as the service does.
 """
@@ -6,7 +11,7 @@ Rules: uses a model's public face only; no threads, for the engine steps its str
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from statistics import median
@@ -14,17 +19,46 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bridge.measuring.figures import FRAMES_PER_SECOND, RolloverFigures, percentile, rollover_figures
+from bridge.metrics import quantile
 
 if TYPE_CHECKING:
     from streamgen.model import Model
 
-__all__ = ["StreamFigures", "memory_bytes_per_second", "missed_deadlines", "run_stream"]
+__all__ = [
+    "FRAMES_PER_SECOND",
+    "MARGIN_STEPS",
+    "RolloverFigures",
+    "StreamFigures",
+    "memory_bytes_per_second",
+    "missed_deadlines",
+    "rollover_figures",
+    "run_stream",
+]
 
+FRAMES_PER_SECOND = 50
+MARGIN_STEPS = 5
 _CHUNK_SECONDS = 0.1
 _WARM_UP_SECONDS = 0.5
 _LISTENER_LEAD_SECONDS = 0.5
 _PROMPT = "house, 125 bpm, drums"
+
+
+@dataclass(frozen=True)
+class RolloverFigures:
+    """What rollovers cost, in medians of a step.
+
+    Attributes:
+        rollovers: how many were measured.
+        ratio: longest step of a rollover over the median of all steps; the median over the rollovers.
+        worst_ratio: the same for the worst of them.
+        quiet_ratio: longest step of a span without a handover or a warm-up, the median over such spans: what the
+            machine's own noise amounts to. None where no such span was long enough.
+    """
+
+    rollovers: int
+    ratio: float
+    worst_ratio: float
+    quiet_ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +112,7 @@ def run_stream(
         median(run.audio_seconds / run.wall_seconds for run in done),
         done[0].first_audio_seconds,
         1e3 * median(steps),
-        1e3 * percentile(steps, 99),
+        1e3 * quantile(steps, 0.99),
         codec / (codec + lm),
         rollover_figures(least, done[0].handovers, round(done[0].context_seconds * FRAMES_PER_SECOND)),
     )
@@ -131,3 +165,30 @@ def memory_bytes_per_second(device: str) -> float:
         block.sum().item()  # item() waits for the device
         times.append(time.perf_counter() - began)
     return block.numel() * block.element_size() / min(times)
+
+
+def rollover_figures(
+    step_seconds: Sequence[float], handovers: Sequence[int], context_steps: int
+) -> RolloverFigures | None:
+    """Compare the steps around rollovers with the median step; None if no rollover lies within.
+
+    Args:
+        step_seconds: duration of each step, oldest first.
+        handovers: index into step_seconds of the first step each successor led.
+        context_steps: steps of warm-up before a handover.
+    """
+    typical = median(step_seconds) if step_seconds else 0.0
+    spans = [(max(0, at - context_steps - MARGIN_STEPS), at + MARGIN_STEPS + 1) for at in handovers if at >= 0]
+    longest = [max(step_seconds[start:stop]) / typical for start, stop in spans if stop <= len(step_seconds)]
+    if not longest:
+        return None
+    quiet = _quiet_maxima(step_seconds, spans)
+    quiet_ratio = median(quiet) / typical if quiet else None
+    return RolloverFigures(len(longest), median(longest), max(longest), quiet_ratio)
+
+
+def _quiet_maxima(step_seconds: Sequence[float], spans: Sequence[tuple[int, int]]) -> list[float]:
+    """Longest steps of the stretches between rollovers, cut into pieces of a rollover's length at most."""
+    edges = [0, *(edge for span in spans for edge in span), len(step_seconds)]
+    gaps = [(edges[index], edges[index + 1]) for index in range(0, len(edges), 2)]
+    return [max(step_seconds[start:stop]) for start, stop in gaps if stop - start >= 2 * FRAMES_PER_SECOND]
