@@ -106,7 +106,7 @@ def test_gaps_are_counted_and_refused_settings_are_said(caplog: pytest.LogCaptur
 
     async def go() -> None:
         async with serving() as door:
-            call, _ = await hear(door, 0.2, **{"prompt/1/text": "refused"})
+            call, _ = await hear(door, 2.0, **{"prompt/1/text": "refused"})
             assert call.errors == 1
 
     asyncio.run(go())
@@ -198,6 +198,7 @@ def test_what_is_no_streamgen_is_one_line(text: str) -> None:
 
 def test_an_underrun_is_late_music_not_lost_music(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "bridge.client")
+
     async def go() -> None:
         async with serving() as door:
             kept = Kept()
