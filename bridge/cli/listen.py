@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     url = stream_url(args.url, _query(args, device))
     with stop_on_signals() as stop, _sink(args.out, device) as sink:
         enough = _Enough(stop)
-        call = _Call(url, {}, sink, Received(args.seconds), enough, words=words)
+        call = _Call(url, {}, sink, Received(args.seconds), enough, say, words=words)
         asyncio.run(_listen(call, enough))
     _report(call, args)
     if args.json:
