@@ -150,9 +150,9 @@ class KVCache:
         )
 
     @torch.inference_mode()
-    def copy_in(self, block: Block, copy: BlockCopy, rows: list[int] | None = None) -> None:
+    def copy_in(self, block: Block, copy: BlockCopy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         length = copy.keys.shape[3]
-        chosen = slice(None) if rows is None else torch.tensor(rows, device=self._device)
+        chosen = slice(None) if rows is None else torch.tensor(list(rows), device=self._device)
         self.keys[:, block.slice(), :, :length] = copy.keys[:, chosen]
         self.values[:, block.slice(), :, :length] = copy.values[:, chosen]

@@ -95,4 +95,4 @@ class CodeRing:
 
     def restore(self, codes: Tensor) -> None:
         """Go back to a snapshot, which stays as it is."""
-        self._columns = codes.clone()
+        self._columns.copy_(codes)

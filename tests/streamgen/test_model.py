@@ -85,11 +85,11 @@ def test_the_masked_form_gives_the_same_tokens(short_twin: Twins) -> None:
     model = short_twin("mono").model
     results = []
     for masked in (False, True):
-        model.engine._masked = masked
+        model.runtime.engine._masked = masked
         options = {"temperature": 0.0, "context_seconds": 1.0, "context_start_seconds": 2.0}
         clips = model.generate(["piano", None, "rock"], 7.0, seed=1, **options)
         results.append(np.stack([clip.samples for clip in clips]))
-    model.engine._masked = False
+    model.runtime.engine._masked = False
     assert np.abs(results[0] - results[1]).max() < 1e-4
 
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from streamgen.threads import computing_on
 
 import streamgen
 from streamgen.lm import precision
 from streamgen.testing import tiny_checkpoint
-from streamgen.threads import computing_on
 
 pytestmark = pytest.mark.usefixtures("three_threads")
 
@@ -30,8 +30,10 @@ def test_a_small_checkpoint_plays_on_one_thread_unless_told_otherwise(
     if not small:
         monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
     model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32", threads=asked)
-    seen, step = [], model.engine.step
-    monkeypatch.setattr(model.engine, "step", lambda streams: (seen.append(torch.get_num_threads()), step(streams)))
+    seen, step = [], model.runtime.engine.step
+    monkeypatch.setattr(
+        model.runtime.engine, "step", lambda streams: (seen.append(torch.get_num_threads()), step(streams))
+    )
     with model.open_stream("piano", seed=1) as stream:
         stream.read(640)
         stream.set(prompt="rock")

@@ -104,7 +104,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
 ) -> None:
     conditioner = TextConditioner(mono.checkpoint)
     lengths = {text: len(conditioner.encode(text)) for text in UNLIKE_LENGTHS}
-    monkeypatch.setattr(text_module, "CACHE_TOKENS", sum(lengths.values()))
+    monkeypatch.setattr(conditioner._cache, "_limit", sum(lengths.values()))
     calls = count_calls(mono.model.text_encoder)
     conditioner.encode(UNLIKE_LENGTHS[0])  # used again: now the second is the oldest
     conditioner.encode("flute")
@@ -113,7 +113,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
     assert len(calls) == 1
     conditioner.encode(UNLIKE_LENGTHS[1])
     assert len(calls) == 2
-    assert conditioner._cached_tokens == sum(map(len, conditioner._cache.values())) <= sum(lengths.values())
+    assert sum(map(len, conditioner._cache._values.values())) <= sum(lengths.values())
 
 
 def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: p
     conditioner = TextConditioner(mono.checkpoint)
     for text in (*UNLIKE_LENGTHS, *UNLIKE_LENGTHS):
         assert len(conditioner.encode(text)) > 3
-    assert len(conditioner._cache) == 1
+    assert len(conditioner._cache._values) == 1
 
 
 def test_another_device_leaves_the_checkpoint_on_its_own(mono: Any) -> None:

@@ -251,4 +251,4 @@ def test_its_windows_roll_over_as_a_models_do() -> None:
     assert stream.metrics.rollovers == 2
     np.testing.assert_allclose(samples, sine("piano", 0, 5 * RATE_HZ), atol=1e-6)
     stream.close()
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
