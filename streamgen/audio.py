@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["AudioChunk"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AudioChunk:
     """A piece of a stream's audio.
 
@@ -26,6 +26,13 @@ class AudioChunk:
     samples: NDArray[np.float32]
     start_sample: int
     sample_rate_hz: int
+
+    def __repr__(self) -> str:
+        """Say how much sound it is, where it starts and how loud it gets."""
+        channels, samples = self.samples.shape
+        peak = float(np.abs(self.samples).max()) if samples else 0.0
+        shape = f"{channels} × {samples:,} samples at {self.sample_rate_hz} Hz"
+        return f"<AudioChunk {shape} ({self.seconds:.2f} s) from sample {self.start_sample:,}, peak {peak:.3f}>"
 
     @property
     def seconds(self) -> float:

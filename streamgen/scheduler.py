@@ -74,7 +74,7 @@ class Scheduler(Generic[Begun, Drawn]):
         """Step some streams until each has the frames it needs.
 
         Args:
-            goals: complete frames that each is to have. One that has them already is not stepped.
+            goals: complete frames that each is to have, read anew before each step. Who has them is not stepped.
             between_steps: called after each step, on this thread and outside of `around`: what it changes on a stream
                 is in the next step, and what it raises ends the advance where it is.
 

@@ -316,19 +316,54 @@ def read_together(
             raise ConfigError(f"samples is {samples!r}, must be a whole number, at least 1")
         if stream.runtime is not runtime:
             raise ConfigError(f"{stream!r} is another model's; read it with the model that opened it")
-    while True:
-        with runtime.alone():
-            missing = {stream: stream._missing_frames(samples) for stream, samples in wanted.items()}
-            if not any(missing.values()):
-                return {stream: stream._pcm.take(samples) for stream, samples in wanted.items()}
-            goals = {stream: stream.frames_done + frames for stream, frames in missing.items() if frames}
-        refused = runtime.scheduler.advance(goals, between_steps)
-        with runtime.alone():
-            for stream, goal in goals.items():
-                if stream not in refused:
-                    stream._decode_until(min(goal, stream.frames_done))  # fewer where it was rewound meanwhile
+    reading = _Reading(runtime, wanted)
+    while (chunks := reading.take()) is None:
+        refused = runtime.scheduler.advance(reading.goals, lambda: reading.go_on(between_steps))
         for error in refused.values():
             raise error
+    return chunks
+
+
+class _Reading:
+    """Some streams on their way to the samples that are wanted of them.
+
+    A goal is so many frames as lack now; a codec that looks ahead may want more then, so goals move on when reached.
+
+    Attributes:
+        goals: complete frames that each stream is to have; streams that have their samples are gone.
+    """
+
+    def __init__(self, runtime: Runtime, wanted: Mapping[Stream, int]) -> None:
+        self._runtime, self._wanted = runtime, wanted
+        self.goals: dict[Stream, int] = {}
+
+    def take(self) -> dict[Stream, AudioChunk] | None:
+        """Return the samples if they are all there; if not, set the goals."""
+        with self._runtime.alone():  # asked and taken at once: another thread may read the same streams
+            self.goals = {stream: goal for stream in self._wanted if (goal := self._goal(stream)) is not None}
+            if self.goals:
+                return None
+            return {stream: stream._pcm.take(samples) for stream, samples in self._wanted.items()}
+
+    def _goal(self, stream: Stream) -> int | None:
+        missing = stream._missing_frames(self._wanted[stream])
+        return stream.frames_done + missing if missing else None
+
+    def go_on(self, between_steps: Callable[[], None] | None) -> None:
+        """Decode what streams have reached their goals with, and move those on that lack more."""
+        reached = [stream for stream, goal in self.goals.items() if stream.frames_done >= goal]
+        if reached:
+            with self._runtime.alone():
+                for stream in reached:
+                    self._move_on(stream)
+        if between_steps is not None:
+            between_steps()
+
+    def _move_on(self, stream: Stream) -> None:
+        stream._decode_until(min(self.goals.pop(stream), stream.frames_done))  # fewer where it was rewound meanwhile
+        goal = self._goal(stream)
+        if goal is not None:
+            self.goals[stream] = goal
 
 
 def _whole(number: object) -> bool:

@@ -1,4 +1,4 @@
-"""The public names are a contract."""
+"""The public names are a contract; errors name what was probably meant."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ def test_the_error_tree_is_as_drawn() -> None:
         assert name in (errors.__doc__ or ""), f"{name} is missing in the drawing"
     assert issubclass(errors.ConfigError, ValueError)
     assert issubclass(errors.PromptError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("guidance", "there is no control 'guidance'; did you mean guidance_scale? there are guidance_scale, top_k"),
+        ("topk", "there is no control 'topk'; did you mean top_k? there are guidance_scale, top_k"),
+        ("volume", "there is no control 'volume'; there are guidance_scale, top_k"),
+    ],
+)
+def test_an_unknown_name_says_which_was_probably_meant(name: str, said: str) -> None:
+    assert str(streamgen.ConfigError.unknown("control", name, ("guidance_scale", "top_k"))) == said

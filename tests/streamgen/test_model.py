@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import torch
 
 import streamgen
 from streamgen.checkpoint import load_checkpoint
-from streamgen.errors import CheckpointError, ConfigError, PromptError
+from streamgen.errors import CapacityError, CheckpointError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
 
 Twins = Callable[[str], Any]
@@ -106,3 +108,188 @@ import threading
 assert threading.active_count() == 1
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_everything_users_hold_tells_what_it_is_in_one_line() -> None:
+    model = streamgen.load_model("pocket", device="cpu", precision="int8")
+    assert repr(model) == "<Model 'pocket': mono, 32000 Hz, windows of 15.1 s, int8 on cpu>"
+    with model.open_stream("piano", seed=7, negative_prompt="drums") as stream:
+        stream.read(16_000)
+        assert repr(stream).endswith(" of 'pocket' at 0.50 s: 'piano', seed 7>")
+        assert repr(stream.controls).startswith("Controls(prompts=[('piano', 1)], negative_prompt='drums', guidance_")
+        assert "seed=7" in repr(stream.controls)
+        saved = stream.snapshot()
+        held = sum(window.copy.keys.nbytes + window.copy.values.nbytes for window in saved.tokens.windows)
+        assert repr(saved).endswith(f" at sample 16,000, {held / 1e6:.1f} MB>")
+    assert repr(stream).endswith("at 0.50 s: closed>")
+    for each in (model, stream, stream.controls, saved):
+        assert "\n" not in repr(each)
+
+
+# -- misspelt names ---------------------------------------------------------------------------------------------------
+
+MEANT = "there is no control 'guidance'; did you mean guidance_scale\\? there are prompt, prompts, "
+
+
+@pytest.mark.parametrize("value", [3.0, None])
+def test_a_misspelt_control_is_refused_with_the_one_that_was_meant(twin: Twins, value: float | None) -> None:
+    model = twin("mono").model
+    with pytest.raises(ConfigError, match=MEANT):
+        model.open_stream("piano", guidance=value)
+    with pytest.raises(ConfigError, match=MEANT):
+        model.generate(["piano"], 1.0, guidance=value)
+    with model.open_stream("piano", seed=1) as stream:
+        for call in (stream.set, stream.check):
+            with pytest.raises(ConfigError, match=MEANT):
+                call(guidance=value)
+
+
+RIGHT = """
+import streamgen
+from streamgen import AudioChunk, Model, Stream
+
+model: Model = streamgen.load_model("pocket")
+with model.open_stream("piano", seed=7, guidance_scale=3, prompts=[("rock", 1.0), (None, 2)], top_k=50) as stream:
+    position: int = stream.set(prompt="drums", temperature=0.5, at_sample=32_000)
+    scale: float = stream.check(guidance_scale=2.0).guidance_scale
+    chunk: AudioChunk = stream.read(640, between_steps=lambda: None)
+    stream.restore(stream.snapshot())
+    stream.rewind(stream.mark())
+both: dict[Stream, AudioChunk] = model.read_together({stream: 640})
+clips: list[AudioChunk] = model.generate(["piano", None], 2.0, seed=[1, 2], guidance_scale=3.0, negative_prompt="noise")
+default = model.control_specs["top_k"].default
+"""
+WRONG = {
+    "import streamgen; streamgen.load_model().open_stream('piano', guidance=3)": "guidance",
+    "import streamgen; streamgen.load_model().open_stream('piano', top_k='many')": "top_k",
+    "import streamgen; streamgen.load_model().open_stream('piano').set(temprature=1.0)": "temprature",
+    "import streamgen; streamgen.load_model().open_stream('piano').check(prompt=3)": "prompt",
+    "import streamgen; streamgen.load_model().generate(['piano'], 1.0, guidance=3)": "guidance",
+    "import streamgen; streamgen.load_model().generate(['piano'], 1.0, prompts=['rock'])": "prompts",
+    "import streamgen; streamgen.load_model().generate(['piano'], 1.0).samples": "samples",
+}
+
+
+@pytest.mark.slow
+def test_a_users_program_is_checked_by_mypy_strictly(tmp_path: Path) -> None:
+    """Misspelt and mistyped keywords are found before the program runs."""
+    right = tmp_path / "right.py"
+    right.write_text(RIGHT)
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("\n".join(WRONG))
+    options = ["--strict", "--no-error-summary", "--follow-imports=silent", "--cache-dir", str(tmp_path)]
+    # by its path, however it is installed here; that its own types are right is mypy's own run to say
+    environment = {**os.environ, "MYPYPATH": str(Path(streamgen.__file__).parent.parent)}
+    command = [sys.executable, "-m", "mypy", *options, str(right), str(wrong)]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    found = [line for line in run.stdout.splitlines() if ": error: " in line]
+    for number, word in enumerate(WRONG.values(), start=1):
+        assert any(f"wrong.py:{number}: error: " in line and f'"{word}"' in line for line in found), (word, run.stdout)
+    assert len(found) == len(WRONG), run.stdout
+
+
+# -- several streams in one pass --------------------------------------------------------------------------------------
+
+TONE = (0.3 * np.sin(np.arange(48_000) * 0.05)).astype(np.float32)
+
+
+def opened(model: streamgen.Model, number: int, temperature: float) -> streamgen.Stream:
+    """Streams that differ in all that a pass could mix up: rows, texts, positions, sampling, windows."""
+    options: list[dict[str, Any]] = [
+        {"prompt": "piano"},
+        {"prompts": [("drums and bass with slow techno beat", 1), ("rock", 2)], "negative_prompt": "noise"},
+        {"prompt": None, "context_start_seconds": 1.0},
+        {"prompt": "rock", "guidance_scale": 1.0, "audio_prompt": TONE, "audio_prompt_rate_hz": 32_000},
+    ]
+    return model.open_stream(**options[number], seed=number, temperature=temperature, context_seconds=1.0)
+
+
+@pytest.mark.parametrize("kind", ["mono", "stereo"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_streams_read_together_give_what_each_gives_alone(short_twin: Twins, kind: str, temperature: float) -> None:
+    """Through rollovers and changes, joining and leaving; to the bit, for a row does not depend on its neighbours."""
+    model = short_twin(kind).model
+    alone = []
+    for number in range(4):
+        with opened(model, number, temperature) as stream:
+            pieces = [stream.read(16_000).samples for _ in range(4)]
+            stream.set(prompts=[("jazz", 1), ("piano", 1)], glide_seconds=0.3)
+            alone.append(np.concatenate([*pieces, *(stream.read(16_000).samples for _ in range(6))], axis=1))
+    streams: list[streamgen.Stream] = []
+    found: list[list[np.ndarray]] = [[] for _ in range(4)]
+    for turn in range(20):
+        if turn % 2 == 0 and len(streams) < 4:
+            streams.append(opened(model, len(streams), temperature))
+        playing = [number for number in range(len(streams)) if len(found[number]) < 10]
+        for number in playing:
+            if len(found[number]) == 4:
+                streams[number].set(prompts=[("jazz", 1), ("piano", 1)], glide_seconds=0.3)
+        chunks = model.read_together({streams[number]: 16_000 for number in playing})
+        for number in playing:
+            found[number].append(chunks[streams[number]].samples)
+    for number, stream in enumerate(streams):
+        assert np.array_equal(np.concatenate(found[number], axis=1), alone[number]), number
+        assert stream.metrics.rollovers >= 1
+        stream.close()
+    assert all(model.runtime.engine.cache._free)
+
+
+def test_streams_read_together_share_their_passes(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = twin("mono").model
+    step, together = model.runtime.engine.step, []
+    monkeypatch.setattr(model.runtime.engine, "step", lambda steps: (together.append(len(steps)), step(steps))[1])
+    with model.open_stream("piano", seed=1) as one, model.open_stream("rock", seed=2) as two:
+        chunks = model.read_together({one: 640, two: 6_400})
+        assert [chunk.samples.shape[1] for chunk in chunks.values()] == [640, 6_400]
+        assert one.metrics.steps < two.metrics.steps
+        assert together == [2] * one.metrics.steps + [1] * (two.metrics.steps - one.metrics.steps)
+        assert model.read_together({}) == {}
+
+
+def test_a_hook_sees_every_step_and_may_change_what_comes(twin: Twins) -> None:
+    """Twin: the same change, made between two reads."""
+    model = twin("mono").model
+    with model.open_stream("piano", seed=1) as stream, model.open_stream("piano", seed=1) as other:
+        steps: list[int] = []
+
+        def between() -> None:
+            steps.append(stream.metrics.steps)
+            if len(steps) == 20:
+                assert stream.set(prompt="rock") == stream.next_sample == 20 * 640
+
+        hooked = stream.read(32_000, between).samples
+        assert steps == list(range(1, stream.metrics.steps + 1))
+        assert other.set(prompt="rock", at_sample=20 * 640) == 20 * 640
+        assert np.array_equal(hooked, other.read(32_000).samples)
+
+
+def test_a_stream_without_room_does_not_stop_the_others(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twins: streams that were always alone and had room."""
+    model = twin("mono").model
+    cache = model.runtime.engine.cache
+    names = ("piano", "rock")
+    with contextlib.ExitStack() as stack:
+        one, two, first, second = (stack.enter_context(model.open_stream(name, seed=1)) for name in names * 2)
+        for stream in (two, second):
+            stream.set(prompts=[(word, 1.0) for word in "abcdefgh"])
+        with monkeypatch.context() as narrow:
+            narrow.setattr(cache, "max_rows", cache.rows)
+            narrow.setattr(cache, "_free", [False] * cache.rows)
+            with pytest.raises(CapacityError, match="close a stream or use fewer prompts"):
+                model.read_together({two: 6_400, one: 6_400})
+            assert two.metrics.steps == 0 < one.metrics.steps
+        both = model.read_together({one: 6_400, two: 6_400})
+        assert np.array_equal(both[one].samples, first.read(6_400).samples)
+        assert np.array_equal(both[two].samples, second.read(6_400).samples)
+
+
+def test_reading_together_makes_the_checks_of_reading(twin: Twins) -> None:
+    model = twin("mono").model
+    with model.open_stream("piano", seed=1) as stream, twin("stereo").model.open_stream("piano") as other:
+        with pytest.raises(ConfigError, match=r"samples is 0, must be a whole number, at least 1"):
+            model.read_together({stream: 0})
+        with pytest.raises(ConfigError, match="another model's; read it with the model that opened it"):
+            model.read_together({stream: 640, other: 640})
+        assert (stream.position_samples, stream.metrics.steps) == (0, 0)
+    with pytest.raises(SessionClosed):
+        model.read_together({stream: 640})

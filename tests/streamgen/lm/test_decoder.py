@@ -9,8 +9,8 @@ from transformers.models.musicgen.modeling_musicgen import MusicgenSinusoidalPos
 
 from streamgen import Model, linear
 from streamgen.checkpoint import load_checkpoint
-from streamgen.lm.attention import Segment, merge
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.attention import Segment
+from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.decoder import sinusoids
 from streamgen.lm.engine import LmEngine
@@ -113,26 +113,6 @@ def test_a_row_without_text_equals_transformers_null_row(twin: Twins) -> None:
 
 
 @torch.no_grad()
-def test_masked_and_segment_attention_agree_at_unlike_positions(twin: Twins) -> None:
-    both = twin("mono")
-    engine = both.model.runtime.engine
-    cache = own_memory(engine, 6)
-    blocks = [cache.allocate(2), cache.allocate(1), cache.allocate(2)]
-    cache.keys.normal_()
-    cache.values.normal_()
-    cross = attach(engine, blocks[0], [both.states(text) for text in TEXTS[:2]])
-    segments = [Segment(blocks[0], 40), Segment(blocks[1], 3, start_position=700), Segment(blocks[2], 1502)]
-    x = torch.randn(5, engine.config.hidden_size)
-    memory = cache.keys.clone(), cache.values.clone()
-    exact = engine.decoder.forward(x, segments, cache, cross)
-    written = cache.keys.clone()
-    cache.keys, cache.values = memory
-    masked = engine.decoder.forward(x, segments, cache, cross, masked=True)
-    assert torch.allclose(exact, masked, atol=1e-4)
-    assert torch.allclose(written, cache.keys, atol=1e-4)
-
-
-@torch.no_grad()
 def test_rows_do_not_touch_each_other(twin: Twins) -> None:
     """Changing one row's input and past leaves the others' results alone, to the last bit."""
     engine = twin("mono").model.runtime.engine
@@ -160,12 +140,6 @@ def test_the_future_changes_nothing(twin: Twins) -> None:
     second = engine.decoder.forward(x, [Segment(block, 0, 10)], cache, CrossCache())
     assert torch.allclose(first[:6], second[:6], atol=1e-6)
     assert not torch.allclose(first[6:], second[6:], atol=1e-2)
-
-
-def test_neighbours_at_one_position_are_merged() -> None:
-    a, b, c = Segment(Block(0, 2), 5), Segment(Block(2, 4), 5), Segment(Block(4, 6), 6)
-    assert merge([a, b, c]) == [Segment(Block(0, 4), 5), c]
-    assert merge([b, a]) == [b, a], "out of order is not a neighbour"
 
 
 @pytest.mark.parametrize(("precision", "error"), [("bf16", 0.05), ("int8", 0.15)])
