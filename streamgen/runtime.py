@@ -8,8 +8,8 @@
 
 A model may be used from any thread: whatever touches the rows of the cache, or a stream, runs within `alone`. What only
 computes (a text, an audio prompt) runs within `computing`, beside the music. Both keep out what the program around them
-has set torch to: autocast, grad and inference mode, number of threads, default device. The default dtype is global to
-all threads, so it is not touched; nothing here asks for it.
+has set torch to: autocast, number of threads, default device. Nothing here depends on the others: no weight asks for a
+gradient, what lasts is made outside of inference mode, and every dtype is named.
 
 Rules: starts no thread; knows no stream. torch's number of threads is the caller's, set around the work and put back.
 torch keeps one for each thread, and starts a new thread with what was set last: one that first computes while another
@@ -112,8 +112,10 @@ class Runtime:
         Raises:
             ConfigError: a precision that does not run there.
         """
-        with _own_settings(device), torch.inference_mode(False):
-            decoder = checkpoint.decoder
+        decoder = checkpoint.decoder
+        with ExitStack() as own:
+            for setting in (torch.inference_mode(False), *_own_settings(device)):
+                own.enter_context(setting)
             codec = StreamingDecoder(checkpoint.codec, audio_channels=decoder.audio_channels, device=device)
             pattern = DelayPattern.of(decoder.num_codebooks, decoder.audio_channels, decoder.vocab_size)
             frame_seconds = codec.hop_samples / codec.sample_rate_hz
@@ -145,17 +147,13 @@ class Runtime:
 
     # -- threads and torch's settings -----------------------------------------------------------------------------
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Compute under this package's own torch settings, whatever the program around it has set."""
-        with _own_settings(self.device), torch.inference_mode(), computing_on(self.threads):
-            yield
+    def computing(self) -> AbstractContextManager[None]:
+        """Compute within the block under this package's own torch settings, whatever the program around it has set."""
+        return _Computing(self.device, self.threads)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Compute while no other thread touches what streams share."""
-        with self.lock, self.computing():
-            yield
+    def alone(self) -> AbstractContextManager[None]:
+        """Compute within the block, and no other thread touches what streams share."""
+        return _Computing(self.device, self.threads, self.lock)
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -214,15 +212,48 @@ def computing_on(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@contextmanager
-def _own_settings(device: torch.device) -> Iterator[None]:
+class _Computing:
+    """A block under our own torch settings: entered for every step, so what need not be changed costs next to nothing.
+
+    Args:
+        device: of the model.
+        threads: how many torch computes on; None leaves them.
+        lock: held meanwhile.
+    """
+
+    def __init__(self, device: torch.device, threads: int | None, lock: threading.RLock | None = None) -> None:
+        self._device, self._threads, self._lock = device, threads, lock
+        self._held = _NOTHING
+
+    def __enter__(self) -> None:
+        """Take the lock, then set what is set otherwise."""
+        if self._lock is not None:
+            self._lock.acquire()
+        foreign = _own_settings(self._device)
+        if self._threads is not None and self._threads != torch.get_num_threads():
+            foreign.append(computing_on(self._threads))
+        if foreign:
+            self._held = ExitStack()
+            for setting in foreign:
+                self._held.enter_context(setting)
+
+    def __exit__(self, *_: object) -> None:
+        """Put everything back."""
+        if self._held is not _NOTHING:
+            self._held.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+_NOTHING = ExitStack()
+
+
+def _own_settings(device: torch.device) -> list[AbstractContextManager[object]]:
     """Hold off autocast, for what runs in fewer bits is chosen when a model is loaded, and another default device."""
-    foreign: list[AbstractContextManager[object]] = [
-        torch.autocast(kind, enabled=False) for kind in {"cpu", device.type} if torch.is_autocast_enabled(kind)
+    kinds = ("cpu",) if device.type == "cpu" else ("cpu", device.type)
+    held: list[AbstractContextManager[object]] = [
+        torch.autocast(kind, enabled=False) for kind in kinds if torch.is_autocast_enabled(kind)
     ]
-    if torch.get_default_device().type != "cpu":
-        foreign.append(torch.device("cpu"))
-    with ExitStack() as stack:
-        for setting in foreign:
-            stack.enter_context(setting)
-        yield
+    if torch.empty(0).device.type != "cpu":  # torch.get_default_device asks more, and takes its time
+        held.append(torch.device("cpu"))
+    return held

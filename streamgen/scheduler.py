@@ -12,7 +12,7 @@ by one thread at a time: `around` sees to that, and is entered anew for each ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -82,15 +82,15 @@ class Scheduler(Generic[Begun, Drawn]):
             Streams that could not go on, and why; nothing of theirs is lost, and the others have their frames.
         """
         refused: dict[AnyStream, StreamgenError] = {}
-        while running := self.schedule({stream: goal for stream, goal in goals.items() if stream not in refused}):
+        while running := self.schedule(goals, refused):
             refused |= self.step(running)
             if between_steps is not None:
                 between_steps()
         return refused
 
-    def schedule(self, goals: Mapping[AnyStream, int]) -> list[AnyStream]:
-        """Return the streams of the next step: all that lack frames, in the order given."""
-        return [stream for stream, goal in goals.items() if stream.frames_done < goal]
+    def schedule(self, goals: Mapping[AnyStream, int], refused: Container[AnyStream] = ()) -> list[AnyStream]:
+        """Return the streams of the next step: all that lack frames and were not refused, in the order given."""
+        return [stream for stream, goal in goals.items() if stream.frames_done < goal and stream not in refused]
 
     def step(self, streams: Sequence[AnyStream]) -> dict[AnyStream, StreamgenError]:
         """Make one step of some streams, in one pass.
@@ -98,21 +98,18 @@ class Scheduler(Generic[Begun, Drawn]):
         Returns:
             Streams that could not begin, and why: the others have stepped.
         """
+        refused: dict[AnyStream, StreamgenError] = {}
         with self._around():
-            begun, refused = self._begin(streams)
+            stepping, begun = [], []
+            for stream in streams:
+                try:
+                    begun.append(stream.begin_step())
+                    stepping.append(stream)
+                except StreamgenError as error:
+                    refused[stream] = error
             began = self._clock()
-            results = self._one_pass(list(begun.values())) if begun else []
+            results = self._one_pass(begun) if begun else []
             seconds = self._clock() - began
-            for stream, drawn in zip(begun, results, strict=True):
+            for stream, drawn in zip(stepping, results, strict=True):
                 stream.finish_step(drawn, seconds)
         return refused
-
-    def _begin(self, streams: Sequence[AnyStream]) -> tuple[dict[AnyStream, Begun], dict[AnyStream, StreamgenError]]:
-        begun: dict[AnyStream, Begun] = {}
-        refused: dict[AnyStream, StreamgenError] = {}
-        for stream in streams:
-            try:
-                begun[stream] = stream.begin_step()
-            except StreamgenError as error:
-                refused[stream] = error
-        return begun, refused

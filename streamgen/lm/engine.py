@@ -17,7 +17,7 @@ from streamgen.lm.cache import KVCache, attention_dtype
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder
 from streamgen.lm.guidance import combine
-from streamgen.lm.sampling import sample
+from streamgen.lm.sampling import Uniforms, sample
 from streamgen.lm.step import Feed, Step, Unread, Window
 
 __all__ = ["LmEngine"]
@@ -52,6 +52,7 @@ class LmEngine:
         self.cache = KVCache(config, rows, dtype=attention_dtype(device, dtype), device=device)
         self.cross = CrossCache()
         self._masked = device.type != "cpu"
+        self._uniforms = Uniforms()
 
     @property
     def weight_bytes(self) -> int:
@@ -74,8 +75,13 @@ class LmEngine:
         ]
         hidden = self.decoder.forward(self._vectors(feeds), segments, self.cache, self.cross, masked=self._masked)
         logits = self.decoder.logits(hidden[_leader_rows(steps)])
-        each = logits.split([step.rows.count for step in steps])
-        return [_draw(step, rows) for step, rows in zip(steps, each, strict=True)]
+        each = [logits] if len(steps) == 1 else logits.split([step.rows.count for step in steps])
+        return [self._draw(step, rows) for step, rows in zip(steps, each, strict=True)]
+
+    def _draw(self, step: Step, logits: Tensor) -> Tensor:
+        """Guide float32 [rows, K, V] and draw: int64 [K]."""
+        guided = combine(logits, step.rows.coefficients)
+        return sample(guided, step.sampling, step.column, self._uniforms).cpu()
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
         """Return the input vectors of single steps, [Σ rows, D]."""
@@ -118,8 +124,3 @@ def _leader_rows(steps: Sequence[Step]) -> Tensor | slice:
     if len(spans) == 1:
         return slice(spans[0].start, spans[0].stop)
     return torch.tensor([row for span in spans for row in span])
-
-
-def _draw(step: Step, logits: Tensor) -> Tensor:
-    """Guide float32 [rows, K, V] and draw: int64 [K]."""
-    return sample(combine(logits, step.rows.coefficients), step.sampling, step.column).cpu()

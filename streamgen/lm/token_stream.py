@@ -138,13 +138,10 @@ class TokenStream:
             CapacityError: no room for the rows, or for the next window. Nothing is changed then.
         """
         self._set.forget(self.head - self.keep_frames)
-        dropped = self._dropped_start(settings)
-        places, handovers = self._rolled_over(self._standing(settings, dropped), settings.plan)
-        if settings is not self.settings or handovers or len(places) > len(self.windows):
-            self._set.arrange(places, settings.rows, self._sources(settings.rows), self.head)
-            self._accept(settings, handovers, dropped)  # nothing fails from here on
-        feeds = [self._feed(window) for window in self.windows]
-        return Step(self.unread(), feeds, settings.rows, settings.sampling, self.head + 1)
+        if settings is not self.settings or self._window_is_due():
+            self._arrange(settings)
+        unread, feeds = self.unread(), [self._feed(window) for window in self.windows]
+        return Step(unread, feeds, settings.rows, settings.sampling, self.head + 1)
 
     def finish_step(self, codes: Tensor) -> None:
         """Take the column that was drawn, int64 [K], and move on."""
@@ -168,12 +165,30 @@ class TokenStream:
         return Unread(window, prefixes, self._ring.columns(first, self.head, window.start_frame))
 
     def _feed(self, window: Window) -> Feed:
-        prefixes, at = self.settings.rows.prefixes, self._due(window)
-        if prefixes is not None and at < prefixes.shape[1]:
-            return Feed(window, None, prefixes[:, at])
+        prefixes = self.settings.rows.prefixes
+        if prefixes is not None and self._due(window) < prefixes.shape[1]:
+            return Feed(window, None, prefixes[:, self._due(window)])
         return Feed(window, self.column(self.head, window.start_frame), None)
 
     # -- other settings, and windows that are due -----------------------------------------------------------------
+
+    def _window_is_due(self) -> bool:
+        """Tell whether the leader is full, or has no successor though it is time to warm one."""
+        plan, leader = self.settings.plan, self.windows[0]
+        handover = plan.handover(leader.start_frame, leader.start_position)
+        return self.head >= (handover if len(self.windows) > 1 else plan.warming_start(handover))
+
+    def _arrange(self, settings: StepSettings) -> None:
+        """Bring windows, rows and settings up to this head: all of it or, where that raises, nothing."""
+        dropped = self._dropped_start(settings)
+        places, handovers = self._rolled_over(self._standing(settings, dropped), settings.plan)
+        self._set.arrange(places, settings.rows, self._sources(settings.rows), self.head)
+        if dropped is not None:
+            # The finer codebooks of the last frames before it are not drawn yet, and the new window could only guess
+            # them from padding: noise. Held for as long, they go unnoticed beneath a new beginning.
+            self._ring.hold(self.head, self._settled_frames, dropped)
+            self.origin = dropped
+        self.settings, self.rollovers = settings, self.rollovers + handovers
 
     def _standing(self, settings: StepSettings, dropped: int | None) -> list[Place]:
         """Where windows stand under these settings: as they do, or one alone that begins anew."""
@@ -233,14 +248,6 @@ class TokenStream:
     def knows_beyond(self, frames: int) -> bool:
         """Tell whether there is a complete frame, and the leader knows more than the newest `frames`."""
         return self.frames_done > 0 and self.head + 1 - self.windows[0].start_frame > frames
-
-    def _accept(self, settings: StepSettings, handovers: int, dropped: int | None) -> None:
-        if dropped is not None:
-            # The finer codebooks of the last frames before it are not drawn yet, and the new window could only guess
-            # them from padding: noise. Held for as long, they go unnoticed beneath a new beginning.
-            self._ring.hold(self.head, self._settled_frames, dropped)
-            self.origin = dropped
-        self.settings, self.rollovers = settings, self.rollovers + handovers
 
     # -- codes ----------------------------------------------------------------------------------------------------
 

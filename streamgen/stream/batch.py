@@ -64,7 +64,8 @@ class _Clip:
     def begin_step(self) -> Step:
         """Return what to feed."""
         step = self._tokens.begin_step(self._settings)
-        self._runtime.engine.prefill(step.unread)
+        if step.unread:
+            self._runtime.engine.prefill(step.unread)
         return step
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:  # noqa: ARG002 - nobody asks

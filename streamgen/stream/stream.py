@@ -180,7 +180,8 @@ class Stream:
         coming = self._control.coming(self._next_frame)
         step = self._tokens.begin_step(coming.settings)
         self._control.memory = coming
-        self.runtime.engine.prefill(step.unread)
+        if step.unread:
+            self.runtime.engine.prefill(step.unread)
         return step
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:

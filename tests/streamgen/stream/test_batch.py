@@ -221,7 +221,7 @@ def test_an_interrupted_batch_leaves_no_rows_taken(twin: Twins, monkeypatch: pyt
         with monkeypatch.context() as disturbed:
             disturbed.setattr(model.runtime.engine, method, interrupt)
             with pytest.raises(KeyboardInterrupt):
-                model.generate(["piano", "rock"], 1.0)
+                model.generate(["piano", "rock"], 1.0, audio_prompt=TONE, audio_prompt_rate_hz=32_000)
         assert all(model.runtime.engine.cache._free), method
 
 
