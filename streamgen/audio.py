@@ -1,6 +1,10 @@
 """AudioChunk: the only PCM type that crosses a public edge.
 
+    ├─ chunk ───────────┤├─ chunk ─────┤├─ chunk ───────────┤      one's end_sample is the next one's start_sample
+    start_sample        end_sample
+
 Rules: numpy float32, `[channels, samples]`, nominally within ±1; a chunk knows where it starts in its stream.
+Chunks of any length follow each other without a gap, so any of them may be joined with `numpy.concatenate(…, axis=1)`.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ from numpy.typing import NDArray
 __all__ = ["AudioChunk"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class AudioChunk:
     """A piece of a stream's audio.
 
     Attributes:
-        samples: float32 [2, n]; mono checkpoints are duplicated to both channels.
+        samples: float32 [2, n]; a mono checkpoint's one channel is in both. They are the holder's own: nothing in this
+            package writes into them later.
         start_sample: position of `samples[:, 0]` in the stream, in samples at `sample_rate_hz`.
         sample_rate_hz: samples a second.
     """

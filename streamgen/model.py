@@ -24,7 +24,8 @@ from streamgen.errors import ConfigError, PromptError
 from streamgen.runtime import Runtime
 from streamgen.stream.batch import Batch
 from streamgen.stream.controls import control_specs, frozen, new_controls
-from streamgen.stream.stream import Stream, read_together
+from streamgen.stream.reading import read_together
+from streamgen.stream.stream import Stream
 
 __all__ = ["Model", "load_model"]
 
@@ -205,7 +206,10 @@ class Model:
             CapacityError, SessionClosed: a stream cannot go on; the others have gone on meanwhile, and keep what they
                 made for their next read.
         """
-        return read_together(self.runtime, wanted, between_steps)
+        for stream in wanted:
+            if stream.runtime is not self.runtime:
+                raise ConfigError(f"{stream!r} is another model's; read it with the model that opened it")
+        return read_together(wanted, between_steps)
 
     def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
         """Encode the newest window's worth of an audio prompt, on any thread and beside the music.

@@ -22,9 +22,10 @@ __all__ = ["Block", "BlockCopy", "KVCache", "attention_dtype"]
 
 
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Return in what keys and values are kept: a CPU attends to bfloat16 ones five times slower than to float32.
+    """Return in what keys and values are kept.
 
-    One query of 12 heads over 700 keys took 970 µs against 180, and those are the memory's speed (torch 2.13, Zen 4).
+    On a CPU float32 whatever the rows are in: torch attends to those at the memory's speed, and to bfloat16 ones far
+    slower (docs/measurements.md, "Keys and values on a CPU").
     """
     return torch.float32 if device.type == "cpu" else dtype
 

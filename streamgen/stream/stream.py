@@ -16,8 +16,8 @@ step under way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from numbers import Integral, Real
+from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Unpack
 
 from torch import Tensor
@@ -33,9 +33,10 @@ from streamgen.runtime import Runtime
 from streamgen.stream.control_state import ControlState
 from streamgen.stream.controls import Controls, frozen
 from streamgen.stream.pcm_buffer import DECODE_FRAMES, PcmBuffer
+from streamgen.stream.reading import read_together
 from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
 
-__all__ = ["Stream", "read_together"]
+__all__ = ["Stream"]
 
 
 class Stream:
@@ -117,7 +118,7 @@ class Stream:
             self._tokens.begin_with(audio_prompt)
         self.runtime.engine.prefill(self._tokens.unread())
         for start in range(0, given, DECODE_FRAMES):
-            self._decode_until(min(start + DECODE_FRAMES, given))
+            self.decode_until(min(start + DECODE_FRAMES, given))
 
     def read(self, samples: int, between_steps: Callable[[], None] | None = None) -> AudioChunk:
         """Generate and return the next samples.
@@ -132,7 +133,7 @@ class Stream:
                 is changed: read again once there is room, or after setting fewer prompts.
             SessionClosed: the stream was closed.
         """
-        return read_together(self.runtime, {self: samples}, between_steps)[self]
+        return read_together({self: samples}, between_steps)[self]
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
         """Yield the stream for ever, `seconds` at a time.
@@ -146,23 +147,7 @@ class Stream:
         while not self._closed:
             yield self.read(samples)
 
-    def _missing_frames(self, samples: int) -> int:
-        """Return how many frames to go on by before `samples` can be taken; there may be more to come then.
-
-        Raises:
-            SessionClosed: the stream was closed.
-        """
-        self._check_open()
-        return min(self._pcm.missing_frames(samples), DECODE_FRAMES)
-
-    def _decode_until(self, frame: int) -> None:
-        start = self._pcm.decoded_frames
-        if frame > start:
-            began = self.runtime.clock()
-            self._pcm.decode(self._tokens.frames(start, frame))
-            self.metrics.codec_seconds += self.runtime.clock() - began
-
-    # -- steps, as a scheduler makes them -------------------------------------------------------------------------
+    # -- steps, as `read_together` and the scheduler make them: within the runtime's lock ---------------------------
 
     @property
     def frames_done(self) -> int:
@@ -189,6 +174,27 @@ class Stream:
         self._tokens.finish_step(drawn)
         windows = self._tokens.windows
         self.metrics.record_step(seconds, self._tokens.rollovers, windows[0].position, len(windows))
+
+    def missing_frames(self, samples: int) -> int:
+        """Return how many frames to go on by before `samples` can be taken; there may be more to come then.
+
+        Raises:
+            SessionClosed: the stream was closed.
+        """
+        self._check_open()
+        return min(self._pcm.missing_frames(samples), DECODE_FRAMES)
+
+    def decode_until(self, frame: int) -> None:
+        """Decode complete frames before one, as far as they are not decoded yet."""
+        start = self._pcm.decoded_frames
+        if frame > start:
+            began = self.runtime.clock()
+            self._pcm.decode(self._tokens.frames(start, frame))
+            self.metrics.codec_seconds += self.runtime.clock() - began
+
+    def take(self, samples: int) -> AudioChunk:
+        """Take samples that are decoded out of the buffer."""
+        return self._pcm.take(samples)
 
     # -- controls -------------------------------------------------------------------------------------------------
 
@@ -306,69 +312,6 @@ class Stream:
     def _check_open(self) -> None:
         if self._closed:
             raise SessionClosed("this stream was closed; open a new one with model.open_stream(...)")
-
-
-def read_together(
-    runtime: Runtime, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None
-) -> dict[Stream, AudioChunk]:
-    """Generate and take the next samples of some streams of one model. See `Model.read_together`."""
-    for stream, samples in wanted.items():
-        if not _whole(samples) or samples < 1:
-            raise ConfigError(f"samples is {samples!r}, must be a whole number, at least 1")
-        if stream.runtime is not runtime:
-            raise ConfigError(f"{stream!r} is another model's; read it with the model that opened it")
-    reading = _Reading(runtime, wanted)
-    while (chunks := reading.take()) is None:
-        refused = runtime.scheduler.advance(reading.goals, lambda: reading.go_on(between_steps))
-        for error in refused.values():
-            raise error
-    return chunks
-
-
-class _Reading:
-    """Some streams on their way to the samples that are wanted of them.
-
-    A goal is so many frames as lack now; a codec that looks ahead may want more then, so goals move on when reached.
-
-    Attributes:
-        goals: complete frames that each stream is to have; streams that have their samples are gone.
-    """
-
-    def __init__(self, runtime: Runtime, wanted: Mapping[Stream, int]) -> None:
-        self._runtime, self._wanted = runtime, wanted
-        self.goals: dict[Stream, int] = {}
-
-    def take(self) -> dict[Stream, AudioChunk] | None:
-        """Return the samples if they are all there; if not, set the goals."""
-        with self._runtime.alone():  # asked and taken at once: another thread may read the same streams
-            self.goals = {stream: goal for stream in self._wanted if (goal := self._goal(stream)) is not None}
-            if self.goals:
-                return None
-            return {stream: stream._pcm.take(samples) for stream, samples in self._wanted.items()}
-
-    def _goal(self, stream: Stream) -> int | None:
-        missing = stream._missing_frames(self._wanted[stream])
-        return stream.frames_done + missing if missing else None
-
-    def go_on(self, between_steps: Callable[[], None] | None) -> None:
-        """Decode what streams have reached their goals with, and move those on that lack more."""
-        reached = [stream for stream, goal in self.goals.items() if stream.frames_done >= goal]
-        if reached:
-            with self._runtime.alone():
-                for stream in reached:
-                    self._move_on(stream)
-        if between_steps is not None:
-            between_steps()
-
-    def _move_on(self, stream: Stream) -> None:
-        stream._decode_until(min(self.goals.pop(stream), stream.frames_done))  # fewer where it was rewound meanwhile
-        goal = self._goal(stream)
-        if goal is not None:
-            self.goals[stream] = goal
-
-
-def _whole(number: object) -> bool:
-    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _finite(number: object) -> bool:

@@ -1,6 +1,9 @@
-"""The public names are a contract; errors name what was probably meant."""
+"""The public names are a contract; errors name what was probably meant; what comments point to is there."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +49,12 @@ def test_the_error_tree_is_as_drawn() -> None:
 )
 def test_an_unknown_name_says_which_was_probably_meant(name: str, said: str) -> None:
     assert str(streamgen.ConfigError.unknown("control", name, ("guidance_scale", "top_k"))) == said
+
+
+def test_comments_point_to_measurements_that_are_there() -> None:
+    package = Path(streamgen.__file__).parent
+    found = (package.parent / "docs" / "measurements.md").read_text()
+    sources = [path.read_text() for path in package.rglob("*.py")]
+    named = {title for text in sources for title in re.findall(r'docs/measurements\.md,\s+"([^"]+)"', text)}
+    assert len(named) > 3
+    assert [title for title in named if f"### {' '.join(title.split())}" not in found] == []

@@ -153,7 +153,7 @@ def test_each_prompt_has_its_pitch_in_every_chunking() -> None:
     assert len({fake_pitch_hz(word) for word in ("piano", "techno", "strings")}) == 3
 
 
-def test_a_change_is_heard_from_the_next_frame() -> None:
+def test_a_change_is_told_from_the_next_frame() -> None:
     stream = FakeModel().open_stream("piano")
     stream.read(700)
     assert stream.set(prompt="techno") == 1280
@@ -162,7 +162,7 @@ def test_a_change_is_heard_from_the_next_frame() -> None:
     np.testing.assert_allclose(audio[580:], sine("techno", 1280, 2700), atol=1e-6)
 
 
-def test_a_change_ahead_is_heard_at_its_sample() -> None:
+def test_a_change_ahead_is_told_at_its_sample() -> None:
     stream = FakeModel().open_stream("piano")
     assert stream.set(prompts=[("techno", 3.0), ("strings", 1.0)], at_sample=6_000) == 6_400
     audio = stream.read(10_000).samples[0]
@@ -245,11 +245,11 @@ def test_a_slow_model_shows_on_the_clock() -> None:
 
 
 def test_generate_gives_each_its_own() -> None:
-    heard: list[tuple[int, int]] = []
-    clips = FakeModel().generate(["piano", None], 0.1, progress=lambda done, total: heard.append((done, total)))
+    told: list[tuple[int, int]] = []
+    clips = FakeModel().generate(["piano", None], 0.1, progress=lambda done, total: told.append((done, total)))
     np.testing.assert_allclose(clips[0].samples[0], sine("piano", 0, 3_200), atol=1e-6)
     np.testing.assert_allclose(clips[1].samples[0], sine(None, 0, 3_200), atol=1e-6)
-    assert heard == [(frames, 5) for frames in range(1, 6)]
+    assert told == [(frames, 5) for frames in range(1, 6)]
 
 
 def test_guidance_below_one_lets_the_unprompted_in_and_zero_leaves_it_alone() -> None:
