@@ -54,8 +54,8 @@ class PromptMix:
 
         Args:
             prompt: one text, or None for unconditional.
-            prompts: (text, weight) pairs instead, at most 8; weights 0..1e9, not all zero. Equal texts are added up,
-                and those of weight 0 need no row, so they are left out.
+            prompts: (text, weight) pairs instead, at most `MAX_PROMPTS`; weights 0 to `MAX_WEIGHT`, not all of them 0.
+                Equal texts are added up, and those of weight 0 need no row, so they are left out.
             negative_prompt: what to be guided away from; None is the unconditional row.
         Raises:
             PromptError: both or a bad one of them; see `check_text` for texts.
@@ -102,12 +102,12 @@ def glide(old: PromptMix, new: PromptMix, t: float) -> PromptMix:
     """The mix on the way from one to another: weights cross-faded, negatives too.
 
     Args:
-        old: where the fade began. If that was in the middle of a fade, it goes on from its 8 heaviest prompts and the
-            heavier of its negatives, so that the rows stay bounded.
+        old: where the fade began. If that was in the middle of a fade, it goes on from its `MAX_PROMPTS` heaviest
+            prompts and the heavier of its negatives, so that the rows stay bounded.
         new: where it ends.
         t: 0..1, how far.
     Returns:
-        At most 16 prompts; exactly `old` at 0 and `new` at 1.
+        At most twice `MAX_PROMPTS` prompts; exactly `old` at 0 and `new` at 1.
     Raises:
         ConfigError: t is outside 0..1.
     """

@@ -42,7 +42,7 @@ def check_text(text: object) -> str | None:
     Returns:
         The same text, or None.
     Raises:
-        PromptError: not a str; empty or nothing visible; over 2,000 characters; holds a control character or half of a
+        PromptError: not a str; empty or nothing visible; longer than `MAX_TEXT`; holds a control character or half of a
             surrogate pair (text that was decoded wrongly).
     """
     if text is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import random
 import sys
+import threading
 from typing import Any
 
 import pytest
 import torch
 
 from streamgen.conditioning import text as text_module
-from streamgen.conditioning.text import MAX_TEXT, TextConditioner, check_text
+from streamgen.conditioning.text import MAX_TEXT, TextCache, TextConditioner, check_text
 from streamgen.errors import PromptError
 
 UNLIKE_LENGTHS = ["techno", "lofi piano with warm strings and slow drums at 80 bpm", "dark ambient pad, very slow"]
@@ -177,3 +178,56 @@ def test_random_texts_give_states_or_a_prompt_error(mono: Any) -> None:
         else:
             assert states.isfinite().all()
     assert 0 < refused < 60
+
+
+class Rendezvous:
+    """A computation that two threads meet in: it begins, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.calls: list[str | None] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, text: str | None) -> str:
+        self.calls.append(text)
+        self.begun.set()
+        assert self.go.wait(10)
+        return f"states of {text}"
+
+
+def test_a_text_that_two_threads_ask_for_at_once_is_computed_once() -> None:
+    cache: TextCache[str] = TextCache(10, len, threading.Lock)
+    compute, found = Rendezvous(), []
+    threads = [threading.Thread(target=lambda: found.append(cache.get("piano", compute))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert compute.begun.wait(10)
+    compute.go.set()
+    for thread in threads:
+        thread.join()
+    assert found == ["states of piano"] * 3
+    assert compute.calls == ["piano"]
+
+
+def test_a_text_that_is_there_does_not_wait_for_one_that_is_computed() -> None:
+    cache: TextCache[str] = TextCache(100, len, threading.Lock)
+    cache.get("rock", lambda _: "states of rock")
+    compute = Rendezvous()
+    thread = threading.Thread(target=lambda: cache.get("piano", compute))
+    thread.start()
+    assert compute.begun.wait(10)
+    assert cache.get("rock", compute) == "states of rock"
+    compute.go.set()
+    thread.join()
+    assert compute.calls == ["piano"]
+
+
+def test_a_text_that_cannot_be_computed_stops_no_other() -> None:
+    cache: TextCache[str] = TextCache(100, len, threading.Lock)
+
+    def refuse(text: str | None) -> str:
+        raise PromptError(f"{text} is no text")
+
+    for _ in range(2):
+        with pytest.raises(PromptError, match="is no text"):
+            cache.get("", refuse)
+    assert cache.get("piano", lambda _: "states") == "states"
