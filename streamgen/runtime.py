@@ -68,7 +68,7 @@ class Facts:
     load_note: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Runtime:
     """A checkpoint ready to play, as its streams see it.
 
@@ -183,8 +183,7 @@ class Runtime:
             rate_hz = int(rate_hz)
             channels = channels[:, -round(self.config.max_positions / self.frame_rate_hz * rate_hz) :]
         with self.computing():
-            codes = self.encode(channels, rate_hz)
-        return codes.clone()  # no inference tensor: it is the caller's
+            return self.encode(channels, rate_hz)
 
     def newest(self, codes: Tensor, frames: int) -> Tensor:
         """Keep at most the newest `frames` of an audio prompt, and say so where that cuts it."""
@@ -229,13 +228,17 @@ class _Computing:
         """Take the lock, then set what is set otherwise."""
         if self._lock is not None:
             self._lock.acquire()
-        foreign = _own_settings(self._device)
-        if self._threads is not None and self._threads != torch.get_num_threads():
-            foreign.append(computing_on(self._threads))
-        if foreign:
-            self._held = ExitStack()
-            for setting in foreign:
-                self._held.enter_context(setting)
+        try:
+            foreign = _own_settings(self._device)
+            if self._threads is not None and self._threads != torch.get_num_threads():
+                foreign.append(computing_on(self._threads))
+            if foreign:
+                self._held = ExitStack()
+                for setting in foreign:
+                    self._held.enter_context(setting)
+        except BaseException:  # interrupted: the block is not entered, so nobody would leave it
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         """Put everything back."""
