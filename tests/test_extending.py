@@ -1,4 +1,4 @@
-"""What is added in one place appears everywhere: a control of the engine, an effect. A door: tests/bridge/test_app.py."""
+"""What is added in one place appears everywhere: a control, an effect. A door: tests/bridge/test_app.py."""
 
 from __future__ import annotations
 
