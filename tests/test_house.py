@@ -7,14 +7,14 @@ import re
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 from bridge.cli import main as cli
-from bridge.doors.native import protocol as wire
+from bridge.doors.native import protocol
 from bridge.doors.native.frames import CODECS, FORMAT_FIELDS
-from bridge.doors.native.protocol import parse
 from bridge.errors import WireError
-from bridge.session.messages import ACTIONS
+from bridge.session.messages import Action, PlayerState
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
@@ -80,7 +80,16 @@ def test_examples_are_short() -> None:
 def test_the_readme_tells_every_message_of_the_websocket() -> None:
     table = README.split("**WebSocket.**")[1].split("Audio is made ahead")[0]
     with pytest.raises(WireError) as told:
-        parse('{"type": "?"}', 1)
+        protocol.parse('{"type": "?"}', {}, 48_000, 1)
     asked = str(told.value).partition("there are: ")[2].split(", ")
     assert len(asked) > 5
-    assert all(f"`{word}`" in table for word in [*asked, *wire._KINDS.values(), *ACTIONS, *CODECS, *FORMAT_FIELDS])
+    words = [*asked, *protocol._KINDS.values(), *Action, *PlayerState, *CODECS, *FORMAT_FIELDS, "rate_hz"]
+    assert [word for word in words if f"`{word}`" not in table] == []
+
+
+def test_no_module_imports_itself_by_way_of_another() -> None:
+    """Imports for type checkers alone are counted too."""
+    graph = grimp.build_graph("streamgen", "bridge", exclude_type_checking_imports=False)
+    imports = [(module, other) for module in graph.modules for other in graph.find_modules_directly_imported_by(module)]
+    circles = [pair for pair in imports if graph.chain_exists(importer=pair[1], imported=pair[0])]
+    assert circles == []

@@ -48,7 +48,15 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     engine = CONTROLS if model is None else model.control_specs
     rows = {**_slots(), "negative_prompt": engine["negative_prompt"], "tempo": _OWN["tempo"]}
     rows |= engine | {"lead_seconds": _OWN["lead_seconds"]} | effect_parameters()
-    return {name: replace(spec, name=name) for name, spec in rows.items()}
+    return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
+
+
+def _allowed(spec: ControlSpec) -> Value:
+    """The row's default, cut to its range: a checkpoint may say more than the table allows."""
+    if spec.type not in ("float", "int"):
+        return spec.default
+    nearest = spec.nearest(float(spec.default))
+    return int(nearest) if spec.type == "int" else nearest
 
 
 class Parameters:

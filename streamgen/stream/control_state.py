@@ -8,9 +8,9 @@ What comes into force is computed first and committed after the token stream has
 force as a whole, or waits. `controls` is what sounds now, `asked` what will once every pending change is in: a further
 change is checked against that.
 
-Where another prompt comes to dominate the mix, the music goes on from its newest `change_context_seconds` alone: a model
-that copies its past would otherwise play the old prompt's music on. The settings say how much that is; the token stream
-does it.
+Where another prompt comes to dominate the mix, the music goes on from its newest `change_context_seconds` alone: a
+model that copies its past would otherwise play the old prompt's music on. The settings say how much that is; the token
+stream does it.
 
 Rules: no audio, no clock, no cache; the conditioner encodes, the layout has room or not.
 """

@@ -1,8 +1,9 @@
 """From a session's blocks to a sound card's ring: resampled, on time, and kept on time.
 
 Rules: one thread feeds; the clock is given; no PortAudio here. A block that is due at T by the session's clock is heard
-at T + delay by this one: `delay` is what the device holds plus a margin in the ring. Which frame is heard when is known
-from the last callback:
+at T + delay by this one. `delay` is what the device holds, plus a margin in the ring, less what the session commits
+ahead of time, for that waits in the ring anyway; often it is nothing. Which frame is heard when is known from the last
+callback:
 
     last callback ──► + its own frames ──► + frames in the ring ──► + the device's latency = when the next one is heard
 
@@ -78,6 +79,13 @@ class ClockedRing(Ring):
 class Feeder:
     """Feeds one device from one session.
 
+    Args:
+        source_hz, device_hz: rates of the session and the device.
+        channels: of the device, 1 or 2.
+        margin_seconds: audio that waits in the ring, at least.
+        ahead_seconds: how long before it is due a block comes, at least.
+        now, wall: a monotonic clock, and the time of day.
+
     Attributes:
         ring: what the device's callback reads.
         drift: how far the clocks are apart.
@@ -92,6 +100,7 @@ class Feeder:
         channels: int,
         *,
         margin_seconds: float,
+        ahead_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -100,7 +109,7 @@ class Feeder:
         self.overflow_frames = 0
         self.drift = DriftControl()
         self._source_hz, self._device_hz, self._channels = source_hz, device_hz, channels
-        self._margin_seconds = margin_seconds
+        self._margin_seconds, self._ahead_seconds = margin_seconds, ahead_seconds
         self._now, self._wall = now, wall
         resume = max(1, round(margin_seconds * device_hz / 2))
         self.ring = ClockedRing(round(CAPACITY_SECONDS * device_hz), channels, resume, now)
@@ -118,7 +127,7 @@ class Feeder:
     @property
     def delay_seconds(self) -> float:
         """From due to heard."""
-        return self.device_latency_seconds + self._margin_seconds
+        return max(0.0, self.device_latency_seconds + self._margin_seconds - self._ahead_seconds)
 
     @property
     def starvations(self) -> int:
