@@ -78,19 +78,9 @@ def parameters() -> str:
     own = session_table(_pocket())
     rows = []
     for name, spec in session_table().items():
-        differs = own[name] != spec
-        rows.append(
-            (
-                code(name),
-                spec.type,
-                spec.in_words.removesuffix(f" {spec.unit}") if spec.has_range else spec.in_words,
-                spec.unit,
-                _default(spec),
-                _of_pocket(own[name], spec) if differs else "",
-                spec.description,
-            )
-        )
-    return table(("name", "type", "range", "unit", "default", "`pocket`", "what it does"), rows)
+        of_pocket = "" if own[name] == spec else _of_pocket(own[name], spec)
+        rows.append((code(name), spec.type, spec.in_words, _default(spec), of_pocket, spec.description))
+    return table(("name", "type", "range, unit", "default", "`pocket`", "what it does"), rows)
 
 
 def _default(spec: ControlSpec) -> str:
@@ -468,6 +458,10 @@ def _counted() -> Metrics:
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 
+STEPWISE = ("frames_done", "begin_step", "finish_step", "missing_frames", "decode_until", "take")
+"""What of a stream is the scheduler's, not a user's."""
+
+
 def python() -> str:
     """The public names of `streamgen`, from their docstrings."""
     functions, classes, errors = [], [], []
@@ -489,7 +483,7 @@ def _class(name: str, thing: type) -> str:
         members = [field.name for field in fields(thing)]
         parts.append(f"Fields: {', '.join(map(code, members))}.")
     for word, member in vars(thing).items():
-        if word.startswith("_"):
+        if word.startswith("_") or word in STEPWISE:
             continue
         if isinstance(member, property):
             parts.append(f"### {name}.{word}\n\nA property. {inspect.getdoc(member)}")
@@ -506,16 +500,26 @@ def _callable(name: str, thing: Callable[..., Any], heading: str) -> str:
 
 def _signature(name: str, thing: Callable[..., Any]) -> str:
     signature = inspect.signature(thing)
-    without_self = [one for one in signature.parameters.values() if one.name != "self"]
-    text = str(signature.replace(parameters=without_self)).replace("'", "")
-    line = f"{name.split('.')[-1]}{text}"
+    words, star = [], False
+    for one in signature.parameters.values():
+        if one.name == "self":
+            continue
+        if one.kind is one.KEYWORD_ONLY and not star:
+            words.append("*")
+            star = True
+        words.append(_parameter(one))
+    name, gives = name.split(".")[-1], str(signature.return_annotation)
+    line = f"{name}({', '.join(words)}) -> {gives}"
     if len(line) <= 88:
         return line
-    words = [str(one).replace("'", "") for one in without_self]
-    if (first := next((at for at, one in enumerate(without_self) if one.kind is one.KEYWORD_ONLY), None)) is not None:
-        words.insert(first, "*")
-    inner = "".join(f"    {word},\n" for word in words)
-    return f"{name.split('.')[-1]}(\n{inner}){text[text.rindex(')') + 1 :]}"
+    return "\n".join((f"{name}(", *(f"    {word}," for word in words), f") -> {gives}"))
+
+
+def _parameter(one: inspect.Parameter) -> str:
+    """Return a parameter as it was written: annotations are texts here, and need no quotes; defaults keep theirs."""
+    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    default = "" if one.default is one.empty else f" = {one.default!r}"
+    return f"{stars}{one.name}: {one.annotation}{default}"
 
 
 _SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Source")
