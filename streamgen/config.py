@@ -1,4 +1,13 @@
-"""Numbers that users may set: one range each, checked in one place. Every door (Python, CLI, network) reads this table.
+"""THE table of what a musician sets: name, type, range, default, unit, one line. Everything else is generated from it.
+
+    ControlValues (the types)  ─►  CONTROLS (the rows)  ─►  Python's keywords, CLI, WebSocket, OSC, OSCQuery, page, docs
+
+A control is one annotated line of these TypedDicts: a type checker reads its type, the program its `ControlSpec`. Who
+sets controls takes one of the three, each with the names of the one before:
+
+    ClipValues ─ Model.generate      + prompts, seed ─► StreamValues ─ Model.open_stream      + prompt ─► ControlValues
+
+Limits that prompts share with the doors (length of a text, number of prompts) stand here too.
 
 Rules: no torch, no audio; imports nothing of this package but its errors. Units are in the names.
 """
@@ -6,61 +15,188 @@ Rules: no torch, no audio; imports nothing of this package but its errors. Units
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Annotated, Any, TypedDict, get_type_hints
 
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, PromptError
 
 __all__ = [
-    "DEFAULT_CONTEXT_SECONDS",
+    "CONTROLS",
     "DEVICES",
+    "MAX_PROMPTS",
+    "MAX_TEXT",
     "PRECISIONS",
-    "RANGES",
     "REWIND_SECONDS",
     "THREADS",
-    "Range",
-    "check",
+    "ClipValues",
+    "ControlSpec",
+    "ControlValues",
+    "StreamValues",
+    "Value",
+    "checked",
+    "number",
+    "switch",
+    "text",
 ]
 
-DEFAULT_CONTEXT_SECONDS = 12.0
+MAX_TEXT = 2_000  # characters of one prompt
+MAX_PROMPTS = 8  # sounding together
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
 
+Value = str | float | int | bool
+
 
 @dataclass(frozen=True)
-class Range:
-    """What a number may be.
+class ControlSpec:
+    """One row of the table. Make one with `number`, `switch` or `text`.
 
     Attributes:
-        low, high: limits, both allowed.
+        type: "float", "int", "bool" or "string".
+        low, high: limits, both allowed; 0 and 1 for a bool, None for a string.
         default: value where neither user nor checkpoint says one.
         unit: of the number, "" for none.
         description: one line for users.
-        whole: True for integers.
+        choices: the only texts that are allowed; empty allows all.
+        name: at every door; set by the table it stands in.
     """
 
-    low: float
-    high: float
-    default: float
+    type: str
+    low: float | None
+    high: float | None
+    default: Value
     unit: str
     description: str
-    whole: bool = False
+    choices: tuple[str, ...] = ()
+    name: str = ""
 
-    def check(self, name: str, value: object) -> float:
-        """Return the number, or say what is wrong with it.
+    def check(self, value: object) -> Value:
+        """Return the value in the row's type; whole numbers may come as floats, switches as 0 and 1.
+
+        Raises:
+            ConfigError: a wrong type, a number outside the limits, a fraction where a whole number is due.
+            PromptError: a text that is too long.
+        """
+        if self.type == "string":
+            return self._check_text(value)
+        if self.type == "bool":
+            return self._check_switch(value)
+        return self.check_number(value)
+
+    def check_number(self, value: object) -> float:
+        """Return the number, or say what is wrong with it; see `check`.
 
         Raises:
             ConfigError: not a finite number within the limits, or a fraction where a whole number is due.
         """
-        number = _as_float(value)
-        if not self.low <= number <= self.high:  # NaN fails it
-            raise ConfigError(f"{name} is {value!r}, must be within {self.low:g} … {self.high:g}{self._unit()}")
-        if self.whole and number != int(number):
-            raise ConfigError(f"{name} is {value!r}, must be a whole number")
-        return int(number) if self.whole else number
+        found, (low, high) = _as_float(value), self.limits
+        if not low <= found <= high:  # NaN fails it
+            raise ConfigError(f"{self.name} is {value!r}, must be within {self.in_words}")
+        if self.type != "int":
+            return found
+        if found != int(found):
+            raise ConfigError(f"{self.name} is {value!r}, must be a whole number")
+        return int(found)
 
-    def _unit(self) -> str:
-        return f" {self.unit}" if self.unit else ""
+    def _check_text(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise ConfigError(f"{self.name} is {value!r}, must be a text")
+        if len(value) > MAX_TEXT:
+            raise PromptError(f"{self.name} has {len(value):,} characters, the limit is {MAX_TEXT:,}: shorten it")
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.name} is {value!r}, must be one of {', '.join(self.choices)}")
+        return value
+
+    def _check_switch(self, value: object) -> bool:
+        if isinstance(value, bool | int | float) and value in (0, 1):
+            return bool(value)
+        raise ConfigError(f"{self.name} is {value!r}, must be true or false (1 or 0)")
+
+    def parse(self, words: str) -> Value:
+        """Read a value that people type.
+
+        Raises:
+            ConfigError, PromptError: as `check`.
+        """
+        if self.type == "string":
+            return self._check_text(words)
+        if self.type == "bool":
+            return self._check_switch(
+                {"true": 1, "on": 1, "1": 1, "false": 0, "off": 0, "0": 0}.get(words.lower(), words)
+            )
+        try:
+            found = int(words) if self.type == "int" else float(words)
+        except ValueError:
+            kind = "whole number" if self.type == "int" else "number"
+            raise ConfigError(f"{self.name} is {words!r}, must be a {kind} within {self.in_words}") from None
+        return self.check_number(found)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The range of a number or a switch."""
+        assert self.low is not None, self
+        assert self.high is not None, self
+        return self.low, self.high
+
+    @property
+    def has_range(self) -> bool:
+        """Whether it is a number or a switch."""
+        return self.low is not None
+
+    @property
+    def in_words(self) -> str:
+        """The range and its unit as people read them, or what texts are allowed."""
+        if not self.has_range:
+            return ", ".join(self.choices) or f"at most {MAX_TEXT:,} characters"
+        low, high = self.limits
+        return f"{low:g} … {high:.10g}{self.unit and ' ' + self.unit}"
+
+    def nearest(self, value: float) -> float:
+        """Return the allowed number that is nearest."""
+        low, high = self.limits
+        return min(max(value, low), high)
+
+    def from_unit(self, position: float) -> Value:
+        """Map a controller's 0 … 1 to the row's range.
+
+        Raises:
+            ConfigError: a text has no range, or the position is outside 0 … 1.
+        """
+        if not self.has_range:
+            raise ConfigError(f"{self.name} is a {self.type} and has no 0 … 1 range; send the value itself")
+        if not 0 <= position <= 1:
+            raise ConfigError(f"{self.name}/norm is {position!r}, must be within 0 … 1")
+        low, high = self.limits
+        value = low + position * (high - low)
+        return self.check(value if self.type == "float" else round(value))
+
+    def to_unit(self, value: Value) -> float:
+        """Map a value to 0 … 1, the inverse of `from_unit`."""
+        low, high = self.limits
+        return (float(value) - low) / (high - low)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as doors show it."""
+        row: dict[str, Any] = {"name": self.name, "type": self.type, "min": self.low, "max": self.high}
+        row |= {"default": self.default, "unit": self.unit, "description": self.description}
+        return row | ({"choices": list(self.choices)} if self.choices else {})
+
+
+def number(low: float, high: float, default: float, unit: str, description: str, *, whole: bool = False) -> ControlSpec:
+    """Make the row of a number."""
+    return ControlSpec("int" if whole else "float", low, high, default, unit, description)
+
+
+def switch(default: bool, description: str) -> ControlSpec:
+    """Make the row of something that is on or off."""
+    return ControlSpec("bool", 0, 1, default, "", description)
+
+
+def text(description: str, default: str = "", choices: Iterable[str] = ()) -> ControlSpec:
+    """Make the row of a text."""
+    return ControlSpec("string", None, None, default, "", description, tuple(choices))
 
 
 def _as_float(value: object) -> float:
@@ -73,32 +209,63 @@ def _as_float(value: object) -> float:
         return math.nan
 
 
-RANGES: dict[str, Range] = {
-    "guidance_scale": Range(0.0, 20.0, 3.0, "", "how closely the prompt is followed; 1 is the model unguided"),
-    "temperature": Range(0.0, 5.0, 1.0, "", "how adventurous the draws are; 0 is greedy"),
-    "top_k": Range(0, 100_000, 250, "codes", "draw among the k most likely codes; 0 is all", whole=True),
-    "top_p": Range(0.0, 1.0, 0.0, "", "draw among the likeliest codes of this total probability; 0 is all"),
-    "seed": Range(0, 2**31 - 1, 0, "", "same seed, same music", whole=True),
-    "glide_seconds": Range(0.0, 60.0, 0.0, "s", "how long a change of prompts fades"),
-    "context_seconds": Range(0.02, 30.0, DEFAULT_CONTEXT_SECONDS, "s", "how much music survives into the next window"),
-    "context_start_seconds": Range(0.0, 30.0, 0.0, "s", "position at which the next window reads its context"),
-    "change_context_seconds": Range(
-        0.0, 30.0, 30.0, "s", "how much music survives when another prompt takes the lead; 0 begins anew, 30 keeps all"
-    ),
-}
+class ClipValues(TypedDict, total=False):
+    """What the clips of `Model.generate` share, by keyword. `None` leaves a number at the checkpoint's default."""
+
+    negative_prompt: Annotated[str | None, text("what to stay away from; empty = nothing")]
+    guidance_scale: Annotated[
+        float, number(0, 20, 3, "", "how closely the prompt is followed; 1 is the model unguided")
+    ]
+    temperature: Annotated[float, number(0, 5, 1, "", "how adventurous the draws are; 0 is greedy")]
+    top_k: Annotated[int, number(0, 2048, 250, "codes", "draw among the k most likely codes; 0 is all", whole=True)]
+    top_p: Annotated[float, number(0, 1, 0, "", "draw among the likeliest codes of this total probability; 0 is all")]
+    glide_seconds: Annotated[float, number(0, 60, 0, "s", "how long a change of prompts fades")]
+    context_seconds: Annotated[float, number(0.02, 30, 12, "s", "how much music survives into the next window")]
+    context_start_seconds: Annotated[
+        float, number(0, 30, 0, "s", "position at which the next window reads its context")
+    ]
+    change_context_seconds: Annotated[
+        float,
+        number(
+            0, 30, 30, "s", "how much music survives when another prompt dominates; 0 begins anew, 30 keeps everything"
+        ),
+    ]
 
 
-# Fixed when a stream is opened, so it is none of the above. Cached windows are kept that long after a rollover.
-REWIND_SECONDS = Range(0.0, 14.0, 0.0, "s", "how far back a stream can rewind")
-THREADS = Range(1, 1_024, 1, "", "how many threads torch computes on", whole=True)
+class StreamValues(ClipValues, total=False):
+    """What `Model.open_stream` takes by keyword beside its prompt."""
+
+    prompts: Iterable[tuple[str | None, float]]
+    seed: Annotated[int, number(0, 2**31 - 1, 0, "", "same seed, same music", whole=True)]
 
 
-def check(name: str, value: object) -> float:
-    """Check a number against its range.
+class ControlValues(StreamValues, total=False):
+    """What `Stream.set` and `Stream.check` take by keyword: every control there is."""
+
+    prompt: str | None
+
+
+def _rows(values: type) -> dict[str, ControlSpec]:
+    """Read the rows from the annotations."""
+    hints = get_type_hints(values, include_extras=True)
+    found = {name: spec for name, hint in hints.items() for spec in getattr(hint, "__metadata__", ())}
+    return {name: replace(spec, name=name) for name, spec in found.items()}
+
+
+CONTROLS: dict[str, ControlSpec] = _rows(ControlValues)
+
+# Fixed when a stream is opened, so neither is a control. Cached windows are kept that long after a rollover.
+REWIND_SECONDS = replace(number(0, 14, 0, "s", "how far back a stream can rewind"), name="rewind_seconds")
+THREADS = replace(number(1, 1_024, 1, "", "how many threads torch computes on", whole=True), name="threads")
+
+
+def checked(table: Mapping[str, ControlSpec], values: Mapping[str, object]) -> dict[str, Value]:
+    """Check values against a table.
 
     Raises:
-        ConfigError: unknown name, or outside its range.
+        ConfigError, PromptError: an unknown name, a wrong type or a value outside its limits; none is taken then.
     """
-    if name not in RANGES:
-        raise ConfigError(f"there is no parameter {name!r}; there are {', '.join(RANGES)}")
-    return RANGES[name].check(name, value)
+    unknown = [name for name in values if name not in table]
+    if unknown:
+        raise ConfigError.unknown("parameter", unknown[0], table)
+    return {name: table[name].check(value) for name, value in values.items()}

@@ -1,14 +1,14 @@
-"""Where audio goes, between the engine's PCM and every sink.
+"""A session's signal path, and sound in files: between the engine's PCM and every sink.
 
-Rules: numpy in every signal path; files, threads and devices only where the name says so.
-
-    output.py      width, gain, mute, then limiter.py: what every door hears; constant latency
-    timed_output.py  the same with a timetable: parameters at their sample, faded edges
-    limiter.py     no true peak above −1 dBFS
-    meters.py      peaks
-    recorder.py    a session's output into FLAC or WAV, whole after a kill −9
-    file.py        one rendered stream into a file
-    sound_door.py  a session at the sound card: feeder.py keeps it on time, drift.py bridges two clocks' difference
-    sound_card.py  PortAudio, over ring.py's buffer
+    effect.py      what an effect is;  width.py  gain.py  limiter.py: those there are
+    chain.py       a session's effects in order, their latency taken off
+    output.py      from what a model made to what a session plays: fades, the session's rate, the chain
     resample.py    another rate, without a click at chunk edges
+    meters.py      peaks
+    ring.py        between a thread that writes and a callback that reads
+    files.py       one stream into a file
+    recorder.py    a session's output into FLAC or WAV, whole after a kill −9
+    audio_in.py    audio prompts and melodies: files, and bytes from the network
+
+Rules: numpy in every signal path; files and threads only where the name says so. Knows no session.
 """

@@ -1,7 +1,7 @@
 """The last thing before every sink: no true peak above −1 dBFS.
 
-Rules: numpy only, no I/O, no thread; state is an argument, the limiter holds constants. Any chunking gives the same
-audio: the envelope is counted in whole numbers, so that only the interpolation's last bit (BLAS) may differ, 1e-7.
+Rules: see effect.py. Any chunking gives the same audio: the envelope is counted in whole numbers, so that only the
+interpolation's last bit (BLAS) may differ, 1e-7.
 
 Peaks between samples are read at four times the rate (ITU-R BS.1770-5, annex 2), twice: as the samples stand, and as a
 converter's or resampler's filter leaves them, for what that takes off the top can raise a peak. A parabola through the
@@ -20,13 +20,18 @@ Below the ceiling the reduction is the whole number 0, the gain exactly 1.0 and 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["CEILING_DBFS", "Limiter", "LimiterState"]
+from bridge.audio.effect import Change, Pcm
+from streamgen.config import ControlSpec
+
+__all__ = ["CEILING_DBFS", "Limiter"]
 
 CEILING_DBFS = -1.0
 LOOK_AHEAD_SECONDS = 0.004
@@ -44,12 +49,11 @@ _LOG_UNIT = 1 << 24  # one octave of reduction, as the release counts it
 _UNIT = 1 << 30  # a reduction of one, that is silence, as the averages count it
 _NOTHING = -30 * _LOG_UNIT  # log2 of a reduction that counts as none
 
-Pcm = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
 @dataclass
-class LimiterState:
+class _State:
     """What a limiter remembers of its stream.
 
     Attributes:
@@ -70,38 +74,42 @@ class LimiterState:
 
 
 class Limiter:
-    """A true-peak limiter for float32 [channels, samples].
+    """An effect without parameters: a true-peak limiter.
 
-    Attributes:
-        latency_samples: how much later audio comes out.
+    Args:
+        ceiling_dbfs: no peak above it.
     """
 
-    def __init__(self, sample_rate_hz: int, channels: int = 2, ceiling_dbfs: float = CEILING_DBFS) -> None:
-        self.channels = channels
+    parameters: ClassVar[Mapping[str, ControlSpec]] = {}
+    latency_samples: int
+
+    def __init__(self, ceiling_dbfs: float = CEILING_DBFS) -> None:
         self._ceiling = np.float32(10 ** ((ceiling_dbfs - _MARGIN_DB) / 20))
-        self._average_samples = max(1, round(LOOK_AHEAD_SECONDS * sample_rate_hz / 2))
-        self._look_ahead_samples = 2 * self._average_samples - 1
-        self._hold_samples = (
-            self._look_ahead_samples + 2
-        )  # and one on either side: a peak between two samples is both's
-        self._release = max(1, round(_LOG_UNIT * math.log2(math.e) / (RELEASE_SECONDS * sample_rate_hz)))
         self._taps = _taps()
         # Below this no combination of samples can interpolate to the ceiling.
         self._harmless = self._ceiling / np.float32(1.05 * np.abs(self._taps).sum(axis=0).max())
-        self.latency_samples = HALF_TAPS + 1 + self._look_ahead_samples
 
-    def new_state(self) -> LimiterState:
-        """State of a stream at its beginning."""
+    def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:  # noqa: ARG002 - both rows share one gain
+        """See `Effect.prepare`."""
+        self._average_samples = max(1, round(LOOK_AHEAD_SECONDS * rate_hz / 2))
+        look_ahead = 2 * self._average_samples - 1
+        self._hold_samples = look_ahead + 2  # and one on either side: a peak between two samples is both's
+        self._release = max(1, round(_LOG_UNIT * math.log2(math.e) / (RELEASE_SECONDS * rate_hz)))
+        self.latency_samples = HALF_TAPS + 1 + look_ahead
+        self.reset()
+
+    def reset(self) -> None:
+        """See `Effect.reset`."""
         context = max(self.latency_samples, 2 * HALF_TAPS + 2)
         zeros = np.zeros(self._hold_samples - 1, np.int64), np.zeros(self._average_samples - 1, np.int64)
-        return LimiterState(np.zeros((self.channels, context), np.float32), zeros[0], zeros[1], zeros[1].copy())
+        self._state = _State(np.zeros((2, context), np.float32), zeros[0], zeros[1], zeros[1].copy())
 
-    def process(self, samples: Pcm, state: LimiterState) -> Pcm:
-        """Limit float32 [channels, n], `latency_samples` late; the state is moved on in place."""
-        count = samples.shape[1]
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:  # noqa: ARG002 - it has none
+        """See `Effect.process`."""
+        count, state = block.shape[1], self._state
         if not count:
-            return samples
-        audio = np.concatenate((state.audio, samples), axis=1)
+            return block
+        audio = np.concatenate((state.audio, block), axis=1)
         state.audio = audio[:, count:].copy()
         start = state.audio.shape[1] - self.latency_samples
         delayed = audio[:, start : start + count]
@@ -152,7 +160,7 @@ class Limiter:
         highest = quarters.max(axis=0)
         return np.asarray(highest[2:-2].reshape(-1, 4).max(axis=1))
 
-    def _reduction(self, needed: Ints | None, count: int, state: LimiterState) -> NDArray[np.float64] | None:
+    def _reduction(self, needed: Ints | None, count: int, state: _State) -> NDArray[np.float64] | None:
         """Part of the level to take away from each sample that comes out now, 0 … 1; None for nothing at all."""
         if needed is None and state.resting():
             return None
@@ -163,7 +171,7 @@ class Limiter:
         state.released, state.held, state.averaged = released[count:], held[count:], averaged[count:]
         return _sliding_sum(averaged, width) / float(_UNIT * width * width)
 
-    def _released(self, needed: Ints | None, count: int, state: LimiterState) -> Ints:
+    def _released(self, needed: Ints | None, count: int, state: _State) -> Ints:
         """Let the reduction fall slowly: q[n] = max(needed[n], q[n − 1] − release), as a running maximum on a slope."""
         slope = self._release * np.arange(1, count + 1)
         first = np.full(1, state.released_log)

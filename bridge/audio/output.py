@@ -1,184 +1,94 @@
-"""What every sink hears: width, gain, mute and the limiter, in this order, at a constant latency.
+"""From what a model made to what a session plays: edges faded, at the session's rate, through the effects.
 
-Rules: numpy only, no I/O, no thread; used by the engine's thread, on what is final: nothing here is ever taken back.
-Any chunking gives the same bits. With width 0, gain 0 dB, unmuted and below the ceiling the output is the input,
-delayed.
+    model's samples ─► fade ─► resampler ─► effects ─► the session's samples, position after position
 
-    samples ──► width ──► gain ──► mute ──► limiter ──► every door and the recording
+Both the resampler (12 ms) and the effects hold something back; `finish` gets it out where the music ends or pauses, so
+that positions stand still there too: sample p is the music of position p, before a pause and after it.
 
-Width: a side signal is made from the mono one m, added on the left and taken away on the right, so that left + right
-stays 2 m and nothing is lost where both are summed. It is m without its bass (which belongs in the middle), through a
-velvet-noise decorrelator: a few pulses of falling size and either sign within 30 ms (Alary, Politis and Välimäki,
-"Velvet-noise decorrelator", DAFx 2017). Real stereo is left as it is.
+Rules: numpy and soxr only, no I/O, no thread; used on what is final: nothing here is ever taken back.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bridge.audio.limiter import Limiter, LimiterState
+from bridge.audio.chain import Chain
+from bridge.audio.effect import Pcm
+from bridge.audio.resample import resampler
+from streamgen.config import Value
 
-__all__ = ["OutputChain", "OutputState", "Smoothed"]
+__all__ = ["Output"]
 
-Pcm = NDArray[np.float32]
-
-SMOOTHING_SECONDS = 0.02
-"""A step of gain, mute or width is 99 % done after this."""
-
-_STEP_CONSTANTS = 6.64  # time constants until a critically damped step is 99 % done
-_SETTLED_CONSTANTS = 40  # … until what is left is below 1e-15
-_VELVET_PULSES = 20
-_VELVET_SECONDS = (0.001, 0.030)
-_VELVET_FALL_DB = 12.0
-_BASS_SECONDS = 0.004  # what varies slower than this average stays in the middle: −3 dB near 110 Hz
-_SIDE_LEVEL = 0.8  # of the middle at width 1: the channels then correlate by 0.2
+_FADE_SECONDS = 0.02
 
 
-@dataclass
-class Smoothed:
-    """A number that follows its target without a corner: critically damped, in closed form, so exact in any chunking.
+class Output:
+    """The way out of one session.
+
+    Args:
+        model_rate_hz: of what goes in.
+        rate_hz: of what comes out.
+        channels: of the model: 1 if both rows of every block are the same.
+        max_block: the longest block that goes in, in its own samples.
 
     Attributes:
-        target: where it goes.
-        offset, slope: distance from the target and its growth a sample, scaled by the decay, when it was set.
-        age_samples: samples since then.
+        position: session sample of the next one to come out.
+        taken: model's samples that went in so far.
+        fade_samples: of the model's, over which edges fade.
     """
 
-    target: float
-    offset: float = 0.0
-    slope: float = 0.0
-    age_samples: int = 0
+    def __init__(self, model_rate_hz: int, rate_hz: int, channels: int, max_block: int) -> None:
+        self._model_rate_hz, self._rate_hz = model_rate_hz, rate_hz
+        self._chain = Chain(rate_hz, channels, self.session_sample(max_block) + 4_096)
+        self._convert = resampler(model_rate_hz, rate_hz)
+        self.position = self.taken = 0
+        self.fade_samples = round(_FADE_SECONDS * model_rate_hz)
 
-    def aim(self, target: float, time_constant_samples: float) -> None:
-        """Go to another target, from here and with the speed of now."""
-        if target == self.target:
-            return
-        age, rate = self.age_samples, 1.0 / time_constant_samples
-        decay = math.exp(-age * rate)
-        distance = (self.offset + self.slope * age) * decay
-        speed = self.slope * decay - rate * distance
-        offset = self.target + distance - target
-        self.target, self.offset, self.slope, self.age_samples = target, offset, speed + rate * offset, 0
+    @property
+    def frontier(self) -> int:
+        """Session sample up to which everything has gone in: what follows can still be made otherwise."""
+        return self.session_sample(self.taken)
 
-    def next(self, count: int, time_constant_samples: float) -> float | NDArray[np.float64]:
-        """Give the next samples' values: one number once it has arrived."""
-        settled = _SETTLED_CONSTANTS * time_constant_samples
-        if self.age_samples >= settled or not (self.offset or self.slope):
-            return self.target
-        age = np.arange(self.age_samples + 1, self.age_samples + count + 1)
-        self.age_samples += count
-        distance = (self.offset + self.slope * age) * np.exp(-age / time_constant_samples)
-        return np.where(age < settled, self.target + distance, self.target)
+    def session_sample(self, model_sample: int) -> int:
+        """Where a sample of the model's lies in the session."""
+        return (2 * model_sample * self._rate_hz + self._model_rate_hz) // (2 * self._model_rate_hz)
 
+    def model_sample(self, session_sample: int) -> int:
+        """The first sample of the model's that lies at a session sample or behind it."""
+        return -(-session_sample * self._model_rate_hz // self._rate_hz)
 
-@dataclass
-class OutputState:
-    """What an output chain remembers of its stream.
+    def set(self, values: Mapping[str, Value], at_sample: int | None = None) -> int:
+        """Change parameters of the effects at a session sample, or as soon as can be; see `Chain.set`."""
+        return self._chain.set(values, at_sample)
 
-    Attributes:
-        gain: as a factor; muted: 1 = heard, 0 = silent; width: 0 … 1.
-        mono: float32 [m], the newest mono samples, context of the side signal.
-        limiter: its own state.
-    """
+    def process(self, samples: Pcm, *, fade_in: bool = False) -> Pcm:
+        """Take the model's next float32 [2, n]; returns what comes out of the session's."""
+        if fade_in:
+            samples = samples.copy()
+            samples[:, : self._fade(samples)] *= self._ramp(samples)
+        self.taken += samples.shape[1]
+        return self._out(self._chain.process(self._convert.process(samples)))
 
-    gain: Smoothed
-    heard: Smoothed
-    width: Smoothed
-    mono: Pcm
-    limiter: LimiterState
+    def finish(self, samples: Pcm) -> Pcm:
+        """Take the last samples before a pause or an end, fade them out, and return them and what was held back."""
+        samples, fade = samples.copy(), self._fade(samples)
+        samples[:, samples.shape[1] - fade :] *= self._ramp(samples)[::-1]
+        self.taken += samples.shape[1]
+        rest = self._convert.process(samples, last=True)
+        self._convert = resampler(self._model_rate_hz, self._rate_hz)
+        # as many as belong to what went in: a resampler rounds the length of what it ends
+        wanted = self.frontier - self._chain.position
+        rest = np.pad(rest[:, :wanted], ((0, 0), (0, max(0, wanted - rest.shape[1]))))
+        return self._out(np.concatenate((self._chain.process(rest), self._chain.finish()), axis=1))
 
+    def _out(self, samples: Pcm) -> Pcm:
+        self.position += samples.shape[1]
+        return samples
 
-class OutputChain:
-    """The end of one session's signal path.
+    def _fade(self, samples: Pcm) -> int:
+        return min(self.fade_samples, int(samples.shape[1]))
 
-    Attributes:
-        mono: whether the stream is one channel doubled, so that `width` does something.
-        latency_samples: how much later audio comes out, constant.
-        state: its memory.
-    """
-
-    def __init__(self, sample_rate_hz: int, mono: bool) -> None:
-        self.mono = mono
-        self._time_constant = SMOOTHING_SECONDS * sample_rate_hz / _STEP_CONSTANTS
-        self._limiter = Limiter(sample_rate_hz)
-        self._side = _Side(sample_rate_hz)
-        self.latency_samples = self._limiter.latency_samples
-        mono_context = np.zeros(self._side.context_samples, np.float32)
-        self.state = OutputState(Smoothed(1.0), Smoothed(1.0), Smoothed(0.0), mono_context, self._limiter.new_state())
-
-    def set(self, *, gain_db: float | None = None, mute: bool | None = None, width: float | None = None) -> None:
-        """Aim at new values, reached within about 20 ms from the next sample on; None leaves one as it is."""
-        if gain_db is not None:
-            self.state.gain.aim(10 ** (gain_db / 20), self._time_constant)
-        if mute is not None:
-            self.state.heard.aim(0.0 if mute else 1.0, self._time_constant)
-        if width is not None:
-            self.state.width.aim(width if self.mono else 0.0, self._time_constant)
-
-    def process(self, samples: Pcm) -> Pcm:
-        """Take the next float32 [2, n] and give as many, `latency_samples` late."""
-        if not samples.shape[1]:
-            return samples
-        samples = self._widened(self._finite(samples))
-        for level in (self.state.gain, self.state.heard):
-            factor = level.next(samples.shape[1], self._time_constant)
-            if not (isinstance(factor, float) and factor == 1.0):
-                samples = samples * np.asarray(factor, np.float32)
-        return self._limiter.process(samples, self.state.limiter)
-
-    @staticmethod
-    def _finite(samples: Pcm) -> Pcm:
-        """Make silence of what is no finite number."""
-        good = np.isfinite(samples)
-        return samples if good.all() else np.where(good, samples, np.float32(0))
-
-    def _widened(self, samples: Pcm) -> Pcm:
-        if not self.mono:
-            return samples
-        count = samples.shape[1]
-        mono = np.concatenate((self.state.mono, samples[0]))
-        self.state.mono = mono[count:].copy()
-        width = self.state.width.next(count, self._time_constant)
-        if isinstance(width, float) and width == 0.0:
-            return samples
-        side = self._side.of(mono) * np.asarray(width, np.float32)
-        return np.stack((samples[0] + side, samples[0] - side))
-
-
-class _Side:
-    """Makes a side signal from a mono one: no bass, and no likeness to what it was made from."""
-
-    def __init__(self, sample_rate_hz: int) -> None:
-        self._bass_steps = round(math.log2(_BASS_SECONDS * sample_rate_hz))
-        self._bass_samples = 2**self._bass_steps
-        self._delays, self._pulses = _velvet(sample_rate_hz)
-        self.context_samples = int(self._delays[-1]) + self._bass_samples - 1
-
-    def of(self, mono: Pcm) -> Pcm:
-        """Side of all samples but the context: float32 [n] of [context + n]."""
-        average = mono
-        for step in range(self._bass_steps):  # a sum over 2, 4, 8 … samples: the same bits in any chunking
-            average = average[: -(2**step)] + average[2**step :]
-        middle = self._bass_samples // 2
-        high = mono[middle : middle + len(average)] - average / np.float32(self._bass_samples)
-        count = len(mono) - self.context_samples
-        side = np.zeros(count, np.float32)
-        for delay, pulse in zip(self._delays, self._pulses, strict=True):
-            start = len(high) - count - int(delay)
-            side += pulse * high[start : start + count]
-        return side
-
-
-def _velvet(sample_rate_hz: int) -> tuple[NDArray[np.int64], Pcm]:
-    """Delays in samples, rising, and sizes of the pulses; together `_SIDE_LEVEL` loud for noise."""
-    rng = np.random.default_rng(1)  # any seed; this one is everybody's, so that every session is wide in the same way
-    edges = np.linspace(*_VELVET_SECONDS, _VELVET_PULSES + 1) * sample_rate_hz
-    delays = np.floor(edges[:-1] + rng.random(_VELVET_PULSES) * np.diff(edges)).astype(np.int64)
-    signs = rng.permutation(np.resize([1.0, -1.0], _VELVET_PULSES))
-    sizes = signs * 10 ** (-_VELVET_FALL_DB / 20 * np.arange(_VELVET_PULSES) / _VELVET_PULSES)
-    sizes *= _SIDE_LEVEL / np.sqrt((sizes**2).sum())
-    return delays, sizes.astype(np.float32)
+    def _ramp(self, samples: Pcm) -> Pcm:
+        return np.linspace(0.0, 1.0, self._fade(samples), endpoint=False, dtype=np.float32)

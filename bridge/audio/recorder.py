@@ -1,6 +1,6 @@
 """A session's output into a WAV or FLAC file, in a thread of its own, so that nothing waits for a disk.
 
-Rules: `audio` and `event` only queue (a Listener of a session); the thread alone touches the file. A slow disk costs
+Rules: `write` only queues; the thread alone touches the file. A slow disk costs
 memory up to QUEUE_SECONDS, then blocks, whose place in the file is filled with silence, so that times still hold. A
 full disk is told once; the stream goes on.
 
@@ -16,6 +16,7 @@ so that what is lost is what came after the last of these. No file is written ov
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import struct
@@ -29,11 +30,12 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bridge.cli.terminal import say
+from bridge.audio.files import in_24_bits
 from bridge.errors import FileError
-from bridge.session.messages import Block, Event
 
 __all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
+
+_log = logging.getLogger("bridge.recorder")
 
 FORMATS = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "PCM_24")}
 QUEUE_SECONDS = 30.0
@@ -57,7 +59,7 @@ class Recorder:
     """
 
     def __init__(
-        self, path: Path, sample_rate_hz: int, channels: int = 2, *, report: Callable[[str], None] = say
+        self, path: Path, sample_rate_hz: int, channels: int = 2, *, report: Callable[[str], None] = _log.warning
     ) -> None:
         """Open the file, so that a wrong place is refused before anything plays.
 
@@ -85,13 +87,6 @@ class Recorder:
     def seconds(self) -> float:
         """Length of the file so far."""
         return self.written_samples / self._rate_hz
-
-    def audio(self, block: Block) -> None:
-        """Queue a block; returns at once, whatever the disk does."""
-        self.write(block.samples)
-
-    def event(self, event: Event) -> None:
-        """Take no notice: what is recorded is the audio."""
 
     def write(self, samples: Pcm) -> None:
         """Queue float32 [channels, n]; returns at once."""
@@ -149,7 +144,7 @@ class Recorder:
             samples = np.zeros((count, self._channels), np.float32) if isinstance(piece, int) else piece.T
             if self.written_samples - self._part_start + count > self._limit_samples:
                 self._next_part()
-            self._file.write(samples)
+            self._file.write(in_24_bits(samples))
             self.written_samples += count
             left -= count
 

@@ -20,10 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bridge.doors.osc.limits import Buckets
+from bridge.doors.limits import Buckets, is_loopback
 from bridge.errors import UsageError
 
-__all__ = ["Access", "Bucket", "Limits", "Refusal", "is_loopback", "token_of"]
+__all__ = ["Access", "Limits", "Refusal", "token_of"]
 
 _GUESSES_A_SECOND, _GUESSES_AT_ONCE = 1.0, 5.0
 _ORIGIN = re.compile(r"https?://(?P<place>(\[[0-9a-f:]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?)")
@@ -39,7 +39,7 @@ class Limits:
         message_bytes: of one text message.
         messages_per_second, burst_messages: sustained and at once, for each client; what is more is refused.
         upload_bytes, upload_seconds: of one audio prompt.
-        window_seconds: audio on its way to a listener, unanswered; it grows with the round trip, see flow.py.
+        window_seconds: audio on its way to a listener, unanswered; it grows with the round trip, see native/outbox.py.
         queue_seconds: audio kept for a listener beyond that, when it came in one go: our own loop was late, not it.
         stalled_queue_seconds: the same for a listener that has not taken any for a third of a second.
         stall_seconds: how long a listener may not read before it is closed with 4008.
@@ -54,7 +54,7 @@ class Limits:
     burst_messages: int = 400
     upload_bytes: int = 32 * 2**20
     upload_seconds: float = 60.0
-    window_seconds: float = 0.4
+    window_seconds: float = 0.5
     queue_seconds: float = 1.0
     stalled_queue_seconds: float = 0.4
     stall_seconds: float = 60.0
@@ -181,14 +181,6 @@ def _count_out(counts: Counter[str], address: str) -> None:
         del counts[address]  # addresses that have gone take no room
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
@@ -210,26 +202,3 @@ def token_of(query: Mapping[str, str], authorization: str | None) -> str | None:
         return query["token"]
     kind, _, value = (authorization or "").partition(" ")
     return value.strip() if kind.lower() == "bearer" else None
-
-
-class Bucket:
-    """A token bucket: so many a second, so many at once.
-
-    Args:
-        per_second: sustained rate.
-        burst: how many at once.
-        now: a monotonic time in seconds.
-    """
-
-    def __init__(self, per_second: float, burst: int, now: float) -> None:
-        self._per_second, self._burst = per_second, float(burst)
-        self._left, self._then = float(burst), now
-
-    def take(self, now: float) -> bool:
-        """Take one; False if there is none."""
-        self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
-        self._then = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True

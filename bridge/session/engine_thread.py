@@ -1,56 +1,46 @@
-"""The only crossing between the engine's thread and asyncio: commands in, blocks and events out.
+"""The only crossing between the engine's thread and asyncio: work in, blocks and events out.
 
-    event loop                               engine's thread
-    session.do(command) ── queue, future ──► performer.do
-    listeners ◄── call_soon_threadsafe ───── performer.publish
-                                             performer.tick of whoever runs dry first
+    event loop                                   engine's thread
+    LiveSession.do(command) ── queue, future ──► player.do
+    listeners ◄────── call_soon_threadsafe ───── player's publish
+                                                 player.tick of all, player.make of whoever runs dry first,
+                                                 and between its steps player.keep_time of all
 
 One thread steps every session: they share the model. A session without listeners and recording does not run.
 
-Rules: doors use `LiveSession` on the event loop; nothing else here is called from there. The engine's thread never
-touches asyncio but through `call_soon_threadsafe`.
+Rules: nothing here but `call` and `open_player` is used from the event loop. The engine's thread never touches asyncio
+but through `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bridge.audio.recorder import Recorder
-from bridge.session.messages import (
-    AudioPrompt,
-    Block,
-    Changed,
-    Command,
-    Event,
-    Gap,
-    Goaway,
-    Listener,
-    Stats,
-    Transported,
-)
-from bridge.session.parameters import Value
-from bridge.session.player import COMMIT_SECONDS, Performer
+from bridge.session.messages import AudioPrompt, Block, Event
+from bridge.session.player import Player
+from bridge.session.timeline import Timeline
+from streamgen.config import Value
 from streamgen.errors import CapacityError, SessionClosed, StreamgenError
 
 if TYPE_CHECKING:
     from streamgen.model import Model
 
-__all__ = ["EngineThread", "LiveSession"]
+__all__ = ["EngineThread"]
 
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _SHARE = 0.8  # of real time that sessions may use together
-_COMMANDS_SECONDS = 0.02  # between two blocks of 0.1 s: a flood of commands must not keep the music from being made
+_COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
 
 
 class EngineThread:
@@ -60,7 +50,7 @@ class EngineThread:
         model: what plays.
         loop: the event loop that sessions are used on.
         realtime_factor: measured speed of one session; how many are admitted follows from it.
-        step_seconds: where the wall seconds of every LM step are noted.
+        step_seconds: where the wall seconds of every step of the language model are noted.
     """
 
     def __init__(
@@ -73,9 +63,10 @@ class EngineThread:
         self._step_seconds = step_seconds
         self.model, self.loop = model, loop
         self.capacity = max(1, int(realtime_factor * _SHARE))
-        self._performers: list[Performer] = []
+        self._players: list[Player] = []
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
+        self._handover = threading.Lock()  # nothing is handed over once the thread has looked for the last time
         self._stopping = False
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
@@ -86,14 +77,84 @@ class EngineThread:
         """Whether the thread runs; if it does not and nobody closed it, that is a fault."""
         return self._thread.is_alive()
 
+    # -- from the event loop --------------------------------------------------------------------------------------
+
     async def call(self, work: Callable[[], T]) -> T:
         """Run something on the engine's thread, between two blocks, and await its result."""
-        if self._stopping:
-            raise SessionClosed("the engine is stopping; connect again later")
         future: asyncio.Future[T] = self.loop.create_future()
-        self._work.put(lambda: self._answer(work, future))
-        self._wake.set()
+        with self._handover:
+            if self._stopping:
+                raise SessionClosed("the engine is stopping; connect again later")
+            self._work.put(lambda: self._answer(work, future))
+        self.wake()
         return await future
+
+    def wake(self) -> None:
+        """Let the thread look at once whether there is something to do."""
+        self._wake.set()
+
+    async def encoded(self, prompt: AudioPrompt) -> AudioPrompt:
+        """Give an audio prompt its codes, beside the music: it takes up to a second, and longer where models are large.
+
+        Raises:
+            PromptError: it is no audio that the model can read.
+        """
+        async with self._encoding:
+            codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
+        return replace(prompt, codes=codes)
+
+    async def open_player(
+        self,
+        deliver: Callable[[Block | Event], None],
+        timeline: Timeline,
+        values: Mapping[str, Value] | None,
+        options: Mapping[str, Any] | None,
+        attach: Callable[[Player], None],
+    ) -> None:
+        """Open a session's engine side, whose blocks and events are delivered on the event loop.
+
+        `attach` takes the player on the engine's thread, before anything it tells can be delivered.
+
+        Raises:
+            CapacityError: as many as this machine can keep in real time are open.
+        """
+        await self.call(lambda: self._admit(deliver, timeline, values, options, attach))
+
+    async def close(self) -> None:
+        """End the thread; sessions still open are closed."""
+        with contextlib.suppress(SessionClosed):  # a fault has ended it already
+            await self.call(self._finish)
+        await asyncio.to_thread(self._thread.join)
+
+    # -- the engine's thread --------------------------------------------------------------------------------------
+
+    def _admit(
+        self,
+        deliver: Callable[[Block | Event], None],
+        timeline: Timeline,
+        values: Mapping[str, Value] | None,
+        options: Mapping[str, Any] | None,
+        attach: Callable[[Player], None],
+    ) -> None:
+        if len(self._players) >= self.capacity:  # asked here: many may wait for this thread at once
+            raise CapacityError(
+                f"{len(self._players)} sessions play, this machine keeps up with {self.capacity}; try later"
+            )
+        player = Player(
+            self.model,
+            lambda item: self._on_loop(deliver, item),
+            timeline,
+            values=values,
+            options=options,
+            step_seconds=self._step_seconds,
+        )
+        attach(player)
+        self._players.append(player)
+
+    def dismiss(self, player: Player) -> None:
+        """Close a session's engine side. Engine's thread."""
+        self._players.remove(player)
+        player.close()
 
     def _answer(self, work: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
@@ -109,53 +170,18 @@ class EngineThread:
         except RuntimeError:  # the loop was closed while the last block was made
             _log.debug("the event loop is gone; dropped %s", call)
 
-    async def encoded(self, prompt: AudioPrompt) -> AudioPrompt:
-        """Give an audio prompt its codes, beside the music: it takes up to a second, and longer where models are large.
-
-        Raises:
-            PromptError: it is no audio that the model can read.
-        """
-        async with self._encoding:
-            codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
-        return replace(prompt, codes=codes)
-
-    async def open_session(self, name: str, values: Mapping[str, Value] | None = None) -> LiveSession:
-        """Open a session.
-
-        Raises:
-            CapacityError: as many as this machine can keep in real time are open.
-        """
-        session = LiveSession(name, self)
-        await self.call(lambda: self._admit(session, values))
-        return session
-
-    def _admit(self, session: LiveSession, values: Mapping[str, Value] | None) -> None:
-        if len(self._performers) >= self.capacity:  # asked here: many may wait for this thread at once
-            raise CapacityError(
-                f"{len(self._performers)} sessions play, this machine keeps up with {self.capacity}; try later"
-            )
-        performer = Performer(
-            self.model,
-            lambda item: self._on_loop(session.deliver, item),
-            values=values,
-            step_seconds=self._step_seconds,
-        )
-        session.performer = performer  # before anything it tells can reach the session
-        self._performers.append(performer)
-
-    def dismiss(self, performer: Performer) -> None:
-        """Close a session's engine side. Engine's thread."""
-        self._performers.remove(performer)
-        performer.close()
-
     def _run(self) -> None:
-        while not self._stopping:
-            self._obey(_COMMANDS_SECONDS)
-            self._rest(self._tick())
-        self._obey(math.inf)  # nobody shall wait for an answer for ever
+        try:
+            while not self._stopping:
+                self._carry_out(_COMMANDS_SECONDS)
+                self._rest(self._tick())
+        finally:
+            with self._handover:
+                self._stopping = True
+                self._carry_out(math.inf)  # nobody shall wait for an answer for ever
 
-    def _obey(self, seconds: float) -> None:
-        """Carry out what waits: at least one command, and for so long."""
+    def _carry_out(self, seconds: float) -> None:
+        """Do what waits: at least one piece of work, and for so long."""
         until = time.monotonic() + seconds
         while not self._work.empty():
             self._work.get()()
@@ -164,32 +190,31 @@ class EngineThread:
 
     def _tick(self) -> float:
         """Serve everyone; make one block for whoever runs dry first. Returns seconds to rest."""
-        waits = [performer.tick() for performer in self._performers]
-        hungry = [performer for performer in self._performers if performer.hungry]
-        if hungry:
-            self._make(min(hungry, key=lambda performer: performer.lead_seconds))
+        waits = [player.tick() for player in self._players]
+        waiting = [player for player in self._players if player.needs_audio]
+        if waiting:
+            self._make(min(waiting, key=lambda player: player.lead_seconds))
             return 0.0
         return min(waits, default=0.1)
 
-    def _make(self, performer: Performer) -> None:
+    def _make(self, player: Player) -> None:
         try:
-            performer.make()
+            player.make(self._keep_time)
         except Exception as error:  # noqa: BLE001 - one session's trouble must not silence the others
             _log.warning("a session was paused: %s", error, exc_info=not isinstance(error, StreamgenError))
-            performer.give_up(str(error))
+            player.fail(str(error))
+
+    def _keep_time(self) -> None:
+        for player in self._players:
+            player.keep_time()
 
     def _rest(self, seconds: float) -> None:
         if seconds > 0 and self._work.empty() and self._wake.wait(seconds):
             self._wake.clear()
 
-    async def close(self) -> None:
-        """End the thread; sessions still open are closed."""
-        await self.call(self._finish)
-        await asyncio.to_thread(self._thread.join)
-
     def _finish(self) -> None:
-        for performer in list(self._performers):
-            self.dismiss(performer)
+        for player in list(self._players):
+            self.dismiss(player)
         self._stopping = True
 
 
@@ -201,125 +226,3 @@ def _succeed(future: asyncio.Future[T], result: T) -> None:
 def _fail(future: asyncio.Future[T], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-class LiveSession:
-    """A session on the event loop: `bridge.session.interface.Session`."""
-
-    performer: Performer
-
-    def __init__(self, name: str, engine: EngineThread) -> None:
-        self.name, self._engine = name, engine
-        self.model, self.sample_rate_hz = engine.model.name, engine.model.sample_rate_hz
-        self._listeners: list[Listener] = []
-        self._recent: deque[Block] = deque()
-        self._recorder: Recorder | None = None
-        self._values: dict[str, Value] | None = None
-        self._playing, self._position = True, 0
-        self._closed = False
-
-    # -- what doors ask -------------------------------------------------------------------------------------------
-
-    def values(self) -> Mapping[str, Value]:
-        """Every parameter's value, as last set."""
-        return dict(self.performer.values) if self._values is None else dict(self._values)
-
-    def playing(self) -> bool:
-        """Whether the transport plays."""
-        return self._playing
-
-    def position_samples(self) -> int:
-        """First sample that is not final yet."""
-        return self._position
-
-    async def do(self, command: Command) -> int:
-        """Carry a command out; see `Session.do`."""
-        if self._closed:
-            raise SessionClosed("this session has ended; open a new one")
-        if isinstance(command, AudioPrompt):
-            command = await self._engine.encoded(command)
-        return await self._engine.call(lambda: self.performer.do(command))
-
-    def add(self, listener: Listener) -> Sequence[Block]:
-        """Start telling a listener everything; returns the blocks that are not yet due."""
-        self._listeners.append(listener)
-        self._want()
-        return list(self._recent)
-
-    def remove(self, listener: Listener) -> None:
-        """Stop telling a listener."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-            self._want()
-
-    def _want(self) -> None:
-        # one bool, written here and read there: no lock is needed
-        self.performer.wanted = self._hearing() > 0 or self._recorder is not None
-        self._engine._wake.set()
-
-    def _hearing(self) -> int:
-        """How many listeners take audio: doors that only steer say so with `wants_audio = False`."""
-        return sum(getattr(listener, "wants_audio", True) for listener in self._listeners)
-
-    @property
-    def deserted(self) -> bool:
-        """Whether nobody is there, not even a listener that only steers, and nothing records."""
-        return not self._listeners and self._recorder is None
-
-    @property
-    def recording(self) -> Path | None:
-        """The file being written, whose name may differ from the one asked for: none is written over."""
-        return None if self._recorder is None else self._recorder.path
-
-    def stats(self) -> Stats:
-        """How the session is doing now."""
-        return self.performer.stats(self._hearing())
-
-    async def record(self, path: Path | None) -> None:
-        """Write the output to a file from now on; None ends it."""
-        if self._recorder is not None:
-            recorder, self._recorder = self._recorder, None
-            await asyncio.to_thread(recorder.close)
-        if path is not None:
-            self._recorder = await asyncio.to_thread(Recorder, path, self.sample_rate_hz)
-        self._want()
-
-    async def close(self, reason: str) -> None:
-        """Say goodbye to the listeners, finish a recording, free the engine's side."""
-        if self._closed:
-            return
-        self._closed = True
-        for listener in list(self._listeners):
-            listener.event(Goaway(reason))
-        self._listeners.clear()
-        await self.record(None)
-        await self._engine.call(lambda: self._engine.dismiss(self.performer))
-
-    # -- what the engine says -------------------------------------------------------------------------------------
-
-    def deliver(self, item: Block | Event) -> None:
-        """Hand a block or an event to every listener. Event loop."""
-        if isinstance(item, Block):
-            self._take(item)
-            return
-        if isinstance(item, Changed):
-            self._values = {**self.values(), **item.values}
-        elif isinstance(item, Transported):
-            self._playing = {"pause": False, "stop": False, "play": True}.get(item.action, self._playing)
-        elif isinstance(item, Stats):
-            item = self.stats()
-        elif isinstance(item, Gap):
-            _log.warning("the engine was %.2f s late: the music paused", item.samples / self.sample_rate_hz)
-        for listener in list(self._listeners):
-            listener.event(item)
-
-    def _take(self, block: Block) -> None:
-        self._position = block.end_sample
-        self._recent.append(block)
-        horizon = block.end_sample - COMMIT_SECONDS * self.sample_rate_hz
-        while len(self._recent) > 1 and self._recent[0].end_sample <= horizon:
-            self._recent.popleft()
-        if self._recorder is not None:
-            self._recorder.audio(block)
-        for listener in list(self._listeners):
-            listener.audio(block)

@@ -1,24 +1,26 @@
-"""Audio that is made and not final yet, and the ways back through it.
+"""Audio that is made and not final yet, the ways back through it, and how fast it is made.
 
     committed │ piece │ piece │ piece │          each piece: its samples, and a mark of the stream from before they
               mark    mark    mark               were drawn; a change at a sample takes back the pieces behind it
 
-Rules: plain data; knows no clock, no model.
+Rules: plain data; knows no clock, no model. Positions count the model's own samples.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from streamgen.stream.snapshots import StreamMark
+from streamgen.stream.snapshots import StreamMark
 
-__all__ = ["Lead", "Piece"]
+__all__ = ["Lookahead", "Pace", "Piece"]
+
+_FAST_ENOUGH, _QUICK = 1.2, 4.0  # × real time
+_LONGEST_SECONDS = 1.0  # a machine that takes longer for a block is lost anyway
+_NEWEST = 0.1  # share of the newest block: about its last ten count
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,23 @@ class Piece:
 
     Attributes:
         samples: float32 [2, n].
-        start: session sample of its first one.
-        mark: the stream before it was made.
-        lands: session sample at which a change made at the mark is heard.
+        start: position of its first one.
+        mark: the stream before it was made; None once a part of it was committed: that cannot be taken back.
+        lands: position at which a change made at the mark is heard.
     """
 
     samples: NDArray[np.float32]
     start: int
-    mark: StreamMark
+    mark: StreamMark | None
     lands: int
 
     @property
     def end(self) -> int:
-        """Session sample behind its last one."""
+        """Position behind its last sample."""
         return self.start + int(self.samples.shape[1])
 
 
-class Lead:
+class Lookahead:
     """The pieces ahead, oldest first."""
 
     def __init__(self) -> None:
@@ -58,29 +60,29 @@ class Lead:
         """Samples in all pieces."""
         return sum(piece.end - piece.start for piece in self._pieces)
 
-    @property
-    def end(self) -> int | None:
-        """Session sample behind the newest piece; None without pieces."""
-        return self._pieces[-1].end if self._pieces else None
-
     def add(self, piece: Piece) -> None:
         """Append what was made next."""
         self._pieces.append(piece)
 
-    def take(self, before_sample: float | None = None) -> Piece | None:
-        """Take the oldest piece out, or None: there is none, or it does not start before a sample."""
-        if not self._pieces or (before_sample is not None and self._pieces[0].start >= before_sample):
+    def take(self, most: int) -> NDArray[np.float32] | None:
+        """Take at most so many samples from the oldest piece, float32 [2, n]; None if there is no piece."""
+        if not self._pieces:
             return None
-        return self._pieces.popleft()
+        piece = self._pieces.popleft()
+        if piece.samples.shape[1] > most:
+            self._pieces.appendleft(
+                replace(piece, samples=piece.samples[:, most:], start=piece.start + most, mark=None)
+            )
+        return piece.samples[:, :most]
 
     def revoke(self, from_sample: int) -> StreamMark | None:
-        """Drop pieces until a change can land at a sample: no further, so that the rest of the lead survives.
+        """Drop pieces until a change can land at a sample: no further, so that the rest survives.
 
         Returns:
             The mark to rewind the stream to; None if there was nothing to drop.
         """
         mark = None
-        while self._pieces:
+        while self._pieces and self._pieces[-1].mark is not None:
             piece = self._pieces.pop()
             mark = piece.mark
             if piece.lands <= from_sample:
@@ -90,3 +92,33 @@ class Lead:
     def clear(self) -> None:
         """Drop everything."""
         self._pieces.clear()
+
+
+class Pace:
+    """How fast blocks are made, against real time: a running mean.
+
+    Attributes:
+        factor: seconds of audio made in a second; 0 before the first block.
+    """
+
+    def __init__(self) -> None:
+        self.factor = 0.0
+
+    def note(self, audio_seconds: float, wall_seconds: float) -> None:
+        """Count a block."""
+        factor = audio_seconds / max(wall_seconds, 1e-9)
+        self.factor = factor if self.factor == 0 else (1 - _NEWEST) * self.factor + _NEWEST * factor
+
+    @property
+    def fast_enough(self) -> bool:
+        """Whether a short lead is enough to go on from: it will grow."""
+        return self.factor > _FAST_ENOUGH
+
+    @property
+    def quick(self) -> bool:
+        """Whether what is taken back is made anew before anybody misses it."""
+        return self.factor > _QUICK
+
+    def wall_seconds(self, audio_seconds: float) -> float:
+        """Return how long making some audio takes, real time before it is known."""
+        return min(audio_seconds / self.factor, _LONGEST_SECONDS) if self.factor else audio_seconds

@@ -2,39 +2,74 @@
 
     door ── Set · Transport · AudioPrompt ──► session          session ── Block · Changed · Gap · … ──► every door
 
-Rules: shared by all doors, so that a change made through one is told to all in the same words.
+Rules: shared by all doors, so that a change made through one is told to all in the same words. Every position counts
+samples at the session's rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.session.parameters import Value
+from bridge.session.timeline import Moment, Timeline
+from streamgen.config import ControlSpec, Value
 
 __all__ = [
-    "ACTIONS",
+    "Action",
     "AudioPrompt",
     "Block",
     "Changed",
     "Command",
-    "Discard",
     "Event",
     "Gap",
     "Goaway",
     "Listener",
     "Meter",
+    "PlayerState",
+    "Session",
     "Set",
     "Stats",
     "Transport",
     "Transported",
 ]
 
-ACTIONS = ("play", "pause", "stop", "reset")
+
+class Action(StrEnum):
+    """What the transport can be told."""
+
+    PLAY = "play"
+    PAUSE = "pause"
+    STOP = "stop"
+    RESET = "reset"
+
+
+class PlayerState(StrEnum):
+    """What a player does.
+
+    STARTING, LATE: it will play as soon as there is enough audio; LATE is after an underrun. FAILED: the stream cannot
+    go on; the next command tries again.
+    """
+
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    STARTING = "starting"
+    PLAYING = "playing"
+    LATE = "late"
+    FAILED = "failed"
+
+    @property
+    def plays(self) -> bool:
+        """Whether the transport plays, as a button shows it."""
+        return self in (PlayerState.STARTING, PlayerState.PLAYING, PlayerState.LATE)
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -42,22 +77,23 @@ class Set:
     """Change parameters.
 
     Attributes:
-        values: name → value, checked by `parameters.checked`.
+        values: name → value; the session checks them.
         by: who asks, for `Changed`: "osc 127.0.0.1:5000", "websocket 3", "page" …
-        at_sample: position at which it shall apply; None = as soon as can be.
+        at: when it shall apply; None = as soon as can be.
     """
 
     values: Mapping[str, Value]
     by: str
-    at_sample: int | None = None
+    at: Moment | None = None
 
 
 @dataclass(frozen=True)
 class Transport:
     """Play, pause (hold), stop (pause and forget the music so far) or reset (forget it and go on)."""
 
-    action: str
+    action: Action
     by: str
+    at: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +116,12 @@ class AudioPrompt:
 Command = Set | Transport | AudioPrompt
 
 
+# -- audio and events --------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Block:
-    """A piece of the session's output, final: limiter and gain applied, the same at every door.
+    """A piece of the session's output, final: effects applied, the same at every door.
 
     Attributes:
         samples: float32 [2, n], read-only by agreement.
@@ -115,9 +154,17 @@ class Changed:
 
 @dataclass(frozen=True)
 class Transported:
-    """The transport changed its state."""
+    """The transport was told something, or the player gave up.
+
+    Attributes:
+        action: what was told: an `Action`, or "audio_prompt".
+        state: what the player does now.
+        by: who told it.
+        applied_at_sample: from where on.
+    """
 
     action: str
+    state: PlayerState
     by: str
     applied_at_sample: int
 
@@ -129,13 +176,6 @@ class Gap:
     from_sample: int
     samples: int
     reason: str
-
-
-@dataclass(frozen=True)
-class Discard:
-    """Forget what is buffered from here on; newer audio for the same samples follows."""
-
-    from_sample: int
 
 
 @dataclass(frozen=True)
@@ -157,6 +197,7 @@ class Stats:
     window_position: int
     position_samples: int
     playing: bool
+    state: PlayerState
 
 
 @dataclass(frozen=True)
@@ -166,7 +207,10 @@ class Goaway:
     reason: str
 
 
-Event = Changed | Transported | Gap | Discard | Meter | Stats | Goaway
+Event = Changed | Transported | Gap | Meter | Stats | Goaway
+
+
+# -- who talks ---------------------------------------------------------------------------------------------------------
 
 
 class Listener(Protocol):
@@ -181,4 +225,70 @@ class Listener(Protocol):
 
     def event(self, event: Event) -> None:
         """Take an event."""
+        ...
+
+
+class Session(Protocol):
+    """One endless stream that any number of doors listen to and steer; `live_session.LiveSession` is the real one.
+
+    An interface, so that doors are tested against a small in-test session. Everything here is called on the event loop
+    and never blocks it.
+
+    Attributes:
+        name: "live" for the shared one.
+        model: name of the checkpoint.
+        model_rate_hz: of the checkpoint's own audio.
+        rate_hz: of all blocks and positions.
+        timeline: which sample is due when.
+        table: every parameter, by name, with the model's own defaults.
+    """
+
+    name: str
+    model: str
+    model_rate_hz: int
+    rate_hz: int
+    timeline: Timeline
+    table: Mapping[str, ControlSpec]
+
+    def values(self) -> Mapping[str, Value]:
+        """Every parameter's value, as last set."""
+        ...
+
+    def state(self) -> PlayerState:
+        """What the player does, as last told."""
+        ...
+
+    def position_samples(self) -> int:
+        """First sample that is not final yet."""
+        ...
+
+    async def do(self, command: Command) -> int:
+        """Carry a command out, or schedule it.
+
+        Returns:
+            The sample at which it applies; of one at a time that has no sample yet, the present position.
+
+        Raises:
+            StreamgenError: it cannot be done; one line says why. Nothing is changed then.
+        """
+        ...
+
+    def add(self, listener: Listener) -> Sequence[Block]:
+        """Start telling a listener everything; returns the final blocks that are not yet due, its first burst."""
+        ...
+
+    def remove(self, listener: Listener) -> None:
+        """Stop telling a listener; unknown ones are ignored."""
+        ...
+
+    def stats(self) -> Stats:
+        """How the session is doing now."""
+        ...
+
+    async def record(self, path: Path | None) -> None:
+        """Write the output to a file from now on; None ends it.
+
+        Raises:
+            FileError: the file cannot be written.
+        """
         ...

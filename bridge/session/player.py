@@ -1,138 +1,160 @@
-"""One session on the engine's thread: makes audio ahead, commits it when it falls due, revokes it when a control turns.
+"""A session's player on the engine's thread: makes audio ahead, commits what falls due, takes it back for a change.
 
-            played │ committed: final, with every sink │ ahead: made, still revocable │ not yet made
-    ───────────────┼──────────────────────────────────┼──────────────────────────────┼────────────►
-               due (clock)                        committed                    committed + lead
+            played │ committed: final, with every listener │ ahead: made, still revocable │ not yet made
+    ───────────────┼───────────────────────────────────────┼──────────────────────────────┼────────────►
+               due (timeline)                           frontier                     frontier + lead
 
 Audio is committed `COMMIT_SECONDS` before it falls due: that is a listener's first burst and its protection against
 jitter on the way. What lies beyond is protection against the engine's own stalls, and a change takes it back: the
-stream rewinds to `committed` and goes on from there under the new control.
+stream rewinds to the frontier and goes on from there under the new control.
 
-If the clock catches up with `committed`, the engine was late (an underrun, counted and told): the clock stops until
-there is audio again, half a second on a machine that is fast enough, else a full lead, so that one that is too slow
-plays whole passages with pauses, never stutter. Until then no change takes anything back. Nobody listening
-and nothing recorded, or paused: the clock stops too, and what lies ahead is kept.
+    STOPPED ─► STARTING ─ enough audio ─► PLAYING ─ due catches up with what is committed ─► LATE ─ enough ─► PLAYING
+                                             └─ pause ─► PAUSED      any of them ─ the stream cannot go on ─► FAILED
 
-Rules: synchronous, one thread; the clock and the listeners are given; no asyncio, no socket. Its parts: due_clock.py
-(what is due), lead.py (what is ahead), pace.py (how fast it is made), audio_out/timed_output.py (the way out).
+LATE is an underrun, counted and told: the timeline stops until there is audio again, half a second on a machine that is
+fast enough, else a full lead, so that one that is too slow plays whole passages with pauses, never stutter. Nobody
+listening and nothing recorded, or paused: the timeline stops too, and what lies ahead is kept.
+
+Rules: synchronous, one thread; timeline and listeners are given; no asyncio, no socket. Inside it counts the model's
+samples; whatever it is told and tells counts the session's.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bridge.audio.meters import PeakMeter
-from bridge.audio.timed_output import TimedOutput
-from bridge.session.due_clock import DueClock
-from bridge.session.lookahead import Lead, Piece
-from bridge.session.messages import AudioPrompt, Block, Changed, Command, Event, Gap, Set, Stats, Transport, Transported
-from bridge.session.mix import own_defaults, stream_controls
-from bridge.session.pace import Pace
-from bridge.session.parameters import Value, checked, defaults
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.session.committer import Committer
+from bridge.session.generator import Generator
+from bridge.session.messages import (
+    Action,
+    AudioPrompt,
+    Block,
+    Changed,
+    Command,
+    Event,
+    Gap,
+    PlayerState,
+    Set,
+    Stats,
+    Transport,
+    Transported,
+)
+from bridge.session.parameters import PROMPT_NAMES, Parameters, session_table, stream_controls
+from bridge.session.timeline import Moment, Schedule, Timeline
+from streamgen.config import Value
+from streamgen.errors import StreamgenError
 
 if TYPE_CHECKING:
     from streamgen.model import Model
-    from streamgen.stream.stream import Stream
 
-__all__ = ["COMMIT_SECONDS", "Performer"]
+__all__ = ["COMMIT_SECONDS", "Player"]
 
-COMMIT_SECONDS = 0.25  # more, and a change is heard later; the page holds back 0.15 s more
-BLOCK_FRAMES = 5  # the codec is twice as cheap on 5 frames as on 1
-REWIND_SECONDS = 12.0  # the longest lead, the block beyond it and the codec's look-ahead
+_log = logging.getLogger("bridge.player")
+
+COMMIT_SECONDS = 0.2  # more, and a change is heard later
+_COMMIT_FRAMES = 2  # committed at once, at least
+_BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
-_GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.6
+_AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
+_GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.35
 _IDLE_SECONDS = 0.02
 
 
-class Performer:
+class Player:
     """A session's engine side. All methods run on the engine's thread.
 
     Args:
         model: what plays.
         publish: called with every Block and Event, in order.
-        now: a monotonic clock in seconds.
+        timeline: its rate is the session's.
         values: parameters to begin with.
-        step_seconds: where the wall seconds of every LM step are noted.
+        options: further arguments of `Model.open_stream` for every stream that is opened, such as a melody.
+        step_seconds: where the wall seconds of every step of the language model are noted.
 
     Attributes:
-        values: every parameter, as last set.
-        playing, wanted: whether the transport plays, and whether anybody hears it.
-        committed: first sample that is not final.
-        underruns: how often the clock caught up with it.
+        parameters: every parameter, as last set.
+        state: what it does.
+        wanted: whether anybody hears it.
+        underruns: how often the timeline caught up with what is committed.
     """
 
     def __init__(
         self,
         model: Model,
         publish: Callable[[Block | Event], None],
+        timeline: Timeline,
         *,
-        now: Callable[[], float] = time.monotonic,
         values: Mapping[str, Value] | None = None,
+        options: Mapping[str, Any] | None = None,
         step_seconds: deque[float] | None = None,
     ) -> None:
-        self._step_seconds = step_seconds
-        self.model, self._publish, self._now = model, publish, now
-        self.values = {**defaults(), **own_defaults(model), **checked(values or {})}
-        self.rate_hz = model.sample_rate_hz
-        self.output = TimedOutput(self.rate_hz, mono=model.channels == 1)
-        self._meter = PeakMeter(self.rate_hz)
-        self.playing, self.wanted = True, False
+        self.model, self._publish, self.timeline = model, publish, timeline
+        self._options = dict(options or {})
+        self.parameters = Parameters(session_table(model), values)
+        self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
+        self._committer = Committer(model, timeline, publish, self.generator.block_samples)
+        self.output = self._committer.output
+        self.output.set(self.parameters.values)
+        self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
-        self._clock = DueClock(self.rate_hz, now)
-        self._lead = Lead()
-        self._given_up = False
-        self._offset = 0  # session sample at which the present stream begins
-        self.committed = 0
-        self._late_since: float | None = None
-        self._pace, self._next_stats = Pace(), now()
-        self._revoked_at = -math.inf
-        self._fade_in, self._jumped = True, False
-        self._prompts_turn: set[int] = set()  # samples ahead from which other prompts play
-        self._stream = self._open()
-        self.output.set(self.values)
+        self._schedule: Schedule[Command] = Schedule(timeline)
+        self._late_since = self._revoked_at = -math.inf
+        self._next_stats = timeline.now()
 
     # -- commands -------------------------------------------------------------------------------------------------
 
     def do(self, command: Command) -> int:
-        """Carry a command out; returns the sample at which it applies.
+        """Carry a command out, or schedule it; returns the sample at which it applies.
 
         Raises:
             StreamgenError: it cannot be done; nothing is changed.
         """
-        self._given_up = False
+        if self.state is PlayerState.FAILED:
+            self.state = PlayerState.PAUSED
         if isinstance(command, Set):
             return self._set(command)
-        if isinstance(command, AudioPrompt):
-            self._begin_anew(command)
-            return self._told_transport("audio prompt", command.by)
-        return self._transport(command)
+        if isinstance(command, Transport):
+            return self._transport(command)
+        self._begin_anew(command)
+        return self._told_transport("audio_prompt", command.by)
 
     def _set(self, command: Set) -> int:
-        values = checked(command.values)
-        ahead = command.at_sample is not None and command.at_sample > self.committed
-        at_sample = command.at_sample if ahead else None
-        at = self.committed if at_sample is None else at_sample
-        if controls := stream_controls({**self.values, **values}, values):
-            at = self._set_stream(controls, at_sample)
+        values = self.parameters.checked(command.values)
+        at = None if command.at is None else self.timeline.sample_at(command.at)
+        if command.at is not None and at is None:
+            return self._wait(command.at, command)
+        at_sample = at if at is not None and at > self.output.frontier else None
+        applied = self._apply(values, at_sample)
+        self.parameters.values.update(values)
+        self._publish(Changed(values, command.by, applied))
+        return applied
+
+    def _apply(self, values: Mapping[str, Value], at_sample: int | None) -> int:
+        """Tell stream and effects; returns the sample from which it is heard."""
+        controls = stream_controls({**self.parameters.values, **values}, values)
+        if not controls:
+            return self.output.set(values, at_sample)
+        applied = self._set_stream(controls, at_sample)
         self.output.set(values, at_sample)
-        self.values.update(values)
-        self._publish(Changed(values, command.by, at))
-        return at
+        return applied
 
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample."""
-        self._stream.check(**controls)  # before anything is revoked: a wrong value must change nothing
-        self._revoke(self._revocable_from() if at_sample is None else at_sample)
-        relative = None if at_sample is None else at_sample - self._offset
-        at = self._offset + self._stream.set(at_sample=relative, **controls)
+        self.generator.check(controls)  # before anything is revoked: a wrong value must change nothing
+        at = None if at_sample is None else self.output.model_sample(at_sample)
+        if self.state is not PlayerState.LATE:
+            self.generator.revoke(self._revocable_from() if at is None else at)
+        applied = self.output.session_sample(self.generator.set(controls, at))
         if "prompts" in controls or "prompt" in controls:
-            self._prompts_turn.add(at)
-        return at
+            self._committer.expect_prompts(applied)
+        return applied
 
     def _revocable_from(self) -> int:
         """First sample that a change "at once" may take back: on a machine that makes it anew at once, all ahead.
@@ -140,92 +162,94 @@ class Performer:
         Elsewhere a part of the lead is left, or the next stall is heard: at twice real time, while a browser starts on
         the same two cores, the lead does not grow again before the next turn.
         """
-        self._revoked_at = self._now()
-        if self._pace.quick:
-            return self.committed
-        return max(self.committed, self._kept + BLOCK_FRAMES * self.model.hop_samples)
-
-    @property
-    def _moving(self) -> bool:
-        """Whether a control was turned just now, and is likely to be turned again."""
-        return self._now() - self._revoked_at < _GESTURE_SECONDS
+        self._revoked_at = self.timeline.now()
+        committed = self.generator.taken
+        quick = self.generator.pace.quick
+        return committed if quick else max(committed, self._kept + self.generator.block_samples)
 
     @property
     def _kept(self) -> int:
         """The sample up to which a change leaves what is drawn, but for the block that crosses it."""
-        return round(self._clock.due() + _KEPT_SECONDS * self.rate_hz)
-
-    def _revoke(self, from_sample: int) -> None:
-        """Take back what lies ahead, until a change can land at a sample."""
-        if self._offset + self._stream.next_sample <= from_sample or self._late_since is not None:
-            return
-        mark = self._lead.revoke(from_sample)
-        if mark is not None:
-            self._stream.rewind(mark)
+        return self.output.model_sample(round(self.timeline.due() + _KEPT_SECONDS * self.timeline.rate_hz))
 
     def _transport(self, command: Transport) -> int:
-        if command.action == "play":
-            self.playing = True
-        if command.action in ("pause", "stop"):
-            self._pause()
-        if command.action in ("stop", "reset"):
+        if command.at is not None:
+            at = self.timeline.sample_at(command.at)
+            if at is None or at > self.output.frontier:
+                return self._wait(command.at, Transport(command.action, command.by))
+        if command.action is Action.PLAY and not self.state.plays:
+            self.state = PlayerState.STARTING
+        if command.action in (Action.PAUSE, Action.STOP):
+            self._halt(PlayerState.PAUSED)
+        if command.action in (Action.STOP, Action.RESET):
             self._begin_anew()
+        if command.action is Action.STOP:
+            self.state = PlayerState.STOPPED
         return self._told_transport(command.action, command.by)
 
-    def give_up(self, why: str) -> None:
+    def _wait(self, moment: Moment, command: Command) -> int:
+        at = self.timeline.sample_at(moment)
+        self._schedule.add(moment, command)
+        return self.output.position if at is None else at
+
+    def fail(self, why: str) -> None:
         """Pause because the stream cannot go on; nothing is tried again before the next command."""
-        self._pause()
-        self._given_up = True
-        self._told_transport("pause", f"engine: {why}")
+        self._halt(PlayerState.FAILED)
+        self.state = PlayerState.FAILED
+        self._told_transport(Action.PAUSE, f"engine: {why}")
 
     def _told_transport(self, action: str, by: str) -> int:
-        self._publish(Transported(action, by, self.committed))
-        return self.committed
+        self._publish(Transported(str(action), self.state, by, self.output.position))
+        return self.output.position
 
-    def _pause(self) -> None:
-        """Fade the next block out and hold; play fades in again."""
-        if self.playing:
-            self._fade_out()
-        self.playing, self._fade_in = False, True
+    def _halt(self, state: PlayerState) -> None:
+        """Stop playing: what is heard ends with a fade; play fades in again."""
+        if self.state.plays:
+            self._end_passage()
+            self._rest()
+            self.state = state
+
+    def _rest(self) -> None:
+        """Let the timeline stand where it is."""
+        if self.timeline.running:
+            self.timeline.stop(min(self.timeline.due(), self.output.position))
+
+    def _end_passage(self) -> None:
+        """Fade out what is heard, and get out what the effects hold back."""
+        last = self.generator.take(self.output.fade_samples) if self.timeline.running else None
+        self._committer.end(last)
 
     def _begin_anew(self, prompt: AudioPrompt | None = None) -> None:
         """Open a fresh stream; the old one fades out over the next block."""
-        fresh = self._open(prompt)
-        self._fade_out()
-        self._lead.clear()
-        self._stream.close()
-        self._stream, self._offset = fresh, self.committed
-        self._prompts_turn = {self.committed} if self._prompts_turn else set()  # it plays what was yet to come
-        self._fade_in = self._jumped = True
+        options = self._stream_options() | ({} if prompt is None else {"audio_prompt_codes": prompt.codes})
+        self.generator.begin_anew(options, self._end_passage)
+        self._committer.jump()
 
-    def _fade_out(self) -> None:
-        """End what is heard with one more block."""
-        if self._clock.running and (piece := self._lead.take()):
-            self._commit(piece, fade_out=True)
-
-    def _open(self, prompt: AudioPrompt | None = None) -> Stream:
-        options = stream_controls(self.values, self.values) | {"rewind_seconds": REWIND_SECONDS}
-        if prompt is not None:
-            options["audio_prompt_codes"] = prompt.codes
-        return self.model.open_stream(**options)
+    def _stream_options(self) -> dict[str, Any]:
+        """Return what a stream is opened with: a default is left to the model, whose windows may be fuller."""
+        table, values = self.parameters.table, self.parameters.values
+        told = {*PROMPT_NAMES, "seed", *(name for name, value in values.items() if value != table[name].default)}
+        return self._options | stream_controls(values, told)
 
     def close(self) -> None:
         """Give the stream's memory back."""
-        self._stream.close()
+        self.generator.close()
 
     # -- time -----------------------------------------------------------------------------------------------------
 
     @property
     def lead_seconds(self) -> float:
         """Audio made and not yet due."""
-        return max((self._lead.end or self.committed) - self._clock.due(), 0.0) / self.rate_hz
+        ahead = self.output.session_sample(self.generator.taken + self.generator.ahead_samples)
+        return max(ahead - self.timeline.due(), 0.0) / self.timeline.rate_hz
 
     @property
-    def hungry(self) -> bool:
+    def needs_audio(self) -> bool:
         """Whether more audio should be made now."""
-        lead_samples = float(self.values["lead_seconds"]) * self.rate_hz
-        idle = self._given_up or not (self.playing or not self._lead) or self._in_vain
-        return self._lead.samples < lead_samples and not idle
+        idle = not self.state.plays and self.generator.ahead_samples > 0
+        if self.state is PlayerState.FAILED or idle or self._in_vain:
+            return False
+        return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"])
 
     @property
     def _in_vain(self) -> bool:
@@ -234,99 +258,111 @@ class Performer:
         Automation that turns one 20 times a second kept a whole core at work for a lead that nobody ever heard, and
         browser and event loop waited for that core.
         """
-        drawn = self._offset + self._stream.next_sample
-        return self._moving and self._late_since is None and drawn > self._kept
+        turning = self.timeline.now() - self._revoked_at < _GESTURE_SECONDS
+        return turning and self.state is not PlayerState.LATE and self.generator.drawn > self._kept
 
     def tick(self) -> float:
-        """Do what is due: run the clock, commit, tell.
+        """Do what is due: run the timeline, commit, tell.
 
         Returns:
             Seconds until the next tick is due, where nothing is to be made.
         """
-        self._run_clock()
+        self._run_timeline()
+        self._do_scheduled()
         self._commit_due()
         self._tell_stats()
-        return _IDLE_SECONDS if self.playing and self.wanted else 4 * _IDLE_SECONDS
+        return _IDLE_SECONDS if self.state.plays and self.wanted else 4 * _IDLE_SECONDS
 
-    def _run_clock(self) -> None:
-        if not (self.playing and self.wanted):
-            if self._clock.running:
-                self._clock.stop(min(self._clock.due(), self.committed))
-            self._late_since = None
-        elif not self._clock.running and self._ready():
-            self._tell_lateness()
-            self._clock.stop(self.committed)  # what is committed next is due now: the first sound comes at once
-            self._clock.start()
-        elif self._clock.running and self._clock.due() > self.committed:
+    def keep_time(self) -> None:
+        """Commit what falls due while a block is being made; nothing that was asked for is carried out."""
+        self._run_timeline()
+        self._commit_due()
+
+    def _run_timeline(self) -> None:
+        timeline, position = self.timeline, self.output.position
+        if not (self.state.plays and self.wanted):
+            self._rest()
+            if self.state.plays:
+                self.state = PlayerState.STARTING
+        elif self.state is PlayerState.PLAYING and timeline.due() > position:
             self.underruns += 1
-            self._late_since = self._now()
-            self._clock.stop(self.committed)
+            self._late_since, self.state = timeline.now(), PlayerState.LATE
+            timeline.stop(position)
+        elif self.state is not PlayerState.PLAYING and self._enough:
+            if self.state is PlayerState.LATE:
+                late = round((timeline.now() - self._late_since) * timeline.rate_hz)
+                self._publish(Gap(position, late, "underrun"))
+            # what is committed next is due as much later as ever, so that no listener is late from its first sound on
+            timeline.start(position - COMMIT_SECONDS * timeline.rate_hz)
+            self.state = PlayerState.PLAYING
+            self._commit(_FRESH_SECONDS)
 
-    def _ready(self) -> bool:
-        """Whether the clock may start: with a little audio ahead when fresh, with more after an underrun."""
-        if self._late_since is None:
-            return self._lead.samples >= _FRESH_SECONDS * self.rate_hz or bool(self._lead and not self.hungry)
-        return bool(self._lead) and (
-            not self.hungry or (self._pace.fast_enough and self._lead.samples >= self.rate_hz / 2)
-        )
+    @property
+    def _enough(self) -> bool:
+        """Whether the timeline may start: with a little audio ahead when fresh, with more after an underrun."""
+        ahead = self.generator.ahead_seconds
+        if not ahead:
+            return False
+        if self.state is PlayerState.LATE:
+            return not self.needs_audio or (self.generator.pace.fast_enough and ahead >= _AGAIN_SECONDS)
+        return not self.needs_audio or ahead >= _FRESH_SECONDS
 
-    def _tell_lateness(self) -> None:
-        if self._late_since is not None:
-            late = round((self._now() - self._late_since) * self.rate_hz)
-            self._publish(Gap(self.committed, late, "underrun"))
-            self._late_since = None
+    def _do_scheduled(self) -> None:
+        for command in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
+            try:
+                self.do(command if not isinstance(command, Set) else Set(command.values, command.by))
+            except StreamgenError as error:  # it was checked when it was asked for; something else has changed since
+                _log.warning("what was scheduled by %s could not be done: %s", command.by, error)
 
     # -- audio ----------------------------------------------------------------------------------------------------
 
-    def make(self) -> None:
-        """Make one block ahead."""
-        began, steps = self._now(), self._stream.metrics.steps
-        mark, start = self._stream.mark(), self._offset + self._stream.position_samples
-        samples = self._stream.read(BLOCK_FRAMES * self.model.hop_samples).samples
-        self._lead.add(Piece(samples, start, mark, self._offset + mark.next_sample))
-        self._note_steps(steps)
-        self._pace.note(samples.shape[1] / self.rate_hz, self._now() - began)
+    def make(self, between_steps: Callable[[], None] | None = None) -> None:
+        """Make one block ahead; `between_steps` may let players `keep_time`."""
+        self.generator.make(between_steps)
         self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
 
-    def _note_steps(self, before: int) -> None:
-        metrics = self._stream.metrics
-        if self._step_seconds is not None:
-            newest = islice(reversed(metrics.step_seconds), metrics.steps - before)
-            self._step_seconds.extend(newest)
-
     def _commit_due(self) -> None:
-        if not self._clock.running:
+        """Commit what falls due within `COMMIT_SECONDS`, and no further than to what is scheduled next."""
+        if not self.timeline.running:
             return
-        # making one block keeps this thread from committing: what falls due meanwhile goes out before
-        busy_seconds = self._pace.wall_seconds(BLOCK_FRAMES * self.model.hop_samples / self.rate_hz)
-        horizon = self._clock.due() + (COMMIT_SECONDS + busy_seconds) * self.rate_hz
-        while piece := self._lead.take(before_sample=horizon):
-            self._commit(piece)
+        # between two steps this thread does not commit: what falls due meanwhile goes out before
+        busy_seconds = self.generator.pace.wall_seconds(_BUSY_FRAMES / self.model.frame_rate_hz)
+        self._commit(COMMIT_SECONDS + busy_seconds)
 
-    def _commit(self, piece: Piece, *, fade_out: bool = False) -> None:
-        samples = self.output.process(piece.samples, piece.start, fade_in=self._fade_in, fade_out=fade_out)
-        due = time.time() + (piece.start - self._clock.due()) / self.rate_hz
-        turned = any(at < piece.end for at in self._prompts_turn)
-        block = Block(samples, piece.start, self._jumped, turned, round(due * 1e6))
-        self._fade_in = self._jumped = False
-        self._prompts_turn = {at for at in self._prompts_turn if at >= piece.end}
-        self.committed = piece.end
-        self._publish(block)
-        self._publish(self._meter.process(samples))
+    def _commit(self, seconds: float) -> None:
+        """Commit what falls due within some seconds."""
+        self._committer.commit(list(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz)))
+
+    def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
+        """Take what lies ahead until its end would lie behind a sample of the session."""
+        while self.output.session_sample(self.generator.taken) < horizon:
+            most = self._most()
+            samples = self.generator.take(most) if most else None
+            if samples is None:
+                return
+            yield samples
+
+    def _most(self) -> int:
+        """How many samples may be committed at once: none beyond what is scheduled next."""
+        most, until = _COMMIT_FRAMES * self.model.hop_samples, self._schedule.next_sample()
+        if until is None:
+            return most
+        return min(most, max(self.output.model_sample(until) - self.generator.taken, 0))
 
     def stats(self, listeners: int = 0) -> Stats:
         """How the session is doing."""
         return Stats(
-            realtime_factor=self._pace.factor,
+            realtime_factor=self.generator.pace.factor,
             lead_seconds=self.lead_seconds,
             underruns=self.underruns,
             listeners=listeners,
-            window_position=self._stream.metrics.window_position,
-            position_samples=self.committed,
-            playing=self.playing,
+            window_position=self.generator.window_position,
+            position_samples=self.output.position,
+            playing=self.state.plays,
+            state=self.state,
         )
 
     def _tell_stats(self) -> None:
-        if self._now() >= self._next_stats:
-            self._next_stats = self._now() + 1.0
+        if self.timeline.now() >= self._next_stats:
+            self._next_stats = self.timeline.now() + 1.0
             self._publish(self.stats())

@@ -17,24 +17,29 @@ import asyncio
 import secrets
 import time
 
-from bridge.session.engine_thread import EngineThread, LiveSession
+from bridge.session.engine_thread import EngineThread
+from bridge.session.live_session import LiveSession
 from streamgen.errors import CapacityError
 
-__all__ = ["GRACE_SECONDS", "KEPT_SECONDS", "Sessions"]
+__all__ = ["GRACE_SECONDS", "KEPT_SECONDS", "SessionRegistry"]
 
 KEPT_SECONDS = 30.0
 GRACE_SECONDS = 5.0
 
 
-class Sessions:
+class SessionRegistry:
     """Every open session.
 
     Args:
         engine: opens them.
-        live: the one that all doors share.
+        live: the one that all doors share; the others run at its rate.
+
+    Attributes:
+        live: as given.
     """
 
     def __init__(self, engine: EngineThread, live: LiveSession) -> None:
+        self.live = live
         self._engine, self._open = engine, {live.name: live}
         self._left_at: dict[str, float] = {}
         self._opening = asyncio.Lock()  # two who ask for one name must get one session
@@ -59,11 +64,11 @@ class Sessions:
 
     async def _opened(self, name: str) -> LiveSession:
         try:
-            return await self._engine.open_session(name)
+            return await LiveSession.open(name, self._engine, self.live.rate_hz)
         except CapacityError:
             if not await self._make_room():
                 raise
-            return await self._engine.open_session(name)
+            return await LiveSession.open(name, self._engine, self.live.rate_hz)
 
     async def _make_room(self) -> bool:
         """Close the session that was left longest ago, if that is long enough; tells whether it did."""
@@ -76,7 +81,7 @@ class Sessions:
 
     def _note_the_left(self) -> None:
         for name, session in self._open.items():
-            if name == "live" or not session.deserted:
+            if session is self.live or not session.deserted:
                 self._left_at.pop(name, None)
             else:
                 self._left_at.setdefault(name, time.monotonic())

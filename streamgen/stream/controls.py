@@ -1,46 +1,53 @@
 """What a musician sets on a stream: prompts and numbers, checked when set, in force from a sample on.
 
-Rules: plain values; knows no tensor and no stream.
+Rules: plain values; knows no tensor and no stream. Its names are those of `streamgen.config.ControlValues`. Of the
+runtime it reads what a new stream's settings depend on: the checkpoint's defaults, and what windows have room for.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from streamgen.checkpoint.types import GenerationDefaults
-from streamgen.conditioning.prompt_mix import MAX_PROMPTS, PromptMix
-from streamgen.config import RANGES, check
+from streamgen.conditioning.prompt_mix import PromptMix
+from streamgen.conditioning.rows import Conditioner
+from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec
 from streamgen.errors import ConfigError
 from streamgen.lm.sampling import Sampling
+from streamgen.runtime import Runtime
 
-__all__ = ["CONTROL_NAMES", "Controls", "frozen"]
+__all__ = ["CONTROL_NAMES", "Controls", "control_specs", "frozen", "new_controls"]
 
+CONTROL_NAMES = ("prompt", "prompts", *CONTROLS)
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Controls:
-    """All settings of a stream.
+    """All settings of a stream. A number is an attribute by its name: `controls.temperature`.
 
     Attributes:
         mix: weighted prompts and the negative one.
-        guidance_scale … change_context_seconds: see `streamgen.config.RANGES`.
+        numbers: every other control of the table.
     """
 
     mix: PromptMix
-    guidance_scale: float
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-    glide_seconds: float
-    context_seconds: float
-    context_start_seconds: float
-    change_context_seconds: float
+    numbers: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        if name == "numbers" or name not in self.numbers:  # the first: while it is being copied
+            raise AttributeError(f"there is no control {name!r}; there are {', '.join(CONTROL_NAMES)}")
+        return self.numbers[name]
+
+    def __repr__(self) -> str:
+        """Name the prompts and every number, in one line."""
+        numbers = ", ".join(f"{name}={value:g}" for name, value in self.numbers.items())
+        prompts = ", ".join(f"({text!r}, {weight:g})" for text, weight in self.mix.prompts)
+        return f"Controls(prompts=[{prompts}], negative_prompt={self.mix.negative!r}, {numbers})"
 
     @classmethod
     def of(cls, defaults: GenerationDefaults, longest_context_seconds: float, values: Mapping[str, Any]) -> Controls:
@@ -54,18 +61,13 @@ class Controls:
         Raises:
             ConfigError, PromptError: a value is wrong.
         """
-        start = cls(
-            PromptMix.of(),
-            defaults.guidance_scale,
-            defaults.temperature,
-            defaults.top_k,
-            defaults.top_p,
-            secrets.randbelow(2**31),
-            RANGES["glide_seconds"].default,
-            min(RANGES["context_seconds"].default, longest_context_seconds),
-            RANGES["context_start_seconds"].default,
-            defaults.change_context_seconds,
-        )
+        _check_names(values)
+        numbers: dict[str, Any] = {
+            name: getattr(defaults, name, spec.default) for name, spec in CONTROLS.items() if spec.has_range
+        }
+        numbers["seed"] = secrets.randbelow(int(CONTROLS["seed"].limits[1]) + 1)
+        numbers["context_seconds"] = min(numbers["context_seconds"], longest_context_seconds)
+        start = cls(PromptMix.of(), numbers)
         return start.changed({name: value for name, value in values.items() if value is not None})
 
     def changed(self, values: Mapping[str, Any]) -> Controls:
@@ -79,11 +81,9 @@ class Controls:
             ConfigError: an unknown name or a number outside its range.
             PromptError: a prompt that cannot be used.
         """
-        unknown = [name for name in values if name not in CONTROL_NAMES]
-        if unknown:
-            raise ConfigError(f"there is no control {unknown[0]!r}; there are {', '.join(CONTROL_NAMES)}")
-        numbers: dict[str, Any] = {n: check(n, value) for n, value in values.items() if n not in _PROMPTS}
-        return replace(self, mix=self._mix(values), **numbers)
+        _check_names(values)
+        numbers = {name: CONTROLS[name].check_number(value) for name, value in values.items() if name not in _PROMPTS}
+        return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers})
 
     def _mix(self, values: Mapping[str, Any]) -> PromptMix:
         if not any(name in values for name in _PROMPTS):
@@ -96,10 +96,40 @@ class Controls:
     @property
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
-        return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
+        return Sampling(self.temperature, int(self.top_k), self.top_p, int(self.seed))
 
 
-CONTROL_NAMES = (*_PROMPTS, *(field.name for field in fields(Controls) if field.name != "mix"))
+def _check_names(values: Mapping[str, Any]) -> None:
+    for name in values:
+        if name not in CONTROL_NAMES:
+            raise ConfigError.unknown("control", name, CONTROL_NAMES)
+
+
+def new_controls(runtime: Runtime, conditioner: Conditioner, values: Mapping[str, Any]) -> Controls:
+    """Build the settings of a new stream, the default context cut to what its prefix leaves room for.
+
+    Args:
+        runtime: of the model.
+        conditioner: of the stream.
+        values: what the user said.
+
+    Raises:
+        ConfigError, PromptError: a value is wrong.
+    """
+    prefix = conditioner.positions(Controls.of(runtime.defaults, 1.0, values).mix)
+    return Controls.of(runtime.defaults, runtime.layout.longest_context_seconds(prefix), values)
+
+
+def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
+    """Return the table of controls with a checkpoint's defaults, and no longer context than its windows hold."""
+    longest = runtime.layout.longest_context_seconds()
+    own = Controls.of(runtime.defaults, longest, {})
+    rows = {
+        name: replace(spec, default=getattr(own, name)) if spec.has_range and name != "seed" else spec
+        for name, spec in CONTROLS.items()
+    }
+    context = rows["context_seconds"]
+    return {**rows, context.name: replace(context, high=min(longest, context.limits[1]))}
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

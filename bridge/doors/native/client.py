@@ -1,6 +1,6 @@
 """A client of `streamgen.v1`, as `streamgen listen` uses it: frames to samples, gaps counted, connections tried again.
 
-    socket ─► Call ─► Heard (frames to samples, gaps) ─► sink
+    socket ─► Call ─► Received (frames to samples, gaps) ─► sink
 
 Rules: the public protocol and nothing else of the server. A lost connection is tried again for as long as it was asked
 to listen, to the session that it had, private ones included; what was missed is counted, never hidden.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -21,16 +23,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
-from bridge.cli.interrupts import StopFlag
-from bridge.cli.terminal import say
-from bridge.doors.native.encoders import Decoder, decoder
+from bridge.doors.native.codecs import Decoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.doors.native.protocol import PATH, PROTOCOL
 from bridge.errors import UsageError, WireError
-from bridge.session.parameters import Value
+from streamgen.config import Value
 
-__all__ = ["Call", "Heard", "Pcm", "Sink", "stream_url"]
+__all__ = ["Call", "Pcm", "Received", "Sink", "Stop", "stream_url"]
 
+_log = logging.getLogger("bridge.client")
 _POLL_SECONDS = 0.2
 _BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _BIGGEST_MESSAGE = 2**22
@@ -62,7 +63,7 @@ def stream_url(url: str, query: dict[str, str]) -> str:
 
 
 @dataclass
-class Heard:
+class Received:
     """Frames become samples; what is missing is counted.
 
     Attributes:
@@ -124,19 +125,28 @@ class Sink(Protocol):
         ...
 
 
+class Stop(Protocol):
+    """What is true once it shall end."""
+
+    def __bool__(self) -> bool:
+        """Whether to end now."""
+        ...
+
+
 # -- the connection -------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Call:
-    """One evening of listening, over as many connections as it takes.
+    """Listening to a session, over as many connections as it takes.
 
     Attributes:
         url: see `stream_url`; names the session once it is known.
         wanted: parameters to set once, at the first hello.
         sink: where the samples go.
-        heard: what came, and when it is enough.
+        received: what came, and when it is enough.
         stop: ends it early.
+        say: takes lines for people.
         hello: the newest one.
         first_audio_seconds: from the first try to the first samples; None before.
         connections, errors: how many there were.
@@ -146,8 +156,9 @@ class Call:
     url: str
     wanted: dict[str, Value]
     sink: Sink
-    heard: Heard
-    stop: StopFlag
+    received: Received
+    stop: Stop
+    say: Callable[[str], None] = _log.info
     hello: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     first_audio_seconds: float | None = None
@@ -168,12 +179,12 @@ class Call:
                 tries = 0
             except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed) as problem:
                 self._give_up_if_hopeless(problem)
-                tries = 0 if self.heard.frames and isinstance(problem, ConnectionClosed) else tries + 1
+                tries = 0 if self.received.frames and isinstance(problem, ConnectionClosed) else tries + 1
                 await self._wait_to_retry(_BACK_OFF_SECONDS[min(tries, len(_BACK_OFF_SECONDS) - 1)], problem)
 
     @property
     def _over(self) -> bool:
-        return self.heard.complete or bool(self.stop)
+        return self.received.complete or bool(self.stop)
 
     def _give_up_if_hopeless(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
@@ -183,7 +194,7 @@ class Call:
 
     async def _wait_to_retry(self, seconds: float, problem: Exception) -> None:
         if not self._over:
-            say(f"connection lost ({_reason(problem)}); trying again in {seconds:g} s")
+            self.say(f"connection lost ({_reason(problem)}); trying again in {seconds:g} s")
         until = time.monotonic() + seconds
         while not self._over and time.monotonic() < until:
             await asyncio.sleep(min(_POLL_SECONDS, seconds))
@@ -203,10 +214,10 @@ class Call:
         if isinstance(message, str):
             await self._told(socket, _object(message))
             return
-        samples = self.heard.take(message)
+        samples = self.received.take(message)
         if self.first_audio_seconds is None:
             self.first_audio_seconds = time.monotonic() - self.began
-        self.sink.write(samples, self.heard.rate_hz)
+        self.sink.write(samples, self.received.rate_hz)
 
     async def _told(self, socket: ClientConnection, message: dict[str, Any]) -> None:
         match message.get("type"):
@@ -214,20 +225,20 @@ class Call:
                 await self._greeted(socket, message)
             case "error":
                 self.errors += 1
-                say(f"the server says: {message.get('message')}")
+                self.say(f"the server says: {message.get('message')}")
             case "gap":
                 self._missed(message)
             case "goaway":
-                say(f"the server says goodbye: {message.get('reason')}")
+                self.say(f"the server says goodbye: {message.get('reason')}")
 
     def _missed(self, gap: dict[str, Any]) -> None:
-        seconds = float(gap.get("samples", 0)) / float(self.hello.get("sample_rate_hz") or 1)
+        seconds = float(gap.get("samples", 0)) / float(gap.get("rate_hz") or 1)
         self.underruns += gap.get("reason") == "underrun"
-        say(f"{_missing(gap.get('reason'))} ({seconds:.2f} s)")
+        self.say(f"{_missing(gap.get('reason'))} ({seconds:.2f} s)")
 
     async def _greeted(self, socket: ClientConnection, hello: dict[str, Any]) -> None:
         if not self.hello:
-            say(f"listening to {hello.get('model')}, session {hello.get('session')}")
+            self.say(f"listening to {hello.get('model')}, session {hello.get('session')}")
         self.hello = hello
         if isinstance(name := hello.get("session"), str):
             self.url = stream_url(self.url, {"session": name})  # "new" would be another music each time

@@ -12,26 +12,31 @@ While there is no device, audio is let go as it would have been heard; when it c
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bridge.cli.terminal import say
-from bridge.doors.sound_card.card import OutputDevice, SoundCard, output_devices, rescan
+from bridge.doors.door import Service, Sessions
+from bridge.doors.sound_card.card import OutputDevice, SoundCard, choose_device, output_devices, rescan
 from bridge.doors.sound_card.feeder import Feeder
 from bridge.errors import DeviceError
-from bridge.session.interface import Session
-from bridge.session.messages import Block, Event, Gap, Transported
+from bridge.session.messages import Block, Event, Gap, Session, Transported
+from bridge.session.player import COMMIT_SECONDS
+from bridge.settings import Settings
 
-__all__ = ["SoundDoor", "SoundStats"]
+__all__ = ["SoundCardDoor", "SoundStats"]
 
-MARGIN_SECONDS = 0.05
+_log = logging.getLogger("bridge.sound")
+
+_BLOCK_SECONDS = 0.04  # of one block; its first sample is due that much before its last
+MARGIN_SECONDS = 0.08  # callbacks come in bunches, blocks too
 RETRY_SECONDS = 2.0
 STALL_SECONDS = 2.0
 FADE_OUT_SECONDS = 0.5  # at most, for the callback that fades out at the end
-_QUEUE_BLOCKS = 1_000
+_QUEUE_BLOCKS = 4_000
 
 
 @dataclass(frozen=True)
@@ -73,39 +78,68 @@ class _Past:
     jumps: int = 0
 
 
-class SoundDoor:
-    """Plays a session on a device; `open` and `close` it on the event loop.
+class SoundCardDoor:
+    """Plays the live session on a device, if the operator wants that and there is one.
 
     Args:
-        session: what to play.
-        device: where; when it went away, the one of the same name, or the default if this was it.
-        latency_seconds: that the device is asked for.
+        service: its settings name the device and the latency to ask for.
+
+    Raises:
+        DeviceError: a device was named, and none fits.
     """
 
-    def __init__(self, session: Session, device: OutputDevice, *, latency_seconds: float = 0.1) -> None:
-        self._session, self._device = session, device
-        self._latency_seconds = latency_seconds
+    name = "sound"
+
+    def __init__(self, service: Service) -> None:
+        self._latency_seconds = service.settings.latency
+        self._device = _chosen(service.settings) if service.settings.soundcard else None
         self._queue: queue.SimpleQueue[Block | Gap | Transported] = queue.SimpleQueue()
-        self._stopping = threading.Event()
-        self._tried = threading.Event()
+        self._stopping, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamgen sound", daemon=True)
+        self._session: Session | None = None
         self._feeder: Feeder | None = None
         self._card: SoundCard | None = None
         self._past, self._opened, self._dropped_blocks = _Past(), 0, 0
         self._told = ""
 
-    async def open(self) -> None:
+    async def open(self, sessions: Sessions) -> None:
         """Open the device and listen to the session. A device that does not open is told, and tried again and again."""
+        if self._device is None:
+            return
+        self._session = session = sessions.live
         self._thread.start()
         await asyncio.to_thread(self._tried.wait, 10.0)
-        for block in self._session.add(self):
+        for block in session.add(self)[-1:]:  # the others are due before the device could play them
             self.audio(block)
 
-    async def close(self) -> None:
+    async def close(self, reason: str) -> None:  # noqa: ARG002 - nobody is there to be told
         """Stop listening and release the device."""
-        self._session.remove(self)
-        self._stopping.set()
-        await asyncio.to_thread(self._thread.join, 5.0)
+        if self._session is not None:
+            self._session.remove(self)
+            self._stopping.set()
+            await asyncio.to_thread(self._thread.join, 5.0)
+
+    def places(self) -> Mapping[str, str | int | None]:
+        """Where it plays now: None without a device, or while it does not open."""
+        return {"sound": self.sound_stats().device or None}
+
+    def stats(self) -> Mapping[str, float]:
+        """See `Door.stats`; nothing where no device was wanted."""
+        if self._device is None:
+            return {}
+        stats = self.sound_stats()
+        return {
+            "sound_playing": bool(stats.device),
+            "sound_reopened_total": stats.reopened,
+            "sound_delay_seconds": stats.delay_seconds,
+            "sound_starvations_total": stats.starvations,
+            "sound_starved_seconds_total": stats.starved_seconds,
+            "sound_late_callbacks_total": stats.late_callbacks,
+            "sound_jumps_total": stats.jumps,
+            "sound_dropped_blocks_total": stats.dropped_blocks,
+            "sound_error_seconds": stats.error_ms / 1e3,
+            "sound_drift_ppm": stats.drift_ppm,
+        }
 
     def audio(self, block: Block) -> None:
         """Queue a block."""
@@ -119,12 +153,12 @@ class SoundDoor:
         if isinstance(event, Gap | Transported):
             self._queue.put(event)
 
-    def stats(self) -> SoundStats:
+    def sound_stats(self) -> SoundStats:
         """How it is doing."""
         feeder, card, past = self._feeder, self._card, self._past
         playing = feeder is not None and card is not None
         return SoundStats(
-            device=f"{self._device.host_api}: {self._device.name}" if playing else "",
+            device=f"{self._device.host_api}: {self._device.name}" if playing and self._device else "",
             delay_seconds=feeder.delay_seconds if feeder else 0.0,
             starvations=past.starvations + (feeder.starvations if feeder else 0),
             starved_seconds=past.starved_seconds + (feeder.starved_seconds if feeder else 0.0),
@@ -154,9 +188,15 @@ class SoundDoor:
                 self._wait_for_a_device()
 
     def _open_card(self) -> SoundCard:
-        device = self._device
+        device, session = self._device, self._session
+        assert device is not None, "the thread runs for a device"
+        assert session is not None, "the thread runs for a session"
         feeder = Feeder(
-            self._session.sample_rate_hz, device.sample_rate_hz, device.channels, margin_seconds=MARGIN_SECONDS
+            session.rate_hz,
+            device.sample_rate_hz,
+            device.channels,
+            margin_seconds=MARGIN_SECONDS,
+            ahead_seconds=COMMIT_SECONDS - _BLOCK_SECONDS,
         )
         card = SoundCard(device, feeder.ring, self._latency_seconds)
         card.__enter__()
@@ -164,7 +204,7 @@ class SoundDoor:
         self._feeder, self._card = feeder, card
         self._opened += 1
         if self._told:
-            say(f"sound: playing on {device.name}")
+            _log.warning("sound: playing on %s", device.name)
         self._told = ""
         return card
 
@@ -181,7 +221,7 @@ class SoundDoor:
                 continue
             if isinstance(item, Block):
                 feeder.feed(item)
-            elif isinstance(item, Gap) or item.action in ("pause", "stop"):
+            elif isinstance(item, Gap) or not item.state.plays:
                 feeder.rest()
         return False
 
@@ -189,7 +229,7 @@ class SoundDoor:
         feeder, self._feeder, self._card = self._feeder, None, None
         assert feeder is not None
         if lost:
-            self._tell(f"device {self._device.name!r} went away")
+            self._tell(f"device {self._name!r} went away")
             card.abandon()
         else:
             feeder.ring.fall_silent()
@@ -219,6 +259,7 @@ class SoundDoor:
     def _same(self, devices: list[OutputDevice]) -> OutputDevice:
         """The device of the same name, or the default one if it was that; numbers change from scan to scan."""
         old = self._device
+        assert old is not None, "it was lost"
         named = [device for device in devices if (device.host_api, device.name) == (old.host_api, old.name)]
         default = [device for device in devices if device.default and old.default]
         if not named and not default:
@@ -227,11 +268,26 @@ class SoundDoor:
 
     def _tell(self, problem: str) -> None:
         if not self._told:
-            say(f"sound: {problem}; trying again every {RETRY_SECONDS:g} s, everything else plays on")
+            _log.warning("sound: %s; trying again every %g s, everything else plays on", problem, RETRY_SECONDS)
         self._told = problem
+
+    @property
+    def _name(self) -> str:
+        return "" if self._device is None else self._device.name
 
 
 def _wait_until(done: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not done() and time.monotonic() < end:
         time.sleep(0.005)
+
+
+def _chosen(settings: Settings) -> OutputDevice | None:
+    """Choose where to play; None is nowhere. The service does not depend on it unless a device was named."""
+    try:
+        return choose_device(settings.output)
+    except DeviceError as error:
+        if settings.output is not None:
+            raise
+        _log.warning("no sound here: %s", error)
+        return None

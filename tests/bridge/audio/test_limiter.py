@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soxr
 
-from bridge.audio.limiter import CEILING_DBFS, Limiter, Pcm
+from bridge.audio.effect import Pcm
+from bridge.audio.limiter import CEILING_DBFS, Limiter
 
 RATE_HZ = 32_000
 TIME = np.arange(RATE_HZ) / RATE_HZ
@@ -66,13 +67,18 @@ def signals() -> dict[str, Pcm]:
 SIGNALS = signals()
 
 
+def prepared(rate_hz: int = RATE_HZ) -> Limiter:
+    limiter = Limiter()
+    limiter.prepare(rate_hz, 2, RATE_HZ)
+    return limiter
+
+
 def limited(samples: Pcm, chunks: list[int] | None = None, rate_hz: int = RATE_HZ) -> Pcm:
     """The output with its latency taken off, tail included."""
-    limiter = Limiter(rate_hz)
-    state = limiter.new_state()
+    limiter = prepared(rate_hz)
     padded = np.pad(samples, ((0, 0), (0, limiter.latency_samples)))
     edges = np.cumsum(chunks or [padded.shape[1]])
-    pieces = [limiter.process(piece, state) for piece in np.split(padded, edges, axis=1)]
+    pieces = [limiter.process(piece, 0, ()) for piece in np.split(padded, edges, axis=1)]
     return np.concatenate(pieces, axis=1)[:, limiter.latency_samples :]
 
 
@@ -138,7 +144,7 @@ def test_both_channels_get_the_same_gain() -> None:
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 48_000])
 def test_it_keeps_the_ceiling_at_other_rates(rate_hz: int) -> None:
     assert by_soxr(limited(SIGNALS["clipped music at 200 %"], rate_hz=rate_hz)) < CEILING_DBFS + TOLERANCE_DB
-    assert 0.003 < Limiter(rate_hz).latency_samples / rate_hz < 0.013
+    assert 0.003 < prepared(rate_hz).latency_samples / rate_hz < 0.013
 
 
 def test_what_is_far_too_loud_is_still_held() -> None:
@@ -147,11 +153,11 @@ def test_what_is_far_too_loud_is_still_held() -> None:
 
 @pytest.mark.slow
 def test_a_second_costs_less_than_a_hundredth_of_real_time() -> None:
-    limiter, samples = Limiter(RATE_HZ), SIGNALS["clipped music at 200 %"]
-    state, costs = limiter.new_state(), []
+    limiter, samples = prepared(), SIGNALS["clipped music at 200 %"]
+    costs = []
     for _ in range(5):
         start = time.process_time()
         for at in range(0, RATE_HZ, 640):
-            limiter.process(samples[:, at : at + 640], state)
+            limiter.process(samples[:, at : at + 640], at, ())
         costs.append(time.process_time() - start)
     assert min(costs) < 0.03, costs  # 0.008 on an idle core; a shared one is given time

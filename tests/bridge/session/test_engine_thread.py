@@ -12,14 +12,30 @@ import pytest
 import soundfile
 
 import streamgen
-from bridge.session.engine_thread import EngineThread, LiveSession
-from bridge.session.interface import Session
-from bridge.session.messages import AudioPrompt, Block, Changed, Event, Gap, Goaway, Set, Stats, Transport, Transported
+from bridge.session.engine_thread import EngineThread
+from bridge.session.live_session import LiveSession
+from bridge.session.messages import (
+    Action,
+    AudioPrompt,
+    Block,
+    Changed,
+    Event,
+    Gap,
+    Goaway,
+    PlayerState,
+    Session,
+    Set,
+    Stats,
+    Transport,
+    Transported,
+)
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
 
+RATE_HZ = 48_000
 
-class Ear:
+
+class Listening:
     """A listener that keeps everything."""
 
     def __init__(self) -> None:
@@ -38,7 +54,7 @@ class Ear:
     async def until(self, seconds: float, limit: float = 20.0) -> np.ndarray:
         """Wait for so much audio; returns it."""
         async with asyncio.timeout(limit):
-            while sum(block.samples.shape[1] for block in self.blocks) < seconds * 32_000:
+            while sum(block.samples.shape[1] for block in self.blocks) < seconds * RATE_HZ:
                 await asyncio.sleep(0.01)
         return np.concatenate([block.samples for block in self.blocks], axis=1)
 
@@ -54,7 +70,8 @@ def play(
     async def run() -> None:
         engine = EngineThread(model, asyncio.get_running_loop(), factor)
         try:
-            session = await engine.open_session("live", {"prompt/1/text": "piano", "seed": 1, "lead_seconds": 0.5})
+            values = {"prompt/1/text": "piano", "seed": 1, "lead_seconds": 0.5}
+            session = await LiveSession.open("live", engine, RATE_HZ, values)
             await scene(engine, session)
         finally:
             await engine.close()
@@ -66,7 +83,7 @@ def test_listeners_get_the_same_unbroken_audio_and_the_recording_holds_it(
     model: streamgen.Model, tmp_path: Path
 ) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
-        first, second = Ear(), Ear()
+        first, second = Listening(), Listening()
         await session.record(tmp_path / "take.flac")
         first.blocks.extend(session.add(first))
         await first.until(0.5)
@@ -85,40 +102,40 @@ def test_listeners_get_the_same_unbroken_audio_and_the_recording_holds_it(
 
 def test_a_change_is_told_to_all_with_its_sample(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
-        ears = [Ear(), Ear()]
-        for ear in ears:
-            session.add(ear)
-        await ears[0].until(0.3)
+        listeners = [Listening(), Listening()]
+        for listener in listeners:
+            session.add(listener)
+        await listeners[0].until(0.3)
         applied = await session.do(Set({"temperature": 0.5}, "test"))
         await asyncio.sleep(0.05)
-        for ear in ears:
-            (changed,) = ear.told(Changed)
+        for listener in listeners:
+            (changed,) = listener.told(Changed)
             assert isinstance(changed, Changed)
             assert (changed.applied_at_sample, changed.by) == (applied, "test")
         assert session.values()["temperature"] == 0.5
         with pytest.raises(ConfigError, match="temperature is 50"):
             await session.do(Set({"temperature": 50.0}, "test"))
-        await session.do(Transport("pause", "test"))
+        await session.do(Transport(Action.PAUSE, "test"))
         await asyncio.sleep(0.05)
-        assert not session.playing()
-        assert ears[0].told(Transported)
+        assert session.state() is PlayerState.PAUSED
+        assert listeners[0].told(Transported)
 
     play(model, scene)
 
 
 def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
-        ear, done = Ear(), 0
+        listener, done = Listening(), 0
 
         def slow() -> None:
             nonlocal done
             time.sleep(0.01)
             done += 1
 
-        ear.blocks.extend(session.add(ear))
-        await ear.until(0.3)
+        listener.blocks.extend(session.add(listener))
+        await listener.until(0.3)
         flood = [asyncio.create_task(engine.call(slow)) for _ in range(100)]
-        await ear.until(ear.blocks[-1].end_sample / 32_000 + 0.3)
+        await listener.until(listener.blocks[-1].end_sample / RATE_HZ + 0.3)
         assert done < 100, "music comes between commands, not after them"
         await asyncio.gather(*flood)
         assert done == 100, "and every command is done"
@@ -137,18 +154,18 @@ def test_the_music_goes_on_while_an_audio_prompt_is_read(
         return real(samples, rate_hz)
 
     async def scene(engine: EngineThread, session: LiveSession) -> None:
-        ear = Ear()
-        ear.blocks.extend(session.add(ear))
-        await ear.until(0.3)
+        listener = Listening()
+        listener.blocks.extend(session.add(listener))
+        await listener.until(0.3)
         before = session.position_samples()
         applied = await session.do(AudioPrompt(tone, 32_000, "test"))
-        assert applied > before + 0.5 * 32_000
-        await ear.until((applied - ear.blocks[0].start_sample) / 32_000 + 0.3)
-        assert [block.start_sample for block in ear.blocks if block.discontinuity] == [applied]
-        assert not ear.told(Gap)
+        assert applied > before + 0.5 * RATE_HZ
+        await listener.until((applied - listener.blocks[0].start_sample) / RATE_HZ + 0.3)
+        assert [block.start_sample for block in listener.blocks if block.discontinuity] == [applied]
+        assert not listener.told(Gap)
         with pytest.raises(PromptError):
             await session.do(AudioPrompt(np.zeros((1, 0), np.float32), 32_000, "test"))
-        assert [event.action for event in ear.told(Transported)] == ["audio prompt"]  # type: ignore[attr-defined]
+        assert [event.action for event in listener.told(Transported)] == ["audio_prompt"]  # type: ignore[attr-defined]
 
     monkeypatch.setattr(model, "prompt_codes", slowly)
     play(model, scene)
@@ -158,45 +175,47 @@ def test_nobody_listening_makes_nothing_and_a_listener_is_served_at_once(model: 
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         await asyncio.sleep(1.0)
         assert session.position_samples() == 0
-        ear = Ear()
-        session.add(ear)
-        await ear.until(0.1, limit=0.5)
-        session.remove(ear)
+        listener = Listening()
+        session.add(listener)
+        await listener.until(0.1, limit=0.5)
+        session.remove(listener)
         await asyncio.sleep(0.3)
-        count = len(ear.blocks)
+        count = len(listener.blocks)
         position = session.position_samples()
         await asyncio.sleep(0.5)
-        assert (len(ear.blocks), session.position_samples()) == (count, position)
+        assert (len(listener.blocks), session.position_samples()) == (count, position)
 
     play(model, scene)
 
 
 def test_sessions_are_their_own_and_admitted_by_measured_speed(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
-        other = await engine.open_session("mine", {"prompt/1/text": "rock", "seed": 2, "lead_seconds": 0.5})
-        ears = Ear(), Ear()
-        session.add(ears[0])
-        other.add(ears[1])
-        a, b = await ears[0].until(0.5), await ears[1].until(0.5)
+        other = await LiveSession.open(
+            "mine", engine, RATE_HZ, {"prompt/1/text": "rock", "seed": 2, "lead_seconds": 0.5}
+        )
+        listeners = Listening(), Listening()
+        session.add(listeners[0])
+        other.add(listeners[1])
+        a, b = await listeners[0].until(0.5), await listeners[1].until(0.5)
         length = min(a.shape[1], b.shape[1])
         assert not np.allclose(a[:, :length], b[:, :length], atol=1e-2)
         with pytest.raises(CapacityError, match="2 sessions play, this machine keeps up with 2"):
-            await engine.open_session("third")
+            await LiveSession.open("third", engine, RATE_HZ)
         await other.close("bye")
-        assert ears[1].told(Goaway) == [Goaway("bye")]
+        assert listeners[1].told(Goaway) == [Goaway("bye")]
         with pytest.raises(SessionClosed):
             await other.do(Set({"seed": 1}, "test"))
-        await (await engine.open_session("third")).close("bye")
+        await (await LiveSession.open("third", engine, RATE_HZ)).close("bye")
 
     play(model, scene, factor=2.6)
 
 
 def test_stats_count_the_listeners(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
-        ear = Ear()
-        session.add(ear)
-        await ear.until(2.5)  # told once a second
-        stats = ear.told(Stats)
+        listener = Listening()
+        session.add(listener)
+        await listener.until(2.5)  # told once a second
+        stats = listener.told(Stats)
         assert stats
         assert isinstance(stats[-1], Stats)
         assert stats[-1].listeners == 1
@@ -210,22 +229,41 @@ def test_a_session_that_fails_is_paused_and_told_and_the_others_play_on(
     model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
-        other = await engine.open_session("other", {"prompt/1/text": "rock", "lead_seconds": 0.5})
-        ears = Ear(), Ear()
-        session.add(ears[0])
-        other.add(ears[1])
-        await ears[1].until(0.3)
+        other = await LiveSession.open("other", engine, RATE_HZ, {"prompt/1/text": "rock", "lead_seconds": 0.5})
+        listeners = Listening(), Listening()
+        session.add(listeners[0])
+        other.add(listeners[1])
+        await listeners[1].until(0.3)
 
-        def full() -> None:
+        def full(*_: object) -> None:
             raise CapacityError("no rows are left; close a stream")
 
-        monkeypatch.setattr(session.performer, "make", full)
+        monkeypatch.setattr(session.player, "make", full)
         async with asyncio.timeout(10):
-            while not ears[0].told(Transported):
+            while not listeners[0].told(Transported):
                 await asyncio.sleep(0.01)
-        (paused,) = ears[0].told(Transported)
+        (paused,) = listeners[0].told(Transported)
         assert isinstance(paused, Transported)
-        assert (paused.action, paused.by) == ("pause", "engine: no rows are left; close a stream")
-        await ears[1].until(1.0)
+        assert (paused.state, paused.by) == (PlayerState.FAILED, "engine: no rows are left; close a stream")
+        await listeners[1].until(1.0)
+
+    play(model, scene)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_answers_at_once_and_can_be_closed(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        def broken() -> float:
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(session.player, "tick", broken)
+        engine.wake()
+        async with asyncio.timeout(5):
+            while engine.alive:
+                await asyncio.sleep(0.01)
+            with pytest.raises(SessionClosed, match="the engine is stopping"):
+                await session.do(Set({"temperature": 0.5}, "test"))
 
     play(model, scene)

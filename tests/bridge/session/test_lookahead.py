@@ -7,33 +7,39 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridge.session.lookahead import Lead, Piece
+from bridge.session.lookahead import Lookahead, Pace, Piece
 
 BLOCK = 3_200
 
 
-def lead_of(count: int) -> tuple[Lead, list[Any]]:
+def ahead_of(count: int) -> tuple[Lookahead, list[Any]]:
     """Blocks one after the other; a change at a mark is heard 100 samples into its block."""
-    lead, marks = Lead(), [object() for _ in range(count)]
+    ahead, marks = Lookahead(), [object() for _ in range(count)]
     for number, mark in enumerate(marks):
         samples = np.zeros((2, BLOCK), np.float32)
-        lead.add(Piece(samples, number * BLOCK, mark, number * BLOCK + 100))  # type: ignore[arg-type]
-    return lead, marks
+        ahead.add(Piece(samples, number * BLOCK, mark, number * BLOCK + 100))  # type: ignore[arg-type]
+    return ahead, marks
 
 
-def test_pieces_come_out_in_order_while_they_start_before_a_sample() -> None:
-    lead, _ = lead_of(3)
-    assert (bool(lead), lead.samples, lead.end) == (True, 3 * BLOCK, 3 * BLOCK)
-    starts = []
-    while piece := lead.take(before_sample=BLOCK + 1):
-        starts.append(piece.start)
-    assert starts == [0, BLOCK]
-    assert lead.samples == BLOCK
-    last = lead.take()
-    assert last is not None
-    assert (last.start, last.end) == (2 * BLOCK, 3 * BLOCK)
-    assert lead.take() is None
-    assert (bool(lead), lead.samples, lead.end) == (False, 0, None)
+def test_pieces_come_out_in_order_and_in_parts() -> None:
+    ahead, _ = ahead_of(3)
+    for number, piece in enumerate(ahead._pieces):
+        piece.samples[:] = number
+    assert (bool(ahead), ahead.samples) == (True, 3 * BLOCK)
+    levels = []
+    while (samples := ahead.take(2_000)) is not None:
+        levels.append((samples.shape[1], float(samples[0, 0])))
+    assert levels == [(2_000, 0), (1_200, 0), (2_000, 1), (1_200, 1), (2_000, 2), (1_200, 2)]
+    assert (bool(ahead), ahead.samples) == (False, 0)
+
+
+def test_a_piece_that_was_taken_in_part_is_not_taken_back() -> None:
+    ahead, marks = ahead_of(2)
+    ahead.take(640)
+    assert ahead.revoke(0) is marks[1]
+    assert ahead.samples == BLOCK - 640
+    assert ahead.revoke(0) is None
+    assert ahead.samples == BLOCK - 640
 
 
 @pytest.mark.parametrize(
@@ -47,13 +53,47 @@ def test_pieces_come_out_in_order_while_they_start_before_a_sample() -> None:
     ],
 )
 def test_a_change_takes_back_no_more_than_it_must(from_sample: int, kept: int) -> None:
-    lead, marks = lead_of(3)
-    assert lead.revoke(from_sample) is marks[kept]
-    assert lead.samples == kept * BLOCK
+    ahead, marks = ahead_of(3)
+    assert ahead.revoke(from_sample) is marks[kept]
+    assert ahead.samples == kept * BLOCK
 
 
 def test_nothing_ahead_is_nothing_to_take_back() -> None:
-    lead, _ = lead_of(2)
-    lead.clear()
-    assert not lead
-    assert lead.revoke(0) is None
+    ahead, _ = ahead_of(2)
+    ahead.clear()
+    assert not ahead
+    assert ahead.revoke(0) is None
+
+
+def test_the_first_block_counts_whole_and_the_next_ones_a_tenth() -> None:
+    pace = Pace()
+    assert pace.factor == 0.0
+    pace.note(0.1, 0.05)
+    assert pace.factor == pytest.approx(2.0)
+    pace.note(0.1, 0.1)
+    assert pace.factor == pytest.approx(0.9 * 2.0 + 0.1 * 1.0)
+
+
+@pytest.mark.parametrize(
+    ("factor", "fast_enough", "quick"), [(0.8, False, False), (1.3, True, False), (5.0, True, True)]
+)
+def test_how_fast_is_fast(factor: float, fast_enough: bool, quick: bool) -> None:
+    pace = Pace()
+    pace.note(factor, 1.0)
+    assert (pace.fast_enough, pace.quick) == (fast_enough, quick)
+
+
+def test_it_tells_how_long_a_block_takes_at_most_a_second() -> None:
+    pace = Pace()
+    assert pace.wall_seconds(0.1) == 0.1, "real time, as long as nothing is known"
+    pace.note(0.1, 0.025)
+    assert pace.wall_seconds(0.1) == pytest.approx(0.025)
+    slow = Pace()
+    slow.note(0.1, 50.0)
+    assert slow.wall_seconds(0.1) == 1.0
+
+
+def test_a_block_that_took_no_time_is_no_division_by_zero() -> None:
+    pace = Pace()
+    pace.note(0.1, 0.0)
+    assert pace.quick

@@ -4,8 +4,8 @@ from typing import get_args
 
 import numpy as np
 
-from bridge.session import messages as commands
-from bridge.session.messages import ACTIONS, Block, Command, Event
+from bridge.session import messages
+from bridge.session.messages import Action, Block, Command, Event, PlayerState
 
 
 def test_a_block_knows_its_end() -> None:
@@ -14,10 +14,12 @@ def test_a_block_knows_its_end() -> None:
 
 def test_every_message_is_a_command_or_an_event() -> None:
     """A door that handles both unions misses none."""
-    messages = {*get_args(Command), *get_args(Event)}
-    named = {getattr(commands, name) for name in commands.__all__ if name[0].isupper() and name not in ("ACTIONS",)}
-    assert named - messages == {commands.Block, commands.Listener, Command, Event}
+    known = {*get_args(Command), *get_args(Event)}
+    named = {getattr(messages, name) for name in messages.__all__}
+    others = {messages.Block, messages.Listener, messages.Session, Command, Event, Action, PlayerState}
+    assert named - known == others
 
 
-def test_the_transports_words() -> None:
-    assert ACTIONS == ("play", "pause", "stop", "reset")
+def test_the_transports_words_and_what_its_button_shows() -> None:
+    assert list(Action) == ["play", "pause", "stop", "reset"]
+    assert [state.value for state in PlayerState if state.plays] == ["starting", "playing", "late"]

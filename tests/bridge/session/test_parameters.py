@@ -1,41 +1,61 @@
-"""Values read from text, against the engine's own table."""
+"""The session's table, with its model's own defaults, and what a stream is told of it."""
 
 from __future__ import annotations
 
 import pytest
 
-from bridge.session.parameters import LIVE, PARAMETERS, in_words, parse
-from streamgen.config import RANGES
-from streamgen.errors import ConfigError
+from bridge.session.parameters import Parameters, prompts_of, session_table, stream_controls
+from streamgen.checkpoint import GenerationDefaults
+from streamgen.config import CONTROLS
+from streamgen.errors import ConfigError, PromptError
+from streamgen.testing import FakeModel
+
+DEFAULTS = Parameters(session_table()).defaults
 
 
-def test_the_table_is_the_engines_own() -> None:
-    assert PARAMETERS is RANGES
-    assert set(LIVE) <= set(PARAMETERS)
+def test_every_control_of_the_engine_is_a_parameter_and_every_row_has_its_name() -> None:
+    table = session_table()
+    assert set(CONTROLS) <= set(table)
+    assert all(spec.name == name and spec.description for name, spec in table.items())
+    assert {"prompt/8/text", "prompt/8/weight", "tempo", "lead_seconds", "gain_db", "mute", "width"} <= set(table)
 
 
-@pytest.mark.parametrize("name", sorted(RANGES))
-def test_both_limits_are_allowed_and_nothing_beyond(name: str) -> None:
-    row = PARAMETERS[name]
-    kind = int if row.whole else float
-    assert parse(name, row, str(kind(row.low))) == row.low
-    assert parse(name, row, str(kind(row.high))) == row.high
-    for beyond in (row.low - 1, row.high + 1):
-        with pytest.raises(ConfigError, match=f"^{name} is "):
-            parse(name, row, str(kind(beyond)))
+def test_a_sessions_defaults_are_its_models() -> None:
+    model = FakeModel(max_positions=753)
+    model.defaults = GenerationDefaults(guidance_scale=2.5, top_k=50_000, change_context_seconds=0.0)
+    table = session_table(model)
+    assert (table["guidance_scale"].default, table["top_k"].default) == (2.5, CONTROLS["top_k"].limits[1])
+    assert table["change_context_seconds"].default == 0.0
+    assert table["context_seconds"].default == table["context_seconds"].high == 376 / 50  # half of 753 positions
+    parameters = Parameters(table, {"temperature": 0.4})
+    assert parameters.values["guidance_scale"] == parameters.defaults["guidance_scale"] == 2.5
+    assert (parameters.values["temperature"], parameters.defaults["temperature"]) == (0.4, 1.0)
 
 
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "1e999", "0x1", "1,5"])
-def test_what_is_no_number_is_refused_with_the_range(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"temperature is .* must be .*within 0 … 5"):
-        parse("temperature", PARAMETERS["temperature"], text)
+def test_wrong_values_are_refused_and_none_is_taken() -> None:
+    parameters = Parameters(session_table())
+    for wrong in ({"temperature": 99.0}, {"nonsense": 1}, {"mute": "yes"}, {"prompt/1/text": 3}):
+        with pytest.raises(ConfigError):
+            parameters.checked({"top_k": 7, **wrong})
+    with pytest.raises(PromptError, match="the limit is 2,000"):
+        parameters.checked({"prompt/2/text": "a" * 2_001})
+    assert parameters.values == DEFAULTS
 
 
-def test_a_fraction_is_no_whole_number() -> None:
-    with pytest.raises(ConfigError, match=r"top_k is '1\.5', must be a whole number"):
-        parse("top_k", PARAMETERS["top_k"], "1.5")
+def test_sounding_slots_become_weighted_prompts_with_tempo_words() -> None:
+    values = {**DEFAULTS, "prompt/1/text": "piano", "prompt/3/text": "drums", "prompt/3/weight": 0.5, "tempo": 125.0}
+    values["prompt/4/text"] = "silent"  # its weight is 0
+    assert prompts_of(values) == [("piano, 125 bpm", 1.0), ("drums, 125 bpm", 0.5)]
 
 
-def test_ranges_in_words_carry_their_unit() -> None:
-    assert in_words(PARAMETERS["context_seconds"]).endswith(" s")
-    assert in_words(PARAMETERS["seed"]) == "0 … 2147483647"
+def test_no_sounding_slot_is_unconditional() -> None:
+    assert stream_controls(DEFAULTS, {"prompt/1/text": "  "}) == {"prompt": None}
+
+
+def test_only_what_changed_is_told() -> None:
+    values = {**DEFAULTS, "prompt/1/text": "piano", "temperature": 0.5, "negative_prompt": " "}
+    assert stream_controls(values, ["temperature", "gain_db"]) == {"temperature": 0.5}
+    assert stream_controls(values, ["tempo"])["prompts"] == [("piano", 1.0)]
+    assert stream_controls(values, ["negative_prompt"]) == {"negative_prompt": None}
+    assert stream_controls(values, ["gain_db", "lead_seconds"]) == {}
+    assert set(stream_controls(values, values)) == {*CONTROLS, "prompts"}

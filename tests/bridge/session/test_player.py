@@ -10,37 +10,60 @@ import pytest
 import torch
 
 import streamgen
-from bridge.session.messages import Block, Changed, Event, Gap, Meter, Set, Stats, Transport, Transported
-from bridge.session.player import BLOCK_FRAMES, COMMIT_SECONDS, Performer
+from bridge.audio.output import Output
+from bridge.session.generator import BLOCK_FRAMES
+from bridge.session.messages import (
+    Action,
+    AudioPrompt,
+    Block,
+    Changed,
+    Event,
+    Gap,
+    Meter,
+    PlayerState,
+    Set,
+    Stats,
+    Transport,
+    Transported,
+)
+from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.timeline import Moment, Timeline
 from streamgen.checkpoint import GenerationDefaults
 from streamgen.errors import ConfigError, StreamgenError
 from streamgen.testing import FakeModel, tiny_checkpoint
+from streamgen.testing.fake import fake_pitch_hz
 
-BLOCK = BLOCK_FRAMES * 640
+RATE_HZ, FRAME = 48_000, 960
+BLOCK = BLOCK_FRAMES * FRAME
 
 
 class Rig:
-    """A performer, its clock and everything it told."""
+    """A player, its clock and everything it told."""
 
-    def __init__(self, model: streamgen.Model, **values: float | str) -> None:
+    def __init__(self, model: streamgen.Model, rate_hz: int = RATE_HZ, **values: float | str) -> None:
         self.time = 100.0
         self.told: list[Block | Event] = []
         start = {"prompt/1/text": "piano", "seed": 3, "lead_seconds": 1.0}
-        self.performer = Performer(model, self.told.append, now=lambda: self.time, values={**start, **values})
-        self.performer.wanted = True
+        self.timeline = Timeline(rate_hz, lambda: self.time, lambda: 1e9 + self.time)
+        self.player = Player(model, self.told.append, self.timeline, values={**start, **values})
+        self.player.wanted = True
 
     def run(self, seconds: float, *, make: bool = True, speed: float | None = None) -> None:
         """Let time pass in steps of 10 ms; making is instant, or costs time at a given speed."""
         end = self.time + seconds
         while self.time < end:
-            self.performer.tick()
-            if make and self.performer.hungry:
-                self.performer.make()
+            self.player.tick()
+            if make and self.player.needs_audio:
+                self.player.make()
                 if speed is not None:
-                    self.time += BLOCK / 32_000 / speed
-                    self.performer._pace.factor = speed  # it saw an instant
+                    self.time += BLOCK / RATE_HZ / speed
+                    self.player.generator.pace.factor = speed  # it saw an instant
             else:
                 self.time += 0.01
+
+    @property
+    def stream(self) -> streamgen.Stream:
+        return self.player.generator._stream
 
     def blocks(self) -> list[Block]:
         return [item for item in self.told if isinstance(item, Block)]
@@ -67,7 +90,7 @@ def rig(model: streamgen.Model) -> Iterator[Callable[..., Rig]]:
 
     yield make
     for each in rigs:
-        each.performer.close()
+        each.player.close()
 
 
 def contiguous(blocks: list[Block]) -> bool:
@@ -80,10 +103,11 @@ def test_audio_is_committed_just_before_it_falls_due_and_made_ahead(rig: Callabl
     blocks = one.blocks()
     assert contiguous(blocks)
     assert blocks[0].start_sample == 0
-    final = one.performer.committed / 32_000
-    assert final == pytest.approx(3.0 + COMMIT_SECONDS, abs=0.15)
-    assert one.performer.lead_seconds == pytest.approx(1.0 + COMMIT_SECONDS, abs=0.25)
-    assert one.performer.underruns == 0
+    final = one.player.output.position / RATE_HZ
+    assert final == pytest.approx(3.0, abs=0.05), "due a commit lead after it was first committed"
+    assert final - one.timeline.due() / RATE_HZ == pytest.approx(COMMIT_SECONDS, abs=0.06)
+    assert one.player.lead_seconds == pytest.approx(1.0 + COMMIT_SECONDS, abs=0.25)
+    assert one.player.underruns == 0
     assert one.audio().std() > 0.01
 
 
@@ -91,17 +115,16 @@ def test_a_change_takes_back_the_lead_and_lands_at_the_first_revocable_frame(rig
     plain, turned = rig(temperature=0.0), rig(temperature=0.0)
     plain.run(1.0)
     turned.run(1.0)
-    before = turned.performer.committed
-    applied = turned.performer.do(Set({"temperature": 4.0}, "test"))
-    assert before <= applied <= before + 10 * 640, "three delayed frames and the codec's look-ahead"
+    before = turned.player.output.frontier
+    applied = turned.player.do(Set({"temperature": 4.0}, "test"))
+    assert before <= applied <= before + 10 * FRAME, "three delayed frames and the codec's look-ahead"
     plain.run(1.5)
     turned.run(1.5)
     assert contiguous(turned.blocks())
     length = min(plain.audio().shape[1], turned.audio().shape[1])
     difference = np.abs(plain.audio()[:, :length] - turned.audio()[:, :length]).max(axis=0)
-    latency = turned.performer.output.latency_samples
-    assert difference[: before + latency].max() < 1e-6, "what was final stays"
-    assert difference[applied + latency :].max() > 1e-2, "the change is heard"
+    assert difference[: before - 1_200].max() < 1e-6, "what was final stays, but for what the resampler rings ahead"
+    assert difference[applied:].max() > 1e-2, "the change is heard"
     changed = turned.events(Changed)
     assert (dict(changed[0].values), changed[0].by, changed[0].applied_at_sample) == (
         {"temperature": 4.0},
@@ -113,52 +136,52 @@ def test_a_change_takes_back_the_lead_and_lands_at_the_first_revocable_frame(rig
 def test_a_change_ahead_lands_within_a_frame_and_delays_nothing(rig: Callable[..., Rig]) -> None:
     one = rig(temperature=0.0)
     one.run(1.0)
-    applied = one.performer.do(Set({"guidance_scale": 1.0}, "test", at_sample=90_000))
-    assert 90_000 <= applied < 90_000 + 640
+    applied = one.player.do(Set({"guidance_scale": 1.0}, "test", Moment(sample=90_000)))
+    assert 90_000 <= applied < 90_000 + FRAME
     one.run(2.5)
-    assert one.performer.underruns == 0
+    assert one.player.underruns == 0
     assert contiguous(one.blocks())
-    assert one.performer._stream.controls.guidance_scale == 1.0
+    assert one.stream.controls.guidance_scale == 1.0
 
 
 def test_a_scheduled_change_survives_an_earlier_one(rig: Callable[..., Rig]) -> None:
     one = rig(temperature=0.0)
     one.run(0.5)
-    one.performer.do(Set({"top_k": 7}, "a", at_sample=96_000))
+    one.player.do(Set({"top_k": 7}, "a", Moment(sample=96_000)))
     one.run(0.2)
-    one.performer.do(Set({"guidance_scale": 2.0}, "b"))
+    one.player.do(Set({"guidance_scale": 2.0}, "b"))
     one.run(0.5)
-    assert one.performer._stream.controls.guidance_scale == 2.0
+    assert one.stream.controls.guidance_scale == 2.0
     one.run(3.0)
-    assert one.performer._stream.controls.top_k == 7
+    assert one.stream.controls.top_k == 7
 
 
 def test_the_block_from_which_other_prompts_play_says_so(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(0.5)
     applied = [
-        one.performer.do(Set({"prompt/1/text": "strings"}, "test", at_sample=64_000)),
-        one.performer.do(Set({"temperature": 0.5}, "test", at_sample=80_000)),
-        one.performer.do(Set({"negative_prompt": "drums"}, "test")),
-        one.performer.do(Set({"tempo": 90.0}, "test")),
+        one.player.do(Set({"prompt/1/text": "strings"}, "test", Moment(sample=64_000))),
+        one.player.do(Set({"temperature": 0.5}, "test", Moment(sample=80_000))),
+        one.player.do(Set({"negative_prompt": "drums"}, "test")),
+        one.player.do(Set({"tempo": 90.0}, "test")),
     ]
     one.run(2.5)
     turns = [block for block in one.blocks() if block.prompt_change]
     for block, at in zip(turns, [applied[3], applied[0]], strict=True):
         assert block.start_sample <= at < block.end_sample
-    assert 64_000 <= applied[0] < 64_640
+    assert 64_000 <= applied[0] < 64_000 + FRAME
 
 
 def test_another_prompt_begins_anew_where_nothing_survives_it(rig: Callable[..., Rig], model: streamgen.Model) -> None:
     """Twin: a stream of its own. A knob turned at once after it rewinds to before it, and it lets go again."""
     one = rig(temperature=0.0, change_context_seconds=0.0)
     one.run(1.0)
-    one.performer.do(Set({"prompt/1/text": "rock"}, "test"))
+    one.player.do(Set({"prompt/1/text": "rock"}, "test"))
     one.run(0.1)
-    applied = one.performer.do(Set({"guidance_scale": 2.0, "prompt/1/text": "jazz"}, "test"))
+    applied = one.player.do(Set({"guidance_scale": 2.0, "prompt/1/text": "jazz"}, "test"))
     one.run(1.5)
-    tokens = one.performer._stream._tokens
-    at = applied // 640
+    tokens = one.stream._tokens
+    at = applied // FRAME
     assert tokens.windows[0].start_frame == at
     with model.open_stream("jazz", temperature=0.0, guidance_scale=2.0) as fresh:
         fresh.read(640 * 50)
@@ -170,23 +193,23 @@ def test_a_session_begins_with_what_its_checkpoint_lets_survive() -> None:
     model = FakeModel()
     model.defaults = GenerationDefaults(change_context_seconds=0.0)
     one = Rig(model)
-    assert one.performer.values["change_context_seconds"] == 0.0
+    assert one.player.parameters.values["change_context_seconds"] == 0.0
     one.run(1.0)
-    applied = one.performer.do(Set({"prompt/1/text": "rock"}, "test"))
+    applied = one.player.do(Set({"prompt/1/text": "rock"}, "test"))
     one.run(0.5)
-    assert one.performer._stream._tokens.windows[0].start_frame == applied // 640
-    one.performer.do(Set({"change_context_seconds": 30.0}, "test"))
-    one.performer.do(Set({"prompt/1/text": "jazz"}, "test", at_sample=applied + 64_000))
+    assert one.stream._tokens.windows[0].start_frame == applied // FRAME
+    one.player.do(Set({"change_context_seconds": 30.0}, "test"))
+    one.player.do(Set({"prompt/1/text": "jazz"}, "test", Moment(sample=applied + 64_000)))
     one.run(3.0)
-    assert one.performer._stream._tokens.windows[0].start_frame == applied // 640
-    one.performer.close()
+    assert one.stream._tokens.windows[0].start_frame == applied // FRAME
+    one.player.close()
 
 
 def test_a_reset_plays_the_prompts_that_were_still_to_come(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(0.5)
-    one.performer.do(Set({"prompt/1/text": "strings"}, "test", at_sample=320_000))
-    at = one.performer.do(Transport("reset", "test"))
+    one.player.do(Set({"prompt/1/text": "strings"}, "test", Moment(sample=320_000)))
+    at = one.player.do(Transport(Action.RESET, "test"))
     one.run(0.5)
     (turn,) = [block for block in one.blocks() if block.prompt_change]
     assert turn.discontinuity
@@ -196,25 +219,25 @@ def test_a_reset_plays_the_prompts_that_were_still_to_come(rig: Callable[..., Ri
 def test_output_gain_is_cut_at_its_sample(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(0.5)
-    at = one.performer.committed + 2 * BLOCK + 777
-    assert one.performer.do(Set({"mute": True}, "test", at_sample=at)) == at
+    at = one.player.output.position + 2 * BLOCK + 777
+    assert one.player.do(Set({"mute": True}, "test", Moment(sample=at))) == at
     one.run(1.5)
-    audio, latency = one.audio(), one.performer.output.latency_samples
-    assert np.abs(audio[:, at + latency - 3200 : at + latency - 1]).max() > 1e-3
-    assert np.abs(audio[:, at + latency + 9600 :]).max() < 1e-4
+    audio = one.audio()
+    assert np.abs(audio[:, at - 3200 : at - 1]).max() > 1e-3
+    assert np.abs(audio[:, at + 9600 :]).max() < 1e-4
 
 
 def test_a_wrong_value_changes_nothing(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(0.5)
-    values, lead = dict(one.performer.values), one.performer.lead_seconds
+    values, lead = dict(one.player.parameters.values), one.player.lead_seconds
     for wrong in ({"temperature": 99.0}, {"nonsense": 1}, {"prompt/1/text": "\x00"}, {"mute": "yes"}):
         with pytest.raises(StreamgenError):
-            one.performer.do(Set(wrong, "test"))
+            one.player.do(Set(wrong, "test"))
     with pytest.raises(ConfigError, match="there is no parameter 'nonsense'"):
-        one.performer.do(Set({"nonsense": 1}, "test"))
-    assert one.performer.values == values
-    assert one.performer.lead_seconds == lead
+        one.player.do(Set({"nonsense": 1}, "test"))
+    assert one.player.parameters.values == values
+    assert one.player.lead_seconds == lead
     assert not one.events(Changed)
 
 
@@ -222,44 +245,44 @@ def test_a_context_that_short_windows_have_no_room_for_is_refused_at_every_door(
     """WebSocket, OSC and the page all come through here; the limit is in the one line they are told."""
     one = Rig(FakeModel(max_positions=753))
     one.run(0.5)
-    for at_sample in (None, 64_000):
-        with pytest.raises(ConfigError, match=r"^context_seconds is 12, must be at most 7\.52 s: "):
-            one.performer.do(Set({"context_seconds": 12.0}, "test", at_sample=at_sample))
-    assert one.performer.values["context_seconds"] == 7.52
+    for at in (None, Moment(sample=64_000)):
+        with pytest.raises(ConfigError, match=r"^context_seconds is 12\.0, must be within 0\.02 … 7\.52 s$"):
+            one.player.do(Set({"context_seconds": 12.0}, "test", at))
+    assert one.player.parameters.values["context_seconds"] == 7.52
     assert not one.events(Changed)
-    one.performer.do(Set({"context_seconds": 5.0}, "test"))
+    one.player.do(Set({"context_seconds": 5.0}, "test"))
     one.run(0.5)
-    assert one.performer.values["context_seconds"] == one.performer._stream.controls.context_seconds == 5.0
-    one.performer.close()
+    assert one.player.parameters.values["context_seconds"] == one.stream.controls.context_seconds == 5.0
+    one.player.close()
 
 
 def test_nobody_listening_stops_the_clock_and_keeps_the_lead(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(1.0)
-    one.performer.wanted = False
+    one.player.wanted = False
     one.run(5.0)
-    stopped = one.performer.committed
+    stopped = one.player.output.position
     one.run(5.0)
-    assert one.performer.committed == stopped
-    one.performer.wanted = True
+    assert one.player.output.position == stopped
+    one.player.wanted = True
     count = len(one.blocks())
-    one.performer.tick()
-    one.performer.tick()
+    one.player.tick()
+    one.player.tick()
     assert len(one.blocks()) > count, "the first block comes at once"
     one.run(1.0)
     assert contiguous(one.blocks())
-    assert one.performer.underruns == 0
+    assert one.player.underruns == 0
 
 
 def test_pause_fades_out_and_play_fades_in(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(1.0)
-    one.performer.do(Transport("pause", "test"))
+    one.player.do(Transport(Action.PAUSE, "test"))
     one.run(1.0)
-    held = one.performer.committed
-    one.performer.do(Transport("play", "test"))
+    held = one.player.output.position
+    one.player.do(Transport(Action.PLAY, "test"))
     one.run(1.0)
-    audio, at = one.audio(), held + one.performer.output.latency_samples
+    audio, at = one.audio(), held
     edge = np.abs(np.diff(audio[0, at - 5 : at + 5])).max()
     assert edge < 0.02, "no click where the music was cut"
     assert contiguous(one.blocks())
@@ -269,32 +292,32 @@ def test_pause_fades_out_and_play_fades_in(rig: Callable[..., Rig]) -> None:
 def test_reset_begins_anew_and_says_so(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(1.0)
-    at = one.performer.do(Transport("reset", "test"))
+    at = one.player.do(Transport(Action.RESET, "test"))
     one.run(1.0)
     jumps = [block.start_sample for block in one.blocks() if block.discontinuity]
     assert jumps == [at]
     assert contiguous(one.blocks())
-    assert one.performer._stream.position_samples < 3 * 32_000
+    assert one.stream.position_samples < 3 * RATE_HZ
 
 
 def test_the_first_sound_waits_until_a_stall_would_be_borne(rig: Callable[..., Rig]) -> None:
     one = rig()
-    while not one.performer._clock.running:
+    while not one.timeline.running:
         assert one.blocks() == []
-        one.performer.make()
-        one.performer.tick()
+        one.player.make()
+        one.player.tick()
     one.time += 0.28  # whatever else starts just then
-    one.performer.tick()
-    assert one.performer.underruns == 0
+    one.player.tick()
+    assert one.player.underruns == 0
 
 
 def test_a_slow_engine_pauses_for_a_full_lead_instead_of_stuttering(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(20.0, speed=0.5)
     gaps = one.events(Gap)
-    assert one.performer.underruns >= 3
+    assert one.player.underruns >= 3
     assert all(gap.reason == "underrun" for gap in gaps)
-    assert min(gap.samples for gap in gaps) > 0.3 * 32_000, gaps
+    assert min(gap.samples for gap in gaps) > 0.3 * RATE_HZ, gaps
     assert len(gaps) <= 20, "long pauses, few of them"
     assert contiguous(one.blocks())
 
@@ -304,38 +327,39 @@ def test_turning_a_knob_all_the_time_starves_nobody_even_after_an_underrun(rig: 
     one.run(1.0)
     one.time += 3.0  # the machine was away
     for turn in range(60):
-        one.performer.do(Set({"guidance_scale": 1.0 + turn / 60}, "knob"))
+        one.player.do(Set({"guidance_scale": 1.0 + turn / 60}, "knob"))
         one.run(0.05, speed=2.0)
-    assert one.performer.underruns == 1
+    assert one.player.underruns == 1
     assert contiguous(one.blocks())
-    assert one.performer.committed > 3.5 * 32_000
-    assert one.performer._stream.controls.guidance_scale > 1.9
+    assert one.player.output.position > 3.5 * RATE_HZ
+    assert one.stream.controls.guidance_scale > 1.9
 
 
 def test_a_knob_in_motion_makes_the_engine_work_no_faster_than_the_music(rig: Callable[..., Rig]) -> None:
     one = rig(lead_seconds=2.0)
     one.run(1.0)
-    one.performer.do(Set({"guidance_scale": 1.0}, "knob"))
+    one.player.do(Set({"guidance_scale": 1.0}, "knob"))
     one.run(0.05, speed=2.0)
-    drawn, began = one.performer._stream.metrics.steps, one.performer._clock.due()
+    drawn, began = one.stream.metrics.steps, one.timeline.due()
     applied = []
     for turn in range(60):
-        due = one.performer._clock.due()
-        applied.append((one.performer.do(Set({"guidance_scale": 1.0 + turn / 60}, "knob")) - due) / 32_000)
+        due = one.timeline.due()
+        applied.append((one.player.do(Set({"guidance_scale": 1.0 + turn / 60}, "knob")) - due) / RATE_HZ)
         one.run(0.05, speed=2.0)
-    played = (one.performer._clock.due() - began) / 640
-    assert one.performer._stream.metrics.steps - drawn < 1.2 * played, "hardly a frame was drawn twice"
+    played = (one.timeline.due() - began) / FRAME
+    assert one.stream.metrics.steps - drawn < 1.2 * played, "hardly a frame was drawn twice"
     assert 0.3 < min(applied) <= max(applied) < 0.9, "seconds from due to where a turn is heard"
-    assert one.performer.underruns == 0
+    assert one.player.underruns == 0
     one.run(2.0, speed=2.0)
-    assert one.performer.lead_seconds > 1.8, "the hand is away: the lead grows again"
+    assert one.player.lead_seconds > 1.8, "the hand is away: the lead grows again"
 
 
 def test_a_session_begins_with_its_checkpoints_own_defaults_unless_told(model: streamgen.Model) -> None:
-    performer = Performer(model, lambda _: None, values={"temperature": 0.7})
-    assert performer.values["guidance_scale"] == model.defaults.guidance_scale
-    assert performer.values["temperature"] == 0.7
-    performer.close()
+    player = Player(model, lambda _: None, Timeline(RATE_HZ), values={"temperature": 0.7})
+    assert player.parameters.values["guidance_scale"] == model.defaults.guidance_scale
+    assert player.parameters.table["guidance_scale"].default == model.defaults.guidance_scale
+    assert player.parameters.values["temperature"] == 0.7
+    player.close()
 
 
 def test_meters_and_stats_are_told(rig: Callable[..., Rig]) -> None:
@@ -347,3 +371,125 @@ def test_meters_and_stats_are_told(rig: Callable[..., Rig]) -> None:
     assert 2 <= len(stats) <= 4
     assert stats[-1].lead_seconds > 0.8
     assert stats[-1].playing
+
+
+# -- rates, labels, schedules, states ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate_hz", [32_000, 44_100, 48_000, 96_000])
+def test_sample_p_is_the_music_of_position_p_at_every_rate_through_pauses_and_resets(rate_hz: int) -> None:
+    """FakeModel's sound is a formula of the position: what is told must lie on it to the sample, limiter and all."""
+    one = Rig(FakeModel(), rate_hz)
+    one.run(1.0)
+    one.player.do(Transport(Action.PAUSE, "test"))
+    paused = one.player.output.position
+    one.run(0.3)
+    one.player.do(Transport(Action.PLAY, "test"))
+    one.run(1.0)
+    reset = one.player.do(Transport(Action.RESET, "test"))
+    one.run(1.0)
+    assert contiguous(one.blocks())
+    audio, at = one.audio(), np.arange(one.player.output.position)
+    expected = 0.25 * np.sin(2 * np.pi * fake_pitch_hz("piano") * np.where(at < reset, at, at - reset) / rate_hz)
+    fade = round(0.05 * rate_hz)
+    steady = np.ones(len(at), bool)
+    for edge in (0, paused, reset, len(at)):
+        steady[max(0, edge - fade) : edge + fade] = False
+    assert np.abs(audio - expected)[:, steady].max() < 2e-4 if rate_hz == 44_100 else 1e-6
+    one.player.close()
+
+
+def test_the_session_is_the_models_audio_resampled_as_a_whole() -> None:
+    """Twin: soxr over all of it at once, then the limiter."""
+    one, plain = Rig(FakeModel()), Rig(FakeModel(), 32_000)
+    one.run(2.0)
+    plain.run(2.0)
+    output = Output(32_000, RATE_HZ, 1, 1 << 20)
+    whole = np.concatenate((output.process(plain.audio()), output.finish(np.zeros((2, 0), np.float32))), axis=1)
+    length = min(whole.shape[1], one.audio().shape[1]) - 2_000
+    assert np.abs(one.audio()[:, :length] - whole[:, :length]).max() < 1e-6
+
+
+def test_mute_is_heard_soon_whatever_the_lead() -> None:
+    one = Rig(FakeModel(), lead_seconds=8.0)
+    one.run(1.0)
+    one.run(8.0)
+    delays = []
+    for turn in range(20):
+        due = one.timeline.due()
+        delays.append((one.player.do(Set({"mute": turn % 2 == 0}, "knob")) - due) / RATE_HZ)
+        one.run(0.13)
+    assert sorted(delays)[10] <= COMMIT_SECONDS + 0.04
+    one.player.close()
+
+
+def test_the_transport_is_told_at_a_sample_and_at_a_time(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    one.run(1.0)
+    at = one.player.output.frontier + 24_000
+    assert one.player.do(Transport(Action.PAUSE, "test", Moment(sample=at))) == at
+    assert one.player.state is PlayerState.PLAYING
+    one.run(2.0)
+    assert one.player.state is PlayerState.PAUSED
+    assert at <= one.player.output.position <= at + 2 * FRAME
+    one.player.do(Transport(Action.PLAY, "test", Moment(unix_seconds=1e9 + one.time + 0.5)))
+    one.run(0.4)
+    assert one.player.state is PlayerState.PAUSED
+    one.run(0.4)
+    assert one.player.state is PlayerState.PLAYING
+
+
+def test_a_change_at_a_time_lands_at_its_sample_and_waits_while_the_clock_stands(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    one.run(1.0)
+    expected = one.timeline.due() + 0.8 * RATE_HZ
+    moment = Moment(unix_seconds=one.timeline.wall() + 0.8)
+    applied = one.player.do(Set({"mute": True}, "test", moment))
+    assert abs(applied - expected) <= 1
+    one.player.do(Transport(Action.PAUSE, "test"))
+    one.player.do(Set({"temperature": 0.3}, "test", Moment(unix_seconds=one.timeline.wall() + 1.0)))
+    one.run(0.9)
+    assert one.player.parameters.values["temperature"] != 0.3
+    one.run(0.3)
+    assert one.player.parameters.values["temperature"] == 0.3
+
+
+def test_states_are_what_a_button_shows(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    assert one.player.state is PlayerState.STARTING
+    one.run(0.5)
+    assert one.player.state is PlayerState.PLAYING
+    one.player.do(Transport(Action.PAUSE, "test"))
+    one.player.do(Set({"temperature": 0.5}, "test"))
+    assert one.player.state is PlayerState.PAUSED
+    codes = torch.zeros(4, 20, dtype=torch.int64)
+    one.player.do(AudioPrompt(np.zeros((1, 100), np.float32), 32_000, "test", codes))
+    assert one.player.state is PlayerState.PAUSED, "an audio prompt does not press play"
+    one.player.do(Transport(Action.STOP, "test"))
+    assert one.player.state is PlayerState.STOPPED
+    one.player.do(Transport(Action.PLAY, "test"))
+    one.run(0.5)
+    assert one.player.state is PlayerState.PLAYING
+    told = [(event.action, event.state) for event in one.events(Transported)]
+    assert told == [
+        ("pause", PlayerState.PAUSED),
+        ("audio_prompt", PlayerState.PAUSED),
+        ("stop", PlayerState.STOPPED),
+        ("play", PlayerState.STARTING),
+    ]
+
+
+def test_a_player_that_fails_is_paused_and_the_next_command_tries_again(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    one.run(0.5)
+    one.player.fail("no rows are left")
+    assert one.player.state is PlayerState.FAILED
+    assert not one.player.needs_audio
+    one.run(0.5)
+    one.player.do(Transport(Action.PLAY, "test"))
+    one.run(0.5)
+    assert one.player.state is PlayerState.PLAYING
+    assert (one.events(Transported)[0].by, one.events(Transported)[0].state) == (
+        "engine: no rows are left",
+        PlayerState.FAILED,
+    )

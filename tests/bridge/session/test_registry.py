@@ -8,15 +8,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import streamgen
-from bridge.session import registry as sessions_file
-from bridge.session.engine_thread import EngineThread, LiveSession
+from bridge.session import registry
+from bridge.session.engine_thread import EngineThread
+from bridge.session.live_session import LiveSession
 from bridge.session.messages import Block, Event, Goaway, Set
-from bridge.session.registry import Sessions
+from bridge.session.registry import SessionRegistry
 from streamgen.errors import CapacityError
 from streamgen.testing import tiny_checkpoint
 
 
-class Ear:
+class Listening:
     """A listener that knows where it is."""
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Ear:
         self.events.append(event)
 
 
-class Hand(Ear):
+class Steering(Listening):
     """One that only steers."""
 
     wants_audio = False
@@ -43,11 +44,11 @@ def model() -> streamgen.Model:
     return streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
 
 
-def with_sessions(model: streamgen.Model, capacity: int, scene: Callable[[Sessions], Awaitable[None]]) -> None:
+def with_sessions(model: streamgen.Model, capacity: int, scene: Callable[[SessionRegistry], Awaitable[None]]) -> None:
     async def run() -> None:
         engine = EngineThread(model, asyncio.get_running_loop(), capacity / 0.8 + 0.1)
         try:
-            sessions = Sessions(engine, await engine.open_session("live"))
+            sessions = SessionRegistry(engine, await LiveSession.open("live", engine, 48_000))
             await scene(sessions)
             await sessions.close("the test is over")
             assert len(sessions) == 0
@@ -57,16 +58,16 @@ def with_sessions(model: streamgen.Model, capacity: int, scene: Callable[[Sessio
     asyncio.run(run())
 
 
-async def heard(session: LiveSession, ear: Ear, seconds: float) -> None:
-    for block in session.add(ear):
-        ear.audio(block)
+async def heard(session: LiveSession, listener: Listening, seconds: float) -> None:
+    for block in session.add(listener):
+        listener.audio(block)
     async with asyncio.timeout(20):
-        while ear.first is None or ear.end < ear.first + seconds * session.sample_rate_hz:
+        while listener.first is None or listener.end < listener.first + seconds * session.rate_hz:
             await asyncio.sleep(0.01)
 
 
 def test_two_who_ask_for_a_name_at_once_share_it_and_new_is_nobody_elses(model: streamgen.Model) -> None:
-    async def scene(sessions: Sessions) -> None:
+    async def scene(sessions: SessionRegistry) -> None:
         same = await asyncio.gather(*(sessions.get("band") for _ in range(5)))
         assert len({id(session) for session in same}) == 1
         own = await asyncio.gather(sessions.get("new"), sessions.get("new"))
@@ -78,7 +79,7 @@ def test_two_who_ask_for_a_name_at_once_share_it_and_new_is_nobody_elses(model: 
 
 
 def test_many_at_once_get_no_more_places_than_there_are(model: streamgen.Model) -> None:
-    async def scene(sessions: Sessions) -> None:
+    async def scene(sessions: SessionRegistry) -> None:
         got = await asyncio.gather(*(sessions.get("new") for _ in range(20)), return_exceptions=True)
         assert sum(isinstance(session, LiveSession) for session in got) == 2
         assert sum(isinstance(refusal, CapacityError) for refusal in got) == 18
@@ -88,19 +89,19 @@ def test_many_at_once_get_no_more_places_than_there_are(model: streamgen.Model) 
 
 
 def test_who_comes_back_goes_on_where_the_music_was(model: streamgen.Model) -> None:
-    async def scene(sessions: Sessions) -> None:
-        session, ear = await sessions.get("new"), Ear()
-        await heard(session, ear, 0.4)
+    async def scene(sessions: SessionRegistry) -> None:
+        session, listener = await sessions.get("new"), Listening()
+        await heard(session, listener, 0.4)
         await session.do(Set({"top_k": 7}, "test"))
-        session.remove(ear)  # the connection was lost
+        session.remove(listener)  # the connection was lost
         await asyncio.sleep(0.5)
-        again, ear = await sessions.get(session.name), Ear()
+        again, listener = await sessions.get(session.name), Listening()
         assert again is session
         position = again.position_samples()
-        await heard(again, ear, 0.2)
+        await heard(again, listener, 0.2)
         assert again.values()["top_k"] == 7
-        assert ear.first is not None
-        assert position - 0.6 * again.sample_rate_hz < ear.first <= position, "its clock stood still meanwhile"
+        assert listener.first is not None
+        assert position - 0.6 * again.rate_hz < listener.first <= position, "its clock stood still meanwhile"
 
     with_sessions(model, 2, scene)
 
@@ -108,16 +109,16 @@ def test_who_comes_back_goes_on_where_the_music_was(model: streamgen.Model) -> N
 def test_a_place_is_given_up_when_it_was_left_and_another_needs_it(
     model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scene(sessions: Sessions) -> None:
+    async def scene(sessions: SessionRegistry) -> None:
         first = await sessions.get("first")
-        hand = Hand()
-        first.add(hand)
+        steering = Steering()
+        first.add(steering)
         with pytest.raises(CapacityError):
             await sessions.get("second")  # somebody is there, though without wanting audio
-        first.remove(hand)
+        first.remove(steering)
         with pytest.raises(CapacityError):
             await sessions.get("second")  # it may be back in a moment
-        monkeypatch.setattr(sessions_file, "GRACE_SECONDS", 0.0)
+        monkeypatch.setattr(registry, "GRACE_SECONDS", 0.0)
         second = await sessions.get("second")
         assert second.name == "second"
         assert await sessions.get("live")
@@ -129,9 +130,9 @@ def test_a_place_is_given_up_when_it_was_left_and_another_needs_it(
 def test_what_was_left_for_long_is_closed_and_who_only_steers_keeps_it(
     model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scene(sessions: Sessions) -> None:
-        kept, hand = await sessions.get("kept"), Hand()
-        kept.add(hand)
+    async def scene(sessions: SessionRegistry) -> None:
+        kept, steering = await sessions.get("kept"), Steering()
+        kept.add(steering)
         await sessions.get("left")
         reaping = asyncio.create_task(sessions.reap(0.02))
         async with asyncio.timeout(10):
@@ -141,7 +142,7 @@ def test_what_was_left_for_long_is_closed_and_who_only_steers_keeps_it(
         assert await sessions.get("kept") is kept
         reaping.cancel()
         await sessions.close("the end")
-        assert [event for event in hand.events if isinstance(event, Goaway)] == [Goaway("the end")]
+        assert [event for event in steering.events if isinstance(event, Goaway)] == [Goaway("the end")]
 
-    monkeypatch.setattr(sessions_file, "KEPT_SECONDS", 0.1)
+    monkeypatch.setattr(registry, "KEPT_SECONDS", 0.1)
     with_sessions(model, 3, scene)

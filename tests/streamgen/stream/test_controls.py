@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from streamgen.checkpoint.types import GenerationDefaults
-from streamgen.config import RANGES
+from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError, PromptError
 from streamgen.stream.controls import CONTROL_NAMES, Controls
 
@@ -17,7 +17,7 @@ def of(**values: object) -> Controls:
 def test_the_checkpoints_defaults_hold_unless_said_otherwise() -> None:
     controls = of(top_k=7, temperature=None)
     assert (controls.guidance_scale, controls.temperature, controls.top_k, controls.top_p) == (4.0, 0.9, 7, 0.1)
-    assert controls.context_seconds == RANGES["context_seconds"].default
+    assert controls.context_seconds == CONTROLS["context_seconds"].default
     assert controls.change_context_seconds == 2.0
     assert of(change_context_seconds=0).change_context_seconds == 0.0
 
@@ -30,7 +30,7 @@ def test_the_default_context_is_cut_to_what_fits_and_a_said_one_is_not() -> None
 def test_unseeded_streams_differ_and_are_within_the_seeds_range() -> None:
     seeds = {of().seed for _ in range(20)}
     assert len(seeds) > 15
-    assert all(0 <= seed <= RANGES["seed"].high for seed in seeds)
+    assert all(0 <= seed <= CONTROLS["seed"].limits[1] for seed in seeds)
 
 
 def test_a_prompt_replaces_all_prompts_and_keeps_the_negative() -> None:
@@ -52,8 +52,8 @@ def test_sampling_takes_the_four_numbers_it_needs() -> None:
 
 def test_every_name_can_be_set_and_no_other() -> None:
     for name in CONTROL_NAMES:
-        if name in RANGES:
-            assert getattr(of().changed({name: RANGES[name].default}), name) == RANGES[name].default
+        if name in CONTROLS and CONTROLS[name].has_range:
+            assert getattr(of().changed({name: CONTROLS[name].default}), name) == CONTROLS[name].default
     with pytest.raises(ConfigError, match="there is no control 'volume'"):
         of(volume=1)
     with pytest.raises(PromptError, match="both prompt and prompts"):

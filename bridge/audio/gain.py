@@ -1,0 +1,52 @@
+"""The output level and its switch, smoothed.
+
+Rules: see effect.py. At 0 dB and unmuted the output is the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
+from streamgen.config import ControlSpec, number, switch
+
+__all__ = ["Gain"]
+
+
+class Gain:
+    """An effect: gain_db and mute."""
+
+    parameters: ClassVar[Mapping[str, ControlSpec]] = {
+        "gain_db": number(-60, 12, 0, "dB", "output level, before the limiter"),
+        "mute": switch(False, "silence the output; the music goes on"),
+    }
+    latency_samples = 0
+
+    def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:  # noqa: ARG002 - the same for all
+        """See `Effect.prepare`."""
+        self._gain, self._heard = Smoothed.at(1.0, rate_hz), Smoothed.at(1.0, rate_hz)
+
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+        """See `Effect.process`."""
+        return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
+
+    def _aim(self, change: Change) -> None:
+        if change.name == "mute":
+            self._heard.aim(0.0 if change.value else 1.0)
+        else:
+            self._gain.aim(10 ** (float(change.value) / 20))
+
+    def _run(self, piece: Pcm) -> Pcm:
+        for level in (self._gain, self._heard):
+            factor = level.next(piece.shape[1])
+            if not (isinstance(factor, float) and factor == 1.0):
+                piece = piece * np.asarray(factor, np.float32)
+        return piece
+
+    def reset(self) -> None:
+        """See `Effect.reset`."""
+        self._gain.settle()
+        self._heard.settle()

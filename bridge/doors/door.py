@@ -1,0 +1,103 @@
+"""What a door is: a way in and out of the service, opened on its sessions and closed in order.
+
+    Service (settings, access, metrics) ─► Door(service) ─ open(sessions) ─► … ─ close(reason)
+
+Rules: a new door is one folder, and one line in `app.DOORS`. A door turns what comes from its clients into commands for
+a session, and the session's blocks and events into what its clients read; it keeps no other clock than the session's
+timeline, spells no parameter's range, and decides nothing about the music.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bridge.doors.access import Access
+from bridge.errors import BridgeError
+from bridge.metrics import Metrics
+from bridge.session.messages import Session
+from bridge.settings import Settings
+
+__all__ = ["Door", "Place", "Service", "Sessions", "cannot_listen"]
+
+Place = str | int | None
+
+
+class Sessions(Protocol):
+    """The open sessions, as doors see them.
+
+    Attributes:
+        live: the one that all doors share.
+    """
+
+    @property
+    def live(self) -> Session:
+        """The shared session."""
+        ...
+
+    async def get(self, name: str) -> Session:
+        """Return the session of a name, opening it if need be; `new` is always a fresh one.
+
+        Raises:
+            CapacityError: this machine keeps up with no more.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Service:
+    """What every door is made with.
+
+    Attributes:
+        settings: the operator's.
+        access: who may come in, and how much anyone may take.
+        metrics: what is counted.
+        places: where the doors are that are open; whoever opens them fills it in.
+    """
+
+    settings: Settings
+    access: Access
+    metrics: Metrics
+    places: dict[str, Place] = field(default_factory=dict)
+
+
+class Door(Protocol):
+    """A way in and out.
+
+    Attributes:
+        name: in metrics and logs.
+    """
+
+    name: str
+
+    async def open(self, sessions: Sessions) -> None:
+        """Open it.
+
+        Raises:
+            BridgeError: it cannot open; one line says why and what to do.
+        """
+        ...
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye to its clients and close it; one that never opened is closed too."""
+        ...
+
+    def places(self) -> Mapping[str, Place]:
+        """Return where it is to be found, for the line and the JSON that tell that all is ready."""
+        ...
+
+    def stats(self) -> Mapping[str, float]:
+        """Return its counters by the names that `/metrics` shows."""
+        ...
+
+
+def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: str) -> BridgeError:
+    """Say why a door does not open there and what to choose instead: a port that is taken, or else a host."""
+    option = port_option if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+    lookup = isinstance(error, socket.gaierror)  # it has numbers of its own
+    reason = os.strerror(error.errno) if error.errno and not lookup else error.strerror or str(error)
+    return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")

@@ -1,0 +1,102 @@
+"""How much anyone may take of the service: messages, by token buckets, and turns of the event loop.
+
+Also which addresses are this machine's own.
+
+Rules: no socket; a bucket is told the time (seconds, any monotonic clock), a turn is the loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import OrderedDict
+from functools import lru_cache
+
+__all__ = ["TURN_SECONDS", "Bucket", "Buckets", "Turns", "is_loopback"]
+
+TURN_SECONDS = 0.005
+_MAX_HOSTS = 1024
+
+
+class Bucket:
+    """A token bucket: `rate` a second, `burst` at once."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._level = burst
+        self._at: float | None = None
+
+    def take(self, amount: float, now: float) -> bool:
+        """Take so much if it is there."""
+        self._fill(now)
+        if self._level < amount:
+            return False
+        self._level -= amount
+        return True
+
+    def owe(self, amount: float, now: float) -> float:
+        """Take it even if it is not there; returns the seconds to wait for it."""
+        self._fill(now)
+        self._level -= amount
+        return max(0.0, -self._level / self._rate)
+
+    def _fill(self, now: float) -> None:
+        if self._at is not None:
+            self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._at = now
+
+
+class Buckets:
+    """One bucket a host, the least recently used forgotten first."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._hosts: OrderedDict[str, Bucket] = OrderedDict()
+
+    def of(self, host: str) -> Bucket:
+        """Return a host's bucket, a full one for a new host."""
+        bucket = self._hosts.pop(host, None) or Bucket(self._rate, self._burst)
+        self._hosts[host] = bucket
+        if len(self._hosts) > _MAX_HOSTS:
+            self._hosts.popitem(last=False)
+        return bucket
+
+
+class Turns:
+    """Work of many tasks, spread over turns of the event loop; one for all that share it.
+
+    turn    │ A B C D ▌ E F G ▌ H …             fifty listeners get a block at once: whoever comes after the first
+            └─ 5 ms ──┘                         5 ms waits for the next turn, and timers and sockets come between
+    """
+
+    def __init__(self) -> None:
+        self._ends: float | None = None  # of this turn; None before its first piece of work
+
+    async def take(self) -> None:
+        """Wait until there is time for a piece of work in this turn; do it without awaiting anything."""
+        while self.spent:
+            await asyncio.sleep(0)
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is no time left in this turn; who asks first in a turn begins it."""
+        if self._ends is not None:
+            return time.monotonic() > self._ends
+        self._ends = time.monotonic() + TURN_SECONDS
+        asyncio.get_running_loop().call_soon(self._over)  # before all who wait, which queue behind it
+        return False
+
+    def _over(self) -> None:
+        self._ends = None
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is this machine's own; localhost is the only name that is."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -1,0 +1,130 @@
+"""The music of one session, made ahead: one stream after another, and what of them is not committed yet.
+
+Rules: the engine's thread; knows no timeline and no listener. Positions count the model's samples from the session's
+beginning, whichever stream they come from.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.session.lookahead import Lookahead, Pace, Piece
+
+if TYPE_CHECKING:
+    from streamgen.model import Model
+    from streamgen.stream.stream import Stream
+
+__all__ = ["BLOCK_FRAMES", "Generator"]
+
+BLOCK_FRAMES = 5  # made at once: the codec is cheaper on several frames than on one
+_REWIND_SECONDS = 12.0  # the longest lead, the block beyond it and the codec's look-ahead
+
+
+class Generator:
+    """A stream of a model, and the audio ahead.
+
+    Args:
+        model: what plays.
+        options: of the first stream; see `Model.open_stream`.
+        now: a monotonic clock in seconds.
+        step_seconds: where the wall seconds of every step of the language model are noted.
+
+    Attributes:
+        block_samples: made at once.
+        taken: samples handed out so far.
+        pace: how fast blocks are made.
+    """
+
+    def __init__(
+        self, model: Model, options: dict[str, Any], now: Callable[[], float], step_seconds: deque[float] | None
+    ) -> None:
+        self._model, self._now, self._step_seconds = model, now, step_seconds
+        self.block_samples = BLOCK_FRAMES * model.hop_samples
+        self.taken = self._offset = 0
+        self.pace, self._lookahead = Pace(), Lookahead()
+        self._stream = self._open(options)
+
+    def _open(self, options: dict[str, Any]) -> Stream:
+        return self._model.open_stream(**options, rewind_seconds=_REWIND_SECONDS)
+
+    @property
+    def ahead_samples(self) -> int:
+        """Audio that is made and not handed out."""
+        return self._lookahead.samples
+
+    @property
+    def ahead_seconds(self) -> float:
+        """The same in seconds."""
+        return self._lookahead.samples / self._model.sample_rate_hz
+
+    @property
+    def drawn(self) -> int:
+        """First sample that is not drawn yet."""
+        return self._offset + self._stream.next_sample
+
+    @property
+    def window_position(self) -> int:
+        """Position in the model's present window."""
+        return self._stream.metrics.window_position
+
+    @property
+    def windows(self) -> int:
+        """How many windows of the model the present stream has led with."""
+        return self._stream.metrics.rollovers + 1
+
+    def make(self, between_steps: Callable[[], None] | None = None) -> None:
+        """Make one block ahead; `between_steps` may take what is ahead already, and do nothing else here."""
+        began, steps = self._now(), self._stream.metrics.steps
+        mark, start = self._stream.mark(), self._offset + self._stream.position_samples
+        samples = self._stream.read(self.block_samples, between_steps).samples
+        self._lookahead.add(Piece(samples, start, mark, self._offset + mark.next_sample))
+        self._note_steps(steps)
+        self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - began)
+
+    def _note_steps(self, before: int) -> None:
+        metrics = self._stream.metrics
+        if self._step_seconds is not None:
+            newest = islice(reversed(metrics.step_seconds), metrics.steps - before)
+            self._step_seconds.extend(newest)
+
+    def take(self, most: int) -> NDArray[np.float32] | None:
+        """Hand out at most so many samples, float32 [2, n]; they are final. None if there are none."""
+        samples = self._lookahead.take(most)
+        self.taken += 0 if samples is None else samples.shape[1]
+        return samples
+
+    def check(self, controls: dict[str, Any]) -> None:
+        """Check what the stream is to be told, changing nothing.
+
+        Raises:
+            ConfigError, PromptError: it cannot be done.
+        """
+        self._stream.check(**controls)
+
+    def revoke(self, from_sample: int) -> None:
+        """Take back what lies ahead, until a change can land at a sample."""
+        if self.drawn > from_sample and (mark := self._lookahead.revoke(from_sample)) is not None:
+            self._stream.rewind(mark)
+
+    def set(self, controls: dict[str, Any], at_sample: int | None) -> int:
+        """Change the stream, from the next frame on or at a sample; returns the sample from which it is heard."""
+        relative = None if at_sample is None else at_sample - self._offset
+        return self._offset + self._stream.set(at_sample=relative, **controls)
+
+    def begin_anew(self, options: dict[str, Any], between: Callable[[], None]) -> None:
+        """Open a fresh stream in the place of this one; `between` ends what is heard, once the fresh one is open."""
+        fresh = self._open(options)
+        between()
+        self._lookahead.clear()
+        self._stream.close()
+        self._stream, self._offset = fresh, self.taken
+
+    def close(self) -> None:
+        """Give the stream's memory back."""
+        self._stream.close()

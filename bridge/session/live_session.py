@@ -1,0 +1,190 @@
+"""A session on the event loop: what doors ask goes to the engine's thread, what its player tells to every listener.
+
+Rules: event loop only; implements `messages.Session`. It waits for the engine in `do`, never in what listeners call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.audio.recorder import Recorder
+from bridge.session.engine_thread import EngineThread
+from bridge.session.messages import (
+    AudioPrompt,
+    Block,
+    Changed,
+    Command,
+    Event,
+    Gap,
+    Goaway,
+    Listener,
+    PlayerState,
+    Stats,
+    Transported,
+)
+from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.timeline import Timeline
+from streamgen.config import ControlSpec, Value
+from streamgen.errors import SessionClosed
+
+__all__ = ["LiveSession"]
+
+_log = logging.getLogger("bridge.session")
+
+
+class LiveSession:
+    """A session that any number of doors listen to and steer. Made by `open`.
+
+    Args:
+        name: "live" for the shared one.
+        engine: whose thread its player runs on.
+        timeline: of its player.
+    """
+
+    player: Player
+    table: Mapping[str, ControlSpec]
+
+    def __init__(self, name: str, engine: EngineThread, timeline: Timeline) -> None:
+        self.name, self._engine, self.timeline = name, engine, timeline
+        self.model, self.model_rate_hz = engine.model.name, engine.model.sample_rate_hz
+        self.rate_hz = timeline.rate_hz
+        self._listeners: list[Listener] = []
+        self._recent: deque[Block] = deque()
+        self._recorder: Recorder | None = None
+        self._position = 0
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        name: str,
+        engine: EngineThread,
+        rate_hz: int,
+        values: Mapping[str, Value] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> LiveSession:
+        """Open a session; see `Player` for values and options.
+
+        Raises:
+            CapacityError: as many as this machine can keep in real time are open.
+            StreamgenError: the model cannot play that.
+        """
+        session = cls(name, engine, Timeline(rate_hz))
+        await engine.open_player(session.deliver, session.timeline, values, options, session._attach)
+        return session
+
+    def _attach(self, player: Player) -> None:
+        self.player, self.table = player, player.parameters.table
+        self._values, self._state = dict(player.parameters.values), player.state
+
+    # -- what doors ask -------------------------------------------------------------------------------------------
+
+    def values(self) -> Mapping[str, Value]:
+        """Every parameter's value, as last set."""
+        return dict(self._values)
+
+    def state(self) -> PlayerState:
+        """What the player does, as last told."""
+        return self._state
+
+    def position_samples(self) -> int:
+        """First sample that is not final yet."""
+        return self._position
+
+    async def do(self, command: Command) -> int:
+        """Carry a command out, or schedule it; see `messages.Session.do`."""
+        if self._closed:
+            raise SessionClosed("this session has ended; open a new one")
+        if isinstance(command, AudioPrompt):
+            command = await self._engine.encoded(command)
+        return await self._engine.call(lambda: self.player.do(command))
+
+    def add(self, listener: Listener) -> Sequence[Block]:
+        """Start telling a listener everything; returns the blocks that are not yet due."""
+        self._listeners.append(listener)
+        self._want()
+        return list(self._recent)
+
+    def remove(self, listener: Listener) -> None:
+        """Stop telling a listener."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            self._want()
+
+    def _want(self) -> None:
+        # one bool, written here and read there: no lock is needed
+        self.player.wanted = self._hearing() > 0 or self._recorder is not None
+        self._engine.wake()
+
+    def _hearing(self) -> int:
+        """How many listeners take audio: doors that only steer say so with `wants_audio = False`."""
+        return sum(getattr(listener, "wants_audio", True) for listener in self._listeners)
+
+    @property
+    def deserted(self) -> bool:
+        """Whether nobody is there, not even a listener that only steers, and nothing records."""
+        return not self._listeners and self._recorder is None
+
+    @property
+    def recording(self) -> Path | None:
+        """The file being written, whose name may differ from the one asked for: none is written over."""
+        return None if self._recorder is None else self._recorder.path
+
+    def stats(self) -> Stats:
+        """How the session is doing now."""
+        return self.player.stats(self._hearing())
+
+    async def record(self, path: Path | None) -> None:
+        """Write the output to a file from now on; None ends it."""
+        if self._recorder is not None:
+            recorder, self._recorder = self._recorder, None
+            await asyncio.to_thread(recorder.close)
+        if path is not None:
+            self._recorder = await asyncio.to_thread(Recorder, path, self.rate_hz)
+        self._want()
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye to the listeners, finish a recording, free the engine's side."""
+        if self._closed:
+            return
+        self._closed = True
+        for listener in list(self._listeners):
+            listener.event(Goaway(reason))
+        self._listeners.clear()
+        await self.record(None)
+        await self._engine.call(lambda: self._engine.dismiss(self.player))
+
+    # -- what the player tells ------------------------------------------------------------------------------------
+
+    def deliver(self, item: Block | Event) -> None:
+        """Hand a block or an event to every listener."""
+        if isinstance(item, Block):
+            self._take(item)
+            return
+        if isinstance(item, Changed):
+            self._values |= item.values
+        elif isinstance(item, Transported):
+            self._state = item.state
+        elif isinstance(item, Stats):
+            self._state = item.state
+            item = self.stats()
+        elif isinstance(item, Gap):
+            _log.warning("the engine was %.2f s late: the music paused", item.samples / self.rate_hz)
+        for listener in list(self._listeners):
+            listener.event(item)
+
+    def _take(self, block: Block) -> None:
+        self._position = block.end_sample
+        self._recent.append(block)
+        horizon = block.end_sample - COMMIT_SECONDS * self.rate_hz
+        while len(self._recent) > 1 and self._recent[0].end_sample <= horizon:
+            self._recent.popleft()
+        if self._recorder is not None:
+            self._recorder.write(block.samples)
+        for listener in list(self._listeners):
+            listener.audio(block)
