@@ -56,7 +56,7 @@ class Kind:
 OPENING, RIVALS = Kind("opening", 12, 136), Kind("rivals", 48, 40)  # the tonic sounds for half a bar at least
 SPLICED, TURNED = Kind("spliced", 4, 400), Kind("turned", 5, 300)
 WINDOW = Kind("window", 2, MAX_POSITIONS - CODEBOOKS)
-KINDS = (WINDOW, RIVALS, OPENING, TURNED, SPLICED, RIVALS, OPENING, TURNED)
+KINDS = (WINDOW, RIVALS, OPENING, TURNED, SPLICED, RIVALS, OPENING, OPENING)
 
 
 @dataclass(frozen=True)
