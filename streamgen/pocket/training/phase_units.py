@@ -6,7 +6,7 @@ A sixteenth is 5, 6 or 8 frames, and the fastest sinusoid of the positions takes
 tell the first two, and seven thousand steps did not teach it. What the model played was a frame early or late in half
 of its onsets, and the bar heads repeated that faithfully.
 
-    unit j of UNITS     awake at position j and a little beside it: a row that reads the sinusoids there, less a threshold
+    unit j of UNITS     awake at position j and a little beside it: it reads the sinusoids there, less a threshold
     what it writes      onto 5 + 6 + 8 directions, of every step that a tempo has: 1 where the frame to be predicted is
                         that far into its sixteenth, found by ridge regression
 
@@ -39,7 +39,8 @@ def write_phase_units(
 
     Args:
         model: whose bar heads are silent.
-        ids, mask: int64 [B, S], some texts.
+        ids: int64 [B, S], some texts.
+        mask: int64 [B, S], 1 where there is text.
         delayed: int64 [B, K, T], delayed codes under them, T well over `UNITS`.
         seed: of the directions that are written to.
     """
