@@ -237,6 +237,10 @@ class StreamValues(ClipValues, total=False):
 
     prompts: Iterable[tuple[str | None, float]]
     seed: Annotated[int, number(0, 2**31 - 1, 0, "", "same seed, same music", whole=True)]
+    take: Annotated[
+        int, number(0, 9_999, 0, "", "another number begins the music anew, in the same prompt", whole=True)
+    ]
+    guard: Annotated[bool, switch(True, "music that has died (silence, drone, noise, one code for ever) is begun anew")]
 
 
 class ControlValues(StreamValues, total=False):

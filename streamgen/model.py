@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
-from streamgen.checkpoint import Checkpoint, GenerationDefaults, load_checkpoint
+from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
 from streamgen.errors import ConfigError, PromptError
 from streamgen.runtime import Runtime
@@ -138,6 +138,17 @@ class Model:
     def control_specs(self) -> dict[str, ControlSpec]:
         """The table of controls with this checkpoint's defaults, and no longer context than its windows hold."""
         return control_specs(self.runtime)
+
+    def heard(self, text: str | None) -> Heard | None:
+        """What the checkpoint hears in a prompt: the words it knows, what was filled in, what was not understood.
+
+        Args:
+            text: any prompt.
+
+        Returns:
+            What it hears; None for no prompt, and from checkpoints that read prompts as they are typed.
+        """
+        return self.runtime.prompts.text.heard(text)
 
     # -- streams --------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import EncodecModel, PreTrainedModel, PreTrainedTokenizerBase
 
+    from streamgen.checkpoint.words import Vocabulary
+
 __all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig"]
 
 
@@ -67,6 +69,7 @@ class GenerationDefaults:
     top_k: int = int(CONTROLS["top_k"].default)
     top_p: float = float(CONTROLS["top_p"].default)
     change_context_seconds: float = float(CONTROLS["change_context_seconds"].default)
+    guard: bool = bool(CONTROLS["guard"].default)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Checkpoint:
         melody: chroma settings of a melody checkpoint, else None.
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
         defaults: of its controls.
+        words: which of its words people's words mean, or None: it reads prompts as they are typed.
     """
 
     name: str
@@ -123,3 +127,4 @@ class Checkpoint:
     melody: MelodyConfig | None = None
     melody_projection: tuple[Tensor, Tensor] | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+    words: Vocabulary | None = None

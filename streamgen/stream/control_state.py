@@ -17,14 +17,14 @@ Rules: no audio, no clock, no cache; the conditioner encodes, the layout has roo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.rows import Conditioner
 from streamgen.config import CONTROLS
-from streamgen.lm.step import Rows, StepSettings
+from streamgen.lm.step import StepSettings
 from streamgen.lm.windows import WindowLayout
 from streamgen.stream.controls import Controls
 from streamgen.stream.schedule import Change, ChangeHistory, Glide, Pending, due, queued
@@ -41,6 +41,7 @@ class ControlMemory:
         asked: in force once nothing waits.
         pending: what waits.
         gliding: the fade on its way.
+        openings: how often the music was begun anew because it had died.
         settings: of the last step, which was made under these controls.
     """
 
@@ -49,6 +50,7 @@ class ControlMemory:
     pending: Pending
     gliding: Glide | None
     settings: StepSettings
+    openings: int = 0
 
 
 class ControlState:
@@ -74,7 +76,8 @@ class ControlState:
         self._history = ChangeHistory(keep_frames)
         rows = conditioner.of(controls.mix, controls.guidance_scale)
         plan = layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
-        settings = StepSettings(rows, controls.sampling, plan, controls.mix.dominant, self._surviving_frames(controls))
+        begun = _begun(controls.mix, controls, 0)
+        settings = StepSettings(rows, controls.sampling, plan, begun, self._surviving_frames(controls))
         self.memory = ControlMemory(controls, controls, (), None, settings)
 
     @property
@@ -126,11 +129,16 @@ class ControlState:
 
     # -- into force -----------------------------------------------------------------------------------------------
 
-    def coming(self, frame: int) -> ControlMemory:
-        """Return what is in force at a frame, for `memory` once its settings are accepted; changes nothing itself."""
+    def coming(self, frame: int, openings: int = 0) -> ControlMemory:
+        """Return what is in force at a frame, for `memory` once its settings are accepted; changes nothing itself.
+
+        Args:
+            frame: that is drawn next.
+            openings: how often the music was begun anew by then; one more than before, and it begins here.
+        """
         now = self.memory
         coming = due(now.pending, frame)
-        if not coming and now.gliding is None:
+        if not coming and now.gliding is None and openings == now.openings:
             return now
         controls, gliding = now.controls, now.gliding
         for change in coming:
@@ -145,7 +153,8 @@ class ControlState:
             asked=now.asked,
             pending=now.pending[len(coming) :],
             gliding=None if mix == controls.mix else gliding,
-            settings=self._settings(controls, mix, now.settings.rows),
+            settings=self._settings(controls, mix, openings),
+            openings=openings,
         )
 
     def _glide(self, sounding: PromptMix, controls: Controls, frame: int) -> Glide | None:
@@ -154,10 +163,13 @@ class ControlState:
             return None
         return Glide(sounding, frame, max(round(controls.glide_seconds * self._layout.frame_rate_hz), 1))
 
-    def _settings(self, controls: Controls, mix: PromptMix, like: Rows) -> StepSettings:
-        rows = self._conditioner.of(mix, controls.guidance_scale, like)
+    def _settings(self, controls: Controls, mix: PromptMix, openings: int) -> StepSettings:
+        now = self.memory
+        rows = self._conditioner.of(mix, controls.guidance_scale, now.settings.rows)
         plan = self._layout.fitting_plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
-        return StepSettings(rows, controls.sampling, plan, mix.dominant, self._surviving_frames(controls))
+        anew = openings != now.openings or controls.take != now.controls.take
+        surviving = 0 if anew else self._surviving_frames(controls)
+        return StepSettings(rows, controls.sampling, plan, _begun(mix, controls, openings), surviving)
 
     def _surviving_frames(self, controls: Controls) -> int:
         """How much stays known where another prompt dominates: at the end of the range all that a window can know."""
@@ -177,3 +189,8 @@ class ControlState:
         """
         pending = queued(memory.pending, self._history.since(serial, frame))
         self.memory = replace(memory, asked=self.memory.asked, pending=pending)
+
+
+def _begun(mix: PromptMix, controls: Controls, openings: int) -> Hashable:
+    """What begins the music anew whenever it becomes another: the heaviest prompt, the take, the guard's count."""
+    return (mix.dominant, controls.take, openings) if controls.take or openings else mix.dominant

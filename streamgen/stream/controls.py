@@ -82,7 +82,11 @@ class Controls:
             PromptError: a prompt that cannot be used.
         """
         _check_names(values)
-        numbers = {name: CONTROLS[name].check_number(value) for name, value in values.items() if name not in _PROMPTS}
+        numbers = {
+            name: float(CONTROLS[name].check(value)) if CONTROLS[name].type == "bool" else CONTROLS[name].check(value)
+            for name, value in values.items()
+            if name not in _PROMPTS
+        }
         return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers})
 
     def _mix(self, values: Mapping[str, Any]) -> PromptMix:

@@ -15,6 +15,7 @@ step under way.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from numbers import Real
@@ -30,13 +31,16 @@ from streamgen.lm.step import Step
 from streamgen.lm.windows import WindowPlan
 from streamgen.metrics import StreamMetrics
 from streamgen.runtime import Runtime
-from streamgen.stream.control_state import ControlState
+from streamgen.stream.control_state import ControlMemory, ControlState
 from streamgen.stream.controls import Controls, frozen
+from streamgen.stream.guard import Guard, Mended
 from streamgen.stream.pcm_buffer import DECODE_FRAMES, PcmBuffer
 from streamgen.stream.reading import read_together
 from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
 
 __all__ = ["Stream"]
+
+_log = logging.getLogger("streamgen")
 
 
 class Stream:
@@ -59,6 +63,8 @@ class Stream:
         self.runtime, self.metrics = runtime, StreamMetrics()
         keep_frames = math.ceil(rewind_seconds * runtime.frame_rate_hz)
         self._control = ControlState(runtime.layout, conditioner, controls, keep_frames)
+        margin = DECODE_FRAMES + runtime.codec.lookahead_frames + runtime.pattern.max_delay + 2
+        self._guard = Guard(runtime.codec.sample_rate_hz, runtime.codec.hop_samples, margin)
         self._number, self._trail, self._closed = new_number(), Trail(), False
         self._tokens = runtime.open_tokens(self._control.memory.settings, keep_frames)
         try:
@@ -162,12 +168,32 @@ class Stream:
             SessionClosed: the stream was closed.
         """
         self._check_open()
-        coming = self._control.coming(self._next_frame)
+        frame, heard = self._next_frame, self._guard.heard
+        mending = bool(self.controls.guard) and self._guard.due(frame)
+        coming = self._control.coming(frame, heard.openings + mending)
         step = self._tokens.begin_step(coming.settings)
-        self._control.memory = coming
+        self._note(frame, coming, mending)
         if step.unread:
             self.runtime.engine.prefill(step.unread)
         return step
+
+    def _note(self, frame: int, coming: ControlMemory, mending: bool) -> None:
+        """Take over the controls of a step that has room, and let the guard know what it must not mistake for a fault.
+
+        The step may be begun again if it fails: what was noted then is not due any more.
+        """
+        before, self._control.memory = self._control.memory, coming
+        if mending:
+            self._guard.mend(frame)
+            self.metrics.mends += 1
+            _log.info("%s: the music had died (%s) and begins anew", self, self._guard.heard.mended[-1].fault)
+        elif coming is not before and (coming.gliding is not None or _plays_otherwise(coming, before)):
+            self._guard.forget(frame)
+
+    @property
+    def mended(self) -> tuple[Mended, ...]:
+        """What the guard found and where the music began anew for it, newest last; what was rewound never was."""
+        return self._guard.heard.mended
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:
         """Take the column that was drawn, int64 [K], and the time that the pass took."""
@@ -189,7 +215,10 @@ class Stream:
         start = self._pcm.decoded_frames
         if frame > start:
             began = self.runtime.clock()
-            self._pcm.decode(self._tokens.frames(start, frame))
+            codes = self._tokens.frames(start, frame)
+            pcm = self._pcm.decode(codes)
+            given = max(self._tokens.prompt_frames - start, 0)
+            self._guard.listen(pcm.mean(0).numpy(), codes[0, given:].tolist())
             self.metrics.codec_seconds += self.runtime.clock() - began
 
     def take(self, samples: int) -> AudioChunk:
@@ -262,6 +291,7 @@ class Stream:
             self._trail.clear()
             self._control.memory = saved.memory.controls
             self._pcm.restore(saved.memory.pcm)
+            self._guard.heard = saved.memory.heard
 
     def mark(self) -> StreamMark:
         """Remember this place cheaply (no clone of the cache), for `rewind`.
@@ -290,9 +320,10 @@ class Stream:
             self._tokens.rewind(mark.tokens)
             self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)
             self._pcm.restore(mark.memory.pcm)
+            self._guard.heard = mark.memory.heard
 
     def _memory(self) -> StreamMemory:
-        return StreamMemory(self._control.memory, self._pcm.snapshot())
+        return StreamMemory(self._control.memory, self._pcm.snapshot(), self._guard.heard)
 
     def close(self) -> None:
         """Free the stream's memory in the model; closing twice is fine."""
@@ -316,3 +347,10 @@ class Stream:
 
 def _finite(number: object) -> bool:
     return isinstance(number, Real) and math.isfinite(number)
+
+
+def _plays_otherwise(one: ControlMemory, two: ControlMemory) -> bool:
+    """Tell whether other prompts play, other weights of them or another take, or the guard was switched."""
+    (a, b), (c, d) = (one.settings, two.settings), (one.controls, two.controls)
+    rows = (a.rows.names, a.rows.coefficients) != (b.rows.names, b.rows.coefficients)
+    return rows or a.dominant != b.dominant or c.guard != d.guard

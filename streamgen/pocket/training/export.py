@@ -13,8 +13,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
+from streamgen.checkpoint.words import WORDS_FILE
 from streamgen.pocket import HASH_FILE, pocket_folder
-from streamgen.pocket.prompt_words import WORDS_FILE
 from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import MAX_POSITIONS, START
 from streamgen.pocket.training.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K

@@ -99,16 +99,16 @@ def main(arguments: list[str] | None = None) -> None:
     options.run_dir.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that a stage can save before it ends
     if options.start is not None:
-        begin(run, options.start)
+        begin(run, options.start, options.stage)
     for stage in STAGES if options.stage == "all" else (options.stage,):
         do(stage, run, weights, options.clips or run.clips, options.precision)
 
 
-def begin(run: Run, checkpoint: Path) -> None:
-    """Let the trainings of a new run go on from a checkpoint; one that is under way is left as it is."""
-    if not (run.folder / "codec.pt").exists():
+def begin(run: Run, checkpoint: Path, stage: str) -> None:
+    """Let the training of a stage, or all, go on from a checkpoint; one that is under way is left as it is."""
+    if stage in ("codec", "all") and not (run.folder / "codec.pt").exists():
         restart_codec(run.folder, checkpoint, run.codec)
-    if not (run.folder / "language.pt").exists():
+    if stage in ("lm", "all") and not (run.folder / "language.pt").exists():
         restart_language(run.folder, checkpoint, train_tokenizer(run.folder / "tokenizer"), run.language)
 
 

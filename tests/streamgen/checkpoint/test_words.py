@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from streamgen.checkpoint.words import Vocabulary, hear, read_vocabulary, words_of
 from streamgen.pocket import pocket_folder
-from streamgen.pocket.prompt_words import Vocabulary, hear, read_vocabulary, words_of
 from streamgen.pocket.training.captions import caption
 from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, training_song
 from streamgen.pocket.training.strangers import PROMPTS
@@ -22,7 +22,7 @@ def words() -> Vocabulary:
 
 
 def test_the_file_knows_what_training_taught(words: Vocabulary) -> None:
-    assert words.tempi_bpm == tuple(FRAMES_PER_STEP)
+    assert words.bar_frames == {bpm: 16 * frames for bpm, frames in FRAMES_PER_STEP.items()}
     assert words.tonics == tuple(KEY_NAMES.values())
     assert words.styles.keys() == STYLES.keys()
     for name, style in words.styles.items():
@@ -86,7 +86,7 @@ def test_numbers_that_are_no_tempo_stay_words(words: Vocabulary) -> None:
 def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
     heard = hear("shimmering house for my grandmother", words)
     assert heard.unheard == ("shimmering", "grandmother")
-    assert heard.told() == f"heard: {heard.prompt}; not understood: shimmering grandmother"
+    assert heard.told() == f"{heard.prompt}; not understood: shimmering grandmother"
     assert hear("house", words).told() == "heard: house, drums, synth bass, piano, 125 bpm, in A minor"
 
 

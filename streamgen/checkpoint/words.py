@@ -1,14 +1,17 @@
 """What a checkpoint hears in a free prompt: any words in, the words it was trained on out, and both told.
 
-Rules: pure, no torch; the vocabulary is data that lies beside the weights (`prompt_words.json`), so that another
-checkpoint brings its own. Phrases are compared without case, accents and punctuation, the longest first.
+A small checkpoint knows a few hundred words. Which words of people mean which of its own is data that lies beside the
+weights (`prompt_words.json`), so that another checkpoint brings its own, or none: its prompts are then read as typed.
+
+Rules: pure, no torch. Phrases are compared without case, accents and punctuation, the longest first.
 
     "relaxing music with organ, no drums, 60bpm, shimmering"
      └ hints at ambient                   └ the nearest tempo it has is 94
     is given to the model as "ambient, warm pad, harp, 94 bpm, in A minor"; "shimmering" was not understood
 """
 
-import json
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections import Counter
@@ -17,6 +20,11 @@ from dataclasses import dataclass
 from math import log
 from pathlib import Path
 from typing import Any
+
+from streamgen.checkpoint.files import read_json
+from streamgen.errors import CheckpointError
+
+__all__ = ["WORDS_FILE", "Heard", "Vocabulary", "hear", "read_vocabulary", "vocabulary"]
 
 WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5
@@ -67,7 +75,7 @@ class Vocabulary:
     styles: dict[str, Style]
     default_style: str
     style_of_instrument: dict[str, str | None]  # None: nearly every style has it
-    tempi_bpm: tuple[int, ...]
+    bar_frames: dict[int, int]  # of each tempo it has, in bpm
     tonics: tuple[str, ...]
     without: frozenset[str]
     lexicon: dict[Phrase, tuple[Meaning, ...]]
@@ -81,6 +89,7 @@ class Heard:
         prompt: what the model is given.
         style, instruments, tempo_bpm, key, moods: the same, one by one.
         unheard: the words that meant nothing.
+        bar_frames: code frames of a bar at that tempo.
     """
 
     prompt: str
@@ -90,17 +99,26 @@ class Heard:
     key: str
     moods: tuple[str, ...]
     unheard: tuple[str, ...]
+    bar_frames: int
 
     def told(self) -> str:
         """One line for the person who typed it."""
-        line = f"heard: {self.prompt}"
-        return f"{line}; not understood: {' '.join(self.unheard)}" if self.unheard else line
+        return f"{self.prompt}; not understood: {' '.join(self.unheard)}" if self.unheard else self.prompt
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """The words that lie beside a checkpoint's weights, or None where there are none."""
+    """The words that lie beside a checkpoint's weights, or None where there are none.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     path = folder / WORDS_FILE
-    return vocabulary(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.is_file():
+        return None
+    try:
+        return vocabulary(read_json(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no list of words ({error!r:.80}); correct it, or move it away") from None
 
 
 def vocabulary(data: dict[str, Any]) -> Vocabulary:
@@ -113,7 +131,7 @@ def vocabulary(data: dict[str, Any]) -> Vocabulary:
         styles=styles,
         default_style=data["default_style"],
         style_of_instrument={name: entry["style"] for name, entry in data["instruments"].items()},
-        tempi_bpm=tuple(int(bpm) for bpm in data["tempi"]),
+        bar_frames={int(bpm): int(frames) for bpm, frames in data["bar_frames"].items()},
         tonics=tuple(data["tonics"]),
         without=frozenset(data["without"]),
         lexicon=_lexicon(data),
@@ -177,7 +195,7 @@ def hear(text: str, words: Vocabulary) -> Heard:
     instruments = _instruments(style, found)
     moods = tuple(mood for mood in dict.fromkeys(found.values("mood")) if mood in style.moods)
     prompt = ", ".join([style.say, *instruments, f"{tempo_bpm} bpm", f"in {key}", *moods])
-    return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard)
+    return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, words.bar_frames[tempo_bpm])
 
 
 def _tempo(text: str, words: Vocabulary) -> tuple[int | None, str]:
@@ -186,7 +204,7 @@ def _tempo(text: str, words: Vocabulary) -> tuple[int | None, str]:
     match = TEMPO.search(low) or BARE_TEMPO.search(low)
     if match is None or not (asked := int(next(group for group in match.groups() if group))):
         return None, text
-    nearest = min(words.tempi_bpm, key=lambda bpm: abs(log(bpm / asked)))
+    nearest = min(words.bar_frames, key=lambda bpm: abs(log(bpm / asked)))
     return nearest, text[: match.start()] + " " + text[match.end() :]
 
 
