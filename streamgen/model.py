@@ -148,7 +148,7 @@ class Model:
         Returns:
             What it hears; None for no prompt, and from checkpoints that read prompts as they are typed.
         """
-        return self.runtime.prompts.text.heard(text)
+        return self.runtime.prompts.heard(text)
 
     # -- streams --------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from bridge.cli.options import (
 from bridge.cli.terminal import kept_terminal, on_terminal, print_json, say
 from bridge.cli.terminal_door import TerminalDoor
 from bridge.errors import BridgeError, DeviceError
+from bridge.session.messages import Notice
 from bridge.settings import music_table
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def _device(args: argparse.Namespace, wanted: str | None) -> OutputDevice:
 async def _until_quit(running: Running, door: TerminalDoor, seconds: float | None, terminal: bool) -> None:
     if seconds is not None:
         await door.end_after(seconds)
+    door.tell(Notice("heard", running.live.heard(), 0))
     door.read_lines(terminal)
     ends = [asyncio.create_task(event.wait()) for event in (running.stop, door.ended)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

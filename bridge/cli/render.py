@@ -83,11 +83,14 @@ def run(args: argparse.Namespace) -> int:
     with stop_on_signals() as stop:
         began = time.perf_counter()
         with closing(OfflineSession(model, settings.session_rate, values, options)) as session:
+            heard = session.heard
             done = _write(session, rate_hz, args, began, stop)
             windows = session.windows
+    if heard:
+        say(f"heard: {heard}")
     _report(done, args, int(values["seed"]))
     if args.json:
-        print_json(_fields(done, args, model, windows, int(values["seed"]), rate_hz))
+        print_json(_fields(done, args, model, windows, int(values["seed"]), rate_hz) | {"heard": heard})
     return 1 if done.interrupted else 0
 
 
@@ -131,6 +134,11 @@ class OfflineSession:
     def windows(self) -> int:
         """How many windows of the model have led so far."""
         return self._player.generator.windows
+
+    @property
+    def heard(self) -> str:
+        """What the model understands of the prompt, one line."""
+        return self._player.heard
 
     def step(self) -> list[Pcm]:
         """Go on a little; returns the samples that are final since, float32 [2, n] each."""

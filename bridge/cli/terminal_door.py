@@ -23,6 +23,7 @@ from bridge.session.messages import (
     Block,
     Event,
     Gap,
+    Notice,
     PlayerState,
     Session,
     Set,
@@ -116,15 +117,22 @@ class TerminalDoor:
         """Take no notice: the sound card's door plays it."""
 
     def event(self, event: Event) -> None:
-        """Count gaps, and notice the end."""
+        """Count gaps, say what is to be said, and notice the end."""
         if isinstance(event, Gap):
             self._gap_samples += event.samples
+        elif isinstance(event, Notice):
+            self.tell(event)
         elif isinstance(event, Transported) and event.state is PlayerState.FAILED:
             self.failed = event.by.removeprefix("engine: ")
             self.ended.set()
         elif isinstance(event, Transported) and event.by == _LIMIT:
             self.finished = True
             self.ended.set()
+
+    def tell(self, notice: Notice) -> None:
+        """Say a notice."""
+        if notice.text:
+            say(f"{notice.topic}: {notice.text}")
 
     async def end_after(self, seconds: float) -> None:
         """Let the music end there."""

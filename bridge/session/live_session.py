@@ -23,6 +23,7 @@ from bridge.session.messages import (
     Gap,
     Goaway,
     Listener,
+    Notice,
     PlayerState,
     Stats,
     Transported,
@@ -81,6 +82,7 @@ class LiveSession:
     def _attach(self, player: Player) -> None:
         self.player, self.table = player, player.parameters.table
         self._values, self._state = dict(player.parameters.values), player.state
+        self._heard = player.heard
 
     # -- what doors ask -------------------------------------------------------------------------------------------
 
@@ -95,6 +97,10 @@ class LiveSession:
     def position_samples(self) -> int:
         """First sample that is not final yet."""
         return self._position
+
+    def heard(self) -> str:
+        """What the model understands of the prompts, as last told."""
+        return self._heard
 
     async def do(self, command: Command) -> int:
         """Carry a command out, or schedule it; see `messages.Session.do`."""
@@ -173,10 +179,18 @@ class LiveSession:
         elif isinstance(item, Stats):
             self._state = item.state
             item = self.stats()
+        elif isinstance(item, Notice):
+            self._take_notice(item)
         elif isinstance(item, Gap):
             _log.warning("the engine was %.2f s late: the music paused", item.samples / self.rate_hz)
         for listener in list(self._listeners):
             listener.event(item)
+
+    def _take_notice(self, notice: Notice) -> None:
+        if notice.topic == "heard":
+            self._heard = notice.text
+        else:
+            _log.warning("at %.1f s %s", notice.applied_at_sample / self.rate_hz, notice.text)
 
     def _take(self, block: Block) -> None:
         self._position = block.end_sample

@@ -31,6 +31,7 @@ __all__ = [
     "Goaway",
     "Listener",
     "Meter",
+    "Notice",
     "PlayerState",
     "Session",
     "Set",
@@ -179,6 +180,21 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """One line for people, told at every door.
+
+    Attributes:
+        topic: "heard": what the model understood of the prompts; "guard": what had died and begins anew.
+        text: the line.
+        applied_at_sample: from where on.
+    """
+
+    topic: str
+    text: str
+    applied_at_sample: int
+
+
+@dataclass(frozen=True)
 class Meter:
     """Level of the newest output, peak in dBFS per channel."""
 
@@ -207,7 +223,7 @@ class Goaway:
     reason: str
 
 
-Event = Changed | Transported | Gap | Meter | Stats | Goaway
+Event = Changed | Transported | Gap | Notice | Meter | Stats | Goaway
 
 
 # -- who talks ---------------------------------------------------------------------------------------------------------
@@ -260,6 +276,10 @@ class Session(Protocol):
 
     def position_samples(self) -> int:
         """First sample that is not final yet."""
+        ...
+
+    def heard(self) -> str:
+        """What the model understands of the prompts, one line; "" where it reads them as they are typed."""
         ...
 
     async def do(self, command: Command) -> int:

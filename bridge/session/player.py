@@ -40,13 +40,14 @@ from bridge.session.messages import (
     Command,
     Event,
     Gap,
+    Notice,
     PlayerState,
     Set,
     Stats,
     Transport,
     Transported,
 )
-from bridge.session.parameters import PROMPT_NAMES, Parameters, session_table, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, Parameters, prompts_of, session_table, stream_controls
 from bridge.session.timeline import Moment, Schedule, Timeline
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -83,6 +84,7 @@ class Player:
         state: what it does.
         wanted: whether anybody hears it.
         underruns: how often the timeline caught up with what is committed.
+        heard: what the model understands of the prompts, one line.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Player:
         self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
         self._schedule: Schedule[Command] = Schedule(timeline)
+        self.heard = self._hear()
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
@@ -134,7 +137,19 @@ class Player:
         applied = self._apply(values, at_sample)
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
+        self._tell_heard(applied)
         return applied
+
+    def _hear(self) -> str:
+        """What the model understands of the sounding prompts, the loudest first."""
+        prompts = sorted(prompts_of(self.parameters.values), key=lambda pair: -pair[1])
+        heard = [self.model.heard(text) for text, _ in prompts]
+        return " + ".join(one.told() for one in heard if one is not None)
+
+    def _tell_heard(self, at_sample: int) -> None:
+        before, self.heard = self.heard, self._hear()
+        if self.heard != before:
+            self._publish(Notice("heard", self.heard, at_sample))
 
     def _apply(self, values: Mapping[str, Value], at_sample: int | None) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
@@ -318,7 +333,9 @@ class Player:
 
     def make(self, between_steps: Callable[[], None] | None = None) -> None:
         """Make one block ahead; `between_steps` may let players `keep_time`."""
-        self.generator.make(between_steps)
+        for fault, at in self.generator.make(between_steps):
+            line = f"the music had died ({fault}) and begins anew"
+            self._publish(Notice("guard", line, self.output.session_sample(at)))
         self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
 
     def _commit_due(self) -> None:

@@ -59,6 +59,7 @@ const told = {
     const seconds = (samples / rate_hz).toFixed(1);
     toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
   },
+  notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : toast(text)),
   stats: showStats,
   goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
 };
@@ -79,6 +80,7 @@ function greet({ session: name, model, sample_rate_hz: rateHz, model_rate_hz: mo
   controls.build();
   midi.build();
   $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
+  showHeard(now.heard);
   showTransport(plays(now.state), true);
   askForAudio();
   showMix();
@@ -214,6 +216,11 @@ function showLink({ state: link, reason, inSeconds }) {
   $("token-form").hidden = link !== "refused";
   $("notice-words").textContent = notice ?? "";
   if (notice) announce(notice);
+}
+
+/** What the model understood of the prompts; nothing where it reads them as they are typed. */
+function showHeard(line) {
+  write("heard", line ? `heard: ${line}` : "");
 }
 
 function showStats(stats) {

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgen.checkpoint.words import Heard
 from streamgen.conditioning.melody import MelodyConditioner, build_prefix
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.text import NewLock, TextCache, TextConditioner
@@ -98,6 +99,10 @@ class Prompts:
         if melody is None and not self._has_melody:
             return TextRows(self)
         return PrefixRows(self, self.chroma.prefix(melody, rate_hz))
+
+    def heard(self, text: str | None) -> Heard | None:
+        """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
+        return self.text.heard(text)
 
     def keys(self, text: str | None) -> TextKV:
         """Return a text's keys and values.

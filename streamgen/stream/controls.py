@@ -82,11 +82,7 @@ class Controls:
             PromptError: a prompt that cannot be used.
         """
         _check_names(values)
-        numbers = {
-            name: float(CONTROLS[name].check(value)) if CONTROLS[name].type == "bool" else CONTROLS[name].check(value)
-            for name, value in values.items()
-            if name not in _PROMPTS
-        }
+        numbers = {name: _number(CONTROLS[name], value) for name, value in values.items() if name not in _PROMPTS}
         return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers})
 
     def _mix(self, values: Mapping[str, Any]) -> PromptMix:
@@ -101,6 +97,10 @@ class Controls:
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
         return Sampling(self.temperature, int(self.top_k), self.top_p, int(self.seed))
+
+
+def _number(spec: ControlSpec, value: object) -> float:
+    return float(spec.check(value)) if spec.type == "bool" else spec.check_number(value)
 
 
 def _check_names(values: Mapping[str, Any]) -> None:

@@ -208,7 +208,8 @@ def fault_of(blocks: tuple[Block, ...]) -> str:
 def _band_edges(rate_hz: int) -> NDArray[np.float64]:
     """Hz of the edges of bands that are as wide as the ear hears them."""
     top = min(_HIGHEST_HZ, 0.45 * rate_hz)
-    mel = np.linspace(*(2595 * np.log10(1 + np.array([_LOWEST_HZ, top]) / 700)), _BANDS + 1)
+    low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (_LOWEST_HZ, top))
+    mel = np.linspace(low, high, _BANDS + 1)
     return np.asarray(700 * (10 ** (mel / 2595) - 1), dtype=np.float64)
 
 

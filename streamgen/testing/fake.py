@@ -182,6 +182,9 @@ class _Texts(Prompts):
     def __init__(self) -> None:
         self._nothing = torch.zeros(1, 1, 0, 1, dtype=torch.float32)
 
+    def heard(self, text: str | None) -> None:  # noqa: ARG002 - it reads prompts as they are typed
+        return None
+
     def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)
 

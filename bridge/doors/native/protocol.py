@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_SAMPLE, converted, shown, whole
 from bridge.errors import WireError
-from bridge.session.messages import Action, Changed, Gap, Goaway, Session, Stats, Transported
+from bridge.session.messages import Action, Changed, Gap, Goaway, Notice, Session, Stats, Transported
 from streamgen.config import ControlSpec, Value, checked
 from streamgen.errors import StreamgenError
 
@@ -219,8 +219,10 @@ def _name(value: object, table: Mapping[str, ControlSpec]) -> str | None:
 
 # -- what the server says -------------------------------------------------------------------------------------------
 
-Told = Changed | Transported | Gap | Stats | Goaway
-_KINDS = {Changed: "changed", Transported: "transport", Gap: "gap", Stats: "stats", Goaway: "goaway"}
+Told = Changed | Transported | Gap | Notice | Stats | Goaway
+_KINDS = {
+    Changed: "changed", Transported: "transport", Gap: "gap", Notice: "notice", Stats: "stats", Goaway: "goaway",
+}  # fmt: skip
 
 
 def state_of(session: Session) -> dict[str, Any]:
@@ -231,6 +233,7 @@ def state_of(session: Session) -> dict[str, Any]:
         "state": state,
         "playing": state.plays,
         "position_samples": session.position_samples(),
+        "heard": session.heard(),
     }
 
 

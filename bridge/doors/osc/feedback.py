@@ -18,8 +18,8 @@ from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.audio import METER_SECONDS, SILENCE_DB, AudioSender, Levels
 from bridge.doors.osc.clients import ECHO_SECONDS, Client, Clients, Echo
 from bridge.doors.osc.codec import OscError, encode
-from bridge.doors.osc.namespace import PREFIX, STATES, Namespace, Subscribe, SubscribeAudio
-from bridge.session.messages import Block, Changed, Event, Goaway, Session, Stats, Transported
+from bridge.doors.osc.namespace import HEARD, PREFIX, STATES, Namespace, Subscribe, SubscribeAudio
+from bridge.session.messages import Block, Changed, Event, Goaway, Notice, Session, Stats, Transported
 
 __all__ = ["Feedback", "Subscriber", "UdpSend", "stats_packets"]
 
@@ -147,7 +147,7 @@ class Feedback:
         send, meter = self._counted(target.send), max(METER_SECONDS, wanted)
         echo = Echo(send, self.read, self._turns, max(ECHO_SECONDS, wanted))
         self._subscribers[target.key] = Subscriber(echo, meter, client.key, self._until(target.connected))
-        echo.mark((*self._namespace.readable, *STATES) if known is None else ())
+        echo.mark((*self._namespace.readable, *STATES, HEARD) if known is None else ())
         return encode(f"{PREFIX}subscribed", request.port or client.address[1], round(meter * 1000))
 
     def change_audio(self, client: Client, request: SubscribeAudio) -> None:
@@ -201,6 +201,8 @@ class Feedback:
 
     def read(self, address: str) -> bytes | None:
         """Encode what an address shows; None if there is no such address any more."""
+        if address == HEARD:
+            return encode(address, self._session.heard())
         if address not in STATES:
             return self._namespace.reading(address, self._session.values())
         state = self._session.state()
@@ -223,6 +225,8 @@ class Feedback:
                 self._echo(STATES)
             self._state = event.state
             self._publish(stats_packets(event, self._session.rate_hz))
+        elif isinstance(event, Notice):
+            self._publish([encode(f"{PREFIX}{event.topic}", event.text)])
         elif isinstance(event, Goaway):
             self._goodbye(event.reason)
 

@@ -25,16 +25,18 @@ from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "PREFIX", "STATES", "Act", "Assign", "Ignored", "Login", "Namespace", "Query", "Request", "Subscribe",
+    "HEARD", "PREFIX", "STATES", "Act", "Assign", "Ignored", "Login", "Namespace", "Query", "Request", "Subscribe",
     "SubscribeAudio",
 ]  # fmt: skip
 
 PREFIX = "/streamgen/"
 STATES = (f"{PREFIX}playing", f"{PREFIX}play", f"{PREFIX}state")
 """Addresses that show what the player does."""
+HEARD = f"{PREFIX}heard"
+"""Shows what the model understands of the prompts."""
 _PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
-_SENT_ONLY = ("error", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway")
+_SENT_ONLY = ("error", "guard", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway")
 _NUMBER = int | float | bool
 _ACTIONS = {str(action): action for action in Action}
 
@@ -229,7 +231,7 @@ def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Reques
         return _login(arguments)
     if word == "refresh":
         return Query(word) if _is_bare(arguments) or _only(arguments) else Ignored()
-    if address in STATES:
+    if address in (*STATES, HEARD):
         return Query(address) if _is_bare(arguments) else Ignored()
     if word == "version":
         return Query(word) if _is_bare(arguments) else Ignored()  # with an argument it is another server's answer

@@ -107,6 +107,9 @@ class SineSession:
     def state(self) -> PlayerState:
         return self.player_state
 
+    def heard(self) -> str:
+        return "a sine"
+
     def position_samples(self) -> int:
         return self.position
 

@@ -203,6 +203,7 @@ class ToyServer:
                 "state": self.session.state,
                 "playing": self.session.playing,
                 "position_samples": self.session.position,
+                "heard": "",
             },
         }
 
