@@ -517,7 +517,7 @@ def _signature(name: str, thing: Callable[..., Any]) -> str:
 
 def _parameter(one: inspect.Parameter) -> str:
     """Return a parameter as it was written: annotations are texts here, and need no quotes; defaults keep theirs."""
-    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
     default = "" if one.default is one.empty else f" = {one.default!r}"
     return f"{stars}{one.name}: {one.annotation}{default}"
 
