@@ -240,6 +240,9 @@ class StreamValues(ClipValues, total=False):
     take: Annotated[
         int, number(0, 9_999, 0, "", "another number begins the music anew, in the same prompt", whole=True)
     ]
+    on_bar: Annotated[
+        bool, switch(True, "other prompts, or another take, wait for the bar line, where the checkpoint tells its bars")
+    ]
     guard: Annotated[bool, switch(True, "music that has died (silence, drone, noise, one code for ever) is begun anew")]
 
 

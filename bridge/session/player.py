@@ -165,7 +165,7 @@ class Player:
         self.generator.check(controls)  # before anything is revoked: a wrong value must change nothing
         at = None if at_sample is None else self.output.model_sample(at_sample)
         if self.state is not PlayerState.LATE:
-            self.generator.revoke(self._revocable_from() if at is None else at)
+            self.generator.revoke(self.generator.landing(controls, self._revocable_from()) if at is None else at)
         applied = self.output.session_sample(self.generator.set(controls, at))
         if "prompts" in controls or "prompt" in controls:
             self._committer.expect_prompts(applied)

@@ -81,4 +81,4 @@ def directions(hidden: int, seed: int) -> Tensor:
     open_to_all[: len(PAIRS)] = open_to_all[hidden // 2 : hidden // 2 + len(PAIRS)] = 0
     open_to_all[hidden - NAMES - 1 :] = 0
     drawn = torch.randn(hidden, PHASES, generator=torch.Generator().manual_seed(seed)) * open_to_all[:, None]
-    return torch.linalg.qr(drawn)[0].T
+    return torch.as_tensor(torch.linalg.qr(drawn)[0].T)

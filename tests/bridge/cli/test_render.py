@@ -57,7 +57,7 @@ def test_the_json_has_every_field_of_the_contract(run: Run, toy_model: ToyModel,
     assert fields.pop("seed") == toy_model.opened[0][1]["seed"]
     assert fields == {
         "model": "toy", "precision": "fp32", "device": "cpu", "sample_rate_hz": 48_000, "channels": 2,
-        "audio_seconds": 2.0, "windows": 1, "interrupted": False, "out": str(tmp_path / "a.wav"),
+        "audio_seconds": 2.0, "windows": 1, "interrupted": False, "out": str(tmp_path / "a.wav"), "heard": "",
     }  # fmt: skip
 
 
