@@ -175,7 +175,10 @@ REQUESTS = {
         "`bytes`: of the WAV, FLAC or Ogg file that follows as one binary message once this is acknowledged",
         "the music begins anew, and goes on from that recording",
     ),
-    "get": ("`name`: a parameter; without it, all", "the answer has `values`, `state`, `playing`, `position_samples`"),
+    "get": (
+        "`name`: a parameter; without it, all",
+        "the answer has `values`, `state`, `playing`, `position_samples`, `heard`",
+    ),
     "ping": ("`t`: anything short", "the answer brings `t` back, with `server_time_us`"),
 }
 ANSWERS = {
@@ -187,6 +190,7 @@ EVENTS = {
     "changed": "parameters were changed, at whichever door",
     "transport": "the transport was told something, or the player gave up",
     "gap": "audio is missing",
+    "notice": "a line for people: what was heard in the prompts, or what had died and begins anew",
     "stats": "how the session is doing, once a second",
     "goaway": "the session or the service ends; the connection is closed after it",
 }
@@ -204,7 +208,9 @@ FIELDS = {
     "by": "who: `websocket 3`, `osc 192.168.1.7:9000`, `engine: …`",
     "applied_at_sample": "from where on it is heard",
     "action": "an [action](#actions), or `audio_prompt`",
-    "state": "in `hello`: `values`, `state`, `playing`, `position_samples`; elsewhere what the "
+    "topic": "`heard` (what the model understands of the prompts) or `guard` (what had died and begins anew)",
+    "text": "the line",
+    "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`; elsewhere what the "
     "[player](#what-the-player-does) does",
     "from_sample": "where the missing audio begins",
     "samples": "how many are missing",
@@ -309,6 +315,7 @@ def hello_fields() -> list[str]:
         values=dict,
         state=lambda: PlayerState.PLAYING,
         position_samples=int,
+        heard=str,
     )
     said = json.loads(protocol.hello(cast(Session, session), {}, []))
     return [name for name in said if name != "type"]
@@ -354,10 +361,12 @@ OSC_ASKED = {
     "version": ("none", "answered with the version of streamgen"),
     "token": ("s", "prove the right to be here; once an hour, for each host"),
     "playing": ("none", "answered with 1 or 0"),
+    "heard": ("none", "answered with what the model understands of the prompts"),
     "state": ("none", "answered with what the player does"),
 }
 OSC_TOLD = {
     "error": ("s address, s text", "what was refused, and why"),
+    "guard": ("s", "the music had died, and begins anew"),
     "heartbeat": ("i", "once a second: 1 while it plays"),
     "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
     "pong": ("as asked", "see `ping`"),

@@ -238,7 +238,8 @@ class StreamValues(ClipValues, total=False):
     prompts: Iterable[tuple[str | None, float]]
     seed: Annotated[int, number(0, 2**31 - 1, 0, "", "same seed, same music", whole=True)]
     take: Annotated[
-        int, number(0, 9_999, 0, "", "another number begins the music anew, in the same prompt", whole=True)
+        int,
+        number(0, 9_999, 0, "", "another begins anew in the same prompt; one named again comes again", whole=True),
     ]
     on_bar: Annotated[
         bool, switch(True, "other prompts, or another take, wait for the bar line, where the checkpoint tells its bars")

@@ -100,7 +100,7 @@ def test_every_address_of_osc_is_told_and_none_that_is_not_there(pages: ModuleTy
     assert [name for name in session_table() if f"\n| `{namespace.PREFIX}{name}` |" not in told] == []
     words = strings(namespace._service.__code__) - {"stats/"}
     asked = {word for word in words if re.fullmatch(r"[a-z]+(/[a-z]+)?", word)}
-    states = {address.removeprefix(namespace.PREFIX) for address in namespace.STATES}
+    states = {address.removeprefix(namespace.PREFIX) for address in (*namespace.STATES, namespace.HEARD)}
     assert set(pages.OSC_ASKED) == asked | states | set(Action) | {"prompt"}
     assert set(pages.OSC_TOLD) == {*namespace._SENT_ONLY, "stats/…"}
     book = namespace.Namespace(session_table())

@@ -17,19 +17,21 @@ Rules: no audio, no clock, no cache; the conditioner encodes, the layout has roo
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.rows import Conditioner
 from streamgen.config import CONTROLS
-from streamgen.lm.step import StepSettings
-from streamgen.lm.windows import WindowLayout
+from streamgen.lm.step import Rows, StepSettings
+from streamgen.lm.windows import WindowLayout, WindowPlan
 from streamgen.stream.controls import Controls
 from streamgen.stream.schedule import Change, ChangeHistory, Glide, Pending, due, queued
 
 __all__ = ["ControlMemory", "ControlState"]
+
+_TAKES, _OPENINGS = 1_000_000_007, 998_244_353  # primes: no seed of one take is that of another near it
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,7 @@ class ControlState:
         self._history = ChangeHistory(keep_frames)
         rows = conditioner.of(controls.mix, controls.guidance_scale)
         plan = layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
-        begun = _begun(controls.mix, controls, 0)
-        settings = StepSettings(rows, controls.sampling, plan, begun, self._surviving_frames(controls))
-        self.memory = ControlMemory(controls, controls, (), None, settings)
+        self.memory = ControlMemory(controls, controls, (), None, self._made(controls, controls.mix, rows, plan))
 
     @property
     def controls(self) -> Controls:
@@ -167,9 +167,18 @@ class ControlState:
         now = self.memory
         rows = self._conditioner.of(mix, controls.guidance_scale, now.settings.rows)
         plan = self._layout.fitting_plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
+        made = self._made(controls, mix, rows, plan, openings)
         anew = openings != now.openings or controls.take != now.controls.take
-        surviving = 0 if anew else self._surviving_frames(controls)
-        return StepSettings(rows, controls.sampling, plan, _begun(mix, controls, openings), surviving)
+        return replace(made, surviving_frames=0) if anew else made
+
+    def _made(
+        self, controls: Controls, mix: PromptMix, rows: Rows, plan: WindowPlan, openings: int = 0
+    ) -> StepSettings:
+        sampling, take = controls.sampling, int(controls.take)
+        if take:
+            sampling = replace(sampling, seed=(sampling.seed + take * _TAKES + openings * _OPENINGS) % 2**63)
+        begun = (mix.dominant, take, openings) if take or openings else mix.dominant
+        return StepSettings(rows, sampling, plan, begun, self._surviving_frames(controls), recalls=take > 0)
 
     def _surviving_frames(self, controls: Controls) -> int:
         """How much stays known where another prompt dominates: at the end of the range all that a window can know."""
@@ -189,8 +198,3 @@ class ControlState:
         """
         pending = queued(memory.pending, self._history.since(serial, frame))
         self.memory = replace(memory, asked=self.memory.asked, pending=pending)
-
-
-def _begun(mix: PromptMix, controls: Controls, openings: int) -> Hashable:
-    """What begins the music anew whenever it becomes another: the heaviest prompt, the take, the guard's count."""
-    return (mix.dominant, controls.take, openings) if controls.take or openings else mix.dominant

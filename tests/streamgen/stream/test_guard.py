@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from streamgen.stream import guard as module
@@ -169,3 +170,15 @@ def test_another_take_begins_anew_and_the_same_one_changes_nothing(mono: Any) ->
         before = at - 8 * HOP
         np.testing.assert_array_equal(first[:, :before], other[:, :before])
         assert not np.array_equal(first[:, at:], other[:, at:])
+
+
+def test_a_take_that_is_named_again_comes_again_wherever_it_begins(mono: Any) -> None:
+    with opened(mono, temperature=1.0, guard=False, change_context_seconds=0.0) as stream:
+        played = []
+        for take, second in ((1, 1), (2, 3), (1, 5)):
+            at = stream.set(take=take, at_sample=second * RATE) // HOP
+            stream.read((second + 2) * RATE - stream.position_samples)
+            played.append(stream._tokens.frames(at, at + 90))
+        first, other, again = played
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
