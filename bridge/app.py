@@ -28,6 +28,7 @@ from bridge.doors.access import Access
 from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics, WatchedSelector
+from bridge.session.arranger import read_scene
 from bridge.session.messages import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
 from bridge.session.state import Keeper, Kept, restore
@@ -201,7 +202,9 @@ class App:
 
         metrics, record = self.service.metrics, self.service.settings.record
         async with AsyncExitStack() as stack:
-            engine = EngineThread(model, asyncio.get_running_loop(), realtime_factor, metrics.step_seconds)
+            path = self.service.settings.scene
+            parts = None if path is None else read_scene(path)
+            engine = EngineThread(model, asyncio.get_running_loop(), realtime_factor, metrics.step_seconds, parts)
             stack.push_async_callback(engine.close)
             live, restored = await self._open_live(engine)
             sessions = SessionRegistry(engine, live)

@@ -122,6 +122,9 @@ class Settings:
         text("where prompts, knobs and transport are kept until the next start"),
         "service", "FILE", path=True, unset="one for each port, in your state folder; none for port 0",
     )  # fmt: skip
+    scene: Path | None = _setting(  # noqa: RUF009
+        text("the parts that `arrange` plays, in TOML"), "service", "FILE", path=True, unset="the shipped one"
+    )
     fresh: bool = _setting(switch(False, "start anew, whatever was kept"), "service")
     soundcard: bool = _setting(switch(True, "play here, if there is a sound device"), "sound")
     output: str | None = _setting(

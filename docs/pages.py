@@ -190,7 +190,7 @@ EVENTS = {
     "changed": "parameters were changed, at whichever door",
     "transport": "the transport was told something, or the player gave up",
     "gap": "audio is missing",
-    "notice": "a line for people: what was heard in the prompts, or what had died and begins anew",
+    "notice": "a line for people: what was heard in the prompts, what had died and begins anew, which part begins",
     "stats": "how the session is doing, once a second",
     "goaway": "the session or the service ends; the connection is closed after it",
 }
@@ -208,7 +208,8 @@ FIELDS = {
     "by": "who: `websocket 3`, `osc 192.168.1.7:9000`, `engine: …`",
     "applied_at_sample": "from where on it is heard",
     "action": "an [action](#actions), or `audio_prompt`",
-    "topic": "`heard` (what the model understands of the prompts) or `guard` (what had died and begins anew)",
+    "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` "
+    "(which part of the scene begins)",
     "text": "the line",
     "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`; elsewhere what the "
     "[player](#what-the-player-does) does",
@@ -367,6 +368,7 @@ OSC_ASKED = {
 OSC_TOLD = {
     "error": ("s address, s text", "what was refused, and why"),
     "guard": ("s", "the music had died, and begins anew"),
+    "part": ("s", "another part of the scene begins, see `arrange`"),
     "heartbeat": ("i", "once a second: 1 while it plays"),
     "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
     "pong": ("as asked", "see `ping`"),

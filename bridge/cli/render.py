@@ -39,9 +39,10 @@ from bridge.cli.options import (
 )
 from bridge.cli.terminal import Progress, StopFlag, print_json, say, stop_on_signals
 from bridge.errors import UsageError
+from bridge.session.arranger import read_scene
 from bridge.session.messages import Action, Block, Event, Transport
 from bridge.session.timeline import Timeline
-from bridge.settings import music_table
+from bridge.settings import Settings, music_table
 from streamgen.config import Value
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rate = number(8_000, 192_000, "Hz", whole=True)
     parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="rate of the file (default: --session-rate)")
-    add_settings(parser, "session_rate")
+    add_settings(parser, "session_rate", "scene")
     add_music_options(parser, without=_NOTHING_CHANGES)
     add_prompt_files(parser)
     add_json_option(parser)
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(settings)
     with stop_on_signals() as stop:
         began = time.perf_counter()
-        with closing(OfflineSession(model, settings.session_rate, values, options)) as session:
+        with closing(OfflineSession(model, settings, values, options)) as session:
             heard = session.heard
             done = _write(session, rate_hz, args, began, stop)
             windows = session.windows
@@ -110,20 +111,29 @@ class OfflineSession:
 
     Args:
         model: what plays.
-        rate_hz: of the session.
+        settings: rate and scene.
         values: parameters to begin with.
         options: further arguments of `Model.open_stream`.
     """
 
-    def __init__(self, model: Model, rate_hz: int, values: Mapping[str, Value], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: Model, settings: Settings, values: Mapping[str, Value], options: Mapping[str, Any]
+    ) -> None:
         from bridge.session.player import Player  # needs torch
 
-        self.rate_hz = rate_hz
+        rate_hz = self.rate_hz = settings.session_rate
         self._seconds = 0.0
         self._blocks: list[Pcm] = []
         timeline = Timeline(rate_hz, lambda: self._seconds, lambda: self._seconds)
         shortest = music_table()["lead_seconds"].limits[0]  # nothing is late here: what is made is played at once
-        self._player = Player(model, self._hear, timeline, values={**values, "lead_seconds": shortest}, options=options)
+        self._player = Player(
+            model,
+            self._hear,
+            timeline,
+            values={**values, "lead_seconds": shortest},
+            options=options,
+            scene=None if settings.scene is None else read_scene(settings.scene),
+        )
         self._player.wanted = True
 
     def _hear(self, item: Block | Event) -> None:

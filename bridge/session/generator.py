@@ -118,11 +118,6 @@ class Generator:
         if self.drawn > from_sample and (mark := self._lookahead.revoke(from_sample)) is not None:
             self._stream.rewind(mark)
 
-    def landing(self, controls: dict[str, Any], sample: int) -> int:
-        """Return where a change would be heard that is made at a sample: there, or on the next bar line."""
-        line = self._stream.landing(controls, max(sample - self._offset, 0))
-        return sample if line is None else self._offset + line
-
     def set(self, controls: dict[str, Any], at_sample: int | None) -> int:
         """Change the stream, from the next frame on or at a sample; returns the sample from which it is heard."""
         relative = None if at_sample is None else at_sample - self._offset

@@ -189,7 +189,7 @@ class LiveSession:
     def _take_notice(self, notice: Notice) -> None:
         if notice.topic == "heard":
             self._heard = notice.text
-        else:
+        elif notice.topic == "guard":
             _log.warning("at %.1f s %s", notice.applied_at_sample / self.rate_hz, notice.text)
 
     def _take(self, block: Block) -> None:

@@ -184,7 +184,8 @@ class Notice:
     """One line for people, told at every door.
 
     Attributes:
-        topic: "heard": what the model understood of the prompts; "guard": what had died and begins anew.
+        topic: "heard": what the model understands of the prompts; "guard": what had died and begins anew; "part": which
+            part of the scene begins.
         text: the line.
         applied_at_sample: from where on.
     """

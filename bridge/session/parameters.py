@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.audio.chain import effect_parameters
-from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, text
+from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, switch, text
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -33,6 +33,7 @@ def _slots() -> dict[str, ControlSpec]:
 
 _OWN = {
     "tempo": number(0, 300, 0, "bpm", "words of tempo added to every prompt; 0 = none"),
+    "arrange": switch(False, "parts, breaks and turns on bar lines, from a scene: form instead of one bar for ever"),
     "lead_seconds": number(0.2, 10, 2, "s", "audio made ahead, against stalls; a change revokes it"),
 }
 PROMPT_NAMES = (*_slots(), "tempo")
@@ -47,7 +48,7 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     """
     engine = CONTROLS if model is None else model.control_specs
     rows = {**_slots(), "negative_prompt": engine["negative_prompt"], "tempo": _OWN["tempo"]}
-    rows |= engine | {"lead_seconds": _OWN["lead_seconds"]} | effect_parameters()
+    rows |= engine | {name: _OWN[name] for name in ("arrange", "lead_seconds")} | effect_parameters()
     return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
 
 

@@ -24,12 +24,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
 from bridge.session.committer import Committer
 from bridge.session.generator import Generator
 from bridge.session.messages import (
@@ -66,6 +67,7 @@ _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever e
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
 _GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.35
 _IDLE_SECONDS = 0.02
+_BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})
 
 
 class Player:
@@ -78,6 +80,7 @@ class Player:
         values: parameters to begin with.
         options: further arguments of `Model.open_stream` for every stream that is opened, such as a melody.
         step_seconds: where the wall seconds of every step of the language model are noted.
+        scene: the parts that `arrange` plays.
 
     Attributes:
         parameters: every parameter, as last set.
@@ -96,10 +99,13 @@ class Player:
         values: Mapping[str, Value] | None = None,
         options: Mapping[str, Any] | None = None,
         step_seconds: deque[float] | None = None,
+        scene: Sequence[Part] | None = None,
     ) -> None:
         self.model, self._publish, self.timeline = model, publish, timeline
         self._options = dict(options or {})
         self.parameters = Parameters(session_table(model), values)
+        parts = read_scene(DEFAULT_SCENE) if scene is None else scene
+        self._arranger = Arranger(parts, model.heard, model.frame_rate_hz, model.hop_samples)
         self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
         self.output = self._committer.output
@@ -108,6 +114,7 @@ class Player:
         self.underruns = 0
         self._schedule: Schedule[Command] = Schedule(timeline)
         self.heard = self._hear()
+        self._turns: list[int] = []  # where parts begin, in the model's samples, as far as they may be taken back
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
@@ -153,20 +160,60 @@ class Player:
 
     def _apply(self, values: Mapping[str, Value], at_sample: int | None) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
-        controls = stream_controls({**self.parameters.values, **values}, values)
+        now = {**self.parameters.values, **values}
+        controls = stream_controls(now, values)
+        if "arrange" in values or (now["arrange"] and not _BEGIN_ANEW.isdisjoint(controls)):
+            controls |= self._arranged(now)
         if not controls:
             return self.output.set(values, at_sample)
         applied = self._set_stream(controls, at_sample)
         self.output.set(values, at_sample)
         return applied
 
+    # -- form -----------------------------------------------------------------------------------------------------
+
+    def _arranged(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """Return what the stream is told of prompts and take: dressed for the part, or as they are."""
+        if values["arrange"]:
+            return self._arranger.dressed(prompts_of(values))
+        return stream_controls(values, (*PROMPT_NAMES, "take"))
+
+    def _follow(self, controls: Mapping[str, Any], applied: int) -> None:
+        """Let the part begin where the music begins anew, and what was scheduled of the old one change nothing."""
+        if _BEGIN_ANEW.isdisjoint(controls):
+            return
+        self._arranger.began = applied
+        told = {name: controls[name] for name in _BEGIN_ANEW if name in controls}
+        for at in [at for at in self._turns if at > applied]:
+            self.generator.set(told, at)
+        self._turns = [at for at in self._turns if at <= applied][-1:]
+
+    def _arrange(self) -> None:
+        """Schedule the next part, if the block that is made next reaches it."""
+        values = self.parameters.values
+        if not values["arrange"]:
+            return
+        ends = self._arranger.ends(prompts_of(values))
+        if self.generator.drawn + self.generator.block_samples + self.model.hop_samples < ends:
+            return
+        self._arranger.advance()
+        controls = self._arranged(values)
+        at = self.generator.set(controls, max(ends, self.generator.drawn))
+        self._arranger.began = at
+        self._turns.append(at)
+        applied = self.output.session_sample(at)
+        self._committer.expect_prompts(applied)
+        self._publish(Notice("part", self._arranger.part.name, applied))
+
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample."""
         self.generator.check(controls)  # before anything is revoked: a wrong value must change nothing
         at = None if at_sample is None else self.output.model_sample(at_sample)
         if self.state is not PlayerState.LATE:
-            self.generator.revoke(self.generator.landing(controls, self._revocable_from()) if at is None else at)
-        applied = self.output.session_sample(self.generator.set(controls, at))
+            self.generator.revoke(self._revocable_from() if at is None else at)
+        landed = self.generator.set(controls, at)
+        self._follow(controls, landed)
+        applied = self.output.session_sample(landed)
         if "prompts" in controls or "prompt" in controls:
             self._committer.expect_prompts(applied)
         return applied
@@ -238,13 +285,18 @@ class Player:
         """Open a fresh stream; the old one fades out over the next block."""
         options = self._stream_options() | ({} if prompt is None else {"audio_prompt_codes": prompt.codes})
         self.generator.begin_anew(options, self._end_passage)
+        self._arranger.began, self._turns = self.generator.taken, []
         self._committer.jump()
 
     def _stream_options(self) -> dict[str, Any]:
         """Return what a stream is opened with: a default is left to the model, whose windows may be fuller."""
         table, values = self.parameters.table, self.parameters.values
         told = {*PROMPT_NAMES, "seed", *(name for name, value in values.items() if value != table[name].default)}
-        return self._options | stream_controls(values, told)
+        controls = stream_controls(values, told)
+        if values["arrange"]:
+            self._arranger.restart()
+            controls |= self._arranged(values)
+        return self._options | controls
 
     def close(self) -> None:
         """Give the stream's memory back."""
@@ -333,6 +385,7 @@ class Player:
 
     def make(self, between_steps: Callable[[], None] | None = None) -> None:
         """Make one block ahead; `between_steps` may let players `keep_time`."""
+        self._arrange()
         for fault, at in self.generator.make(between_steps):
             line = f"the music had died ({fault}) and begins anew"
             self._publish(Notice("guard", line, self.output.session_sample(at)))

@@ -59,7 +59,7 @@ const told = {
     const seconds = (samples / rate_hz).toFixed(1);
     toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
   },
-  notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : toast(text)),
+  notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : topic === "part" ? write("arrival", text) : toast(text)),
   stats: showStats,
   goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
 };

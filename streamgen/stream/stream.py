@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from numbers import Real
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import Tensor
 
@@ -226,23 +226,19 @@ class Stream:
         """Take samples that are decoded out of the buffer."""
         return self._pcm.take(samples)
 
-    def bar_line(self, sample: int | None = None) -> int | None:
-        """Return the first bar line at a sample or after it.
+    def bar_line(self) -> int | None:
+        """Return the sample of the first bar line that is not drawn yet.
 
-        Args:
-            sample: position in the stream; None is the next frame that is not drawn yet.
-
-        Returns:
-            Its sample; None where the checkpoint does not tell how long its bars are, or the music went on from audio
-            whose bars nobody knows.
+        None where the checkpoint does not tell how long its bars are, or the music went on from audio whose bars nobody
+        knows.
         """
         heard = self.runtime.prompts.heard(self.controls.mix.dominant)
         tokens, hop = self._tokens, self.runtime.codec.hop_samples
         if heard is None or (tokens.prompt_frames and not tokens.origin):
             return None
         first = max(tokens.origin - tokens.prompt_frames, 0)  # the downbeat that this music began with
-        frame = max(self._next_frame if sample is None else math.ceil(sample / hop), first)
-        return hop * (first + -(-(frame - first) // heard.bar_frames) * heard.bar_frames)
+        bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
+        return hop * (first + bars * heard.bar_frames)
 
     # -- controls -------------------------------------------------------------------------------------------------
 
@@ -272,22 +268,10 @@ class Stream:
             self._control.check(wanted)  # prompts are encoded here, beside the music of other threads
         with self.runtime.alone():
             self._check_open()
-            if at_frame is None and (line := self.landing(wanted)) is not None:
-                at_frame = line // hop
+            if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not _BEGIN_ANEW.isdisjoint(wanted):
+                line = self.bar_line()
+                at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
-
-    def landing(self, values: Mapping[str, Any], sample: int | None = None) -> int | None:
-        """Return the bar line at which values would come into force if they were set at a sample.
-
-        Args:
-            values: as in `set`.
-            sample: as in `bar_line`.
-
-        Returns:
-            The line's sample; None for values that do not wait for one.
-        """
-        waits = not _BEGIN_ANEW.isdisjoint(values) and values.get("on_bar", self.controls.on_bar)
-        return self.bar_line(sample) if waits else None
 
     def check(self, **values: Unpack[ControlValues]) -> Controls:
         """Return what the controls would be with these values, changing nothing. Arguments and errors as in `set`.

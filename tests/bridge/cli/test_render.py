@@ -190,7 +190,7 @@ def test_render_and_a_recorded_service_of_one_prompt_and_seed_are_equal_to_the_l
 
 
 def test_memory_stays_flat(toy_model: ToyModel) -> None:
-    session = OfflineSession(toy_model, 48_000, {"prompt/1/text": "a"}, {})
+    session = OfflineSession(toy_model, Settings(), {"prompt/1/text": "a"}, {})
     for _ in range(2_000):
         assert sum(piece.shape[1] for piece in session.step()) <= 0.3 * 48_000
         assert session._player.generator.ahead_seconds <= 0.4
