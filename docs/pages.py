@@ -203,13 +203,14 @@ FIELDS = {
     "audio": "how this client's frames come: `codec`, `sample_rate_hz`, `chunk_ms`, `enabled`, `channels`",
     "codecs": "what this server can send",
     "parameters": "the [table](parameters.md): `name`, `type`, `min`, `max`, `default` (the model's own), `unit`, "
-    "`description`, and `choices` where only some texts are allowed",
+    "`description`, `choices` where only some texts are allowed, and `supported`, false, where the model was not made "
+    "for other values than the default",
     "values": "parameters by name",
     "by": "who: `websocket 3`, `osc 192.168.1.7:9000`, `engine: …`",
     "applied_at_sample": "from where on it is heard",
     "action": "an [action](#actions), or `audio_prompt`",
-    "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` "
-    "(which part of the scene begins)",
+    "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` (of "
+    "a scene, that begins) or `unsupported` (what the checkpoint was not made for)",
     "text": "the line",
     "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`; elsewhere what the "
     "[player](#what-the-player-does) does",
@@ -369,6 +370,7 @@ OSC_TOLD = {
     "error": ("s address, s text", "what was refused, and why"),
     "guard": ("s", "the music had died, and begins anew"),
     "part": ("s", "another part of the scene begins, see `arrange`"),
+    "unsupported": ("s", "what was set, though the checkpoint was not made for it"),
     "heartbeat": ("i", "once a second: 1 while it plays"),
     "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
     "pong": ("as asked", "see `ping`"),

@@ -61,6 +61,7 @@ class ControlSpec:
         description: one line for users.
         choices: the only texts that are allowed; empty allows all.
         name: at every door; set by the table it stands in.
+        supported: whether the checkpoint was made for more than the default; pages hide it if not.
     """
 
     type: str
@@ -71,6 +72,7 @@ class ControlSpec:
     description: str
     choices: tuple[str, ...] = ()
     name: str = ""
+    supported: bool = True
 
     def check(self, value: object) -> Value:
         """Return the value in the row's type; whole numbers may come as floats, switches as 0 and 1.
@@ -181,6 +183,7 @@ class ControlSpec:
         """Return the row as doors show it."""
         row: dict[str, Any] = {"name": self.name, "type": self.type, "min": self.low, "max": self.high}
         row |= {"default": self.default, "unit": self.unit, "description": self.description}
+        row |= {} if self.supported else {"supported": False}
         return row | ({"choices": list(self.choices)} if self.choices else {})
 
 

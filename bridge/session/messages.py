@@ -185,7 +185,7 @@ class Notice:
 
     Attributes:
         topic: "heard": what the model understands of the prompts; "guard": what had died and begins anew; "part": which
-            part of the scene begins.
+            part of the scene begins; "unsupported": what the checkpoint was not made for.
         text: the line.
         applied_at_sample: from where on.
     """

@@ -145,6 +145,9 @@ class Player:
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
         self._tell_heard(applied)
+        for name in values:
+            if not self.parameters.table[name].supported:
+                self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))
         return applied
 
     def _hear(self) -> str:

@@ -21,7 +21,7 @@ export class Controls {
   }
 
   build() {
-    const rows = [...this.#state.parameters.values()].filter(({ name }) => !/^prompt\/\d+\//.test(name));
+    const rows = [...this.#state.parameters.values()].filter(({ name, supported }) => supported !== false && !/^prompt\/\d+\//.test(name));
     const made = { knobs: [], words: [], switches: [] };
     this.#show.clear();
     for (const row of rows) made[kind(row)].push(this.#make(row));

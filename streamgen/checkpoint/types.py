@@ -62,7 +62,10 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's."""
+    """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's.
+
+    `unsupported` names the controls that it was not made for: other values than the default do harm, or nothing.
+    """
 
     guidance_scale: float = float(CONTROLS["guidance_scale"].default)
     temperature: float = float(CONTROLS["temperature"].default)
@@ -70,6 +73,7 @@ class GenerationDefaults:
     top_p: float = float(CONTROLS["top_p"].default)
     change_context_seconds: float = float(CONTROLS["change_context_seconds"].default)
     guard: bool = bool(CONTROLS["guard"].default)
+    unsupported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

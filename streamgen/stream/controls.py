@@ -125,7 +125,7 @@ def new_controls(runtime: Runtime, conditioner: Conditioner, values: Mapping[str
 
 
 def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
-    """Return the table of controls with a checkpoint's defaults, and no longer context than its windows hold."""
+    """Return the table of controls with a checkpoint's defaults, windows' limits, and what it was not made for."""
     longest = runtime.layout.longest_context_seconds()
     own = Controls.of(runtime.defaults, longest, {})
     rows = {
@@ -133,7 +133,8 @@ def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
         for name, spec in CONTROLS.items()
     }
     context = rows["context_seconds"]
-    return {**rows, context.name: replace(context, high=min(longest, context.limits[1]))}
+    rows |= {context.name: replace(context, high=min(longest, context.limits[1]))}
+    return rows | {name: replace(rows[name], supported=False) for name in runtime.defaults.unsupported}
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

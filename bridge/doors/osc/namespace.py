@@ -36,7 +36,19 @@ HEARD = f"{PREFIX}heard"
 """Shows what the model understands of the prompts."""
 _PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
-_SENT_ONLY = ("error", "guard", "part", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway")
+_SENT_ONLY = (
+    "error",
+    "guard",
+    "part",
+    "unsupported",
+    "heartbeat",
+    "meter",
+    "pong",
+    "audio",
+    "subscribed",
+    "unsubscribed",
+    "goaway",
+)
 _NUMBER = int | float | bool
 _ACTIONS = {str(action): action for action in Action}
 

@@ -17,7 +17,13 @@ from streamgen.checkpoint.words import WORDS_FILE
 from streamgen.pocket import HASH_FILE, pocket_folder
 from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import MAX_POSITIONS, START
-from streamgen.pocket.training.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K
+from streamgen.pocket.training.playing import (
+    CHANGE_CONTEXT_SECONDS,
+    GUIDANCE_SCALE,
+    TEMPERATURE,
+    TOP_K,
+    UNSUPPORTED_CONTROLS,
+)
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
 
 WEIGHTS_FILE, CONFIG_FILE, CODEC_PREFIX = "model.safetensors", "config.json", "audio_encoder."
@@ -33,10 +39,11 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     """
     model = trainer.model
     model.audio_encoder, model.config.audio_encoder = codec, codec.config
-    settings: Any = model.generation_config  # the last of these is streamgen's own, which its type does not know
+    settings: Any = model.generation_config  # the last two are streamgen's own, which its type does not know
     settings.do_sample, settings.guidance_scale = True, GUIDANCE_SCALE
     settings.temperature, settings.top_k = TEMPERATURE, TOP_K
     settings.max_length, settings.change_context_seconds = MAX_POSITIONS, CHANGE_CONTEXT_SECONDS
+    settings.unsupported_controls = list(UNSUPPORTED_CONTROLS)
     settings._from_model_config = False  # these were chosen, not derived: transformers keeps them as they are
     settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = START
     folder.mkdir(parents=True, exist_ok=True)
