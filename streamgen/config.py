@@ -244,6 +244,9 @@ class StreamValues(ClipValues, total=False):
         int,
         number(0, 9_999, 0, "", "another begins anew in the same prompt; one named again comes again", whole=True),
     ]
+    audition: Annotated[
+        int, number(1, 16, 1, "", "openings that are tried where the music begins, of which the best plays", whole=True)
+    ]
     on_bar: Annotated[
         bool, switch(True, "other prompts, or another take, wait for the bar line, where the checkpoint tells its bars")
     ]

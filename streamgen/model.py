@@ -22,6 +22,7 @@ from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_che
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
 from streamgen.errors import ConfigError, PromptError
 from streamgen.runtime import Runtime
+from streamgen.stream.audition import best_candidate
 from streamgen.stream.batch import Batch
 from streamgen.stream.controls import control_specs, frozen, new_controls
 from streamgen.stream.reading import read_together
@@ -191,6 +192,8 @@ class Model:
         codes = audio_prompt_codes
         if codes is None:
             codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
+        if codes is None and melody is None and settings.audition > 1 and settings.mix.dominant is not None:
+            settings = settings.changed({"candidate": best_candidate(runtime, settings, int(settings.audition))})
         if codes is not None:
             codes = runtime.newest(codes, plan.longest_prompt())
         with runtime.alone():

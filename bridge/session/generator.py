@@ -113,6 +113,10 @@ class Generator:
         """
         self._stream.check(**controls)
 
+    def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:
+        """Return controls with the best of some openings, where they begin the music anew; that takes a moment."""
+        return self._stream.auditioned(controls, between_steps)
+
     def revoke(self, from_sample: int) -> None:
         """Take back what lies ahead, until a change can land at a sample."""
         if self.drawn > from_sample and (mark := self._lookahead.revoke(from_sample)) is not None:

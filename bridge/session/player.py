@@ -186,7 +186,7 @@ class Player:
         if _BEGIN_ANEW.isdisjoint(controls):
             return
         self._arranger.began = applied
-        told = {name: controls[name] for name in _BEGIN_ANEW if name in controls}
+        told = {name: controls[name] for name in (*_BEGIN_ANEW, "candidate") if name in controls}
         for at in [at for at in self._turns if at > applied]:
             self.generator.set(told, at)
         self._turns = [at for at in self._turns if at <= applied][-1:]
@@ -200,7 +200,7 @@ class Player:
         if self.generator.drawn + self.generator.block_samples + self.model.hop_samples < ends:
             return
         self._arranger.advance()
-        controls = self._arranged(values)
+        controls = self.generator.auditioned(self._arranged(values), self.keep_time)
         at = self.generator.set(controls, max(ends, self.generator.drawn))
         self._arranger.began = at
         self._turns.append(at)
@@ -210,7 +210,8 @@ class Player:
 
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample."""
-        self.generator.check(controls)  # before anything is revoked: a wrong value must change nothing
+        # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
+        controls = self.generator.auditioned(controls, self.keep_time)
         at = None if at_sample is None else self.output.model_sample(at_sample)
         if self.state is not PlayerState.LATE:
             self.generator.revoke(self._revocable_from() if at is None else at)

@@ -164,6 +164,7 @@ def _defaults(folder: Path) -> GenerationDefaults:
         # streamgen's own: transformers reads them, and does nothing with them
         change_context_seconds=_number(settings, "change_context_seconds", usual.change_context_seconds, path),
         guard=settings.get("guard", usual.guard) is not False,
+        audition=int(_number(settings, "audition", usual.audition, path)),
         unsupported=tuple(name for name in settings.get("unsupported_controls") or () if name in CONTROLS),
     )
 

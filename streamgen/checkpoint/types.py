@@ -73,6 +73,7 @@ class GenerationDefaults:
     top_p: float = float(CONTROLS["top_p"].default)
     change_context_seconds: float = float(CONTROLS["change_context_seconds"].default)
     guard: bool = bool(CONTROLS["guard"].default)
+    audition: int = int(CONTROLS["audition"].default)
     unsupported: tuple[str, ...] = ()
 
 

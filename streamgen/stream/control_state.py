@@ -31,7 +31,7 @@ from streamgen.stream.schedule import Change, ChangeHistory, Glide, Pending, due
 
 __all__ = ["ControlMemory", "ControlState"]
 
-_TAKES, _OPENINGS = 1_000_000_007, 998_244_353  # primes: no seed of one take is that of another near it
+_OPENINGS = 1_000_000_009  # a prime, as for takes: no seed of one opening is that of another near it
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,11 @@ class ControlState:
     def _made(
         self, controls: Controls, mix: PromptMix, rows: Rows, plan: WindowPlan, openings: int = 0
     ) -> StepSettings:
-        sampling, take = controls.sampling, int(controls.take)
-        if take:
-            sampling = replace(sampling, seed=(sampling.seed + take * _TAKES + openings * _OPENINGS) % 2**63)
+        sampling, take, recalls = controls.sampling, int(controls.take), controls.recalls
+        if recalls:
+            sampling = replace(sampling, seed=(sampling.seed + openings * _OPENINGS) % 2**63)
         begun = (mix.dominant, take, openings) if take or openings else mix.dominant
-        return StepSettings(rows, sampling, plan, begun, self._surviving_frames(controls), recalls=take > 0)
+        return StepSettings(rows, sampling, plan, begun, self._surviving_frames(controls), recalls=recalls)
 
     def _surviving_frames(self, controls: Controls) -> int:
         """How much stays known where another prompt dominates: at the end of the range all that a window can know."""

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from streamgen.lm.step import Step
 from streamgen.lm.windows import WindowPlan
 from streamgen.metrics import StreamMetrics
 from streamgen.runtime import Runtime
+from streamgen.stream.audition import best_candidate
 from streamgen.stream.control_state import ControlMemory, ControlState
 from streamgen.stream.controls import Controls, frozen
 from streamgen.stream.guard import Guard, Mended
@@ -262,16 +263,33 @@ class Stream:
         self._check_open()
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
-        hop, wanted = self.runtime.codec.hop_samples, frozen(values)
+        hop, wanted = self.runtime.codec.hop_samples, self.auditioned(frozen(values))
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
-        with self.runtime.computing():
-            self._control.check(wanted)  # prompts are encoded here, beside the music of other threads
         with self.runtime.alone():
             self._check_open()
             if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not _BEGIN_ANEW.isdisjoint(wanted):
                 line = self.bar_line()
                 at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
+
+    def auditioned(self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None) -> dict[str, Any]:
+        """Return values with the opening that is to play where they begin the music anew: the best of `audition`.
+
+        Args:
+            values: as in `set`, which tries openings itself where values do not come from here.
+            between_steps: called after each step that trying takes, on this thread.
+
+        Raises:
+            ConfigError, PromptError: a wrong value.
+            CapacityError: no room in the cache to try so many.
+        """
+        with self.runtime.computing():
+            asked, before = self._control.check(values), self._control.memory.asked  # prompts are encoded here
+        if "candidate" in values or not asked.begins_anew(before):
+            return dict(values)
+        count = int(asked.audition) if asked.mix.dominant is not None else 1
+        candidate = best_candidate(self.runtime, asked, count, between_steps) if count > 1 else 0
+        return {**values, "candidate": candidate}
 
     def check(self, **values: Unpack[ControlValues]) -> Controls:
         """Return what the controls would be with these values, changing nothing. Arguments and errors as in `set`.
