@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
 from bridge.session.committer import Committer
+from bridge.session.form import Form
 from bridge.session.generator import Generator
 from bridge.session.messages import (
     Action,
@@ -67,7 +68,6 @@ _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever e
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
 _GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.35
 _IDLE_SECONDS = 0.02
-_BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})
 
 
 class Player:
@@ -105,7 +105,7 @@ class Player:
         self._options = dict(options or {})
         self.parameters = Parameters(session_table(model), values)
         parts = read_scene(DEFAULT_SCENE) if scene is None else scene
-        self._arranger = Arranger(parts, model.heard, model.frame_rate_hz, model.hop_samples)
+        self._form = Form(Arranger(parts, model.heard, model.frame_rate_hz, model.hop_samples))
         self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
         self.output = self._committer.output
@@ -114,7 +114,6 @@ class Player:
         self.underruns = 0
         self._schedule: Schedule[Command] = Schedule(timeline)
         self.heard = self._hear()
-        self._turns: list[int] = []  # where parts begin, in the model's samples, as far as they may be taken back
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
@@ -163,50 +162,12 @@ class Player:
 
     def _apply(self, values: Mapping[str, Value], at_sample: int | None) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
-        now = {**self.parameters.values, **values}
-        controls = stream_controls(now, values)
-        if "arrange" in values or (now["arrange"] and not _BEGIN_ANEW.isdisjoint(controls)):
-            controls |= self._arranged(now)
+        controls = self._form.told({**self.parameters.values, **values}, values)
         if not controls:
             return self.output.set(values, at_sample)
         applied = self._set_stream(controls, at_sample)
         self.output.set(values, at_sample)
         return applied
-
-    # -- form -----------------------------------------------------------------------------------------------------
-
-    def _arranged(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        """Return what the stream is told of prompts and take: dressed for the part, or as they are."""
-        if values["arrange"]:
-            return self._arranger.dressed(prompts_of(values))
-        return stream_controls(values, (*PROMPT_NAMES, "take"))
-
-    def _follow(self, controls: Mapping[str, Any], applied: int) -> None:
-        """Let the part begin where the music begins anew, and what was scheduled of the old one change nothing."""
-        if _BEGIN_ANEW.isdisjoint(controls):
-            return
-        self._arranger.began = applied
-        told = {name: controls[name] for name in (*_BEGIN_ANEW, "candidate") if name in controls}
-        for at in [at for at in self._turns if at > applied]:
-            self.generator.set(told, at)
-        self._turns = [at for at in self._turns if at <= applied][-1:]
-
-    def _arrange(self) -> None:
-        """Schedule the next part, if the block that is made next reaches it."""
-        values = self.parameters.values
-        if not values["arrange"]:
-            return
-        ends = self._arranger.ends(prompts_of(values))
-        if self.generator.drawn + self.generator.block_samples + self.model.hop_samples < ends:
-            return
-        self._arranger.advance()
-        controls = self.generator.auditioned(self._arranged(values), self.keep_time)
-        at = self.generator.set(controls, max(ends, self.generator.drawn))
-        self._arranger.began = at
-        self._turns.append(at)
-        applied = self.output.session_sample(at)
-        self._committer.expect_prompts(applied)
-        self._publish(Notice("part", self._arranger.part.name, applied))
 
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample."""
@@ -216,7 +177,7 @@ class Player:
         if self.state is not PlayerState.LATE:
             self.generator.revoke(self._revocable_from() if at is None else at)
         landed = self.generator.set(controls, at)
-        self._follow(controls, landed)
+        self._form.follow(self.generator, controls, landed)
         applied = self.output.session_sample(landed)
         if "prompts" in controls or "prompt" in controls:
             self._committer.expect_prompts(applied)
@@ -289,18 +250,14 @@ class Player:
         """Open a fresh stream; the old one fades out over the next block."""
         options = self._stream_options() | ({} if prompt is None else {"audio_prompt_codes": prompt.codes})
         self.generator.begin_anew(options, self._end_passage)
-        self._arranger.began, self._turns = self.generator.taken, []
+        self._form.begin(self.generator.taken)
         self._committer.jump()
 
     def _stream_options(self) -> dict[str, Any]:
         """Return what a stream is opened with: a default is left to the model, whose windows may be fuller."""
         table, values = self.parameters.table, self.parameters.values
         told = {*PROMPT_NAMES, "seed", *(name for name, value in values.items() if value != table[name].default)}
-        controls = stream_controls(values, told)
-        if values["arrange"]:
-            self._arranger.restart()
-            controls |= self._arranged(values)
-        return self._options | controls
+        return self._options | stream_controls(values, told) | self._form.opening(values)
 
     def close(self) -> None:
         """Give the stream's memory back."""
@@ -389,11 +346,18 @@ class Player:
 
     def make(self, between_steps: Callable[[], None] | None = None) -> None:
         """Make one block ahead; `between_steps` may let players `keep_time`."""
-        self._arrange()
+        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.keep_time)
+        if turn is not None:
+            self._tell_part(*turn)
         for fault, at in self.generator.make(between_steps):
             line = f"the music had died ({fault}) and begins anew"
             self._publish(Notice("guard", line, self.output.session_sample(at)))
         self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
+
+    def _tell_part(self, name: str, at: int) -> None:
+        applied = self.output.session_sample(at)
+        self._committer.expect_prompts(applied)
+        self._publish(Notice("part", name, applied))
 
     def _commit_due(self) -> None:
         """Commit what falls due within `COMMIT_SECONDS`, and no further than to what is scheduled next."""
