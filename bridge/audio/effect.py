@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,15 @@ class Effect(Protocol):
     """One stage of a session's signal path.
 
     Attributes:
-        parameters: what it can be told, by name; names are unique in a session.
-        latency_samples: how much later audio comes out; constant once prepared.
+        parameters: what it can be told, by name; names are unique in a chain.
+        latency_samples: how much later audio comes out; constant once prepared, but for the rack's.
     """
 
-    parameters: ClassVar[Mapping[str, ControlSpec]]
-    latency_samples: int
+    @property
+    def parameters(self) -> Mapping[str, ControlSpec]: ...  # noqa: D102 - see above
+
+    @property
+    def latency_samples(self) -> int: ...  # noqa: D102 - see above
 
     def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:
         """Make ready to process.
