@@ -85,7 +85,7 @@ class Rack:
         self._playing: list[Slot] = []  # as audio runs through them now
         self._fresh = True
         self._told: list[Fault] = []
-        self._down: set[int] = set()  # numbers whose fault was told
+        self._down: dict[int, bool] = {}  # numbers whose fault was told, and whether as given up
 
     # -- edits ----------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Rack:
             ConfigError: there is no such slot, or the effect's latency is too long.
         """
         self._slot(number).replace(self._prepared(effect, name), name)
-        self._down.discard(number)
+        self._down.pop(number, None)
         self._edited()
 
     def remove(self, number: int) -> None:
@@ -124,7 +124,7 @@ class Rack:
         """
         self._slot(number).leave()
         del self._slots[number]
-        self._down.discard(number)
+        self._down.pop(number, None)
         self._edited()
 
     def move(self, number: int, index: int) -> None:
@@ -254,11 +254,21 @@ class Rack:
         for number, slot in self._slots.items():
             reasons, slot.faults = slot.faults, []
             for reason in reasons:
-                self._down.add(number)
-                self._told.append(Fault(number, slot.name, reason, strikes(slot.effect), given_up(slot.effect)))
-            if number in self._down and not slot.failed:
-                self._down.discard(number)
-                self._told.append(Fault(number, slot.name, "", strikes(slot.effect)))
+                self._tell_of(number, slot, reason)
+            if number not in self._down:
+                continue
+            if not slot.failed:
+                self._tell_of(number, slot, "")
+            elif given_up(slot.effect) and not self._down[number]:
+                self._tell_of(number, slot, "it could not be started again")
+
+    def _tell_of(self, number: int, slot: Slot, reason: str) -> None:
+        lost = bool(reason) and given_up(slot.effect)
+        self._told.append(Fault(number, slot.name, reason, strikes(slot.effect), lost))
+        if reason:
+            self._down[number] = lost
+        else:
+            self._down.pop(number, None)
 
 
 def strikes(effect: Effect) -> int:
