@@ -16,6 +16,7 @@ import numpy as np
 
 from bridge.audio.chain import Chain
 from bridge.audio.effect import Pcm
+from bridge.audio.rack import Rack
 from bridge.audio.resample import resampler
 from streamgen.config import Value
 
@@ -45,6 +46,11 @@ class Output:
         self._convert = resampler(model_rate_hz, rate_hz)
         self.position = self.taken = 0
         self.fade_samples = round(_FADE_SECONDS * model_rate_hz)
+
+    @property
+    def rack(self) -> Rack:
+        """The rack among its effects."""
+        return self._chain.rack
 
     @property
     def frontier(self) -> int:
@@ -82,6 +88,10 @@ class Output:
         wanted = self.frontier - self._chain.position
         rest = np.pad(rest[:, :wanted], ((0, 0), (0, max(0, wanted - rest.shape[1]))))
         return self._out(np.concatenate((self._chain.process(rest), self._chain.finish()), axis=1))
+
+    def close(self) -> None:
+        """Give up what the effects hold."""
+        self._chain.close()
 
     def _out(self, samples: Pcm) -> Pcm:
         self.position += samples.shape[1]

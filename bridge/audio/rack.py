@@ -15,22 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from bridge.audio.effect import Change, Effect, Pcm
 from bridge.audio.slot import Fallible, Slot
-from streamgen.config import ControlSpec
+from streamgen.config import ControlSpec, Value
 from streamgen.errors import CapacityError, ConfigError
 
-__all__ = ["MAX_LATENCY_SECONDS", "MAX_SLOTS", "Fault", "Rack", "SlotState"]
+__all__ = ["MAX_LATENCY_SECONDS", "MAX_SLOTS", "Rack", "SlotFault", "SlotState"]
 
 MAX_SLOTS = 16
 MAX_LATENCY_SECONDS = 1.0  # of one effect: what is made ahead has to cover it
 
 
 @dataclass(frozen=True)
-class Fault:
+class SlotFault:
     """An effect failed, or came back, or was given up.
 
     Attributes:
@@ -74,6 +75,7 @@ class Rack:
         parameters: of every slot: `plugin/N/NAME`. A new mapping after every edit.
         listens: further parameters of the session that effects in it follow.
         tempo_bpm: as set; 0 for none.
+        faults: so far, of all effects.
     """
 
     listens = frozenset({"tempo"})
@@ -84,7 +86,8 @@ class Rack:
         self._slots: dict[int, Slot] = {}  # by number, in the order that is wanted
         self._playing: list[Slot] = []  # as audio runs through them now
         self._fresh = True
-        self._told: list[Fault] = []
+        self._told: list[SlotFault] = []
+        self.faults = 0
         self._down: dict[int, bool] = {}  # numbers whose fault was told, and whether as given up
 
     # -- edits ----------------------------------------------------------------------------------------------------
@@ -245,10 +248,19 @@ class Rack:
         """
         return self._slot(number).effect
 
-    def take_faults(self) -> list[Fault]:
+    def take_faults(self) -> list[SlotFault]:
         """Take out what happened since the last call."""
         told, self._told = self._told, []
         return told
+
+    def take_moves(self) -> dict[str, Value]:
+        """Take out what plugins turned by themselves since the last call, by the table's names."""
+        return {
+            f"plugin/{number}/{name}": value
+            for number, slot in self._slots.items()
+            if isinstance(slot.effect, TurnsItself)
+            for name, value in slot.effect.take_moves().items()
+        }
 
     def _note_faults(self) -> None:
         for number, slot in self._slots.items():
@@ -264,11 +276,21 @@ class Rack:
 
     def _tell_of(self, number: int, slot: Slot, reason: str) -> None:
         lost = bool(reason) and given_up(slot.effect)
-        self._told.append(Fault(number, slot.name, reason, strikes(slot.effect), lost))
+        self.faults += bool(reason)
+        self._told.append(SlotFault(number, slot.name, reason, strikes(slot.effect), lost))
         if reason:
             self._down[number] = lost
         else:
             self._down.pop(number, None)
+
+
+@runtime_checkable
+class TurnsItself(Protocol):
+    """An effect that may turn its own knobs, as with a program of its own."""
+
+    def take_moves(self) -> dict[str, Value]:
+        """Take out what it turned since the last call."""
+        ...
 
 
 def strikes(effect: Effect) -> int:

@@ -9,27 +9,35 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bridge.audio.catalogue import Catalogue
 from bridge.audio.recorder import Recorder
+from bridge.audio.slot import close as close_effect
 from bridge.session.engine_thread import EngineThread
 from bridge.session.messages import (
     AudioPrompt,
     Block,
     Changed,
     Command,
+    Deed,
+    EditRack,
     Event,
     Gap,
     Goaway,
     Listener,
     PlayerState,
+    SlotFault,
+    SlotState,
     Stats,
+    TableChanged,
     Transported,
 )
 from bridge.session.player import COMMIT_SECONDS, Player
 from bridge.session.timeline import Timeline
-from streamgen.config import Value
+from streamgen.config import ControlSpec, Value
 from streamgen.errors import SessionClosed
 
 __all__ = ["LiveSession"]
@@ -44,12 +52,15 @@ class LiveSession:
         name: "live" for the shared one.
         engine: whose thread its player runs on.
         timeline: of its player.
+        catalogue: what its rack may be made of; None is the built-in effects.
     """
 
     player: Player
+    table: Mapping[str, ControlSpec]
 
-    def __init__(self, name: str, engine: EngineThread, timeline: Timeline) -> None:
+    def __init__(self, name: str, engine: EngineThread, timeline: Timeline, catalogue: Catalogue | None = None) -> None:
         self.name, self._engine, self.timeline = name, engine, timeline
+        self._catalogue = catalogue or Catalogue()
         self.model, self.model_rate_hz = engine.model.name, engine.model.sample_rate_hz
         self.rate_hz = timeline.rate_hz
         self._listeners: list[Listener] = []
@@ -66,20 +77,22 @@ class LiveSession:
         rate_hz: int,
         values: Mapping[str, Value] | None = None,
         options: Mapping[str, Any] | None = None,
+        catalogue: Catalogue | None = None,
     ) -> LiveSession:
-        """Open a session; see `Player` for values and options.
+        """Open a session; see `Player` for values and options, `Catalogue` for what its rack may be made of.
 
         Raises:
             CapacityError: as many as this machine can keep in real time are open.
             StreamgenError: the model cannot play that.
         """
-        session = cls(name, engine, Timeline(rate_hz))
+        session = cls(name, engine, Timeline(rate_hz), catalogue)
         await engine.open_player(session.deliver, session.timeline, values, options, session._attach)
         return session
 
     def _attach(self, player: Player) -> None:
         self.player, self.table = player, player.parameters.table
         self._values, self._state = dict(player.parameters.values), player.state
+        self._slots: Sequence[SlotState] = player.output.rack.state()
 
     # -- what doors ask -------------------------------------------------------------------------------------------
 
@@ -91,6 +104,14 @@ class LiveSession:
         """What the player does, as last told."""
         return self._state
 
+    def slots(self) -> Sequence[SlotState]:
+        """The rack, in the order of the signal."""
+        return self._slots
+
+    def effects(self) -> Sequence[str]:
+        """Names of what can be put into the rack."""
+        return self._catalogue.names
+
     def position_samples(self) -> int:
         """First sample that is not final yet."""
         return self._position
@@ -101,7 +122,18 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
+        if isinstance(command, EditRack) and command.deed in (Deed.ADD, Deed.REPLACE):
+            return await self._put(command)
         return await self._engine.call(lambda: self.player.do(command))
+
+    async def _put(self, command: EditRack) -> int:
+        """Make an effect, beside the music, and put it into the rack."""
+        made = command.made or await asyncio.to_thread(self._catalogue.make, command.effect, self.rate_hz)
+        try:
+            return await self._engine.call(lambda: self.player.do(replace(command, made=made)))
+        except BaseException:
+            close_effect(made)
+            raise
 
     def add(self, listener: Listener) -> Sequence[Block]:
         """Start telling a listener everything; returns the blocks that are not yet due."""
@@ -167,6 +199,10 @@ class LiveSession:
             return
         if isinstance(item, Changed):
             self._values |= item.values
+        elif isinstance(item, TableChanged):
+            self.table, self._values, self._slots = item.table, dict(item.values), item.slots
+        elif isinstance(item, SlotFault):
+            self._slots = [_after(slot, item) for slot in self._slots]
         elif isinstance(item, Transported):
             self._state = item.state
         elif isinstance(item, Stats):
@@ -187,3 +223,7 @@ class LiveSession:
             self._recorder.audio(block)
         for listener in list(self._listeners):
             listener.audio(block)
+
+
+def _after(slot: SlotState, fault: SlotFault) -> SlotState:
+    return replace(slot, failed=bool(fault.reason), strikes=fault.strikes) if slot.slot == fault.slot else slot

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.rack import SlotFault, SlotState
 from bridge.session.timeline import Moment, Timeline
 from streamgen.config import ControlSpec, Value
 
@@ -26,6 +27,8 @@ __all__ = [
     "Block",
     "Changed",
     "Command",
+    "Deed",
+    "EditRack",
     "Event",
     "Gap",
     "Goaway",
@@ -34,7 +37,10 @@ __all__ = [
     "PlayerState",
     "Session",
     "Set",
+    "SlotFault",
+    "SlotState",
     "Stats",
+    "TableChanged",
     "Transport",
     "Transported",
 ]
@@ -113,7 +119,37 @@ class AudioPrompt:
     codes: Any = None
 
 
-Command = Set | Transport | AudioPrompt
+class Deed(StrEnum):
+    """What can be done to the rack."""
+
+    ADD = "add"
+    REMOVE = "remove"
+    REPLACE = "replace"
+    MOVE = "move"
+
+
+@dataclass(frozen=True)
+class EditRack:
+    """Edit the rack while it plays.
+
+    Attributes:
+        deed: what to do.
+        by: who asks.
+        slot: whose number, but for ADD.
+        effect: name of what ADD and REPLACE put there, out of the operator's catalogue: never a path.
+        index: place in the order, from 0, for ADD and MOVE; None is the end.
+        made: the effect itself: by the session, before the engine's thread hears of it.
+    """
+
+    deed: Deed
+    by: str
+    slot: int = 0
+    effect: str = ""
+    index: int | None = None
+    made: Any = None
+
+
+Command = Set | Transport | AudioPrompt | EditRack
 
 
 # -- audio and events --------------------------------------------------------------------------------------------------
@@ -150,6 +186,23 @@ class Changed:
     values: Mapping[str, Value]
     by: str
     applied_at_sample: int
+
+
+@dataclass(frozen=True)
+class TableChanged:
+    """The session has other parameters now; doors build what they show anew.
+
+    Attributes:
+        table: every parameter, by name.
+        values: of all of them.
+        slots: the rack, in the order of the signal.
+        by: who edited it.
+    """
+
+    table: Mapping[str, ControlSpec]
+    values: Mapping[str, Value]
+    slots: Sequence[SlotState]
+    by: str
 
 
 @dataclass(frozen=True)
@@ -198,6 +251,8 @@ class Stats:
     position_samples: int
     playing: bool
     state: PlayerState
+    rack_latency_seconds: float = 0.0
+    rack_faults: int = 0
 
 
 @dataclass(frozen=True)
@@ -207,7 +262,7 @@ class Goaway:
     reason: str
 
 
-Event = Changed | Transported | Gap | Meter | Stats | Goaway
+Event = Changed | TableChanged | SlotFault | Transported | Gap | Meter | Stats | Goaway
 
 
 # -- who talks ---------------------------------------------------------------------------------------------------------
@@ -240,7 +295,7 @@ class Session(Protocol):
         model_rate_hz: of the checkpoint's own audio.
         rate_hz: of all blocks and positions.
         timeline: which sample is due when.
-        table: every parameter, by name, with the model's own defaults.
+        table: every parameter, by name, with the model's own defaults; another one after `TableChanged`.
     """
 
     name: str
@@ -256,6 +311,14 @@ class Session(Protocol):
 
     def state(self) -> PlayerState:
         """What the player does, as last told."""
+        ...
+
+    def slots(self) -> Sequence[SlotState]:
+        """The rack, in the order of the signal."""
+        ...
+
+    def effects(self) -> Sequence[str]:
+        """Names of what can be put into the rack."""
         ...
 
     def position_samples(self) -> int:

@@ -76,6 +76,12 @@ class Parameters:
         """What a new session begins with, and where a reset knob goes."""
         return {name: spec.default for name, spec in self.table.items()}
 
+    def retable(self, table: Mapping[str, ControlSpec], anew: Iterable[str] = ()) -> None:
+        """Take another table: what was there keeps its value, but for the names in `anew`."""
+        kept = {name: value for name, value in self.values.items() if name in table and name not in {*anew}}
+        self.table = dict(table)
+        self.values = self.defaults | kept
+
     def checked(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Check values by name; see `streamgen.config.checked`."""
         return checked(self.table, values)

@@ -38,6 +38,7 @@ from bridge.session.messages import (
     Block,
     Changed,
     Command,
+    EditRack,
     Event,
     Gap,
     PlayerState,
@@ -47,6 +48,7 @@ from bridge.session.messages import (
     Transported,
 )
 from bridge.session.parameters import Parameters, session_table, stream_controls
+from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Schedule, Timeline
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -115,6 +117,8 @@ class Player:
         Raises:
             StreamgenError: it cannot be done; nothing is changed.
         """
+        if isinstance(command, EditRack):
+            return self._edit_rack(command)
         if self.state is PlayerState.FAILED:
             self.state = PlayerState.PAUSED
         if isinstance(command, Set):
@@ -170,6 +174,11 @@ class Player:
     def _kept(self) -> int:
         """The sample up to which a change leaves what is drawn, but for the block that crosses it."""
         return self.output.model_sample(round(self.timeline.due() + _KEPT_SECONDS * self.timeline.rate_hz))
+
+    def _edit_rack(self, command: EditRack) -> int:
+        self._publish(edited(self.output.rack, self.parameters, command))
+        self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it
+        return self.output.position
 
     def _transport(self, command: Transport) -> int:
         if command.at is not None:
@@ -228,8 +237,9 @@ class Player:
         return self._options | stream_controls(self.parameters.values, self.parameters.values)
 
     def close(self) -> None:
-        """Give the stream's memory back."""
+        """Give the stream's memory back, and what the effects hold."""
         self.generator.close()
+        self.output.close()
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -266,6 +276,8 @@ class Player:
         self._run_timeline()
         self._do_scheduled()
         self._commit_due()
+        for event in news(self.output.rack, self.parameters, self.output.position):
+            self._publish(event)
         self._tell_stats()
         return _IDLE_SECONDS if self.state.plays and self.wanted else 4 * _IDLE_SECONDS
 
@@ -290,12 +302,18 @@ class Player:
     @property
     def _enough(self) -> bool:
         """Whether the timeline may start: with a little audio ahead when fresh, with more after an underrun."""
-        ahead = self.generator.ahead_seconds
-        if not ahead:
+        ahead = self._heard_ahead_seconds
+        if ahead <= 0:
             return False
         if self.state is PlayerState.LATE:
             return not self.needs_audio or (self.generator.pace.fast_enough and ahead >= _AGAIN_SECONDS)
         return not self.needs_audio or ahead >= _FRESH_SECONDS
+
+    @property
+    def _heard_ahead_seconds(self) -> float:
+        """Audio ahead, less what the rack will hold back of it."""
+        rack = self.output.rack.latency_samples if self.output.position == self.output.frontier else 0
+        return self.generator.ahead_seconds - rack / self.timeline.rate_hz
 
     def _do_scheduled(self) -> None:
         for command in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
@@ -321,7 +339,8 @@ class Player:
 
     def _commit(self, seconds: float) -> None:
         """Commit what falls due within some seconds."""
-        self._committer.commit(list(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz)))
+        horizon = self.timeline.due() + seconds * self.timeline.rate_hz
+        self._committer.commit(list(self._taken_until(horizon + self.output.rack.latency_samples)))
 
     def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
         """Take what lies ahead until its end would lie behind a sample of the session."""
@@ -349,6 +368,8 @@ class Player:
             position_samples=self.output.position,
             playing=self.state.plays,
             state=self.state,
+            rack_latency_seconds=self.output.rack.latency_samples / self.timeline.rate_hz,
+            rack_faults=self.output.rack.faults,
         )
 
     def _tell_stats(self) -> None:

@@ -131,7 +131,7 @@ class _Server:
 
     def _write(self, state: bytes, values: list[float]) -> None:
         write_state(self._state, values, state)
-        self._memory.count_saved()
+        self._memory.note_saved(values)
 
 
 def write_state(path: Path, values: list[float], state: bytes) -> None:

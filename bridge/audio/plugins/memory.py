@@ -1,6 +1,6 @@
 """The block that parent and child both see: a file in memory, mapped by both.
 
-    header │ turns │ what goes in, float32 [2, MAX_BLOCK] │ what comes out, the same │ a line of text
+    header │ turns │ what goes in, float32 [2, MAX_BLOCK] │ what comes out, the same │ parameters │ a line of text
 
 One byte on a socket says whose turn it is, so nothing here needs a lock; `saved` and `latency_samples` are written by
 the child alone.
@@ -20,10 +20,11 @@ import numpy as np
 
 from bridge.audio.plugins.engine import Pcm, Turn
 
-__all__ = ["MAX_BLOCK", "MAX_TURNS", "BlockMemory"]
+__all__ = ["MAX_BLOCK", "MAX_PARAMETERS", "MAX_TURNS", "BlockMemory"]
 
 MAX_BLOCK = 2_048  # samples at once
 MAX_TURNS = 4_096  # of parameters in one block
+MAX_PARAMETERS = 1_024
 _TEXT_BYTES = 1_024
 _HEADER = np.dtype(
     [
@@ -44,6 +45,7 @@ _LAYOUT = np.dtype(
         ("turns", _TURN, MAX_TURNS),
         ("given", "f4", (2, MAX_BLOCK)),
         ("made", "f4", (2, MAX_BLOCK)),
+        ("values", "f8", MAX_PARAMETERS),
         ("text", "u1", _TEXT_BYTES),
     ]
 )
@@ -123,9 +125,14 @@ class BlockMemory:
         """How often the state was written."""
         return self._number("saved")
 
-    def count_saved(self) -> None:
-        """Note that the state was written once more."""
+    def note_saved(self, values: Sequence[float]) -> None:
+        """Note that the state was written once more, and what the parameters were then."""
+        self._all["values"][0][: len(values)] = values
         self._header["saved"] += 1
+
+    def values(self, count: int) -> list[float]:
+        """Return the parameters, 0 … 1, as of the newest state."""
+        return [float(value) for value in self._all["values"][0][:count]]
 
     @property
     def text(self) -> str:

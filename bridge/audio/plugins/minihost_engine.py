@@ -17,6 +17,7 @@ import minihost
 import numpy as np
 
 from bridge.audio.plugins.engine import ParameterInfo, Pcm, PluginInfo, Reference, Turn
+from bridge.audio.plugins.memory import MAX_PARAMETERS
 
 __all__ = ["MinihostEngine"]
 
@@ -38,7 +39,7 @@ class MinihostEngine:
         self._rate_hz = rate_hz
         self._in = np.zeros((inputs, max_block), np.float32)
         self._out = np.zeros((outputs, max_block), np.float32)
-        parameters = tuple(_parameters(first))
+        parameters = tuple(_parameters(first))[:MAX_PARAMETERS]
         self._indices = [one.index for one in parameters]
         name, vendor, kind = _names(reference)
         self.info = PluginInfo(name, vendor, kind, first.latency_samples, inputs, outputs, parameters)

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from bridge.audio.effect import Change, Pcm
-from bridge.audio.plugins.child import read_state
 from bridge.audio.plugins.engine import PluginInfo, Reference, Turn
 from bridge.audio.plugins.memory import MAX_BLOCK, MAX_TURNS
 from bridge.audio.plugins.parameters import PluginParameter, plugin_parameters
@@ -33,6 +32,7 @@ __all__ = ["Plugin"]
 _log = logging.getLogger("bridge.plugins")
 
 RESERVE_SECONDS = 0.01  # kept back, to fade with
+_SAME = 1e-4  # of a parameter's range: plugins round
 _FIRST_WAIT_SECONDS = 0.1  # before a restart; four times as long after every further strike
 
 
@@ -67,6 +67,8 @@ class Plugin:
         self._being_saved: dict[int, float] = {}  # … and before that, until the file is written
         self._again: list[Turn] = []  # what a restored state lacks
         self._saved = 0
+        self._known = {one.index: value for one, value in zip(self._named.values(), process.loaded.values, strict=True)}
+        self._moves: dict[str, Value] = {}
 
     @classmethod
     def open(
@@ -127,13 +129,14 @@ class Plugin:
             parameter = self._named[change.name]
             value = parameter.to_unit(change.value)
             turns.append((max(change.at_sample - start_sample, 0), parameter.index, value))
-            self._since_save[parameter.index] = value
+            self._since_save[parameter.index] = self._known[parameter.index] = value
         return turns
 
     def _look_after(self, process: PluginProcess) -> None:
         """After a block: has the state been written, should it be, has the latency changed?"""
         if process.memory.saved != self._saved:
             self._saved, self._being_saved = process.memory.saved, {}
+            self._compare(process.memory.values(len(self._named)))
         if time.monotonic() > self._saves_at:
             self.save()
         if process.memory.latency_samples != self.latency_samples:
@@ -173,11 +176,19 @@ class Plugin:
         return self._state
 
     def values(self) -> dict[str, Value]:
-        """Return what its parameters are, as of the newest state that was written; nothing if none was."""
-        if not self._state.exists():
-            return {}
-        values, _ = read_state(self._state)
-        return {name: one.from_unit(values[place]) for place, (name, one) in enumerate(self._named.items())}
+        """Return what its parameters are, as far as is known here."""
+        return {name: one.from_unit(self._known[one.index]) for name, one in self._named.items()}
+
+    def take_moves(self) -> dict[str, Value]:
+        """Take out what it turned by itself since the last call, as seen when its state was last written."""
+        moves, self._moves = self._moves, {}
+        return moves
+
+    def _compare(self, values: list[float]) -> None:
+        for (name, one), value in zip(self._named.items(), values, strict=True):
+            if one.index not in self._since_save and abs(value - self._known[one.index]) > _SAME:
+                self._known[one.index] = value
+                self._moves[name] = one.from_unit(value)
 
     # -- faults ---------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ import bridge
 from bridge.audio.plugins.engine import Pcm, PluginInfo, Reference, Turn
 from bridge.audio.plugins.memory import BlockMemory
 from bridge.audio.slot import EffectFault
+from bridge.errors import BridgeError
 
 __all__ = ["HostSettings", "Loaded", "PluginProcess", "PluginTrouble"]
 
@@ -38,7 +39,7 @@ _DENORMAL = np.float32(1e-25)  # far below hearing; still smaller numbers cost a
 _SAVING_SECONDS = 0.1  # longer a deadline while the child asks its plugin for the state
 
 
-class PluginTrouble(Exception):
+class PluginTrouble(BridgeError):
     """A plugin could not be loaded: says why."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.audio.chain import Chain
 from bridge.audio.plugins.plugin import RESERVE_SECONDS
-from bridge.audio.rack import Fault, Rack
+from bridge.audio.rack import Rack, SlotFault
 
 from .conftest import RATE_HZ, Patient, music, wait_until
 
@@ -29,7 +29,7 @@ class Rig:
         self.rack.add(patient.plugin, "ill")
         self.went: list[np.ndarray] = []
         self.came: list[np.ndarray] = []
-        self.faults: list[Fault] = []
+        self.faults: list[SlotFault] = []
 
     def play(self, blocks: int = 1) -> None:
         for _ in range(blocks):
