@@ -27,7 +27,7 @@ from streamgen.errors import CapacityError, ConfigError
 __all__ = ["MAX_LATENCY_SECONDS", "MAX_SLOTS", "Rack", "SlotFault", "SlotState"]
 
 MAX_SLOTS = 16
-MAX_LATENCY_SECONDS = 1.0  # of one effect: what is made ahead has to cover it
+MAX_LATENCY_SECONDS = 1.0  # of all effects: what is made ahead has to cover it
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Rack:
         Raises:
             ConfigError: there is no such slot, or the effect's latency is too long.
         """
-        self._slot(number).replace(self._prepared(effect, name), name)
+        slot = self._slot(number)
+        slot.replace(self._prepared(effect, name, slot.latency_samples), name)
         self._down.pop(number, None)
         self._edited()
 
@@ -150,12 +151,15 @@ class Rack:
             raise ConfigError(f"there is no slot {number} in the rack; there are {there}")
         return self._slots[number]
 
-    def _prepared(self, effect: Effect, name: str) -> Effect:
+    def _prepared(self, effect: Effect, name: str, freed_samples: int = 0) -> Effect:
         effect.prepare(self._rate_hz, 2, self._max_block)  # what effects before it make of a mono source is stereo
-        most = round(MAX_LATENCY_SECONDS * self._rate_hz)
-        if effect.latency_samples > most:
-            late = effect.latency_samples / self._rate_hz
-            raise ConfigError(f"{name} is {late:.2f} s late; at most {MAX_LATENCY_SECONDS:g} s can be made up for")
+        late = (self.latency_samples - freed_samples + effect.latency_samples) / self._rate_hz
+        if late > MAX_LATENCY_SECONDS:
+            own = effect.latency_samples / self._rate_hz
+            raise ConfigError(
+                f"with {name}, which is {own:.2f} s late, the rack would be {late:.2f} s late; "
+                f"at most {MAX_LATENCY_SECONDS:g} s can be made up for"
+            )
         return effect
 
     def _edited(self) -> None:
@@ -184,8 +188,13 @@ class Rack:
 
     @property
     def latency_samples(self) -> int:
-        """How much it holds back, all together."""
+        """How much it holds back once every slot is in its place, all together."""
         return sum(slot.latency_samples for slot in self._slots.values())
+
+    @property
+    def held_samples(self) -> int:
+        """How much it holds back just now: less while it fills, more while a slot leaves."""
+        return sum(slot.held_samples for slot in self._playing)
 
     def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:  # noqa: ARG002 - both rows are processed
         """See `Effect.prepare`."""
@@ -248,6 +257,16 @@ class Rack:
         """
         return self._slot(number).effect
 
+    def values(self, number: int) -> dict[str, Value]:
+        """Return what a plugin in a slot says that its parameters are, by the table's names; others say nothing.
+
+        Raises:
+            ConfigError: there is no such slot.
+        """
+        effect = self._slot(number).effect
+        own = effect.values() if isinstance(effect, TurnsItself) else {}
+        return {f"plugin/{number}/{name}": value for name, value in own.items()}
+
     def take_faults(self) -> list[SlotFault]:
         """Take out what happened since the last call."""
         told, self._told = self._told, []
@@ -286,7 +305,11 @@ class Rack:
 
 @runtime_checkable
 class TurnsItself(Protocol):
-    """An effect that may turn its own knobs, as with a program of its own."""
+    """An effect that may turn its own knobs: it has programs, or began with a state."""
+
+    def values(self) -> dict[str, Value]:
+        """What its parameters are."""
+        ...
 
     def take_moves(self) -> dict[str, Value]:
         """Take out what it turned since the last call."""

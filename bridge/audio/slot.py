@@ -153,6 +153,11 @@ class Slot:
         return self._dry is None
 
     @property
+    def held_samples(self) -> int:
+        """How much it holds back just now."""
+        return 0 if self._dry is None else self._dry.end - self._dry.start
+
+    @property
     def position(self) -> int:
         """Of the next sample to come out, once audio has come."""
         assert self._dry is not None

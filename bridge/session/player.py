@@ -339,12 +339,14 @@ class Player:
 
     def _commit(self, seconds: float) -> None:
         """Commit what falls due within some seconds."""
-        horizon = self.timeline.due() + seconds * self.timeline.rate_hz
-        self._committer.commit(list(self._taken_until(horizon + self.output.rack.latency_samples)))
+        self._committer.commit(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz))
 
     def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
-        """Take what lies ahead until its end would lie behind a sample of the session."""
-        while self.output.session_sample(self.generator.taken) < horizon:
+        """Take what lies ahead until its end, less what the rack holds back of it, lies behind a sample.
+
+        One by one, as they are processed: how much that is may change with every piece.
+        """
+        while self.output.session_sample(self.generator.taken) - self.output.rack.held_samples < horizon:
             samples = self.generator.take(self._most())
             if samples is None:
                 return

@@ -28,6 +28,7 @@ def edited(rack: Rack, parameters: Parameters, command: EditRack) -> TableChange
     fixed = {name: spec for name, spec in parameters.table.items() if name not in before}
     fixed = {name: spec for name, spec in parameters.table.items() if name not in before}
     parameters.retable({**fixed, **rack.parameters}, anew)
+    parameters.values.update(rack.values(slot) if command.made is not None else {})
     return TableChanged(parameters.table, dict(parameters.values), rack.state(), command.by)
 
 

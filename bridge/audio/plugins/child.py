@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bridge.audio.plugins.engine import Engine, Reference
+from bridge.audio.plugins.engine import Engine, Reference, Unsuitable
 from bridge.audio.plugins.memory import MAX_BLOCK, BlockMemory
 
 __all__ = ["main", "read_state", "write_state"]
@@ -39,6 +39,9 @@ def main() -> None:
         _limit(task["memory_bytes"])
         memory = BlockMemory(Path(task["memory"])) if task["memory"] else None
         engine = _loaded(task)
+    except Unsuitable as error:
+        _say(connection, {"error": str(error)})
+        return
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; the parent tells it
         _say(connection, {"error": f"{type(error).__name__}: {error}"})
         return

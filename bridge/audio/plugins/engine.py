@@ -12,12 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "ParameterInfo", "PluginInfo", "Reference", "Turn"]
+__all__ = ["Engine", "ParameterInfo", "PluginInfo", "Reference", "Turn", "Unsuitable"]
 
 Pcm = NDArray[np.float32]
 
 Turn = tuple[int, int, float]
 """A parameter turned: sample of the block, index, value 0 … 1."""
+
+
+class Unsuitable(Exception):
+    """A plugin is well, but no effect: says why."""
 
 
 @dataclass(frozen=True)

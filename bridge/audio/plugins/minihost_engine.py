@@ -3,11 +3,12 @@
 Rules: the child alone imports this file, for minihost is GPL and what it loads may do anything. minihost is used as it
 is, through its Python interface.
 
-A plugin with one channel runs twice, left and right. One with more inputs than two (a side chain) gets silence there.
+A plugin with one output runs twice, left and right; further inputs than it needs (a side chain) get silence.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from xml.sax.saxutils import quoteattr
 import minihost
 import numpy as np
 
-from bridge.audio.plugins.engine import ParameterInfo, Pcm, PluginInfo, Reference, Turn
+from bridge.audio.plugins.engine import ParameterInfo, Pcm, PluginInfo, Reference, Turn, Unsuitable
 from bridge.audio.plugins.memory import MAX_PARAMETERS
 
 __all__ = ["MinihostEngine"]
@@ -33,12 +34,9 @@ class MinihostEngine:
         first = _opened(reference, rate_hz, max_block)
         inputs, outputs = first.num_input_channels, first.num_output_channels
         if inputs < 1 or outputs < 1:
-            raise ValueError(f"it has {inputs} inputs and {outputs} outputs: it is no effect for audio")
-        twice = inputs == outputs == 1
-        self._plugins = [first, _opened(reference, rate_hz, max_block)] if twice else [first]
+            raise Unsuitable(f"it has {inputs} inputs and {outputs} outputs: it is no effect for audio")
+        self._plugins = [first] if outputs > 1 else [first, _opened(reference, rate_hz, max_block)]
         self._rate_hz = rate_hz
-        self._in = np.zeros((inputs, max_block), np.float32)
-        self._out = np.zeros((outputs, max_block), np.float32)
         parameters = tuple(_parameters(first))[:MAX_PARAMETERS]
         self._indices = [one.index for one in parameters]
         name, vendor, kind = _names(reference)
@@ -51,26 +49,20 @@ class MinihostEngine:
 
     def process(self, block: Pcm, out: Pcm, turns: Sequence[Turn]) -> None:
         """See `Engine.process`."""
-        count, turns = block.shape[1], list(turns)
-        if len(self._plugins) == 2:
-            for row, plugin in enumerate(self._plugins):
-                made = np.empty((1, count), np.float32)
-                plugin.process_auto(np.ascontiguousarray(block[row : row + 1]), made, [], turns)
-                out[row] = made[0]
-            return
-        given = self._arranged(block)
-        made = np.empty((len(self._out), count), np.float32)
-        self._plugins[0].process_auto(given, made, [], turns)
-        out[:] = made[:2]  # one channel is told twice
+        count = block.shape[1]
+        channels = [block] if len(self._plugins) == 1 else [block[:1], block[1:]]
+        for row, (plugin, part) in enumerate(zip(self._plugins, channels, strict=True)):
+            made = np.empty((self.info.outputs, count), np.float32)
+            plugin.process_auto(self._arranged(part), made, [], list(turns))
+            out[row : row + 2] = made[:2]
 
-    def _arranged(self, block: Pcm) -> Pcm:
-        if len(self._in) == 2:
-            return np.ascontiguousarray(block)
-        given = np.zeros((len(self._in), block.shape[1]), np.float32)
-        if len(self._in) == 1:
-            given[0] = block.mean(axis=0)
-        else:
-            given[:2] = block
+    def _arranged(self, part: Pcm) -> Pcm:
+        """Lay channels out on the plugin's inputs."""
+        inputs = self.info.inputs
+        if inputs < len(part):
+            part = part.mean(axis=0, keepdims=True)
+        given = np.zeros((inputs, part.shape[1]), np.float32)
+        given[: len(part)] = part
         return given
 
     def transport(self, tempo_bpm: float, start_sample: int) -> None:
@@ -118,7 +110,7 @@ def _opened(reference: Reference, rate_hz: int, max_block: int) -> Any:
 def _names(reference: Reference) -> tuple[str, str, str]:
     """Name, vendor and format."""
     if reference.uri:
-        return reference.uri.rsplit("/", 1)[-1].replace("#", " "), "", "LV2"
+        return re.split(r"[/:]", reference.uri)[-1].replace("#", " "), "", "LV2"
     found = minihost.probe(reference.path)
     return found["name"] or Path(reference.path).stem, found["vendor"], found["format"]
 
