@@ -21,13 +21,14 @@ import numpy as np
 from bridge.audio.effect import Change, Effect, Pcm
 from bridge.audio.gain import Gain
 from bridge.audio.limiter import Limiter
+from bridge.audio.master import Master
 from bridge.audio.rack import Rack
 from bridge.audio.width import Width
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["EFFECTS", "Chain", "effect_parameters"]
 
-EFFECTS: list[Callable[[], Effect]] = [Width, Rack, Gain, Limiter]
+EFFECTS: list[Callable[[], Effect]] = [Width, Rack, Master, Gain, Limiter]
 
 
 def effect_parameters(effects: Iterable[Callable[[], Effect]] = EFFECTS) -> dict[str, ControlSpec]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.audio.chain import effect_parameters
+from bridge.audio.master import master_default
 from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, text
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     engine = CONTROLS if model is None else model.control_specs
     rows = {**_slots(), "negative_prompt": engine["negative_prompt"], "tempo": _OWN["tempo"]}
     rows |= engine | {"lead_seconds": _OWN["lead_seconds"]} | effect_parameters()
+    rows["master"] = replace(rows["master"], default="off" if model is None else master_default(model.name))
     return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
 
 

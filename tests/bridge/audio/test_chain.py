@@ -91,7 +91,7 @@ def test_what_is_no_number_becomes_silence() -> None:
 
 def test_a_new_session_has_width_gain_and_the_limiter_last() -> None:
     assert EFFECTS[-1] is Limiter
-    assert set(effect_parameters()) == {"width", "gain_db", "mute"}
+    assert set(effect_parameters()) == {"width", "master", "gain_db", "mute"}
     chain = Chain(RATE_HZ, 1, RATE_HZ)
     chain.set({"gain_db": 12.0, "width": 1.0})
     noise = np.random.default_rng(2).standard_normal(RATE_HZ).astype(np.float32)
