@@ -13,7 +13,8 @@ in EFFECTS: its parameters then stand in the session's table, so at every door.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,9 @@ from streamgen.config import ControlSpec, Value
 
 __all__ = ["EFFECTS", "Chain", "effect_parameters"]
 
+_GLIDE_STEP_SAMPLES = 240
+_MOST_STEPS = 2_000
+
 EFFECTS: list[Callable[[], Effect]] = [Width, Rack, Master, Gain, Limiter]
 
 
@@ -41,21 +45,51 @@ def effect_parameters(effects: Iterable[Callable[[], Effect]] = EFFECTS) -> dict
 
 @dataclass
 class _Stage:
-    """One effect, the position of the next sample that comes out, and the changes that wait for their sample."""
+    """One effect in its place.
+
+    Attributes:
+        effect: what it is.
+        position: of the next sample that comes out.
+        waiting: changes whose sample has not come, in order.
+        values: what was told last, by name.
+    """
 
     effect: Effect
     position: int = 0
     waiting: list[Change] = field(default_factory=list)
+    values: dict[str, Value] = field(default_factory=dict)
 
     def knows(self, name: str) -> bool:
         return name in self.effect.parameters or name in getattr(self.effect, "listens", ())
 
+    def tell(self, at: int, name: str, value: Value, glide_samples: int) -> None:
+        """Let a change wait for its sample; a glide of the same parameter ends there."""
+        spec = self.effect.parameters.get(name)
+        own = [Change(at, name, value)]
+        if glide_samples and spec is not None and spec.type == "float":
+            own = list(_glide(at, name, float(self.values.get(name, spec.default)), float(value), glide_samples))
+        kept = [one for one in self.waiting if not (one.glides and one.name == name and one.at_sample >= at)]
+        # stable: of two at one sample, the one asked for later wins
+        self.waiting = sorted([*kept, *own], key=_by_sample)
+
     def process(self, block: Pcm, start_sample: int) -> Pcm:
-        due = sum(change.at_sample < start_sample + block.shape[1] for change in self.waiting)
+        due = bisect_left(self.waiting, start_sample + block.shape[1], key=_by_sample)
         changes, self.waiting = self.waiting[:due], self.waiting[due:]
+        self.values.update((change.name, change.value) for change in changes)
         out = self.effect.process(block, start_sample, changes)
         self.position += out.shape[1]
         return out
+
+
+def _by_sample(change: Change) -> int:
+    return change.at_sample
+
+
+def _glide(at: int, name: str, first: float, last: float, glide_samples: int) -> Iterator[Change]:
+    count = min(max(glide_samples // _GLIDE_STEP_SAMPLES, 1), _MOST_STEPS)
+    for step in range(1, count + 1):
+        value = last if step == count else first + (last - first) * step / count
+        yield Change(at + (step - 1) * glide_samples // count, name, value, glides=True)
 
 
 class Chain:
@@ -93,17 +127,22 @@ class Chain:
         """How much it holds back."""
         return sum(stage.effect.latency_samples for stage in self._stages)
 
-    def set(self, values: Mapping[str, Value], at_sample: int | None = None) -> int:
-        """Change parameters from a sample of the music on; None is the next to go in. Other names are left alone.
+    def set(self, values: Mapping[str, Value], at_sample: int | None = None, glide_samples: int = 0) -> int:
+        """Change parameters from a sample of the music on. Other names are left alone.
+
+        Args:
+            values: by name.
+            at_sample: from where on; None is the next to go in.
+            glide_samples: over which numbers with fractions go there from where they are, in small steps.
 
         Returns:
             The sample at which they change.
         """
         at = self.position if at_sample is None else max(at_sample, self.position)
         for stage in self._stages:
-            own = [Change(at, name, value) for name, value in values.items() if stage.knows(name)]
-            if own:  # stable: of two at one sample, the one asked for later wins
-                stage.waiting = sorted([*stage.waiting, *own], key=lambda change: change.at_sample)
+            for name, value in values.items():
+                if stage.knows(name):
+                    stage.tell(at, name, value, glide_samples)
         return at
 
     def process(self, samples: Pcm) -> Pcm:

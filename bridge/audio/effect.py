@@ -33,11 +33,17 @@ _SETTLED_CONSTANTS = 40  # … until what is left is below 1e-15
 
 @dataclass(frozen=True)
 class Change:
-    """A parameter's value, in force from a sample of the music on."""
+    """A parameter's value, in force from a sample of the music on.
+
+    Attributes:
+        at_sample, name, value: as above.
+        glides: whether it is a step of a glide, which whatever is set next ends.
+    """
 
     at_sample: int
     name: str
     value: Value
+    glides: bool = False
 
 
 class Effect(Protocol):

@@ -115,7 +115,7 @@ class SlowGain:
     """
 
     REMEMBERED_SECONDS = 30.0
-    MOST_DB = 12.0  # either way
+    MOST_DB = 15.0  # either way
     _FIRST_SECONDS, _FIRST_DB_A_SECOND = 6.0, 4.0  # of music: until then nobody has got used to a level
     _DB_A_SECOND = 0.5
 

@@ -65,9 +65,9 @@ class Output:
         """The first sample of the model's that lies at a session sample or behind it."""
         return -(-session_sample * self._model_rate_hz // self._rate_hz)
 
-    def set(self, values: Mapping[str, Value], at_sample: int | None = None) -> int:
+    def set(self, values: Mapping[str, Value], at_sample: int | None = None, glide_samples: int = 0) -> int:
         """Change parameters of the effects at a session sample, or as soon as can be; see `Chain.set`."""
-        return self._chain.set(values, at_sample)
+        return self._chain.set(values, at_sample, glide_samples)
 
     def process(self, samples: Pcm, *, fade_in: bool = False) -> Pcm:
         """Take the model's next float32 [2, n]; returns what comes out of the session's."""

@@ -86,11 +86,13 @@ class Set:
         values: name → value; the session checks them.
         by: who asks, for `Changed`: "osc 127.0.0.1:5000", "websocket 3", "page" …
         at: when it shall apply; None = as soon as can be.
+        glide_seconds: over which effects' numbers with fractions go there; what the model is told applies at once.
     """
 
     values: Mapping[str, Value]
     by: str
     at: Moment | None = None
+    glide_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

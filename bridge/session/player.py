@@ -25,6 +25,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,18 +135,18 @@ class Player:
         if command.at is not None and at is None:
             return self._wait(command.at, command)
         at_sample = at if at is not None and at > self.output.frontier else None
-        applied = self._apply(values, at_sample)
+        applied = self._apply(values, at_sample, round(command.glide_seconds * self.timeline.rate_hz))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
         return applied
 
-    def _apply(self, values: Mapping[str, Value], at_sample: int | None) -> int:
+    def _apply(self, values: Mapping[str, Value], at_sample: int | None, glide_samples: int) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
         controls = stream_controls({**self.parameters.values, **values}, values)
         if not controls:
-            return self.output.set(values, at_sample)
+            return self.output.set(values, at_sample, glide_samples)
         applied = self._set_stream(controls, at_sample)
-        self.output.set(values, at_sample)
+        self.output.set(values, at_sample, glide_samples)
         return applied
 
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
@@ -318,7 +319,7 @@ class Player:
     def _do_scheduled(self) -> None:
         for command in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
             try:
-                self.do(command if not isinstance(command, Set) else Set(command.values, command.by))
+                self.do(command if not isinstance(command, Set) else replace(command, at=None))
             except StreamgenError as error:  # it was checked when it was asked for; something else has changed since
                 _log.warning("what was scheduled by %s could not be done: %s", command.by, error)
 
