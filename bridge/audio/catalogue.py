@@ -7,6 +7,7 @@ takes as long as a plugin takes to load.
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,13 +46,14 @@ class Catalogue:
         """Of all, the built-in ones first."""
         return [*BUILT_IN, *(name for name in self.plugins if name not in BUILT_IN)]
 
-    def make(self, name: str, rate_hz: int, restore: Path | None = None) -> Effect:
+    def make(self, name: str, rate_hz: int, restore: Path | None = None, preset: Path | None = None) -> Effect:
         """Make an effect.
 
         Args:
             name: one of `names`.
             rate_hz: of the audio.
             restore: a plugin's state to begin with.
+            preset: or a file of its own format, such as `.vstpreset`.
 
         Raises:
             ConfigError: there is none of that name, or it cannot be loaded.
@@ -61,6 +63,8 @@ class Catalogue:
         if name not in self.plugins:
             raise ConfigError(f"there is no effect {name!r}; there are {', '.join(self.names)}")
         try:
-            return Plugin.open(self.plugins[name], self.settings, rate_hz, f"{next(_serial)}", restore)
+            return Plugin.open(
+                self.plugins[name], self.settings, rate_hz, f"{os.getpid()}-{next(_serial)}", restore, preset
+            )
         except PluginTrouble as trouble:
             raise ConfigError(f"{name} could not be loaded: {trouble}") from None

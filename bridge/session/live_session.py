@@ -6,6 +6,7 @@ Rules: event loop only; implements `messages.Session`. It waits for the engine i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge.audio.catalogue import Catalogue
+from bridge.audio.effect import Effect
+from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.recorder import Recorder
 from bridge.audio.slot import close as close_effect
 from bridge.session.engine_thread import EngineThread
@@ -60,7 +63,7 @@ class LiveSession:
 
     def __init__(self, name: str, engine: EngineThread, timeline: Timeline, catalogue: Catalogue | None = None) -> None:
         self.name, self._engine, self.timeline = name, engine, timeline
-        self._catalogue = catalogue or Catalogue()
+        self.catalogue = catalogue or Catalogue()
         self.model, self.model_rate_hz = engine.model.name, engine.model.sample_rate_hz
         self.rate_hz = timeline.rate_hz
         self._listeners: list[Listener] = []
@@ -110,7 +113,7 @@ class LiveSession:
 
     def effects(self) -> Sequence[str]:
         """Names of what can be put into the rack."""
-        return self._catalogue.names
+        return self.catalogue.names
 
     def position_samples(self) -> int:
         """First sample that is not final yet."""
@@ -126,9 +129,24 @@ class LiveSession:
             return await self._put(command)
         return await self._engine.call(lambda: self.player.do(command))
 
+    async def rack_effects(self) -> dict[int, Effect]:
+        """Return what is in the rack's slots, by number, in the order of the signal."""
+        rack = self.player.output.rack
+        return await self._engine.call(lambda: {slot.slot: rack.effect(slot.slot) for slot in rack.state()})
+
+    async def saved_states(self, seconds: float = 5.0) -> dict[int, Path]:
+        """Let every plugin write its state; returns the files by slot, without those that are not written in time."""
+        plugins = {slot: one for slot, one in (await self.rack_effects()).items() if isinstance(one, Plugin)}
+        wanted = {slot: await self._engine.call(plugin.save) for slot, plugin in plugins.items()}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(plugins[slot].saves < count for slot, count in wanted.items()):
+                    await asyncio.sleep(0.01)
+        return {slot: plugin.state_path for slot, plugin in plugins.items() if plugin.state_path.exists()}
+
     async def _put(self, command: EditRack) -> int:
         """Make an effect, beside the music, and put it into the rack."""
-        made = command.made or await asyncio.to_thread(self._catalogue.make, command.effect, self.rate_hz)
+        made = command.made or await asyncio.to_thread(self.catalogue.make, command.effect, self.rate_hz)
         try:
             return await self._engine.call(lambda: self.player.do(replace(command, made=made)))
         except BaseException:

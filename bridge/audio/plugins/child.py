@@ -81,6 +81,10 @@ def _loaded(task: dict[str, Any]) -> Engine:
     engine: Engine = make(Reference(**task["reference"]), task["rate_hz"], MAX_BLOCK)
     if task["restore"]:
         engine.set_state(read_state(Path(task["restore"]))[1])
+    if task["load_preset"]:
+        engine.load_preset(task["load_preset"])
+    if task["save_preset"]:
+        engine.save_preset(task["save_preset"])
     return engine
 
 

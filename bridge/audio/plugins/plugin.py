@@ -11,6 +11,7 @@ the deadline. What was set since the state was written is set again after a rest
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections import deque
@@ -72,7 +73,13 @@ class Plugin:
 
     @classmethod
     def open(
-        cls, reference: Reference, settings: HostSettings, rate_hz: int, name: str, restore: Path | None = None
+        cls,
+        reference: Reference,
+        settings: HostSettings,
+        rate_hz: int,
+        name: str,
+        restore: Path | None = None,
+        preset: Path | None = None,
     ) -> Plugin:
         """Start a child and load a plugin; takes as long as that takes.
 
@@ -80,15 +87,19 @@ class Plugin:
             reference: which.
             settings: how it is kept.
             rate_hz: of the audio.
-            name: of the file its state is written to, in `settings.folder`.
+            name: of the file its state is written to, in `settings.folder`, while it is open.
             restore: a state to begin with.
+            preset: or a file of the plugin's own format, such as `.vstpreset`.
 
         Raises:
             PluginTrouble: it cannot be loaded.
         """
         settings.folder.mkdir(parents=True, exist_ok=True)
         state = settings.folder / f"{name}.state"
-        process = PluginProcess.start(reference, settings, rate_hz, state, restore)
+        state.unlink(missing_ok=True)
+        if restore is not None:  # a crash before the first save shall lose nothing of it
+            shutil.copyfile(restore, state)
+        process = PluginProcess.start(reference, settings, rate_hz, state, restore, load_preset=preset)
         return cls(process, reference, settings, rate_hz, state)
 
     # -- the effect -----------------------------------------------------------------------------------------------
@@ -164,6 +175,14 @@ class Plugin:
             return self._saved
         self._process.tell(b"s")
         return self.saves + 1
+
+    def save_preset(self, path: Path) -> None:
+        """Write the newest state that was saved as a file of the plugin's own format, in another child.
+
+        Raises:
+            PluginTrouble: it cannot be written.
+        """
+        PluginProcess.start(self.reference, self._settings, self._rate_hz, None, self._state, save_preset=path).kill()
 
     @property
     def saves(self) -> int:
@@ -269,3 +288,4 @@ class Plugin:
         for process in processes:
             if process is not None:
                 process.kill()
+        self._state.unlink(missing_ok=True)

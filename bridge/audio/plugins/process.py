@@ -100,6 +100,8 @@ class PluginProcess:
         state: Path | None,
         restore: Path | None = None,
         *,
+        load_preset: Path | None = None,
+        save_preset: Path | None = None,
         by_port: bool = os.name != "posix",
     ) -> PluginProcess:
         """Start a child and let it load a plugin.
@@ -110,6 +112,8 @@ class PluginProcess:
             rate_hz: of the audio.
             state: where it writes its state; None only asks what the plugin is, and the child ends.
             restore: state to begin with.
+            load_preset: a file of the plugin's own format to begin with.
+            save_preset: a file of that format to write then.
             by_port: connect over this machine's own network instead of handing a socket over.
 
         Raises:
@@ -126,6 +130,8 @@ class PluginProcess:
             "memory_bytes": settings.memory_bytes,
             "state": str(state or ""),
             "restore": str(restore or ""),
+            "load_preset": str(load_preset or ""),
+            "save_preset": str(save_preset or ""),
         }
         try:
             process._load(task, settings.load_seconds)
