@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.filters import TurningFilter, high_pass, smoothstep
-from bridge.audio.slot import MIX
+from bridge.audio.slot_mix import MIX
 from streamgen.config import ControlSpec, Value, number
 
 __all__ = ["Reverb"]

@@ -27,21 +27,14 @@ from numpy.typing import NDArray
 
 from bridge.audio.aligned import Ramp, Waiting
 from bridge.audio.effect import Change, Effect, Pcm, Smoothed, processed_in_pieces
-from streamgen.config import ControlSpec, number, switch
+from bridge.audio.slot_mix import MIX, SlotMix, mix_parameters
+from streamgen.config import ControlSpec
 
-__all__ = ["FADE_SECONDS", "MIX", "EffectFault", "Fallible", "Slot", "mix_parameters"]
+__all__ = ["FADE_SECONDS", "EffectFault", "Fallible", "Slot", "close"]
 
 _log = logging.getLogger("bridge.rack")
 
 FADE_SECONDS = 0.02  # over which effects come and go
-
-MIX: Mapping[str, ControlSpec] = {
-    "bypass": switch(False, "pass the input on as it is"),
-    "wet": number(0, 1, 1, "", "share of the effect; the rest is its input"),
-    "gain_db": number(-60, 24, 0, "dB", "level behind the effect"),
-    "input_db": number(-60, 24, 0, "dB", "level before the effect"),
-}
-"""What every slot can be told, whatever is in it; no effect's own parameter has one of these names."""
 
 
 class EffectFault(Exception):
@@ -132,7 +125,7 @@ class Slot:
         self._next: Effect | None = effect  # joins as soon as nothing else turns
         self.failed = self._leaving = False
         self._input = Smoothed.at(1.0, rate_hz)
-        self._mix = _Mix(rate_hz, mix_parameters(effect))
+        self._mix = SlotMix(rate_hz, mix_parameters(effect))
         self._waiting: list[Change] = []  # for the effect and its trim, by what comes in
         self._missed: dict[str, Change] = {}  # fell due while the effect took no part
         self._mix_waiting: list[Change] = []  # by what comes out
@@ -169,8 +162,15 @@ class Slot:
             _insert(self._mix_waiting, change)
         if change.name not in MIX or change.name == "input_db":
             _insert(self._waiting, change)
-        if change.name == "bypass" and not change.value and self.failed and isinstance(self.effect, Fallible):
+        if change.name == "bypass" and not change.value and self.failed:
+            self._forgive()
+
+    def _forgive(self) -> None:
+        if isinstance(self.effect, Fallible):
             self.effect.forgive()
+        else:
+            self.effect.reset()
+            self.failed, self._next = False, self.effect
 
     # -- edits ----------------------------------------------------------------------------------------------------
 
@@ -312,56 +312,10 @@ class Slot:
         return True
 
 
-class _Mix:
-    """Input and effect in their shares, smoothed; by the positions of what comes out."""
-
-    def __init__(self, rate_hz: int, specs: Mapping[str, ControlSpec]) -> None:
-        self._levels = {name: Smoothed.at(_level(name, specs[name].default), rate_hz) for name in MIX}
-
-    def settle(self) -> None:
-        for level in self._levels.values():
-            level.settle()
-
-    def aim(self, change: Change) -> None:
-        self._levels[change.name].aim(_level(change.name, change.value))
-
-    def mixed(self, dry: Pcm, wet: Pcm | None, share: float | NDArray[np.float32]) -> Pcm:
-        """Mix the input with the effects' weighted sum; `share` is the weights' sum.
-
-        With b the bypass, w wet, g the gain and t the input's trim, both weighed by (1 − b):
-        (1 − share) · dry + g · ((1 − w) · t · share · dry + w · wet)
-        """
-        count = dry.shape[1]
-        bypass, part, gain, trim = (self._levels[name].next(count) for name in MIX)
-        if wet is None or _is(bypass, 1.0):
-            return dry
-        if _is(bypass, 0.0) and _is(part, 1.0):
-            wet = wet if _is(gain, 1.0) else wet * np.asarray(gain, np.float32)
-            return wet if _is(share, 1.0) else wet + dry * np.asarray(1.0 - share, np.float32)
-        shown = np.asarray(share * (1.0 - np.asarray(bypass)))
-        dry_part = (1.0 - shown) + gain * (1.0 - np.asarray(part)) * trim * shown
-        wet_part = (1.0 - np.asarray(bypass)) * gain * part
-        return np.asarray(dry * dry_part.astype(np.float32) + wet * np.asarray(wet_part, np.float32))
-
-
-def mix_parameters(effect: Effect) -> Mapping[str, ControlSpec]:
-    """Return `MIX` with an effect's own defaults: a reverb begins with little of it."""
-    return getattr(effect, "mix", MIX)
-
-
 def close(effect: Effect) -> None:
     """Let an effect give up what it holds."""
     if isinstance(effect, Fallible):
         effect.close()
-
-
-def _level(name: str, value: object) -> float:
-    assert isinstance(value, int | float), value
-    return float(10 ** (value / 20)) if name.endswith("_db") else float(value)
-
-
-def _is(level: float | NDArray[np.float64] | NDArray[np.float32], value: float) -> bool:
-    return isinstance(level, float) and level == value
 
 
 def _aligned(given: Waiting, start: int, count: int) -> Pcm:

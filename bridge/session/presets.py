@@ -26,6 +26,7 @@ from typing import Any
 
 from bridge.audio.effect import Effect
 from bridge.audio.plugins.child import read_state, write_state
+from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.plugin import Plugin
 from bridge.errors import FileError
 from bridge.session.live_session import LiveSession
@@ -259,6 +260,24 @@ def read(path: Path) -> Preset:
         raise FileError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise FileError(f"{path} is no preset: {error}") from None
+
+
+def plugins_in(path: Path) -> dict[str, Reference]:
+    """Return the plugins that an operator's rack file names beside what is in the rack: `[plugins]`, name = path.
+
+    Of an LV2 bundle that has many, `name = { path = "…", uri = "…" }`.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("plugins", {})
+        named = {name: {"path": row} if isinstance(row, str) else row for name, row in rows.items()}
+        return {name: Reference(str(row["path"]), str(row.get("uri", ""))) for name, row in named.items()}
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileError(f"{path} is no rack file: {error}") from None
 
 
 def _slot(row: Mapping[str, Any]) -> SlotPreset:

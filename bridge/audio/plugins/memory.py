@@ -10,6 +10,7 @@ Rules: numpy and the standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -80,6 +81,11 @@ class BlockMemory:
         os.truncate(handle, _LAYOUT.itemsize)
         os.close(handle)
         return cls(Path(name))
+
+    def forget_name(self) -> None:
+        """Remove the file; what is mapped stays. Windows removes none that is in use: there it is left."""
+        with contextlib.suppress(PermissionError):
+            self.path.unlink()
 
     def _number(self, name: str) -> int:
         return int(self._header[name][0])

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.plugins.engine import ParameterInfo
-from bridge.audio.slot import MIX
+from bridge.audio.slot_mix import MIX
 from streamgen.config import ControlSpec, Value, number, switch, text
 
 __all__ = ["PluginParameter", "plugin_parameters"]

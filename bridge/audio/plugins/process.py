@@ -61,7 +61,7 @@ class HostSettings:
 
     folder: Path
     engine: str = "bridge.audio.plugins.minihost_engine:MinihostEngine"
-    deadline_seconds: float = 0.05
+    deadline_seconds: float = 0.08
     load_seconds: float = 30.0
     memory_bytes: int = 4 << 30
     save_seconds: float = 3.0
@@ -140,7 +140,7 @@ class PluginProcess:
             raise
         finally:
             if memory is not None:
-                memory.path.unlink()  # both have it, or nobody will
+                memory.forget_name()  # both have it, or nobody will
         return process
 
     def _load(self, task: dict[str, Any], seconds: float) -> None:

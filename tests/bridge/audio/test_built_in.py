@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from bridge.audio.built_in import BUILT_IN
+from bridge.audio.compressor import Compressor
 from bridge.audio.effect import Change, Effect, Pcm
+from bridge.audio.equalizer import Equalizer, HighPass, Tilt
+from bridge.audio.reverb import Reverb
+from bridge.audio.saturation import Saturation
 from streamgen.config import Value
 
 RATE_HZ = 48_000
@@ -41,6 +45,17 @@ def level_db(samples: Pcm) -> float:
 def spectrum_db(samples: np.ndarray) -> np.ndarray:
     window = np.blackman(len(samples))
     return 20 * np.log10(np.abs(np.fft.rfft(samples * window)) / window.sum() * 2 + 1e-12)
+
+
+def test_the_set_is_these() -> None:
+    assert dict(BUILT_IN) == {
+        "high-pass": HighPass,
+        "equalizer": Equalizer,
+        "tilt": Tilt,
+        "compressor": Compressor,
+        "saturation": Saturation,
+        "reverb": Reverb,
+    }
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

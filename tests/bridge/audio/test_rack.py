@@ -206,16 +206,27 @@ def test_a_fault_fades_to_the_input_over_the_reserve_and_back_when_it_is_well() 
 
 def test_an_exception_of_an_effect_that_cannot_come_back_leaves_its_input() -> None:
     class Broken(Gain):
-        def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
-            raise ZeroDivisionError("oops")
+        broken = True
 
-    rig = Rig()
-    rig.rack.add(Broken(), "broken")
+        def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+            if self.broken:
+                raise ZeroDivisionError("oops")
+            return block * np.float32(0.5)
+
+    rig, broken = Rig(), Broken()
+    rig.rack.add(broken, "broken")
     rig.play(9_600)
     np.testing.assert_array_equal(rig.output, rig.input)
     (fault,) = rig.rack.take_faults()
     assert (fault.reason, fault.given_up) == ("ZeroDivisionError: oops", True)
     assert rig.rack.state()[0].failed
+    broken.broken = False
+    for bypass in (True, False):  # bypassed and back, it has another chance
+        rig.set({"plugin/1/bypass": bypass})
+        rig.play(960)
+    rig.play(12_000)
+    np.testing.assert_allclose(rig.output[:, -960:], 0.5 * rig.input[:, -960:], atol=1e-6)
+    assert [fault.reason for fault in rig.rack.take_faults()] == [""]
 
 
 def test_every_slot_has_its_parameters_and_keeps_its_number_when_it_moves() -> None:

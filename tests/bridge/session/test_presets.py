@@ -95,6 +95,29 @@ def test_what_is_no_preset_is_said(tmp_path: Path, text: str) -> None:
         presets.read(tmp_path / "y.toml")
 
 
+def test_an_operators_rack_file_names_its_plugins(tmp_path: Path) -> None:
+    path = tmp_path / "rack.toml"
+    path.write_text(
+        """
+version = 1
+[plugins]
+"My Comp" = "/usr/lib/vst3/ZamCompX2.vst3"
+drive = { path = "/usr/lib/lv2/mda.lv2", uri = "http://drobilla.net/plugins/mda/Overdrive" }
+[parameters]
+[[slots]]
+effect = "My Comp"
+"""
+    )
+    assert presets.plugins_in(path) == {
+        "My Comp": Reference("/usr/lib/vst3/ZamCompX2.vst3"),
+        "drive": Reference("/usr/lib/lv2/mda.lv2", "http://drobilla.net/plugins/mda/Overdrive"),
+    }
+    assert presets.read(path) == Preset({}, (SlotPreset("My Comp"),))
+    path.write_text("[plugins]\nx = 3")
+    with pytest.raises(FileError, match="no rack file"):
+        presets.plugins_in(path)
+
+
 def test_what_was_captured_comes_back_in_another_session(catalogue: Catalogue, tmp_path: Path) -> None:
     path = tmp_path / "set.toml"
 

@@ -6,6 +6,8 @@ CI installs zam-plugins, mda-lv2, x42-plugins and lsp-plugins-lv2; elsewhere the
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -162,6 +164,33 @@ def test_its_state_is_saved_and_comes_back(opened: Callable[..., Plugin]) -> Non
     assert again.parameters["threshold"].default == 0, "where a reset knob goes is the plugin's own"
     came, expected = (streamed(one, samples, 960, {})[0] for one in (again, plugin))
     np.testing.assert_allclose(came[:, 9_600:], expected[:, 9_600:], atol=1e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
+def test_killed_it_comes_back_with_its_state_and_no_sample_is_lost(opened: Callable[..., Plugin]) -> None:
+    plugin, rack = opened(Reference(f"{VST3}/ZamCompX2.vst3")), Rack()
+    chain, steady = Chain(RATE_HZ, 2, 8_192, [rack]), np.full((2, 960), 0.1, np.float32)
+    rack.add(plugin, "ZamCompX2")
+    chain.set({"plugin/1/makeup": 20.0})
+    came, went, faults = [chain.process(steady) for _ in range(20)], 20, []
+    wanted = plugin.save()
+    wait_until(lambda: plugin.saves == wanted)
+    assert plugin._process is not None
+    os.kill(plugin._process.pid, signal.SIGSEGV)
+    end = time.monotonic() + 30
+    while len(faults) < 2 and time.monotonic() < end:
+        came.append(chain.process(steady))
+        went += 1
+        faults += rack.take_faults()
+        time.sleep(0.01)
+    came += [*(chain.process(steady) for _ in range(20)), chain.finish()]
+    out = np.concatenate(came, axis=1)
+    assert out.shape[1] == (went + 20) * 960
+    assert [fault.reason for fault in faults] == ["it died: signal 11 (SIGSEGV)", ""]
+    np.testing.assert_allclose(out[0, 4_800:9_600], 1.0, atol=1e-3)
+    np.testing.assert_allclose(out[0, -9_600:], 1.0, atol=1e-3)
+    assert out[0].min() > 0.0999
+    assert np.abs(np.diff(out[0, 4_800:])).max() < 0.005, "it fades, both ways"
 
 
 def test_a_program_that_turns_other_knobs_is_noticed(opened: Callable[..., Plugin]) -> None:
