@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from bridge.audio.effect import Change, Pcm
 from bridge.audio.slot_mix import MIX, SlotMix, mix_parameters
+from streamgen.config import number
 
 RATE_HZ = 48_000
 DRY, WET = np.full((2, 100), 1.0, np.float32), np.full((2, 100), 0.5, np.float32)
@@ -39,8 +42,6 @@ def test_wholly_wet_is_the_effect_itself_and_bypassed_the_input() -> None:
 
 
 def test_an_effect_may_begin_with_a_mix_of_its_own() -> None:
-    class Own:
-        mix = {**MIX}
-
-    assert mix_parameters(Own()) is Own.mix  # type: ignore[arg-type]
-    assert mix_parameters(object()) is MIX  # type: ignore[arg-type]
+    little = {**MIX, "wet": number(0, 1, 0.25, "", "little")}
+    assert mix_parameters(SimpleNamespace(mix=little))["wet"].default == 0.25  # type: ignore[arg-type]
+    assert mix_parameters(SimpleNamespace()) is MIX  # type: ignore[arg-type]
