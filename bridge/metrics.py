@@ -1,13 +1,14 @@
-"""Counters of the whole service, and their text for Prometheus.
-
-Rules: plain numbers that doors and the engine write to; bounded memory; nothing here is on the audio's path. Written
-on the event loop, except `step_seconds`, which the engine's thread may extend (a deque's append is atomic).
+"""Counters of the whole service, and what `/metrics` shows of them.
 
     streamgen_step_seconds · lead_seconds · realtime_factor · underruns_total · listeners{door} · refused_total{reason}
     dropped_samples_total{door} · dropped_packets_total{reason} · received_total · commands_total{door} · errors_total
-    event_loop_lag_seconds{quantile} · event_loop_held_seconds · sound_…, while a sound card is asked for
+    event_loop_lag_seconds{quantile} · event_loop_held_seconds · what doors count themselves, such as sound_…
 
-Parts that count for themselves are copied by `sources` whenever somebody asks.
+Doors that count for themselves are asked whenever somebody looks: what `osc` calls `packets_total` is shown as
+`osc_packets_total`; what ends in `_total` is a counter.
+
+Rules: plain numbers that doors and the engine write to; bounded memory; nothing here is on the audio's path. Written
+on the event loop, except `step_seconds`, which the engine's thread may extend (a deque's append is atomic).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import math
 import selectors
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from bridge.session.messages import Stats
-
-if TYPE_CHECKING:
-    from bridge.doors.sound_card.door import SoundStats
 
 __all__ = ["Metrics", "WatchedSelector", "quantile"]
 
@@ -38,7 +39,7 @@ def _window() -> deque[float]:
 
 
 @dataclass
-class Metrics:
+class Metrics(Collector):
     """What the service has done so far.
 
     Attributes:
@@ -57,8 +58,8 @@ class Metrics:
         errors: answered to clients, by code.
         sent_bytes: audio payload and headers, by door.
         sessions: open now.
-        sound: how the sound card is doing; None without one.
         sources: called before anything is shown; each writes what it knows into these fields.
+        doors: what the open doors count for themselves, by the door's name.
     """
 
     unhealthy: str = ""
@@ -78,8 +79,8 @@ class Metrics:
     errors: Counter[str] = field(default_factory=Counter)
     sent_bytes: Counter[str] = field(default_factory=Counter)
     sessions: int = 0
-    sound: SoundStats | None = None
     sources: list[Callable[[], None]] = field(default_factory=list)
+    doors: dict[str, Callable[[], Mapping[str, float]]] = field(default_factory=dict)
     started_seconds: float = field(default_factory=time.monotonic)
 
     def refresh(self) -> None:
@@ -102,27 +103,58 @@ class Metrics:
     def text(self) -> str:
         """Return everything in Prometheus' text format, version 0.0.4."""
         self.refresh()
-        lines: list[str] = []
-        lines += _summary("step_seconds", "wall time of one step of the language model", list(self.step_seconds))
-        lines += _summary("event_loop_lag_seconds", "how late the event loop wakes up", list(self.loop_lag_seconds))
+        return generate_latest(self).decode()
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every family, as prometheus_client asks for it."""
+        yield _summary("step_seconds", "wall time of one step of the language model", self.step_seconds)
+        yield _summary("event_loop_lag_seconds", "how late the event loop wakes up", self.loop_lag_seconds)
         about = "the most the event loop computed in one turn, since it was ready"
-        lines += _single("event_loop_held_seconds", "gauge", about, self.loop_held_seconds)
-        lines += _single("lead_seconds", "gauge", "audio made but not yet due", self.lead_seconds)
-        lines += _single("realtime_factor", "gauge", "seconds of audio made a second of work", self.realtime_factor)
-        lines += _single("underruns_total", "counter", "times the engine was late", self.underruns)
-        lines += _single("position_samples", "gauge", "where the live session is", self.position_samples)
-        lines += _single("sessions", "gauge", "open now", self.sessions)
-        lines += _single("uptime_seconds", "gauge", "since the start", time.monotonic() - self.started_seconds)
-        lines += _labelled("listeners", "gauge", "connected now", "door", self.listeners)
-        lines += _labelled("refused_total", "counter", "turned away", "reason", self.refused)
-        lines += _labelled("dropped_samples_total", "counter", "lost by slow listeners", "door", self.dropped_samples)
-        lines += _labelled("dropped_packets_total", "counter", "OSC lost or unsent", "reason", self.dropped_packets)
-        lines += _labelled("received_total", "counter", "packets and messages that came", "door", self.received)
-        lines += _labelled("commands_total", "counter", "carried out", "door", self.commands)
-        lines += _labelled("errors_total", "counter", "answered to clients", "code", self.errors)
-        lines += _labelled("sent_bytes_total", "counter", "audio sent", "door", self.sent_bytes)
-        lines += [] if self.sound is None else _sound(self.sound)
-        return "\n".join(lines) + "\n"
+        yield _single("event_loop_held_seconds", about, self.loop_held_seconds)
+        yield _single("lead_seconds", "audio made but not yet due", self.lead_seconds)
+        yield _single("realtime_factor", "seconds of audio made a second of work", self.realtime_factor)
+        yield _single("underruns_total", "times the engine was late", self.underruns)
+        yield _single("position_samples", "where the live session is", self.position_samples)
+        yield _single("sessions", "open now", self.sessions)
+        yield _single("uptime_seconds", "since the start", time.monotonic() - self.started_seconds)
+        for name, about, label, counter in self._labelled():
+            family = _family(name, about, [label])
+            for kind, count in sorted(counter.most_common(_LABELS_KEPT)):
+                family.add_metric([kind], count)
+            yield family
+        for door, stats in self.doors.items():
+            for name, value in stats().items():
+                own = name if name.startswith(f"{door}_") else f"{door}_{name}"
+                yield _single(own, f"as the door {door} counts it", value)
+
+    def _labelled(self) -> Iterable[tuple[str, str, str, Counter[str]]]:
+        """What is counted by kind: name, about, label, counts."""
+        yield "listeners", "connected now", "door", self.listeners
+        yield "refused_total", "turned away", "reason", self.refused
+        yield "dropped_samples_total", "lost by slow listeners", "door", self.dropped_samples
+        yield "dropped_packets_total", "OSC lost or unsent", "reason", self.dropped_packets
+        yield "received_total", "packets and messages that came", "door", self.received
+        yield "commands_total", "carried out", "door", self.commands
+        yield "errors_total", "answered to clients", "code", self.errors
+        yield "sent_bytes_total", "audio sent", "door", self.sent_bytes
+
+
+def _family(name: str, about: str, labels: Sequence[str] = ()) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    return kind(f"streamgen_{name}", about, labels=labels)
+
+
+def _single(name: str, about: str, value: float) -> Metric:
+    family = _family(name, about)
+    family.add_metric([], value)
+    return family
+
+
+def _summary(name: str, about: str, values: Sequence[float]) -> Metric:
+    family = _family(name, about + ", over the newest", ["quantile"])
+    for share in (0.5, 0.99, 1):
+        family.add_metric([f"{share:g}"], quantile(list(values), share))
+    return family
 
 
 class WatchedSelector(selectors.DefaultSelector):
@@ -152,53 +184,3 @@ def quantile(values: Sequence[float], share: float) -> float:
     if not values:
         return 0.0
     return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1 if share else 0)]
-
-
-def _head(name: str, kind: str, about: str) -> list[str]:
-    return [f"# HELP streamgen_{name} {about}", f"# TYPE streamgen_{name} {kind}"]
-
-
-def _single(name: str, kind: str, about: str, value: float) -> list[str]:
-    return [*_head(name, kind, about), f"streamgen_{name} {_number(value)}"]
-
-
-def _summary(name: str, about: str, values: Sequence[float]) -> list[str]:
-    rows = [f'streamgen_{name}{{quantile="{share}"}} {_number(quantile(values, share))}' for share in (0.5, 0.99, 1)]
-    return [*_head(name, "gauge", about + ", over the newest"), *rows]
-
-
-def _sound(stats: SoundStats) -> list[str]:
-    rows: list[tuple[str, str, str, float]] = [
-        ("playing", "gauge", "1 while the device is open, 0 while it is looked for", int(bool(stats.device))),
-        ("reopened_total", "counter", "times the device came back", stats.reopened),
-        ("delay_seconds", "gauge", "from due to heard, the device's latency included", stats.delay_seconds),
-        ("starvations_total", "counter", "times the device found nothing to play", stats.starvations),
-        ("starved_seconds_total", "counter", "silence that came of it", stats.starved_seconds),
-        ("late_callbacks_total", "counter", "that the sound system told of", stats.late_callbacks),
-        ("jumps_total", "counter", "times audio was skipped or filled to be on time", stats.jumps),
-        ("dropped_blocks_total", "counter", "that found no room", stats.dropped_blocks),
-        ("error_seconds", "gauge", "heard too late, mean of the newest blocks", stats.error_ms / 1e3),
-        ("drift_ppm", "gauge", "correction made to the device's clock", stats.drift_ppm),
-    ]
-    return [line for name, kind, about, value in rows for line in _single(f"sound_{name}", kind, about, value)]
-
-
-def _labelled(name: str, kind: str, about: str, label: str, counts: Counter[str]) -> list[str]:
-    rows = [f'streamgen_{name}{{{label}="{_escaped(key)}"}} {_number(value)}' for key, value in _kept(counts)]
-    return [*_head(name, kind, about), *rows]
-
-
-def _kept(counts: Counter[str]) -> Iterable[tuple[str, int]]:
-    return sorted(counts.most_common(_LABELS_KEPT))
-
-
-def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return f"{value:.9g}" if isinstance(value, float) else str(value)

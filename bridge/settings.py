@@ -1,31 +1,273 @@
-"""What the operator sets for `serve`: one typed source, from the command line and a TOML file.
+"""What the operator sets: one typed table, from which come the options, the file's keys, the help and the docs.
 
-Rules: no torch; plain data. An option that was given beats the file, the file beats the default.
+    command line ─► what was said ─┐
+    TOML file    ─► its keys      ─┼─► Settings      what was said beats the file, the file beats the default: by who
+    the table    ─► its defaults  ─┘                 says it, not by what it says
+
+A setting is one line of `Settings`: type, limits, default, unit, description. What shapes the music is not repeated
+here: the session's table has its rows, and each is an option and a key as well.
+
+Rules: no torch, no argparse, no socket; the one file that is read is the operator's own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Settings"]
+from bridge.errors import UsageError
+from bridge.session.parameters import session_table
+from streamgen.config import CONTROLS, PRECISIONS, THREADS, ControlSpec, Value, number, switch, text
+from streamgen.errors import StreamgenError
+
+__all__ = ["OPTIONS", "Option", "Row", "Settings", "metavar", "music_default", "music_table", "reference", "takes"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a setting is said.
+
+    Attributes:
+        spec: type, limits and description; its name is the setting's, and the file's key.
+        group: under which heading the help has it.
+        metavar: what stands for its value in the help; "" for a switch.
+        unset: what happens where nobody says it, in words; "" where the default is a value.
+        many: it may be said more than once.
+        path: it names a file.
+        listens: which door listens at this port; "" for what is no port.
+        protocols: in which ways it does.
+    """
+
+    spec: ControlSpec
+    group: str
+    metavar: str = ""
+    unset: str = ""
+    many: bool = False
+    path: bool = False
+    listens: str = ""
+    protocols: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """The option's name on the command line."""
+        return "--" + self.spec.name.replace("_", "-")
+
+    @property
+    def default(self) -> Any:
+        """The value where nobody says one."""
+        if self.many:
+            return ()
+        return None if self.unset else self.spec.default
+
+    @property
+    def default_in_words(self) -> str:
+        """The same for people."""
+        if self.many or self.spec.default == "":
+            return self.unset or "none"
+        return self.unset or _in_words(self.spec.default)
+
+    @property
+    def takes(self) -> str:
+        """What values it takes, in words."""
+        return "a file" if self.path else takes(self.spec)
+
+    def check(self, value: object) -> Any:
+        """Return a value in the setting's type.
+
+        Raises:
+            ConfigError, PromptError: it is of another type or outside the limits.
+        """
+        if self.many:
+            return tuple(self.spec.check(one) for one in (value if isinstance(value, list | tuple) else [value]))
+        return Path(str(self.spec.check(value))) if self.path else self.spec.check(value)
+
+
+def _setting(spec: ControlSpec, group: str, metavar: str = "", **more: Any) -> Any:
+    """Make the field of a setting."""
+    option = Option(spec, group, metavar, **more)
+    return field(default=option.default, metadata={"option": option})
+
+
+def _port(default: int, description: str, listens: str, *protocols: str) -> Any:
+    spec = number(0, 65_535, default, "", description, whole=True)
+    return _setting(spec, "service", "N", listens=listens, protocols=protocols)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The service's settings."""
+    """The settings of one run; `serve` has them all, other commands some.
 
-    prompt: str = "lofi hip hop, electric piano, drums, 94 bpm"
-    host: str = "127.0.0.1"
-    port: int = 8711
-    osc_port: int = 8712
-    token: str = ""
-    insecure: bool = False
-    allow_origin: tuple[str, ...] = ()
-    soundcard: bool = True
-    output: str | None = None
-    latency: float = 0.15
-    session_rate: int = 48_000
-    record: Path | None = None
-    state: Path | None = None
-    fresh: bool = False
+    Attributes:
+        music: parameters of the session `live` that the file or the command line names.
+        said: names that the command line said.
+    """
+
+    prompt: str = _setting(
+        text("what the session begins with", "lofi hip hop, electric piano, drums, 94 bpm"), "service", "TEXT"
+    )
+    host: str = _setting(text("address to bind; this machine only, unless said otherwise", "127.0.0.1"), "service", "H")
+    port: int = _port(8711, "page, WebSocket, HTTP", "the page", "tcp")
+    osc_port: int = _port(8712, "OSC, UDP and TCP", "OSC", "udp", "tcp")
+    token: str = _setting(text("what clients must know; other hosts demand it"), "service", "SECRET")
+    insecure: bool = _setting(switch(False, "let other machines in without a token"), "service")
+    allow_origin: tuple[str, ...] = _setting(text("web pages that may connect"), "service", "URL", many=True)
+    record: Path | None = _setting(  # noqa: RUF009 - it makes a field
+        text("record the output: .flac or .wav"), "service", "FILE", path=True, unset="no recording"
+    )
+    state: Path | None = _setting(  # noqa: RUF009
+        text("where prompts, knobs and transport are kept until the next start"),
+        "service", "FILE", path=True, unset="one for each port, in your state folder; none for port 0",
+    )  # fmt: skip
+    fresh: bool = _setting(switch(False, "start anew, whatever was kept"), "service")
+    soundcard: bool = _setting(switch(True, "play here, if there is a sound device"), "sound")
+    output: str | None = _setting(
+        text("sound device: its number, a part of its name, or API: NAME"), "sound", "NAME", unset="the system's"
+    )
+    latency: float = _setting(
+        number(0.01, 1, 0.15, "s", "asked of the sound device, of which a sound server keeps a part"), "sound", "S"
+    )
+    session_rate: int = _setting(
+        number(32_000, 96_000, 48_000, "Hz", "samples a second, of everything that is heard", whole=True), "sound", "HZ"
+    )
+    model: str = _setting(
+        text("pocket (shipped), a Hub id, or a folder; see `streamgen models`", "pocket"), "model", "NAME"
+    )
+    threads: int | None = _setting(
+        replace(THREADS, description="of the processor"), "model", "N", unset="1 for a small model, else all"
+    )
+    device: str = _setting(text("auto, cpu, cuda, cuda:1, …", "auto"), "model", "D")
+    precision: str = _setting(
+        text("auto takes the best that is real time here", "auto", choices=PRECISIONS), "model", "P"
+    )
+    music: Mapping[str, Value] = field(default_factory=dict)
+    said: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any], file: Path | None = None) -> Settings:
+        """Put together what the command line says, already checked, what a file says, and the defaults.
+
+        Args:
+            said: by name, settings and parameters of the music; other names are left alone.
+            file: TOML, whose keys are the same names.
+
+        Raises:
+            UsageError: the file cannot be read, or says what cannot be.
+        """
+        table = music_table()
+        found = ({} if file is None else _read(file, table)) | dict(said)
+        return cls(
+            **{name: found[name] for name in OPTIONS if name in found},
+            music={name: found[name] for name in table if name in found},
+            said=frozenset(name for name in said if name in OPTIONS or name in table),
+        )
+
+
+def _options() -> dict[str, Option]:
+    rows = {field_.name: field_.metadata["option"] for field_ in fields(Settings) if "option" in field_.metadata}
+    return {name: replace(row, spec=replace(row.spec, name=name)) for name, row in rows.items()}
+
+
+OPTIONS: dict[str, Option] = _options()
+"""Every setting by name, as the table has them."""
+
+
+def music_table() -> dict[str, ControlSpec]:
+    """Return the rows of the session's table that are options and keys: those that a plain word names."""
+    return {name: spec for name, spec in session_table().items() if "/" not in name}
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def _read(file: Path, table: Mapping[str, ControlSpec]) -> dict[str, Any]:
+    try:
+        keys = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--config {str(file)!r} cannot be read: {error}") from error
+    return dict(_setting_of(file, key, value, table) for key, value in keys.items())
+
+
+def _setting_of(file: Path, key: str, value: object, table: Mapping[str, ControlSpec]) -> tuple[str, Any]:
+    """Return a key's setting and its checked value."""
+    name = key.replace("-", "_")
+    positive = name.removeprefix("no_")
+    if name not in OPTIONS and positive in OPTIONS and OPTIONS[positive].spec.type == "bool":
+        name, value = positive, not _checked(file, positive, value, table)  # as the command line has it
+    return name, _checked(file, name, value, table)
+
+
+def _checked(file: Path, name: str, value: object, table: Mapping[str, ControlSpec]) -> Any:
+    row: Option | ControlSpec | None = OPTIONS.get(name) or table.get(name)
+    if row is None:
+        near = difflib.get_close_matches(name, [*OPTIONS, *table], 1)
+        remedy = f"do you mean {near[0]!r}?" if near else "`streamgen serve --help` names them all"
+        raise UsageError(f"--config {str(file)!r}: {name} is {value!r}, but there is no such setting; {remedy}")
+    try:
+        return row.check(value)
+    except StreamgenError as error:
+        default = row.default_in_words if isinstance(row, Option) else _in_words(row.default)
+        raise UsageError(f"--config {str(file)!r}: {error}; change it there, or leave it out ({default})") from None
+
+
+# -- the documentation -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the documentation's table.
+
+    Attributes:
+        option: as the command line has it, its value's place included.
+        key: in the file.
+        takes: what values it takes.
+        default: where nobody says one.
+        description: one line.
+    """
+
+    option: str
+    key: str
+    takes: str
+    default: str
+    description: str
+
+
+def reference() -> list[Row]:
+    """Return a row for every option and key of `serve`: the settings, then what shapes the music."""
+    rows = [_row(option.spec, option.metavar, option.takes, option.default_in_words) for option in OPTIONS.values()]
+    return rows + [_row(spec, metavar(spec), takes(spec), music_default(spec)) for spec in music_table().values()]
+
+
+def _row(spec: ControlSpec, value: str, taken: str, default: str) -> Row:
+    flag = "--" + spec.name.replace("_", "-")
+    option = f"{flag}, --no-{flag[2:]}" if spec.type == "bool" else f"{flag} {value}"
+    return Row(option, spec.name, taken, default, spec.description)
+
+
+def takes(spec: ControlSpec) -> str:
+    """Return what values a row takes, in words."""
+    if spec.type == "bool":
+        return "true or false"
+    return spec.in_words if spec.has_range or spec.choices else "a text"
+
+
+def metavar(spec: ControlSpec) -> str:
+    """Return what stands for a value of the music in the help."""
+    return {"int": "N", "float": "X", "string": "TEXT"}.get(spec.type, "")
+
+
+def music_default(spec: ControlSpec) -> str:
+    """Return what a parameter of the music is where nobody says it, in words: a checkpoint may have its own."""
+    if spec.name == "seed":
+        return "random"
+    models_own = spec.name in CONTROLS and spec.has_range
+    return _in_words(spec.default) + (", or the model's" if models_own else "")
+
+
+def _in_words(value: Value) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value or "none"

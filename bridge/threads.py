@@ -2,10 +2,6 @@
 
 Rules: decided before the model is loaded, by its size alone, so that the same command gives the same bits every time:
 sums depend on how they are split. A library must not set this for its caller; a command line may.
-
-In one comparison on 2 cores that other programs used too, a step's products with two threads: OpenMP's default of
-spinning while it waits 171 ms (small: 37), sleeping at once 54 ms (small: 10); one thread 53 ms (small: 9). A spinning
-thread uses up its share of the processor, and is then not scheduled when there is work.
 """
 
 from __future__ import annotations
@@ -15,11 +11,20 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["NICE", "SMALL_BYTES", "TURN_SECONDS", "go_first", "set_threads", "take_short_turns"]
+__all__ = ["NICE", "SMALL_BYTES", "TURN_SECONDS", "go_first", "set_threads", "take_short_turns", "wait_asleep"]
 
 TURN_SECONDS = 0.0002
 NICE = -10  # PulseAudio takes -11
 SMALL_BYTES = 200_000_000  # its products fit into one core's cache: a second core gains less than its waiting costs
+
+
+def wait_asleep() -> None:
+    """Let OpenMP's threads sleep while they wait, not spin, unless the user chose otherwise.
+
+    A thread that spins uses up its share of the processor, and is then not scheduled when there is work. To be called
+    before anything imports torch: its OpenMP library reads this when it is loaded.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def set_threads(wanted: int | None, folder: Path) -> int:
@@ -29,7 +34,6 @@ def set_threads(wanted: int | None, folder: Path) -> int:
         wanted: what the user said; None decides by size: one for a small checkpoint, else torch's own choice.
         folder: where the checkpoint lies.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")  # read when torch loads its OpenMP library, so before the import
     import torch
 
     if wanted is None and _size_bytes(folder) < SMALL_BYTES:
@@ -47,10 +51,8 @@ def take_short_turns() -> None:
     """Let no thread of Python wait longer than TURN_SECONDS for another's turn to end.
 
     The engine's thread gives the interpreter up around every torch operation, but takes it back before a thread that
-    was woken by that has come to run: only the end of a turn, 5 ms by Python's default, makes it wait. The event loop
-    gives it up too, with every send(), so that telling three listeners of a block takes ten turns. How much that is
-    depends on the machine; in one comparison on 2 cores that a browser used too, the latest blocks reached their
-    listeners after 0.5 s, and after 0.1 s with turns of 0.2 ms.
+    was woken by that has come to run: only the end of a turn, long by Python's default, makes it wait. The event loop
+    gives it up too, with every send(), so that telling three listeners of a block takes ten turns.
     """
     sys.setswitchinterval(TURN_SECONDS)
 
@@ -59,8 +61,8 @@ def go_first() -> None:
     """Ask to run before other programs, this thread and those it starts later, as sound servers do.
 
     Root may; so may whom /etc/security/limits.d lets, as musicians' systems let the group audio. Everyone else stays
-    where they are, as does who chose a place with `nice`. Other programs delay the event loop otherwise: by 180 ms at
-    worst in one run on 2 cores where a browser started.
+    where they are, as does who chose a place with `nice`. Otherwise a browser that starts delays the event loop by more
+    than any listener has in store.
     """
     if hasattr(os, "setpriority") and os.getpriority(os.PRIO_PROCESS, 0) == 0:
         with suppress(PermissionError):

@@ -1,7 +1,8 @@
 """Hear a session over OSC: asks a running `streamgen serve` for audio packets, and plays or saves them.
 
 python examples/osc_audio_receiver.py --seconds 10 --out heard.wav     (without --out: to the sound card)
-Packets: /streamgen/audio, then stream, sequence, rate in Hz, 320 stereo frames s16le; first frame = 320 · sequence.
+Packets: /streamgen/audio, then stream, sequence, rate in Hz, stereo frames s16le, as many in every packet;
+the position of a packet's first frame is frames of a packet · sequence.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ from collections.abc import Iterator
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import build_msg
 
-FRAMES, SILENCE = 320, bytes(320 * 4)
-
 
 class JitterBuffer:
     """Puts packets in order; begins `depth` packets late, and fills what is missing with silence."""
 
     def __init__(self, depth: int = 8) -> None:
-        self.depth, self.lost, self.next = depth, 0, -1
+        self.depth, self.lost, self.next, self.silence = depth, 0, -1, b""
         self._packets: dict[int, bytes] = {}
 
     def push(self, sequence: int, pcm: bytes) -> None:
         """Take a packet."""
-        self._packets[sequence] = pcm
+        self._packets[sequence], self.silence = pcm, bytes(len(pcm))
         if self.next < 0 and len(self._packets) >= self.depth:
             self.next = min(self._packets)
         if self.next >= 0 and not -self.depth < sequence - self.next < 8 * self.depth:
@@ -40,10 +39,10 @@ class JitterBuffer:
     def pull(self) -> bytes:
         """Take the next packet's frames: silence if it did not come, or before the first."""
         if self.next < 0:
-            return SILENCE
+            return self.silence
         pcm = self._packets.pop(self.next, None)
         self.next, self.lost = self.next + 1, self.lost + (pcm is None)
-        return pcm or SILENCE
+        return pcm or self.silence
 
 
 def packets(host: str, port: int, seconds: float) -> Iterator[tuple[int, int, bytes]]:
@@ -86,9 +85,8 @@ def main() -> None:
         elif card is None:
             import sounddevice
 
-            card = sounddevice.RawOutputStream(
-                rate, FRAMES, None, 2, "int16", callback=lambda out, *_: out.__setitem__(slice(None), buffer.pull())
-            )
+            give = lambda out, *_: out.__setitem__(slice(None), buffer.pull())  # noqa: E731
+            card = sounddevice.RawOutputStream(rate, len(pcm) // 4, None, 2, "int16", callback=give)
             card.start()
     if file is not None:
         file.close()

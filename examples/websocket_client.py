@@ -43,10 +43,10 @@ async def told(socket: ClientConnection, message: dict[str, Any], args: argparse
     if message["type"] != "hello":
         print(json.dumps(message))
         return 0
-    rate_hz = int(message["sample_rate_hz"])
+    rate_hz = int(message["sample_rate_hz"])  # the session's; a client that counts at another says so with rate_hz
     at_sample = message["state"]["position_samples"] + 2 * rate_hz
-    change = {"type": "set", "values": {"prompt/1/text": args.prompt}, "at_sample": at_sample, "id": "mine"}
-    await socket.send(json.dumps(change))
+    change = {"type": "set", "values": {"prompt/1/text": args.prompt}, "at_sample": at_sample, "rate_hz": rate_hz}
+    await socket.send(json.dumps(change | {"id": "mine"}))
     return rate_hz
 
 

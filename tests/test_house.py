@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from bridge.cli import main as cli
-from bridge.doors.native import protocol as wire
+from bridge.doors.native import protocol
 from bridge.doors.native.frames import CODECS, FORMAT_FIELDS
-from bridge.doors.native.protocol import parse
 from bridge.errors import WireError
-from bridge.session.messages import ACTIONS
+from bridge.session.messages import Action, PlayerState
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
@@ -80,7 +79,8 @@ def test_examples_are_short() -> None:
 def test_the_readme_tells_every_message_of_the_websocket() -> None:
     table = README.split("**WebSocket.**")[1].split("Audio is made ahead")[0]
     with pytest.raises(WireError) as told:
-        parse('{"type": "?"}', 1)
+        protocol.parse('{"type": "?"}', {}, 48_000, 1)
     asked = str(told.value).partition("there are: ")[2].split(", ")
     assert len(asked) > 5
-    assert all(f"`{word}`" in table for word in [*asked, *wire._KINDS.values(), *ACTIONS, *CODECS, *FORMAT_FIELDS])
+    words = [*asked, *protocol._KINDS.values(), *Action, *PlayerState, *CODECS, *FORMAT_FIELDS, "rate_hz"]
+    assert [word for word in words if f"`{word}`" not in table] == []

@@ -17,12 +17,21 @@ from numpy.typing import NDArray
 
 from bridge.errors import FileError, UsageError
 
-__all__ = ["FORMATS", "AudioFile", "check_output"]
+__all__ = ["FORMATS", "AudioFile", "check_output", "in_24_bits"]
 
-# 16 bits everywhere: every player reads them, and MusicGen's own noise floor lies above theirs.
-FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+# as the recorder's, so that one prompt and seed leave equal files whichever command wrote them
+FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 
 _WAV_LIMIT_BYTES = 2**32 - 4096
+
+
+def in_24_bits(samples: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Round to 24 bits, in the upper part of 32; beyond full scale is clipped.
+
+    libsndfile's own rounding differs between wav and flac in the last bit.
+    """
+    whole = np.rint(np.clip(samples, -1.0, 1.0 - 2.0**-23) * np.float32(2**23))
+    return np.asarray(whole, np.int32) << np.int32(8)
 
 
 def check_output(path: Path, seconds: float, rate_hz: int, channels: int = 2) -> None:
@@ -39,7 +48,7 @@ def check_output(path: Path, seconds: float, rate_hz: int, channels: int = 2) ->
         raise UsageError(f"--out is {str(path)!r}: that is a folder; name a file in it")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"--out is {str(path)!r}: no right to write there; choose another folder")
-    if path.suffix.lower() == ".wav" and seconds * rate_hz * channels * 2 > _WAV_LIMIT_BYTES:
+    if path.suffix.lower() == ".wav" and seconds * rate_hz * channels * 3 > _WAV_LIMIT_BYTES:
         raise UsageError(f"--seconds is {seconds:g}: a wav file ends at 4 GiB; use .flac or .ogg")
 
 
@@ -66,7 +75,7 @@ class AudioFile:
         """
         try:
             self._file = self._file or self._open()
-            self._file.write(samples.T)
+            self._file.write(samples.T if self._file.format == "OGG" else in_24_bits(samples.T))
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
             raise FileError(f"cannot write {str(self.path)!r}: {_reason(error)}") from error
         self.frames += samples.shape[1]

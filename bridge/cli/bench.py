@@ -9,17 +9,18 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli.options import add_json_option, add_model_options, load_model, number
+from bridge.cli.options import add_json_option, add_settings, load_model, number, settings_of
 from bridge.cli.terminal import Progress, print_json, say, table
 from bridge.errors import UsageError
-from bridge.measuring.shapes import SHAPES, write_random_checkpoint
+from bridge.measuring.reference import SHAPES, Comparison, compare, write_random_checkpoint
+from bridge.settings import Settings
 
 if TYPE_CHECKING:
-    from bridge.measuring.against_transformers import Comparison
-    from bridge.measuring.stream_run import StreamFigures
+    from bridge.measuring.speed import StreamFigures
     from streamgen.model import Model
 
 __all__ = ["add_arguments", "run"]
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", choices=("transformers",), help="the same job by transformers' generate(), and the ratio"
     )
-    add_model_options(parser)
+    add_settings(parser)
     add_json_option(parser)
 
 
@@ -58,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
     if args.stereo and not args.shape:
         raise UsageError("--stereo belongs to --shape; a --model is mono or stereo by itself")
     seconds = args.seconds or (_SHAPE_SECONDS if args.shape else _MODEL_SECONDS)
-    with _checkpoint(args):
-        model = load_model(args)
+    with _checkpoint(args) as settings:
+        model = load_model(settings)
         fields = _measure(model, args, seconds)
         if args.against:
-            fields |= _against(model, args, min(seconds, _AGAINST_MAX_SECONDS))
+            fields |= _against(model, settings, min(seconds, _AGAINST_MAX_SECONDS))
     for line in table(_rows(fields)):
         say(line)
     if args.json:
@@ -71,20 +72,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _checkpoint(args: argparse.Namespace) -> Iterator[None]:
-    """With --shape, write its random weights, and let --model name them while the block runs."""
+def _checkpoint(args: argparse.Namespace) -> Iterator[Settings]:
+    """Give the settings; with --shape, of a model that is written there, and gone when the block ends."""
+    settings = settings_of(args)
     if not args.shape:
-        yield
+        yield settings
         return
     with tempfile.TemporaryDirectory(prefix="streamgen-bench-") as folder:
         say(f"writing random weights of {args.shape}'s shape …")
         write_random_checkpoint(args.shape, args.stereo, Path(folder))
-        args.model = folder
-        yield  # load_model names the folder; it is gone when the block ends
+        yield replace(settings, model=folder)
 
 
 def _measure(model: Model, args: argparse.Namespace, seconds: float) -> dict[str, Any]:
-    from bridge.measuring.stream_run import memory_bytes_per_second, missed_deadlines, run_stream
+    from bridge.measuring.speed import memory_bytes_per_second, missed_deadlines, run_stream
 
     runs = _RUNS if seconds >= _ROLLOVER_SECONDS else 1
     progress = Progress(seconds * runs)
@@ -121,16 +122,14 @@ def _fields(model: Model, figures: StreamFigures, bandwidth: float) -> dict[str,
     }
 
 
-def _against(model: Model, args: argparse.Namespace, seconds: float) -> dict[str, Any]:
-    from bridge.measuring.against_transformers import compare
-
+def _against(model: Model, settings: Settings, seconds: float) -> dict[str, Any]:
     say(f"against transformers: {seconds:g} s of audio each, in turns …")
-    return _against_fields(compare(model, _their_name(args), seconds, say))
+    return _against_fields(compare(model, _their_name(settings), seconds, say))
 
 
-def _their_name(args: argparse.Namespace) -> str:
-    if args.model != "pocket":
-        return str(args.model)
+def _their_name(settings: Settings) -> str:
+    if settings.model != "pocket":
+        return settings.model
     from streamgen.pocket import pocket_folder
 
     return str(pocket_folder())

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     findings = []
     for what, check in _CHECKS.items():
         findings.append(examine(what, check))
-        say(table([(findings[-1].mark.ljust(3), what.ljust(_WIDTH), findings[-1].text)])[0])
+        for line in table([(findings[-1].mark.ljust(3), what.ljust(_WIDTH), findings[-1].text)]):
+            say(line)
     if args.json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     return int(any(finding.mark == "FIX" for finding in findings))

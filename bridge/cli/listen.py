@@ -1,8 +1,9 @@
 """`streamgen listen`: plays or saves what a server sends, and steers it.
 
-Rules: options, sinks and the report; the conversation is in network/client.py.
-
     Call ─► sink: a file, or ring ─► sound card
+
+Rules: options, sinks and the report; the conversation is in doors/native/client.py. What a parameter may be is the
+server's to say: its `hello` brings its own table.
 """
 
 from __future__ import annotations
@@ -10,26 +11,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bridge.audio.files import AudioFile, check_output
 from bridge.audio.ring import Ring
-from bridge.cli.interrupts import stop_on_signals
 from bridge.cli.options import add_json_option, number
-from bridge.cli.terminal import print_json, say
-from bridge.doors.native.client import Call, Heard, Pcm, Sink, stream_url
+from bridge.cli.terminal import StopFlag, print_json, say, stop_on_signals
+from bridge.doors.native.client import Call, Pcm, Received, Sink, stream_url
 from bridge.doors.native.frames import CODECS, MAX_RATE_HZ, MIN_RATE_HZ
 from bridge.doors.sound_card.card import OutputDevice, SoundCard, choose_device
 from bridge.errors import UsageError
-from bridge.session.parameters import TABLE, Value, checked
+from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
-__all__ = ["add_arguments", "run", "settings"]
+__all__ = ["add_arguments", "run", "values_of", "words_of"]
 
 _RING_SECONDS = 2
 _RESUME_SECONDS = 0.2
+_NOTICE_SECONDS, _FAREWELL_SECONDS = 0.1, 0.5  # after Ctrl-C: until it is seen; until a call that hangs is cut off
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,44 +57,102 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Listen until --seconds, Ctrl-C or a refusal; exit code 0, or 1 if it ended early."""
-    wanted = settings(args.changes)
+    words = words_of(args.changes)
     if args.out is not None:
         check_output(args.out, args.seconds or 0.0, int(args.sample_rate or 48_000))
     device = None if args.out is not None else choose_device(args.output)
     url = stream_url(args.url, _query(args, device))
     with stop_on_signals() as stop, _sink(args.out, device) as sink:
-        call = Call(url, wanted, sink, Heard(args.seconds), stop)
-        asyncio.run(call.listen())
+        enough = _Enough(stop)
+        call = _Call(url, {}, sink, Received(args.seconds), enough, words=words)
+        asyncio.run(_listen(call, enough))
     _report(call, args)
     if args.json:
         print_json(_fields(call, args))
-    return 0 if call.heard.complete or args.seconds is None else 1
+    return 0 if call.received.complete or args.seconds is None else 1
 
 
-def settings(words: list[str]) -> dict[str, Value]:
-    """Read NAME=VALUE words into checked values.
+async def _listen(call: Call, stop: _Enough) -> None:
+    """Listen to the end; a call that hangs, on a socket that nobody answers, must not outlive Ctrl-C by much."""
+    task = asyncio.create_task(call.listen())
+    while not task.done():
+        await asyncio.wait([task], timeout=_NOTICE_SECONDS)
+        if stop and not task.done():
+            await asyncio.wait([task], timeout=_FAREWELL_SECONDS)
+            task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+# -- what is changed first ---------------------------------------------------------------------------------------------
+
+
+def words_of(changes: Iterable[str]) -> dict[str, str]:
+    """Take NAME=VALUE words apart.
 
     Raises:
-        UsageError: no "=", an unknown name, or a value that does not fit.
+        UsageError: there is no "=".
     """
-    values: dict[str, object] = {}
-    for word in words:
-        name, separator, text = word.partition("=")
+    words: dict[str, str] = {}
+    for change in changes:
+        name, separator, words[name] = change.partition("=")
         if not separator:
-            raise UsageError(f"--set is {word!r}, must be NAME=VALUE, such as prompt/1/text=techno")
-        values[name] = text if name in TABLE and TABLE[name].type == "string" else _number(name, text)
+            raise UsageError(f"--set is {change!r}, must be NAME=VALUE, such as prompt/1/text=techno")
+    return words
+
+
+def values_of(words: Mapping[str, str], parameters: Iterable[Mapping[str, Any]]) -> dict[str, Value]:
+    """Read the words by the server's table, as its `hello` brings it.
+
+    Raises:
+        UsageError: an unknown name, or a value that does not fit.
+    """
+    table = {str(row.get("name")): row for row in parameters}
+    for name in words:
+        if name not in table:
+            raise UsageError(f"--set: the server has no parameter {name!r}; it has {', '.join(table)}")
     try:
-        return checked(values)
+        return {name: _spec(table[name]).parse(word) for name, word in words.items()}
     except StreamgenError as problem:
         raise UsageError(f"--set: {problem}") from None
 
 
-def _number(name: str, text: str) -> float:
-    words = {"true": 1.0, "on": 1.0, "false": 0.0, "off": 0.0}
-    try:
-        return words[text.lower()] if text.lower() in words else float(text)
-    except ValueError:
-        raise UsageError(f"--set: {name} is {text!r}, must be a number") from None
+def _spec(row: Mapping[str, Any]) -> ControlSpec:
+    low, high, choices = row.get("min"), row.get("max"), tuple(row.get("choices", ()))
+    return ControlSpec(row["type"], low, high, row.get("default", ""), row.get("unit", ""), "", choices, row["name"])
+
+
+class _Enough:
+    """True once a signal has come, or the server has said goodbye."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        self._stop, self.goodbye = stop, False
+
+    def __bool__(self) -> bool:
+        """Whether to end now."""
+        return self.goodbye or bool(self._stop)
+
+
+@dataclass
+class _Call(Call):
+    """A call that begins with changes, and ends with the server.
+
+    Attributes:
+        stop: as `Call`'s; told of the server's goodbye.
+        words: what to change, name → value as it was typed.
+    """
+
+    stop: _Enough
+    words: dict[str, str] = field(default_factory=dict)
+
+    async def _greeted(self, socket: Any, hello: dict[str, Any]) -> None:
+        self.wanted = values_of(self.words, hello.get("parameters", ()))
+        self.words = {}  # once: another hand may have changed them since
+        await super()._greeted(socket, hello)
+
+    async def _told(self, socket: Any, message: dict[str, Any]) -> None:
+        await super()._told(socket, message)
+        self.stop.goodbye |= message.get("type") == "goaway"
 
 
 def _query(args: argparse.Namespace, device: OutputDevice | None) -> dict[str, str]:
@@ -148,28 +209,28 @@ def _sink(out: Path | None, device: OutputDevice | None) -> Iterator[Sink]:
 
 
 def _report(call: Call, args: argparse.Namespace) -> None:
-    heard = call.heard
-    missing = f"{heard.gaps} gaps, {heard.gap_frames / (heard.rate_hz or 1):.2f} s missing"
+    received = call.received
+    missing = f"{received.gaps} gaps, {received.gap_frames / (received.rate_hz or 1):.2f} s missing"
     again = f", {call.connections - 1} reconnections" if call.connections > 1 else ""
-    say(f"{args.out or 'played'}: {heard.seconds:.2f} s, {missing}{again}")
+    say(f"{args.out or 'played'}: {received.seconds:.2f} s, {missing}{again}")
 
 
 def _fields(call: Call, args: argparse.Namespace) -> dict[str, object]:
-    heard, first = call.heard, call.first_audio_seconds
+    received, first = call.received, call.first_audio_seconds
     return {
         "session": call.hello.get("session"),
         "model": call.hello.get("model"),
         "codec": args.codec,
-        "sample_rate_hz": heard.rate_hz,
+        "sample_rate_hz": received.rate_hz,
         "channels": 2,
-        "audio_seconds": round(heard.seconds, 6),
+        "audio_seconds": round(received.seconds, 6),
         "wall_seconds": round(time.monotonic() - call.began, 3),
         "first_audio_seconds": None if first is None else round(first, 3),
-        "gaps": heard.gaps,
+        "gaps": received.gaps,
         "underruns": call.underruns,
-        "gap_seconds": round(heard.gap_frames / (heard.rate_hz or 1), 6),
+        "gap_seconds": round(received.gap_frames / (received.rate_hz or 1), 6),
         "reconnections": max(0, call.connections - 1),
         "errors": call.errors,
-        "interrupted": not heard.complete and args.seconds is not None,
-        "out": str(args.out) if args.out is not None and heard.frames else None,
+        "interrupted": not received.complete and args.seconds is not None,
+        "out": str(args.out) if args.out is not None and received.frames else None,
     }

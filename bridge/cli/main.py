@@ -15,14 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, Protocol, cast
 
+from bridge.cli.terminal import warnings_as_lines
 from bridge.errors import BridgeError, UsageError
+from bridge.threads import wait_asleep
 
 __all__ = ["main"]
 
 _COMMANDS = {
     "render": "text to an audio file",
     "play": "text to the sound card, the prompt changeable while it plays",
-    "serve": "the service: page, WebSocket, OSC, sound card, one live session",
+    "serve": "the service: page, WebSocket, OSC, sound card, all on one session",
     "listen": "play or save what a server sends",
     "models": "checkpoints known here, what they are, their licence",
     "devices": "sound devices, by host API",
@@ -61,8 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; None takes the process's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    wait_asleep()
     try:
-        with _ended_as_by_hand():
+        with _ended_as_by_hand(), warnings_as_lines():
             return _dispatch(words)
     except KeyboardInterrupt:
         return _fail("interrupted", 1)

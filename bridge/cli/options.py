@@ -1,6 +1,9 @@
-"""Options that several commands share, checked before torch is loaded.
+"""Options made from the tables, checked before torch is loaded; and what they come to.
 
-Rules: importing this file imports no torch; only load_model() does. Ranges come from parameters.py.
+    settings.OPTIONS ─► --port …            both of them only where they were said: what nobody says is left to the
+    music_table()    ─► --temperature …     file and the defaults
+
+Rules: importing this file imports no torch; only load_model() does. No range is spelled here.
 """
 
 from __future__ import annotations
@@ -10,48 +13,125 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.terminal import say
 from bridge.errors import UsageError
-from bridge.session.parameters import MAX_TEXT, PARAMETERS, in_words, parse
+from bridge.settings import OPTIONS, Option, Settings, metavar, music_default, music_table
 from bridge.threads import set_threads
-from streamgen.config import PRECISIONS, THREADS, Range
-from streamgen.errors import ConfigError
+from streamgen import config
+from streamgen.config import ControlSpec, Value
+from streamgen.errors import StreamgenError
 
 if TYPE_CHECKING:
     from streamgen.model import Model
 
 __all__ = [
     "add_json_option",
-    "add_model_options",
     "add_music_options",
     "add_prompt",
+    "add_prompt_files",
+    "add_settings",
+    "first_values",
     "load_model",
     "number",
+    "prompt_files",
     "prompt_of",
-    "stream_options",
+    "settings_of",
 ]
 
-_MODELS_OWN = ("guidance_scale", "temperature", "top_k", "top_p", "change_context_seconds")
-_DEFAULTS = {"seed": "random"} | dict.fromkeys(_MODELS_OWN, "the model's")
-_AUDIO_OPTIONS = ("audio_prompt", "melody")
+_MODEL = tuple(name for name, option in OPTIONS.items() if option.group == "model")
+_PROMPT_FILES = {"audio_prompt": "music to continue", "melody": "a tune to follow; melody models only"}
 
 
-def number(low: float, high: float, unit: str = "", whole: bool = False) -> Callable[[str], float]:
+def number(low: float, high: float, unit: str = "", whole: bool = False) -> Callable[[str], Value]:
     """Make an argparse type for a number in a range."""
-    return _reader("it", Range(low, high, low, unit, "", whole))
+    return _reader(config.number(low, high, low, unit, "", whole=whole))
 
 
-def _reader(name: str, row: Range) -> Callable[[str], float]:
-    def read(text: str) -> float:
+def _reader(spec: ControlSpec) -> Callable[[str], Value]:
+    named = replace(spec, name="it")  # argparse names the option itself
+
+    def read(words: str) -> Value:
         try:
-            return parse(name, row, text)
-        except ConfigError as error:
+            return named.parse(words)
+        except StreamgenError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+# -- from the tables ---------------------------------------------------------------------------------------------------
+
+
+def add_settings(parser: argparse.ArgumentParser, *names: str, model: bool = True) -> None:
+    """Add the named settings, and those that choose the model and where it runs."""
+    groups: dict[str, Any] = {}
+    for name in (*names, *(_MODEL if model else ())):
+        option = OPTIONS[name]
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        _add_option(groups[option.group], option)
+
+
+def _add_option(group: Any, option: Option) -> None:
+    spec = option.spec
+    limits = f"; {spec.in_words}" if spec.has_range and spec.type != "bool" and not option.listens else ""
+    about = f"{spec.description}{limits} (default: {option.default_in_words})"
+    if option.path:
+        _add(group, spec, about, type=Path, metavar=option.metavar)
+    else:
+        _add(group, spec, about, type=_reader(spec), metavar=option.metavar, many=option.many)
+
+
+def _add(group: Any, spec: ControlSpec, about: str, *, many: bool = False, **how: Any) -> None:
+    """Add an option that is in the result only if it was said."""
+    flag, words = "--" + spec.name.replace("_", "-"), about.replace("%", "%%")
+    common = {"dest": spec.name, "default": argparse.SUPPRESS, "help": words}
+    if spec.type == "bool":
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+    elif spec.choices:
+        group.add_argument(flag, choices=spec.choices, **common)
+    else:
+        group.add_argument(flag, action="append" if many else "store", **how, **common)
+
+
+def add_music_options(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    """Add an option for each parameter of the music but those named."""
+    group = parser.add_argument_group("music")
+    for spec in music_table().values():
+        if spec.name not in without:
+            limits = f"; {spec.in_words}" if spec.has_range and spec.type != "bool" else ""
+            about = f"{spec.description}{limits} (default: {music_default(spec)})"
+            _add(group, spec, about, type=_reader(spec), metavar=metavar(spec))
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Put together what was said, the file that --config names and the defaults.
+
+    Raises:
+        UsageError: the file says what cannot be.
+    """
+    said = {name: value for name, value in vars(args).items() if value is not None}
+    if "allow_origin" in said:
+        said["allow_origin"] = tuple(said["allow_origin"])
+    return Settings.of(said, said.get("config"))
+
+
+def first_values(settings: Settings, prompt: str | None) -> dict[str, Value]:
+    """Return what a session begins with: the prompt, what was said of the music, and a seed that is drawn if need be.
+
+    Args:
+        settings: what was said.
+        prompt: None is unconditional.
+    """
+    drawn = secrets.randbelow(int(config.CONTROLS["seed"].limits[1]) + 1)
+    return {"prompt/1/text": prompt or "", "seed": drawn, **settings.music}
+
+
+# -- what else several commands have -----------------------------------------------------------------------------------
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -59,44 +139,10 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object, last, on stdout")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses the model and where it runs."""
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        default="pocket",
-        metavar="NAME",
-        help="pocket (shipped), a Hub id, or a folder; see `streamgen models`",
-    )
-    threads = number(THREADS.low, THREADS.high, whole=True)
-    group.add_argument(
-        "--threads", type=threads, metavar="N", help="of the processor (default: 1 for a small model, else all)"
-    )
-    group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1, … (default: auto)")
-    group.add_argument(
-        "--precision", default="auto", choices=PRECISIONS, help="auto takes the best that is real time here"
-    )
-
-
 def add_prompt(parser: argparse.ArgumentParser) -> None:
     """Add the text, or the wish for none."""
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help='what to play, such as "house, 125 bpm, drums"')
     parser.add_argument("--unconditional", action="store_true", help="no text at all, in place of PROMPT")
-
-
-def add_music_options(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
-    """Add what shapes the music: an option for each musical parameter but those named, and the other prompts."""
-    group = parser.add_argument_group("music")
-    for name, row in ((name, row) for name, row in PARAMETERS.items() if name not in without):
-        group.add_argument(
-            "--" + name.replace("_", "-"),
-            type=_reader("it", row),
-            metavar="N" if row.whole else "X",
-            help=f"{row.description}; {in_words(row)} (default: {_DEFAULTS.get(name, f'{row.default:g}')})",
-        )
-    group.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
-    group.add_argument("--audio-prompt", type=Path, metavar="FILE", help="music to continue")
-    group.add_argument("--melody", type=Path, metavar="FILE", help="a tune to follow; melody models only")
 
 
 def prompt_of(args: argparse.Namespace) -> str | None:
@@ -111,49 +157,53 @@ def prompt_of(args: argparse.Namespace) -> str | None:
         return None
     if args.prompt is None:
         raise UsageError('no PROMPT: say what to play, such as "house, 125 bpm, drums", or --unconditional')
-    return _checked_text("PROMPT", args.prompt)
+    if not args.prompt.strip():
+        raise UsageError("PROMPT is empty: say what to play")
+    try:
+        return str(replace(OPTIONS["prompt"].spec, name="PROMPT").check(args.prompt))
+    except StreamgenError as error:
+        raise UsageError(str(error)) from None
 
 
-def _checked_text(name: str, text: str) -> str:
-    if not text.strip():
-        raise UsageError(f"{name} is empty: say what to play")
-    if len(text) > MAX_TEXT:
-        raise UsageError(f"{name} has {len(text)} characters: at most {MAX_TEXT} are read")
-    return text
+def add_prompt_files(parser: argparse.ArgumentParser) -> None:
+    """Add the prompts that are files."""
+    group = parser.add_argument_group("prompts from files")
+    for name, about in _PROMPT_FILES.items():
+        group.add_argument("--" + name.replace("_", "-"), type=Path, metavar="FILE", help=about)
 
 
-def stream_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Give what Model.open_stream takes, with files read and a seed drawn if none was given.
+def prompt_files(args: argparse.Namespace) -> dict[str, Any]:
+    """Read the prompts that are files; returns arguments of `Model.open_stream`.
 
     Raises:
-        UsageError: a text or a file that cannot be used.
+        UsageError: a file that cannot be used.
     """
-    options: dict[str, Any] = {"prompt": prompt_of(args)}
-    options |= {name: getattr(args, name) for name in PARAMETERS if getattr(args, name, None) is not None}
-    options.setdefault("seed", secrets.randbelow(int(PARAMETERS["seed"].high) + 1))
-    if args.negative_prompt is not None:
-        options["negative_prompt"] = _checked_text("--negative-prompt", args.negative_prompt)
     from bridge.audio.audio_in import read_audio  # needs soundfile, which bench and doctor must do without
 
-    for name in _AUDIO_OPTIONS:
-        path = getattr(args, name)
-        if path is not None:
+    options: dict[str, Any] = {}
+    for name in _PROMPT_FILES:
+        if (path := getattr(args, name)) is not None:
             options[name], options[f"{name}_rate_hz"] = read_audio(path, "--" + name.replace("_", "-"))
     return options
 
 
-def load_model(args: argparse.Namespace) -> Model:
-    """Load the model the options name, saying so, for it takes seconds."""
-    say(f"loading {args.model} …")
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+def load_model(settings: Settings) -> Model:
+    """Load the model that the settings name, saying so, for it takes seconds."""
+    say(f"loading {settings.model} …")
     _silence_libraries()
     from streamgen.checkpoint.find import find_folder
 
-    set_threads(args.threads, find_folder(args.model))  # before torch is imported
+    set_threads(settings.threads, find_folder(settings.model))
     import streamgen
 
-    model = streamgen.load_model(args.model, device=args.device, precision=args.precision, threads=args.threads)
+    model = streamgen.load_model(
+        settings.model, device=settings.device, precision=settings.precision, threads=settings.threads
+    )
     say(f"loaded on {model.device}: {model.load_note}")
-    if args.model == "pocket":
+    if settings.model == "pocket":
         _name_larger_ones()
     return model
 

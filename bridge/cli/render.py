@@ -1,4 +1,8 @@
-"""`streamgen render`: text to an audio file.
+"""`streamgen render`: text to an audio file, by the same session as `serve` plays, under a clock that the audio drives.
+
+    Player ─ blocks ─► file
+       ▲
+       └─ time passes as soon as enough is made ahead: nothing is ever late, and nothing waits
 
 Rules: everything that can be wrong is checked before torch is loaded; audio goes to the file as it comes, so memory is
 flat and Ctrl-C or SIGTERM leaves a valid file of what was made.
@@ -9,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,31 +24,163 @@ from numpy.typing import NDArray
 
 from bridge.audio.files import AudioFile, check_output
 from bridge.audio.resample import resampler
-from bridge.cli.interrupts import StopFlag, stop_on_signals
 from bridge.cli.options import (
     add_json_option,
-    add_model_options,
     add_music_options,
     add_prompt,
+    add_prompt_files,
+    add_settings,
+    first_values,
     load_model,
     number,
-    stream_options,
+    prompt_files,
+    prompt_of,
+    settings_of,
 )
-from bridge.cli.terminal import Progress, print_json, say
+from bridge.cli.terminal import Progress, StopFlag, print_json, say, stop_on_signals
 from bridge.errors import UsageError
+from bridge.session.messages import Action, Block, Event, Transport
+from bridge.session.timeline import Timeline
+from bridge.settings import music_table
+from streamgen.config import Value
 
 if TYPE_CHECKING:
     from streamgen.model import Model
-    from streamgen.stream.stream import Stream
 
-__all__ = ["add_arguments", "render", "run"]
+__all__ = ["OfflineSession", "add_arguments", "run"]
 
-_CHUNK_SECONDS = 0.1
-_ASSUMED_RATE_HZ = 32_000  # of every MusicGen there is; only to refuse a wav that would grow too big
+Pcm = NDArray[np.float32]
+
+_NOTHING_CHANGES = ("glide_seconds", "change_context_seconds", "lead_seconds")  # meanwhile: these would do nothing
+_TAIL_SECONDS = 0.05  # made beyond the end where a resampler follows, for its filter looks that far
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    add_prompt(parser)
+    parser.add_argument(
+        "--seconds", type=number(0.1, 86_400 * 7, "seconds"), default=30.0, metavar="S", help="length (default: 30)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the file to write: .wav, .flac or .ogg"
+    )
+    rate = number(8_000, 192_000, "Hz", whole=True)
+    parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="rate of the file (default: --session-rate)")
+    add_settings(parser, "session_rate")
+    add_music_options(parser, without=_NOTHING_CHANGES)
+    add_prompt_files(parser)
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render; exit code 0 if all of it was made, 1 if interrupted."""
+    settings = settings_of(args)
+    rate_hz = args.sample_rate or settings.session_rate
+    check_output(args.out, args.seconds, rate_hz)
+    _check_not_its_own_prompt(args)
+    values, options = first_values(settings, prompt_of(args)), prompt_files(args)
+    model = load_model(settings)
+    with stop_on_signals() as stop:
+        began = time.perf_counter()
+        with closing(OfflineSession(model, settings.session_rate, values, options)) as session:
+            done = _write(session, rate_hz, args, began, stop)
+            windows = session.windows
+    _report(done, args, int(values["seed"]))
+    if args.json:
+        print_json(_fields(done, args, model, windows, int(values["seed"]), rate_hz))
+    return 1 if done.interrupted else 0
+
+
+def _check_not_its_own_prompt(args: argparse.Namespace) -> None:
+    for name, path in (("--audio-prompt", args.audio_prompt), ("--melody", args.melody)):
+        if path is not None and path.exists() and args.out.exists() and path.samefile(args.out):
+            raise UsageError(
+                f"--out and {name} are both {str(path)!r}: the file would be overwritten; choose another --out"
+            )
+
+
+# -- the music ---------------------------------------------------------------------------------------------------------
+
+
+class OfflineSession:
+    """A session without a clock of its own: what it plays is what a live one of the same values plays.
+
+    Args:
+        model: what plays.
+        rate_hz: of the session.
+        values: parameters to begin with.
+        options: further arguments of `Model.open_stream`.
+    """
+
+    def __init__(self, model: Model, rate_hz: int, values: Mapping[str, Value], options: Mapping[str, Any]) -> None:
+        from bridge.session.player import Player  # needs torch
+
+        self.rate_hz = rate_hz
+        self._seconds = 0.0
+        self._blocks: list[Pcm] = []
+        timeline = Timeline(rate_hz, lambda: self._seconds, lambda: self._seconds)
+        shortest = music_table()["lead_seconds"].limits[0]  # nothing is late here: what is made is played at once
+        self._player = Player(model, self._hear, timeline, values={**values, "lead_seconds": shortest}, options=options)
+        self._player.wanted = True
+
+    def _hear(self, item: Block | Event) -> None:
+        if isinstance(item, Block):
+            self._blocks.append(item.samples)
+
+    @property
+    def windows(self) -> int:
+        """How many windows of the model have led so far."""
+        return self._player.generator.windows
+
+    def step(self) -> list[Pcm]:
+        """Go on a little; returns the samples that are final since, float32 [2, n] each."""
+        wait = self._player.tick()
+        if self._player.needs_audio:
+            self._player.make()
+        else:
+            self._seconds += wait
+        return self._taken()
+
+    def end(self) -> list[Pcm]:
+        """Fade out, and return what the effects held back."""
+        self._player.do(Transport(Action.PAUSE, "render"))
+        return self._taken()
+
+    def _taken(self) -> list[Pcm]:
+        taken, self._blocks = self._blocks, []
+        return taken
+
+    def close(self) -> None:
+        """Give the stream's memory back."""
+        self._player.close()
+
+
+def _pieces(session: OfflineSession, rate_hz: int, seconds: float, stop: StopFlag) -> Iterator[Pcm]:
+    """Give float32 [2, n] at the file's rate, exactly `seconds` of it in all unless stopped."""
+    convert, left = resampler(session.rate_hz, rate_hz), round(seconds * rate_hz)
+    tail = 0 if rate_hz == session.rate_hz else _TAIL_SECONDS
+    for samples in _until(session, round((seconds + tail) * session.rate_hz), stop):
+        piece = convert.process(samples)[:, :left]
+        left -= piece.shape[1]
+        yield piece
+    yield convert.process(np.zeros((2, 0), np.float32), last=True)[:, :left]
+
+
+def _until(session: OfflineSession, count: int, stop: StopFlag) -> Iterator[Pcm]:
+    """Give so many samples, or what there is when `stop` comes true."""
+    while count > 0 and not stop:
+        for samples in session.step():
+            yield samples[:, : max(count, 0)]
+            count -= samples.shape[1]
+    if count > 0:
+        yield from session.end()
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Rendered:
+class _Rendered:
     """What a render came to.
 
     Attributes:
@@ -60,82 +196,23 @@ class Rendered:
     interrupted: bool
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    add_prompt(parser)
-    parser.add_argument(
-        "--seconds", type=number(0.1, 86_400 * 7, "seconds"), default=30.0, metavar="S", help="length (default: 30)"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the file to write: .wav, .flac or .ogg"
-    )
-    rate = number(8_000, 192_000, "Hz", whole=True)
-    parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="rate of the file (default: the model's)")
-    add_model_options(parser)
-    add_music_options(parser, without=("glide_seconds", "change_context_seconds"))  # nothing changes meanwhile
-    add_json_option(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Render; exit code 0 if all of it was made, 1 if interrupted."""
-    check_output(args.out, args.seconds, args.sample_rate or _ASSUMED_RATE_HZ)
-    _check_not_its_own_prompt(args)
-    options = stream_options(args)
-    model = load_model(args)
-    with stop_on_signals() as stop:
-        began = time.perf_counter()
-        with closing(model.open_stream(**options)) as stream:
-            done = render(stream, model.sample_rate_hz, args, began, stop)
-            windows = stream.metrics.rollovers + 1
-    _report(done, args, options["seed"])
-    if args.json:
-        print_json(_fields(done, args, model, windows, options["seed"]))
-    return 1 if done.interrupted else 0
-
-
-def _check_not_its_own_prompt(args: argparse.Namespace) -> None:
-    for name, path in (("--audio-prompt", args.audio_prompt), ("--melody", args.melody)):
-        if path is not None and path.exists() and args.out.exists() and path.samefile(args.out):
-            raise UsageError(
-                f"--out and {name} are both {str(path)!r}: the file would be overwritten; choose another --out"
-            )
-
-
-def render(stream: Stream, from_hz: int, args: argparse.Namespace, began: float, stop: StopFlag) -> Rendered:
-    """Write `args.seconds` of a stream to `args.out`, or less if `stop` comes true; `began` is a perf_counter time."""
-    to_hz = args.sample_rate or from_hz
+def _write(session: OfflineSession, rate_hz: int, args: argparse.Namespace, began: float, stop: StopFlag) -> _Rendered:
+    """Write `args.seconds` to `args.out`, or less if `stop` comes true; `began` is a perf_counter time."""
     progress = Progress(args.seconds)
     first_audio = math.nan
-    with AudioFile(args.out, to_hz) as file:
-        for samples in _converted(stream, from_hz, to_hz, args.seconds, stop):
-            if math.isnan(first_audio):
-                first_audio = time.perf_counter() - began
-            file.write(samples)
+    with AudioFile(args.out, rate_hz) as file:
+        for samples in _pieces(session, rate_hz, args.seconds, stop):
+            if samples.shape[1]:
+                file.write(samples)
+                first_audio = time.perf_counter() - began if math.isnan(first_audio) else first_audio
             progress.update(file.seconds)
         seconds = file.seconds
     progress.close()
-    return Rendered(seconds, time.perf_counter() - began, first_audio, bool(stop))
+    complete = seconds >= round(args.seconds * rate_hz) / rate_hz
+    return _Rendered(seconds, time.perf_counter() - began, first_audio, bool(stop) and not complete)
 
 
-def _converted(
-    stream: Stream, from_hz: int, to_hz: int, seconds: float, stop: StopFlag
-) -> Iterator[NDArray[np.float32]]:
-    """Give float32 [2, n] at `to_hz`, exactly `seconds` of it in all unless stopped."""
-    convert = resampler(from_hz, to_hz)
-    source_left, left = round(seconds * from_hz), round(seconds * to_hz)
-    chunks = stream.chunks(seconds=_CHUNK_SECONDS)
-    while source_left > 0 and not stop:
-        taken = next(chunks).samples[:, :source_left]
-        source_left -= taken.shape[1]
-        samples = convert.process(taken, last=source_left == 0)[:, :left]
-        left -= samples.shape[1]
-        if samples.shape[1]:
-            yield samples
-    if source_left:
-        yield convert.process(np.zeros((2, 0), np.float32), last=True)
-
-
-def _report(done: Rendered, args: argparse.Namespace, seed: int) -> None:
+def _report(done: _Rendered, args: argparse.Namespace, seed: int) -> None:
     speed = f"{done.audio_seconds / done.wall_seconds:.2f} × real time, seed {seed}"
     if not done.interrupted:
         say(f"{args.out}: {done.audio_seconds:g} s in {done.wall_seconds:.1f} s, {speed}")
@@ -145,12 +222,14 @@ def _report(done: Rendered, args: argparse.Namespace, seed: int) -> None:
         say("interrupted before any audio was made; no file was written")
 
 
-def _fields(done: Rendered, args: argparse.Namespace, model: Model, windows: int, seed: int) -> dict[str, Any]:
+def _fields(
+    done: _Rendered, args: argparse.Namespace, model: Model, windows: int, seed: int, rate_hz: int
+) -> dict[str, Any]:
     return {
         "model": model.name,
         "precision": model.precision,
         "device": str(model.device),
-        "sample_rate_hz": args.sample_rate or model.sample_rate_hz,
+        "sample_rate_hz": rate_hz,
         "channels": 2,
         "audio_seconds": round(done.audio_seconds, 6),
         "wall_seconds": round(done.wall_seconds, 3),

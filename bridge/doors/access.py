@@ -39,7 +39,7 @@ class Limits:
         message_bytes: of one text message.
         messages_per_second, burst_messages: sustained and at once, for each client; what is more is refused.
         upload_bytes, upload_seconds: of one audio prompt.
-        window_seconds: audio on its way to a listener, unanswered; it grows with the round trip, see flow.py.
+        window_seconds: audio on its way to a listener, unanswered; it grows with the round trip, see native/outbox.py.
         queue_seconds: audio kept for a listener beyond that, when it came in one go: our own loop was late, not it.
         stalled_queue_seconds: the same for a listener that has not taken any for a third of a second.
         stall_seconds: how long a listener may not read before it is closed with 4008.

@@ -9,16 +9,22 @@ timeline, spells no parameter's range, and decides nothing about the music.
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.doors.access import Access
+from bridge.errors import BridgeError
 from bridge.metrics import Metrics
 from bridge.session.messages import Session
 from bridge.settings import Settings
 
-__all__ = ["Door", "Service", "Sessions"]
+__all__ = ["Door", "Place", "Service", "Sessions", "cannot_listen"]
+
+Place = str | int | None
 
 
 class Sessions(Protocol):
@@ -50,11 +56,13 @@ class Service:
         settings: the operator's.
         access: who may come in, and how much anyone may take.
         metrics: what is counted.
+        places: where the doors are that are open; whoever opens them fills it in.
     """
 
     settings: Settings
     access: Access
     metrics: Metrics
+    places: dict[str, Place] = field(default_factory=dict)
 
 
 class Door(Protocol):
@@ -78,10 +86,18 @@ class Door(Protocol):
         """Say goodbye to its clients and close it; one that never opened is closed too."""
         ...
 
-    def places(self) -> Mapping[str, str | int | None]:
+    def places(self) -> Mapping[str, Place]:
         """Return where it is to be found, for the line and the JSON that tell that all is ready."""
         ...
 
     def stats(self) -> Mapping[str, float]:
         """Return its counters by the names that `/metrics` shows."""
         ...
+
+
+def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: str) -> BridgeError:
+    """Say why a door does not open there and what to choose instead: a port that is taken, or else a host."""
+    option = port_option if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+    lookup = isinstance(error, socket.gaierror)  # it has numbers of its own
+    reason = os.strerror(error.errno) if error.errno and not lookup else error.strerror or str(error)
+    return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")

@@ -1,16 +1,21 @@
-"""How much anyone may take of the service: token buckets, and which addresses are this machine's own. Sans-I/O.
+"""How much anyone may take of the service: messages, by token buckets, and turns of the event loop.
 
-Rules: time is an argument (seconds, any monotonic clock); plain arithmetic, no socket.
+Also which addresses are this machine's own.
+
+Rules: no socket; a bucket is told the time (seconds, any monotonic clock), a turn is the loop's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import time
 from collections import OrderedDict
 from functools import lru_cache
 
-__all__ = ["Bucket", "Buckets", "is_loopback"]
+__all__ = ["TURN_SECONDS", "Bucket", "Buckets", "Turns", "is_loopback"]
 
+TURN_SECONDS = 0.005
 _MAX_HOSTS = 1024
 
 
@@ -56,6 +61,34 @@ class Buckets:
         if len(self._hosts) > _MAX_HOSTS:
             self._hosts.popitem(last=False)
         return bucket
+
+
+class Turns:
+    """Work of many tasks, spread over turns of the event loop; one for all that share it.
+
+    turn    │ A B C D ▌ E F G ▌ H …             fifty listeners get a block at once: whoever comes after the first
+            └─ 5 ms ──┘                         5 ms waits for the next turn, and timers and sockets come between
+    """
+
+    def __init__(self) -> None:
+        self._ends: float | None = None  # of this turn; None before its first piece of work
+
+    async def take(self) -> None:
+        """Wait until there is time for a piece of work in this turn; do it without awaiting anything."""
+        while self.spent:
+            await asyncio.sleep(0)
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is no time left in this turn; who asks first in a turn begins it."""
+        if self._ends is not None:
+            return time.monotonic() > self._ends
+        self._ends = time.monotonic() + TURN_SECONDS
+        asyncio.get_running_loop().call_soon(self._over)  # before all who wait, which queue behind it
+        return False
+
+    def _over(self) -> None:
+        self._ends = None
 
 
 @lru_cache(maxsize=1024)

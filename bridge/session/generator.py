@@ -73,6 +73,11 @@ class Generator:
         """Position in the model's present window."""
         return self._stream.metrics.window_position
 
+    @property
+    def windows(self) -> int:
+        """How many windows of the model the present stream has led with."""
+        return self._stream.metrics.rollovers + 1
+
     def make(self) -> None:
         """Make one block ahead."""
         began, steps = self._now(), self._stream.metrics.steps

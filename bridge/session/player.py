@@ -48,7 +48,7 @@ from bridge.session.messages import (
     Transport,
     Transported,
 )
-from bridge.session.parameters import Parameters, session_table, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, Parameters, session_table, stream_controls
 from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Schedule, Timeline
 from streamgen.config import Value
@@ -235,7 +235,10 @@ class Player:
         self._committer.jump()
 
     def _stream_options(self) -> dict[str, Any]:
-        return self._options | stream_controls(self.parameters.values, self.parameters.values)
+        """Return what a stream is opened with: a default is left to the model, whose windows may be fuller."""
+        table, values = self.parameters.table, self.parameters.values
+        told = {*PROMPT_NAMES, "seed", *(name for name, value in values.items() if value != table[name].default)}
+        return self._options | stream_controls(values, told)
 
     def close(self) -> None:
         """Give the stream's memory back, and what the effects hold."""

@@ -8,7 +8,8 @@ Rules: nothing here knows a parameter's name or range: the server's `hello` tell
     feed.js       the worker that holds the socket and feeds the audio thread;  link.js  the page's end of it
     state.js      values: the session's, and the hand's on top
     player.js     AudioContext and worklet, on the page's side
-    worklet.js    the audio thread's side        ring.js       jitter buffer, fades, drift; pure
+    worklet.js    the audio thread's side        ring.js       jitter buffer: each frame when it is due; pure
+    clock.js      the playback clock: what the server's shows when a sample is heard here
     recorder.js   WAV of exactly what was received
     slots.js  surface.js  controls.js  knob.js  meters.js      what is seen and touched
     announce.js  keys.js  midi.js                              screen readers, keyboard, controllers

@@ -11,7 +11,7 @@ import { Link } from "./link.js";
 import { Meters } from "./meters.js";
 import { Midi } from "./midi.js";
 import { Player } from "./player.js";
-import { streamUrl } from "./protocol.js";
+import { plays, streamUrl } from "./protocol.js";
 import { Recorder } from "./recorder.js";
 import { colour, Slots } from "./slots.js";
 import { State } from "./state.js";
@@ -19,7 +19,6 @@ import { mixColours, rgb, Surface } from "./surface.js";
 
 const CHUNK_MS = 40;
 const FADE_MS = 60; // longer than the ring's own fade
-const PAUSING_ACTIONS = ["pause", "stop"];
 
 const $ = (id) => document.getElementById(id);
 const glowing = [$("play"), $("surface").querySelector("canvas")];
@@ -36,48 +35,51 @@ const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: 
 const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
 
-const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, steering: null };
+const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null };
 
 // ---- the server speaks
 
-const heardFrom = {
+const told = {
   hello: greet,
   ack: ({ id }) => state.acknowledged(id),
   error: ({ id, message }) => {
     state.refused(id);
-    if (id && id === session.steering?.id) transported(session.steering.before, true);
+    if (id && id === session.asked?.id) showTransport(session.asked.before, true);
     toast(message, { urgent: true });
   },
   changed: ({ values, applied_at_sample }) => {
     state.changed(values);
     if (Object.keys(values).some((name) => name.startsWith("prompt"))) session.arrivesAt = applied_at_sample ?? 0;
   },
-  transport: ({ action }) => transported(action),
-  discard: ({ from_sample }) => recorder.discard(from_sample), // feed.js told the player
-  gap: ({ samples, reason }) => {
-    const seconds = (samples / (session.rateHz || 1)).toFixed(1);
+  transport: ({ action, state: now }) => {
+    if (action === "stop") setTimeout(() => player.flush(), FADE_MS);
+    showTransport(plays(now));
+  },
+  gap: ({ samples, rate_hz, reason }) => {
+    const seconds = (samples / rate_hz).toFixed(1);
     toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
   },
   stats: showStats,
   goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
 };
 
-connection.addEventListener("message", ({ detail }) => heardFrom[detail.type]?.(detail));
+connection.addEventListener("message", ({ detail }) => told[detail.type]?.(detail));
 connection.addEventListener("frame", ({ detail: frame }) => {
   recorder.take(frame, player.report.heard);
 });
 connection.addEventListener("status", ({ detail }) => showLink(detail));
 
-function greet({ session: name, model, sample_rate_hz: rateHz, audio, parameters, state: now = {} }) {
-  session.rateHz = rateHz ?? audio.sample_rate_hz;
+function greet({ session: name, model, sample_rate_hz: rateHz, model_rate_hz: modelRateHz, parameters, state: now }) {
+  session.rateHz = rateHz;
+  meters.topHz = Math.min(rateHz, modelRateHz) / 2;
   if (now.position_samples < player.report.heard) startOver();
-  state.load(parameters, now.values ?? {});
+  state.load(parameters, now.values);
   slots.build();
   surface.build();
   controls.build();
   midi.build();
   $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
-  transported(now.playing ? "play" : "pause", true);
+  showTransport(plays(now.state), true);
   askForAudio();
   showMix();
   if (session.greeted) announce("Connected again");
@@ -86,16 +88,16 @@ function greet({ session: name, model, sample_rate_hz: rateHz, audio, parameters
   session.eager = false;
 }
 
-/** Audio is asked for once there is a gesture to play it after; the same wishes go with the address, for the next try. */
-function wish() {
-  const wishes = { codec: "s16le", chunk_ms: CHUNK_MS, rewind: true, enabled: session.listening && player.started };
-  connection.address = streamUrl(location.href, { ...access, ...wishes });
-  return wishes;
+/** How audio shall come, once there is a gesture to play it after; the address says the same, for the next try. */
+function audioFormat() {
+  const format = { codec: "s16le", chunk_ms: CHUNK_MS, enabled: session.listening && player.started };
+  connection.address = streamUrl(location.href, { ...access, ...format });
+  return format;
 }
 
-/** At the stream's own rate: nothing is resampled twice, and positions mean the same everywhere. */
+/** At the session's own rate: nothing is resampled, and positions mean the same everywhere. */
 function askForAudio() {
-  connection.send("audio", { ...wish(), sample_rate_hz: session.rateHz });
+  connection.send("audio", { ...audioFormat(), sample_rate_hz: session.rateHz });
 }
 
 /** A server that was started anew counts from zero: what is buffered belongs to music that no longer is. */
@@ -106,9 +108,7 @@ function startOver() {
   session.arrivesAt = 0;
 }
 
-function transported(action, quietly = false) {
-  const playing = action === "reset" ? session.playing : !PAUSING_ACTIONS.includes(action);
-  if (action === "stop") setTimeout(() => player.flush(), FADE_MS);
+function showTransport(playing, quietly = false) {
   if (playing === session.playing && !quietly) return;
   session.playing = playing;
   player.hold(!playing);
@@ -121,19 +121,19 @@ function transported(action, quietly = false) {
 
 async function play() {
   const joins = session.listening && !player.started;
-  if (!session.greeted) return wishToPlay();
+  if (!session.greeted) return playOnceConnected();
   if (!connection.isOpen) return;
   if (joins) document.body.classList.add("is-buffering"); // until the player reports
   if (session.listening) await player.start(session.rateHz);
   if (joins) askForAudio();
   if (joins && session.playing) return showPlay(); // it plays already, elsewhere: only join in
-  const action = session.playing ? "pause" : "play";
-  session.steering = { id: connection.send("transport", { action }), before: session.playing ? "play" : "pause" };
-  transported(action);
+  const before = session.playing;
+  session.asked = { id: connection.send("transport", { action: before ? "pause" : "play" }), before };
+  showTransport(!before);
 }
 
 /** Pressed before the server has answered, as on a browser's first, slow start: it plays as soon as it can. */
-function wishToPlay() {
+function playOnceConnected() {
   session.eager = !session.eager;
   announce(session.eager ? "Playing as soon as the server answers" : "Not playing");
 }
@@ -181,7 +181,7 @@ $("retry").addEventListener("click", () => connection.connect());
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   access.token = $("token").value;
-  wish();
+  audioFormat();
   connection.connect();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && session.playing && session.listening && player.wake());
@@ -291,5 +291,5 @@ state.addEventListener("value", ({ detail }) => detail.name.startsWith("prompt/"
 // For tests and the curious: nothing in the page reads it.
 globalThis.streamgen = { connection, state, player, recorder, slots, surface, session };
 
-wish();
+audioFormat();
 connection.connect();

@@ -1,6 +1,6 @@
 /* Every parameter that is not a prompt slot, made from the server's table: nothing here knows a name or a range.
  *
- *     string → line of text     bool → switch     float, int → knob     int too wide for a knob → number, and a die
+ *     string → line of text, or choices     bool → switch     float, int → knob     int too wide for one → number, and a die
  */
 
 import { Knob } from "./knob.js";
@@ -30,6 +30,7 @@ export class Controls {
   }
 
   #make(row) {
+    if (row.choices) return this.#choice(row);
     if (row.type === "string") return this.#words(row);
     if (row.type === "bool") return this.#switch(row);
     return row.max - row.min > WIDEST_KNOB ? this.#number(row) : this.#knob(row);
@@ -61,6 +62,16 @@ export class Controls {
     button.addEventListener("click", () => this.#state.set(row.name, !this.#state.get(row.name)));
     this.#show.set(row.name, (on) => button.setAttribute("aria-checked", String(Boolean(on))));
     return box(row, "control control-switch", button);
+  }
+
+  #choice(row) {
+    const select = element("select", "field");
+    select.append(...row.choices.map((choice) => new Option(choice, choice)));
+    select.setAttribute("aria-description", row.description);
+    select.dataset.parameter = row.name;
+    select.addEventListener("change", () => this.#state.set(row.name, select.value));
+    this.#show.set(row.name, (value) => (select.value = value));
+    return labelled(row, "control control-words", select);
   }
 
   #words(row) {

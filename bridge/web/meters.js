@@ -2,7 +2,7 @@
  *
  * Rules: draws from the player's analyser when the player reports, 25 times a second or, where less motion is wished for,
  * eight times. A browser without a graphics card paints with the processor that makes the music, and the screen's rate
- * is more than that can spare (seen once: a third of a core, on a virtual machine). Draws nothing while the page is hidden, or once silence is drawn.
+ * is more than that can spare. Draws nothing while the page is hidden, or once silence is drawn.
  */
 
 const LOWEST_HZ = 40;
@@ -26,6 +26,7 @@ export class Meters {
   #frame = 0;
   #still = false;
   colours = ["#fff", "#fff"];
+  topHz = 16_000; // where the music ends
 
   constructor(spectrum, level, player) {
     this.#spectrum = spectrum;
@@ -87,8 +88,7 @@ export class Meters {
     if (!analyser) return new Array(count).fill(0);
     if (this.#bins?.length !== analyser.frequencyBinCount) this.#bins = new Float32Array(analyser.frequencyBinCount);
     analyser.getFloatFrequencyData(this.#bins);
-    const top = this.#player.rateHz / 2;
-    const edge = (i) => (LOWEST_HZ * (top / LOWEST_HZ) ** (i / count) * this.#bins.length) / top;
+    const edge = (i) => (LOWEST_HZ * (this.topHz / LOWEST_HZ) ** (i / count) * this.#bins.length) / (this.#player.rateHz / 2);
     return Array.from({ length: count }, (_, i) => {
       let loudest = -Infinity;
       for (let bin = Math.floor(edge(i)); bin <= Math.min(this.#bins.length - 1, edge(i + 1)); bin++) loudest = Math.max(loudest, this.#bins[bin]);

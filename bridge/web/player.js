@@ -5,6 +5,8 @@
  * second while it runs.
  */
 
+import { OutputClock } from "./clock.js";
+
 const SPECTRUM_SAMPLES = 4096;
 // A sound system fills its own buffer at once, two reports long, and may then rest for a second before it plays.
 const REPORTS_UNTIL_STEADY = 5;
@@ -14,9 +16,10 @@ export class Player extends EventTarget {
   #node = null;
   #held = true;
   #steady = null; // kept when the sound system takes audio as it plays it
+  #clock = new OutputClock();
   #feed;
   analyser = null;
-  report = { bufferedSeconds: 0, starvedSeconds: 0, skippedSeconds: 0, peak: [0, 0], underruns: 0, ratio: 1, heard: 0, waiting: true };
+  report = { bufferedSeconds: 0, starvedSeconds: 0, skippedSeconds: 0, peak: [0, 0], underruns: 0, ratio: 1, heard: 0, waiting: true, delay: 0, lateness: 0 };
 
   /** feed(port, rateHz): called with the port that takes audio, whenever there is a new one. */
   constructor(feed) {
@@ -36,12 +39,13 @@ export class Player extends EventTarget {
   /** Open the sound at a rate, or resume it. A stream of another rate gets a new context.
    *
    * Done when audio is taken at a steady pace: a browser says "running" up to two seconds before that on its first start,
-   * and what arrived meanwhile would be heard as much later, for ever. */
+   * and what its clock shows meanwhile is not what will be heard. */
   async start(rateHz) {
     if (this.#context && this.#context.sampleRate !== rateHz) await this.close();
     if (!this.#context) await this.#open(rateHz);
     if (this.#context.state !== "running") await this.#context.resume();
     await this.#steady;
+    this.#clock.reset();
   }
 
   async close() {
@@ -70,7 +74,7 @@ export class Player extends EventTarget {
     const context = new AudioContext({ sampleRate: rateHz, latencyHint: "playback" });
     this.#context = context;
     this.#steady = this.#reports(REPORTS_UNTIL_STEADY);
-    this.#flushAfterInterruptions(context);
+    this.#readAnewAfterInterruptions(context);
     await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
     const node = new AudioWorkletNode(context, "streamgen-player", { numberOfInputs: 0, outputChannelCount: [2] });
     this.analyser = new AnalyserNode(context, { fftSize: SPECTRUM_SAMPLES, smoothingTimeConstant: 0.72 });
@@ -87,17 +91,26 @@ export class Player extends EventTarget {
     for (let i = 0; i < count; i++) await new Promise((done) => this.addEventListener("report", done, { once: true }));
   }
 
-  /** What came in while a phone call or the like held the sound is past: go on with what is due then. */
-  #flushAfterInterruptions(context) {
-    let interrupted = false;
+  /** While a phone call or the like held the sound, the context's time stood still: go on with what is due then. */
+  #readAnewAfterInterruptions(context) {
     context.onstatechange = () => {
-      if (interrupted && context.state === "running") this.flush();
-      interrupted = context.state !== "running";
+      this.#clock.reset();
+      this.#node?.port.postMessage({ order: "heard", offsetMs: NaN });
     };
+  }
+
+  /** Tell the audio thread when what it makes is heard. */
+  #setClock() {
+    if (this.#context?.state !== "running") return;
+    const { contextTime, performanceTime } = this.#context.getOutputTimestamp();
+    if (!contextTime || !performanceTime) return; // nothing was heard yet
+    this.#clock.note(contextTime, performance.timeOrigin + performanceTime);
+    this.#node?.port.postMessage({ order: "heard", offsetMs: this.#clock.offsetMs });
   }
 
   #reported(data) {
     this.report = data;
+    this.#setClock();
     this.dispatchEvent(new CustomEvent("report", { detail: data }));
   }
 }

@@ -1,7 +1,7 @@
 /* streamgen.v1 as the browser speaks it.
  *
- * Rules: bytes and messages only; no DOM, no audio graph: it runs in feed.js, a worker. `parseFrame` and `toFloat` do no I/O. `Connection` owns the
- * socket, reconnects by itself with back-off, and tells everything as events:
+ * Rules: bytes and messages only; no DOM, no audio graph: it runs in feed.js, a worker. `parseFrame` and `toFloat` do no
+ * I/O. `Connection` owns the socket, reconnects by itself with back-off, and tells everything as events:
  *   "status"  {state: connecting | open | waiting | refused, reason, inSeconds}
  *   "message" a JSON message of the server        "frame" a parsed binary frame
  */
@@ -53,13 +53,16 @@ export function toFloat(frame) {
   return samples;
 }
 
+/** Whether a transport's state plays, as a button shows it: also while the first sound, or the next, is being made. */
+export const plays = (state) => ["starting", "playing", "late"].includes(state);
+
 /** Where the stream lives, seen from the page (behind a proxy's path too), with what is asked for; null is left out. */
-export function streamUrl(page, wishes) {
+export function streamUrl(page, fields) {
   const url = new URL("v1/stream", page);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   url.search = "";
   url.hash = "";
-  for (const [name, wish] of Object.entries(wishes)) if (wish != null) url.searchParams.set(name, wish);
+  for (const [name, value] of Object.entries(fields)) if (value != null) url.searchParams.set(name, value);
   return url.href;
 }
 

@@ -43,13 +43,13 @@ export class Recorder {
     this.#format ??= { codec: frame.codec, channels: frame.channels, rateHz: frame.rateHz };
     const last = this.#frames.at(-1);
     const end = last ? last.position + last.frames : frame.position;
-    if (!frame.discontinuity && frame.position < end) this.discard(frame.position); // newer wins, nothing is doubled
+    if (!frame.discontinuity && frame.position < end) this.#cutAt(frame.position); // newer wins, nothing is doubled
     this.#frames.push(frame);
     if (!this.recording) this.#forget(heard);
   }
 
-  /** The server took back what it sent from here on. */
-  discard(position) {
+  /** Forget what is kept from a position on. */
+  #cutAt(position) {
     while (this.#frames.length && this.#frames.at(-1).position >= position) this.#frames.pop();
     const last = this.#frames.at(-1);
     if (last && last.position + last.frames > position) this.#frames.push(cut(this.#frames.pop(), last.position, position));

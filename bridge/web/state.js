@@ -152,7 +152,7 @@ function bend({ type, min, max }) {
 export function format(row, value) {
   if (row.type === "int") return String(value);
   const span = row.max - row.min;
-  return value.toFixed(span <= 2.5 ? 2 : span <= 100 ? 1 : 0).replace("-", "−");
+  return value.toFixed(span <= 5 ? 2 : span <= 100 ? 1 : 0).replace("-", "−");
 }
 
 /** A parameter's name as people say it. */

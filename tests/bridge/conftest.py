@@ -1,16 +1,16 @@
-"""A model that plays a sine, for tests of the doors: it obeys the engine's contract, at no cost.
+"""A model whose sound is known, for tests of commands; and a command line in this process.
 
-What the engine does is tested in tests/streamgen; here its place is taken so that pitch, length and level are known.
+What the engine does is tested in tests/streamgen; here its place is taken by `streamgen.testing.FakeModel`, which obeys
+the same contract at no cost: pitch, length and level are formulas.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,77 +21,57 @@ from numpy.typing import NDArray
 import streamgen
 import streamgen.checkpoint.find
 from bridge.cli import main as cli
-from streamgen.audio import AudioChunk
-from streamgen.errors import PromptError
-from streamgen.metrics import StreamMetrics
-
-RATE_HZ = 32_000
+from streamgen.stream.stream import Stream
+from streamgen.testing import FakeClock, FakeModel, fake_pitch_hz
+from streamgen.testing.fake import AMPLITUDE
 
 
-@dataclass
-class SineStream:
-    """An endless sine, 440 Hz left and 660 Hz right, half scale; the prompt "loud" doubles it."""
+class ToyModel(FakeModel):
+    """A FakeModel that remembers what was asked of it, and lets a test step in.
 
-    options: dict[str, Any]
-    metrics: StreamMetrics = field(default_factory=StreamMetrics)
-    controls: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(context_seconds=6.0))
-    closed: bool = False
-    position: int = 0
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    before_chunk: Callable[[SineStream], None] = lambda _stream: None
+    Attributes:
+        loaded_with: arguments of `load_model`.
+        opened: its streams, and what they were opened with.
+        before_step: called with the number of steps so far, before each.
+    """
 
-    def chunks(self, *, seconds: float) -> Iterator[AudioChunk]:
-        while True:
-            self.before_chunk(self)
-            start, self.position = self.position, self.position + round(seconds * RATE_HZ)
-            for _ in range(round(seconds * 50)):
-                self.metrics.record_step(0.001, 0, self.metrics.steps, 1)
-            self.metrics.codec_seconds += 0.001
-            yield AudioChunk(self.samples(start, self.position), start, RATE_HZ)
+    def __init__(self, clock: FakeClock | None = None, step_seconds: float = 0.0, **options: Any) -> None:
+        super().__init__(clock, step_seconds, name="toy", **options)
+        self.loaded_with: dict[str, Any] = {}
+        self.opened: list[tuple[Stream, dict[str, Any]]] = []
+        self.steps = 0
+        self.before_step: Callable[[int], None] = lambda _steps: None
+        sing = self.engine.step
 
-    def samples(self, start: int, stop: int) -> NDArray[np.float32]:
-        time = np.arange(start, stop) / RATE_HZ
-        level = 1.0 if self.options.get("prompt") == "loud" else 0.5
-        return (level * np.sin(2 * np.pi * np.array([[440.0], [660.0]]) * time)).astype(np.float32)
+        def step(streams: Sequence[Any]) -> None:
+            self.before_step(self.steps)
+            self.steps += 1
+            sing(streams)
 
-    def set(self, **values: Any) -> int:
-        if values.get("prompt") == "refused":
-            raise PromptError("prompt is refused")
-        self.changes.append(values)
-        self.options |= values
-        return self.position
+        self.engine.step = step  # type: ignore[method-assign]
 
-    def close(self) -> None:
-        self.closed = True
+    def open_stream(self, prompt: str | None = None, **options: Any) -> Stream:
+        stream = super().open_stream(prompt, **options)
+        self.opened.append((stream, options))
+        return stream
+
+    @property
+    def all_closed(self) -> bool:
+        return bool(self.opened) and all(stream._closed for stream, _ in self.opened)
 
 
-@dataclass
-class SineModel:
-    """Opens sines and remembers what it was asked."""
-
-    name: str = "sine"
-    sample_rate_hz: int = RATE_HZ
-    channels: int = 2
-    precision: str = "fp32"
-    device: str = "cpu"
-    weight_bytes: int = 1_000_000
-    window_seconds: float = 30.06
-    load_note: str = "fp32: as asked"
-    loaded_with: dict[str, Any] = field(default_factory=dict)
-    streams: list[SineStream] = field(default_factory=list)
-    before_chunk: Callable[[SineStream], None] = lambda _stream: None
-
-    def open_stream(self, **options: Any) -> SineStream:
-        self.streams.append(SineStream(options, before_chunk=self.before_chunk))
-        return self.streams[-1]
+def sung(prompt: str | None, frames: int, rate_hz: int) -> NDArray[np.float64]:
+    """What a ToyModel sings, float64 [2, frames]."""
+    wave = AMPLITUDE * np.sin(2 * np.pi * fake_pitch_hz(prompt) * np.arange(frames) / rate_hz)
+    return np.stack([wave, wave])
 
 
 @pytest.fixture
-def sine_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SineModel]:
+def toy_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ToyModel]:
     """Every `load_model` in this test gives this model."""
-    model, threads = SineModel(), torch.get_num_threads()
+    model, threads = ToyModel(), torch.get_num_threads()
 
-    def load_model(name: str, **options: Any) -> SineModel:
+    def load_model(name: str, **options: Any) -> ToyModel:
         model.loaded_with = {"name": name, **options}
         return model
 

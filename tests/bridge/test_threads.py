@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bridge import threads
-from bridge.threads import NICE, set_threads, take_short_turns
+from bridge.threads import NICE, set_threads, take_short_turns, wait_asleep
 
 pytestmark = pytest.mark.usefixtures("three_threads")
 
@@ -36,32 +36,35 @@ def test_a_big_one_takes_what_torch_chose(folder: Path) -> None:
     assert set_threads(None, folder) == 3
 
 
-def test_waiting_threads_sleep_unless_the_user_chose(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_sleep_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    set_threads(1, folder)
+    wait_asleep()
     assert os.environ["GOMP_SPINCOUNT"] == "0"
     monkeypatch.setenv("GOMP_SPINCOUNT", "500")
-    set_threads(1, folder)
+    wait_asleep()
     assert os.environ["GOMP_SPINCOUNT"] == "500"
 
 
-def test_the_variable_is_set_before_torch_is_loaded() -> None:
-    code = """
-import sys
-from pathlib import Path
-from bridge.cli.options import load_model
-import bridge.threads as threads
-def seen(wanted, folder):
-    assert "torch" not in sys.modules
-    sys.exit(7)
-threads.set_threads = seen
-import bridge.cli.options
-bridge.cli.options.set_threads = seen
-from argparse import Namespace
-load_model(Namespace(model=str(Path.cwd()), threads=None, device="cpu", precision="fp32"))
+_ASK_TORCH = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"), flush=True)
+            os._exit(7)
+
+sys.meta_path.insert(0, Watch())
+from bridge.cli.main import main
+main({})
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 7, done.stderr
+
+
+@pytest.mark.parametrize("words", [["render", "a", "--out", "a.wav"], ["doctor"], ["bench"]])
+def test_that_is_decided_before_torch_is_loaded(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    done = subprocess.run([sys.executable, "-c", _ASK_TORCH.format(words)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (7, "0\n"), done.stderr
 
 
 def test_what_the_user_says_counts(folder: Path) -> None:

@@ -17,10 +17,10 @@ from bridge.doors.native.frames import AudioHeader
 from .running import Service
 
 STALL_SECONDS = float(os.environ.get("STREAMGEN_STALL_SECONDS", "5"))  # thirty is the same test
-RATE_HZ = 32_000
+RATE_HZ = 48_000
 
 
-class Ear:
+class Reader:
     """Knows where it is, what was missing and what it was told."""
 
     def __init__(self) -> None:
@@ -52,27 +52,27 @@ class Ear:
 def test_one_that_stops_reading_keeps_a_second_and_a_half_and_is_told_its_gap(tmp_path: Path) -> None:
     async def scene(service: Service) -> None:
         async with service.connect() as good, service.connect() as bad:
-            ear, deaf = Ear(), Ear()
-            listening = asyncio.create_task(ear.listen(good))
-            while deaf.seconds < 0.5:
-                deaf.take(await bad.recv())
+            reader, stalled = Reader(), Reader()
+            listening = asyncio.create_task(reader.listen(good))
+            while stalled.seconds < 0.5:
+                stalled.take(await bad.recv())
             bad.transport.pause_reading()
-            stalled_at = deaf.position or 0
+            stalled_at = stalled.position or 0
             await asyncio.sleep(STALL_SECONDS)
-            now = ear.position or 0
+            now = reader.position or 0
             bad.transport.resume_reading()
             async with asyncio.timeout(30):
-                while (deaf.position or 0) < now:
-                    deaf.take(await bad.recv())
+                while (stalled.position or 0) < now:
+                    stalled.take(await bad.recv())
             listening.cancel()
-            (gap,) = deaf.slow()
-            assert deaf.missing == [gap["samples"]]
+            (gap,) = stalled.slow()
+            assert stalled.missing == [gap["samples"]]
             missed_seconds = (now - stalled_at) / RATE_HZ
             kept_seconds = missed_seconds - gap["samples"] / RATE_HZ
             print(f"\nstalled for {STALL_SECONDS:g} s, {missed_seconds:.2f} s of music: kept {kept_seconds:.2f} s")
             assert kept_seconds <= 1.5
             assert missed_seconds > STALL_SECONDS / 2
-            assert (ear.slow(), ear.missing) == ([], [])
+            assert (reader.slow(), reader.missing) == ([], [])
             assert service.metrics()['dropped_samples_total{door="websocket"}'] == gap["samples"]
 
     with Service(tmp_path) as service:
@@ -81,17 +81,17 @@ def test_one_that_stops_reading_keeps_a_second_and_a_half_and_is_told_its_gap(tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("query", ["", "?sample_rate_hz=48000", "?codec=opus"])
+@pytest.mark.parametrize("query", ["", "?sample_rate_hz=44100", "?codec=opus"])
 def test_fifty_hear_every_sample_of_the_shipped_checkpoint(query: str, tmp_path: Path) -> None:
     """What one costs is the processor time of the event loop with fifty, less that with one, by forty-nine."""
     pytest.importorskip("av", reason="PyAV is not installed: pip install av")
     seconds = 15.0
 
     async def cost(service: Service, count: int) -> float:
-        ears, clients, tasks = [Ear() for _ in range(count)], [], []
-        for ear in ears:  # each hears before the next comes: to let fifty in takes longer than one may not read
+        readers, clients, tasks = [Reader() for _ in range(count)], [], []
+        for reader in readers:  # each hreaders before the next comes: to let fifty in takes longer than one may not read
             clients.append(await service.connect(query))
-            tasks.append(asyncio.create_task(ear.listen(clients[-1])))
+            tasks.append(asyncio.create_task(reader.listen(clients[-1])))
         await asyncio.sleep(2.0)
         used, began = service.loop_seconds(), time.monotonic()
         await asyncio.sleep(seconds)
@@ -100,9 +100,9 @@ def test_fifty_hear_every_sample_of_the_shipped_checkpoint(query: str, tmp_path:
             task.cancel()
         for client in clients:
             await client.close()
-        assert [(ear.slow(), ear.missing) for ear in ears] == [([], [])] * count
+        assert [(reader.slow(), reader.missing) for reader in readers] == [([], [])] * count
         # of a machine too busy for real time all hear equally little
-        assert min(ear.seconds for ear in ears) > max(ear.seconds for ear in ears) - 2.0
+        assert min(reader.seconds for reader in readers) > max(reader.seconds for reader in readers) - 2.0
         return used / wall
 
     async def scene(service: Service) -> tuple[float, float]:
@@ -112,7 +112,9 @@ def test_fifty_hear_every_sample_of_the_shipped_checkpoint(query: str, tmp_path:
         one, fifty = asyncio.run(scene(service))
         counted = service.metrics()
         lag, held = counted['event_loop_lag_seconds{quantile="0.99"}'], counted["event_loop_held_seconds"]
-        print(f"\n{query or 's16le'}: {1e3 * (fifty - one) / 49:.2f} ms of processor a second for a listener")
+        cost_ms = 1e3 * (fifty - one) / 49
+        print(f"\n{query or 's16le'}: {cost_ms:.2f} ms of processor a second for a listener")
         print(f"the event loop took {one:.3f} of a core with one, {fifty:.3f} with fifty")
+        assert query or cost_ms < 2.1, "at the session's rate one is cut, coded and framed for all"
         print(f"underruns {counted['underruns_total']:.0f}, lag p99 {1e3 * lag:.1f} ms, held {1e3 * held:.1f} ms")
         assert service.stop() == 0

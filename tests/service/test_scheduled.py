@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,30 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 import streamgen
-from bridge.audio.timed_output import TimedOutput
+from bridge.audio.output import Output
 from bridge.doors.access import Access
-from bridge.doors.http.site import WEB_ROOT
-from bridge.doors.native.door import serve_web
+from bridge.doors.door import Service
+from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.doors.osc.codec import decode, encode, encode_bundle
-from bridge.doors.osc.server import serve_osc
+from bridge.doors.osc.door import OscDoor
 from bridge.metrics import Metrics
 from bridge.session.engine_thread import EngineThread
-from bridge.session.mix import stream_controls
-from bridge.session.parameters import Value
+from bridge.session.live_session import LiveSession
+from bridge.session.parameters import Parameters, session_table, stream_controls
+from bridge.settings import Settings
+from streamgen.config import Value
 from streamgen.testing import tiny_checkpoint
 
+RATE_HZ = 48_000
 FIRST: dict[str, Value] = {"prompt/1/text": "piano", "seed": 4, "lead_seconds": 0.6}
 
 
 class Musician:
     """A WebSocket listener that keeps what it hears and is told, and an OSC socket."""
 
-    def __init__(self, socket: ClientConnection, rate_hz: int) -> None:
-        self.socket, self.rate_hz = socket, rate_hz
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
         self.start: int | None = None
         self.pieces: list[np.ndarray] = []
         self.told: list[dict[str, Any]] = []
@@ -59,7 +63,7 @@ class Musician:
     def sample_at(self, when: float) -> float:
         """The sample due at a time, Unix seconds, by the header of the newest frame."""
         assert self.newest is not None
-        return self.newest.sample_position + (when - self.newest.server_time_us / 1e6) * self.rate_hz
+        return self.newest.sample_position + (when - self.newest.server_time_us / 1e6) * RATE_HZ
 
     async def set(self, at_sample: int | None = None, **values: Value) -> int:
         """Set over the WebSocket; returns where it was told to apply."""
@@ -104,54 +108,63 @@ def model() -> streamgen.Model:
 async def on_stage(model: streamgen.Model) -> AsyncIterator[Musician]:
     loop = asyncio.get_running_loop()
     engine = EngineThread(model, loop, 5.0)
-    live = await engine.open_session("live", FIRST)
-
-    async def session(_name: str) -> Any:
-        return live
-
-    metrics = Metrics()
-    osc = await serve_osc(live, "127.0.0.1", 0)
-    web = await serve_web(
-        session, "127.0.0.1", 0, access=Access(), web_root=WEB_ROOT, metrics=metrics, osc_port=osc.port
-    )
+    live = await LiveSession.open("live", engine, RATE_HZ, FIRST)
+    service = Service(Settings(port=0, osc_port=0), Access(), Metrics())
+    osc, web = OscDoor(service), NativeDoor(service)
+    for door in (osc, web):
+        await door.open(Only(live))
     url = f"ws://127.0.0.1:{web.port}/v1/stream?codec=f32le&chunk_ms=20"
     async with connect(url, compression=None, max_size=None) as socket:
-        musician = Musician(socket, model.sample_rate_hz)
+        musician = Musician(socket)
         listening = asyncio.create_task(musician.listen())
         musician.osc, _ = await loop.create_datagram_endpoint(
-            lambda: Udp(musician), remote_addr=("127.0.0.1", osc.port)
+            lambda: Udp(musician), remote_addr=("127.0.0.1", osc.places()["osc_port"])
         )
         try:
             yield musician
         finally:
             listening.cancel()
             musician.osc.close()
-    await osc.close()
-    await web.close("the test is over")
+    for door in (osc, web):
+        await door.close("the test is over")
     await live.close("the test is over")
     await engine.close()
 
 
+@dataclass
+class Only:
+    """Sessions of which there is one."""
+
+    live: LiveSession
+
+    async def get(self, _name: str) -> LiveSession:
+        return self.live
+
+
 def rendered(model: streamgen.Model, changes: list[tuple[int, dict[str, Value]]], samples: int) -> np.ndarray:
     """The same music without doors and clocks: one stream, told everything beforehand, through the output chain."""
-    first = FIRST | {f"prompt/{slot}/weight": float(slot == 1) for slot in range(1, 9)}
-    values: dict[str, Value] = {**{f"prompt/{n}/text": "" for n in range(2, 9)}, "tempo": 0.0, **first}
-    stream = model.open_stream(**stream_controls(values, first))
-    output = TimedOutput(model.sample_rate_hz, mono=model.channels == 1)
+    values = Parameters(session_table(model), FIRST).values
+    stream = model.open_stream(**stream_controls(values, values))
+    step = 5 * model.hop_samples
+    output = Output(model.sample_rate_hz, RATE_HZ, model.channels, step)
+    output.set(values)
     for at, changed in changes:
         values |= changed
         if controls := stream_controls(values, changed):
-            assert stream.set(at_sample=at, **controls) == at
+            assert output.session_sample(stream.set(at_sample=output.model_sample(at), **controls)) == at
         output.set(changed, at)
-    step = 5 * model.hop_samples
-    parts = [output.process(stream.read(step).samples, at, fade_in=at == 0) for at in range(0, samples + step, step)]
+    parts = [output.process(stream.read(step).samples, fade_in=True)]
+    while output.position < samples:
+        parts.append(output.process(stream.read(step).samples))
     return np.concatenate(parts, axis=1)
 
 
 def test_a_bundle_two_seconds_ahead_and_at_sample_land_where_they_say_and_delay_nothing(model: streamgen.Model) -> None:
+    hop = model.hop_samples * RATE_HZ // model.sample_rate_hz
+
     async def scene() -> Musician:
         async with on_stage(model) as me:
-            while me.end < model.sample_rate_hz // 2:
+            while me.end < RATE_HZ // 2:
                 await asyncio.sleep(0.01)
             at = time.time() + 2
             wanted = me.sample_at(at)
@@ -161,18 +174,18 @@ def test_a_bundle_two_seconds_ahead_and_at_sample_land_where_they_say_and_delay_
             exact = round(wanted) - 20_001
             assert await me.set(exact, gain_db=-12.0) == exact  # the output is cut at the sample
             step = await me.set(exact + 7, top_k=5)  # the music, at the next frame
-            assert 0 <= step - (exact + 7) < model.hop_samples
+            assert 0 <= step - (exact + 7) < hop
             waits = []
             for number in range(5):
                 waits.append(await me.ping())
                 at_once = await me.set(top_p=0.9 + number / 100)
                 assert at_once < exact, "what is for now is not kept waiting by what is for later"
             assert sorted(waits)[2] < 0.5
-            while me.end < wanted + model.sample_rate_hz:
+            while me.end < wanted + RATE_HZ:
                 await asyncio.sleep(0.01)
             ((applied, heard),) = me.changed("temperature")
             assert heard == 0.25
-            assert abs(applied - wanted) <= model.hop_samples
+            assert abs(applied - wanted) <= hop
             return me
 
     me = asyncio.run(scene())
@@ -185,4 +198,4 @@ def test_a_bundle_two_seconds_ahead_and_at_sample_land_where_they_say_and_delay_
         at = changes[number][0]
         other = rendered(model, changes[:number] + changes[number + 1 :], me.end)[:, start : me.end]
         first = start + np.flatnonzero(np.abs(other - heard).max(axis=0) > 2e-4)[0]
-        assert at - early * model.hop_samples <= first < at + model.sample_rate_hz, "it is heard, and not before"
+        assert at - early * hop <= first < at + RATE_HZ, "it is heard, and not before"

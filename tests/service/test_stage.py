@@ -32,7 +32,7 @@ pytestmark = pytest.mark.device
 
 SECONDS = float(os.environ.get("STREAMGEN_STAGE_SECONDS", "20"))
 HEADER = struct.Struct("<BBBBIQQII")
-SAMPLE_RATE_HZ = 32_000
+SAMPLE_RATE_HZ = 48_000
 TURNED_TO = "ambient pad, slow, no drums"
 # What the page tells 25 times a second, from its first sound on: the least that it had in hand.
 WATCH = """() => {

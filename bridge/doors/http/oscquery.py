@@ -1,44 +1,46 @@
-"""OSCQuery: the OSC namespace as JSON, generated from parameters.TABLE. No I/O.
+"""OSCQuery: the OSC namespace as JSON, generated from a session's table. No I/O.
 
     GET /streamgen                    the tree            GET /streamgen/temperature?VALUE   one attribute
     GET /streamgen/prompt/1           a branch            GET /?HOST_INFO                    where OSC is
     WebSocket, same port: {"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"} → its changes as OSC packets
 
-Rules: knows no socket and no session; values come as a mapping. Only the types s, i and f are used, as in the OSC door.
+Rules: knows no socket and no session; table and values come as mappings. Only the types s, i and f are used, as in the
+OSC door.
 Source: github.com/Vidvox/OSCQueryProposal.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.doors.osc.codec import encode
-from bridge.errors import WireError
-from bridge.session.messages import ACTIONS
-from bridge.session.parameters import TABLE, Parameter, Value
+from pythonosc.osc_message_builder import OscMessageBuilder
 
-__all__ = ["ROOT", "Listening", "attribute", "find", "host_info", "packet", "tree"]
+from bridge.errors import WireError
+from bridge.session.messages import Action, Block, Changed, Event
+from streamgen.config import ControlSpec, Value
+
+__all__ = ["ROOT", "Listener", "attribute", "find", "host_info", "packet", "tree"]
 
 ROOT = "/streamgen"
 _TYPES = {"string": "s", "float": "f", "int": "i", "bool": "i"}
 _READ, _WRITE, _BOTH = 1, 2, 3
-_ATTRIBUTES = ("FULL_PATH", "CONTENTS", "TYPE", "ACCESS", "VALUE", "RANGE", "DESCRIPTION", "UNIT", "CLIPMODE")
+_SHOWN = ("VALUE", "DEFAULT_VALUE", "RANGE", "DESCRIPTION", "UNIT", "CLIPMODE")
+_ATTRIBUTES = ("FULL_PATH", "CONTENTS", "TYPE", "ACCESS", *_SHOWN)
 _EXTENSIONS = dict.fromkeys((*_ATTRIBUTES[3:], "LISTEN"), True)  # the first three are not optional
-_MAX_LISTENED = 256
 
 Node = dict[str, Any]
 
 
-def tree(values: Mapping[str, Value]) -> Node:
+def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value]) -> Node:
     """Return the whole namespace, from "/" down."""
     root: Node = {"FULL_PATH": "/", "DESCRIPTION": "streamgen", "ACCESS": 0, "CONTENTS": {}}
-    for row in TABLE.values():
+    for row in table.values():
         _place(root, f"{ROOT}/{row.name}", _parameter(row, values[row.name]))
-    for name in ACTIONS:
-        text = f"{name}; 0 is a button's release, ignored"
-        _place(root, f"{ROOT}/{name}", {"TYPE": "i", "ACCESS": _WRITE, "DESCRIPTION": text})
+    for action in Action:
+        text = f"{action}; 0 is a button's release, ignored"
+        _place(root, f"{ROOT}/{action}", {"TYPE": "i", "ACCESS": _WRITE, "DESCRIPTION": text})
     about = "what slot 1 plays, alone"
     _place(root, f"{ROOT}/prompt", {"TYPE": "s", "ACCESS": _WRITE, "DESCRIPTION": about})
     meter = {"TYPE": "ff", "ACCESS": _READ, "DESCRIPTION": "peak, left and right", "UNIT": ["dB", "dB"]}
@@ -46,12 +48,18 @@ def tree(values: Mapping[str, Value]) -> Node:
     return root
 
 
-def _parameter(row: Parameter, value: Value) -> Node:
+def _parameter(row: ControlSpec, value: Value) -> Node:
     node: Node = {"TYPE": _TYPES[row.type], "ACCESS": _BOTH, "DESCRIPTION": row.description}
-    node["VALUE"] = [int(value) if row.type == "bool" else value]
-    if row.min is not None:
-        node |= {"RANGE": [{"MIN": row.min, "MAX": row.max}], "CLIPMODE": ["none"]}
+    node |= {"VALUE": [_plain(value)], "DEFAULT_VALUE": [_plain(row.default)]}
+    if row.has_range:
+        node |= {"RANGE": [{"MIN": row.low, "MAX": row.high}], "CLIPMODE": ["none"]}
+    elif row.choices:
+        node |= {"RANGE": [{"VALS": list(row.choices)}]}
     return node | ({"UNIT": [row.unit]} if row.unit else {})
+
+
+def _plain(value: Value) -> Value:
+    return int(value) if isinstance(value, bool) else value
 
 
 def _place(root: Node, path: str, leaf: Node) -> None:
@@ -83,16 +91,42 @@ def host_info(host: str, port: int, osc_port: int | None) -> Node:
     return info | ({"OSC_IP": host, "OSC_PORT": osc_port, "OSC_TRANSPORT": "UDP"} if osc_port else {})
 
 
-def packet(name: str, value: Value) -> bytes:
+def packet(row: ControlSpec, value: Value) -> bytes:
     """Return the OSC message that tells a parameter's value."""
-    return encode(f"{ROOT}/{name}", int(value) if isinstance(value, bool) else value)
+    message = OscMessageBuilder(f"{ROOT}/{row.name}")
+    message.add_arg(_plain(value), _TYPES[row.type])
+    return bytes(message.build().dgram)
 
 
-class Listening:
-    """The parameters that one OSCQuery client wants to hear of."""
+class Listener:
+    """A listener (`messages.Listener`) that passes on the parameters asked for; the newest value of each.
 
-    def __init__(self) -> None:
+    Args:
+        table: the session's parameters.
+        ready: called when there is news.
+    """
+
+    wants_audio = False
+
+    def __init__(self, table: Mapping[str, ControlSpec], ready: Callable[[], None]) -> None:
+        self._table, self._ready = table, ready
         self.names: set[str] = set()
+        self._news: dict[str, bytes] = {}  # one a parameter, so never many
+
+    def audio(self, block: Block) -> None:
+        """Audio is not for it."""
+
+    def event(self, event: Event) -> None:
+        """Keep what changed."""
+        if isinstance(event, Changed):
+            asked = {name: value for name, value in event.values.items() if name in self.names}
+            self._news |= {name: packet(self._table[name], value) for name, value in asked.items()}
+            self._ready()
+
+    def take(self) -> list[bytes]:
+        """Remove and return the news, as OSC packets."""
+        news, self._news = self._news, {}
+        return list(news.values())
 
     def command(self, text: str) -> None:
         """Take LISTEN or IGNORE.
@@ -107,6 +141,6 @@ class Listening:
             example = '{"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"}'
             raise WireError("bad_json", f"an OSCQuery message is like {example}") from None
         name = path.removeprefix(ROOT + "/") if isinstance(path, str) else ""
-        if command not in ("LISTEN", "IGNORE") or name not in TABLE or len(self.names) >= _MAX_LISTENED:
+        if command not in ("LISTEN", "IGNORE") or name not in self._table:
             raise WireError("bad_value", f"{str(command)[:20]!a} of {str(path)[:60]!a}: there is no such thing to hear")
         (self.names.add if command == "LISTEN" else self.names.discard)(name)

@@ -11,7 +11,6 @@ Rules: answers from memory; no path from a request is ever opened. Every answer 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -21,10 +20,9 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 import bridge.web
-from bridge.doors.access import Access, Refusal, token_of
+from bridge.doors.access import Refusal, token_of
+from bridge.doors.door import Service, Sessions
 from bridge.doors.http import oscquery
-from bridge.metrics import Metrics
-from bridge.session.interface import Session
 from streamgen.errors import StreamgenError
 
 __all__ = ["WEB_ROOT", "Address", "Site", "address_of", "plain_headers", "read_page", "wants_websocket"]
@@ -41,8 +39,6 @@ _SAFETY = {
         "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
     ),
 }
-
-OpenSession = Callable[[str], Awaitable[Session]]
 
 
 @dataclass(frozen=True)
@@ -85,21 +81,24 @@ def read_page(root: Path) -> dict[str, tuple[bytes, str]]:
     return files | ({"/": files["/index.html"]} if "/index.html" in files else {})
 
 
-@dataclass
 class Site:
     """What is answered over HTTP.
 
+    Args:
+        service: settings, access, metrics.
+        page: the page's folder.
+
     Attributes:
         page: see `read_page`.
+        sessions: whose live one is told of; set before the port opens.
         port: the WebSocket's own; known once the socket is bound.
     """
 
-    open_session: OpenSession
-    access: Access
-    metrics: Metrics
-    page: dict[str, tuple[bytes, str]]
-    osc_port: int | None
-    port: int = 0
+    sessions: Sessions
+
+    def __init__(self, service: Service, page: Path = WEB_ROOT) -> None:
+        self._service, self._access, self._metrics = service, service.access, service.metrics
+        self.page, self.port = read_page(page), 0
 
     async def answer(self, request: Request, peer: str, reached: str) -> Response:
         """Answer one request.
@@ -110,13 +109,13 @@ class Site:
             reached: our address it came to; we may have several.
         """
         headers, address = plain_headers(request.headers), address_of(request.path)
-        refusal = self.access.refuses_page(headers) or self._needs_token(address, headers, peer)
+        refusal = self._access.refuses_page(headers) or self._needs_token(address, headers, peer)
         if refusal is not None:
             return self._refused(refusal)
         if request.method not in ("GET", "HEAD"):
             return _response(405, b"only GET and HEAD\n", "text/plain", Allow="GET, HEAD")
         try:
-            response = await self._get(address, headers, reached)
+            response = self._get(address, headers, reached)
         except StreamgenError as problem:  # the session has ended: the service is about to
             response = _response(503, f"{problem}\n".encode(), "text/plain; charset=utf-8")
         if request.method == "HEAD":
@@ -125,40 +124,46 @@ class Site:
 
     def _needs_token(self, address: Address, headers: dict[str, str], peer: str) -> Refusal | None:
         if _asks_namespace(address, headers) or address.path == "/metrics":
-            return self.access.refuses_token(token_of(address.query, headers.get("Authorization")), peer)
+            return self._access.refuses_token(token_of(address.query, headers.get("Authorization")), peer)
         return None
 
     def _refused(self, refusal: Refusal) -> Response:
-        self.metrics.refused[refusal.reason] += 1
+        self._metrics.refused[refusal.reason] += 1
         return _response(refusal.status, f"{refusal.text}\n".encode(), "text/plain; charset=utf-8")
 
-    async def _get(self, address: Address, headers: dict[str, str], reached: str) -> Response:
+    def _get(self, address: Address, headers: dict[str, str], reached: str) -> Response:
         if _asks_namespace(address, headers):
-            return await self._namespace(address, reached)
+            return self._namespace(address, reached)
         if address.path == "/healthz":
             return self._health()
         if address.path == "/metrics":
-            self.metrics.take((await self.open_session("live")).stats())
-            return _response(200, self.metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
+            self._metrics.take(self.sessions.live.stats())
+            return _response(200, self._metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
         if address.path in self.page:
             return _response(200, *self.page[address.path])
         return _response(404, b"there is no such page\n", "text/plain")
 
     def _health(self) -> Response:
-        self.metrics.refresh()
-        problem = self.metrics.unhealthy
-        body = {"status": problem or "ok", "listeners": self.metrics.listeners.total()}
+        self._metrics.refresh()
+        problem = self._metrics.unhealthy
+        body = {"status": problem or "ok", "listeners": self._metrics.listeners.total()}
         return _response(503 if problem else 200, json.dumps(body).encode(), "application/json")
 
-    async def _namespace(self, address: Address, reached: str) -> Response:
+    def _namespace(self, address: Address, reached: str) -> Response:
         if address.raw_query.startswith("HOST_INFO"):
-            return _json(200, json.dumps(oscquery.host_info(reached, self.port, self.osc_port)))
-        session = await self.open_session("live")
-        node = oscquery.find(oscquery.tree(session.values()), address.path)
+            return _json(200, json.dumps(oscquery.host_info(reached, self.port, self._osc_port)))
+        session = self.sessions.live
+        node = oscquery.find(oscquery.tree(session.table, session.values()), address.path)
         if node is None:
             return _json(404, "")
         wanted = [name for name in address.query if name != "token"]
         return _json(*oscquery.attribute(node, wanted[0])) if wanted else _json(200, json.dumps(node))
+
+    @property
+    def _osc_port(self) -> int | None:
+        """Where OSC is, if there is OSC."""
+        port = self._service.places.get("osc_port")
+        return port if isinstance(port, int) else None
 
 
 def _asks_namespace(address: Address, headers: dict[str, str]) -> bool:

@@ -1,6 +1,6 @@
 """A client of `streamgen.v1`, as `streamgen listen` uses it: frames to samples, gaps counted, connections tried again.
 
-    socket ─► Call ─► Heard (frames to samples, gaps) ─► sink
+    socket ─► Call ─► Received (frames to samples, gaps) ─► sink
 
 Rules: the public protocol and nothing else of the server. A lost connection is tried again for as long as it was asked
 to listen, to the session that it had, private ones included; what was missed is counted, never hidden.
@@ -23,13 +23,13 @@ from websockets.typing import Subprotocol
 
 from bridge.cli.interrupts import StopFlag
 from bridge.cli.terminal import say
-from bridge.doors.native.encoders import Decoder, decoder
+from bridge.doors.native.codecs import Decoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.doors.native.protocol import PATH, PROTOCOL
 from bridge.errors import UsageError, WireError
-from bridge.session.parameters import Value
+from streamgen.config import Value
 
-__all__ = ["Call", "Heard", "Pcm", "Sink", "stream_url"]
+__all__ = ["Call", "Received", "Pcm", "Sink", "stream_url"]
 
 _POLL_SECONDS = 0.2
 _BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -62,7 +62,7 @@ def stream_url(url: str, query: dict[str, str]) -> str:
 
 
 @dataclass
-class Heard:
+class Received:
     """Frames become samples; what is missing is counted.
 
     Attributes:
@@ -135,7 +135,7 @@ class Call:
         url: see `stream_url`; names the session once it is known.
         wanted: parameters to set once, at the first hello.
         sink: where the samples go.
-        heard: what came, and when it is enough.
+        received: what came, and when it is enough.
         stop: ends it early.
         hello: the newest one.
         first_audio_seconds: from the first try to the first samples; None before.
@@ -146,7 +146,7 @@ class Call:
     url: str
     wanted: dict[str, Value]
     sink: Sink
-    heard: Heard
+    received: Received
     stop: StopFlag
     hello: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -168,12 +168,12 @@ class Call:
                 tries = 0
             except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed) as problem:
                 self._give_up_if_hopeless(problem)
-                tries = 0 if self.heard.frames and isinstance(problem, ConnectionClosed) else tries + 1
+                tries = 0 if self.received.frames and isinstance(problem, ConnectionClosed) else tries + 1
                 await self._wait_to_retry(_BACK_OFF_SECONDS[min(tries, len(_BACK_OFF_SECONDS) - 1)], problem)
 
     @property
     def _over(self) -> bool:
-        return self.heard.complete or bool(self.stop)
+        return self.received.complete or bool(self.stop)
 
     def _give_up_if_hopeless(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
@@ -203,10 +203,10 @@ class Call:
         if isinstance(message, str):
             await self._told(socket, _object(message))
             return
-        samples = self.heard.take(message)
+        samples = self.received.take(message)
         if self.first_audio_seconds is None:
             self.first_audio_seconds = time.monotonic() - self.began
-        self.sink.write(samples, self.heard.rate_hz)
+        self.sink.write(samples, self.received.rate_hz)
 
     async def _told(self, socket: ClientConnection, message: dict[str, Any]) -> None:
         match message.get("type"):
@@ -221,7 +221,7 @@ class Call:
                 say(f"the server says goodbye: {message.get('reason')}")
 
     def _missed(self, gap: dict[str, Any]) -> None:
-        seconds = float(gap.get("samples", 0)) / float(self.hello.get("sample_rate_hz") or 1)
+        seconds = float(gap.get("samples", 0)) / float(gap.get("rate_hz") or 1)
         self.underruns += gap.get("reason") == "underrun"
         say(f"{_missing(gap.get('reason'))} ({seconds:.2f} s)")
 

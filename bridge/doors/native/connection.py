@@ -1,115 +1,99 @@
-"""One client of `streamgen.v1`: its requests in, its session's audio and events out.
+"""One client of `streamgen.v1`: what it asks is read, carried out and answered, in its order.
 
-    session ─ audio(), event() ─► outbox ─► sender task ─► socket        (blocks when the peer does not read)
-    socket ─► receiver ─► desk ─► answers into the outbox                (waits while many are unanswered or unread)
+    message ─► parse ─► waiting: get · set · set · set · transport ─► session.do ─► answer ─► listener's outbox
+                                       └────┬────┘
+                                 one change, three answers
 
-Rules: event loop; a sender, a receiver and a desk for each client, so that no client waits for another. Audio comes
-paced from the session; here it is only cut, coded and sent, and dropped, oldest first, when the peer is slow.
+The engine takes a change between two blocks of music, on a slow machine ten a second; a knob in motion sends sixty. So
+changes that wait behind each other become one, unless they name a sample; if the session refuses it, each is tried
+alone, and only the wrong one is told so.
+
+Rules: event loop; a receiver, a request handler and a sender (listener.py) for each client, so that no client waits for
+another. Taking a message never waits for the engine: behind a client's requests come its pongs, which say how much of
+the music has reached it. What is too much is refused instead, at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Iterable
+import time
+from collections import deque
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 from websockets.exceptions import ConnectionClosed
 
-from bridge.doors.native import protocol as wire
-from bridge.doors.native.encoders import Packer, available, fitting
-from bridge.doors.native.flow_control import Flow
-from bridge.doors.native.frames import AudioFormat, audio_format
-from bridge.doors.native.guard import GuardedConnection, bound_kernel_buffer
-from bridge.doors.native.outbox import MAX_ANSWERS, Note, Outbox
-from bridge.doors.native.requests import DOOR, Client, Desk, state_of
-from bridge.session.interface import Session
-from bridge.session.messages import Block, Changed, Discard, Event, Gap, Goaway, Meter, Transported
+from bridge.audio.audio_in import decode_audio
+from bridge.doors.access import Limits
+from bridge.doors.limits import Bucket
+from bridge.doors.native import protocol
+from bridge.doors.native.codecs import available
+from bridge.doors.native.guard import GuardedConnection
+from bridge.doors.native.listener import DOOR, WebListener
+from bridge.errors import FileError, WireError
+from bridge.metrics import Metrics
+from bridge.session.messages import AudioPrompt, Session, Set, Transport
+from bridge.session.timeline import Moment
+from streamgen.config import Value
+from streamgen.errors import StreamgenError
 
-__all__ = ["WebListener"]
+__all__ = ["MOST_AHEAD_SECONDS", "MOST_SCHEDULED", "MOST_WAITING", "Client", "Connection"]
 
-_BYTES_A_SAMPLE = {"s16le": 4, "f32le": 8, "opus": 0.4}  # both channels; Opus' 128 kbit/s at its usual 48 kHz
+MOST_WAITING, _MOST_WAITING_SIZE = 256, 262_144  # messages, and their characters; an audio prompt comes on top
+MOST_SCHEDULED, MOST_AHEAD_SECONDS = 100, 600
+_OVER_RATE_PAUSE_SECONDS = 0.001
 _FINISH_SECONDS = 1.0
-_AT_ONCE = 16  # messages in one write
-_PATIENCE_SECONDS = 0.3  # after which a send that has not ended is the listener's fault
 
 
-class WebListener:
-    """A listener (`commands.Listener`) at the end of a WebSocket.
+@dataclass(frozen=True)
+class Client:
+    """Who is there, and what it may.
 
-    Args:
-        socket: open, past all checks.
-        session: what it hears and steers.
-        client: who it is.
-        audio: how it wants its audio, checked by `codecs.fitting`.
+    Attributes:
+        name: as `changed` tells others.
+        limits: of the service.
+        metrics: where it is counted.
+        decoders: how many audio prompts may be decoded at a time, in all.
     """
 
-    def __init__(self, socket: GuardedConnection, session: Session, client: Client, audio: AudioFormat) -> None:
-        self._socket, self._session, self._client, self._format = socket, session, client, audio
-        self._outbox = Outbox(round(client.limits.queue_seconds * session.sample_rate_hz))
-        self._desk = Desk(
-            session,
-            client,
-            answer=lambda text: self._put(Note("answer", text)),
-            room=self._room,
-            reformat=self._change_format,
-            uploaded=socket.upload_finished,
-        )
-        self._packer = Packer(session.sample_rate_hz, audio, packets=client.shared.packets)
-        self._packed_as = audio
-        self._ready, self._read = asyncio.Event(), asyncio.Event()
-        self._flow = Flow(session.sample_rate_hz, client.limits.window_seconds)
-        self._held_since: float | None = None  # loop time since which the peer takes nothing more
-        self._hung_up = False
+    name: str
+    limits: Limits
+    metrics: Metrics
+    decoders: asyncio.Semaphore
 
-    # -- what the session tells ---------------------------------------------------------------------------------------
 
-    @property
-    def wants_audio(self) -> bool:
-        """False for a client that only steers: no reason to generate."""
-        return self._format.enabled
+class Connection:
+    """A client's connection, past all checks.
 
-    def audio(self, block: Block) -> None:
-        """Queue a block."""
-        if self._format.enabled:
-            self._outbox.limit_samples = self._limit_samples()
-            self._client.metrics.dropped_samples[DOOR] += self._outbox.put_block(block)
-            self._ready.set()
+    Args:
+        socket: open.
+        session: what it hears and steers.
+        client: who it is.
+        listener: what sends to it.
+    """
 
-    def _limit_samples(self) -> int:
-        limits, now = self._client.limits, asyncio.get_running_loop().time()
-        stalled = self._held_since is not None and now - self._held_since > _PATIENCE_SECONDS
-        return round((limits.stalled_queue_seconds if stalled else limits.queue_seconds) * self._session.sample_rate_hz)
-
-    def event(self, event: Event) -> None:
-        """Queue what happened."""
-        if isinstance(event, Meter) or (isinstance(event, Discard) and not self._format.rewind):
-            return
-        if isinstance(event, Discard):
-            self._outbox.discard(event.from_sample)
-        kind = type(event).__name__.lower()
-        if isinstance(event, Transported) and event.action in ("pause", "stop"):
-            self._put(Note("flush", ""))
-        self._put(Note(kind, self._client.shared.text(event)))
-
-    def _put(self, note: Note) -> None:
-        self._outbox.put_note(note)
-        self._ready.set()
-
-    # -- the connection's life ----------------------------------------------------------------------------------------
+    def __init__(self, socket: GuardedConnection, session: Session, client: Client, listener: WebListener) -> None:
+        self._socket, self._session, self._client, self._listener = socket, session, client, listener
+        self._bucket = Bucket(client.limits.messages_per_second, client.limits.burst_messages)
+        self._waiting: deque[tuple[int, protocol.Request | WireError | bytes]] = deque()  # size, message
+        self._arrived = asyncio.Event()
+        self._unanswered = 0
+        self._scheduled: list[int] = []  # samples at which its changes will apply
+        self._upload: tuple[protocol.Request, int] | None = None
 
     async def run(self) -> None:
         """Serve the client until it leaves, stalls or the service ends."""
-        self._greet()
-        # both may wait for something else than the socket when it is lost
-        receiving, *others = self._receive(), self._send(), self._desk.run(), self._socket.wait_closed()
-        tasks = [asyncio.create_task(part) for part in (receiving, *others)]
+        self._listener.answer(protocol.hello(self._session, self._listener.format, available()))
+        self._listener.join()
+        # each may wait for something else than the socket when it is lost
+        parts = self._receive(), self._listener.send(), self.carry_out(), self._socket.wait_closed()
+        tasks = [asyncio.create_task(part) for part in parts]
         self._client.metrics.listeners[DOOR] += 1
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._session.remove(self)
+            self._listener.leave()
             self._client.metrics.listeners[DOOR] -= 1
             await self._finish(tasks[0])
             for task in tasks:
@@ -118,6 +102,22 @@ class WebListener:
         for result in results:
             await self._ended(result)
 
+    async def _receive(self) -> None:
+        async for message in self._socket:
+            await self.take(message)
+            await self._listener.room()
+
+    async def _finish(self, receiving: asyncio.Task[None]) -> None:
+        """Carry out what was asked before the client hung up: a script sends, and leaves."""
+        if self._socket.close_code is None:  # it stalled, or a fault of ours ends it
+            return
+        self._listener.hang_up()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_SECONDS):
+                await asyncio.wait({receiving})
+                while self._unanswered:
+                    await asyncio.sleep(_FINISH_SECONDS / 100)
+
     async def _ended(self, result: BaseException | None) -> None:
         if isinstance(result, TimeoutError):
             self._client.metrics.refused["stalled"] += 1
@@ -125,151 +125,176 @@ class WebListener:
         elif isinstance(result, Exception) and not isinstance(result, ConnectionClosed):
             raise result
 
-    def _greet(self) -> None:
-        self._size_buffers()
-        session, state = self._session, state_of(self._session)
-        text = wire.hello(session.name, session.model, session.sample_rate_hz, self._format, available(), state)
-        self._put(Note("answer", text))
-        self._join()
+    # -- in their order -----------------------------------------------------------------------------------------------
 
-    def _join(self) -> None:
-        """Begin to listen; the first burst must fit the queue, so a long one loses its earliest part, unheard."""
-        burst = self._session.add(self)
-        begin = burst[-1].end_sample - self._outbox.limit_samples if burst else 0
-        for block in burst:
-            if block.start_sample >= begin or block is burst[-1]:
-                self.audio(block)
+    async def take(self, message: str | bytes) -> None:
+        """Take a message; who sends faster than allowed is read slower."""
+        self._client.metrics.received[DOOR] += 1
+        in_time = isinstance(message, bytes) or self._bucket.take(1, time.monotonic())
+        # recv() of what is already here does not yield: a flood would starve the others
+        await asyncio.sleep(0 if in_time else _OVER_RATE_PAUSE_SECONDS)
+        self._unanswered += 1
+        item = message if isinstance(message, bytes) else self._parsed(message, in_time)
+        announced = isinstance(item, bytes) and self._upload is not None
+        if announced or self._fits(len(message)):
+            self._waiting.append((len(message), item))
+            self._arrived.set()
+        elif isinstance(item, WireError):
+            self._refuse(item, None)
+        else:
+            busy = WireError("busy", "too many messages wait already: this one was not done")
+            self._refuse(busy, item.id if isinstance(item, protocol.Request) else None)
 
-    def _size_buffers(self) -> None:
-        bound_kernel_buffer(self._socket, _BYTES_A_SAMPLE[self._format.codec] * self._format.sample_rate_hz)
+    def _fits(self, size: int) -> bool:
+        waiting = sum(size for size, _ in self._waiting)
+        return len(self._waiting) < MOST_WAITING and waiting + size <= _MOST_WAITING_SIZE
 
-    # -- out ----------------------------------------------------------------------------------------------------------
+    def _parsed(self, text: str, in_time: bool) -> protocol.Request | WireError:
+        try:
+            request = protocol.parse(text, self._session.table, self._session.rate_hz, self._client.limits.upload_bytes)
+        except WireError as problem:
+            # the same without its traceback: that keeps this frame, which keeps it, until garbage is collected
+            return WireError(problem.code, str(problem), problem.id)
+        if in_time:
+            return request
+        self._client.metrics.refused["message_rate"] += 1
+        rate = self._client.limits.messages_per_second
+        return WireError("too_fast", f"more than {rate:g} messages a second: this one was not done", request.id)
 
-    async def _send(self) -> None:
+    async def carry_out(self) -> None:
+        """Carry out what waits, for ever."""
         while True:
-            await self._client.turns.take()
-            items = self._next_items()
-            if items:
-                await self._send_items(items)
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            await self._listener.room()
+            _, item = self._waiting.popleft()
+            if _may_merge(item):
+                await self._change([item, *self._following()])
             else:
-                await self._wait()
+                await self._carry_out_alone(item)
 
-    def _next_items(self) -> list[Block | Note | Gap]:
-        """Take what goes out in one write: the next messages, up to a block and with it.
+    def _following(self) -> list[protocol.Request]:
+        """Take out the changes that wait at the front."""
+        following = []
+        while self._waiting and _may_merge(item := self._waiting[0][1]):
+            following.append(item)
+            self._waiting.popleft()
+        return following
 
-        While too much audio is unanswered only answers go out: else no request could be read any more, and behind the
-        requests come the peer's pongs.
-        """
-        items: list[Block | Note | Gap] = []
-        while len(items) < _AT_ONCE and not (items and isinstance(items[-1], Block)):
-            item = self._outbox.take() if self._flow.open else self._outbox.take_urgent()
-            if item is None:
-                break
-            items.append(item)
-        return items
+    async def _change(self, requests: list[protocol.Request]) -> None:
+        """Make several changes as one, or one by one if it is refused."""
+        values: dict[str, Value] = {}
+        for request in requests:
+            assert isinstance(request.body, protocol.SetValues), request
+            values |= request.body.values
+        try:
+            applied = await self._session.do(Set(values, self._client.name))
+        except StreamgenError as problem:
+            if len(requests) == 1:
+                self._refuse(WireError("refused", str(problem)), requests[0].id)
+                return
+            for request in requests:
+                await self._change([request])
+        else:
+            self._client.metrics.commands[DOOR] += len(requests)
+            for request in requests:
+                self._tell(self._ack(request.id, applied))
 
-    async def _wait(self) -> None:
-        """Wait for something to send; for a peer that does not hear what it was sent, only so long."""
-        self._ready.clear()
-        loop = asyncio.get_running_loop()
-        patience = None if self._held_since is None else self._held_since + self._client.limits.stall_seconds
-        async with asyncio.timeout(None if patience is None else patience - loop.time()):
-            await self._ready.wait()
-
-    async def _send_items(self, items: list[Block | Note | Gap]) -> None:
-        self._held_since = self._held_since or asyncio.get_running_loop().time()
-        messages = [message for item in items for message in self._messages(item)]
-        async with asyncio.timeout(self._client.limits.stall_seconds):
-            await self._socket.send_together(messages)
-            if any(isinstance(item, Note) and item.kind == "goaway" for item in items):
-                await self._socket.close(1001, "the session ends")
-            if isinstance(items[-1], Block):
-                await self._mark(items[-1].samples.shape[1])
-        self._read.set()
-        if self._flow.open:
-            self._held_since = None
-
-    async def _mark(self, samples: int) -> None:
-        """Account for audio that was sent."""
-        mark = self._flow.send(samples)
-        if mark is not None:
-            pong = asyncio.ensure_future(await self._socket.ping())
-            pong.add_done_callback(functools.partial(self._answered, mark))
-
-    def _answered(self, mark: int, pong: asyncio.Future[float]) -> None:
-        if not pong.cancelled() and pong.exception() is None:
-            self._flow.arrive(mark, pong.result())
-            self._held_since = None
-            self._ready.set()
-
-    def _messages(self, item: Block | Note | Gap) -> Iterable[str | bytes]:
-        if isinstance(item, Note):
-            return self._note(item)
-        if isinstance(item, Gap):
-            return [*self._count(self._packer.flush()), wire.event(item)]
-        frames = self._repacked() if self._format != self._packed_as else []
-        return self._count([*frames, *self._packer.pack(item)])
-
-    def _note(self, note: Note) -> list[str | bytes]:
-        if note.kind == "flush":
-            return self._count(self._packer.flush())
-        if note.kind == "resync":
-            position, action = self._session.position_samples(), "play" if self._session.playing() else "pause"
-            return [
-                wire.event(Changed(self._session.values(), "resync", position)),
-                wire.event(Transported(action, "resync", position)),
-            ]
-        return [note.text]
-
-    def _repacked(self) -> list[bytes]:
-        """Finish in the old format; what follows comes in the new one, without a sample lost."""
-        frames = self._packer.flush()
-        self._packed_as = self._format
-        sequence, packets = self._packer.sequence, self._client.shared.packets
-        self._packer = Packer(self._session.sample_rate_hz, self._format, sequence, packets)
-        self._size_buffers()
-        return frames
-
-    def _count(self, frames: list[bytes]) -> list[str | bytes]:
-        self._client.metrics.sent_bytes[DOOR] += sum(map(len, frames))
-        return list(frames)
-
-    # -- in -----------------------------------------------------------------------------------------------------------
-
-    async def _receive(self) -> None:
-        async for message in self._socket:
-            await self._desk.take(message)
-            await self._room()
-
-    async def _room(self) -> None:
-        """Wait while the peer leaves its answers unread."""
-        while self._outbox.answers >= MAX_ANSWERS and not self._hung_up:
-            self._read.clear()
-            await self._read.wait()
-
-    async def _finish(self, receiving: asyncio.Task[None]) -> None:
-        """Carry out what was asked before the client hung up: a script sends, and leaves."""
-        if self._socket.close_code is None:  # it stalled, or a fault of ours ends it
+    async def _carry_out_alone(self, item: protocol.Request | WireError | bytes) -> None:
+        if isinstance(item, WireError):
+            self._refuse(item, None)
             return
-        self._hung_up = True
-        self._read.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FINISH_SECONDS):
-                await asyncio.wait({receiving})
-                while len(self._desk):
-                    await asyncio.sleep(_FINISH_SECONDS / 100)
+        id_ = item.id if isinstance(item, protocol.Request) else self._upload and self._upload[0].id
+        try:
+            answer = await self._done(item)
+        except WireError as problem:
+            self._refuse(problem, id_)
+        except FileError as problem:
+            self._refuse(WireError("bad_audio", str(problem)), id_)
+        except StreamgenError as problem:
+            self._refuse(WireError("refused", str(problem)), id_)
+        else:
+            self._client.metrics.commands[DOOR] += 1
+            self._tell(answer)
 
-    def _change_format(self, fields: dict[str, Any]) -> dict[str, Any]:
-        before = self._format
-        after = fitting(audio_format(before, fields), "sample_rate_hz" in fields)
-        self._format = after
-        if before.enabled and not after.enabled:
-            self._outbox.clear_audio()
-        if after.enabled and not before.enabled:
-            self._session.remove(self)
-            self._join()
-        return {**vars(after), "channels": 2}
+    def _refuse(self, problem: WireError, id_: str | float | None) -> None:
+        problem.id = id_ if problem.id is None else problem.id
+        self._client.metrics.errors[problem.code] += 1
+        self._tell(protocol.error(problem))
 
-    def goodbye(self, reason: str) -> None:
-        """Tell the client that the service ends."""
-        self.event(Goaway(reason))
+    def _tell(self, answer: str) -> None:
+        self._unanswered -= 1
+        self._listener.answer(answer)
+
+    def _ack(self, id_: str | float | None, applied_at_sample: int | None = None, **more: Any) -> str:
+        at = self._session.position_samples() if applied_at_sample is None else applied_at_sample
+        return protocol.ack(id_, at, self._session.rate_hz, **more)
+
+    # -- what can be asked --------------------------------------------------------------------------------------------
+
+    async def _done(self, item: protocol.Request | bytes) -> str:
+        """Carry a message out; returns its answer."""
+        if isinstance(item, bytes):
+            return await self._audio_prompt(item)
+        id_, body, by = item.id, item.body, self._client.name
+        match body:
+            case protocol.SetValues():
+                return self._ack(id_, await self._session.do(Set(body.values, by, self._moment(body.at_sample))))
+            case protocol.SetTransport():
+                return self._ack(id_, await self._session.do(Transport(body.action, by, self._moment(body.at_sample))))
+            case protocol.SetAudio():
+                return self._ack(id_, audio=self._listener.change_format(body.fields))
+            case protocol.Upload():
+                return self._announced(item, body)
+            case protocol.GetValues():
+                return self._values(id_, body.name)
+            case protocol.Ping():
+                return self._ack(id_, t=body.t, server_time_us=time.time_ns() // 1000)
+
+    def _moment(self, at_sample: int | None) -> Moment | None:
+        """Bound what this client has waiting for its sample: the session keeps so much for all of them."""
+        now = self._session.position_samples()
+        self._scheduled = [sample for sample in self._scheduled if sample > now]
+        if at_sample is None:
+            return None
+        if at_sample > now:
+            if at_sample - now > MOST_AHEAD_SECONDS * self._session.rate_hz:
+                raise WireError("too_far", f"at_sample lies more than {MOST_AHEAD_SECONDS} s ahead: send it later")
+            if len(self._scheduled) >= MOST_SCHEDULED:
+                raise WireError("busy", f"{MOST_SCHEDULED} of your changes wait for their sample: send it later")
+            self._scheduled.append(at_sample)
+        return Moment(sample=at_sample)
+
+    def _values(self, id_: str | float | None, name: str | None) -> str:
+        state = protocol.state_of(self._session)
+        if name is not None:
+            state["values"] = {name: state["values"][name]}
+        return self._ack(id_, **state)
+
+    def _announced(self, request: protocol.Request, body: protocol.Upload) -> str:
+        if self._upload is not None:
+            raise WireError("busy", "an audio prompt is announced already: send its bytes first")
+        self._upload = request, body.bytes
+        return self._ack(request.id, bytes=body.bytes, ready=True)
+
+    async def _audio_prompt(self, data: bytes) -> str:
+        upload, self._upload = self._upload, None
+        try:
+            if upload is None:
+                raise WireError("unexpected_binary", "bytes that no audio_prompt announced were ignored")
+            if len(data) != upload[1]:
+                raise WireError("bad_audio", f"{upload[1]} bytes were announced, {len(data)} came")
+            async with self._client.decoders:
+                samples, rate_hz = await asyncio.to_thread(decode_audio, data, self._client.limits.upload_seconds)
+            applied = await self._session.do(AudioPrompt(samples, rate_hz, self._client.name))
+        finally:
+            self._socket.upload_finished()
+        return self._ack(upload[0].id, applied)
+
+
+def _may_merge(item: protocol.Request | WireError | bytes) -> TypeGuard[protocol.Request]:
+    """Tell whether a message is a change for now: one at a sample keeps its sample."""
+    return (
+        isinstance(item, protocol.Request) and isinstance(item.body, protocol.SetValues) and item.body.at_sample is None
+    )

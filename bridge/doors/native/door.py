@@ -1,11 +1,11 @@
-"""The port 8711: WebSockets by path, HTTP for everything else.
+"""The door on port 8711: the page, the WebSocket `streamgen.v1`, and HTTP.
 
     TCP ─► guard ─► is it a WebSocket? ── no ──► http.Site
                           │ yes
                           ▼
         origin, host, token, places ── refused ──► accepted, then closed with 1008 or 1013: a browser can read why
                           │
-               /v1/stream ─► listener.WebListener        / and /streamgen… ─► OSCQuery's LISTEN
+               /v1/stream ─► connection.Connection        / and /streamgen… ─► OSCQuery's LISTEN
 
 Rules: event loop; knows who may come in and where they go, not what they say.
 """
@@ -16,38 +16,34 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
-from weakref import WeakValueDictionary
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from bridge.doors.access import Access, Refusal, token_of
-from bridge.doors.limits import is_loopback
+from bridge.doors.access import Refusal, token_of
+from bridge.doors.door import Place, Service, Sessions, cannot_listen
 from bridge.doors.http import oscquery
-from bridge.doors.http.site import Address, OpenSession, Site, address_of, plain_headers, read_page, wants_websocket
-from bridge.doors.native import opus
+from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
+from bridge.doors.limits import Turns, is_loopback
+from bridge.doors.native import codecs
 from bridge.doors.native.broadcast import Broadcast
-from bridge.doors.native.connection import WebListener
-from bridge.doors.native.encoders import fitting
-from bridge.doors.native.frames import FORMAT_FIELDS, AudioFormat, audio_format
+from bridge.doors.native.connection import Client, Connection
+from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, AudioFormat, audio_format
 from bridge.doors.native.guard import GuardedConnection, Places
-from bridge.doors.native.outbox import MAX_NOTES
+from bridge.doors.native.listener import DOOR, WebListener
 from bridge.doors.native.protocol import PATH, PROTOCOL
-from bridge.doors.native.requests import Client
-from bridge.doors.ports import cannot_listen
-from bridge.doors.turns import Turns
 from bridge.errors import WireError
-from bridge.metrics import Metrics
-from bridge.session.interface import Session
-from bridge.session.messages import Block, Changed, Event
+from bridge.session.messages import Goaway, Session
 from streamgen.errors import CapacityError, StreamgenError
 
-__all__ = ["WebServer", "serve_web"]
+__all__ = ["NativeDoor"]
 
 _log = logging.getLogger("bridge.doors")
 _quiet = logging.getLogger("bridge.doors.websockets")
@@ -59,139 +55,125 @@ _GOODBYE_SECONDS = 0.05
 _PING_SECONDS = 20.0
 
 
-class WebServer:
-    """The service's web door, open.
+class NativeDoor:
+    """A door (`doors.door.Door`).
+
+    Args:
+        service: settings, access, metrics.
+        page: the page's folder.
 
     Attributes:
-        port: where it listens; also if 0 was asked.
-        url: of the page.
+        port: where it listens, once it is open; also if 0 was asked.
+        listeners: of all sessions, connected now.
     """
 
-    def __init__(self, door: _Door, server: Server) -> None:
-        self._door, self._server = door, server
-        self.port = int(server.sockets[0].getsockname()[1])
-        door.site.port = self.port
-        host = door.access.host
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}/"
+    name = DOOR
+
+    def __init__(self, service: Service, page: Path = WEB_ROOT) -> None:
+        self._service, self._access, self._metrics = service, service.access, service.metrics
+        self._site = Site(service, page)
+        self.port = 0
+        self.listeners: set[WebListener] = set()
+        self._server: Server | None = None
+        self._clients, self._decoders, self._turns = 0, asyncio.Semaphore(2), Turns()
+        self._broadcasts: WeakKeyDictionary[Session, Broadcast] = WeakKeyDictionary()
+
+    async def open(self, sessions: Sessions) -> None:
+        """Open the port.
+
+        Raises:
+            BridgeError: it is taken, or the address is not this machine's.
+        """
+        host, port, limits = self._service.settings.host, self._service.settings.port, self._access.limits
+        assert is_loopback(host) or self._access.token or self._access.insecure, host  # Access has refused it
+        self._sessions = self._site.sessions = sessions
+        await asyncio.to_thread(codecs.load)
+        try:
+            self._server = await serve(
+                self._accept,
+                host,
+                port,
+                process_request=self._process_request,
+                select_subprotocol=_subprotocol,
+                subprotocols=[Subprotocol(PROTOCOL)],
+                create_connection=cast(
+                    Any, functools.partial(GuardedConnection, places=Places(self._access, self._metrics))
+                ),
+                compression=None,  # PCM hardly shrinks, for more than twice the work
+                max_size=max(limits.upload_bytes, limits.message_bytes),
+                max_queue=8,
+                ping_interval=_PING_SECONDS,
+                ping_timeout=limits.stall_seconds + _PING_SECONDS,  # who stalls is told so with 4008
+                open_timeout=_OPEN_SECONDS,
+                close_timeout=_CLOSE_SECONDS,
+                server_header=None,
+                logger=_quiet,
+            )
+        except OSError as error:
+            raise cannot_listen("the page", host, port, error, "--port") from error
+        self.port = self._site.port = int(self._server.sockets[0].getsockname()[1])
 
     async def close(self, reason: str) -> None:
         """Tell every client `goaway`, then close with 1001."""
-        for listener in list(self._door.listeners):
-            listener.goodbye(reason)
-        if self._door.listeners:
+        if self._server is None:
+            return
+        for listener in list(self.listeners):
+            listener.event(Goaway(reason))
+        if self.listeners:
             await asyncio.sleep(_GOODBYE_SECONDS)  # the senders run
         self._server.close(code=1001, reason=reason[:100])
         await self._server.wait_closed()
 
+    def places(self) -> Mapping[str, Place]:
+        """Return the page's address, and the WebSocket's with the token that it asks for."""
+        host, token = self._service.settings.host, self._access.token
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+        place = f"{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+        query = f"?token={quote(token, safe='')}" if token else ""
+        return {"page": f"http://{place}/", "websocket": f"ws://{place}{PATH}{query}"}
 
-async def serve_web(
-    open_session: OpenSession,
-    host: str,
-    port: int,
-    *,
-    access: Access,
-    web_root: Path,
-    metrics: Metrics,
-    osc_port: int | None,
-) -> WebServer:
-    """Open the web door.
+    def stats(self) -> Mapping[str, float]:
+        """Return who is here now."""
+        return {"listeners": len(self.listeners), "connections": self._access.connections.total()}
 
-    Args:
-        open_session: gives the session of a name, "live" or "new" or another; CapacityError is answered with 1013.
-        host: to bind; `access` has judged it.
-        port: to bind; 0 takes any.
-        access: who may come in.
-        web_root: the page's folder.
-        metrics: what is counted, and what `/metrics` shows.
-        osc_port: told to OSCQuery's clients; None if there is no OSC.
+    # -- who comes in -------------------------------------------------------------------------------------------------
 
-    Raises:
-        BridgeError: the port is taken or the address is not this machine's.
-    """
-    assert is_loopback(host) or access.token or access.insecure, host  # Access refuses it; nobody may come around that
-    await asyncio.to_thread(opus.load)
-    door = _Door(open_session, access, metrics, Site(open_session, access, metrics, read_page(web_root), osc_port))
-    limits = access.limits
-    try:
-        server = await serve(
-            door.handle,
-            host,
-            port,
-            process_request=door.process_request,
-            select_subprotocol=_subprotocol,
-            subprotocols=[Subprotocol(PROTOCOL)],
-            create_connection=cast(Any, functools.partial(GuardedConnection, places=Places(access, metrics))),
-            compression=None,  # PCM shrinks by 4 % for 2.5 times the CPU
-            max_size=max(limits.upload_bytes, limits.message_bytes),
-            max_queue=8,
-            ping_interval=_PING_SECONDS,
-            ping_timeout=limits.stall_seconds + _PING_SECONDS,  # who stalls is told so with 4008, not dropped as dead
-            open_timeout=_OPEN_SECONDS,
-            close_timeout=_CLOSE_SECONDS,
-            server_header=None,
-            logger=_quiet,
-        )
-    except OSError as error:
-        raise cannot_listen("the page", host, port, error, "--port") from error
-    return WebServer(door, server)
-
-
-def _subprotocol(_connection: ServerConnection, offered: list[Subprotocol] | Any) -> Subprotocol | None:
-    return Subprotocol(PROTOCOL) if PROTOCOL in offered else None
-
-
-class _Door:
-    """What stands between the port and the listeners."""
-
-    def __init__(self, open_session: OpenSession, access: Access, metrics: Metrics, site: Site) -> None:
-        self.open_session, self.access, self.metrics, self.site = open_session, access, metrics, site
-        self.listeners: set[WebListener] = set()
-        self._numbers, self._decoders = 0, asyncio.Semaphore(2)
-        self._turns = Turns()
-        self._shared: WeakValueDictionary[int, Broadcast] = WeakValueDictionary()  # by session, kept by its listeners
-        self._paths: dict[str, Callable[[GuardedConnection, Address], Awaitable[None]]] = {
-            PATH: self._stream,
-            "/": self._oscquery,
-            oscquery.ROOT: self._oscquery,
-        }
-
-    async def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer HTTP; let WebSockets of a known path through."""
         await self._turns.take()  # a crowd that comes at once, such as an audience when the network is back
-        if wants_websocket(plain_headers(request.headers)) and address_of(request.path).path in self._paths:
+        if wants_websocket(plain_headers(request.headers)) and _route(address_of(request.path)):
             return None
-        return await self.site.answer(request, _host(connection.remote_address), _host(connection.local_address))
+        return await self._site.answer(request, _host(connection.remote_address), _host(connection.local_address))
 
-    async def handle(self, connection: ServerConnection) -> None:
+    async def _accept(self, connection: ServerConnection) -> None:
         """Serve one WebSocket."""
         socket, request = cast(GuardedConnection, connection), connection.request
         assert request is not None, connection
         address, peer = address_of(request.path), _host(connection.remote_address)
-        refusal = self._judge(plain_headers(request.headers), address, peer) or self.access.enter(peer)
+        refusal = self._judge(plain_headers(request.headers), address, peer) or self._access.enter(peer)
         if refusal is not None:
             await self._turn_away(socket, refusal)
             return
         try:
-            await self._paths[address.path](socket, address)
+            await (self._stream(socket, address) if _route(address) == PATH else self._oscquery(socket))
         except ConnectionClosed:
             _log.debug("%s left while it was let in", peer)
         except Exception:  # noqa: BLE001 - a fault of ours must be seen, and must not end the service
             _log.exception("the connection of %s failed", peer)
-            self.metrics.errors["internal"] += 1
+            self._metrics.errors["internal"] += 1
             await socket.close(1011, "a fault of the server; its log says more")
         finally:
-            self.access.leave(peer)
+            self._access.leave(peer)
 
     def _judge(self, headers: dict[str, str], address: Address, peer: str) -> Refusal | None:
         token = token_of(address.query, headers.get("Authorization"))
-        return self.access.refuses_page(headers) or self.access.refuses_token(token, peer)
+        return self._access.refuses_page(headers) or self._access.refuses_token(token, peer)
 
     async def _turn_away(self, socket: GuardedConnection, refusal: Refusal) -> None:
-        self.metrics.refused[refusal.reason] += 1
+        self._metrics.refused[refusal.reason] += 1
         await socket.close(refusal.close_code, _short(refusal.text))
 
-    # -- /v1/stream ---------------------------------------------------------------------------------------------------
+    # -- where they go ------------------------------------------------------------------------------------------------
 
     async def _stream(self, socket: GuardedConnection, address: Address) -> None:
         try:
@@ -202,88 +184,71 @@ class _Door:
         except (StreamgenError, WireError) as problem:
             await self._turn_away(socket, Refusal("bad_query", str(problem)))
         else:
-            await self._listen(socket, session, audio)
+            await self._serve(socket, session, audio)
 
     async def _session(self, name: str) -> Session:
         if not _SESSION_NAME.fullmatch(name):
             raise WireError("bad_value", "session is live, new, or a name of up to 64 letters, digits, _ and -")
-        return await self.open_session(name)
+        return await self._sessions.get(name)
 
-    async def _listen(self, socket: GuardedConnection, session: Session, audio: AudioFormat) -> None:
-        self._numbers += 1
-        shared = self._shared.setdefault(id(session), Broadcast())
-        client = Client(
-            f"websocket {self._numbers}", self.access.limits, self.metrics, self._decoders, shared, self._turns
-        )
+    async def _serve(self, socket: GuardedConnection, session: Session, audio: AudioFormat) -> None:
+        self._clients += 1
+        limits, metrics = self._access.limits, self._metrics
+        client = Client(f"websocket {self._clients}", limits, metrics, self._decoders)
         await self._turns.take()
-        listener = WebListener(socket, session, client, audio)
+        broadcast = self._broadcasts.setdefault(session, Broadcast(session.rate_hz))
+        listener = WebListener(socket, session, broadcast, audio, limits, metrics, self._turns)
         self.listeners.add(listener)
         try:
-            await listener.run()
+            await Connection(socket, session, client, listener).run()
         finally:
             self.listeners.discard(listener)
 
-    # -- OSCQuery's WebSocket -----------------------------------------------------------------------------------------
-
-    async def _oscquery(self, socket: GuardedConnection, _address: Address) -> None:
-        session = await self.open_session("live")
-        ear = _OscQueryEar()
-        session.add(ear)
-        sender = asyncio.create_task(ear.send(socket))
+    async def _oscquery(self, socket: GuardedConnection) -> None:
+        session, ready = self._sessions.live, asyncio.Event()
+        listener = oscquery.Listener(session.table, ready.set)
+        session.add(listener)
+        sender = asyncio.create_task(_send_news(socket, listener, ready))
         try:
             async for message in socket:
-                self._osc_command(ear, message)
+                self._osc_command(listener, message)
                 await asyncio.sleep(0)
         finally:
-            session.remove(ear)
+            session.remove(listener)
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
 
-    def _osc_command(self, ear: _OscQueryEar, message: str | bytes) -> None:
+    def _osc_command(self, listener: oscquery.Listener, message: str | bytes) -> None:
         try:
-            ear.wanted.command(message if isinstance(message, str) else "")
+            listener.command(message if isinstance(message, str) else "")
         except WireError as problem:  # the specification has no error message to answer with
-            self.metrics.errors[problem.code] += 1
+            self._metrics.errors[problem.code] += 1
         else:
-            self.metrics.commands["oscquery"] += 1
+            self._metrics.commands["oscquery"] += 1
 
 
-class _OscQueryEar:
-    """A listener (`commands.Listener`) that passes on the parameters asked for; the newest value of each."""
+async def _send_news(socket: GuardedConnection, listener: oscquery.Listener, ready: asyncio.Event) -> None:
+    while True:
+        await ready.wait()
+        ready.clear()
+        for packet in listener.take():
+            await socket.send(packet)
 
-    wants_audio = False
 
-    def __init__(self) -> None:
-        self.wanted = oscquery.Listening()
-        self._news: dict[str, bytes] = {}
-        self._ready = asyncio.Event()
+def _route(address: Address) -> str | None:
+    """Return where a WebSocket's path leads; None is nowhere."""
+    return address.path if address.path in (PATH, "/", oscquery.ROOT) else None
 
-    def audio(self, block: Block) -> None:
-        """Audio is not for it."""
 
-    def event(self, event: Event) -> None:
-        """Keep what changed."""
-        if isinstance(event, Changed):
-            heard = {name: value for name, value in event.values.items() if name in self.wanted.names}
-            self._news |= {name: oscquery.packet(name, value) for name, value in heard.items()}
-            assert len(self._news) <= MAX_NOTES, len(self._news)  # one a parameter
-            self._ready.set()
-
-    async def send(self, socket: GuardedConnection) -> None:
-        """Send news, for ever."""
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            news, self._news = self._news, {}
-            for packet in news.values():
-                await socket.send(packet)
+def _subprotocol(_connection: ServerConnection, offered: list[Subprotocol] | Any) -> Subprotocol | None:
+    return Subprotocol(PROTOCOL) if PROTOCOL in offered else None
 
 
 def _asked_format(session: Session, address: Address) -> AudioFormat:
     """The format that a URL's query asks for: it spares a client the first frames in another one."""
     fields = {name: address.query[name] for name in FORMAT_FIELDS if name in address.query}
-    rate = min(96_000, max(8_000, session.sample_rate_hz))
-    return fitting(audio_format(AudioFormat("s16le", rate), fields), "sample_rate_hz" in fields)
+    rate = min(MAX_RATE_HZ, max(MIN_RATE_HZ, session.rate_hz))
+    return codecs.fitting(audio_format(AudioFormat("s16le", rate), fields), "sample_rate_hz" in fields)
 
 
 def _host(address: tuple[Any, ...] | None) -> str:

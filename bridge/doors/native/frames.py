@@ -7,11 +7,11 @@ A frame is a header, little-endian, then interleaved PCM or one Opus packet:
     │version │ codec  │channels│ flags  │ sequence │ sample_position│ server_time_us │sample_rate_hz│frame_count│
     │ u8 = 1 │ u8     │ u8     │ u8     │ u32      │ u64            │ u64            │ u32          │ u32       │
 
-Two clocks of samples: `sample_position` counts at the frame's own `sample_rate_hz`; every JSON field (`at_sample`,
-`applied_at_sample`, `from_sample`, `samples`, `position_samples`) counts at the session's rate, `hello.sample_rate_hz`.
-So: session sample = sample_position × hello.sample_rate_hz / sample_rate_hz, to within half a sample.
+`sample_position` counts at the frame's own `sample_rate_hz`: the listener's, which may be another than the session's
+(see protocol.py for the samples that JSON counts). Sample p of the session is the listener's sample
+p · listener's rate / session's rate, to the nearest one. `server_time_us` is when the first sample is due.
 
-Rules: knows no socket, no session, no codec; what is wrong raises WireError with a code, never anything else.
+Rules: knows no socket and no session; what is wrong raises WireError with a code, never anything else.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "AudioFormat",
     "AudioHeader",
     "audio_format",
+    "converted",
     "shown",
     "whole",
 ]
@@ -44,10 +45,15 @@ DISCONTINUITY, PROMPT_CHANGE = 1, 2
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 96_000
 MIN_CHUNK_MS, MAX_CHUNK_MS = 20, 200
 MAX_SAMPLE = 2**62
-FORMAT_FIELDS = ("codec", "sample_rate_hz", "chunk_ms", "rewind", "enabled")
+FORMAT_FIELDS = ("codec", "sample_rate_hz", "chunk_ms", "enabled")
 
 _HEADER = struct.Struct("<BBBBIQQII")
 HEADER_BYTES = _HEADER.size
+
+
+def converted(sample: int, from_hz: int, to_hz: int) -> int:
+    """Return the sample of another rate that lies nearest; in whole numbers, so exact at any position."""
+    return (2 * sample * to_hz + from_hz) // (2 * from_hz)
 
 
 @dataclass(frozen=True)
@@ -94,14 +100,12 @@ class AudioFormat:
         codec: "s16le", "f32le" or "opus" (packets of 20 ms, whatever `chunk_ms`).
         sample_rate_hz: of the frames it gets.
         chunk_ms: length of a frame, 20 … 200.
-        rewind: whether it may be told `discard`.
         enabled: False for a client that only steers.
     """
 
     codec: str
     sample_rate_hz: int
     chunk_ms: float = 40.0
-    rewind: bool = False
     enabled: bool = True
 
 
@@ -120,10 +124,8 @@ def audio_format(before: AudioFormat, fields: Mapping[str, Any]) -> AudioFormat:
     if "chunk_ms" in fields:
         chunk = whole("chunk_ms", _from_text(fields["chunk_ms"]), MIN_CHUNK_MS, MAX_CHUNK_MS)
         after = replace(after, chunk_ms=chunk)
-    for name in ("rewind", "enabled"):
-        if name in fields:
-            switch: dict[str, Any] = {name: _switch(name, fields[name])}
-            after = replace(after, **switch)
+    if "enabled" in fields:
+        after = replace(after, enabled=_switch("enabled", fields["enabled"]))
     return after
 
 

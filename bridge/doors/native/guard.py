@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Event
+from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
@@ -38,6 +39,7 @@ _UNREAD_ANSWER_BYTES = 262_144
 _UPLOADS = 8
 _ANNOUNCED = b'"audio_prompt"'
 _KERNEL_SECONDS = 0.1  # of audio left unsent in the system's buffer; TCP_NOTSENT_LOWAT counts from there
+_MARK = struct.Struct("!4sQ")  # what our pings say: which mark in the audio it is (see outbox.FlowControl)
 
 
 @dataclass
@@ -58,11 +60,13 @@ class GuardedConnection(ServerConnection):
 
     Attributes:
         announced: a message naming an audio prompt has come, and its bytes may follow.
+        passed: called with the number of a mark that the peer has read past.
     """
 
     def __init__(self, protocol: ServerProtocol, server: Server, *, places: Places, **options: Any) -> None:
         super().__init__(protocol, server, **options)
         self.announced = False
+        self.passed: Callable[[int], None] = lambda _mark: None
         self._places = places
         self._message_bytes = self._unparsed_bytes = 0
         self._text, self._ending = True, False
@@ -93,14 +97,33 @@ class GuardedConnection(ServerConnection):
         self._read_at_most(_READ_BYTES)
         self._places.uploading.discard(id(self))
 
-    async def send_together(self, messages: Sequence[str | bytes]) -> None:
-        """Send messages in one write: a system call for each costs more than all else that is done for a listener."""
+    @property
+    def writable(self) -> bool:
+        """Whether something may be written now: the connection is open, and the system took all that was written."""
+        return self.protocol.state is State.OPEN and not self.paused and not self.transport.is_closing()
+
+    def write(self, messages: Sequence[str | bytes], mark: int | None = None) -> None:
+        """Write messages, and behind them a mark, while `writable`: at once and in one piece.
+
+        A system call for each costs more than all else that is done for a listener, and so does a task that is woken.
+        """
+        for message in messages:
+            if isinstance(message, str):
+                self.protocol.send_text(message.encode())
+            else:
+                self.protocol.send_binary(message)
+        if mark is not None:
+            self.protocol.send_ping(_MARK.pack(b"mark", mark))
+        self.send_data()
+
+    async def send_together(self, messages: Sequence[str | bytes], mark: int | None = None) -> None:
+        """Write as `write` does, then wait until the system has taken it.
+
+        Raises:
+            ConnectionClosed: there is no connection any more.
+        """
         async with self.send_context():
-            for message in messages:
-                if isinstance(message, str):
-                    self.protocol.send_text(message.encode())
-                else:
-                    self.protocol.send_binary(message)
+            self.write(messages, mark)
 
     def send_data(self) -> None:
         """Write what the protocol has to send, in one piece; an empty piece is the end of the connection."""
@@ -129,6 +152,11 @@ class GuardedConnection(ServerConnection):
             if not self._controls.take(1, time.monotonic()):
                 self._cut_off("control_rate", "too many pings")
                 return
+            if event.opcode is Opcode.PONG and len(event.data) == _MARK.size:
+                word, mark = _MARK.unpack(event.data)
+                if word == b"mark":
+                    self.passed(mark)
+                    return
         elif isinstance(event, Frame):
             self._count(event)
             long = self._message_bytes > self._places.access.limits.message_bytes

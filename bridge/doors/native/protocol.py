@@ -1,15 +1,16 @@
-"""The protocol `streamgen.v1`: text and bytes on one side, requests and messages on the other. No I/O.
+"""The protocol `streamgen.v1`: text on one side, requests and messages on the other. No I/O.
 
-Audio frames are in audio_frames.py. Two clocks of samples: a frame's `sample_position` counts at its own
-`sample_rate_hz`; every JSON field (`at_sample`, `applied_at_sample`, `from_sample`, `samples`, `position_samples`)
-counts at the session's rate, `hello.sample_rate_hz`. So: session sample = sample_position × hello.sample_rate_hz /
-sample_rate_hz, to within half a sample.
+Audio frames are in frames.py. Every JSON field that counts samples (`at_sample`, `applied_at_sample`, `from_sample`,
+`samples`, `position_samples`) counts at the session's rate, `hello.sample_rate_hz`, which each message tells again as
+`rate_hz`. A client that counts at another rate, as its own frames do, says so:
+
+    {"type": "set", "values": {"mute": true}, "at_sample": 441000, "rate_hz": 44100}      ten seconds, at 44.1 kHz
 
 After a lost connection a client comes back with `session=` and the name that `hello` told: a private session waits half
 a minute for it, its clock standing still. `goaway` therefore carries no token to resume with: it is said when a session
 or the whole service ends, and then nothing is left to come back to.
 
-Rules: knows no socket, no session, no codec; what is wrong raises WireError with a code, never anything else.
+Rules: knows no socket and no codec; what is wrong raises WireError with a code, never anything else.
 """
 
 from __future__ import annotations
@@ -17,36 +18,38 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from bridge.doors.native.frames import FORMAT_FIELDS, MAX_SAMPLE, AudioFormat, shown, whole
+from bridge.doors.native.frames import FORMAT_FIELDS, MAX_SAMPLE, converted, shown, whole
 from bridge.errors import WireError
-from bridge.session.messages import ACTIONS, Changed, Discard, Gap, Goaway, Stats, Transported
-from bridge.session.parameters import TABLE, Value, checked
+from bridge.session.messages import Action, Changed, Gap, Goaway, Session, Stats, Transported
+from streamgen.config import ControlSpec, Value, checked
 from streamgen.errors import StreamgenError
 
 __all__ = [
     "PATH",
     "PROTOCOL",
-    "Audio",
-    "Get",
+    "GetValues",
     "Ping",
     "Request",
+    "SetAudio",
+    "SetTransport",
     "SetValues",
-    "Steer",
+    "Told",
     "Upload",
     "ack",
     "error",
     "event",
     "hello",
     "parse",
+    "state_of",
 ]
 
 PROTOCOL = "streamgen.v1"
 PATH = "/v1/stream"
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000  # in which a client may count
 _MAX_ID = 64
-_PARAMETERS = [row.as_dict() for row in TABLE.values()]
 
 Id = str | float | None
 
@@ -56,21 +59,22 @@ Id = str | float | None
 
 @dataclass(frozen=True)
 class SetValues:
-    """`set`: checked values, and the sample at which they shall apply (None = at once)."""
+    """`set`: checked values, and the session's sample at which they shall apply (None = at once)."""
 
     values: dict[str, Value]
-    at_sample: int | None
+    at_sample: int | None = None
 
 
 @dataclass(frozen=True)
-class Steer:
-    """`transport`: one of `commands.ACTIONS`."""
+class SetTransport:
+    """`transport`: what it is told, and the session's sample at which that shall apply (None = at once)."""
 
-    action: str
+    action: Action
+    at_sample: int | None = None
 
 
 @dataclass(frozen=True)
-class Get:
+class GetValues:
     """`get`: one parameter, or all of them."""
 
     name: str | None
@@ -91,13 +95,13 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Audio:
+class SetAudio:
     """`audio`: the fields that were given, unchecked until they meet the present format."""
 
     fields: dict[str, Any]
 
 
-Body = SetValues | Steer | Get | Ping | Upload | Audio
+Body = SetValues | SetTransport | GetValues | Ping | Upload | SetAudio
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,13 @@ class Request:
     body: Body
 
 
-def parse(text: str, upload_bytes: int) -> Request:
+def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int) -> Request:
     """Read a text message.
 
     Args:
         text: the message.
+        table: the session's parameters.
+        rate_hz: the session's rate.
         upload_bytes: the largest audio prompt that may be announced.
 
     Raises:
@@ -121,7 +127,7 @@ def parse(text: str, upload_bytes: int) -> Request:
     message = _json_object(text)
     id_ = _id(message.get("id"))
     try:
-        return Request(id_, _body(message, upload_bytes))
+        return Request(id_, _body(message, table, rate_hz, upload_bytes))
     except WireError as problem:
         problem.id = id_
         raise
@@ -158,25 +164,25 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _body(message: dict[str, Any], upload_bytes: int) -> Body:
+def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int) -> Body:
     kind = message.get("type")
     if kind == "set":
-        return SetValues(_values(message.get("values")), _at_sample(message.get("at_sample")))
+        return SetValues(_values(message.get("values"), table), _at_sample(message, rate_hz))
     if kind == "transport":
-        return Steer(_action(message.get("action")))
+        return SetTransport(_action(message.get("action")), _at_sample(message, rate_hz))
     if kind == "get":
-        return Get(_name(message.get("name")))
+        return GetValues(_name(message.get("name"), table))
     if kind == "ping":
         return Ping(_id(message.get("t")))
     if kind == "audio":
-        return Audio({name: value for name, value in message.items() if name in FORMAT_FIELDS})
+        return SetAudio({name: value for name, value in message.items() if name in FORMAT_FIELDS})
     if kind == "audio_prompt":
         return Upload(whole("bytes", message.get("bytes"), 1, upload_bytes))
     known = "set, transport, get, ping, audio, audio_prompt"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 
-def _values(values: object) -> dict[str, Value]:
+def _values(values: object, table: Mapping[str, ControlSpec]) -> dict[str, Value]:
     if not isinstance(values, dict) or not values:
         raise WireError("bad_message", "`set` needs values: an object of parameter names and values")
     for name, value in values.items():
@@ -185,65 +191,75 @@ def _values(values: object) -> dict[str, Value]:
         if isinstance(value, str) and not _is_text(value):
             raise WireError("bad_value", f"{name[:40]!a} holds half a character (a lone surrogate)")
     try:
-        return checked(values)
+        return checked(table, values)
     except StreamgenError as problem:
         raise WireError("bad_value", str(problem)[:300]) from None
 
 
-def _at_sample(value: object) -> int | None:
-    return None if value is None else whole("at_sample", value, 0, MAX_SAMPLE)
+def _at_sample(message: dict[str, Any], rate_hz: int) -> int | None:
+    """Return the session's sample that a message names, whichever rate it counts in."""
+    named_hz = message.get("rate_hz")
+    from_hz = rate_hz if named_hz is None else whole("rate_hz", named_hz, MIN_RATE_HZ, MAX_RATE_HZ)
+    value = message.get("at_sample")
+    return None if value is None else converted(whole("at_sample", value, 0, MAX_SAMPLE), from_hz, rate_hz)
 
 
-def _action(value: object) -> str:
-    if not isinstance(value, str) or value not in ACTIONS:
-        raise WireError("bad_value", f"action is {shown(value)}, must be one of {', '.join(ACTIONS)}")
-    return value
+def _action(value: object) -> Action:
+    try:
+        return Action(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise WireError("bad_value", f"action is {shown(value)}, must be one of {', '.join(Action)}") from None
 
 
-def _name(value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or value not in TABLE):
+def _name(value: object, table: Mapping[str, ControlSpec]) -> str | None:
+    if value is not None and (not isinstance(value, str) or value not in table):
         raise WireError("bad_value", f"there is no parameter {str(value)[:40]!a}; `hello` lists them")
     return value
 
 
 # -- what the server says -------------------------------------------------------------------------------------------
 
+Told = Changed | Transported | Gap | Stats | Goaway
+_KINDS = {Changed: "changed", Transported: "transport", Gap: "gap", Stats: "stats", Goaway: "goaway"}
 
-def hello(
-    session: str,
-    model: str,
-    rate_hz: int,
-    audio: AudioFormat,
-    codecs: list[str],
-    state: Mapping[str, Any],
-) -> str:
+
+def state_of(session: Session) -> dict[str, Any]:
+    """Return how a session stands, as `hello` and `get` tell it."""
+    state = session.state()
+    return {
+        "values": dict(session.values()),
+        "state": state,
+        "playing": state.plays,
+        "position_samples": session.position_samples(),
+    }
+
+
+def hello(session: Session, audio: Mapping[str, Any], codecs: list[str]) -> str:
     """Build the first message: what this is, how it sounds, what can be asked, and how it stands.
 
     Args:
-        session: its name.
-        model: the checkpoint's name.
-        rate_hz: of the session, in which all JSON fields count.
+        session: what is listened to.
         audio: how the listener's frames come unless it asks otherwise.
         codecs: what this server can send.
-        state: `values` by name, `playing`, `position_samples`.
     """
     return _text(
         "hello",
         protocol=PROTOCOL,
-        session=session,
-        model=model,
-        sample_rate_hz=rate_hz,
-        audio={**asdict(audio), "channels": 2},
+        session=session.name,
+        model=session.model,
+        sample_rate_hz=session.rate_hz,
+        model_rate_hz=session.model_rate_hz,
+        audio=dict(audio),
         codecs=codecs,
-        parameters=_PARAMETERS,
-        state=dict(state),
+        parameters=[row.as_dict() for row in session.table.values()],
+        state=state_of(session),
     )
 
 
-def ack(id_: Id, applied_at_sample: int, **more: Any) -> str:
+def ack(id_: Id, applied_at_sample: int, rate_hz: int, **more: Any) -> str:
     """Build the answer to what was done; `more` by kind: `values`, `t`, `audio`, …."""
     named = {} if id_ is None else {"id": id_}
-    return _text("ack", **named, applied_at_sample=applied_at_sample, **more)
+    return _text("ack", **named, applied_at_sample=applied_at_sample, rate_hz=rate_hz, **more)
 
 
 def error(problem: WireError) -> str:
@@ -252,20 +268,10 @@ def error(problem: WireError) -> str:
     return _text("error", **named, code=problem.code, message=str(problem))
 
 
-def event(happened: Changed | Transported | Gap | Discard | Stats | Goaway) -> str:
-    """Build the message for what a session tells."""
-    kind = _KINDS[type(happened)]
-    return _text(kind, **{name: _plain(value) for name, value in vars(happened).items()})
-
-
-_KINDS = {
-    Changed: "changed",
-    Transported: "transport",
-    Gap: "gap",
-    Discard: "discard",
-    Stats: "stats",
-    Goaway: "goaway",
-}
+def event(happened: Told, rate_hz: int) -> str:
+    """Build the message for what a session tells; `rate_hz` is the session's."""
+    fields = {name: _plain(value) for name, value in vars(happened).items()}
+    return _text(_KINDS[type(happened)], **fields, **({} if isinstance(happened, Goaway) else {"rate_hz": rate_hz}))
 
 
 def _plain(value: Any) -> Any:

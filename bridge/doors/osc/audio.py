@@ -1,16 +1,18 @@
-"""The session's sound as OSC packets: 10 ms each at 32 kHz, to subscribers only. Event loop.
+"""The session's sound for OSC: packets to those who subscribed them, and the levels that meters show. Event loop.
 
-    /streamgen/audio iiib    stream, sequence, rate in Hz, 320 stereo frames s16le: 1324 bytes, under one MTU
-                             position of the first frame = 320 · sequence
+    /streamgen/audio iiib    stream, sequence, rate in Hz, stereo frames s16le
+                             frames a packet: the longest whole number of milliseconds that is at most 320 frames, so
+                             that a packet fits one MTU: 288 (6 ms) at 48 kHz, 320 (10 ms) at 32 kHz
+                             position of the first frame = frames a packet · sequence
 
 Rules: a packet leaves shortly before it is due, so that receivers buffer jitter and not the whole lead; what could not
-be sent in time is dropped and counted, never queued. How a packet leaves is given as a function.
+be sent in time is dropped and counted, never queued. The session's timeline is the only clock. How a packet leaves is
+given as a function.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -18,68 +20,66 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.doors.osc.admission import OscCounters
 from bridge.doors.osc.codec import OscError, encode
-from bridge.doors.osc.limits import OscCounters
 from bridge.doors.osc.namespace import PREFIX
-from bridge.session.interface import Session
-from bridge.session.messages import Block, Discard, Event
+from bridge.session.messages import Block, Event, Session
 
-__all__ = ["PACKET_FRAMES", "AudioPackets", "AudioSender"]
+__all__ = ["METER_SECONDS", "SILENCE_DB", "AudioPackets", "AudioSender", "Levels", "packet_frames"]
 
-PACKET_FRAMES = 320
 STREAM = 1  # one session, one stream
+METER_SECONDS = 1 / 20
+SILENCE_DB = -120.0
+_MOST_FRAMES = 320
 _AHEAD_SECONDS = 0.05  # before it is due: what a loop and a network may lose
 _LATE_SECONDS = 0.5
-_KEPT_SECONDS = 12.0  # the longest lead and a little
+_KEPT_SECONDS = 12.0  # more than any session is ahead
+
+
+def packet_frames(rate_hz: int) -> int:
+    """Return how many frames a packet has: whole milliseconds of them (all but whole at 44.1 kHz), at most 320."""
+    return rate_hz * (_MOST_FRAMES * 1000 // rate_hz) // 1000
 
 
 @dataclass(frozen=True)
 class _Packet:
-    start_sample: int
     due: float
     data: bytes
 
 
 class AudioPackets:
-    """Cuts blocks into packets on the grid of 320 frames. Sans-I/O.
+    """Cuts blocks into packets on their grid. Sans-I/O.
 
     Args:
         rate_hz: of the blocks.
     """
 
     def __init__(self, rate_hz: int) -> None:
-        self._rate_hz = rate_hz
+        self._rate_hz, self._frames = rate_hz, packet_frames(rate_hz)
         self._packets: deque[_Packet] = deque()
         self._rest: NDArray[np.float32] = np.zeros((2, 0), np.float32)
         self._end = 0
 
-    def heard(self, block: Block) -> None:
+    def add(self, block: Block) -> None:
         """Take a block; one that does not follow on begins anew at the next packet's boundary."""
-        samples, start = block.samples, block.start_sample
+        samples, start, frames = block.samples, block.start_sample, self._frames
         if start == self._end:
             samples, start = np.concatenate([self._rest, samples], axis=1), start - self._rest.shape[1]
-        skip = -start % PACKET_FRAMES
+        skip = -start % frames
         due = block.time_us / 1e6 - (block.start_sample - start) / self._rate_hz
-        whole = max(0, samples.shape[1] - skip) // PACKET_FRAMES
-        for first in range(skip, skip + whole * PACKET_FRAMES, PACKET_FRAMES):
-            self._take(samples[:, first : first + PACKET_FRAMES], start + first, due + first / self._rate_hz)
-        self._rest, self._end = samples[:, skip + whole * PACKET_FRAMES :], block.end_sample
+        whole = max(0, samples.shape[1] - skip) // frames
+        for first in range(skip, skip + whole * frames, frames):
+            self._append(samples[:, first : first + frames], start + first, due + first / self._rate_hz)
+        self._rest, self._end = samples[:, skip + whole * frames :], block.end_sample
         if skip > samples.shape[1]:  # not even the boundary was in it
             self._end = -1
 
-    def _take(self, samples: NDArray[np.float32], start: int, due: float) -> None:
+    def _append(self, samples: NDArray[np.float32], start: int, due: float) -> None:
         pcm = np.rint(np.clip(samples, -1, 1) * 32_767).astype("<i2").T.tobytes()
-        sequence = start // PACKET_FRAMES % 2**31
-        data = encode(f"{PREFIX}audio", STREAM, sequence, self._rate_hz, pcm)
-        self._packets.append(_Packet(start, due, data))
+        sequence = start // self._frames % 2**31
+        self._packets.append(_Packet(due, encode(f"{PREFIX}audio", STREAM, sequence, self._rate_hz, pcm)))
         while due - self._packets[0].due > _KEPT_SECONDS:
             self._packets.popleft()
-
-    def discard(self, from_sample: int) -> None:
-        """Forget what begins there or later."""
-        while self._packets and self._packets[-1].start_sample + PACKET_FRAMES > from_sample:
-            self._packets.pop()
-        self._rest, self._end = self._rest[:, :0], -1
 
     def next_due(self) -> float | None:
         """Return when the next packet should leave, Unix seconds."""
@@ -119,7 +119,7 @@ class AudioSender:
     def __init__(self, session: Session, counters: OscCounters, most: int) -> None:
         self._session, self._counters, self._most = session, counters, most
         self._receivers: dict[Hashable, _Receiver] = {}
-        self._packets = AudioPackets(session.sample_rate_hz)
+        self._packets = AudioPackets(session.rate_hz)
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -136,7 +136,7 @@ class AudioSender:
             raise OscError(f"{self._most} audio subscribers listen, the limit; try again when one has left", "capacity")
         self._receivers[target] = _Receiver(send, owner, until)
         if self._task is None:
-            self._packets = AudioPackets(self._session.sample_rate_hz)
+            self._packets = AudioPackets(self._session.rate_hz)
             for block in self._session.add(self):
                 self.audio(block)
             self._task = asyncio.create_task(self._send(), name="osc audio")
@@ -147,8 +147,8 @@ class AudioSender:
         if not self._receivers:
             self.close()
 
-    def heard_from(self, owner: Hashable, until: float) -> None:
-        """Renew what a source address asked for."""
+    def renew(self, owner: Hashable, until: float) -> None:
+        """Go on with what a source address asked for."""
         for target, receiver in self._receivers.items():
             if owner in (receiver.owner, target):
                 receiver.until = max(receiver.until, until)
@@ -168,23 +168,22 @@ class AudioSender:
 
     def audio(self, block: Block) -> None:
         """Take the session's next block."""
-        self._packets.heard(block)
+        self._packets.add(block)
         self._arrived.set()
 
     def event(self, event: Event) -> None:
-        """Take an event."""
-        if isinstance(event, Discard):
-            self._packets.discard(event.from_sample)
+        """Take an event; none changes the sound."""
 
     async def _send(self) -> None:
+        wall = self._session.timeline.wall
         while True:
             due = self._packets.next_due()
             if due is None:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            await asyncio.sleep(max(0.0, due - time.time()))
-            packets, late = self._packets.take(time.time())
+            await asyncio.sleep(max(0.0, due - wall()))
+            packets, late = self._packets.take(wall())
             self._counters.dropped["audio_late"] += late
             for packet in packets:
                 self._send_one(packet)
@@ -194,3 +193,37 @@ class AudioSender:
             sent = receiver.send(packet)
             self._counters.audio_packets += sent
             self._counters.dropped["audio"] += not sent
+
+
+class Levels:
+    """Peaks of 50 ms, told when they sound rather than when they are made. Sans-I/O.
+
+    Args:
+        rate_hz: of the blocks.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._peaks: deque[tuple[float, float, float]] = deque()
+
+    def add(self, block: Block) -> None:
+        """Take a block's peaks."""
+        length = round(METER_SECONDS * self._rate_hz)
+        for start in range(0, block.samples.shape[1], length):
+            left, right = np.abs(block.samples[:, start : start + length]).max(axis=1)
+            due = block.time_us / 1e6 + start / self._rate_hz
+            self._peaks.append((due, float(left), float(right)))
+        while self._peaks and self._peaks[-1][0] - self._peaks[0][0] > _KEPT_SECONDS:
+            self._peaks.popleft()
+
+    def due(self, now: float) -> tuple[float, float] | None:
+        """Return the levels in dBFS that sound since the last call; Unix seconds. None: nothing does."""
+        left = right = -1.0
+        while self._peaks and self._peaks[0][0] <= now:
+            _, one, two = self._peaks.popleft()
+            left, right = max(left, one), max(right, two)
+        return None if left < 0 else (_db(left), _db(right))
+
+
+def _db(peak: float) -> float:
+    return max(SILENCE_DB, 20 * float(np.log10(max(peak, 1e-6))))

@@ -1,323 +1,169 @@
-"""Packets in, commands to the session; the session's events out to subscribers. Event loop, no socket of its own.
+"""The OSC door: the live session by Open Sound Control, over UDP and TCP on one port.
 
-    packet ─ limits ─ decode ─ interpret ─► a peer's queue ─► session.do          at once, in the peer's order
-                                      └───► at a time tag: the sample that is due then, or a timer
+    UDP ─────────────────────┐
+    TCP ─ tcp: framing ──────┴─► handler ─► session          datagrams are read here, many in one turn of the loop
 
-Rules: no input raises anything out of `packet`; nothing waits inside the loop; whether a client may ask and be answered
-is osc_admission's, in which order and when is osc_queue's, who else is told is osc_subscriptions'.
+Rules: event loop. Sockets and the Door contract only; what packets mean is the handler's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import socket
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
+from collections.abc import Mapping
+from contextlib import suppress
 
-from bridge.doors.osc.admission import Admission, price
-from bridge.doors.osc.clock import SampleClock
-from bridge.doors.osc.codec import Argument, Message, OscError, decode, encode
-from bridge.doors.osc.feedback import Echo, stats_messages
-from bridge.doors.limits import Bucket
-from bridge.doors.osc.limits import OscCounters, OscLimits
-from bridge.doors.osc.namespace import (
-    PREFIX,
-    READABLE,
-    Act,
-    Ask,
-    Assign,
-    Audio,
-    Ignored,
-    Login,
-    Subscribe,
-    Wish,
-    addresses_of,
-    interpret,
-    reading,
-)
-from bridge.doors.osc.peer import Peer
-from bridge.doors.osc.queue import WishQueue
-from bridge.doors.osc.subscriptions import TRANSPORT, OscSubscriptions, UdpSend
-from bridge.doors.turns import Turns
-from bridge.session.interface import Session
-from bridge.session.messages import Block, Changed, Event, Goaway, Set, Stats, Transport, Transported
-from streamgen.errors import StreamgenError
+from bridge.doors.door import Place, Service, Sessions, cannot_listen
+from bridge.doors.osc.admission import OscCounters, OscLimits
+from bridge.doors.osc.codec import MAX_PACKET_BYTES
+from bridge.doors.osc.handler import RequestHandler
+from bridge.doors.osc.tcp import READ_BYTES, Connections
 
 __all__ = ["OscDoor"]
 
-_log = logging.getLogger("bridge.osc")
+_TURN_SECONDS = 0.004  # of datagrams, before others have their turn
+_RECEIVE_BYTES = 1 << 20
+_PORT_TRIES = 8
 
 
 class OscDoor:
-    """Everything about OSC but its sockets.
+    """Steers and shows the live session by OSC; see `bridge.doors.door.Door`.
 
     Args:
-        session: what is played.
+        service: settings say where it listens, access what hosts other than this one must show.
         limits: what clients may take.
-        token: what hosts other than this one must show; None = nothing.
-        udp_send: sends a datagram; False if it could not.
+
+    Attributes:
+        counters: what came and what became of it.
+        port: of UDP and TCP, once it is open.
     """
 
-    wants_audio = False  # hears blocks for their time, and is no reason to make any
+    name = "osc"
 
-    def __init__(self, session: Session, limits: OscLimits, token: str | None, udp_send: UdpSend) -> None:
-        self.session, self.limits, self.counters = session, limits, OscCounters()
-        self._turns = Turns()
-        self.subscriptions = OscSubscriptions(session, limits, self.counters, self._read, udp_send, self._turns)
-        self.admission = Admission(limits, self.counters, token, self.subscriptions.__contains__)
-        self._udp_send = udp_send
-        self._loop = asyncio.get_running_loop()
-        self._peers: OrderedDict[Hashable, Peer] = OrderedDict()
-        self._clock = SampleClock(session.sample_rate_hz)
-        self._shown = dict(session.values())
-        self._ended = False
-        self._queue = WishQueue(self._carry_out, self._turns, limits.pending, limits.scheduled)
-        for block in session.add(self):
-            self.audio(block)
-        self._queue.spawn(self.subscriptions.run())
+    def __init__(self, service: Service, limits: OscLimits | None = None) -> None:
+        self._service, self._limits = service, limits or OscLimits()
+        self.counters = OscCounters()
+        self.port: int | None = None
+        self.handler: RequestHandler | None = None
+        self._connections: Connections | None = None
+        self._udp: socket.socket | None = None
+        self._tcp: asyncio.Server | None = None
 
-    # -- clients ------------------------------------------------------------------------------------------------------
+    async def open(self, sessions: Sessions) -> None:
+        """Listen.
 
-    def udp_peer(self, address: tuple[str, int]) -> Peer:
-        """Return the peer at a datagram's source."""
-        key = address[:2]
-        if key in self._peers:
-            self._peers.move_to_end(key)
-            return self._peers[key]
-        return self.meet(key, address, lambda packet: self._udp_send(packet, address), connected=False)
-
-    def meet(self, key: Hashable, address: tuple[str, int], send: Callable[[bytes], bool], *, connected: bool) -> Peer:
-        """Remember a client; the one unheard for longest is forgotten for it."""
-        rate = self.limits.errors_per_second
-        peer = Peer(key, address, send, connected, Bucket(rate, rate))
-        peer.echo = Echo(lambda packet: self.admission.reply(peer, packet), self._read, self._turns)
-        self._peers[key] = peer
-        if len(self._peers) > self.limits.peers:
-            self.leave(next(peer for peer in self._peers.values() if not peer.connected))
-        return peer
-
-    def leave(self, peer: Peer) -> None:
-        """Forget a client; what it subscribed for its connection ends."""
-        if self._peers.get(peer.key) is peer:
-            del self._peers[peer.key]
-        if peer.echo is not None:
-            peer.echo.close()
-        if peer.connected:
-            self.subscriptions.left(peer)
-
-    # -- packets in ---------------------------------------------------------------------------------------------------
-
-    def packet(self, peer: Peer, data: bytes) -> float:
-        """Take a packet.
-
-        Returns:
-            Seconds for which a TCP client shall not be read; a datagram over the rate is dropped instead.
+        Raises:
+            BridgeError: the port is taken or the address is not this machine's.
         """
-        self.counters.packets += 1
-        peer.earn(self.limits.amplification * len(data))
+        settings = self._service.settings
+        access = self._service.access
+        self.handler = RequestHandler(sessions.live, access, self._limits, self.counters, self._send)
+        self._connections = Connections(self.handler, self._limits)
         try:
-            return self._packet(peer, data)
-        except OscError as error:
-            self.admission.refuse(peer, error)
-        return self.admission.charge(peer, 1) if peer.connected else 0.0
+            await self._listen(settings.host, settings.osc_port, self._connections)
+        except OSError as error:
+            await self.close("it did not open")
+            raise cannot_listen("OSC", settings.host, settings.osc_port, error, "--osc-port") from error
+        self._service.metrics.sources.append(self._count)
 
-    def _packet(self, peer: Peer, data: bytes) -> float:
-        if not peer.connected and self.admission.charge(peer, 1):
-            return 0.0
-        messages = decode(data)
-        self.counters.messages += len(messages)
-        cost = price(messages)
-        wait = self.admission.charge(peer, cost if peer.connected else cost - 1)
-        if wait and not peer.connected:
-            return 0.0
-        for at, group in groupby(messages, lambda message: message.at):
-            self._messages(peer, list(group), at)
-        return wait
-
-    def _messages(self, peer: Peer, messages: list[Message], at: float | None) -> None:
-        wishes = [wish for message in messages for wish in self._interpret(peer, message)]
-        if any(not isinstance(wish, Ignored) for wish in wishes):
-            self.subscriptions.heard_from(peer)
-        now = time.time()
-        if at is None or at <= now:
-            self.counters.late += at is not None
-            self._put(peer, wishes)
-        else:
-            self._schedule(peer, wishes, at, now, messages[0].address)
-
-    def _interpret(self, peer: Peer, message: Message) -> list[Wish]:
-        """Tell what a message wants; nothing if that is refused."""
-        try:
-            wishes = interpret(message)
-            for wish in wishes:
-                self.admission.check(peer, wish)
-        except OscError as error:
-            self.admission.refuse(peer, error)
-            return []
-        return wishes
-
-    # -- now and later ------------------------------------------------------------------------------------------------
-
-    def _schedule(self, peer: Peer, wishes: list[Wish], at: float, now: float, address: str) -> None:
-        ahead, limits = at - now, self.limits
-        if ahead > limits.ahead_seconds:
-            text = f"a time tag lies {ahead:.1f} s ahead, the limit is {limits.ahead_seconds:g} s: send it later"
-            self.admission.refuse(peer, OscError(text, "too_far", address))
-            return
-        if self._queue.full:
-            text = f"{limits.scheduled} bundles wait for their time, the limit: send later"
-            self.admission.refuse(peer, OscError(text, "busy", address))
-            return
-        self.counters.scheduled += len(wishes)
-        sample = self._clock.sample_at(at, now) if self.session.playing() else None
-        changes = [wish for wish in wishes if isinstance(wish, Assign)] if sample is not None else []
-        for change in changes:
-            peer.uses(change)
-        if changes:
-            values = {name: value for change in changes for name, value in change.values.items()}
-            self._queue.spawn(self._do(peer, Set(values, peer.by, sample), changes[0].addresses[0]))
-        self._queue.put_later(ahead, peer, [wish for wish in wishes if wish not in changes])
-
-    def _put(self, peer: Peer, wishes: Sequence[Wish]) -> None:
-        lost = self._queue.put(peer, wishes)
-        if lost:
-            self.counters.dropped["busy"] += lost
-            self.admission.tell_error(peer, "", f"{self.limits.pending} messages wait, the limit: {lost} lost")
-
-    async def _carry_out(self, peer: Peer, wish: Wish) -> None:
-        try:
-            if isinstance(wish, Assign):
-                await self._assign(peer, wish)
-            elif isinstance(wish, Act):
-                await self._act(peer, wish.action)
+    async def _listen(self, host: str, port: int, connections: Connections) -> None:
+        for tries_left in reversed(range(_PORT_TRIES if port == 0 else 1)):
+            self._udp = await _bound(host, port)
+            found = int(self._udp.getsockname()[1])
+            try:
+                self._tcp = await asyncio.start_server(connections.serve, host, found, limit=READ_BYTES)
+            except OSError:  # a free UDP port may be taken in TCP
+                self._udp.close()
+                if not tries_left:
+                    raise
             else:
-                self._serve(peer, wish)
-        except OscError as error:
-            self.admission.refuse(peer, error)
+                self.port = found
+                asyncio.get_running_loop().add_reader(self._udp, self._receive, self._udp)
+                return
 
-    async def _assign(self, peer: Peer, wish: Assign) -> None:
-        present = self.session.values()
-        values = {name: value for name, value in wish.values.items() if present[name] != value}
-        if values:  # without a change there is no echo: controllers that mirror would swing for ever
-            peer.uses(wish)
-            await self._do(peer, Set(values, peer.by), wish.addresses[0])
+    async def close(self, reason: str) -> None:
+        """Say goodbye, leave the session and close every socket."""
+        if self.handler is not None:
+            await self.handler.close(reason)
+        if self._udp is not None and self._udp.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._udp)
+            self._udp.close()
+        if self._tcp is not None:
+            self._tcp.close()
+        if self._connections is not None:
+            await self._connections.close()
+        await asyncio.sleep(0)  # transports close at the loop's next turn
 
-    async def _act(self, peer: Peer, action: str) -> None:
-        if action != ("play" if self.session.playing() else "pause"):
-            await self._do(peer, Transport(action, peer.by), PREFIX + action)
+    def places(self) -> Mapping[str, Place]:
+        """Return its port, of UDP and TCP."""
+        return {"osc_port": self.port}
 
-    async def _do(self, peer: Peer, command: Set | Transport, address: str) -> None:
-        self.counters.commands += 1
+    # -- datagrams ----------------------------------------------------------------------------------------------------
+
+    def _receive(self, udp: socket.socket) -> None:
+        """Take what came: asyncio's own transport takes one datagram a turn, and a busy loop has few turns."""
+        assert self.handler is not None
+        until = time.monotonic() + _TURN_SECONDS
+        with suppress(BlockingIOError):  # no more
+            while True:
+                try:
+                    data, address = udp.recvfrom(MAX_PACKET_BYTES)
+                except ConnectionError:  # the receiver of something that was sent is gone
+                    self.counters.dropped["unreachable"] += 1
+                    continue
+                self.handler.packet(self.handler.udp_client(address), data)
+                if time.monotonic() > until:
+                    return
+
+    def _send(self, packet: bytes, address: tuple[str, int]) -> bool:
+        if self._udp is None or self._udp.fileno() < 0:
+            return False
         try:
-            await self.session.do(command)
-        except StreamgenError as error:
-            self.admission.refuse(peer, OscError(f"{error}", "value", address))
-        except Exception:  # noqa: BLE001 - the door must outlive whatever the session does; the client is told
-            _log.exception("the session failed at %s", command)
-            self.admission.refuse(peer, OscError("the server failed at this; its log says why", "failed", address))
+            self._udp.sendto(packet, address)
+        except OSError:  # its buffer is full, or there is no way to the address
+            return False
+        return True
 
-    # -- services -----------------------------------------------------------------------------------------------------
+    # -- counters -----------------------------------------------------------------------------------------------------
 
-    def _serve(self, peer: Peer, wish: Wish) -> None:
-        if isinstance(wish, Ask):
-            self._ask(peer, wish)
-        elif isinstance(wish, Subscribe):
-            self._subscribe(peer, wish)
-        elif isinstance(wish, Audio):
-            self._audio(peer, wish)
-        elif isinstance(wish, Login):
-            self.admission.log_in(peer, wish.token)
+    def stats(self) -> Mapping[str, float]:
+        """Return who is there, and its counters."""
+        feedback, counters = self.handler.feedback if self.handler else None, self.counters
+        single = ("packets", "messages", "commands", "errors", "late", "scheduled", "sent", "audio_packets")
+        return {
+            "listeners": len(feedback) if feedback is not None else 0,
+            "audio_listeners": len(feedback.sender) if feedback is not None else 0,
+            "connections": len(self._connections or ()),
+            **{f"{name}_total": getattr(counters, name) for name in single},
+            **{f"refused_{why}_total": count for why, count in counters.refused.items()},
+            **{f"dropped_{why}_total": count for why, count in counters.dropped.items()},
+        }
 
-    def _ask(self, peer: Peer, wish: Ask) -> None:
-        if wish.what == "refresh":
-            values = self.session.values()
-            for address in READABLE:
-                self.admission.reply(peer, reading(address, values))
-        elif wish.what == "version":
-            self.admission.reply(peer, encode(f"{PREFIX}version", _version()))
-        elif wish.what == "ping":
-            self.admission.reply(peer, _pong(wish.arguments))
-        else:
-            self.admission.reply(peer, self._read(wish.what))
-
-    def _subscribe(self, peer: Peer, wish: Subscribe) -> None:
-        if wish.on:
-            self.admission.reply(peer, self.subscriptions.subscribe(peer, wish.port, wish.interval_ms))
-        else:
-            self.subscriptions.unsubscribe(peer, wish.port)
-
-    def _audio(self, peer: Peer, wish: Audio) -> None:
-        if not wish.on:
-            self.subscriptions.unsubscribe_audio(peer, wish.port)
-        elif self.admission.proved(peer):
-            self.subscriptions.subscribe_audio(peer, wish.port)
-        else:  # 130 kB a second to whatever address a stranger wrote into a packet
-            text = "show the token first, or ask over TCP"
-            raise OscError(text, "token", f"{PREFIX}audio/subscribe")
-
-    def _read(self, address: str) -> bytes:
-        if address in TRANSPORT:
-            return encode(address, self.session.playing())
-        return reading(address, self.session.values())
-
-    # -- what the session says ----------------------------------------------------------------------------------------
-
-    def audio(self, block: Block) -> None:
-        """Take a block, for its time and level."""
-        self._clock.heard(block)
-        self.subscriptions.heard(block)
-
-    def event(self, event: Event) -> None:
-        """Take an event."""
-        if isinstance(event, Changed):
-            self._changed(event)
-        elif isinstance(event, Transported):
-            self.subscriptions.echo(TRANSPORT)
-            self._echo(event.by, TRANSPORT)
-        elif isinstance(event, Stats):
-            self.subscriptions.publish(stats_messages(event, self.session.sample_rate_hz))
-        elif isinstance(event, Goaway):
-            self._goodbye(event.reason)
-
-    def _changed(self, event: Changed) -> None:
-        news = [name for name, value in event.values.items() if self._shown.get(name) != value]
-        self._shown.update(event.values)
-        self.subscriptions.echo(address for name in news for address in addresses_of(name))
-        self._echo(event.by, None, news)
-
-    def _echo(self, by: str, addresses: Sequence[str] | None, names: Sequence[str] = ()) -> None:
-        """Tell who did it, unless it subscribed: these addresses, or those by which it set these parameters."""
-        for peer in self._peers.values():
-            if peer.by == by and peer.key not in self.subscriptions and peer.echo is not None:
-                peer.echo.mark(peer.used_for(names) if addresses is None else addresses)
-
-    def _goodbye(self, reason: str) -> None:
-        if not self._ended:
-            self.subscriptions.publish([encode(f"{PREFIX}goaway", reason)])
-        self._ended = True
-
-    async def close(self) -> None:
-        """Say goodbye, leave the session, tell nothing more."""
-        self._goodbye("the server ends")
-        self.session.remove(self)
-        self.subscriptions.close()
-        for peer in list(self._peers.values()):
-            self.leave(peer)
-        await self._queue.close()
+    def _count(self) -> None:
+        """Show the counters in `/metrics`."""
+        metrics, counters, stats = self._service.metrics, self.counters, self.stats()
+        metrics.received["osc"], metrics.commands["osc"] = counters.packets, counters.commands
+        metrics.errors["osc"] = counters.errors
+        for why, count in counters.refused.items():
+            metrics.refused[f"osc_{why}"] = count
+        metrics.dropped_packets = counters.dropped
+        metrics.listeners["osc"] = int(stats["listeners"])
+        metrics.listeners["osc_audio"] = int(stats["audio_listeners"])
 
 
-def _pong(arguments: tuple[Argument, ...]) -> bytes:
-    """Answer a ping: under its address if it is bare, else pong with its argument; pongs are never answered."""
-    if arguments and isinstance(arguments[0], int | float | str | bytes):
-        return encode(f"{PREFIX}pong", arguments[0])
-    return encode(f"{PREFIX}pong") if arguments else encode(f"{PREFIX}ping", 1)
-
-
-def _version() -> str:
+async def _bound(host: str, port: int) -> socket.socket:
+    """Return a datagram socket at an address; raises OSError."""
+    loop = asyncio.get_running_loop()
+    places = await loop.getaddrinfo(host or None, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = places[0]
+    bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        return version("streamgen")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"
+        bound.setblocking(False)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    with suppress(OSError):  # a burst finds room; the system's own size will do too
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    return bound

@@ -1,73 +1,38 @@
-"""What subscribers and senders are told: echoes, meters, heartbeat, statistics. Event loop, no socket of its own.
+"""What the session says, told to OSC clients: echoes, meters, heartbeat, statistics, goodbye. Event loop.
 
-Rules: an address is echoed at most 30 times a second to each, the last value always; nothing is queued but the names of
-what changed. How a packet leaves is given as a function.
+    target   a client itself, or a UDP port of its own host: nobody can subscribe somebody else's
+    owner    the client that asked; its messages keep a UDP subscription alive, a TCP one lives with its connection
+Who changes something and has not subscribed is told of that change alone, under the addresses it used.
+
+Rules: decides nothing about commands, opens no socket. What it cannot do is an OscError.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
+from bridge.doors.limits import Turns
+from bridge.doors.osc.admission import OscCounters, OscLimits
+from bridge.doors.osc.audio import METER_SECONDS, SILENCE_DB, AudioSender, Levels
+from bridge.doors.osc.clients import ECHO_SECONDS, Client, Clients, Echo
+from bridge.doors.osc.codec import OscError, encode
+from bridge.doors.osc.namespace import PREFIX, STATES, Namespace, Subscribe, SubscribeAudio
+from bridge.session.messages import Block, Changed, Event, Goaway, Session, Stats, Transported
 
-from bridge.doors.osc.codec import encode
-from bridge.doors.osc.namespace import PREFIX
-from bridge.doors.turns import Turns
-from bridge.session.messages import Block, Stats
+__all__ = ["Feedback", "Subscriber", "UdpSend", "stats_packets"]
 
-__all__ = ["ECHO_SECONDS", "METER_SECONDS", "Echo", "Levels", "Subscriber", "stats_messages"]
-
-ECHO_SECONDS = 1 / 30
-METER_SECONDS = 1 / 20
+UdpSend = Callable[[bytes, tuple[str, int]], bool]
 _HEARTBEAT_SECONDS = 1.0
-_SILENCE_DB = -120.0
-_KEPT_SECONDS = 15.0  # the longest lead is 10 s
-
-Send = Callable[[bytes], object]
-Read = Callable[[str], bytes]
+_TICK_SECONDS = 0.05
 
 
-class Echo:
-    """Tells one client what addresses show, each at most once an interval.
-
-    Args:
-        send: takes a packet.
-        read: encodes what an address shows now.
-        turns: with other clients: ninety addresses for each of thirty take 30 ms.
-        interval_seconds: between two echoes.
-    """
-
-    def __init__(self, send: Send, read: Read, turns: Turns, interval_seconds: float = ECHO_SECONDS) -> None:
-        self.send, self._read, self._turns, self._interval = send, read, turns, interval_seconds
-        self._changed: dict[str, None] = {}
-        self._timer: asyncio.Handle | None = None
-        self._last = -1e9
-
-    def mark(self, addresses: Iterable[str]) -> None:
-        """Tell these: now if the last time is long enough ago, else as soon as it is."""
-        self._changed.update(dict.fromkeys(addresses))
-        if self._timer is None and self._changed:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, self._last + self._interval - loop.time()), self._flush)
-
-    def _flush(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._turns.spent:
-            self._timer = loop.call_soon(self._flush)
-            return
-        self._timer, self._last = None, loop.time()
-        changed, self._changed = self._changed, {}
-        for address in changed:
-            self.send(self._read(address))
-
-    def close(self) -> None:
-        """Tell nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
+def stats_packets(stats: Stats, rate_hz: int) -> list[bytes]:
+    """Encode statistics, one address each; positions in seconds, for 32 bits of samples last half a day."""
+    values = asdict(stats)
+    values["position_seconds"] = values.pop("position_samples") / rate_hz
+    return [encode(f"{PREFIX}stats/{name}", value) for name, value in values.items()]
 
 
 @dataclass
@@ -78,7 +43,7 @@ class Subscriber:
         echo: its echoes.
         interval_seconds: between meters.
         owner: source address whose messages keep the subscription alive.
-        until: time at which it ends if nothing is heard, loop seconds; infinite over TCP.
+        until: time at which it ends if no message comes, loop seconds; infinite over TCP.
     """
 
     echo: Echo
@@ -97,7 +62,7 @@ class Subscriber:
         if now >= self.next_meter and not (levels is None and self.silent):
             self.next_meter = _next(self.next_meter, now, self.interval_seconds)
             self.silent = levels is None
-            self.echo.send(encode(f"{PREFIX}meter", *(levels or (_SILENCE_DB, _SILENCE_DB))))
+            self.echo.send(encode(f"{PREFIX}meter", *(levels or (SILENCE_DB, SILENCE_DB))))
 
 
 def _next(due: float, now: float, interval: float) -> float:
@@ -105,38 +70,205 @@ def _next(due: float, now: float, interval: float) -> float:
     return due + interval if now < due + interval else now + interval
 
 
-class Levels:
-    """Peaks of 50 ms, told when they sound rather than when they are made."""
-
-    def __init__(self, rate_hz: int) -> None:
-        self._rate_hz = rate_hz
-        self._peaks: deque[tuple[float, float, float]] = deque()
-
-    def heard(self, block: Block) -> None:
-        """Take a block's peaks."""
-        length = round(METER_SECONDS * self._rate_hz)
-        for start in range(0, block.samples.shape[1], length):
-            left, right = np.abs(block.samples[:, start : start + length]).max(axis=1)
-            due = block.time_us / 1e6 + start / self._rate_hz
-            self._peaks.append((due, float(left), float(right)))
-        while self._peaks[-1][0] - self._peaks[0][0] > _KEPT_SECONDS:
-            self._peaks.popleft()
-
-    def due(self, now: float) -> tuple[float, float] | None:
-        """Return the levels in dBFS that sound since the last call; Unix seconds. None: nothing does."""
-        left = right = -1.0
-        while self._peaks and self._peaks[0][0] <= now:
-            _, one, two = self._peaks.popleft()
-            left, right = max(left, one), max(right, two)
-        return None if left < 0 else (_db(left), _db(right))
+@dataclass(frozen=True)
+class _Target:
+    key: Hashable
+    send: Callable[[bytes], bool]
+    connected: bool
 
 
-def _db(peak: float) -> float:
-    return max(_SILENCE_DB, 20 * float(np.log10(max(peak, 1e-6))))
+class Feedback:
+    """The session's listener, and all who subscribed to what it says or to its audio.
 
+    Args:
+        session: what is told about.
+        namespace: its addresses.
+        clients: those that may have changed something.
+        limits: how many subscribers, and for how long.
+        counters: of the door.
+        udp_send: sends a datagram; False if it could not.
+        turns: with all else that this door does.
 
-def stats_messages(stats: Stats, rate_hz: int) -> list[bytes]:
-    """Encode statistics, one address each; positions in seconds, for 32 bits of samples last 18 hours."""
-    values = asdict(stats)
-    values["position_seconds"] = values.pop("position_samples") / rate_hz
-    return [encode(f"{PREFIX}stats/{name}", value) for name, value in values.items()]
+    Attributes:
+        sender: of audio packets.
+    """
+
+    wants_audio = False  # it takes blocks for their level, and is no reason to make any
+
+    def __init__(
+        self,
+        session: Session,
+        namespace: Namespace,
+        clients: Clients,
+        limits: OscLimits,
+        counters: OscCounters,
+        udp_send: UdpSend,
+        turns: Turns,
+    ) -> None:
+        self._session, self._namespace, self._clients = session, namespace, clients
+        self._limits, self._counters, self._udp_send, self._turns = limits, counters, udp_send, turns
+        self._subscribers: dict[Hashable, Subscriber] = {}
+        self.sender = AudioSender(session, counters, limits.audio_subscribers)
+        self._levels = Levels(session.rate_hz)
+        self._loop = asyncio.get_running_loop()
+        self._shown, self._state = dict(session.values()), session.state()
+        self._ended = False
+        for block in session.add(self):
+            self.audio(block)
+
+    def __len__(self) -> int:
+        return len(self._subscribers)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._subscribers
+
+    # -- coming and going ---------------------------------------------------------------------------------------------
+
+    def change(self, client: Client, request: Subscribe) -> bytes | None:
+        """Begin feedback, renew it with another interval, or end it; a new subscriber is shown everything once.
+
+        Returns:
+            The answer, if there is one.
+
+        Raises:
+            OscError: there are as many subscribers as may be.
+        """
+        target = self._target(client, request.port)
+        if not request.on:
+            self._end(target.key)
+            return None
+        known, most = self._subscribers.get(target.key), self._limits.subscribers
+        if known is None and len(self) >= most:
+            text = f"{most} subscribers listen, the limit; try again when one has left"
+            raise OscError(text, "capacity", f"{PREFIX}subscribe")
+        if known is not None:
+            known.echo.close()
+        wanted = (request.interval_ms or 0) / 1000
+        send, meter = self._counted(target.send), max(METER_SECONDS, wanted)
+        echo = Echo(send, self.read, self._turns, max(ECHO_SECONDS, wanted))
+        self._subscribers[target.key] = Subscriber(echo, meter, client.key, self._until(target.connected))
+        echo.mark((*self._namespace.readable, *STATES) if known is None else ())
+        return encode(f"{PREFIX}subscribed", request.port or client.address[1], round(meter * 1000))
+
+    def change_audio(self, client: Client, request: SubscribeAudio) -> None:
+        """Begin audio packets, renew or end them.
+
+        Raises:
+            OscError: there are as many receivers as may be.
+        """
+        target = self._target(client, request.port)
+        if request.on:
+            self.sender.subscribe(target.key, target.send, client.key, self._until(target.connected))
+        else:
+            self.sender.unsubscribe(target.key)
+
+    def renew(self, client: Client) -> None:
+        """Go on with what a client asked for: it is there."""
+        until = self._until(False)
+        self.sender.renew(client.key, until)
+        for key, subscriber in self._subscribers.items():
+            if client.key in (key, subscriber.owner):
+                subscriber.until = max(subscriber.until, until)
+
+    def left(self, client: Client) -> None:
+        """End what went through a connection that is no more."""
+        self._end(client.key)
+        self.sender.unsubscribe(client.key)
+
+    def _end(self, key: Hashable) -> None:
+        subscriber = self._subscribers.pop(key, None)
+        if subscriber is not None:
+            subscriber.echo.close()
+
+    def _target(self, client: Client, port: int | None) -> _Target:
+        if port is None or (port == client.address[1] and not client.connected):
+            return _Target(client.key, client.send, client.connected)
+        address = (client.host, port, *client.address[2:])  # IPv6 has a scope
+        return _Target((client.host, port), lambda packet: self._udp_send(packet, address), False)
+
+    def _until(self, connected: bool) -> float:
+        return float("inf") if connected else self._loop.time() + self._limits.subscription_seconds
+
+    def _counted(self, send: Callable[[bytes], bool]) -> Callable[[bytes], None]:
+        def counted(packet: bytes) -> None:
+            sent = send(packet)
+            self._counters.sent += sent
+            self._counters.dropped["send"] += not sent
+
+        return counted
+
+    # -- what the session says ----------------------------------------------------------------------------------------
+
+    def read(self, address: str) -> bytes | None:
+        """Encode what an address shows; None if there is no such address any more."""
+        if address not in STATES:
+            return self._namespace.reading(address, self._session.values())
+        state = self._session.state()
+        return encode(address, state if address.endswith("/state") else state.plays)
+
+    def audio(self, block: Block) -> None:
+        """Take a block's level, if anyone reads meters."""
+        if self._subscribers:
+            self._levels.add(block)
+
+    def event(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, Changed):
+            self._changed(event)
+        elif isinstance(event, Transported):
+            self._echo(STATES, event.by)
+            self._state = event.state
+        elif isinstance(event, Stats):
+            if event.state is not self._state:  # it started, or it is late: nobody told it so
+                self._echo(STATES)
+            self._state = event.state
+            self._publish(stats_packets(event, self._session.rate_hz))
+        elif isinstance(event, Goaway):
+            self._goodbye(event.reason)
+
+    def _changed(self, event: Changed) -> None:
+        news = [name for name, value in event.values.items() if self._shown.get(name) != value]
+        self._shown.update(event.values)
+        self._echo([address for name in news for address in self._namespace.addresses_of(name)], event.by)
+
+    def _echo(self, addresses: Sequence[str], by: str = "") -> None:
+        """Tell every subscriber, and who did it, what addresses show now."""
+        for subscriber in self._subscribers.values():
+            subscriber.echo.mark(addresses)
+        for client in self._clients:
+            if client.by == by and client.key not in self:
+                client.echo.mark(one for one in addresses if one in STATES or one in client.used)
+
+    def _publish(self, packets: Sequence[bytes]) -> None:
+        for subscriber in self._subscribers.values():
+            for packet in packets:
+                subscriber.echo.send(packet)
+
+    async def run(self) -> None:
+        """Send meters and heartbeats, and end what was not renewed, for ever."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._tick(self._loop.time())
+
+    def _tick(self, now: float) -> None:
+        self.sender.expire(now)
+        levels, playing = self._levels.due(self._session.timeline.wall()), self._session.state().plays
+        for key, subscriber in list(self._subscribers.items()):
+            if subscriber.until < now:
+                subscriber.echo.send(encode(f"{PREFIX}unsubscribed", "no message came: subscribe again"))
+                self._end(key)
+            else:
+                subscriber.tick(now, levels, playing)
+
+    def _goodbye(self, reason: str) -> None:
+        if not self._ended:
+            self._publish([encode(f"{PREFIX}goaway", reason)])
+        self._ended = True
+
+    def close(self, reason: str) -> None:
+        """Say goodbye, leave the session, tell nothing more."""
+        self._goodbye(reason)
+        self._session.remove(self)
+        self.sender.close()
+        for key in list(self._subscribers):
+            self._end(key)

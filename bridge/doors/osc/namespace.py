@@ -1,12 +1,12 @@
-"""What OSC addresses mean: messages become wishes, values become messages. Sans-I/O.
+"""What OSC addresses mean: messages become requests, values become messages. Sans-I/O.
 
-Everything is generated from parameters.TABLE; an address is /streamgen/ and a parameter's name.
+Everything about parameters is generated from a session's table; an address is /streamgen/ and a parameter's name.
 
     /streamgen/tempo            query                         /streamgen/tempo f          set
     /streamgen/tempo/norm f     set, 0 … 1 over its range     /streamgen/prompt s         slot 1 alone, weight 1
     /streamgen/play             also pause, stop, reset; 0 is a button's release
     /streamgen/subscribe [i:port [i:ms]]   unsubscribe   audio/subscribe   audio/unsubscribe
-    /streamgen/ping   version   playing   refresh   token s
+    /streamgen/ping   version   playing   state   refresh   token s
 A pattern means parameters only: /streamgen/* must not stop the music.
 
 Rules: knows no socket and no session; a refusal is an OscError. What this door itself sends is not answered when it
@@ -20,19 +20,23 @@ from dataclasses import dataclass
 
 from bridge.doors.osc.address import AddressBook, is_pattern
 from bridge.doors.osc.codec import IMPULSE, Argument, Message, OscError, encode
-from bridge.session.messages import ACTIONS
-from bridge.session.parameters import SLOTS, TABLE, Parameter, Value
+from bridge.session.messages import Action
+from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "PREFIX", "READABLE", "Act", "Ask", "Assign", "Audio", "Ignored", "Login", "Subscribe", "Wish", "addresses_of",
-    "interpret", "reading",
+    "PREFIX", "STATES", "Act", "Assign", "Ignored", "Login", "Namespace", "Query", "Request", "Subscribe",
+    "SubscribeAudio",
 ]  # fmt: skip
 
 PREFIX = "/streamgen/"
-MIN_INTERVAL_MS, MAX_INTERVAL_MS = 10, 10_000
+STATES = (f"{PREFIX}playing", f"{PREFIX}play", f"{PREFIX}state")
+"""Addresses that show what the player does."""
+_PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
+_MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
 _SENT_ONLY = ("error", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway")
 _NUMBER = int | float | bool
+_ACTIONS = {str(action): action for action in Action}
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,11 @@ class Assign:
 class Act:
     """Play, pause, stop or reset."""
 
-    action: str
+    action: Action
 
 
 @dataclass(frozen=True)
-class Ask:
+class Query:
     """Answer: the reading of an address, or "ping", "version" or "refresh"."""
 
     what: str
@@ -73,7 +77,7 @@ class Subscribe:
 
 
 @dataclass(frozen=True)
-class Audio:
+class SubscribeAudio:
     """Begin or end audio packets; see `Subscribe`."""
 
     on: bool
@@ -92,118 +96,145 @@ class Ignored:
     """Nothing to do, and nothing wrong."""
 
 
-Wish = Assign | Act | Ask | Subscribe | Audio | Login | Ignored
+Request = Assign | Act | Query | Subscribe | SubscribeAudio | Login | Ignored
 
 
 @dataclass(frozen=True)
 class _Place:
-    parameter: Parameter
+    spec: ControlSpec
     norm: bool
 
 
-def _places() -> dict[str, _Place]:
-    places = {PREFIX + name: _Place(row, False) for name, row in TABLE.items()}
-    norms = {f"{PREFIX}{name}/norm": _Place(row, True) for name, row in TABLE.items() if row.min is not None}
-    return places | norms
+# -- parameters --------------------------------------------------------------------------------------------------------
 
 
-_PLACES = _places()
-_PROMPT = f"{PREFIX}prompt"
-_BOOK = AddressBook(_PLACES)
-READABLE = (_PROMPT, *_PLACES)
+class Namespace:
+    """The addresses of a session.
 
+    Args:
+        table: its parameters, by name.
 
-# -- messages to wishes ------------------------------------------------------------------------------------------------
-
-
-def interpret(message: Message) -> list[Wish]:
-    """Tell what a message wants.
-
-    Raises:
-        OscError: an unknown address, a wrong argument, or a value outside its range; with the message's address.
+    Attributes:
+        readable: every address that shows a parameter.
     """
-    try:
-        return _interpret(message.address, message.arguments)
-    except OscError as error:
-        raise OscError(f"{error}", error.reason, message.address) from None
-    except StreamgenError as error:
-        raise OscError(f"{error}", "value", message.address) from None
+
+    def __init__(self, table: Mapping[str, ControlSpec]) -> None:
+        self.rebuild(table)
+
+    def rebuild(self, table: Mapping[str, ControlSpec]) -> None:
+        """Take another table, in which parameters have come or gone."""
+        self._table = dict(table)
+        places = {PREFIX + name: _Place(spec, False) for name, spec in table.items()}
+        norms = {f"{PREFIX}{name}/norm": _Place(spec, True) for name, spec in table.items() if spec.has_range}
+        self._places = places | norms
+        self._book = AddressBook(self._places)
+        self._weights = [name for name in table if name.startswith("prompt/") and name.endswith("/weight")]
+        self.readable = (_PROMPT, *self._places)
+
+    def interpret(self, message: Message) -> list[Request]:
+        """Tell what a message asks for.
+
+        Raises:
+            OscError: an unknown address, a wrong argument, or a value outside its range; with the message's address.
+        """
+        try:
+            return self._interpret(message.address, message.arguments)
+        except OscError as error:
+            raise OscError(f"{error}", error.reason, message.address) from None
+        except StreamgenError as error:
+            raise OscError(f"{error}", "value", message.address) from None
+
+    def _interpret(self, address: str, arguments: tuple[Argument, ...]) -> list[Request]:
+        if is_pattern(address):
+            return self._by_pattern(address, arguments)
+        if address in self._places:
+            return [self._at_place(address, arguments)]
+        if address == _PROMPT:
+            return [self._prompt(arguments)]
+        if not address.startswith(PREFIX):
+            raise _unknown(address)
+        word = address.removeprefix(PREFIX)
+        if word in _ACTIONS:
+            return [_action(_ACTIONS[word], arguments)]
+        return [_service(word, address, arguments)]
+
+    def _by_pattern(self, pattern: str, arguments: tuple[Argument, ...]) -> list[Request]:
+        found = self._book.match(pattern)
+        if not found:
+            raise OscError("no parameter has an address like this; /streamgen/refresh lists all", "unknown_address")
+        requests = [self._at_place(address, arguments) for address in found]
+        sets = [request for request in requests if isinstance(request, Assign)]
+        if not sets:
+            return list(requests)
+        values = {name: value for request in sets for name, value in request.values.items()}
+        return [Assign(values, tuple(found))]
+
+    def _at_place(self, address: str, arguments: tuple[Argument, ...]) -> Assign | Query:
+        if _is_bare(arguments):
+            return Query(address)
+        spec, norm = self._places[address].spec, self._places[address].norm
+        value = _only(arguments)
+        if not norm:
+            return Assign({spec.name: spec.check(value)}, (address,))
+        if isinstance(value, str):
+            raise OscError(f"{spec.name}/norm is a text, must be a number within 0 … 1", "type")
+        return Assign({spec.name: spec.from_unit(float(value))}, (address,))
+
+    def _prompt(self, arguments: tuple[Argument, ...]) -> Assign | Query:
+        if _is_bare(arguments):
+            return Query(_PROMPT)
+        text = self._table[_FIRST_TEXT].check(_only(arguments))
+        weights = {name: 1.0 if name == "prompt/1/weight" else 0.0 for name in self._weights}
+        return Assign({_FIRST_TEXT: text, **weights}, (_PROMPT,))
+
+    def addresses_of(self, name: str) -> tuple[str, ...]:
+        """Return every address that shows a parameter: native, norm where it has a range, and the short form."""
+        native = PREFIX + name
+        shown = tuple(address for address in (native, f"{native}/norm") if address in self._places)
+        return (*shown, _PROMPT) if name == _FIRST_TEXT else shown
+
+    def reading(self, address: str, values: Mapping[str, Value]) -> bytes | None:
+        """Encode what an address shows; None if there is no such address any more."""
+        if address == _PROMPT:
+            return encode(address, values[_FIRST_TEXT])
+        place = self._places.get(address)
+        if place is None or place.spec.name not in values:
+            return None
+        value = values[place.spec.name]
+        if place.norm:
+            return encode(address, place.spec.to_unit(value))
+        return encode(address, float(value) if place.spec.type == "float" else value)
 
 
-def _interpret(address: str, arguments: tuple[Argument, ...]) -> list[Wish]:
-    if is_pattern(address):
-        return _by_pattern(address, arguments)
-    if address in _PLACES:
-        return [_at_place(address, arguments)]
-    if address == _PROMPT:
-        return [_prompt(arguments)]
-    if not address.startswith(PREFIX):
-        raise _unknown(address)
-    word = address.removeprefix(PREFIX)
-    if word in ACTIONS:
-        return [_action(word, arguments)]
-    return [_service(word, address, arguments)]
+# -- what is not in the table ------------------------------------------------------------------------------------------
 
 
-def _by_pattern(pattern: str, arguments: tuple[Argument, ...]) -> list[Wish]:
-    found = _BOOK.match(pattern)
-    if not found:
-        raise OscError("no parameter has an address like this; /streamgen/refresh lists all", "unknown_address")
-    wishes = [_at_place(address, arguments) for address in found]
-    sets = [wish for wish in wishes if isinstance(wish, Assign)]
-    if not sets:
-        return list(wishes)
-    values = {name: value for wish in sets for name, value in wish.values.items()}
-    return [Assign(values, tuple(found))]
-
-
-def _at_place(address: str, arguments: tuple[Argument, ...]) -> Assign | Ask:
-    if _is_bare(arguments):
-        return Ask(address)
-    place = _PLACES[address]
-    row = place.parameter
-    value = _only(arguments)
-    if not place.norm:
-        return Assign({row.name: row.check(value)}, (address,))
-    if not isinstance(value, _NUMBER):
-        raise OscError(f"{row.name}/norm is a {_kind(value)}, must be a number within 0 … 1", "type")
-    return Assign({row.name: row.from_unit(float(value))}, (address,))
-
-
-def _prompt(arguments: tuple[Argument, ...]) -> Assign | Ask:
-    if _is_bare(arguments):
-        return Ask(_PROMPT)
-    text = TABLE["prompt/1/text"].check(_only(arguments))
-    weights = {f"prompt/{slot}/weight": 1.0 if slot == 1 else 0.0 for slot in range(1, SLOTS + 1)}
-    return Assign({"prompt/1/text": text, **weights}, (_PROMPT,))
-
-
-def _action(action: str, arguments: tuple[Argument, ...]) -> Wish:
+def _action(action: Action, arguments: tuple[Argument, ...]) -> Request:
     if _is_bare(arguments):
         return Act(action)
     value = _only(arguments)
-    if not isinstance(value, _NUMBER) or value not in (0, 1):
+    if isinstance(value, str) or value not in (0, 1):
         raise OscError(f"{action} is {value!r:.40}, must have no argument or 1; 0, a release, is ignored", "type")
     return Act(action) if value else Ignored()
 
 
-def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Wish:
+def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Request:
     if word == "subscribe":
         return _subscribe(arguments)
     if word == "unsubscribe":
         return Subscribe(False, _port(arguments[:1]))
     if word in ("audio/subscribe", "audio/unsubscribe"):
-        return Audio(word == "audio/subscribe", _port(arguments[:1]))
+        return SubscribeAudio(word == "audio/subscribe", _port(arguments[:1]))
     if word == "token":
         return _login(arguments)
     if word == "refresh":
-        return Ask(word) if _is_bare(arguments) or _only(arguments) else Ignored()
-    if word == "playing":
-        return Ask(address) if _is_bare(arguments) else Ignored()
+        return Query(word) if _is_bare(arguments) or _only(arguments) else Ignored()
+    if address in STATES:
+        return Query(address) if _is_bare(arguments) else Ignored()
     if word == "version":
-        return Ask(word) if _is_bare(arguments) else Ignored()  # with an argument it is another server's answer
+        return Query(word) if _is_bare(arguments) else Ignored()  # with an argument it is another server's answer
     if word == "ping":
-        return Ask(word, arguments[:1])
+        return Query(word, arguments[:1])
     if word in _SENT_ONLY or word.startswith("stats/"):
         return Ignored()
     raise _unknown(address)
@@ -212,7 +243,7 @@ def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Wish:
 def _subscribe(arguments: tuple[Argument, ...]) -> Subscribe:
     if len(arguments) > 2:
         raise OscError(f"subscribe has {len(arguments)} arguments, must have a port and milliseconds, or fewer", "type")
-    interval = _whole(arguments[1], "ms", MIN_INTERVAL_MS, MAX_INTERVAL_MS) if len(arguments) == 2 else None
+    interval = _whole(arguments[1], "ms", _MIN_INTERVAL_MS, _MAX_INTERVAL_MS) if len(arguments) == 2 else None
     return Subscribe(True, _port(arguments[:1]), interval)
 
 
@@ -237,40 +268,21 @@ def _is_bare(arguments: tuple[Argument, ...]) -> bool:
     return arguments in ((), (IMPULSE,))
 
 
-def _only(arguments: tuple[Argument, ...]) -> str | int | float | bool:
+def _only(arguments: tuple[Argument, ...]) -> str | int | float:
     if len(arguments) != 1:
         raise OscError(f"the message has {len(arguments)} arguments, must have one", "type")
     (value,) = arguments
-    if isinstance(value, str | _NUMBER):
+    if isinstance(value, bool):  # T and F are numbers like any other
+        return int(value)
+    if isinstance(value, str | int | float):
         return value
     raise OscError(f"the argument is a {_kind(value)}, must be a number or a text", "type")
 
 
 def _kind(value: Argument) -> str:
-    return {str: "text", bytes: "blob", type(None): "nil"}.get(type(value), type(value).__name__)
+    names = {str: "text", bytes: "blob", type(None): "nil", tuple: "time or MIDI message"}
+    return names.get(type(value), type(value).__name__)
 
 
 def _unknown(address: str) -> OscError:
     return OscError(f"there is no address {address[:60]!r}; /streamgen/refresh lists all", "unknown_address")
-
-
-# -- values to messages ------------------------------------------------------------------------------------------------
-
-
-def addresses_of(name: str) -> tuple[str, ...]:
-    """Return every address that shows a parameter: native, norm where it has a range, and the short form."""
-    native = PREFIX + name
-    shown = (native, f"{native}/norm") if TABLE[name].min is not None else (native,)
-    return (*shown, _PROMPT) if name == "prompt/1/text" else shown
-
-
-def reading(address: str, values: Mapping[str, Value]) -> bytes:
-    """Encode what a readable address shows."""
-    if address == _PROMPT:
-        return encode(address, values["prompt/1/text"])
-    place = _PLACES[address]
-    row = place.parameter
-    value = values[row.name]
-    if place.norm:
-        return encode(address, row.to_unit(value))
-    return encode(address, float(value) if row.type == "float" else value)

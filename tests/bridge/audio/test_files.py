@@ -86,4 +86,16 @@ def test_a_wav_longer_than_its_format_is_refused_and_flac_is_not(tmp_path: Path)
     with pytest.raises(UsageError, match=r"4 GiB; use \.flac"):
         check_output(tmp_path / "a.wav", 10 * 3_600, 32_000)
     check_output(tmp_path / "a.flac", 10 * 3_600, 32_000)
-    check_output(tmp_path / "a.wav", 9 * 3_600, 32_000)
+    check_output(tmp_path / "a.wav", 6 * 3_600, 32_000)
+
+
+def test_wav_and_flac_hold_the_same_samples_those_nearest_to_what_was_written(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-1.1, 1.1, (2, 9_600)).astype(np.float32)
+    held = []
+    for suffix in (".wav", ".flac"):
+        with AudioFile(tmp_path / f"a{suffix}", 48_000) as file:
+            file.write(noise)
+        held.append(soundfile.read(tmp_path / f"a{suffix}", dtype="int32", always_2d=True)[0].T >> 8)
+    np.testing.assert_array_equal(*held)
+    exact = np.clip(noise.astype(np.float64), -1, 1 - 2.0**-23) * 2**23
+    assert np.abs(held[0] - exact).max() <= 0.5

@@ -29,7 +29,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from bridge.audio.recorder import Recorder
-from bridge.cli.interrupts import stop_on_signals
+from bridge.cli.terminal import stop_on_signals
 recorder = Recorder(Path(sys.argv[1]), 32_000)
 at = 0
 with stop_on_signals() as stop:

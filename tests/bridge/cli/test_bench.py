@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from bridge.cli import bench
-from bridge.measuring import shapes
-from bridge.measuring.figures import RolloverFigures
-from bridge.measuring.shapes import SHAPES, Shape
-from bridge.measuring.stream_run import StreamFigures
+from bridge.measuring import reference
+from bridge.measuring.reference import SHAPES, Shape
+from bridge.measuring.speed import RolloverFigures, StreamFigures
 from streamgen.testing import tiny_checkpoint
+
+from ..conftest import ToyModel
 
 Run = Callable[..., Any]
 
@@ -51,9 +52,11 @@ def test_a_model_without_a_rollover_says_how_to_see_one(run: Run) -> None:
 
 def test_a_shape_against_transformers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "musicgen-small", Shape(64, 2, 4, 96))
-    monkeypatch.setattr(shapes, "_CODEC", shapes._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16})
+    monkeypatch.setattr(
+        reference, "_CODEC", reference._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
+    )
     text = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 1, "num_heads": 4}
-    monkeypatch.setattr(shapes, "_TEXT", shapes._TEXT | text)
+    monkeypatch.setattr(reference, "_TEXT", reference._TEXT | text)
     words = (
         "--shape",
         "musicgen-small",
@@ -93,9 +96,10 @@ def test_ended_from_outside_it_leaves_no_gigabyte_behind(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_rollover_is_shown_beside_the_machines_own_noise(sine_model: Any) -> None:
+def test_a_rollover_is_shown_beside_the_machines_own_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = StreamFigures(4.0, 0.1, 5.0, 6.0, 0.3, RolloverFigures(4, 1.25, 1.5, 1.1))
-    fields = bench._fields(sine_model, figures, 1e9) | {"model": "sine", "sessions": []}
+    monkeypatch.setattr(ToyModel, "weight_bytes", 1_000_000)
+    fields = bench._fields(ToyModel(), figures, 1e9) | {"model": "toy", "sessions": []}
     assert (fields["rollover_ratio"], fields["rollover_worst_ratio"], fields["quiet_ratio"]) == (1.25, 1.5, 1.1)
     assert fields["memory_limit_factor"] == 20.0
     line = dict(bench._rows(fields))["rollover"]

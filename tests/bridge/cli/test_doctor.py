@@ -12,12 +12,16 @@ from bridge.doors.sound_card.card import OutputDevice
 from bridge.errors import DeviceError
 from streamgen.errors import CheckpointError
 
+from ..conftest import ToyModel
+
 Run = Callable[..., Any]
 
 WHAT = ["python", "libraries", "processor", "graphics", "sound card", "audio files", "pocket", "Hub cache", "speed"]
 
 
-def test_every_part_gets_one_line_and_one_json_row(run: Run, sine_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_gets_one_line_and_one_json_row(
+    run: Run, toy_model: ToyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checks = {what: (lambda: ("OK", "fine")) if what == "pocket" else check for what, check in doctor._CHECKS.items()}
     monkeypatch.setattr(doctor, "_CHECKS", checks)
     answer = run("doctor", "--json")
@@ -68,14 +72,9 @@ def test_a_missing_file_format_says_what_to_install(monkeypatch: pytest.MonkeyPa
     assert doctor._files() == ("FIX", "libsndfile writes no OGG: pip install --upgrade soundfile")
 
 
-def test_slower_than_real_time_is_said_plainly(sine_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-
-    def slow(_stream: Any) -> None:
-        now[0] += 0.2
-
-    sine_model.before_chunk = slow
-    monkeypatch.setattr(doctor.time, "perf_counter", lambda: now[0])
+def test_slower_than_real_time_is_said_plainly(toy_model: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_model.step_seconds = 0.04  # for 20 ms of audio
+    monkeypatch.setattr(doctor.time, "perf_counter", toy_model.clock)
     assert doctor._speed() == (
         "—",
         "pocket makes 0.5 × real time in fp32 on cpu: `render` works, `play` will have gaps",

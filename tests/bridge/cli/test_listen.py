@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +19,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from bridge.cli.listen import settings
+from bridge.cli.listen import values_of, words_of
 from bridge.errors import UsageError
+from bridge.session.parameters import session_table
+from streamgen.config import number
 
 from ..doors.web_session import RATE_HZ, Open, serving, sine
 
@@ -39,6 +46,7 @@ def door() -> Iterator[Open]:
     thread = threading.Thread(target=asyncio.run, args=(go(),))
     thread.start()
     assert ready.wait(10)
+    found[0].ends = stop
     yield found[0]
     stop.set()
     thread.join()
@@ -63,25 +71,67 @@ def test_it_saves_what_was_sent(door: Open, tmp_path: Path, run: Callable[..., A
 
 
 def _start_of(samples: np.ndarray) -> int:
-    """The sine repeats every 1,600 samples: find the phase."""
-    errors = [np.abs(samples[:64].T - sine(start, start + 64)).max() for start in range(1_600)]
+    """The sine repeats twenty times a second: find the phase."""
+    errors = [np.abs(samples[:64].T - sine(start, start + 64)).max() for start in range(RATE_HZ // 20)]
     return int(np.argmin(errors))
 
 
-def test_settings_are_read_by_the_table() -> None:
-    wanted = {"top_k": 5, "mute": False, "negative_prompt": "1", "temperature": 0.5}
-    assert settings(["top_k=5", "mute=off", "negative_prompt=1", "temperature=.5"]) == wanted
+ROWS = [spec.as_dict() for spec in session_table().values()]
+
+
+def test_changes_are_read_by_the_servers_table() -> None:
+    words = words_of(["top_k=5", "mute=off", "negative_prompt=1=2", "temperature=.5"])
+    assert values_of(words, ROWS) == {"top_k": 5, "mute": False, "negative_prompt": "1=2", "temperature": 0.5}
+
+
+def test_what_only_the_server_knows_can_be_set(door: Open, tmp_path: Path, run: Callable[..., Any]) -> None:
+    """A server of another version, or with plugins of its own."""
+    door.session.table["sparkle"] = replace(number(0, 10, 2, "", ""), name="sparkle")  # type: ignore[index]
+    url, out = f"127.0.0.1:{door.web.port}", tmp_path / "a.wav"
+    assert run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=7").code == 0
+    assert door.session.now["sparkle"] == 7
+    answer = run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=11")
+    assert (answer.code, answer.err.splitlines()[-1]) == (
+        2, "streamgen: --set: sparkle is 11.0, must be within 0 … 10"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("word", "problem"),
-    [("seed", "NAME=VALUE"), ("x=1", "no parameter 'x'"), ("top_k=many", "must be a number"), ("top_k=-1", "within")],
+    [("x=1", "no parameter 'x'"), ("top_k=many", "must be a whole number"), ("top_k=-1", "within")],
 )
-def test_a_wrong_setting_is_a_wrong_use(word: str, problem: str, run: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=problem):
-        settings([word])
-    answer = run("listen", "127.0.0.1:9", "--out", tmp_path / "a.wav", "--set", word)
-    assert (answer.code, answer.error_line.startswith("streamgen: --set")) == (2, True)
+def test_what_does_not_fit_the_servers_table_is_a_wrong_use(word: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=f"^--set: .*{problem}"):
+        values_of(words_of([word]), ROWS)
+
+
+def test_a_change_without_a_value_is_refused_before_anybody_is_called(run: Callable[..., Any], tmp_path: Path) -> None:
+    answer = run("listen", "127.0.0.1:9", "--out", tmp_path / "a.wav", "--set", "seed")
+    assert (answer.code, "NAME=VALUE" in answer.error_line) == (2, True)
+
+
+def test_it_ends_at_once_when_the_server_does(door: Open, tmp_path: Path, run: Callable[..., Any]) -> None:
+    threading.Timer(0.5, door.ends.set).start()  # type: ignore[attr-defined]
+    began = time.monotonic()
+    answer = run("listen", f"127.0.0.1:{door.web.port}", "--out", tmp_path / "a.wav", "--json")
+    assert time.monotonic() - began < 2.0
+    assert answer.code == 0
+    assert "the server says goodbye" in answer.err
+    assert "trying again" not in answer.err
+    assert soundfile.info(tmp_path / "a.wav").frames == answer.fields["audio_seconds"] * RATE_HZ > 0
+
+
+@pytest.mark.parametrize("number_", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_within_a_second_of_a_signal_even_where_nobody_answers(
+    run: Callable[..., Any], tmp_path: Path, number_: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes the connection, says nothing
+        threading.Timer(0.5, os.kill, (os.getpid(), number_)).start()
+        began = time.monotonic()
+        answer = run("listen", f"127.0.0.1:{deaf.getsockname()[1]}", "--out", tmp_path / "a.wav")
+        assert 0.4 < time.monotonic() - began < 1.5 + 0.5
+    assert answer.code == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_nobody_there_is_one_line_and_no_file(run: Callable[..., Any], tmp_path: Path) -> None:

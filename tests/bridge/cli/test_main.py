@@ -38,7 +38,7 @@ def test_help_answers_in_half_a_second_without_torch() -> None:
     assert min(times) < 0.5
 
 
-@pytest.mark.parametrize("command", ["render", "play", "models", "devices", "doctor", "bench"])
+@pytest.mark.parametrize("command", ["render", "play", "serve", "models", "devices", "doctor", "bench"])
 def test_no_command_needs_torch_to_tell_its_options(command: str) -> None:
     code = _HELP_WITHOUT_TORCH.format([command, "--help"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -48,7 +48,7 @@ def test_no_command_needs_torch_to_tell_its_options(command: str) -> None:
 
 def test_the_overview_names_every_command(run: Run) -> None:
     text = run("--help").out
-    for command in ("render", "play", "models", "devices", "doctor", "bench"):
+    for command in ("render", "play", "serve", "listen", "models", "devices", "doctor", "bench"):
         assert f"\n    {command} " in text
 
 

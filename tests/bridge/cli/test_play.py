@@ -1,4 +1,4 @@
-"""`streamgen play`: from the stream through ring and resampler to a device, and what a typed line does."""
+"""`streamgen play`: the application with a sound card and a terminal, from the model to what the device hears."""
 
 from __future__ import annotations
 
@@ -8,182 +8,181 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bridge.cli import play
+import bridge.threads
+from bridge.audio.ring import Ring
+from bridge.doors.sound_card import card as sound_card
+from bridge.doors.sound_card import door as sound_door
 from bridge.doors.sound_card.card import OutputDevice
 from bridge.errors import DeviceError
+from streamgen.errors import CapacityError
+from streamgen.testing import fake_pitch_hz
+from streamgen.testing.fake import AMPLITUDE
+
+from ..conftest import ToyModel
 
 Run = Callable[..., Any]
 
 SPEAKERS = OutputDevice(1, "Speakers", "ALSA", 2, 48_000, 0.03, True)
 
 
-class Device:
-    """A PortAudio that asks for 10 ms blocks from its own thread, ten times as fast as real time, and keeps them."""
+class Card:
+    """A sound card that asks for 10 ms from its own thread, in real time, and keeps them."""
 
-    latency = 0.1
+    latency_seconds, late_callbacks = 0.02, 0
+    opened: list[Card]
 
-    def __init__(self, **options: Any) -> None:
-        self.options, self.heard, self._running = options, [], False
-
-    def start(self) -> None:
-        self._running = True
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+    def __init__(self, device: OutputDevice, ring: Ring, _latency_seconds: float) -> None:
+        self.device, self.ring, self.active = device, ring, True
+        self.heard: list[np.ndarray] = []
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        Card.opened.append(self)
 
     def _run(self) -> None:
-        frames = self.options["samplerate"] // 100
-        while self._running:
-            out = np.full((frames, self.options["channels"]), np.nan, np.float32)
-            self.options["callback"](out, frames, None, "")
+        due = time.monotonic()
+        while self.active:
+            out = np.full((self.device.sample_rate_hz // 100, self.device.channels), np.nan, np.float32)
+            self.ring.read_into(out)
             self.heard.append(out)
-            time.sleep(0.001)
+            due += 0.01
+            time.sleep(max(0.0, due - time.monotonic()))
 
-    def stop(self) -> None:
-        self._running = False
-        self._thread.join()
+    def __enter__(self) -> Card:
+        self.thread.start()
+        return self
 
-    def close(self) -> None:
-        pass
+    def __exit__(self, *_: object) -> None:
+        self.active = False
+        self.thread.join()
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    opened = SimpleNamespace(info=SPEAKERS)
-
-    def open_stream(**options: Any) -> Device:
-        opened.stream = Device(**options)
-        return opened.stream
-
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(OutputStream=open_stream, PortAudioError=OSError))
-    monkeypatch.setattr(play, "choose_device", lambda _wanted: opened.info)
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    found = SimpleNamespace(info=SPEAKERS)
+    Card.opened = []
+    for module in (sound_card, sound_door):
+        monkeypatch.setattr(module, "choose_device", lambda _wanted: found.info)
+    monkeypatch.setattr(sound_door, "SoundCard", Card)
+    monkeypatch.setattr(bridge.threads, "go_first", lambda: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    return opened
+    yield found
+    for card in Card.opened:
+        card.active = False
 
 
-def sine(frames: int, rate_hz: int, level: float = 0.5) -> np.ndarray:
-    time_seconds = np.arange(frames)[:, None] / rate_hz
-    return level * np.sin(2 * np.pi * np.array([440.0, 660.0]) * time_seconds)
+def heard() -> np.ndarray:
+    return np.concatenate(Card.opened[0].heard)
 
 
-def test_the_device_hears_the_stream_at_its_own_rate_to_the_last_sample(run: Run, sine_model: Any, device: Any) -> None:
+def sounding(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Cut off the silence before and behind the music."""
+    at = np.flatnonzero(np.abs(samples).max(axis=1) > 0.01)
+    return samples[at[0] : at[-1] + 1]
+
+
+def pitch_hz(samples: np.ndarray, rate_hz: int) -> float:
+    spectrum = np.abs(np.fft.rfft(samples[:, 0] * np.hanning(len(samples)), 1 << 18))
+    return float(np.argmax(spectrum)) * rate_hz / (1 << 18)
+
+
+def test_the_device_hears_the_music_at_its_own_rate_to_its_end(run: Run, toy_model: ToyModel, device: Any) -> None:
+    device.info = OutputDevice(1, "Speakers", "ALSA", 2, 44_100, 0.03, True)
     answer = run("play", "a", "--seconds", "2", "--json", "--seed", "9")
-    assert answer.code == 0
-    heard = np.concatenate(device.stream.heard)
-    assert device.stream.options["samplerate"] == 48_000
-    inner = slice(1_000, 95_000)
-    np.testing.assert_allclose(heard[inner], sine(96_000, 48_000)[inner], atol=2e-3)
-    np.testing.assert_array_equal(heard[96_000 + 300 :], 0.0)
+    assert answer.code == 0, answer.err
+    music = sounding(heard(), 44_100)
+    assert len(music) / 44_100 == pytest.approx(2.02, abs=0.03), "two seconds, and a fade"
+    assert pitch_hz(music[4_410:-4_410], 44_100) == pytest.approx(fake_pitch_hz("a"), rel=2e-3)
+    assert np.abs(music[4_410:-4_410]).max() == pytest.approx(AMPLITUDE, rel=0.02)
+    assert np.abs(np.diff(music, axis=0)).max() < 1.5 * AMPLITUDE * 2 * np.pi * 440 / 44_100, "no click anywhere"
+    np.testing.assert_array_equal(heard()[-1], 0.0)
     fields = answer.fields
     assert (fields["audio_seconds"], fields["gaps"], fields["seed"], fields["output"]) == (2.0, 0, 9, "Speakers")
-    assert sine_model.streams[0].closed
-    assert "playing on Speakers (ALSA, 48000 Hz)" in answer.err
+    assert (fields["sample_rate_hz"], fields["channels"], fields["windows"]) == (44_100, 2, 1)
+    assert set(fields) == {
+        "model", "precision", "device", "output", "sample_rate_hz", "channels", "audio_seconds", "realtime_factor",
+        "gaps", "late_callbacks", "gap_seconds", "windows", "seed",
+    }  # fmt: skip
+    assert toy_model.all_closed
+    assert "playing on Speakers (ALSA, 44100 Hz); a change is heard in about 0." in answer.err
 
 
-def test_a_mono_device_gets_the_mean_of_both_channels(run: Run, sine_model: Any, device: Any) -> None:
-    device.info = OutputDevice(3, "Bell", "ALSA", 1, 32_000, 0.03, False)
+def test_a_mono_device_gets_the_mean_of_both_channels(run: Run, toy_model: ToyModel, device: Any) -> None:
+    device.info = OutputDevice(3, "Bell", "ALSA", 1, 48_000, 0.03, False)
     run("play", "a", "--seconds", "1")
-    heard = np.concatenate(device.stream.heard)[:32_000]
-    np.testing.assert_allclose(heard[:, 0], sine(32_000, 32_000).mean(axis=1), atol=1e-6)
+    music = sounding(heard(), 48_000)
+    assert music.shape[1] == 1
+    assert np.abs(music).max() == pytest.approx(AMPLITUDE, rel=0.02)
 
 
 def test_a_line_from_a_pipe_changes_the_prompt_and_its_end_plays_on(
-    run: Run, sine_model: Any, device: Any, monkeypatch: pytest.MonkeyPatch
+    run: Run, toy_model: ToyModel, device: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("techno\n\n:set top_k 7\nrefused\n"))
-    answer = run("play", "a", "--seconds", "6")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("techno\n\n:set top_k 7\n:set top_k 9999\nno \0 text\n"))
+    answer = run("play", "a", "--seconds", "3")
     assert answer.code == 0
-    assert sine_model.streams[0].changes == [{"prompt": "techno"}, {"top_k": 7}]
-    assert "prompt is refused" in answer.err
-    assert len(np.concatenate(device.stream.heard)) >= 6 * 48_000
+    assert toy_model.opened[0][0].controls.top_k == 7
+    assert "prompt: techno" in answer.err
+    assert "top_k is 9999, must be within 0 … 2048" in answer.err
+    music = sounding(heard(), 48_000)
+    assert pitch_hz(music[-48_000:-4_800], 48_000) == pytest.approx(fake_pitch_hz("techno"), rel=2e-3)
+    assert len(music) / 48_000 == pytest.approx(3.02, abs=0.05)
 
 
-def test_quitting_stops_the_music(run: Run, sine_model: Any, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quitting_stops_the_music(run: Run, toy_model: ToyModel, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(":q\n"))
     assert run("play", "a").code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_cleanly(run: Run, sine_model: Any, device: Any, number: int) -> None:
-    sine_model.before_chunk = lambda stream: os.kill(os.getpid(), number) if stream.position == 64_000 else None
+def test_a_signal_ends_it_cleanly(run: Run, toy_model: ToyModel, device: Any, number: int) -> None:
+    toy_model.before_step = lambda steps: os.kill(os.getpid(), number) if steps == 120 else None
     answer = run("play", "a", "--json")
     assert answer.code == 0
-    assert answer.fields["audio_seconds"] >= 2.0
-    assert sine_model.streams[0].closed
+    assert answer.fields["audio_seconds"] >= 1.0
+    assert toy_model.all_closed
 
 
 def test_a_stream_slower_than_its_listener_has_gaps_that_are_counted_and_explained(
-    run: Run, sine_model: Any, device: Any
+    run: Run, toy_model: ToyModel, device: Any
 ) -> None:
-    sine_model.before_chunk = lambda _stream: time.sleep(0.11)
+    toy_model.before_step = lambda _steps: time.sleep(0.03)
     answer = run("play", "a", "--seconds", "1.5", "--buffer", "0.2", "--json")
     assert answer.fields["gaps"] > 0
     assert answer.fields["gap_seconds"] > 0
     assert "slower than real time here: choose a smaller --model, or `streamgen render`" in answer.err
 
 
-def test_an_error_in_the_engines_thread_ends_the_command_with_its_line(run: Run, sine_model: Any, device: Any) -> None:
-    from streamgen.errors import CapacityError
-
-    def fail(stream: Any) -> None:
-        if stream.position > 48_000:
+def test_an_error_in_the_engines_thread_ends_the_command_with_its_line(
+    run: Run, toy_model: ToyModel, device: Any
+) -> None:
+    def fail(steps: int) -> None:
+        if steps > 75:
             raise CapacityError("no memory left")
 
-    sine_model.before_chunk = fail
+    toy_model.before_step = fail
     answer = run("play", "a")
     assert answer.code == 1
     assert answer.err.splitlines()[-1] == "streamgen: no memory left"
+    assert "Traceback" not in answer.err
 
 
 def test_without_a_device_it_offers_render_before_loading_anything(
-    run: Run, sine_model: Any, monkeypatch: pytest.MonkeyPatch
+    run: Run, toy_model: ToyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(_wanted: str | None) -> OutputDevice:
         raise DeviceError("no sound device: PortAudio finds none that plays")
 
-    monkeypatch.setattr(play, "choose_device", none)
+    monkeypatch.setattr(sound_card, "choose_device", none)
     answer = run("play", "lofi piano")
     assert answer.code == 1
     assert answer.error_line == (
         "streamgen: no sound device: PortAudio finds none that plays; "
         'to make a file instead: streamgen render "lofi piano" --seconds 30 --out music.wav'
     )
-    assert sine_model.streams == []
-
-
-@pytest.fixture
-def player(sine_model: Any) -> play.Player:
-    return play.Player(sine_model.open_stream(prompt="a"), 32_000, SPEAKERS, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("line", "answer"),
-    [
-        ("", ""),
-        ("techno, 130 bpm", "prompt: techno, 130 bpm"),
-        (":set temperature 0.5", "temperature: 0.5"),
-        (":set temperature hot", "temperature is 'hot', must be a number within 0 … 5"),
-        (":set temperature 9", "temperature is 9.0, must be within 0 … 5"),
-        (":set change_context_seconds 0", "change_context_seconds: 0"),
-        (":set seed 4", play._HELP),
-        (":set", play._HELP),
-        (":", play._HELP),
-        (":help", play._HELP),
-        (":s", "0 s made, 0.00 × real time, 0.0 s ready, 0 gaps, 0.0 s of silence"),
-    ],
-)
-def test_what_a_line_answers(player: play.Player, line: str, answer: str) -> None:
-    assert play.handle_line(line, player) == answer
-    assert not player.stopping.is_set()
-
-
-@pytest.mark.parametrize("line", [":q", ":quit"])
-def test_how_to_quit(player: play.Player, line: str) -> None:
-    assert play.handle_line(line, player) == ""
-    assert player.stopping.is_set()
+    assert toy_model.opened == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -13,91 +14,125 @@ import pytest
 import soundfile
 
 import streamgen
-from streamgen.testing import FakeModel
+from bridge.app import App, Running, service_of
+from bridge.cli.options import first_values
+from bridge.cli.render import OfflineSession
+from bridge.settings import Settings
+from streamgen.errors import PromptError
+from streamgen.testing import FakeModel, tiny_checkpoint
+
+from ..conftest import ToyModel, sung
 
 Run = Callable[..., Any]
+FADE_SECONDS = 0.02
 
 
-def sine(frames: int, rate_hz: int, level: float = 0.5) -> np.ndarray:
-    time = np.arange(frames) / rate_hz
-    return level * np.sin(2 * np.pi * np.array([[440.0], [660.0]]) * time)
-
-
-def test_the_file_holds_exactly_what_the_stream_made(run: Run, sine_model: Any, tmp_path: Path) -> None:
-    answer = run("render", "piano", "--seconds", "1.23", "--out", tmp_path / "a.wav", "--json", "--seed", "5")
+def test_the_file_holds_exactly_what_the_stream_made(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
+    answer = run(
+        "render", "piano", "--seconds", "1.23", "--out", tmp_path / "a.wav", "--session-rate", 32_000, "--seed", "5"
+    )
     assert answer.code == 0
     read, rate_hz = soundfile.read(tmp_path / "a.wav", always_2d=True)
     assert (rate_hz, read.shape) == (32_000, (39_360, 2))
-    np.testing.assert_allclose(read.T, sine(39_360, 32_000), atol=1 / 32_000)
-    assert sine_model.streams[0].options == {"prompt": "piano", "seed": 5}
-    assert sine_model.streams[0].closed
+    expected, fade = sung("piano", 39_360, 32_000), round(FADE_SECONDS * 32_000)
+    expected[:, :fade] *= np.linspace(0, 1, fade, endpoint=False)
+    np.testing.assert_allclose(read.T, expected, atol=2**-22)
+    ((_, options),) = toy_model.opened
+    assert options["seed"] == 5
+    assert toy_model.all_closed
 
 
-def test_the_json_has_every_field_of_the_contract(run: Run, sine_model: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_files_have_24_bits_as_recordings(run: Run, toy_model: ToyModel, tmp_path: Path, suffix: str) -> None:
+    run("render", "a", "--seconds", "0.2", "--out", tmp_path / f"a.{suffix}")
+    assert soundfile.info(tmp_path / f"a.{suffix}").subtype == "PCM_24"
+
+
+def test_the_json_has_every_field_of_the_contract(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
     fields = run("render", "piano", "--seconds", "2", "--out", tmp_path / "a.wav", "--json").fields
     speed = fields.pop("realtime_factor")
     wall, first = fields.pop("wall_seconds"), fields.pop("first_audio_seconds")
     assert 0 <= first <= wall
     assert speed == pytest.approx(2 / wall, rel=0.2)
-    assert fields.pop("seed") == sine_model.streams[0].options["seed"]
+    assert fields.pop("seed") == toy_model.opened[0][1]["seed"]
     assert fields == {
-        "model": "sine", "precision": "fp32", "device": "cpu", "sample_rate_hz": 32_000, "channels": 2,
+        "model": "toy", "precision": "fp32", "device": "cpu", "sample_rate_hz": 48_000, "channels": 2,
         "audio_seconds": 2.0, "windows": 1, "interrupted": False, "out": str(tmp_path / "a.wav"),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])
-def test_another_rate_keeps_pitch_and_exact_length(run: Run, sine_model: Any, tmp_path: Path, rate_hz: int) -> None:
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000, 96_000])
+def test_another_rate_keeps_pitch_and_exact_length(run: Run, toy_model: ToyModel, tmp_path: Path, rate_hz: int) -> None:
     assert run("render", "a", "--seconds", "1.5", "--out", tmp_path / "a.flac", "--sample-rate", rate_hz).code == 0
     read, got_hz = soundfile.read(tmp_path / "a.flac", always_2d=True)
     frames = round(1.5 * rate_hz)
     assert (got_hz, read.shape) == (rate_hz, (frames, 2))
-    inner = slice(rate_hz // 20, -rate_hz // 20)
-    np.testing.assert_allclose(read.T[:, inner], sine(frames, rate_hz)[:, inner], atol=2e-3)
+    inner = slice(rate_hz // 20, None)  # to the very end: nothing is cut short by a filter
+    np.testing.assert_allclose(read.T[:, inner], sung("a", frames, rate_hz)[:, inner], atol=1e-3)
+
+
+def test_what_shapes_the_music_is_in_the_file(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
+    """Every option of the table is one of the session's: effects too."""
+    quiet, plain = tmp_path / "quiet.wav", tmp_path / "plain.wav"
+    assert run("render", "a", "--seconds", "1", "--out", quiet, "--gain-db", "-20", "--tempo", "90").code == 0
+    assert run("render", "a, 90 bpm", "--seconds", "1", "--out", plain).code == 0
+    one, other = (soundfile.read(path)[0][4_800:] for path in (quiet, plain))
+    np.testing.assert_allclose(one, other / 10, atol=1e-6)
+    assert run("render", "a", "--seconds", "1", "--out", quiet, "--mute").code == 0
+    assert np.abs(soundfile.read(quiet)[0][4_800:]).max() == 0
 
 
 def test_a_context_that_windows_have_no_room_for_is_one_line_with_the_limit(
-    run: Run, monkeypatch: pytest.MonkeyPatch, sine_model: Any, tmp_path: Path
+    run: Run, monkeypatch: pytest.MonkeyPatch, toy_model: ToyModel, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(vars(streamgen), "load_model", lambda *_, **__: FakeModel(max_positions=753))
     answer = run("render", "a", "--seconds", "1", "--context-seconds", "12", "--out", tmp_path / "a.wav")
     assert answer.code == 2
-    assert answer.err.splitlines()[-1].endswith("context_seconds is 12, must be at most 7.52 s: this checkpoint's "
-                                                "windows have 753 positions")  # fmt: skip
+    assert answer.err.splitlines()[-1].endswith("context_seconds is 12.0, must be within 0.02 … 7.52 s")
 
 
-def test_people_are_told_where_and_how_fast(run: Run, sine_model: Any, tmp_path: Path) -> None:
+def test_people_are_told_where_and_how_fast(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
     answer = run("render", "a", "--seconds", "1", "--out", tmp_path / "a.ogg")
     assert answer.out == ""
     assert answer.err.splitlines()[0] == "loading pocket …"
     assert answer.err.splitlines()[-1].startswith(f"{tmp_path / 'a.ogg'}: 1 s in ")
-    seed = sine_model.streams[0].options["seed"]
+    seed = toy_model.opened[0][1]["seed"]
     assert answer.err.rstrip().endswith(f"× real time, seed {seed}"), "so that a good take can be had again"
 
 
+def interrupt_at(model: ToyModel, step: int, number: int = signal.SIGINT) -> None:
+    model.before_step = lambda steps: os.kill(os.getpid(), number) if steps == step else None
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_whole_file_of_what_was_made(run: Run, sine_model: Any, tmp_path: Path, number: int) -> None:
-    def interrupt(stream: Any) -> None:
-        if stream.position == 16_000:
-            os.kill(os.getpid(), number)
-
-    sine_model.before_chunk = interrupt
-    answer = run("render", "a", "--seconds", "60", "--out", tmp_path / "a.wav", "--json")
+@pytest.mark.parametrize("rate_hz", [32_000, 48_000])
+def test_a_signal_leaves_a_whole_file_of_what_was_made(
+    run: Run, toy_model: ToyModel, tmp_path: Path, number: int, rate_hz: int
+) -> None:
+    interrupt_at(toy_model, 100, number)
+    answer = run("render", "a", "--seconds", "60", "--out", tmp_path / "a.wav", "--sample-rate", rate_hz, "--json")
     assert answer.code == 1
-    assert f"interrupted: {tmp_path / 'a.wav'} holds the first 0.6 s of 60 s" in answer.err
-    assert (answer.fields["interrupted"], answer.fields["audio_seconds"]) == (True, 0.6)
+    seconds = answer.fields["audio_seconds"]
+    assert 1.7 < seconds < 2.1, "two seconds were made, some of it ahead of what is final"
+    assert f"interrupted: {tmp_path / 'a.wav'} holds the first {seconds:.1f} s of 60 s" in answer.err
+    assert answer.fields["interrupted"] is True
     read, _ = soundfile.read(tmp_path / "a.wav", always_2d=True)
-    np.testing.assert_allclose(read.T, sine(19_200, 32_000), atol=1 / 32_000)
-    assert sine_model.streams[0].closed
+    assert len(read) == pytest.approx(seconds * rate_hz, abs=1)
+    inner = slice(rate_hz // 20, len(read) - rate_hz // 20)
+    np.testing.assert_allclose(read.T[:, inner], sung("a", len(read), rate_hz)[:, inner], atol=1e-3)
+    assert np.abs(read[-rate_hz // 1_000 :]).max() < 0.03, "it ends with a fade, not a click"
+    assert toy_model.all_closed
 
 
-def test_interrupted_while_resampling_nothing_held_back_is_lost(run: Run, sine_model: Any, tmp_path: Path) -> None:
-    sine_model.before_chunk = lambda stream: os.kill(os.getpid(), signal.SIGINT) if stream.position == 9_600 else None
-    run("render", "a", "--seconds", "60", "--out", tmp_path / "a.wav", "--sample-rate", "48000")
-    assert abs(soundfile.info(tmp_path / "a.wav").frames - 0.4 * 48_000) <= 1
+def test_interrupted_before_any_audio_there_is_no_file(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
+    interrupt_at(toy_model, 0)
+    answer = run("render", "a", "--seconds", "60", "--out", tmp_path / "a.wav", "--json")
+    assert (answer.code, answer.fields["out"], answer.fields["first_audio_seconds"]) == (1, None, None)
+    assert answer.err.splitlines()[-1] == "interrupted before any audio was made; no file was written"
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_what_would_overwrite_its_own_prompt_is_refused(run: Run, sine_model: Any, tmp_path: Path) -> None:
+def test_what_would_overwrite_its_own_prompt_is_refused(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros((100, 1)), 32_000)
     answer = run("render", "a", "--out", tmp_path / "a.wav", "--audio-prompt", tmp_path / "a.wav")
     assert answer.code == 2
@@ -105,12 +140,58 @@ def test_what_would_overwrite_its_own_prompt_is_refused(run: Run, sine_model: An
     assert soundfile.info(tmp_path / "a.wav").frames == 100
 
 
-def test_an_error_of_the_engine_leaves_no_file(run: Run, sine_model: Any, tmp_path: Path) -> None:
-    from streamgen.errors import PromptError
-
-    def refuse(_stream: Any) -> None:
+def test_an_error_of_the_engine_leaves_no_file(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
+    def refuse(_steps: int) -> None:
         raise PromptError("no such melody")
 
-    sine_model.before_chunk = refuse
+    toy_model.before_step = refuse
     assert run("render", "a", "--out", tmp_path / "a.wav").code == 2
     assert not (tmp_path / "a.wav").exists()
+
+
+@pytest.mark.parametrize(("kind", "option"), [("melody", "melody"), ("mono", "audio-prompt")])
+def test_prompts_from_files_reach_the_stream(run: Run, tmp_path: Path, kind: str, option: str) -> None:
+    time = np.arange(3 * 32_000) / 32_000
+    soundfile.write(tmp_path / "tune.wav", 0.5 * np.sin(2 * np.pi * 440 * time), 32_000)
+    words = ("render", "a", "--model", tiny_checkpoint(kind), "--precision", "fp32", "--seconds", "0.5", "--seed", "1")
+    assert run(*words, "--out", tmp_path / "without.wav").code == 0
+    answer = run(*words, "--out", tmp_path / "with.wav", f"--{option}", tmp_path / "tune.wav")
+    assert answer.code == 0, answer.err
+    plain, guided = (soundfile.read(tmp_path / name)[0] for name in ("without.wav", "with.wav"))
+    assert plain.shape == guided.shape == (24_000, 2)
+    assert np.abs(plain - guided).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "seconds"),
+    [(48_000, 3), *(pytest.param(rate_hz, 10, marks=pytest.mark.slow) for rate_hz in (48_000, 44_100))],
+)
+def test_render_and_a_recorded_service_of_one_prompt_and_seed_are_equal_to_the_last_bit(
+    run: Run, tmp_path: Path, rate_hz: int, seconds: int
+) -> None:
+    """The service plays by the clock, in a thread, ahead of time; the file is made in one go."""
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
+    music = {"seed": 7, "temperature": 0.9, "width": 0.5, "gain_db": 6.0, "lead_seconds": 0.7}
+    settings = Settings.of({"record": tmp_path / "serve.flac", "session_rate": rate_hz, **music})
+
+    async def long_enough(running: Running) -> None:
+        while running.live.position_samples() < seconds * rate_hz:
+            await asyncio.sleep(0.05)
+
+    App(service_of(settings), [], first_values(settings, "house, drums")).run(model, 5.0, long_enough)
+    words = [word for name, value in music.items() if name != "lead_seconds" for word in (f"--{name}", str(value))]
+    options = [word.replace("_", "-") if word.startswith("--") else word for word in words]
+    options += ["--model", str(tiny_checkpoint("mono")), "--precision", "fp32", "--session-rate", str(rate_hz)]
+    assert run("render", "house, drums", "--seconds", seconds, "--out", tmp_path / "render.wav", *options).code == 0
+    served, rendered = (soundfile.read(tmp_path / name, dtype="int32")[0] for name in ("serve.flac", "render.wav"))
+    assert len(rendered) == seconds * rate_hz <= len(served)
+    np.testing.assert_array_equal(served[: len(rendered)], rendered)
+    assert rendered.std() > 0
+
+
+def test_memory_stays_flat(toy_model: ToyModel) -> None:
+    session = OfflineSession(toy_model, 48_000, {"prompt/1/text": "a"}, {})
+    for _ in range(2_000):
+        assert sum(piece.shape[1] for piece in session.step()) <= 0.3 * 48_000
+        assert session._player.generator.ahead_seconds <= 0.4
+    session.close()

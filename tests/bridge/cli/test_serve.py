@@ -1,20 +1,17 @@
-"""The whole service as a user runs it: a process, real sockets, a tiny checkpoint."""
+"""The service as a user runs it: in this process with doors that take notes, and as a process with the real ones."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
+import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,15 +19,163 @@ import pytest
 import soundfile
 from websockets.asyncio.client import ClientConnection
 
-from bridge.cli import serve
-from bridge.cli.serve import _ready, _say_ready, _with_config, add_arguments
-from bridge.doors.sound_card.card import OutputDevice
-from bridge.doors.sound_card.door import SoundStats
-from bridge.errors import UsageError
+import bridge.threads
+from bridge import app
+from bridge.cli.serve import _ready_line
+from bridge.doors.door import Place, Sessions
+from bridge.doors.door import Service as DoorService
+from bridge.settings import Settings
 
 from ...service.running import Service
+from ..conftest import ToyModel
 
+Run = Callable[..., Any]
 HEADER = struct.Struct("<BBBBIQQII")
+RATE_HZ = 48_000
+
+
+# -- with a door that takes notes --------------------------------------------------------------------------------------
+
+
+class Bell:
+    """A door that ends the service a moment after it opened, as an operator does."""
+
+    name = "bell"
+    seconds = 0.3
+
+    def __init__(self, service: DoorService) -> None:
+        self.service = service
+
+    async def open(self, sessions: Sessions) -> None:
+        asyncio.get_running_loop().call_later(self.seconds, os.kill, os.getpid(), signal.SIGTERM)
+
+    async def close(self, reason: str) -> None:
+        pass
+
+    def places(self) -> Mapping[str, Place]:
+        return {"page": "http://127.0.0.1:8711/", "osc_port": 8712, "sound": None}
+
+    def stats(self) -> Mapping[str, float]:
+        return {}
+
+
+@pytest.fixture
+def bell(monkeypatch: pytest.MonkeyPatch, toy_model: ToyModel, tmp_path: Path) -> ToyModel:
+    """`serve` with this door alone."""
+    monkeypatch.setattr(app, "DOORS", [Bell])
+    monkeypatch.setattr(bridge.threads, "go_first", lambda: None)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return toy_model
+
+
+NO_PORTS = ("--port", "0", "--osc-port", "0")
+
+
+def test_it_says_when_it_is_ready_and_ends_as_it_is_told(run: Run, bell: ToyModel, tmp_path: Path) -> None:
+    answer = run("serve", *NO_PORTS, "--record", tmp_path / "take.wav", "--json")
+    assert answer.code == 0, answer.err
+    factor = answer.fields.pop("realtime_factor")
+    assert factor > 1
+    assert {name: value for name, value in answer.fields.items() if name != "realtime_factor"} == {
+        "event": "ready", "page": "http://127.0.0.1:8711/", "osc_port": 8712, "sound": None,
+        "recording": str(tmp_path / "take.wav"), "model": "toy", "precision": "fp32",
+    }  # fmt: skip
+    lines = answer.err.splitlines()
+    assert lines[-3].startswith("toy plays at ")
+    assert lines[-2] == (
+        f"ready: page http://127.0.0.1:8711/ · osc port 8712 · sound none · recording to {tmp_path / 'take.wav'}"
+    )
+    assert lines[-1] == "stopping: saying goodbye to clients, finishing the recording"
+    assert bell.all_closed
+    recorded, rate_hz = soundfile.read(tmp_path / "take.wav")
+    assert rate_hz == RATE_HZ
+    assert len(recorded) > 0.2 * RATE_HZ
+
+
+def test_a_setting_on_the_command_line_or_in_the_file_reaches_the_session(
+    run: Run, bell: ToyModel, tmp_path: Path
+) -> None:
+    (tmp_path / "a.toml").write_text('prompt = "techno"\ntop_k = 7\nport = 0\nosc_port = 0\n')
+    assert run("serve", "--config", tmp_path / "a.toml", "--top-p", "0.5", "--seed", "4").code == 0
+    live = bell.opened[1][0].controls  # the first stream measured the speed
+    assert (live.top_k, live.top_p, live.seed) == (7, 0.5, 4)
+    assert live.mix.prompts == (("techno", 1.0),)
+
+
+def test_state_is_restored_and_said_in_one_line(run: Run, bell: ToyModel, tmp_path: Path) -> None:
+    state = tmp_path / "live.json"
+    state.write_text(
+        json.dumps({"values": {"prompt/1/text": "techno", "tempo": 128}, "transport": "paused"}), encoding="utf-8"
+    )
+    told = f"restored 'techno', 128 bpm, paused, from {state}; --fresh starts anew"
+    assert told in run("serve", *NO_PORTS, "--state", state).err.splitlines()
+    assert "restored" not in run("serve", *NO_PORTS, "--state", state, "--fresh").err
+    said = run("serve", *NO_PORTS, "--state", state, "--prompt", "waltz").err
+    assert f"restored 'waltz', paused, from {state}; --fresh starts anew" in said.splitlines()
+
+
+def test_it_is_kept_in_the_operators_folder_by_default_but_for_a_port_of_the_systems_choice(
+    run: Run, bell: ToyModel, tmp_path: Path
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as found:
+        port = found.getsockname()[1]
+    run("serve", "--port", port, "--osc-port", "0", "--prompt", "waltz")
+    (file,) = (tmp_path / "state").rglob("*.json")
+    assert file == tmp_path / "state" / "streamgen" / f"live-{port}.json"
+    assert "restored 'waltz', playing" in run("serve", "--port", port, "--osc-port", "0").err
+    run("serve", *NO_PORTS, "--prompt", "waltz")
+    assert list((tmp_path / "state").rglob("*.json")) == [file]
+
+
+@pytest.mark.parametrize(("option", "door"), [("--port", "the page"), ("--osc-port", "OSC")])
+def test_a_port_in_use_is_told_before_the_model_is_loaded(run: Run, bell: ToyModel, option: str, door: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        answer = run("serve", *NO_PORTS, option, port)
+    assert answer.code == 1
+    assert answer.error_line == (
+        f"streamgen: {door} cannot listen at 127.0.0.1:{port}: Address already in use; choose another with {option}"
+    )
+    assert bell.loaded_with == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "set --token SECRET, or --insecure"),
+        (["--config", "/nowhere.toml"], "--config '/nowhere.toml' cannot be read"),
+        (["--record", "take.mp3"], "--record: recording 'take.mp3': its suffix must be .flac or .wav"),
+        (["--record", "/nowhere/a.wav"], "there is no folder '/nowhere'; make it first"),
+        (["--session-rate", "8000"], "argument --session-rate: it is 8000, must be within 32000 … 96000 Hz"),
+        (["--volume", "3"], "unrecognized arguments: --volume 3"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(run: Run, bell: ToyModel, options: list[str], words: str) -> None:
+    answer = run("serve", *options)
+    assert answer.code == 2
+    assert words in answer.error_line
+    assert bell.loaded_with == {}
+
+
+def test_a_machine_that_is_too_slow_is_told_what_to_choose(
+    run: Run, bell: ToyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "measure", lambda *_: 0.5)
+    assert (
+        "toy plays at 0.50 × real time here: there will be pauses. Choose --model pocket" in run("serve", *NO_PORTS).err
+    )
+
+
+def test_a_token_of_any_characters_can_be_clicked() -> None:
+    line = _ready_line({"page": "http://127.0.0.1:8711/", "sound": None}, Settings(token="a&b c#"))
+    assert line == "ready: page http://127.0.0.1:8711/?token=a%26b%20c%23 · sound none"
+
+
+def test_a_device_that_plays_is_named() -> None:
+    assert _ready_line({"sound": "ALSA: Speakers"}, Settings()) == "ready: sound ALSA: Speakers"
+
+
+# -- as a process, with the real doors ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -44,13 +189,13 @@ async def listen(client: ClientConnection, seconds: float) -> tuple[int, np.ndar
     """Read so much audio: its first position, int16 [n, 2], and the messages in between."""
     pieces, messages, start, count = [], [], None, 0
     async with asyncio.timeout(20):
-        while count < seconds * 32_000:
+        while count < seconds * RATE_HZ:
             message = await client.recv()
             if isinstance(message, str):
                 messages.append(json.loads(message))
                 continue
             version, codec, channels, _, _, position, _, rate, frames = HEADER.unpack(message[: HEADER.size])
-            assert (version, codec, channels, rate) == (1, 0, 2, 32_000)
+            assert (version, codec, channels, rate) == (1, 0, 2, RATE_HZ)
             start = position if start is None else start
             assert position == start + count, "no sample is missing"
             pieces.append(np.frombuffer(message[HEADER.size :], "<i2").reshape(-1, 2))
@@ -116,100 +261,25 @@ def test_a_private_session_is_another_music(service: Service) -> None:
         async with service.connect(f"?session={hello['session']}") as own:
             again = json.loads(await own.recv())
             assert again["session"] == hello["session"]
-            assert start < (await listen(own, 0.2))[0] <= start + len(b) + 32_000, "it goes on where it was"
+            assert start < (await listen(own, 0.2))[0] <= start + len(b) + RATE_HZ, "it goes on where it was"
 
     asyncio.run(scene())
     assert service.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--host", "0.0.0.0"], "set --token SECRET, or --insecure"),
-        (["--config", "/nowhere.toml"], "--config '/nowhere.toml' cannot be read"),
-        (["--record", "take.mp3"], "--record: recording 'take.mp3': its suffix must be .flac or .wav"),
-        (["--record", "/nowhere/a.wav"], "there is no folder '/nowhere'; make it first"),
-    ],
-)
-def test_wrong_use_is_one_line_and_exit_code_2(options: list[str], words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "bridge.cli.main", "serve", *options], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_killed_it_goes_on_with_what_was_set_a_second_before(tmp_path: Path) -> None:
+    async def turn(one: Service) -> None:
+        async with one.connect("?enabled=0") as client:
+            await client.send(json.dumps({"type": "set", "id": 1, "values": {"prompt/1/text": "waltz", "tempo": 99}}))
+            async with asyncio.timeout(20):
+                while json.loads(await client.recv()).get("id") != 1:
+                    pass
 
-
-def ready_line(stats: SoundStats | None, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict[str, Any], str]:
-    device = OutputDevice(3, "Speakers", "ALSA", 2, 48_000, 0.03, True)
-    web, osc = SimpleNamespace(url="http://127.0.0.1:8711/"), SimpleNamespace(port=8712)
-    sound = None if stats is None else SimpleNamespace(stats=lambda: stats)
-    args = parse(*words)
-    live = SimpleNamespace(recording=None)
-    ready = _ready(web, osc, sound, live, args.token)  # type: ignore[arg-type]
-    _say_ready(args, ready, None if stats is None else device)
-    return ready, capsys.readouterr().err
-
-
-PLAYING = SoundStats("ALSA: Speakers", 0.15, 0, 0.0, 0, 0, 0, 0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("stats", "sound", "said"),
-    [
-        (PLAYING, "ALSA: Speakers", "sound ALSA: Speakers"),
-        (replace(PLAYING, device=""), None, "sound none yet (Speakers does not open; trying on)"),
-        (None, None, "sound none\n"),
-    ],
-)
-def test_the_ready_line_tells_whether_sound_plays(
-    stats: SoundStats | None, sound: str | None, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ready, line = ready_line(stats, capsys)
-    assert ready["sound"] == sound
-    assert said in line
-
-
-def test_a_token_of_any_characters_can_be_clicked(capsys: pytest.CaptureFixture[str]) -> None:
-    ready, line = ready_line(None, capsys, "--token", "a&b c#")
-    assert ready["websocket"] == "ws://127.0.0.1:8711/v1/stream?token=a%26b%20c%23"
-    assert "http://127.0.0.1:8711/?token=a%26b%20c%23 " in line
-
-
-def test_the_latency_is_asked_of_the_sound_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def go() -> None:
-        asked: list[float] = []
-
-        class Door:
-            def __init__(self, _session: object, _device: object, *, latency_seconds: float) -> None:
-                asked.append(latency_seconds)
-
-            async def open(self) -> None:
-                asked.append(0)
-
-            async def close(self) -> None:
-                asked.append(-1)
-
-        monkeypatch.setattr(serve, "SoundDoor", Door)
-        args = parse("--latency", "0.03")
-        async with AsyncExitStack() as stack:
-            await serve._open_sound(object(), object(), args.latency, stack)  # type: ignore[arg-type]
-        assert asked == [0.03, 0, -1]
-
-    asyncio.run(go())
-    assert parse().latency == 0.2
-
-
-def parse(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return _with_config(parser.parse_args(list(words)))
-
-
-def test_a_config_file_fills_in_and_the_command_line_wins(tmp_path: Path) -> None:
-    config = tmp_path / "stage.toml"
-    config.write_text('port = 9001\ninsecure = true\nallow_origin = ["https://a.example", "https://b.example"]\n')
-    args = parse("--config", str(config), "--port", "9002")
-    assert (args.port, args.insecure) == (9002, True)
-    assert args.allow_origin == ["https://a.example", "https://b.example"]
-    config.write_text("volume = 3\n")
-    with pytest.raises(UsageError, match="names 'volume', which is no option of serve"):
-        parse("--config", str(config))
+    options = ("--state", str(tmp_path / "live.json"))
+    with Service(tmp_path, *options) as one:
+        asyncio.run(turn(one))
+        time.sleep(1.0)
+        one.process.kill()
+    with Service(tmp_path, *options) as again:
+        assert f"restored 'waltz', 99 bpm, playing, from {tmp_path / 'live.json'}; --fresh starts anew" in again.log()
+        assert again.stop() == 0

@@ -1,19 +1,27 @@
-"""What people see: bars on a terminal, lines elsewhere, and nothing for what is quick."""
+"""What people see and do: bars on a terminal, lines elsewhere, nothing for what is quick; warnings; Ctrl-C."""
 
 from __future__ import annotations
 
 import io
 import json
+import logging
+import os
+import re
+import signal
 
 import pytest
 
 from bridge.cli import terminal
-from bridge.cli.terminal import Progress, print_json, say, table
+from bridge.cli.terminal import Progress, print_json, say, stop_on_signals, table, warnings_as_lines
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+    def lines(self) -> list[str]:
+        """What was drawn, without the codes that colour it."""
+        return [line for line in re.split(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]", self.getvalue()) if line.strip()]
 
 
 @pytest.fixture
@@ -32,14 +40,22 @@ def test_nothing_is_drawn_in_the_first_two_seconds(clock: list[float]) -> None:
     assert file.getvalue() == ""
 
 
-def test_a_terminal_gets_a_bar_with_the_realtime_factor_that_is_cleared_at_the_end(clock: list[float]) -> None:
+def test_a_terminal_gets_a_bar_with_the_realtime_factor_that_is_cleared_at_the_end(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     file = Terminal()
     progress = Progress(20.0, file)
     clock[0] += 4.0
     progress.update(10.0)
-    assert file.getvalue() == "\r" + "█" * 12 + "░" * 12 + "  10.0 of 20 s  2.50 × real time  4 s left\x1b[K"
+    bar, figures = "".join(file.lines()).split("10.0 of 20 s")
+    full, *rest = re.findall(r"m([━╸╺]+)\x1b", file.getvalue())  # the first colour is of what is done
+    assert (len(full), len("".join(rest))) == (12, 12)
+    assert len(bar.strip()) == 24
+    assert figures == "  2.50 × real time  4 s left"
     progress.close()
-    assert file.getvalue().endswith("\r\x1b[K")
+    assert file.getvalue().endswith("\x1b[2K")
 
 
 def test_a_log_gets_a_plain_line_every_ten_seconds(clock: list[float]) -> None:
@@ -78,5 +94,43 @@ def test_no_number_that_is_not_json_gets_out() -> None:
         print_json({"value": float("nan")})
 
 
-def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    assert table([("a", "long one", "x"), ("bcd", "s", "")]) == ["a    long one  x", "bcd  s"]
+def test_columns_are_as_wide_as_their_widest_cell_and_nothing_in_them_is_markup() -> None:
+    assert table([("a", "long one", "x"), ("bcd", "s", "[b]:smile:")]) == [
+        "a    long one  x",
+        "bcd  s         [b]:smile:",
+    ]
+    assert table([("a", "x" * 300)]) == ["a  " + "x" * 300], "a log's lines are not broken"
+
+
+def test_warnings_of_the_house_are_lines_and_only_there(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("bridge.somewhere")
+    with warnings_as_lines():
+        log.warning("the engine was %.2f s late", 0.5)
+        log.info("all is well")
+        logging.getLogger("streamgen").warning("the audio prompt is cut")
+    log.warning("nobody reads it")
+    assert capsys.readouterr().err.splitlines()[:2] == ["the engine was 0.50 s late", "the audio prompt is cut"]
+    assert logging.getLogger("bridge").handlers == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_sets_the_flag_and_nothing_else(number: int) -> None:
+    with stop_on_signals() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+
+
+def test_the_second_signal_interrupts() -> None:
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stop_on_signals():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

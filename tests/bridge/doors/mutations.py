@@ -6,7 +6,30 @@ import json
 import random
 import time
 
-from bridge.doors.osc.codec import encode, encode_bundle
+from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
+from pythonosc.osc_message import OscMessage
+from pythonosc.osc_message_builder import OscMessageBuilder
+
+
+def _message(address: str, *arguments: str | float) -> OscMessage:
+    builder = OscMessageBuilder(address)
+    for argument in arguments:
+        builder.add_arg(argument)
+    return builder.build()
+
+
+def encode(address: str, *arguments: str | float) -> bytes:
+    """Build a packet of one message."""
+    return _message(address, *arguments).dgram
+
+
+def encode_bundle(when: float | None, messages: list[OscMessage]) -> bytes:
+    """Build a packet of a bundle, for a time in Unix seconds or at once."""
+    bundle = OscBundleBuilder(IMMEDIATELY if when is None else when)
+    for message in messages:
+        bundle.add_content(message)
+    return bundle.build().dgram
+
 
 OSC_SEEDS = [
     encode("/streamgen/tempo", 120.0),
@@ -18,8 +41,8 @@ OSC_SEEDS = [
     encode("/streamgen/play", 1),
     encode("/streamgen/subscribe", 9, 50),
     encode("/streamgen/audio/subscribe", 9),
-    encode_bundle(None, [encode("/streamgen/seed", 5), encode("/streamgen/mute", 1)]),
-    encode_bundle(time.time() + 3, [encode("/streamgen/top_k", 50), encode("/streamgen/pause")]),
+    encode_bundle(None, [_message("/streamgen/seed", 5), _message("/streamgen/mute", 1)]),
+    encode_bundle(time.time() + 3, [_message("/streamgen/top_k", 50), _message("/streamgen/pause")]),
     b"/streamgen/" + b"*" * 14 + b"!\0\0,\0\0\0",
     b"/streamgen/tempo\0\0\0\0,IcTFN\0\0\0\0\0a",
 ]
@@ -28,10 +51,16 @@ WAV = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x02\x00\x44\xac\x00
 WEB_SEEDS: list[bytes] = [
     json.dumps(message).encode()
     for message in [
-        {"type": "set", "values": {"prompt/1/text": "techno", "guidance_scale": 3.5}, "at_sample": 96_000, "id": 1},
+        {
+            "type": "set",
+            "values": {"prompt/1/text": "techno", "guidance_scale": 3.5},
+            "at_sample": 96_000,
+            "rate_hz": 44_100,
+            "id": 1,
+        },
         {"type": "set", "values": {"mute": True, "top_k": 250, "seed": 7}, "id": "a"},
-        {"type": "transport", "action": "pause", "id": 2},
-        {"type": "audio", "codec": "f32le", "sample_rate_hz": 48_000, "chunk_ms": 100, "rewind": True, "enabled": True},
+        {"type": "transport", "action": "pause", "at_sample": 48_000, "id": 2},
+        {"type": "audio", "codec": "f32le", "sample_rate_hz": 48_000, "chunk_ms": 100, "enabled": True},
         {"type": "get", "name": "temperature", "id": 3},
         {"type": "ping", "t": 1.5},
         {"type": "audio_prompt", "bytes": 64, "id": 4},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.doors.access import Access, Limits, token_of
-from bridge.doors.limits import Bucket, is_loopback
+from bridge.doors.limits import is_loopback
 from bridge.errors import UsageError
 
 
@@ -99,10 +99,3 @@ def test_places() -> None:
     for address in ("a", "b", "c"):
         access.leave(address)
     assert not access.clients
-
-
-def test_a_bucket_allows_bursts_and_a_rate() -> None:
-    bucket = Bucket(10, 5, now=100.0)
-    assert [bucket.take(100.0) for _ in range(6)] == [True] * 5 + [False]
-    assert [bucket.take(100.25) for _ in range(3)] == [True, True, False]
-    assert sum(bucket.take(200.0) for _ in range(9)) == 5

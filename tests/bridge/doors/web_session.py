@@ -1,4 +1,7 @@
-"""A session that plays a sine without an engine, and a server around it, for tests of the web door."""
+"""A session that plays a sine without an engine, and the native door around it, for tests of all doors.
+
+What the engine does is tested elsewhere; here its place is taken so that time, samples and changes are known.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +20,36 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 
 from bridge.doors.access import Access, Limits
+from bridge.doors.door import Service
 from bridge.doors.http.site import WEB_ROOT
-from bridge.doors.native.door import WebServer, serve_web
+from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.metrics import Metrics
 from bridge.session.messages import (
+    Action,
     AudioPrompt,
     Block,
     Changed,
     Command,
     Event,
     Listener,
+    PlayerState,
     Set,
     Stats,
     Transport,
     Transported,
 )
-from bridge.session.parameters import Value, defaults
+from bridge.session.parameters import Parameters, session_table
+from bridge.session.timeline import Moment, Schedule, Timeline
+from bridge.settings import Settings
+from streamgen.config import ControlSpec, Value
 from streamgen.errors import CapacityError, PromptError
 
-RATE_HZ = 32_000
-BLOCK = 640
+RATE_HZ = 48_000
+MODEL_RATE_HZ = 32_000
+BLOCK = 960  # 20 ms
+COMMITTED_SECONDS = 0.2
+TABLE = session_table()
 
 
 def sine(start: int, stop: int, rate_hz: int = RATE_HZ) -> NDArray[np.float32]:
@@ -45,44 +57,95 @@ def sine(start: int, stop: int, rate_hz: int = RATE_HZ) -> NDArray[np.float32]:
     return (0.5 * np.sin(2 * np.pi * np.array([[440.0], [660.0]]) * at)).astype(np.float32)
 
 
-@dataclass
+@dataclass(eq=False)
 class SineSession:
-    """`bridge.session.interface.Session`: publishes blocks of 20 ms when told to, and obeys."""
+    """`messages.Session` in full: 440 Hz left, 660 Hz right, half scale, in blocks of 20 ms.
+
+    `play` publishes when it is told to, `pace` at a multiple of real time, `run` by its timeline: final 0.2 s before it
+    is due, as in the engine. A change of values at a sample ahead is taken at once, as there; all else waits for its
+    moment.
+
+    Attributes:
+        position: of the next sample to be published.
+        work_seconds: how long each command takes.
+        commands: what was carried out, in order.
+        sets: (sample at which it applied, values), in order.
+        acts: (sample at which it was done, action), in order.
+        player_state: as `state` tells it.
+    """
 
     name: str = "live"
     model: str = "sine"
-    sample_rate_hz: int = RATE_HZ
+    model_rate_hz: int = MODEL_RATE_HZ
+    rate_hz: int = RATE_HZ
+    table: Mapping[str, ControlSpec] = field(default_factory=session_table)
     position: int = 0
-    done: list[Command] = field(default_factory=list)
+    work_seconds: float = 0.0
+    commands: list[Command] = field(default_factory=list)
+    sets: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
+    acts: list[tuple[int, Action]] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
     recent: deque[Block] = field(default_factory=lambda: deque(maxlen=10))
-    now: dict[str, Value] = field(default_factory=defaults)
-    is_playing: bool = True
+    player_state: PlayerState = PlayerState.PLAYING
+    realtime_factor: float = 2.5
+
+    def __post_init__(self) -> None:
+        self.parameters = Parameters(self.table)
+        self.timeline = Timeline(self.rate_hz)
+        self._schedule: Schedule[Command] = Schedule(self.timeline)
+        self._runs = False
+
+    @property
+    def now(self) -> dict[str, Value]:
+        """Every value; a test may write into it."""
+        return self.parameters.values
 
     def values(self) -> Mapping[str, Value]:
         return dict(self.now)
 
-    def playing(self) -> bool:
-        return self.is_playing
+    def state(self) -> PlayerState:
+        return self.player_state
 
     def position_samples(self) -> int:
         return self.position
 
     async def do(self, command: Command) -> int:
-        if isinstance(command, Set) and command.values.get("prompt/1/text") == "refused":
-            raise PromptError("prompt/1/text is refused: say something else")
-        self.done.append(command)
-        at = self.position
+        if self.work_seconds:
+            await asyncio.sleep(self.work_seconds)
         if isinstance(command, Set):
-            at = max(at, command.at_sample or 0)
-            self.now |= command.values
-            self.tell(Changed(command.values, command.by, at))
+            self.parameters.checked(command.values)
+            if command.values.get("prompt/1/text") == "refused":
+                raise PromptError("prompt/1/text is refused: say something else")
+        self.commands.append(command)
+        if isinstance(command, AudioPrompt) or command.at is None:
+            return self._carry_out(command, self.position)
+        at = self.timeline.sample_at(command.at)
+        if at is not None and (isinstance(command, Set) or at <= self.position):
+            return self._carry_out(command, max(at, self.position))
+        self._schedule.add(command.at, command)
+        return self.position if at is None else at
+
+    def _carry_out(self, command: Command, at: int) -> int:
+        if isinstance(command, Set):
+            values = self.parameters.checked(command.values)
+            self.now.update(values)
+            self.sets.append((at, values))
+            self.tell(Changed(values, command.by, at))
         elif isinstance(command, Transport):
-            self.is_playing = command.action in ("play", "reset")
-            self.tell(Transported(command.action, command.by, at))
+            self._act(command.action)
+            self.acts.append((at, command.action))
+            self.tell(Transported(command.action, self.player_state, command.by, at))
         else:
-            assert isinstance(command, AudioPrompt)
+            self.tell(Transported("audio_prompt", self.player_state, command.by, at))
         return at
+
+    def _act(self, action: Action) -> None:
+        states = {Action.PLAY: PlayerState.PLAYING, Action.RESET: self.player_state, Action.STOP: PlayerState.STOPPED}
+        self.player_state = states.get(action, PlayerState.PAUSED)
+        if self.timeline.running and not self.player_state.plays:
+            self.timeline.stop()
+        elif self._runs and self.player_state.plays and not self.timeline.running:
+            self.timeline.start(self.position)
 
     def add(self, listener: Listener) -> Sequence[Block]:
         self.listeners.append(listener)
@@ -93,40 +156,79 @@ class SineSession:
             self.listeners.remove(listener)
 
     def stats(self) -> Stats:
-        return Stats(float("inf"), 0.2, 0, len(self.listeners), 7, self.position, self.is_playing)
+        plays = self.player_state.plays
+        factor, count = self.realtime_factor, len(self.listeners)
+        return Stats(factor, 1.25, 3, count, 700, self.position, plays, self.player_state)
 
     async def record(self, path: Path | None) -> None:
         raise NotImplementedError
 
     def tell(self, event: Event) -> None:
+        """Tell every listener."""
         for listener in list(self.listeners):
             listener.event(event)
 
     def play(self, blocks: int = 1, **marks: bool) -> None:
         """Publish some blocks now."""
         for _ in range(blocks):
-            samples = sine(self.position, self.position + BLOCK)
-            block = Block(samples, self.position, time_us=self.position * 1_000_000 // RATE_HZ, **marks)
-            self.position += BLOCK
+            self._do_scheduled()
+            due_us = self.position * 1_000_000 // self.rate_hz
+            if self.timeline.running:
+                due_us = round(self.timeline.unix_seconds(self.position) * 1e6)
+            end = self.position + BLOCK
+            block = Block(sine(self.position, end, self.rate_hz), self.position, time_us=due_us, **marks)
+            self.position = end
             self.recent.append(block)
             for listener in list(self.listeners):
                 listener.audio(block)
+
+    def _do_scheduled(self) -> None:
+        for command in self._schedule.take(self.position) if len(self._schedule) else ():
+            self._carry_out(command, self.position)
 
     async def pace(self, factor: float = 1.0) -> None:
         """Publish for ever, `factor` times as fast as real time."""
         began, count = time.monotonic(), 0
         while True:
-            due = began + count * BLOCK / RATE_HZ / factor
+            due = began + count * BLOCK / self.rate_hz / factor
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             self.play()
             count += 1
 
+    async def run(self) -> None:
+        """Play for ever, by the timeline, which stands still while the transport does."""
+        self._runs = True
+        self.timeline.start(self.position)
+        while True:
+            while self.timeline.running and self.position < self.timeline.due() + COMMITTED_SECONDS * self.rate_hz:
+                self.play()
+            self._do_scheduled()
+            await asyncio.sleep(0.01)
+
+    def sample_at(self, when: float) -> int:
+        """Return the sample due at a time, Unix seconds."""
+        at = self.timeline.sample_at(Moment(unix_seconds=when))
+        assert at is not None, "it stands still"
+        return at
+
+
+@dataclass
+class SineSessions:
+    """`door.Sessions`: the live one, and any other of its own; `full` finds no room."""
+
+    live: SineSession
+
+    async def get(self, name: str) -> SineSession:
+        if name == "full":
+            raise CapacityError("2 sessions play, this machine keeps up with 2; try later")
+        return self.live if name == "live" else SineSession(name)
+
 
 @dataclass
 class Open:
-    """A server on loopback, and its session."""
+    """A native door on loopback, and its session."""
 
-    web: WebServer
+    web: NativeDoor
     session: SineSession
     metrics: Metrics
     access: Access
@@ -150,17 +252,17 @@ class Open:
 
 @asynccontextmanager
 async def serving(
-    limits: Limits | None = None, osc_port: int | None = 8712, page: Path = WEB_ROOT, **access: Any
+    limits: Limits | None = None,
+    osc_port: int | None = 8712,
+    page: Path = WEB_ROOT,
+    session: SineSession | None = None,
+    **access: Any,
 ) -> AsyncIterator[Open]:
-    session, metrics = SineSession(), Metrics()
+    session, metrics = session or SineSession(), Metrics()
     judge = Access(limits=limits or Limits(), **access)
-
-    async def open_session(name: str) -> SineSession:
-        if name == "full":
-            raise CapacityError("2 sessions play, this machine keeps up with 2; try later")
-        return session if name == "live" else SineSession(name)
-
-    web = await serve_web(open_session, "127.0.0.1", 0, access=judge, web_root=page, metrics=metrics, osc_port=osc_port)
+    service = Service(Settings(host=judge.host, port=0), judge, metrics, {"osc_port": osc_port})
+    web = NativeDoor(service, page)
+    await web.open(SineSessions(session))
     try:
         yield Open(web, session, metrics, judge)
     finally:

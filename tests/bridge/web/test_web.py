@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge import web
 from bridge.doors.http.site import read_page
-from bridge.session.parameters import TABLE
+from bridge.session.parameters import session_table
 
 FOLDER = Path(web.__file__).parent
 
@@ -33,7 +33,7 @@ def test_the_page_comes_from_here_alone() -> None:
 
 
 def test_no_parameter_is_spelled_in_the_page() -> None:
-    names = [name for name in TABLE if "_" in name and name != "lead_seconds"]  # others are English words
+    names = [name for name in session_table() if "_" in name and name != "lead_seconds"]  # others are English words
     for file in FOLDER.glob("*.js"):
         spelled = [name for name in names if re.search(rf"[\"'`.]{name}\b", file.read_text())]
         assert spelled == [], file.name

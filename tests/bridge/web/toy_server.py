@@ -25,11 +25,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from bridge.doors.http.site import WEB_ROOT, read_page
-from bridge.session.parameters import TABLE, checked, defaults
+from bridge.session.parameters import session_table
+from streamgen.config import ControlSpec, checked
 
-RATE_HZ = 32_000
-BLOCK = 1280  # 40 ms
-LEAD_SECONDS = 2.0
+RATE_HZ = 48_000
+BLOCK = 1920  # 40 ms
+LEAD_SECONDS = 0.5
+TABLE = session_table()
 POLICY = "default-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'"
 # Slot 1 sounds at 220 Hz, each further one a major third higher; a mix sounds in between.
 PITCHES_HZ = [220.0 * 2 ** (slot / 3) for slot in range(8)]
@@ -37,13 +39,32 @@ PITCHES_HZ = [220.0 * 2 ** (slot / 3) for slot in range(8)]
 
 @dataclass
 class ToySession:
-    """Values, position and phase of the one sine that everybody hears."""
+    """Values, position and phase of the one sine that everybody hears.
 
-    values: dict[str, Any] = field(default_factory=defaults)
+    Attributes:
+        anchor: a position, and when it is due, Unix seconds.
+    """
+
+    table: dict[str, ControlSpec] = field(default_factory=session_table)
+    values: dict[str, Any] = field(default_factory=dict)
     playing: bool = False
     position: int = 0
+    anchor: tuple[int, float] = (0, 0.0)
     phase: float = 0.0
     noise: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+
+    def __post_init__(self) -> None:
+        self.values = {name: row.default for name, row in self.table.items()} | self.values
+
+    @property
+    def state(self) -> str:
+        """As the protocol tells it."""
+        return "playing" if self.playing else "paused"
+
+    def due(self) -> float:
+        """When the next block is due, Unix seconds."""
+        position, at = self.anchor
+        return at + (self.position - position) / RATE_HZ
 
     def pitch_hz(self) -> float:
         """The pitch that the weights ask for."""
@@ -104,8 +125,29 @@ class ToyServer:
 
     def change(self, values: dict[str, Any]) -> None:
         """Change values as another door would."""
-        self.session.values |= checked(values)
-        self.tell({"type": "changed", "values": values, "by": "osc", "applied_at_sample": self.session.position})
+        self.session.values |= checked(self.session.table, values)
+        self.tell(self._changed(values, "osc"))
+
+    def _changed(self, values: dict[str, Any], by: str) -> dict[str, Any]:
+        at = {"applied_at_sample": self.session.position, "rate_hz": RATE_HZ}
+        return {"type": "changed", "values": values, "by": by, **at}
+
+    def transport(self, action: str, state: str) -> None:
+        """Tell of the transport, from the test's thread."""
+        self.tell(self._transported(action, state, "osc"))
+
+    def _transported(self, action: str, state: str, by: str) -> dict[str, Any]:
+        at = {"applied_at_sample": self.session.position, "rate_hz": RATE_HZ}
+        return {"type": "transport", "action": action, "state": state, "by": by, **at}
+
+    def start_anew(self) -> None:
+        """Count from zero, as a server does that was started again."""
+
+        async def restart() -> None:
+            self.session.position = 0
+            self.session.anchor = (0, time.time())
+
+        asyncio.run_coroutine_threadsafe(restart(), self.loop).result(5)
 
     def close_all(self, code: int = 1012) -> None:
         """Close every connection."""
@@ -151,11 +193,14 @@ class ToyServer:
             "protocol": "streamgen.v1",
             "session": "live",
             "model": "pocket",
+            "sample_rate_hz": RATE_HZ,
+            "model_rate_hz": 32_000,
             "audio": {"codec": "s16le", "sample_rate_hz": RATE_HZ, "channels": 2},
             "codecs": ["s16le", "f32le"],
-            "parameters": [row.as_dict() for row in TABLE.values()],
+            "parameters": [row.as_dict() for row in self.session.table.values()],
             "state": {
                 "values": self.session.values,
+                "state": self.session.state,
                 "playing": self.session.playing,
                 "position_samples": self.session.position,
             },
@@ -170,53 +215,56 @@ class ToyServer:
             )
             return
         if kind == "set":
-            self.session.values |= checked(message["values"])
-            changed = {"type": "changed", "values": message["values"], "by": "websocket 1"}
-            await self._all(json.dumps(changed | {"applied_at_sample": self.session.position}))
+            self.session.values |= checked(self.session.table, message["values"])
+            await self._all(json.dumps(self._changed(message["values"], "websocket 1")))
         elif kind == "audio":
-            joins = message["enabled"] and not client.enabled
             client.enabled = message["enabled"]
-            if joins and self.session.playing:
-                await self._burst()
         elif kind == "transport":
             starts = message["action"] == "play" and not self.session.playing
             self.session.playing = message["action"] in ("play", "reset")
+            await self._all(json.dumps(self._transported(message["action"], self.session.state, "websocket 1")))
             if starts:
                 await self._burst()
-        reply = {"type": "ack", "id": message.get("id"), "applied_at_sample": self.session.position}
+        reply = {"type": "ack", "id": message.get("id"), "applied_at_sample": self.session.position, "rate_hz": RATE_HZ}
+        if kind == "ping":
+            reply |= {"t": message["t"], "server_time_us": time.time_ns() // 1000}
         await self._send(client, json.dumps(reply))
 
     async def _burst(self) -> None:
-        """The lead at once, for whoever listens; what was sent already is not repeated after a pause."""
-        if self.session.position == 0:
-            for _ in range(round(LEAD_SECONDS * RATE_HZ / BLOCK)):
-                await self._block()
+        """The lead at once: what comes next is due now."""
+        self.session.anchor = (self.session.position, time.time())
+        while self.session.due() < time.time() + LEAD_SECONDS:
+            await self._block()
 
     async def _block(self) -> None:
         listeners = [client for client in self.clients if client.enabled]
-        position, pcm = self.session.position, self.session.block()
+        position, due_us = self.session.position, round(1e6 * self.session.due())
+        pcm = self.session.block()
         if not listeners:
             return
         self.sent.append(pcm)
         for client in listeners:
-            head = (1, 0, 2, 0, client.sequence, position, time.time_ns() // 1000, RATE_HZ, BLOCK)
+            head = (1, 0, 2, 0, client.sequence, position, due_us, RATE_HZ, BLOCK)
             client.sequence += 1
             await self._send(client, struct.pack("<BBBBIQQII", *head) + pcm.tobytes())
 
     async def _pace(self) -> None:
-        """One block each 40 ms of the clock, however late a turn was."""
-        due = time.monotonic()
+        """The lead ahead of the clock, however late a turn was; after a stall what comes next is due then."""
         while not self._stop.is_set():
-            due += BLOCK / RATE_HZ
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            if self.session.playing and not self.stalled:
+            await asyncio.sleep(BLOCK / RATE_HZ / 2)
+            if not self.session.playing or self.stalled:
+                continue
+            if self.session.due() < time.time():
+                await self._burst()
+            while self.session.due() < time.time() + LEAD_SECONDS:
                 await self._block()
 
     async def _stats(self) -> None:
         while not self._stop.is_set():
             stats = {"realtime_factor": 1.84, "lead_seconds": LEAD_SECONDS, "underruns": 0}
-            stats |= {"listeners": len(self.clients), "window_position": self.session.position // 640 % 1503}
-            await self._all(json.dumps({"type": "stats", **stats, "playing": self.session.playing}))
+            stats |= {"listeners": len(self.clients), "window_position": self.session.position // 960 % 1503}
+            stats |= {"playing": self.session.playing, "state": self.session.state}
+            await self._all(json.dumps({"type": "stats", **stats}))
             await asyncio.sleep(1)
 
     def _http(self, _connection: ServerConnection, request: Request) -> Response | None:

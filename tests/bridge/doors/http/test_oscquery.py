@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
+from pythonosc.osc_message import OscMessage
 
-from bridge.doors.http.oscquery import Listening, attribute, find, host_info, packet, tree
-from bridge.doors.osc.codec import decode
+from bridge.doors.http.oscquery import Listener, attribute, find, host_info, packet, tree
 from bridge.errors import WireError
-from bridge.session.parameters import TABLE, defaults
+from bridge.session.messages import Changed
+from streamgen.config import text
 
-from ..web_session import serving
+from ..web_session import TABLE, SineSession, serving
 
-ROOT = tree(defaults() | {"temperature": 0.5})
+DEFAULTS = {name: row.default for name, row in TABLE.items()}
+ROOT = tree(TABLE, DEFAULTS | {"temperature": 0.5})
 
 
 def test_every_parameter_is_a_node_with_its_range() -> None:
@@ -23,8 +26,9 @@ def test_every_parameter_is_a_node_with_its_range() -> None:
         assert node is not None, row.name
         assert (node["FULL_PATH"], node["ACCESS"]) == (f"/streamgen/{row.name}", 3)
         assert node["DESCRIPTION"] == row.description
+        assert node["DEFAULT_VALUE"] == [row.default]
         assert node["TYPE"] == {"string": "s", "float": "f"}.get(row.type, "i")
-        assert node.get("RANGE") == (None if row.min is None else [{"MIN": row.min, "MAX": row.max}])
+        assert node.get("RANGE") == ([{"MIN": row.low, "MAX": row.high}] if row.has_range else None)
 
 
 def test_branches_leaves_and_attributes() -> None:
@@ -44,19 +48,40 @@ def test_branches_leaves_and_attributes() -> None:
 
 def test_values_become_osc_of_the_types_that_the_tree_tells() -> None:
     for name, value in (("temperature", 0.5), ("mute", True), ("top_k", 9), ("negative_prompt", "drums")):
-        (message,) = decode(packet(name, value))
-        assert (message.address, message.arguments) == (f"/streamgen/{name}", (value,))
+        message = OscMessage(packet(TABLE[name], value))
+        assert (message.address, message.params) == (f"/streamgen/{name}", [value])
+        assert not {type(param) for param in message.params} - {int, float, str}, "a switch is 0 or 1"
+
+
+def test_a_text_with_choices_tells_them() -> None:
+    table = {"mode": replace(text("how", "a", ("a", "b")), name="mode")}
+    node = find(tree(table, {"mode": "b"}), "/streamgen/mode")
+    assert node is not None
+    assert (node["TYPE"], node["RANGE"], node["VALUE"]) == ("s", [{"VALS": ["a", "b"]}], ["b"])
 
 
 def test_listen_and_ignore() -> None:
-    ears = Listening()
-    ears.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/seed"}')
-    assert ears.names == {"seed"}
-    ears.command('{"COMMAND": "IGNORE", "DATA": "/streamgen/seed"}')
-    assert ears.names == set()
-    for text in ("", "[]", "3", '{"COMMAND": "LISTEN"}', '{"COMMAND": "LISTEN", "DATA": "/x"}', "[" * 50_000):
+    listener = Listener(TABLE, lambda: None)
+    listener.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/seed"}')
+    assert listener.names == {"seed"}
+    listener.command('{"COMMAND": "IGNORE", "DATA": "/streamgen/seed"}')
+    assert listener.names == set()
+    for words in ("", "[]", "3", '{"COMMAND": "LISTEN"}', '{"COMMAND": "LISTEN", "DATA": "/x"}', "[" * 50_000):
         with pytest.raises(WireError):
-            ears.command(text)
+            listener.command(words)
+
+
+def test_the_newest_value_of_each_is_told() -> None:
+    ready: list[bool] = []
+    listener = Listener(TABLE, lambda: ready.append(True))
+    for name in ("seed", "mute"):
+        listener.command(json.dumps({"COMMAND": "LISTEN", "DATA": f"/streamgen/{name}"}))
+    for seed in range(3):
+        listener.event(Changed({"seed": seed, "top_k": 1}, "x", 0))
+    listener.event(Changed({"mute": True}, "x", 0))
+    assert len(ready) == 4
+    assert listener.take() == [packet(TABLE["seed"], 2), packet(TABLE["mute"], True)]
+    assert listener.take() == []
 
 
 def test_host_info_names_the_ports() -> None:
@@ -91,5 +116,16 @@ def test_over_http() -> None:
             assert list(whole["CONTENTS"]) == ["streamgen"]
             statuses = [(await door.http(path))[0] for path in ("/streamgen/x", "/streamgen/seed?UNIT", "/streamgen?X")]
             assert statuses == [404, 204, 400]
+
+    asyncio.run(go())
+
+
+def test_the_models_own_defaults_are_told() -> None:
+    table = {**TABLE, "guidance_scale": replace(TABLE["guidance_scale"], default=1.0, high=5)}
+
+    async def go() -> None:
+        async with serving(session=SineSession(table=table)) as door:
+            node = json.loads((await door.http("/streamgen/guidance_scale"))[2])
+            assert (node["VALUE"], node["DEFAULT_VALUE"], node["RANGE"]) == ([1.0], [1.0], [{"MIN": 0, "MAX": 5}])
 
     asyncio.run(go())

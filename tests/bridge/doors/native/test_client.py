@@ -12,8 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from bridge.cli.interrupts import StopFlag
-from bridge.doors.native.client import Call, Heard, stream_url
-from bridge.doors.native.encoders import to_s16
+from bridge.doors.native.client import Call, Received, stream_url
+from bridge.doors.native.codecs import to_s16
 from bridge.doors.native.frames import AudioHeader
 from bridge.errors import UsageError, WireError
 from bridge.session.messages import Gap, Set
@@ -39,7 +39,7 @@ class Kept:
 
 async def hear(door: Open, seconds: float, query: str = "", **wanted: object) -> tuple[Call, Kept]:
     kept, pace = Kept(), asyncio.create_task(door.session.pace(5.0))
-    call = Call(door.stream + query, wanted, kept, Heard(seconds), StopFlag())  # type: ignore[arg-type]
+    call = Call(door.stream + query, wanted, kept, Received(seconds), StopFlag())  # type: ignore[arg-type]
     await asyncio.wait_for(call.listen(), 20)
     pace.cancel()
     return call, kept
@@ -69,10 +69,10 @@ def test_exactly_so_many_seconds_sample_for_sample() -> None:
     async def go() -> None:
         async with serving() as door:
             call, kept = await hear(door, 1.234, "?codec=f32le", **{"prompt/1/text": "techno"})
-            assert kept.samples.shape[1] == round(1.234 * RATE_HZ) == call.heard.frames
+            assert kept.samples.shape[1] == round(1.234 * RATE_HZ) == call.received.frames
             np.testing.assert_array_equal(kept.samples, sine(0, kept.samples.shape[1]))
-            assert (call.heard.gaps, call.connections, call.errors, kept.rates) == (0, 1, 0, {RATE_HZ})
-            assert door.session.done == [Set({"prompt/1/text": "techno"}, "websocket 1", None)]
+            assert (call.received.gaps, call.connections, call.errors, kept.rates) == (0, 1, 0, {RATE_HZ})
+            assert door.session.commands == [Set({"prompt/1/text": "techno"}, "websocket 1", None)]
             assert call.first_audio_seconds is not None
             assert call.hello["model"] == "sine"
 
@@ -85,7 +85,7 @@ def test_opus_is_heard_too() -> None:
     async def go() -> None:
         async with serving() as door:
             call, kept = await hear(door, 1.0, "?codec=opus")
-            assert (call.heard.rate_hz, kept.samples.shape) == (48_000, (2, 48_000))
+            assert (call.received.rate_hz, kept.samples.shape) == (48_000, (2, 48_000))
             expected, inner = sine(0, 48_000, 48_000), slice(4_800, 40_000)
             error = kept.samples[:, 312:][:, inner] - expected[:, inner]
             assert np.sqrt(np.mean(error**2)) < 0.02
@@ -94,15 +94,15 @@ def test_opus_is_heard_too() -> None:
 
 
 def test_gaps_are_counted_and_refused_settings_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    heard = Heard()
+    received = Received()
     for position in (0, 4, 8, 100):
         header = AudioHeader(0, 1, 0, 0, position, 0, RATE_HZ, 4)
         mono = to_s16(sine(0, 4)[:1])
-        samples = heard.take(header.pack() + mono.tobytes())
+        samples = received.take(header.pack() + mono.tobytes())
         np.testing.assert_array_equal(samples, np.repeat(mono / np.float32(32_768), 2, axis=0))
-    assert (heard.frames, heard.gaps, heard.gap_frames) == (16, 1, 88)
-    with pytest.raises(WireError, match="48000 Hz now"):
-        heard.take(AudioHeader(0, 1, 0, 0, 0, 0, 48_000, 4).pack() + bytes(8))
+    assert (received.frames, received.gaps, received.gap_frames) == (16, 1, 88)
+    with pytest.raises(WireError, match="44100 Hz now"):
+        received.take(AudioHeader(0, 1, 0, 0, 0, 0, 44_100, 4).pack() + bytes(8))
 
     async def go() -> None:
         async with serving() as door:
@@ -120,7 +120,7 @@ def test_a_refusal_ends_it_and_nobody_there_too() -> None:
                 await hear(door, 1.0)
             url = door.stream
         with pytest.raises(WireError, match="no streamgen answers at ws://127"):
-            await Call(url, {}, Kept(), Heard(1.0), StopFlag()).listen()
+            await Call(url, {}, Kept(), Received(1.0), StopFlag()).listen()
 
     asyncio.run(go())
 
@@ -146,11 +146,11 @@ def test_a_lost_connection_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
             async with serve(through, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as proxy:  # type: ignore[list-item]
                 port = proxy.sockets[0].getsockname()[1]
                 kept, pace = Kept(), asyncio.create_task(door.session.pace(1.0))
-                call = Call(f"ws://127.0.0.1:{port}/v1/stream", {}, kept, Heard(0.5), StopFlag())
+                call = Call(f"ws://127.0.0.1:{port}/v1/stream", {}, kept, Received(0.5), StopFlag())
                 await asyncio.wait_for(call.listen(), 20)
             pace.cancel()
             assert (call.connections, lost, kept.samples.shape[1]) == (2, 1, RATE_HZ // 2)
-            assert call.heard.gaps <= 1  # the burst covers a short absence
+            assert call.received.gaps <= 1  # the burst covers a short absence
             assert kept.samples.shape[1] % BLOCK == 0
 
     asyncio.run(go())
@@ -167,13 +167,13 @@ def test_a_private_session_is_asked_for_again_by_its_name(monkeypatch: pytest.Mo
         if len(asked) < 3:
             socket.transport.abort()
             return
-        await socket.send(AudioHeader(0, 2, 0, 0, 0, 0, RATE_HZ, 640).pack() + bytes(2_560))
+        await socket.send(AudioHeader(0, 2, 0, 0, 0, 0, RATE_HZ, BLOCK).pack() + bytes(4 * BLOCK))
         await socket.wait_closed()
 
     async def go() -> None:
         async with serve(break_off, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
             url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {"session": "new", "token": "x y"})
-            call = Call(url, {}, Kept(), Heard(0.02), StopFlag())
+            call = Call(url, {}, Kept(), Received(0.02), StopFlag())
             await asyncio.wait_for(call.listen(), 20)
             assert call.connections == 3
 
@@ -191,7 +191,7 @@ def test_what_is_no_streamgen_is_one_line(text: str) -> None:
         async with serve(other, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
             url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {})
             with pytest.raises(WireError, match="this is no streamgen: it says"):
-                await Call(url, {}, Kept(), Heard(1.0), StopFlag()).listen()
+                await Call(url, {}, Kept(), Received(1.0), StopFlag()).listen()
 
     asyncio.run(go())
 
@@ -200,15 +200,15 @@ def test_an_underrun_is_late_music_not_lost_music(capsys: pytest.CaptureFixture[
     async def go() -> None:
         async with serving() as door:
             kept = Kept()
-            call = Call(door.stream, {}, kept, Heard(0.2), StopFlag())
+            call = Call(door.stream, {}, kept, Received(0.2), StopFlag())
             listening = asyncio.create_task(call.listen())
             while not call.hello:
                 await asyncio.sleep(0.01)
             door.session.play(5)
-            door.session.tell(Gap(5 * BLOCK, 16_000, "underrun"))
+            door.session.tell(Gap(5 * BLOCK, 24_000, "underrun"))
             door.session.play(5)
             await asyncio.wait_for(listening, 10)
-            assert (call.underruns, call.heard.gaps) == (1, 0)
+            assert (call.underruns, call.received.gaps) == (1, 0)
             np.testing.assert_array_equal(kept.samples, to_s16(sine(0, 10 * BLOCK)) / np.float32(32_768))
 
     asyncio.run(go())

@@ -1,335 +1,265 @@
-"""One listener under load and attack: a stalled one, fifty, mutated messages, floods, bytes that are no frames."""
+"""Requests in their order: changes that wait become one, and each is still answered for itself."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
-import socket
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
-import numpy as np
-import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
 
 from bridge.doors.access import Limits
-from bridge.doors.native.encoders import to_s16
-from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
+from bridge.doors.native.connection import MOST_AHEAD_SECONDS, MOST_SCHEDULED, MOST_WAITING, Client, Connection
+from bridge.doors.native.guard import GuardedConnection
+from bridge.doors.native.listener import WebListener
+from bridge.metrics import Metrics
+from bridge.session.messages import Action, Command, Set, Transport
+from bridge.session.timeline import Moment
 
-from ..mutations import mutated_web
-from ..web_session import RATE_HZ, Open, calling, serving, sine
-
-
-@asynccontextmanager
-async def pacing(door: Open, factor: float = 1.0) -> AsyncIterator[None]:
-    task = asyncio.create_task(door.session.pace(factor))
-    try:
-        yield
-    finally:
-        task.cancel()
+from ..web_session import BLOCK, RATE_HZ, SineSession, calling, serving
 
 
-class Ear:
-    """Reads as fast as it can, and checks every sample against the sine."""
+class SlowSession(SineSession):
+    """An engine that takes its time, and refuses one prompt as a whole."""
 
     def __init__(self) -> None:
-        self.position = -1
-        self.samples = self.breaks = self.wrong = 0
-        self.told: list[dict[str, object]] = []
+        super().__init__()
+        self.free = asyncio.Event()
 
-    def take(self, message: str | bytes) -> None:
-        if isinstance(message, str):
-            self.told.append(json.loads(message))
-            return
-        header = AudioHeader.unpack(message)
-        self.breaks += self.position >= 0 and header.sample_position != self.position
-        self.position = header.sample_position + header.frame_count
-        self.samples += header.frame_count
-        heard = np.frombuffer(message, "<i2", offset=HEADER_BYTES).reshape(-1, 2).T
-        self.wrong += not np.array_equal(heard, to_s16(sine(header.sample_position, self.position)))
-
-    async def listen(self, ws: ClientConnection) -> None:
-        async for message in ws:
-            self.take(message)
-
-    def gaps(self) -> list[dict[str, object]]:
-        return [message for message in self.told if message["type"] == "gap"]
+    async def do(self, command: Command) -> int:
+        await self.free.wait()
+        return await super().do(command)
 
 
-async def lag(seconds: float) -> list[float]:
-    """Processor time this loop spent, server and clients, each time before others had their turn; in seconds.
+class Answers:
+    """The listener's place: keeps what it is to send."""
 
-    Nothing here waits but in the loop, so that is how long it was blocked; wall time would count other processes too.
-    """
-    late, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        began = time.thread_time()
+    def __init__(self) -> None:
+        self.texts: list[dict[str, Any]] = []
+        self.formats: list[dict[str, Any]] = []
+
+    def answer(self, text: str) -> None:
+        self.texts.append(json.loads(text))
+
+    async def room(self) -> None:
+        pass
+
+    def change_format(self, fields: dict[str, Any]) -> dict[str, Any]:
+        self.formats.append(fields)
+        return fields
+
+
+class Asked:
+    """A connection without a socket, its session and its answers."""
+
+    def __init__(self) -> None:
+        self.session, self.listener, self.metrics = SlowSession(), Answers(), Metrics()
+        client = Client("me", Limits(burst_messages=1_000), self.metrics, asyncio.Semaphore(1))
+        socket = cast(GuardedConnection, None)  # only uploads ask anything of it
+        self.connection = Connection(socket, self.session, client, cast(WebListener, self.listener))
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        return self.listener.texts
+
+    async def ask(self, **message: Any) -> None:
+        await self.connection.take(json.dumps(message))
+
+    async def done(self) -> None:
+        self.session.free.set()
+        async with asyncio.timeout(10):
+            while self.connection._unanswered:
+                await asyncio.sleep(0.001)
+
+
+def with_asked(scene: Callable[[Asked], Awaitable[None]]) -> None:
+    async def go() -> None:
+        asked = Asked()
+        work = asyncio.create_task(asked.connection.carry_out())
+        await scene(asked)
+        work.cancel()
+
+    asyncio.run(go())
+
+
+def sets(asked: Asked) -> list[dict[str, Any]]:
+    return [dict(command.values) for command in asked.session.commands if isinstance(command, Set)]
+
+
+def test_a_knob_in_motion_becomes_one_change_and_every_turn_is_answered() -> None:
+    async def scene(asked: Asked) -> None:
+        for number in range(30):
+            await asked.ask(type="set", values={"top_k": number, f"prompt/{1 + number % 8}/weight": 0.5}, id=number)
+        await asked.done()
+        assert [answer["id"] for answer in asked.answers] == list(range(30))
+        assert {answer["type"] for answer in asked.answers} == {"ack"}
+        first, rest = sets(asked)
+        assert first["top_k"] == 0
+        assert rest == {"top_k": 29, **{f"prompt/{slot}/weight": 0.5 for slot in range(1, 9)}}
+        assert asked.metrics.commands["websocket"] == asked.metrics.received["websocket"] == 30
+
+    with_asked(scene)
+
+
+def test_whatever_is_in_between_keeps_its_place() -> None:
+    async def scene(asked: Asked) -> None:
+        await asked.ask(type="transport", action="pause", id="busy")
+        await asked.ask(type="set", values={"top_k": 1}, id=1)
+        await asked.ask(type="get", name="top_k", id=2)
+        await asked.ask(type="set", values={"top_k": 2}, at_sample=9_000, id=3)
+        await asked.ask(type="set", values={"top_k": 3}, id=4)
+        await asked.ask(type="nonsense", id=5)
+        await asked.ask(type="set", values={"top_k": 4}, id=6)
+        await asked.ask(type="audio", enabled=False, id=7)
+        await asked.ask(type="set", values={"top_k": 5}, id=8)
+        await asked.ask(type="set", values={"seed": 5}, id=9)
+        await asked.done()
+        assert [answer["id"] for answer in asked.answers] == ["busy", *range(1, 10)]
+        assert asked.answers[2]["values"] == {"top_k": 1}
+        assert asked.answers[5]["code"] == "unknown_type"
+        assert asked.session.commands == [
+            Transport(Action.PAUSE, "me"), Set({"top_k": 1}, "me"), Set({"top_k": 2}, "me", Moment(9_000)),
+            Set({"top_k": 3}, "me"), Set({"top_k": 4}, "me"), Set({"top_k": 5, "seed": 5}, "me"),
+        ]  # fmt: skip
+        assert asked.listener.formats == [{"enabled": False}]
+
+    with_asked(scene)
+
+
+def test_only_the_wrong_one_of_several_is_refused() -> None:
+    async def scene(asked: Asked) -> None:
+        await asked.ask(type="transport", action="play", id="busy")
+        await asked.ask(type="set", values={"top_k": 1}, id=1)
+        await asked.ask(type="set", values={"prompt/1/text": "refused"}, id=2)
+        await asked.ask(type="set", values={"top_k": 3}, id=3)
+        await asked.done()
+        assert [(answer["id"], answer["type"]) for answer in asked.answers] == [
+            ("busy", "ack"), (1, "ack"), (2, "error"), (3, "ack"),
+        ]  # fmt: skip
+        assert asked.answers[2]["code"] == "refused"
+        assert "is refused: say something else" in asked.answers[2]["message"]
+        assert sets(asked) == [{"top_k": 1}, {"top_k": 3}]
+        assert asked.metrics.errors == {"refused": 1}
+        assert asked.metrics.commands["websocket"] == 3
+
+    with_asked(scene)
+
+
+def test_what_is_too_much_is_refused_at_once_and_the_rest_done() -> None:
+    async def scene(asked: Asked) -> None:
+        await asked.ask(type="transport", action="pause", id="busy")
         await asyncio.sleep(0)
-        late.append(time.thread_time() - began)
-        await asyncio.sleep(0.001)
-    return late
+        for number in range(MOST_WAITING + 40):
+            await asked.ask(type="get", name="top_k", id=number)
+        assert [(answer["id"], answer["code"]) for answer in asked.answers] == [
+            (number, "busy") for number in range(MOST_WAITING, MOST_WAITING + 40)
+        ]
+        await asked.ask(type="nonsense", id="wrong")
+        await asked.connection.take(b"unannounced")
+        assert [answer["code"] for answer in asked.answers[-2:]] == ["unknown_type", "busy"]
+        await asked.done()
+        assert [answer["id"] for answer in asked.answers[42:]] == ["busy", *range(MOST_WAITING)]
+
+    with_asked(scene)
 
 
-@pytest.mark.parametrize("deaf", ["its system", "its program"])
-def test_a_listener_that_stops_reading_costs_a_second_and_a_half_and_the_others_nothing(deaf: str) -> None:
+def test_long_messages_wait_in_smaller_numbers() -> None:
+    async def scene(asked: Asked) -> None:
+        await asked.ask(type="transport", action="pause", id="busy")
+        await asyncio.sleep(0)
+        for number in range(40):
+            text = {f"prompt/{slot}/text": "x" * 2_000 for slot in range(1, 9)}
+            await asked.ask(type="set", values=text, id=number)
+        assert 20 < len(asked.answers) < 30
+        await asked.done()
+        assert len(asked.answers) == 41
+
+    with_asked(scene)
+
+
+def test_what_waits_for_its_sample_is_bounded_for_each_client() -> None:
+    async def scene(asked: Asked) -> None:
+        asked.session.free.set()
+        for number in range(MOST_SCHEDULED + 1):
+            await asked.ask(type="set", values={"top_k": 1}, at_sample=1_000 + number, id=number)
+        await asked.done()
+        assert [answer["type"] for answer in asked.answers] == ["ack"] * MOST_SCHEDULED + ["error"]
+        assert asked.answers[-1]["code"] == "busy"
+        asked.session.position = 1_050  # half of them have come
+        await asked.ask(type="set", values={"top_k": 1}, at_sample=2_000, id="room")
+        await asked.ask(type="set", values={"top_k": 1}, at_sample=1_000, id="past")
+        await asked.ask(type="set", values={"top_k": 1}, at_sample=RATE_HZ * (MOST_AHEAD_SECONDS + 1), id="far")
+        await asked.done()
+        assert [answer.get("code", "ack") for answer in asked.answers[-3:]] == ["ack", "ack", "too_far"]
+
+    with_asked(scene)
+
+
+def test_a_script_that_sends_and_leaves_is_obeyed() -> None:
     async def go() -> None:
-        factor = 10.0  # three seconds of this test are thirty of music
-        async with serving() as door, pacing(door, factor):
-            good, bad = [await connect(door.stream, compression=None) for _ in range(2)]
-            async with good, bad:
-                ear, slow = Ear(), Ear()
-                listening = asyncio.create_task(ear.listen(good))
-                while slow.samples < 3_200:
-                    slow.take(await bad.recv())
-                stalled_at = slow.position
-                if deaf == "its system":
-                    bad.transport.pause_reading()
-                await asyncio.sleep(3.0)
-                if deaf == "its system":
-                    bad.transport.resume_reading()
-                now, caught_up = door.session.position, time.monotonic() + 10
-                while slow.position < now and time.monotonic() < caught_up:
-                    slow.take(await bad.recv())
-                (gap,) = slow.gaps()
-                assert slow.breaks == 1
-                assert gap["reason"] == "slow_client"
-                assert now - stalled_at > 25 * RATE_HZ
-                lost = int(str(gap["samples"]))
-                kept_seconds = (now - stalled_at - lost) / RATE_HZ
-                print(f"kept {kept_seconds:.2f} s, lost {lost / RATE_HZ:.1f} s")
-                assert kept_seconds <= 1.5 + 0.25  # what was made while this test woke up
-                assert door.metrics.dropped_samples["websocket"] == lost
-                listening.cancel()
-                assert (ear.breaks, ear.wrong, ear.gaps()) == (0, 0, [])
-                assert slow.wrong == 0
+        async with serving() as door, connect(door.stream, compression=None) as socket:
+            for number in range(20):
+                await socket.send(json.dumps({"type": "set", "values": {"top_k": number}}))
+            await socket.close()
+            async with asyncio.timeout(5):
+                while door.access.clients.total():
+                    await asyncio.sleep(0.01)
+            assert door.session.now["top_k"] == 19
+            assert door.session.listeners == []
 
     asyncio.run(go())
 
 
-def test_who_never_reads_again_is_closed_with_4008() -> None:
-    async def go() -> None:
-        async with serving(Limits(stall_seconds=0.5)) as door, pacing(door, 20.0):
-            async with connect(door.stream, compression=None, close_timeout=0.1) as bad:
-                bad.transport.pause_reading()
-                while not door.metrics.refused["stalled"]:
-                    await asyncio.sleep(0.02)
-                bad.transport.resume_reading()
-                with pytest.raises(ConnectionClosed) as closed:
-                    await Ear().listen(bad)
-                assert closed.value.rcvd is not None
-                assert closed.value.rcvd.code == 4008
-            while door.session.listeners:
-                await asyncio.sleep(0.01)
-
-    asyncio.run(asyncio.wait_for(go(), 20))
-
-
-@asynccontextmanager
-async def slow_link(door: Open, seconds: float) -> AsyncIterator[str]:
-    """A way to the door on which what a client sends, its pongs too, takes so long; yields its address."""
-    loop, writers = asyncio.get_running_loop(), []
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
-        while data := await reader.read(65_536):
-            loop.call_later(delay, writer.write, data)
-        loop.call_later(delay, writer.close)
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", door.web.port)
-        writers.extend((writer, back))
-        with suppress(ConnectionError):
-            await asyncio.gather(carry(reader, back, seconds), carry(there, writer, 0.0))
-
-    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/stream"
-        for writer in writers:
-            writer.close()
-
-
-def test_a_client_that_asks_much_over_a_slow_link_goes_on_hearing() -> None:
-    """Its pongs lie behind its requests: who stopped reading those would never send it another sample."""
-
-    async def go() -> None:
-        async with serving() as door, pacing(door), slow_link(door, 0.6) as url:
-            async with connect(url, compression=None) as socket:
-                ear = Ear()
-                listening = asyncio.create_task(ear.listen(socket))
-                for number in range(300):
-                    await socket.send(json.dumps({"type": "get", "id": number}))
-                    await asyncio.sleep(0.005)
-                async with asyncio.timeout(20):
-                    while sum(message["type"] == "ack" for message in ear.told) < 300:
-                        await asyncio.sleep(0.01)
-                    end = ear.samples + 2 * RATE_HZ
-                    while ear.samples < end:
-                        await asyncio.sleep(0.01)
-                listening.cancel()
-            assert (ear.breaks, ear.wrong, ear.gaps()) == (0, 0, [])
-            assert door.metrics.refused["stalled"] == 0
-
-    asyncio.run(go())
-
-
-@pytest.mark.slow
-def test_fifty_listeners_hear_every_sample() -> None:
-    async def go() -> None:
-        async with serving() as door, pacing(door):
-            ears = [Ear() for _ in range(50)]
-            sockets = [await connect(door.stream, compression=None) for _ in ears]
-            tasks = [asyncio.create_task(ear.listen(ws)) for ear, ws in zip(ears, sockets, strict=True)]
-            began = time.process_time()
-            await asyncio.sleep(5.0)
-            cost = (time.process_time() - began) / 5.0 / 50
-            print(f"{1000 * cost:.2f} ms of processor a second for a listener, its client included")
-            for task in tasks:
-                task.cancel()
-            for ear in ears:
-                assert (ear.breaks, ear.wrong, ear.gaps()) == (0, 0, [])
-                assert ear.samples > 4.5 * RATE_HZ
-            for ws in sockets:
-                await ws.close()
-
-    asyncio.run(go())
-
-
-@pytest.mark.usefixtures("no_old_garbage")
-@pytest.mark.parametrize("count", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_mutated_messages_crash_nothing_and_hold_nobody_up(count: int) -> None:
-    async def go() -> None:
-        limits = Limits(messages_per_second=1e9, burst_messages=10**9)
-        async with serving(limits) as door, pacing(door):
-            clients = 4
-            work = [asyncio.create_task(torment(door, count // clients, seed)) for seed in range(clients)]
-            late: list[float] = []
-            while not all(task.done() for task in work):
-                late += await lag(0.2)
-            answered = sum(door.metrics.errors.values()) + door.metrics.commands["websocket"]
-            for task in work:
-                task.result()
-            print(f"{answered} answered, lag p99 {1000 * np.quantile(late, 0.99):.1f} max {1000 * max(late):.1f} ms")
-            assert answered >= count
-            assert max(late) < 0.05
-            async with calling(door.stream) as other:
-                assert (await other.ask(type="ping", t="alive"))["t"] == "alive"
-
-    asyncio.run(go())
-
-
-async def torment(door: Open, count: int, seed: int) -> None:
-    draw = random.Random(seed)
-    async with connect(door.stream, compression=None, max_size=None) as ws:
-
-        async def read() -> None:
-            async for message in ws:
-                if isinstance(message, str) and '"the end"' in message:
-                    return
-
-        reading = asyncio.create_task(read())
-        for _ in range(count):
-            await ws.send(mutated_web(draw))
-            await asyncio.sleep(0)
-        await ws.send(json.dumps({"type": "ping", "t": "the end"}))
-        await asyncio.wait_for(reading, 60)
-
-
-def test_more_messages_than_allowed_are_refused_and_the_rest_done() -> None:
-    async def go() -> None:
-        limits = Limits(messages_per_second=10, burst_messages=20)
-        async with serving(limits) as door, calling(door.stream) as caller:
-            for number in range(60):
-                await caller.socket.send(json.dumps({"type": "ping", "id": number}))
-            answers = [await caller.answer() for _ in range(60)]
-            assert [answer["id"] for answer in answers] == list(range(60))
-            refused = [answer for answer in answers if answer["type"] == "error"]
-            assert {answer["code"] for answer in refused} == {"too_fast"}
-            assert 35 <= len(refused) <= 40
-            assert door.metrics.refused["message_rate"] == len(refused)
-
-    asyncio.run(go())
-
-
-def raw_client(door: Open) -> socket.socket:
-    """A WebSocket by hand, for what no library would send."""
-    raw = socket.create_connection(("127.0.0.1", door.web.port))
-    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-    place = f"Host: 127.0.0.1:{door.web.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    raw.sendall(f"GET /v1/stream HTTP/1.1\r\n{place}{key}\r\n".encode())
-    raw.setblocking(False)
-    return raw
-
-
-EMPTY = b"\x80\0\0\0\0"
-
-
-@pytest.mark.parametrize("frame", [b"\x81" + EMPTY, b"\x89" + EMPTY, b"\x89\xfd" + b"\0" * 129, b"\x01" + EMPTY])
-def test_a_flood_of_tiny_frames_holds_nobody_up(frame: bytes) -> None:
-    async def go() -> None:
-        async with serving() as door, pacing(door):
-            ear = Ear()
-            async with connect(door.stream, compression=None) as ws:
-                listening = asyncio.create_task(ear.listen(ws))
-                raw = raw_client(door)
-                await asyncio.sleep(0.2)
-                loop, flood = asyncio.get_running_loop(), frame * (2**18 // len(frame))
-
-                async def pour() -> None:
-                    try:
-                        for _ in range(20):
-                            await loop.sock_sendall(raw, flood)
-                    except ConnectionError:
-                        return
-
-                pouring = asyncio.create_task(pour())
-                late = await lag(1.5)
-                print(f"lag p99 {1000 * np.quantile(late, 0.99):.1f} max {1000 * max(late):.1f} ms")
-                pouring.cancel()
-                raw.close()
-                listening.cancel()
-                assert max(late) < 0.05
-                assert (ear.breaks, ear.gaps()) == (0, [])
-
-    asyncio.run(go())
-
-
-def test_bytes_that_are_no_frames_end_their_connection_only() -> None:
-    async def go() -> None:
-        draw = random.Random(1)
-        async with serving() as door, pacing(door), calling(door.stream) as other:
-            loop = asyncio.get_running_loop()
-            for _ in range(150):
-                raw = raw_client(door)
-                await asyncio.sleep(0.002)
-                try:
-                    await loop.sock_sendall(raw, draw.randbytes(draw.choice([1, 2, 10, 200, 5_000])))
-                except ConnectionError:
-                    assert door.metrics.errors["internal"] == 0
-                if draw.random() < 0.5:
-                    raw.shutdown(socket.SHUT_WR)
-                raw.close()
-            for _ in range(500):
-                if door.access.connections.total() == 1:
-                    break
-                await asyncio.sleep(0.01)
-            assert door.access.connections.total() == 1
-            assert door.access.clients == {"127.0.0.1": 1}
-            assert len(door.session.listeners) == 1
-            assert door.metrics.errors["internal"] == 0
-            assert (await other.ask(type="ping"))["type"] == "ack"
-
-    asyncio.run(go())
-
-
-def test_audio_that_comes_late_and_in_one_go_is_nobodys_gap() -> None:
+def test_a_slow_engine_answers_the_newest_turn_soon() -> None:
     async def go() -> None:
         async with serving() as door, calling(door.stream) as caller:
-            for _ in range(3):  # as after a second in which the event loop had no turn
-                door.session.play(48)
-                await caller.hear(door.session.position - 1_280)
-            assert [message["type"] for message in caller.told] == ["hello"]
-            heard = caller.pcm()
-            np.testing.assert_array_equal(heard, to_s16(sine(0, heard.shape[1])))
+            do = door.session.do
+
+            async def slowly(command: Command) -> int:
+                await asyncio.sleep(0.05)
+                return await do(command)
+
+            door.session.do = slowly  # type: ignore[method-assign]
+            for number in range(100):
+                await caller.socket.send(json.dumps({"type": "set", "values": {"top_k": number}, "id": number}))
+            answers = [await caller.answer() for _ in range(100)]
+            assert [answer["id"] for answer in answers] == list(range(100))
+            assert door.session.now["top_k"] == 99
+            assert len(door.session.commands) < 20, "a hundred alone would take five seconds"
+
+    asyncio.run(go())
+
+
+def test_a_client_that_counts_at_its_own_rate_lands_on_the_frame_it_meant() -> None:
+    async def go() -> None:
+        async with serving() as door, calling(door.stream + "?sample_rate_hz=44100&codec=f32le") as caller:
+            door.session.play(100)
+            await caller.hear(44_100)
+            header, _ = caller.frames[-1]
+            mine = header.sample_position + 44_100  # a second behind this frame's first sample
+            answer = await caller.ask(type="set", values={"mute": True}, at_sample=mine, rate_hz=44_100, id=1)
+            at = answer["applied_at_sample"]
+            assert answer["rate_hz"] == RATE_HZ
+            assert abs(at - mine * RATE_HZ / 44_100) <= 0.5, "within half a sample of the session"
+            assert door.session.commands == [Set({"mute": True}, "websocket 1", Moment(at))]
+            assert (await caller.ask(type="set", values={"mute": True}, at_sample=at))["applied_at_sample"] == at
+
+    asyncio.run(go())
+
+
+def test_the_transport_waits_for_its_sample_too() -> None:
+    async def go() -> None:
+        async with serving() as door, calling(door.stream + "?enabled=0") as caller:
+            at = 10 * BLOCK
+            ask = {"type": "transport", "action": "pause", "at_sample": at * 2, "rate_hz": 2 * RATE_HZ}
+            assert (await caller.ask(**ask))["applied_at_sample"] == at
+            assert door.session.commands == [Transport(Action.PAUSE, "websocket 1", Moment(at))]
+            door.session.play(10)
+            assert (await caller.ask(type="get"))["state"] == "playing"
+            door.session.play(1)
+            told = await caller.until("transport")
+            assert (told["action"], told["state"], told["applied_at_sample"]) == ("pause", "paused", at)
+            assert (await caller.ask(type="transport", action="play", at_sample=RATE_HZ * 10_000))["code"] == "too_far"
 
     asyncio.run(go())

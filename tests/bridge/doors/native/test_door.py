@@ -11,19 +11,33 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from pythonosc.osc_message import OscMessage
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from bridge.doors.access import Limits
-from bridge.doors.native.door import serve_web
-from bridge.doors.native.encoders import to_s16
+from bridge.doors.access import Access, Limits
+from bridge.doors.door import Service
+from bridge.doors.native.codecs import to_s16
+from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import DISCONTINUITY, PROMPT_CHANGE
-from bridge.doors.osc.codec import decode
 from bridge.errors import BridgeError
-from bridge.session.messages import AudioPrompt, Discard, Gap, Goaway, Meter, Set, Transport
-from bridge.session.parameters import TABLE
+from bridge.metrics import Metrics
+from bridge.session.messages import Action, AudioPrompt, Gap, Goaway, Meter, PlayerState, Set, Transport, Transported
+from bridge.session.timeline import Moment
+from bridge.settings import Settings
 
-from ..web_session import BLOCK, RATE_HZ, WEB_ROOT, Caller, calling, serving, sine
+from ..web_session import (
+    BLOCK,
+    MODEL_RATE_HZ,
+    RATE_HZ,
+    TABLE,
+    Caller,
+    SineSession,
+    SineSessions,
+    calling,
+    serving,
+    sine,
+)
 
 
 def test_hello_tells_everything_that_can_be_asked() -> None:
@@ -36,8 +50,9 @@ def test_hello_tells_everything_that_can_be_asked() -> None:
             assert (hello["audio"]["sample_rate_hz"], hello["audio"]["channels"]) == (RATE_HZ, 2)
             assert hello["codecs"][:2] == ["s16le", "f32le"]
             assert [row["name"] for row in hello["parameters"]] == list(TABLE)
+            assert (hello["sample_rate_hz"], hello["model_rate_hz"]) == (RATE_HZ, MODEL_RATE_HZ)
             assert hello["state"]["values"]["guidance_scale"] == 3.0
-            assert hello["state"]["playing"] is True
+            assert (hello["state"]["playing"], hello["state"]["state"]) == (True, "playing")
 
     asyncio.run(go())
 
@@ -92,16 +107,16 @@ def test_a_change_of_format_loses_no_sample() -> None:
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("rate_hz", [8_000, 32_000, 44_100, 96_000])
 def test_another_rate_is_the_whole_resampled_and_its_positions_never_drift(rate_hz: int) -> None:
     async def go() -> None:
         async with serving() as door, calling(f"{door.stream}?codec=f32le&sample_rate_hz={rate_hz}") as caller:
-            for _ in range(10):  # a second at once would overflow the queue
+            for _ in range(12):  # a second at once would overflow the queue
                 door.session.play(10)
                 await caller.ask(type="ping")
             await caller.hear(round(1.9 * rate_hz))
             heard = np.frombuffer(b"".join(payload for _, payload in caller.frames), "<f4").reshape(-1, 2).T
-            whole = soxr.resample(sine(0, 100 * BLOCK).T, RATE_HZ, rate_hz, quality="HQ").T
+            whole = soxr.resample(sine(0, 120 * BLOCK).T, RATE_HZ, rate_hz, quality="HQ").T
             np.testing.assert_allclose(heard, whole[:, : heard.shape[1]], atol=1e-5)
             positions = [header.sample_position for header, _ in caller.frames]
             assert positions == [sum(h.frame_count for h, _ in caller.frames[:n]) for n in range(len(positions))]
@@ -114,14 +129,17 @@ def test_commands_are_carried_out_answered_and_told_to_all() -> None:
     async def go() -> None:
         async with serving() as door, calling(door.stream) as one, calling(door.stream) as two:
             answer = await one.ask(type="set", values={"prompt/1/text": "techno", "top_k": 9.0}, at_sample=64_000, id=7)
-            assert answer == {"type": "ack", "id": 7, "applied_at_sample": 64_000}
+            assert answer == {"type": "ack", "id": 7, "applied_at_sample": 64_000, "rate_hz": RATE_HZ}
             told = await two.until("changed")
             assert told["values"] == {"prompt/1/text": "techno", "top_k": 9}
             assert (told["by"], told["applied_at_sample"]) == ("websocket 1", 64_000)
-            assert door.session.done == [Set({"prompt/1/text": "techno", "top_k": 9}, "websocket 1", 64_000)]
+            assert door.session.commands == [
+                Set({"prompt/1/text": "techno", "top_k": 9}, "websocket 1", Moment(64_000))
+            ]
             assert (await two.ask(type="transport", action="pause"))["type"] == "ack"
-            assert (await one.until("transport"))["action"] == "pause"
-            assert door.session.done[1] == Transport("pause", "websocket 2")
+            told = await one.until("transport")
+            assert (told["action"], told["state"]) == ("pause", "paused")
+            assert door.session.commands[1] == Transport(Action.PAUSE, "websocket 2")
             assert (await one.ask(type="get", name="top_k", id="x"))["values"] == {"top_k": 9}
             assert len((await one.ask(type="get"))["values"]) == len(TABLE)
             assert (await one.ask(type="ping", t=1.5))["t"] == 1.5
@@ -154,7 +172,7 @@ def test_what_is_wrong_is_answered_and_the_connection_stays() -> None:
             await caller.socket.send(b"\x00\x01")
             assert (await caller.until("error"))["code"] == "unexpected_binary"
             assert (await caller.ask(type="ping"))["type"] == "ack"
-            assert door.session.done == []
+            assert door.session.commands == []
             assert door.metrics.errors["bad_json"] == 5
 
     asyncio.run(go())
@@ -163,15 +181,17 @@ def test_what_is_wrong_is_answered_and_the_connection_stays() -> None:
 def test_events_become_messages_and_meters_stay_in_the_house() -> None:
     async def go() -> None:
         async with serving() as door, calling(door.stream) as caller:
-            for event in (Meter(-1, -2), Discard(5), Gap(640, 320, "underrun"), door.session.stats()):
+            door.session.realtime_factor = float("inf")
+            for event in (Meter(-1, -2), Gap(640, 320, "underrun"), door.session.stats()):
                 door.session.tell(event)
             gap, stats = [await caller.next() for _ in range(2)]
-            assert gap == {"type": "gap", "from_sample": 640, "samples": 320, "reason": "underrun"}
+            assert gap == {"type": "gap", "from_sample": 640, "samples": 320, "reason": "underrun", "rate_hz": RATE_HZ}
             assert isinstance(stats, dict)
-            assert (stats["type"], stats["realtime_factor"], stats["window_position"]) == ("stats", None, 7)
-            await caller.ask(type="audio", rewind=True)
-            door.session.tell(Discard(5))
-            assert await caller.next() == {"type": "discard", "from_sample": 5}
+            assert (stats["type"], stats["realtime_factor"], stats["window_position"]) == ("stats", None, 700)
+            door.session.tell(Transported("audio_prompt", PlayerState.PAUSED, "osc", 5))
+            told = await caller.next()
+            assert isinstance(told, dict)
+            assert (told["action"], told["state"]) == ("audio_prompt", "paused"), "nothing plays for that"
 
     asyncio.run(go())
 
@@ -232,8 +252,8 @@ def test_an_audio_prompt_comes_as_the_bytes_of_a_file(kind: str) -> None:
             await caller.socket.send(json.dumps({"type": "audio_prompt", "bytes": len(data), "id": "p"}))
             await caller.socket.send(data)
             assert (await caller.until("ack"))["ready"] is True
-            assert await caller.until("ack") == {"type": "ack", "id": "p", "applied_at_sample": 0}
-            prompt = door.session.done[0]
+            assert await caller.until("ack") == {"type": "ack", "id": "p", "applied_at_sample": 0, "rate_hz": RATE_HZ}
+            prompt = door.session.commands[0]
             assert isinstance(prompt, AudioPrompt)
             assert (prompt.rate_hz, prompt.samples.shape) == (22_050, (2, 66_150))
             np.testing.assert_allclose(prompt.samples[1, 500:-500], sine(0, 66_150, 22_050)[0, 500:-500], atol=0.05)
@@ -313,7 +333,7 @@ def test_a_private_session_is_not_the_live_one() -> None:
         async with serving() as door, calling(door.stream + "?session=new") as caller:
             assert caller.hello["session"] == "new"
             await caller.ask(type="set", values={"top_k": 1})
-            assert door.session.done == []
+            assert door.session.commands == []
 
     asyncio.run(go())
 
@@ -376,8 +396,8 @@ def test_oscquery_listens() -> None:
             await door.session.do(Set({"temperature": 1.25, "top_k": 3}, "osc"))
             packet = await asyncio.wait_for(socket.recv(), 5)
             assert isinstance(packet, bytes)
-            (message,) = decode(packet)
-            assert (message.address, message.arguments) == ("/streamgen/temperature", (1.25,))
+            message = OscMessage(packet)
+            assert (message.address, message.params) == ("/streamgen/temperature", [1.25])
 
     asyncio.run(go())
 
@@ -405,12 +425,27 @@ def test_the_page_comes_from_a_fixed_table(tmp_path: Path) -> None:
 )
 def test_where_the_door_cannot_open_one_line_says_what_to_choose(host: str, why: str) -> None:
     async def go() -> None:
-        async with serving(host="0.0.0.0", token="secret") as door:
-            port, options = door.web.port, {"access": door.access, "web_root": WEB_ROOT, "metrics": door.metrics}
+        async with serving() as door:
+            port = door.web.port
+            other = NativeDoor(Service(Settings(host=host, port=port), Access(host, token="secret"), Metrics()))
             with pytest.raises(BridgeError, match=f"the page cannot listen at {host}:{port}: {why}"):
-                await serve_web(no_session, host, port, **options, osc_port=None)
+                await other.open(SineSessions(SineSession()))
+            await other.close("it never opened")
 
-    async def no_session(_name: str) -> None:
-        raise AssertionError("nobody comes in")
+    asyncio.run(go())
+
+
+def test_it_tells_where_it_is_and_who_is_there() -> None:
+    async def go() -> None:
+        async with serving(token="a b") as door, calling(door.stream + "?token=a%20b"):
+            address = f"127.0.0.1:{door.web.port}"
+            assert dict(door.web.places()) == {
+                "page": f"http://{address}/", "websocket": f"ws://{address}/v1/stream?token=a%20b"
+            }  # fmt: skip
+            assert dict(door.web.stats()) == {"listeners": 1, "connections": 1}
+            async with calling(door.web.places()["websocket"]) as caller:
+                assert caller.hello["session"] == "live"
+        async with serving(host="0.0.0.0", token="secret") as door:
+            assert door.web.places()["page"] == f"http://127.0.0.1:{door.web.port}/", "which a browser can reach"
 
     asyncio.run(go())

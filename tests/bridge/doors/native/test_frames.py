@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from bridge.doors.native.frames import HEADER_BYTES, AudioFormat, AudioHeader, audio_format
+from bridge.doors.native.frames import HEADER_BYTES, MAX_SAMPLE, AudioFormat, AudioHeader, audio_format, converted
 from bridge.errors import WireError
 
 PLAIN = AudioFormat("s16le", 32_000)
@@ -37,20 +37,31 @@ def test_what_is_no_header_is_refused(data: bytes) -> None:
 
 def test_a_format_changes_where_it_is_told_to() -> None:
     assert audio_format(PLAIN, {}) == PLAIN
-    all_of_it = {"codec": "f32le", "sample_rate_hz": 96_000, "chunk_ms": 200, "rewind": True, "enabled": False}
-    assert audio_format(PLAIN, all_of_it) == AudioFormat("f32le", 96_000, 200, True, False)
-    as_text = {"codec": "f32le", "sample_rate_hz": "96000", "chunk_ms": "200", "rewind": "1", "enabled": "false"}
-    assert audio_format(PLAIN, as_text) == AudioFormat("f32le", 96_000, 200, True, False)
+    all_of_it = {"codec": "f32le", "sample_rate_hz": 96_000, "chunk_ms": 200, "enabled": False}
+    assert audio_format(PLAIN, all_of_it) == AudioFormat("f32le", 96_000, 200, False)
+    as_text = {"codec": "f32le", "sample_rate_hz": "96000", "chunk_ms": "200", "enabled": "false"}
+    assert audio_format(PLAIN, as_text) == AudioFormat("f32le", 96_000, 200, False)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"codec": "mp3"}, {"codec": None}, {"sample_rate_hz": 96_001}, {"sample_rate_hz": 44_100.5},
-        {"sample_rate_hz": "4e4"}, {"sample_rate_hz": True}, {"chunk_ms": 19}, {"chunk_ms": "²²"}, {"rewind": "maybe"},
+        {"sample_rate_hz": "4e4"}, {"sample_rate_hz": True}, {"chunk_ms": 19}, {"chunk_ms": "²²"}, {"enabled": "maybe"},
         {"enabled": None}, {"enabled": 2}, {"sample_rate_hz": float("nan")}, {"chunk_ms": [20]},
     ],
 )  # fmt: skip
 def test_a_format_outside_the_contract_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(WireError):
         audio_format(PLAIN, fields)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 32_000, 44_100, 96_000, 192_000])
+def test_a_sample_of_another_rate_is_the_nearest_at_any_position(rate_hz: int) -> None:
+    for sample in (0, 1, 2, 3, 441, 44_099, 10**9 + 7, MAX_SAMPLE):
+        there = converted(sample, rate_hz, 48_000)
+        assert isinstance(there, int)
+        assert abs(2 * (there * rate_hz - sample * 48_000)) <= rate_hz, "half a sample at most, in whole numbers"
+    whole = 7 * rate_hz * 10**9  # a whole number of seconds is exact, after centuries too
+    assert converted(whole, rate_hz, 48_000) == 7 * 48_000 * 10**9
+    assert converted(converted(441, 44_100, 48_000), 48_000, 44_100) == 441

@@ -107,7 +107,7 @@ def test_a_flood_of_pings_is_cut_off_and_a_few_are_answered() -> None:
 def test_what_waits_goes_out_in_one_write_and_in_order() -> None:
     async def go() -> None:
         async with serving() as door, calling(door.stream + "?chunk_ms=20") as caller:
-            (listener,) = door.web._door.listeners
+            (listener,) = door.web.listeners
             write, written = listener._socket.transport.write, []
             listener._socket.transport.write = lambda data: (written.append(len(data)), write(data))
             for number in range(10):

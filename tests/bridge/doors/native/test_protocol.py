@@ -4,37 +4,62 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
-from bridge.doors.native import protocol as wire
-from bridge.doors.native.frames import AudioFormat
+from bridge.doors.native import protocol
+from bridge.doors.native.protocol import (
+    GetValues,
+    Ping,
+    Request,
+    SetAudio,
+    SetTransport,
+    SetValues,
+    Upload,
+    ack,
+    error,
+    event,
+    hello,
+    parse,
+)
 from bridge.errors import WireError
-from bridge.session.messages import Changed, Discard, Gap, Goaway, Stats
-from bridge.session.parameters import TABLE, defaults
+from bridge.session.messages import Action, Changed, Gap, Goaway, PlayerState, Stats, Transported
+
+from ..web_session import RATE_HZ, TABLE, SineSession
 
 UPLOAD = 1_000
 
 
-def read(**message: object) -> wire.Request:
-    return wire.parse(json.dumps(message), UPLOAD)
+def read(**message: object) -> Request:
+    return parse(json.dumps(message), TABLE, RATE_HZ, UPLOAD)
 
 
 @pytest.mark.parametrize(
     ("message", "body"),
     [
-        ({"type": "set", "values": {"mute": 1}}, wire.SetValues({"mute": True}, None)),
-        ({"type": "set", "values": {"top_k": 5}, "at_sample": 64_000}, wire.SetValues({"top_k": 5}, 64_000)),
-        ({"type": "transport", "action": "stop"}, wire.Steer("stop")),
-        ({"type": "get"}, wire.Get(None)),
-        ({"type": "get", "name": "seed"}, wire.Get("seed")),
-        ({"type": "ping", "t": "x"}, wire.Ping("x")),
-        ({"type": "audio", "codec": "opus", "more": 1}, wire.Audio({"codec": "opus"})),
-        ({"type": "audio_prompt", "bytes": 1_000}, wire.Upload(1_000)),
+        ({"type": "set", "values": {"mute": 1}}, SetValues({"mute": True}, None)),
+        ({"type": "set", "values": {"top_k": 5}, "at_sample": 64_000}, SetValues({"top_k": 5}, 64_000)),
+        (
+            {"type": "set", "values": {"top_k": 5}, "at_sample": 44_100, "rate_hz": 44_100},
+            SetValues({"top_k": 5}, 48_000),
+        ),
+        ({"type": "set", "values": {"top_k": 5}, "at_sample": 7, "rate_hz": None}, SetValues({"top_k": 5}, 7)),
+        ({"type": "transport", "action": "stop"}, SetTransport(Action.STOP)),
+        ({"type": "transport", "action": "play", "at_sample": 96_000}, SetTransport(Action.PLAY, 96_000)),
+        (
+            {"type": "transport", "action": "play", "at_sample": 192_000, "rate_hz": 192_000},
+            SetTransport(Action.PLAY, 48_000),
+        ),
+        ({"type": "get"}, GetValues(None)),
+        ({"type": "get", "name": "seed"}, GetValues("seed")),
+        ({"type": "ping", "t": "x"}, Ping("x")),
+        ({"type": "audio", "codec": "opus", "more": 1}, SetAudio({"codec": "opus"})),
+        ({"type": "audio_prompt", "bytes": 1_000}, Upload(1_000)),
     ],
 )
 def test_every_type_is_read(message: dict[str, object], body: object) -> None:
-    assert read(**message) == wire.Request(None, body)  # type: ignore[arg-type]
+    assert read(**message) == Request(None, body)  # type: ignore[arg-type]
     assert read(**message, id="me").id == "me"
 
 
@@ -49,9 +74,15 @@ def test_every_type_is_read(message: dict[str, object], body: object) -> None:
         ({"type": "set", "values": {"top_k": 5}, "at_sample": -1}, "bad_value"),
         ({"type": "set", "values": {"top_k": 5}, "at_sample": True}, "bad_value"),
         ({"type": "set", "values": {"top_k": 5}, "at_sample": 1e300}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "at_sample": 5, "rate_hz": 7_999}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "at_sample": 5, "rate_hz": 192_001}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "at_sample": 5, "rate_hz": 44_100.5}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "rate_hz": "fast"}, "bad_value"),
+        ({"type": "transport", "action": "play", "at_sample": -1}, "bad_value"),
         ({"type": "get", "name": "nothing"}, "bad_value"),
         ({"type": "get", "name": ["seed"]}, "bad_value"),
         ({"type": "transport"}, "bad_value"),
+        ({"type": "transport", "action": ["play"]}, "bad_value"),
         ({"type": "audio_prompt", "bytes": 1_001}, "bad_value"),
         ({"type": "audio_prompt", "bytes": 0}, "bad_value"),
         ({"type": ["set"]}, "unknown_type"),
@@ -85,57 +116,79 @@ def test_an_id_is_short_and_plain(id_: object) -> None:
 
 def test_any_text_is_read_or_refused_and_any_refusal_can_be_sent() -> None:
     draw = random.Random(0)
-    seeds = ['{"type":"set","values":{"top_k":5,"mute":true},"at_sample":7,"id":"a"}', '{"type":"audio","chunk_ms":20}']
+    seeds = [
+        '{"type":"set","values":{"top_k":5,"mute":true},"at_sample":7,"rate_hz":44100,"id":"a"}',
+        '{"type":"audio","chunk_ms":20}',
+    ]
     refusals = []
     for _ in range(20_000):
         text = list(draw.choice(seeds))
         for _ in range(draw.randint(1, 5)):
             text[draw.randrange(len(text))] = draw.choice('{}[]",:\\u0e9-+.ntf\x00é𝄞\ud800')
         try:
-            wire.parse("".join(text), UPLOAD)
+            parse("".join(text), TABLE, RATE_HZ, UPLOAD)
         except WireError as problem:
-            refusals.append(wire.error(problem))
+            refusals.append(error(problem))
     assert len(refusals) > 10_000
     assert all(map(str.isascii, refusals))
 
 
-def test_hello_lists_the_table() -> None:
-    state = {"values": defaults(), "playing": True, "position_samples": 5}
-    text = wire.hello("live", "pocket", 32_000, AudioFormat("s16le", 48_000), ["s16le"], state)
-    message = json.loads(text)
+def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
+    table = {**TABLE, "guidance_scale": replace(TABLE["guidance_scale"], default=1.0)}
+    session = SineSession(table=table, position=5)
+    audio = {"codec": "s16le", "sample_rate_hz": 44_100, "chunk_ms": 40.0, "enabled": True, "channels": 2}
+    message = json.loads(hello(session, audio, ["s16le"]))
     assert [row["name"] for row in message["parameters"]] == list(TABLE)
     fields = ["name", "type", "min", "max", "default", "unit", "description"]
     assert list(message["parameters"][0]) == fields
-    assert message["audio"] == {
-        "codec": "s16le", "sample_rate_hz": 48_000, "chunk_ms": 40.0, "rewind": False, "enabled": True, "channels": 2
+    assert {row["name"]: row["default"] for row in message["parameters"]}["guidance_scale"] == 1.0
+    assert message["audio"] == audio
+    assert (message["sample_rate_hz"], message["model_rate_hz"]) == (48_000, 32_000)
+    assert message["state"] == {
+        "values": session.values(), "state": "playing", "playing": True, "position_samples": 5
     }  # fmt: skip
-    assert (message["sample_rate_hz"], message["state"]) == (32_000, state)
 
 
 @pytest.mark.parametrize(
-    ("event", "message"),
+    ("told", "message"),
     [
         (
             Changed({"top_k": 5}, "osc", 7),
-            {"type": "changed", "values": {"top_k": 5}, "by": "osc", "applied_at_sample": 7},
+            {"type": "changed", "values": {"top_k": 5}, "by": "osc", "applied_at_sample": 7, "rate_hz": 48_000},
         ),
-        (Gap(1, 2, "underrun"), {"type": "gap", "from_sample": 1, "samples": 2, "reason": "underrun"}),
-        (Discard(9), {"type": "discard", "from_sample": 9}),
+        (
+            Transported("audio_prompt", PlayerState.PAUSED, "osc", 7),
+            {
+                "type": "transport",
+                "action": "audio_prompt",
+                "state": "paused",
+                "by": "osc",
+                "applied_at_sample": 7,
+                "rate_hz": 48_000,
+            },
+        ),
+        (
+            Gap(1, 2, "underrun"),
+            {"type": "gap", "from_sample": 1, "samples": 2, "reason": "underrun", "rate_hz": 48_000},
+        ),
         (Goaway("bye"), {"type": "goaway", "reason": "bye"}),
     ],
 )
-def test_events_are_written_as_the_contract_says(event: wire.Changed, message: dict[str, object]) -> None:
-    assert json.loads(wire.event(event)) == message
+def test_events_are_written_as_the_contract_says(told: protocol.Told, message: dict[str, object]) -> None:
+    assert json.loads(event(told, 48_000)) == message
 
 
 def test_stats_without_a_finite_factor_stay_json() -> None:
-    message = json.loads(wire.event(Stats(float("inf"), 1.5, 0, 2, 3, 4, True)))
+    message = json.loads(event(Stats(float("inf"), 1.5, 0, 2, 3, 4, True, PlayerState.PLAYING), 48_000))
     assert (message["realtime_factor"], message["lead_seconds"], message["window_position"]) == (None, 1.5, 3)
+    assert (message["playing"], message["state"], message["rate_hz"]) == (True, "playing", 48_000)
 
 
 def test_ack_and_error_echo_the_id_if_there_was_one() -> None:
-    assert json.loads(wire.ack(None, 5)) == {"type": "ack", "applied_at_sample": 5}
-    assert json.loads(wire.ack(0, 5, t=1)) == {"type": "ack", "id": 0, "applied_at_sample": 5, "t": 1}
-    assert json.loads(wire.error(WireError("bad_json", "é", 2))) == {
+    assert json.loads(ack(None, 5, 48_000)) == {"type": "ack", "applied_at_sample": 5, "rate_hz": 48_000}
+    assert json.loads(ack(0, 5, 48_000, t=1)) == {
+        "type": "ack", "id": 0, "applied_at_sample": 5, "rate_hz": 48_000, "t": 1
+    }  # fmt: skip
+    assert json.loads(error(WireError("bad_json", "é", 2))) == {
         "type": "error", "id": 2, "code": "bad_json", "message": "é"
     }  # fmt: skip

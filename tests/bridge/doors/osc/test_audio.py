@@ -1,4 +1,4 @@
-"""Packets on their grid: values, positions, times; gaps, discards; who is sent them and for how long."""
+"""Packets on their grid: values, positions, times, gaps; who is sent them and for how long; levels when they sound."""
 
 from __future__ import annotations
 
@@ -8,31 +8,53 @@ import time
 import numpy as np
 import pytest
 
-from bridge.doors.osc.audio import AudioPackets, AudioSender
+from bridge.doors.osc.admission import OscCounters
+from bridge.doors.osc.audio import AudioPackets, AudioSender, Levels, packet_frames
 from bridge.doors.osc.codec import OscError, decode
-from bridge.doors.osc.limits import OscCounters
-from bridge.session.messages import Block, Discard
+from bridge.session.messages import Block
 
 RATE_HZ = 32_000
 
 
-def block(start: int, frames: int, began: float = 1e6) -> Block:
+def block(start: int, frames: int, began: float = 1e6, rate_hz: int = RATE_HZ) -> Block:
     at = np.arange(start, start + frames)
     samples = np.stack([at % 3000 / 3000, -(at % 1000) / 1000]).astype(np.float32)
-    return Block(samples, start, time_us=round((began + start / RATE_HZ) * 1e6))
+    return Block(samples, start, time_us=round((began + start / rate_hz) * 1e6))
 
 
-def expected(sequence: int) -> bytes:
-    samples = block(320 * sequence, 320).samples
+def expected(sequence: int, frames: int = 320) -> bytes:
+    samples = block(frames * sequence, frames).samples
     return np.rint(samples * 32_767).astype("<i2").T.tobytes()
 
 
-def read(packet: bytes) -> tuple[int, bytes]:
+def read(packet: bytes, rate_hz: int = RATE_HZ) -> tuple[int, bytes]:
     (message,) = decode(packet)
     stream, sequence, rate, pcm = message.arguments
-    assert (message.address, stream, rate) == ("/streamgen/audio", 1, RATE_HZ)
-    assert len(packet) == 1324
+    assert (message.address, stream, rate) == ("/streamgen/audio", 1, rate_hz)
+    assert len(packet) <= 1324
     return sequence, pcm  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "milliseconds", "frames"),
+    [(32_000, 10, 320), (48_000, 6, 288), (96_000, 3, 288), (64_000, 5, 320), (88_200, 3, 264), (44_100, 7, 308)],
+)
+def test_a_packet_is_the_longest_of_whole_milliseconds_that_fits(rate_hz: int, milliseconds: int, frames: int) -> None:
+    assert packet_frames(rate_hz) == frames == rate_hz * milliseconds // 1000
+    assert rate_hz * (milliseconds + 1) // 1000 > 320
+
+
+@pytest.mark.parametrize("rate_hz", [32_000, 44_100, 48_000, 96_000])
+def test_position_is_the_frames_of_a_packet_times_its_sequence_at_every_rate(rate_hz: int) -> None:
+    packets, frames = AudioPackets(rate_hz), packet_frames(rate_hz)
+    for start in range(1_000, 41_000, 1_000):
+        packets.add(block(start, 1_000, rate_hz=rate_hz))
+    out = [read(packet, rate_hz) for packet in packets.take(1e6 + 0.05)[0]]
+    assert len(out) > 5
+    for number, (sequence, pcm) in enumerate(out):
+        assert sequence == -(-1_000 // frames) + number
+        assert len(pcm) == 4 * frames
+        assert pcm == expected(sequence, frames)
 
 
 @pytest.mark.parametrize("frames", [1, 7, 319, 320, 321, 3200, 5000])
@@ -40,7 +62,7 @@ def read(packet: bytes) -> tuple[int, bytes]:
 def test_every_packet_holds_the_frames_its_sequence_says(frames: int, first: int) -> None:
     packets = AudioPackets(RATE_HZ)
     for start in range(first, first + max(10 * frames, 2000), frames):
-        packets.heard(block(start, frames))
+        packets.add(block(start, frames))
     out = [read(packet) for packet in packets.take(1e6)[0]]
     while packets.next_due() is not None:
         due = packets.next_due()
@@ -57,26 +79,15 @@ def test_every_packet_holds_the_frames_its_sequence_says(frames: int, first: int
 def test_after_a_gap_packets_begin_anew_on_the_grid() -> None:
     packets = AudioPackets(RATE_HZ)
     for start in (0, 500, 10_000, 10_500):
-        packets.heard(block(start, 500))
+        packets.add(block(start, 500))
     out = [read(packet) for packet in packets.take(1e6 + 0.4)[0]]
     assert [sequence for sequence, _ in out] == [0, 1, 2, 32, 33]
     assert all(pcm == expected(sequence) for sequence, pcm in out)
 
 
-def test_what_is_discarded_comes_anew() -> None:
-    packets = AudioPackets(RATE_HZ)
-    packets.heard(block(0, 3300))
-    packets.discard(1000)
-    packets.heard(Block(np.zeros((2, 1280), np.float32), 1000, time_us=round((1e6 + 1000 / RATE_HZ) * 1e6)))
-    out = dict(read(packet) for packet in packets.take(1e6 + 0.1)[0])
-    assert list(out) == [0, 1, 2, 4, 5, 6]
-    assert out[2] == expected(2)
-    assert out[4] == bytes(1280)
-
-
 def test_late_packets_are_dropped_and_counted() -> None:
     packets = AudioPackets(RATE_HZ)
-    packets.heard(block(0, 3200))
+    packets.add(block(0, 3200))
     out, late = packets.take(1e6 + 0.55)
     assert [read(packet)[0] for packet in out] == [5, 6, 7, 8, 9]
     assert late == 5
@@ -85,12 +96,12 @@ def test_late_packets_are_dropped_and_counted() -> None:
 def test_no_more_than_the_longest_lead_is_kept() -> None:
     packets = AudioPackets(RATE_HZ)
     for start in range(0, 40 * RATE_HZ, RATE_HZ):
-        packets.heard(block(start, RATE_HZ))
+        packets.add(block(start, RATE_HZ))
     out, late = packets.take(1e9)
     assert (len(out), late) == (0, 12 * 100 + 1)
 
 
-def test_the_sender_listens_only_while_someone_hears(sine_session) -> None:
+def test_the_sender_listens_only_while_there_are_receivers(sine_session) -> None:
     async def main() -> None:
         session, counters = sine_session(), OscCounters()
         playing = asyncio.create_task(session.run())
@@ -107,12 +118,11 @@ def test_the_sender_listens_only_while_someone_hears(sine_session) -> None:
         assert (session.listeners, len(sender)) == ([], 0)
         count = len(got)
         await asyncio.sleep(0.1)
-        assert len(got) == count > 40
-        sequences = [read(packet)[0] for _, packet in got]
+        assert len(got) == count > 65
+        sequences = [read(packet, 48_000)[0] for _, packet in got]
         assert sequences == list(range(sequences[0], sequences[0] + count))
-        early = [
-            session.began + 320 * sequence / RATE_HZ - at for sequence, (at, _) in zip(sequences, got, strict=True)
-        ]
+        due = session.timeline.unix_seconds
+        early = [due(288 * sequence) - at for sequence, (at, _) in zip(sequences, got, strict=True)]
         assert np.median(early[20:]) == pytest.approx(0.05, abs=0.03)
         assert counters.audio_packets == count
         playing.cancel()
@@ -120,14 +130,20 @@ def test_the_sender_listens_only_while_someone_hears(sine_session) -> None:
     asyncio.run(main())
 
 
-def test_a_discard_reaches_the_packets(sine_session) -> None:
-    async def main() -> None:
-        session = sine_session()
-        sender = AudioSender(session, OscCounters(), 1)
-        sender.subscribe("a", lambda packet: True, "owner", 1e12)
-        sender.audio(block(0, 3200, time.time() + 5))
-        sender.event(Discard(0))
-        assert sender._packets.next_due() is None
-        sender.close()
+def test_levels_are_the_peaks_of_what_sounds_now() -> None:
+    samples = np.zeros((2, 6400), np.float32)
+    samples[0, 100], samples[1, 5000] = -0.5, 1.0
+    levels = Levels(32_000)
+    levels.add(Block(samples, 0, time_us=10_000_000))
+    assert levels.due(9.99) is None
+    assert levels.due(10.0) == (pytest.approx(-6.02, abs=0.01), -120.0)
+    assert levels.due(10.05) == (-120.0, -120.0)
+    assert levels.due(10.5) == (-120.0, 0.0)
+    assert levels.due(10.6) is None
 
-    asyncio.run(main())
+
+def test_levels_keep_no_more_than_the_longest_lead() -> None:
+    levels = Levels(32_000)
+    for second in range(100):
+        levels.add(Block(np.ones((2, 32_000), np.float32), second * 32_000, time_us=second * 1_000_000))
+    assert len(levels._peaks) <= 12 * 20 + 2

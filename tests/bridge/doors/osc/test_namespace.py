@@ -2,109 +2,123 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bridge.doors.osc.codec import IMPULSE, Message, OscError, decode
 from bridge.doors.osc.namespace import (
-    READABLE,
+    STATES,
     Act,
-    Ask,
     Assign,
-    Audio,
     Ignored,
     Login,
+    Namespace,
+    Query,
     Subscribe,
-    addresses_of,
-    interpret,
-    reading,
+    SubscribeAudio,
 )
-from bridge.session.messages import ACTIONS
-from bridge.session.parameters import TABLE, defaults
+from bridge.session.messages import Action
+from bridge.session.parameters import Parameters, session_table
+from streamgen.config import number
+
+TABLE = session_table()
+SPACE = Namespace(TABLE)
 
 
-def wishes(address: str, *arguments: object) -> list[object]:
-    return list(interpret(Message(address, arguments)))  # type: ignore[arg-type]
+def requests(address: str, *arguments: object) -> list[object]:
+    return list(SPACE.interpret(Message(address, arguments)))  # type: ignore[arg-type]
+
+
+def shown(address: str, values: dict[str, object]) -> tuple[object, ...]:
+    packet = SPACE.reading(address, values)  # type: ignore[arg-type]
+    assert packet is not None
+    (message,) = decode(packet)
+    assert message.address == address
+    return message.arguments
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_parameter_is_queried_set_and_read(name: str) -> None:
     address, value = f"/streamgen/{name}", TABLE[name].default
-    assert wishes(address) == wishes(address, IMPULSE) == [Ask(address)]
-    assert wishes(address, value) == [Assign({name: value}, (address,))]
-    (shown,) = decode(reading(address, defaults()))
-    assert (shown.address, shown.arguments) == (address, (value,))
+    assert requests(address) == requests(address, IMPULSE) == [Query(address)]
+    assert requests(address, value) == [Assign({name: value}, (address,))]
+    assert shown(address, Parameters(TABLE).defaults) == (value,)
 
 
-@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.min is not None])
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.has_range])
 def test_norm_covers_the_range_and_reads_back(name: str) -> None:
     row, address = TABLE[name], f"/streamgen/{name}/norm"
-    for position, value in ((0.0, row.min), (1, row.max)):
-        assert wishes(address, position) == [Assign({name: value}, (address,))]
-        assert decode(reading(address, {name: value}))[0].arguments == (float(position),)
+    for position, value in zip((0.0, 1), row.limits, strict=True):
+        assert requests(address, position) == [Assign({name: value}, (address,))]
+        assert shown(address, {name: value}) == (float(position),)
     with pytest.raises(OscError, match="must be within 0 … 1"):
-        wishes(address, 1.01)
+        requests(address, 1.01)
     with pytest.raises(OscError, match="must be a number"):
-        wishes(address, "half")
+        requests(address, "half")
 
 
 def test_texts_have_no_norm() -> None:
     with pytest.raises(OscError, match="there is no address"):
-        wishes("/streamgen/negative_prompt/norm", 0.5)
+        requests("/streamgen/negative_prompt/norm", 0.5)
 
 
 def test_prompt_is_slot_one_alone() -> None:
-    (wish,) = wishes("/streamgen/prompt", "techno")
+    (request,) = requests("/streamgen/prompt", "techno")
     weights = {f"prompt/{slot}/weight": float(slot == 1) for slot in range(1, 9)}
-    assert wish == Assign({"prompt/1/text": "techno", **weights}, ("/streamgen/prompt",))
-    assert wishes("/streamgen/prompt") == [Ask("/streamgen/prompt")]
-    assert decode(reading("/streamgen/prompt", {"prompt/1/text": "techno"}))[0].arguments == ("techno",)
+    assert request == Assign({"prompt/1/text": "techno", **weights}, ("/streamgen/prompt",))
+    assert requests("/streamgen/prompt") == [Query("/streamgen/prompt")]
+    assert shown("/streamgen/prompt", {"prompt/1/text": "techno"}) == ("techno",)
 
 
 @pytest.mark.parametrize("value", [5, 5.0, True])
 def test_numbers_of_any_type_are_alike(value: object) -> None:
-    (wish,) = wishes("/streamgen/seed", value)
-    assert wish == Assign({"seed": int(value)}, ("/streamgen/seed",))  # type: ignore[call-overload]
+    (request,) = requests("/streamgen/seed", value)
+    assert request == Assign({"seed": int(value)}, ("/streamgen/seed",))  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-def test_transport_takes_nothing_or_one_and_ignores_a_release(action: str) -> None:
+@pytest.mark.parametrize("action", Action)
+def test_transport_takes_nothing_or_one_and_ignores_a_release(action: Action) -> None:
     address = f"/streamgen/{action}"
     for arguments in ((), (1,), (1.0,), (True,), (IMPULSE,)):
-        assert wishes(address, *arguments) == [Act(action)]
+        assert requests(address, *arguments) == [Act(action)]
     for zero in (0, 0.0, False):
-        assert wishes(address, zero) == [Ignored()]
+        assert requests(address, zero) == [Ignored()]
     for wrong in (0.5, "now", None):
         with pytest.raises(OscError):
-            wishes(address, wrong)
+            requests(address, wrong)
 
 
 def test_services() -> None:
-    assert wishes("/streamgen/subscribe", 9000) == [Subscribe(True, 9000, None)]
-    assert wishes("/streamgen/subscribe", 9000.0, 100) == [Subscribe(True, 9000, 100)]
-    assert wishes("/streamgen/subscribe") == [Subscribe(True)]
-    assert wishes("/streamgen/unsubscribe", 9000) == [Subscribe(False, 9000)]
-    assert wishes("/streamgen/audio/subscribe", 9001) == [Audio(True, 9001)]
-    assert wishes("/streamgen/audio/unsubscribe") == [Audio(False)]
-    assert wishes("/streamgen/token", "secret") == [Login("secret")]
-    assert wishes("/streamgen/ping", 4) == [Ask("ping", (4,))]
-    assert wishes("/streamgen/version") == [Ask("version")]
-    assert wishes("/streamgen/refresh", 1.0) == [Ask("refresh")]
-    assert wishes("/streamgen/refresh", 0.0) == [Ignored()]
-    assert wishes("/streamgen/playing") == [Ask("/streamgen/playing")]
+    assert requests("/streamgen/subscribe", 9000) == [Subscribe(True, 9000, None)]
+    assert requests("/streamgen/subscribe", 9000.0, 100) == [Subscribe(True, 9000, 100)]
+    assert requests("/streamgen/subscribe") == [Subscribe(True)]
+    assert requests("/streamgen/unsubscribe", 9000) == [Subscribe(False, 9000)]
+    assert requests("/streamgen/audio/subscribe", 9001) == [SubscribeAudio(True, 9001)]
+    assert requests("/streamgen/audio/unsubscribe") == [SubscribeAudio(False)]
+    assert requests("/streamgen/token", "secret") == [Login("secret")]
+    assert requests("/streamgen/ping", 4) == [Query("ping", (4,))]
+    assert requests("/streamgen/version") == [Query("version")]
+    assert requests("/streamgen/refresh", 1.0) == [Query("refresh")]
+    assert requests("/streamgen/refresh", 0.0) == [Ignored()]
+    for address in ("/streamgen/playing", "/streamgen/state"):
+        assert address in STATES
+        assert requests(address) == [Query(address)]
 
 
 @pytest.mark.parametrize("word", ["error", "heartbeat", "meter", "pong", "audio", "stats/underruns", "subscribed"])
 def test_what_the_server_sends_is_ignored_when_it_comes_back(word: str) -> None:
-    assert wishes(f"/streamgen/{word}", 1, "x") == [Ignored()]
-    assert wishes("/streamgen/version", "1.0") == wishes("/streamgen/playing", 1) == [Ignored()]
+    assert requests(f"/streamgen/{word}", 1, "x") == [Ignored()]
+    assert requests("/streamgen/version", "1.0") == requests("/streamgen/playing", 1) == [Ignored()]
+    assert requests("/streamgen/state", "paused") == [Ignored()]
 
 
 def test_patterns_mean_parameters_only() -> None:
-    asked = wishes("/streamgen/*")
-    assert Act("stop") not in asked
-    assert asked == [Ask(f"/streamgen/{name}") for name in TABLE if "/" not in name]
-    (wish,) = wishes("/streamgen/prompt/[2-8]/weight", 0.0)
-    assert wish.values == {f"prompt/{slot}/weight": 0.0 for slot in range(2, 9)}  # type: ignore[attr-defined]
+    asked = requests("/streamgen/*")
+    assert Act(Action.STOP) not in asked
+    assert asked == [Query(f"/streamgen/{name}") for name in TABLE if "/" not in name]
+    (request,) = requests("/streamgen/prompt/[2-8]/weight", 0.0)
+    assert request.values == {f"prompt/{slot}/weight": 0.0 for slot in range(2, 9)}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +133,8 @@ def test_patterns_mean_parameters_only() -> None:
         ("/streamgen/tempo", (1, 2), "type", "2 arguments"),
         ("/streamgen/tempo", (b"x" * 60_000,), "type", "is a blob"),
         ("/streamgen/tempo", (None,), "type", "is a nil"),
+        ("/streamgen/tempo", ((1, 2, 3, 4),), "type", "is a time or MIDI message"),
+        ("/streamgen/temperature", (float("1e30"),), "value", "must be within"),
         ("/streamgen/prompt", (3,), "value", "must be a text"),
         ("/streamgen/prompt", ("x" * 2001,), "value", "limit is 2,000"),
         ("/streamgen/subscribe", (0,), "type", "port is 0"),
@@ -131,17 +147,51 @@ def test_patterns_mean_parameters_only() -> None:
 )
 def test_refused(address: str, arguments: tuple[object, ...], reason: str, text: str) -> None:
     with pytest.raises(OscError) as caught:
-        wishes(address, *arguments)
+        requests(address, *arguments)
     assert (caught.value.reason, caught.value.address) == (reason, address)
     assert text in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
 def test_all_that_shows_a_parameter() -> None:
-    assert addresses_of("tempo") == ("/streamgen/tempo", "/streamgen/tempo/norm")
-    assert addresses_of("negative_prompt") == ("/streamgen/negative_prompt",)
-    assert addresses_of("prompt/1/text") == ("/streamgen/prompt/1/text", "/streamgen/prompt")
-    assert {address for name in TABLE for address in addresses_of(name)} == set(READABLE)
+    assert SPACE.addresses_of("tempo") == ("/streamgen/tempo", "/streamgen/tempo/norm")
+    assert SPACE.addresses_of("negative_prompt") == ("/streamgen/negative_prompt",)
+    assert SPACE.addresses_of("prompt/1/text") == ("/streamgen/prompt/1/text", "/streamgen/prompt")
+    assert {address for name in TABLE for address in SPACE.addresses_of(name)} == set(SPACE.readable)
+
+
+def test_the_models_own_range_is_the_range() -> None:
+    """Of two sessions each has its table: guidance of a distilled model is not another's."""
+    spec = replace(number(0, 2, 1, "", "of this model"), name="guidance_scale")
+    own = Namespace({**TABLE, "guidance_scale": spec})
+    assert own.interpret(Message("/streamgen/guidance_scale/norm", (0.5,))) == [
+        Assign({"guidance_scale": 1.0}, ("/streamgen/guidance_scale/norm",))
+    ]
+    with pytest.raises(OscError, match="must be within 0 … 2"):
+        own.interpret(Message("/streamgen/guidance_scale", (3.0,)))
+    assert requests("/streamgen/guidance_scale", 3.0) == [
+        Assign({"guidance_scale": 3.0}, ("/streamgen/guidance_scale",))
+    ]
+
+
+def test_parameters_come_and_go() -> None:
+    space, plugin = Namespace(TABLE), replace(number(0, 10, 5, "dB", "of a plugin"), name="plugin/1/drive")
+    drive = Message("/streamgen/plugin/1/drive", (2.0,))
+    with pytest.raises(OscError, match="there is no address"):
+        space.interpret(drive)
+    space.rebuild({**TABLE, plugin.name: plugin})
+    assert space.interpret(drive) == [Assign({"plugin/1/drive": 2.0}, ("/streamgen/plugin/1/drive",))]
+    (set_by_pattern,) = space.interpret(Message("/streamgen/plugin/*/drive/norm", (0.5,)))
+    assert set_by_pattern == Assign({"plugin/1/drive": 5.0}, ("/streamgen/plugin/1/drive/norm",))
+    assert space.addresses_of(plugin.name) == ("/streamgen/plugin/1/drive", "/streamgen/plugin/1/drive/norm")
+    assert set(space.addresses_of(plugin.name)) <= set(space.readable)
+    space.rebuild(TABLE)
+    with pytest.raises(OscError, match="there is no address"):
+        space.interpret(drive)
+    assert space.reading("/streamgen/plugin/1/drive", {plugin.name: 2.0}) is None
+    assert space.addresses_of(plugin.name) == ()
+    space.rebuild({**TABLE, plugin.name: plugin})
+    assert space.reading("/streamgen/plugin/1/drive", {}) is None, "its value has gone"
 
 
 def test_changes_become_one_and_the_later_holds() -> None:

@@ -18,8 +18,11 @@ import pytest
 import soundfile
 
 from bridge.doors.osc.codec import Message, OscError
-from bridge.doors.osc.namespace import interpret
-from bridge.doors.osc.server import OscServer, serve_osc
+from bridge.doors.osc.door import OscDoor
+from bridge.doors.osc.namespace import Namespace
+from bridge.session.parameters import session_table
+
+from .stage import opened
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 pytestmark = pytest.mark.device
@@ -38,15 +41,15 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def played(sine_session: Callable[..., Any], test: Callable[[Any, OscServer], Awaitable[None]]) -> None:
+def played(sine_session: Callable[..., Any], test: Callable[[Any, OscDoor], Awaitable[None]]) -> None:
     async def main() -> None:
         session = sine_session()
         run = asyncio.create_task(session.run())
-        server = await serve_osc(session, "127.0.0.1", 0)
+        door = await opened(session)
         try:
-            await asyncio.wait_for(test(session, server), 30)
+            await asyncio.wait_for(test(session, door), 30)
         finally:
-            await server.close()
+            await door.close("the test is over")
             run.cancel()
 
     asyncio.run(main())
@@ -66,20 +69,20 @@ async def until(condition: Callable[[], object]) -> None:
 @liblo
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
 def test_oscsend_changes_the_prompt_and_oscdump_sees_it(sine_session, protocol: str) -> None:
-    async def test(session: Any, server: OscServer) -> None:
-        url, port = f"osc.{protocol}://127.0.0.1:{server.port}/", free_port()
+    async def test(session: Any, door: OscDoor) -> None:
+        url, port = f"osc.{protocol}://127.0.0.1:{door.port}/", free_port()
         dump = await asyncio.create_subprocess_exec("oscdump", "-L", str(port), stdout=subprocess.PIPE)
         assert dump.stdout is not None
         await asyncio.sleep(0.3)
         await oscsend(url, "/streamgen/subscribe", "i", str(port))
-        await until(lambda: server.subscribers == 1)
+        await until(lambda: door.stats()["listeners"] == 1)
         await oscsend(url, "/streamgen/prompt", "s", "techno, 130 bpm")
         await oscsend(url, "/streamgen/guidance_scale", "f", "4.5")
         await oscsend(url, "/streamgen/mute", "T")
         await oscsend(url, "/streamgen/seed", "h", "12")
         await oscsend(url, "/streamgen/top_p", "d", "0.5")
         await oscsend(url, "/streamgen/pause", "I")
-        await until(lambda: not session.playing() and session.values()["top_p"] == 0.5)
+        await until(lambda: not session.state().plays and session.values()["top_p"] == 0.5)
         await asyncio.sleep(0.3)
         dump.terminate()
         text = (await dump.stdout.read()).decode()
@@ -88,6 +91,7 @@ def test_oscsend_changes_the_prompt_and_oscdump_sees_it(sine_session, protocol: 
         for line in (
             '/streamgen/prompt s "techno, 130 bpm"', "/streamgen/guidance_scale f 4.500000",
             "/streamgen/mute i 1", "/streamgen/seed i 12", "/streamgen/play i 0", "/streamgen/heartbeat i",
+            '/streamgen/state s "paused"',
         ):  # fmt: skip
             assert line in text
         assert "/streamgen/meter ff" in text
@@ -98,9 +102,9 @@ def test_oscsend_changes_the_prompt_and_oscdump_sees_it(sine_session, protocol: 
 
 @needs("pd", "puredata-core")
 def test_the_pd_example_subscribes_and_sends(sine_session, tmp_path: Path) -> None:
-    async def test(session: Any, server: OscServer) -> None:
+    async def test(session: Any, door: OscDoor) -> None:
         patch = (EXAMPLES / "streamgen.pd").read_text()
-        patch = patch.replace("8712;", f"{server.port};").replace("9001;", f"{free_port()};")
+        patch = patch.replace("8712;", f"{door.port};").replace("9001;", f"{free_port()};")
         # what a hand would do: 0.4 s after loading, click the second prompt (9) and move the slider (12)
         patch += "#X obj 700 20 delay 400;\n#X msg 700 40 0.25;\n"
         patch += "#X connect 1 0 36 0;\n#X connect 36 0 9 0;\n#X connect 36 0 37 0;\n#X connect 37 0 12 0;\n"
@@ -118,22 +122,22 @@ def test_the_pd_example_subscribes_and_sends(sine_session, tmp_path: Path) -> No
         assert "guidance_scale 5" in said
         assert "unknown tag" not in said
         assert "error" not in said
-        assert server.counters.refused == {}
+        assert door.counters.refused == {}
 
     played(sine_session, test)
 
 
 def test_the_audio_receiver_saves_what_was_played(sine_session, tmp_path: Path) -> None:
-    async def test(session: Any, server: OscServer) -> None:
+    async def test(session: Any, door: OscDoor) -> None:
         await asyncio.sleep(0.3)
         out = tmp_path / "heard.wav"
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(EXAMPLES / "osc_audio_receiver.py"), "--port", str(server.port), "--seconds", "2",
+            sys.executable, str(EXAMPLES / "osc_audio_receiver.py"), "--port", str(door.port), "--seconds", "2",
             "--out", str(out), stdout=subprocess.PIPE,
         )  # fmt: skip
         said, _ = await process.communicate()
         heard, rate = soundfile.read(out, always_2d=True)
-        assert rate == 32_000
+        assert rate == 48_000
         assert len(heard) > 1.5 * rate
         assert b" 0 are missing" in said
         # a sine is known by its phase: every frame at its place, none missing or twice
@@ -154,12 +158,12 @@ def test_the_receivers_jitter_buffer_orders_and_fills() -> None:
     assert spec.loader is not None
     receiver = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(receiver)
-    buffer = receiver.JitterBuffer(depth=3)
-    assert buffer.pull() == receiver.SILENCE
+    buffer, silence = receiver.JitterBuffer(depth=3), bytes(4)
+    assert buffer.pull() == b""
     for sequence in (7, 6, 5, 9, 10):
         buffer.push(sequence, struct.pack("<i", sequence))
     expected = [struct.pack("<i", number) for number in range(5, 11)]
-    expected[3] = receiver.SILENCE
+    expected[3] = silence
     assert [buffer.pull() for _ in range(6)] == expected
     assert buffer.lost == 1
     buffer.push(1000, b"far")
@@ -179,7 +183,7 @@ def test_the_examples_name_addresses_that_are_there(name: str) -> None:
 
 def _unknown(address: str) -> bool:
     try:
-        interpret(Message(address))
+        Namespace(session_table()).interpret(Message(address))
     except OscError as error:
         return error.reason == "unknown_address"
     return False

@@ -1,0 +1,226 @@
+"""What the session `live` was set to, kept until the next start: prompts, knobs and transport.
+
+    start ─► restore ─► what fits this model ─► live ─ Changed, Transported ─► Keeper ─ a moment ─► the file
+
+The file is written beside its place, brought to the disk, and moved there: whoever is killed at whatever moment leaves
+the old one or the new one whole. It holds what differs from the model's own defaults, so that another model begins
+with its own.
+
+Rules: the event loop, the disk in a thread; the music waits for neither. Nothing that goes wrong here keeps the
+service from playing: it is one line in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.session.messages import Block, Changed, Event, PlayerState, Session, Transported
+from bridge.session.parameters import Parameters, prompts_of
+from streamgen.config import ControlSpec, Value
+from streamgen.errors import StreamgenError
+
+__all__ = ["AFTER_SECONDS", "Keeper", "Kept", "restore", "state_file"]
+
+AFTER_SECONDS = 0.25  # from the first change to the file: a knob in motion is written a few times a second at most
+_TRANSPORTS = ("playing", "paused", "stopped")
+_SHOWN = 40  # characters of a prompt, in the line that tells what was restored
+_log = logging.getLogger("bridge.state")
+
+
+def state_file(port: int) -> Path:
+    """Return where the service of a port keeps its state, in the operator's own folder.
+
+    Two services on one machine differ in their port, and must not begin with each other's music.
+    """
+    home = Path.home()
+    if sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        folder = home / "Library" / "Application Support"
+    else:  # XDG base directories: a path that is not absolute is to be ignored
+        folder = Path(os.environ.get("XDG_STATE_HOME", ""))
+        folder = folder if folder.is_absolute() else home / ".local" / "state"
+    return folder / "streamgen" / f"live-{port}.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was kept.
+
+    Attributes:
+        values: parameters that fit the table they were read for.
+        transport: "playing", "paused" or "stopped".
+    """
+
+    values: Mapping[str, Value]
+    transport: str = "playing"
+
+    def in_words(self, table: Mapping[str, ControlSpec]) -> str:
+        """Return it for people: the strongest prompt, how many play beside it, tempo, transport."""
+        values = Parameters(table, self.values).values
+        prompts = sorted(prompts_of({**values, "tempo": 0}), key=lambda pair: -pair[1])
+        text = " ".join(prompts[0][0].split()) if prompts else ""
+        shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1].rstrip() + " …"
+        words = [repr(shown) if prompts else "no prompt"]
+        words += [f"{len(prompts) - 1} more"] if len(prompts) > 1 else []
+        words += [f"{values['tempo']:g} bpm"] if values["tempo"] else []
+        return ", ".join([*words, self.transport])
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def restore(path: Path, table: Mapping[str, ControlSpec]) -> Kept | None:
+    """Read what was kept and still fits; None where there is nothing to go on with.
+
+    A damaged file is moved aside, a parameter that does not fit is left out; each is said in one line.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        values, transport = found["values"], found["transport"]
+        if not isinstance(values, dict) or transport not in _TRANSPORTS:
+            raise ValueError("it does not hold what this program writes")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _log.warning("what was kept in %r cannot be read: %s; starting anew", str(path), error.strerror)
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        _move_aside(path, error)
+        return None
+    return Kept(_fitting(path, values, table), transport)
+
+
+def _move_aside(path: Path, error: Exception) -> None:
+    aside = path.with_name(path.name + ".damaged")
+    with contextlib.suppress(OSError):
+        path.replace(aside)
+    why = " ".join(str(error).split())[:80]
+    _log.warning("what was kept in %r is damaged (%s): moved to %r; starting anew", str(path), why, aside.name)
+
+
+def _fitting(path: Path, values: Mapping[str, object], table: Mapping[str, ControlSpec]) -> dict[str, Value]:
+    fitting: dict[str, Value] = {}
+    problems = []
+    for name, value in values.items():
+        if name not in table:
+            problems.append(f"there is no {name!r} any more")
+            continue
+        try:
+            fitting[name] = table[name].check(value)
+        except StreamgenError as error:
+            problems.append(str(error))
+    if problems:
+        _log.warning("of what was kept in %r not all fits, and is left out: %s", str(path), "; ".join(problems))
+    return fitting
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+class Keeper:
+    """Keeps a session's state in a file from now on. Event loop; a Listener that takes no audio.
+
+    Args:
+        path: the file.
+        session: whose.
+        drawn: parameters that nobody chose, such as a seed drawn for this start: not kept until somebody sets them.
+        named: parameters that a start sets to something else than the table's default: kept whatever they are.
+    """
+
+    wants_audio = False
+
+    def __init__(self, path: Path, session: Session, drawn: Iterable[str] = (), named: Iterable[str] = ()) -> None:
+        self._path, self._session = path, session
+        self._drawn, self._named = set(drawn), set(named)
+        self._transport, self._told = "playing", False
+        self._saving: asyncio.Task[None] | None = None
+        self._again = False
+        session.add(self)
+
+    def audio(self, block: Block) -> None:
+        """Take no notice: what is kept is what was asked for."""
+
+    def event(self, event: Event) -> None:
+        """Note that something was changed."""
+        if isinstance(event, Changed):
+            self._drawn -= event.values.keys()
+            self.note()
+        elif isinstance(event, Transported):
+            self.note()
+
+    def note(self) -> None:
+        """Write soon."""
+        self._again = True
+        if self._saving is None:
+            self._saving = asyncio.create_task(self._save())
+
+    async def close(self) -> None:
+        """Write what is not written yet, and end."""
+        self._session.remove(self)
+        if self._saving is not None:
+            await self._saving
+
+    async def _save(self) -> None:
+        while self._again:
+            await asyncio.sleep(AFTER_SECONDS)
+            self._again = False
+            try:
+                await asyncio.to_thread(_write, self._path, self._text())
+            except OSError as error:
+                self._tell(error)
+        self._saving = None
+
+    def _text(self) -> str:
+        table = self._session.table
+        kept = {name: value for name, value in self._session.values().items() if name not in self._drawn}
+        values = {name: value for name, value in kept.items() if name in self._named or value != table[name].default}
+        fields = {"model": self._session.model, "transport": self._transport_now(), "values": values}
+        return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
+
+    def _transport_now(self) -> str:
+        """What the transport does, as somebody wanted it: a stream that failed was not asked to pause."""
+        state = self._session.state()
+        if state is not PlayerState.FAILED:
+            self._transport = "playing" if state.plays else state.value
+        return self._transport
+
+    def _tell(self, error: OSError) -> None:
+        if not self._told:
+            reason = error.strerror or str(error)
+            _log.warning("changes are not kept: %r: %s; choose another --state", str(self._path), reason)
+        self._told = True
+
+
+def _write(path: Path, text: str) -> None:
+    """Put the text in the file's place, whole and on the disk.
+
+    Raises:
+        OSError: the disk is full, or the folder is not ours to write in.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the move itself to the disk, where folders can be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,70 @@
+"""How much anyone may take: a rate, a burst, and turns of the loop, which leave it to others in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from bridge.doors.limits import TURN_SECONDS, Bucket, Buckets, Turns
+
+
+def test_a_bucket_allows_bursts_and_a_rate() -> None:
+    bucket = Bucket(10, 5)
+    assert [bucket.take(1, 100.0) for _ in range(6)] == [True] * 5 + [False]
+    assert [bucket.take(1, 100.25) for _ in range(3)] == [True, True, False]
+    assert sum(bucket.take(1, 200.0) for _ in range(9)) == 5
+
+
+def test_a_debt_is_waited_for() -> None:
+    bucket = Bucket(10, 5)
+    assert [bucket.owe(5, 100.0), bucket.owe(1, 100.0)] == [0.0, 0.1]
+    assert not bucket.take(0.5, 100.1)
+    assert bucket.take(0.5, 100.15)
+
+
+def test_hosts_have_buckets_of_their_own_and_the_oldest_is_forgotten() -> None:
+    buckets = Buckets(1, 1)
+    assert buckets.of("a").take(1, 0.0)
+    assert not buckets.of("a").take(1, 0.0)
+    assert buckets.of("b").take(1, 0.0)
+    for number in range(2_000):
+        buckets.of(f"host {number}")
+    assert len(buckets._hosts) <= 1_024
+    assert buckets.of("a").take(1, 0.0), "as new"
+
+
+async def worked(pieces: int, seconds: float, turns: Turns) -> list[int]:
+    """Do pieces of work in tasks that are all ready at once; returns in which turn of the loop each was done."""
+    turn, done = 0, []
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def work(number: int) -> None:
+        await turns.take()
+        time.sleep(seconds)
+        done.append((number, turn))
+
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*(work(number) for number in range(pieces)))
+    counting.cancel()
+    assert [number for number, _ in done] == list(range(pieces)), "in their order"
+    return [turn for _, turn in done]
+
+
+def test_no_more_is_done_in_one_turn_than_there_is_time_for() -> None:
+    turns = asyncio.run(worked(20, TURN_SECONDS / 2, Turns()))
+    assert max(turns.count(turn) for turn in turns) <= 3
+    assert len(set(turns)) >= 7
+
+
+def test_small_work_is_done_at_once_and_the_next_turn_is_a_new_one() -> None:
+    async def go() -> None:
+        turns = Turns()
+        for _ in range(3):
+            assert len(set(await worked(20, 0.0, turns))) <= 2  # one, unless the machine slept in between
+
+    asyncio.run(go())

@@ -1,0 +1,50 @@
+"""From the hand to the ear at the page: a real session with a model that sings sines, a real browser."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from typing import Any
+
+import numpy as np
+import pytest
+from knob_to_ear import PROMPTS, attach, played, prompt_after, silence_after, singing_service, sound_after, turn, wait
+from page_driver import watch
+
+from streamgen.testing import FakeModel
+
+pytestmark = [pytest.mark.device, pytest.mark.slow]
+
+TURNS = 20
+
+
+def test_mute_and_prompt_are_heard_soon_whatever_the_lead(chromium: Any) -> None:
+    draw = random.Random(5)
+    with singing_service(FakeModel()) as url:
+        opened = watch(chromium.new_context(bypass_csp=True).new_page())
+        opened.page.goto(url)
+        opened.until("document.body.dataset.link === 'open'")
+        opened.play()
+        attach(opened)
+        wait(3.0, opened)  # the clocks settle, the lead is there
+        mutes, prompts = [], []
+        for _ in range(TURNS):
+            mutes.append(turn(opened, "mute"))
+            wait(0.8 + 0.1 * draw.random(), opened)
+        for number in range(TURNS):
+            prompts.append(turn(opened, "prompt/1/text", PROMPTS[1 - number % 2]))
+            wait(1.1 + 0.1 * draw.random(), opened)
+        wait(0.5, opened)
+        tap, report = played(opened), opened.ask("streamgen.player.report")
+        opened.page.close()
+    muted = [(sound_after if number % 2 else silence_after)(tap, at) for number, at in enumerate(mutes)]
+    changed = [prompt_after(tap, at, PROMPTS[1 - n % 2], PROMPTS[n % 2]) for n, at in enumerate(prompts)]
+    for what, seconds in (("mute", muted), ("prompt", changed)):
+        print(f"\n{what} to ear: median {statistics.median(seconds):.3f} s, {min(seconds):.3f} … {max(seconds):.3f} s")
+    print(f"the page holds back {1000 * report['delay']:.0f} ms; {report['underruns']} underruns")
+    assert not any(map(math.isnan, muted + changed)), "every turn was heard"
+    assert np.median(muted) <= 0.3
+    assert np.median(changed) <= 0.6
+    assert report["underruns"] == 0
+    assert opened.complaints == []
