@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,21 +24,20 @@ __all__ = ["Catalogue"]
 _serial = itertools.count(1)
 
 
-def _own_folder() -> HostSettings:
-    return HostSettings(Path(tempfile.gettempdir()) / "streamgen-plugin-states")
-
-
 @dataclass(frozen=True)
 class Catalogue:
     """The effects that there are.
 
     Attributes:
         plugins: by name.
-        settings: how plugins are kept.
+        settings: how plugins are kept; None where there are none.
     """
 
     plugins: Mapping[str, Reference] = field(default_factory=dict)
-    settings: HostSettings = field(default_factory=_own_folder)
+    settings: HostSettings | None = None
+
+    def __post_init__(self) -> None:
+        assert self.settings is not None or not self.plugins, "plugins need settings"
 
     @property
     def names(self) -> list[str]:
@@ -60,7 +58,7 @@ class Catalogue:
         """
         if name in BUILT_IN:
             return BUILT_IN[name]()
-        if name not in self.plugins:
+        if name not in self.plugins or self.settings is None:
             raise ConfigError(f"there is no effect {name!r}; there are {', '.join(self.names)}")
         try:
             return Plugin.open(

@@ -181,7 +181,7 @@ class Rack:
         for slot in self._slots.values():
             if slot not in self._playing:
                 self._playing.insert(0 if before is None else self._playing.index(before) + 1, slot)
-                slot.enter()
+                slot.enter(at_once=self._fresh)
             before = slot
 
     # -- the effect -----------------------------------------------------------------------------------------------

@@ -124,6 +124,7 @@ class Slot:
         self._sources: list[_Source] = []
         self._next: Effect | None = effect  # joins as soon as nothing else turns
         self.failed = self._leaving = False
+        self._at_once = True  # where nothing was heard before there is nothing to fade from
         self._input = Smoothed.at(1.0, rate_hz)
         self._mix = SlotMix(rate_hz, mix_parameters(effect))
         self._waiting: list[Change] = []  # for the effect and its trim, by what comes in
@@ -194,14 +195,19 @@ class Slot:
         empty = self._dry is None or self._dry.start == self._dry.end
         return self._leaving and empty and not self._sources
 
-    def enter(self) -> None:
-        """Begin in a new place, once it has left: nothing has come, the effect fades in."""
-        self._dry, self._leaving = None, False
+    def enter(self, at_once: bool) -> None:
+        """Begin in a new place, once it has left.
+
+        Args:
+            at_once: whether nothing was heard before; else the effect fades in.
+        """
+        self._dry, self._leaving, self._at_once = None, False, at_once
         self._next = None if self.failed else self.effect
 
     def reset(self) -> None:
         """Forget the audio so far: what comes next does not join."""
-        sources, self._sources, self._dry = self._sources, [], None
+        sources, self._sources = self._sources, []
+        self._dry, self._at_once = None, True
         self._input.settle()
         self._mix.settle()
         for source in sources:
@@ -213,18 +219,17 @@ class Slot:
 
     def close(self) -> None:
         """Give up every effect in it."""
-        for effect in {
-            id(effect): effect for effect in [self.effect, *(source.effect for source in self._sources)]
-        }.values():
-            close(effect)
+        close(self.effect)
+        for source in self._sources:
+            close(source.effect)  # which may be the same: nothing is left to give up then
 
     # -- audio ----------------------------------------------------------------------------------------------------
 
     def process(self, block: Pcm, start: int) -> Pcm:
         """Take the next block, float32 [2, n], from position `start` on; returns what can be mixed now."""
-        fresh = self._dry is None
         dry = self._dry = self._dry or Waiting(start)
-        self._let_join(start, fresh)
+        self._let_join(start)
+        self._at_once = False
         self._run(block, start)
         dry.append(block)
         until = int(min([dry.end, *(source.limit for source in self._sources)]))
@@ -233,7 +238,7 @@ class Slot:
         self._sources = [source for source in self._sources if not self._is_over(source)]
         return mixed
 
-    def _let_join(self, start: int, fresh: bool) -> None:
+    def _let_join(self, start: int) -> None:
         """Let the effect that waits take over, once nothing else is turning; one that failed, when it is back."""
         idle = not self._sources and not self._leaving
         if self.failed and idle and isinstance(self.effect, Fallible) and self.effect.recovered():
@@ -241,10 +246,10 @@ class Slot:
         turning = any(source.weight.end > self.position or not source.alive for source in self._sources)
         if self._next is None or turning:
             return
-        end = start if fresh else start + self._fade_samples
+        end = start if self._at_once else start + self._fade_samples
         for source in self._sources:
             source.weight = source.weight.turned(start, end, 0.0)
-        weight = Ramp.constant(1.0) if fresh else Ramp(start, end, 0.0, 1.0)
+        weight = Ramp.constant(1.0) if self._at_once else Ramp(start, end, 0.0, 1.0)
         self._sources.append(_Source(self._next, Waiting(start), self._next.latency_samples, weight))
         self._next = None
 

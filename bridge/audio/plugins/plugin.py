@@ -94,7 +94,7 @@ class Plugin:
         Raises:
             PluginTrouble: it cannot be loaded.
         """
-        settings.folder.mkdir(parents=True, exist_ok=True)
+        settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = settings.folder / f"{name}.state"
         state.unlink(missing_ok=True)
         if restore is not None:  # a crash before the first save shall lose nothing of it
