@@ -13,6 +13,7 @@ samples come out than went in. Positions stay true: the chain counts them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -59,6 +60,7 @@ class SlotState:
         latency_samples: how much it holds back.
         failed: whether its input is heard in its place.
         strikes: how often it failed lately.
+        load: share of real time that it takes of the engine's, over the last second or so.
     """
 
     slot: int
@@ -66,6 +68,7 @@ class SlotState:
     latency_samples: int
     failed: bool
     strikes: int
+    load: float = 0.0
 
 
 class Rack:
@@ -127,7 +130,7 @@ class Rack:
             ConfigError: there is no such slot.
         """
         self._slot(number).leave()
-        del self._slots[number]
+        self._slots = {one: slot for one, slot in self._slots.items() if one != number}
         self._down.pop(number, None)
         self._edited()
 
@@ -211,8 +214,9 @@ class Rack:
         self._fresh = False
         position = start_sample
         for slot in self._playing:
-            begins = position if slot.begins else slot.position
+            begins, began, count = position if slot.begins else slot.position, time.perf_counter(), block.shape[1]
             block, position = slot.process(block, position), begins
+            slot.note_load(time.perf_counter() - began, count / self._rate_hz)
         self._note_faults()
         self._settle()
         return np.pad(block, ((0, 0), (early, 0))) if early else block
@@ -243,9 +247,9 @@ class Rack:
     # -- how it is doing ------------------------------------------------------------------------------------------
 
     def state(self) -> list[SlotState]:
-        """Tell how every slot is doing, in the order of the signal."""
+        """Tell how every slot is doing, in the order of the signal. From any thread: edits make the order anew."""
         return [
-            SlotState(number, slot.name, slot.latency_samples, slot.failed, strikes(slot.effect))
+            SlotState(number, slot.name, slot.latency_samples, slot.failed, strikes(slot.effect), slot.load)
             for number, slot in self._slots.items()
         ]
 

@@ -115,10 +115,12 @@ class Slot:
         name: as given, of that effect.
         faults: why it failed, newest last; whoever tells of them clears the list.
         failed: whether its input is heard in its place.
+        load: share of real time that it takes.
     """
 
     def __init__(self, effect: Effect, rate_hz: int, name: str) -> None:
         self.effect, self.name, self.faults = effect, name, list[str]()
+        self.load = 0.0
         self._fade_samples = round(FADE_SECONDS * rate_hz)
         self._dry: Waiting | None = None  # None until audio comes
         self._sources: list[_Source] = []
@@ -156,6 +158,11 @@ class Slot:
         """Of the next sample to come out, once audio has come."""
         assert self._dry is not None
         return self._dry.start
+
+    def note_load(self, wall_seconds: float, audio_seconds: float) -> None:
+        """Note how long a block took."""
+        if audio_seconds > 0:
+            self.load += min(audio_seconds, 1.0) * (wall_seconds / audio_seconds - self.load)
 
     def tell(self, change: Change) -> None:
         """Change a parameter at its sample. An effect that was given up gets another chance when its bypass ends."""

@@ -32,7 +32,6 @@ from bridge.session.messages import (
     Goaway,
     Listener,
     PlayerState,
-    SlotFault,
     SlotState,
     Stats,
     TableChanged,
@@ -95,7 +94,6 @@ class LiveSession:
     def _attach(self, player: Player) -> None:
         self.player, self.table = player, player.parameters.table
         self._values, self._state = dict(player.parameters.values), player.state
-        self._slots: Sequence[SlotState] = player.output.rack.state()
 
     # -- what doors ask -------------------------------------------------------------------------------------------
 
@@ -109,7 +107,7 @@ class LiveSession:
 
     def slots(self) -> Sequence[SlotState]:
         """The rack, in the order of the signal."""
-        return self._slots
+        return self.player.output.rack.state()
 
     def effects(self) -> Sequence[str]:
         """Names of what can be put into the rack."""
@@ -218,9 +216,7 @@ class LiveSession:
         if isinstance(item, Changed):
             self._values |= item.values
         elif isinstance(item, TableChanged):
-            self.table, self._values, self._slots = item.table, dict(item.values), item.slots
-        elif isinstance(item, SlotFault):
-            self._slots = [_after(slot, item) for slot in self._slots]
+            self.table, self._values = item.table, dict(item.values)
         elif isinstance(item, Transported):
             self._state = item.state
         elif isinstance(item, Stats):
@@ -241,7 +237,3 @@ class LiveSession:
             self._recorder.audio(block)
         for listener in list(self._listeners):
             listener.audio(block)
-
-
-def _after(slot: SlotState, fault: SlotFault) -> SlotState:
-    return replace(slot, failed=bool(fault.reason), strikes=fault.strikes) if slot.slot == fault.slot else slot

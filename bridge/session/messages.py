@@ -316,7 +316,7 @@ class Session(Protocol):
         ...
 
     def slots(self) -> Sequence[SlotState]:
-        """The rack, in the order of the signal."""
+        """The rack, in the order of the signal, and how each slot is doing now."""
         ...
 
     def effects(self) -> Sequence[str]:

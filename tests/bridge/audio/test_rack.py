@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -326,3 +327,17 @@ def test_the_tempo_is_heard_of() -> None:
     rig.play(960)
     assert [(change.name, change.value) for change in follows.told] == [("tempo", 120.0)]
     assert rig.rack.tempo_bpm == 120.0
+
+
+def test_a_slot_tells_what_share_of_real_time_it_takes() -> None:
+    class Slow(Late):
+        def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+            time.sleep(0.004)
+            return super().process(block, start_sample, changes)
+
+    rig = Rig()
+    rig.rack.add(Late(), "quick")
+    rig.rack.add(Slow(), "slow")
+    rig.play(2 * RATE_HZ)
+    quick, slow = (state.load for state in rig.rack.state())
+    assert quick < 0.1 < 0.15 < slow

@@ -118,6 +118,27 @@ effect = "My Comp"
         presets.plugins_in(path)
 
 
+def test_the_example_is_a_rack() -> None:
+    path = Path(__file__).parents[3] / "examples" / "rack.toml"
+
+    async def scene(session: LiveSession) -> None:
+        await presets.recall(session, presets.read(path), "operator")
+        assert [slot.name for slot in session.slots()] == [
+            "high-pass",
+            "equalizer",
+            "saturation",
+            "compressor",
+            "reverb",
+        ]
+        assert session.values()["plugin/5/wet"] == 0.15
+        assert {name for slot in presets.read(path).slots for name in slot.values} <= {
+            name.split("/")[2] for name in session.table if name.startswith("plugin/")
+        }
+
+    assert presets.plugins_in(path) == {}
+    play(scene)
+
+
 def test_what_was_captured_comes_back_in_another_session(catalogue: Catalogue, tmp_path: Path) -> None:
     path = tmp_path / "set.toml"
 
