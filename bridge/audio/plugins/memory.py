@@ -138,7 +138,7 @@ class BlockMemory:
 
     def values(self, count: int) -> list[float]:
         """Return the parameters, 0 … 1, as of the newest state."""
-        return [float(value) for value in self._all["values"][0][:count]]
+        return [float(value) for value in np.clip(np.nan_to_num(self._all["values"][0][:count]), 0, 1)]
 
     @property
     def text(self) -> str:

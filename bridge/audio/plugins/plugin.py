@@ -33,6 +33,7 @@ __all__ = ["Plugin"]
 _log = logging.getLogger("bridge.plugins")
 
 RESERVE_SECONDS = 0.01  # kept back, to fade with
+_LATEST_SECONDS = 10.0
 _SAME = 1e-4  # of a parameter's range: plugins round
 _FIRST_WAIT_SECONDS = 0.1  # before a restart; four times as long after every further strike
 
@@ -117,6 +118,9 @@ class Plugin:
         if self._process is None:
             raise EffectFault("it is not there")
         turns = self._turns(changes, start_sample)
+        if not block.shape[1]:
+            self._again = turns
+            return block
         try:
             starts = range(0, block.shape[1], MAX_BLOCK)
             made = [self._piece(self._process, block, at, start_sample, turns) for at in starts]
@@ -124,7 +128,7 @@ class Plugin:
         except EffectFault:
             self._fail()
             raise
-        return made[0] if len(made) == 1 else np.concatenate(made or [block], axis=1)
+        return made[0] if len(made) == 1 else np.concatenate(made, axis=1)
 
     def _piece(self, process: PluginProcess, block: Pcm, at: int, start_sample: int, turns: list[Turn]) -> Pcm:
         piece = block[:, at : at + MAX_BLOCK]
@@ -150,19 +154,28 @@ class Plugin:
             self._compare(process.memory.values(len(self._named)))
         if time.monotonic() > self._saves_at:
             self.save()
-        if process.memory.latency_samples != self.latency_samples:
-            before, self.latency_samples = self.latency_samples, process.memory.latency_samples
+        latency = process.memory.latency_samples
+        if not 0 <= latency <= _LATEST_SECONDS * self._rate_hz:
+            raise EffectFault(f"it says that it is {latency:,} samples late")
+        if latency != self.latency_samples:
+            before, self.latency_samples = self.latency_samples, latency
             with self._lock:
                 self._process, self._fresh = None, process
             raise EffectFault(f"its latency changed from {before} to {self.latency_samples} samples: it joins anew")
 
     def reset(self) -> None:
         """See `Effect.reset`. A child that is gone is noticed with the next block."""
-        if self._process is not None:
-            try:
-                self._process.tell(b"r")
-            except EffectFault as fault:
-                _log.warning("%s: %s", self.info.name, fault)
+        self._told(b"r")
+
+    def _told(self, deed: bytes) -> bool:
+        """Tell the child; whether that could be done."""
+        try:
+            if self._process is not None:
+                self._process.tell(deed)
+        except EffectFault as fault:
+            _log.warning("%s: %s", self.info.name, fault)
+            return False
+        return True
 
     # -- what it is set to ----------------------------------------------------------------------------------------
 
@@ -171,9 +184,8 @@ class Plugin:
         self._saves_at = time.monotonic() + self._settings.save_seconds
         self._being_saved |= self._since_save
         self._since_save = {}
-        if self._process is None:
+        if self._process is None or not self._told(b"s"):
             return self._saved
-        self._process.tell(b"s")
         return self.saves + 1
 
     def save_preset(self, path: Path) -> None:
@@ -215,7 +227,7 @@ class Plugin:
     def strikes(self) -> int:
         """How often it failed lately."""
         since = time.monotonic() - self._settings.forgiven_seconds
-        return sum(at > since for at in self._faults)
+        return sum(at > since for at in tuple(self._faults))  # other threads look, and add
 
     def forgive(self) -> None:
         """Try again what was given up."""

@@ -37,6 +37,8 @@ _log = logging.getLogger("bridge.plugins")
 LOUDEST = 64.0  # +36 dBFS: no effect means that; one that runs away gets there
 _DENORMAL = np.float32(1e-25)  # far below hearing; still smaller numbers cost a hundred times the time
 _SAVING_SECONDS = 0.1  # longer a deadline while the child asks its plugin for the state
+_STARVED_TIMES = 5  # as long at most, where the child waits for a core
+_WORTH_SECONDS = 0.002  # less is no reason to go on waiting
 
 
 class PluginTrouble(BridgeError):
@@ -89,6 +91,9 @@ class PluginProcess:
     def __init__(self, child: subprocess.Popen[bytes], connection: socket.socket, memory: BlockMemory | None) -> None:
         self._child, self._connection = child, connection
         self._memory = memory
+        self._schedstat: int | None = None
+        with contextlib.suppress(OSError):
+            self._schedstat = os.open(f"/proc/{child.pid}/schedstat", os.O_RDONLY)
         self.loaded: Loaded
 
     @classmethod
@@ -119,14 +124,10 @@ class PluginProcess:
         Raises:
             PluginTrouble: it cannot be loaded, died of it, or took too long.
         """
-        memory = None if state is None else BlockMemory.create()
-        child, connection = _spawn(settings, by_port)
-        process = cls(child, connection, memory)
         task = {
             "engine": settings.engine,
             "reference": vars(reference),
             "rate_hz": rate_hz,
-            "memory": "" if memory is None else str(memory.path),
             "memory_bytes": settings.memory_bytes,
             "state": str(state or ""),
             "restore": str(restore or ""),
@@ -134,10 +135,14 @@ class PluginProcess:
             "save_preset": str(save_preset or ""),
         }
         try:
-            process._load(task, settings.load_seconds)
-        except BaseException:
-            process.kill()
-            raise
+            memory = None if state is None else BlockMemory.create()
+        except OSError as error:
+            raise PluginTrouble(f"there is no memory to share with it: {error.strerror}") from None
+        try:
+            process = cls(*_spawn(settings, by_port), memory)
+            process._load(task | {"memory": "" if memory is None else str(memory.path)}, settings.load_seconds)
+        except OSError as error:
+            raise PluginTrouble(f"its process cannot be started: {error.strerror}") from None
         finally:
             if memory is not None:
                 memory.forget_name()  # both have it, or nobody will
@@ -145,15 +150,24 @@ class PluginProcess:
 
     def _load(self, task: dict[str, Any], seconds: float) -> None:
         try:
+            self.loaded = self._answer(task, seconds)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _answer(self, task: dict[str, Any], seconds: float) -> Loaded:
+        try:
             self._connection.sendall(json.dumps(task).encode() + b"\n")
             answer = json.loads(_line(self._connection, time.monotonic() + seconds))
+            if "error" in answer:
+                raise PluginTrouble(answer["error"])
+            return Loaded(PluginInfo.from_dict(answer["info"]), [float(value) for value in answer["values"]])
         except TimeoutError:
             raise PluginTrouble(f"it was not loaded within {seconds:g} s") from None
         except (OSError, ValueError):
             raise PluginTrouble(f"it ended while it was loaded: {self._end()}") from None
-        if "error" in answer:
-            raise PluginTrouble(answer["error"])
-        self.loaded = Loaded(PluginInfo.from_dict(answer["info"]), answer["values"])
+        except (KeyError, TypeError) as error:
+            raise PluginTrouble(f"its process answered what is no answer: {error!r}") from None
 
     @property
     def memory(self) -> BlockMemory:
@@ -182,21 +196,38 @@ class PluginProcess:
         return _sane(memory.made[:, :count])
 
     def _asked(self, deed: bytes, seconds: float) -> bytes:
-        connection = self._connection
+        """Send a byte and wait for one; b"" when the other end is closed.
+
+        A child that waits for a core is not one that hangs: that time is given back to it, up to a limit. So is the
+        time that its plugin takes over its state.
+        """
+        connection, began, queued = self._connection, time.monotonic(), self._queued_seconds()
+        patience = seconds
         try:
-            connection.settimeout(seconds)
             connection.sendall(deed)
-            try:
-                return connection.recv(1)
-            except TimeoutError:
-                if not self.memory.saving:
-                    raise
-                connection.settimeout(_SAVING_SECONDS)
-                return connection.recv(1)
+            while True:
+                connection.settimeout(max(began + patience - time.monotonic(), 1e-3))
+                try:
+                    return connection.recv(1)
+                except TimeoutError:
+                    more = self._queued_seconds() - queued + (_SAVING_SECONDS if self.memory.saving else 0.0)
+                    longer = min(seconds + more, _STARVED_TIMES * seconds + _SAVING_SECONDS)
+                    if longer - patience < _WORTH_SECONDS:
+                        raise
+                    patience = longer
         except TimeoutError:
             raise EffectFault(f"it hangs: no answer within {seconds * 1e3:g} ms") from None
         except OSError:  # the other end is closed
             return b""
+
+    def _queued_seconds(self) -> float:
+        """How long the child has waited for a core so far, where the system tells; see proc(5), schedstat."""
+        if self._schedstat is None:
+            return 0.0
+        try:
+            return int(os.pread(self._schedstat, 100, 0).split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):  # it has ended
+            return 0.0
 
     def tell(self, deed: bytes) -> None:
         """Ask for something that is not answered: `r` forgets the audio, `s` saves the state.
@@ -223,6 +254,9 @@ class PluginProcess:
         """End the child by its id, now; another thread waits for it."""
         with contextlib.suppress(OSError):
             self._connection.close()
+        if self._schedstat is not None:
+            os.close(self._schedstat)
+            self._schedstat = None
         self._child.kill()
         threading.Thread(target=self._child.wait, name="plugin's end", daemon=True).start()
 

@@ -90,6 +90,22 @@ def test_a_death_is_noticed_at_once_not_at_the_deadline(started: PluginProcess, 
     assert time.monotonic() - began < 10
 
 
+def test_a_child_that_waits_for_a_core_does_not_hang(
+    started: PluginProcess, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is late by 0.3 s is waited for if the system says that it had no core, but not for ever."""
+    assert sys.platform != "linux" or started._queued_seconds() > 0
+    block = music(960)
+    monkeypatch.setattr(started, "_queued_seconds", time.monotonic)
+    orders.write_text("late")
+    np.testing.assert_array_equal(started.process(block, 0, 0.0, [], 0.1), 2 * block)
+    orders.write_text("hang")
+    began = time.monotonic()
+    with pytest.raises(EffectFault, match="hangs"):
+        started.process(block, 0, 0.0, [], 0.1)
+    assert 0.4 < time.monotonic() - began < 2
+
+
 def test_numbers_too_small_to_hear_are_silence(started: PluginProcess, orders: Path) -> None:
     orders.write_text("denormal")
     assert not started.process(music(960), 0, 0.0, [], 1.0).any()
