@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     url = stream_url(args.url, _query(args, device))
     with stop_on_signals() as stop, _sink(args.out, device) as sink:
         enough = _Enough(stop)
-        call = _Call(url, {}, sink, Received(args.seconds), enough, words=words)
+        call = _Call(url, {}, sink, Received(args.seconds), enough, say, words=words)
         asyncio.run(_listen(call, enough))
     _report(call, args)
     if args.json:
@@ -122,10 +122,11 @@ def _spec(row: Mapping[str, Any]) -> ControlSpec:
     return ControlSpec(row["type"], low, high, row.get("default", ""), row.get("unit", ""), "", choices, row["name"])
 
 
-class _Enough:
+class _Enough(StopFlag):
     """True once a signal has come, or the server has said goodbye."""
 
     def __init__(self, stop: StopFlag) -> None:
+        super().__init__()
         self._stop, self.goodbye = stop, False
 
     def __bool__(self) -> bool:

@@ -54,7 +54,7 @@ class Limits:
     burst_messages: int = 400
     upload_bytes: int = 32 * 2**20
     upload_seconds: float = 60.0
-    window_seconds: float = 0.4
+    window_seconds: float = 0.5
     queue_seconds: float = 1.0
     stalled_queue_seconds: float = 0.4
     stall_seconds: float = 60.0

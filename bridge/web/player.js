@@ -38,8 +38,8 @@ export class Player extends EventTarget {
 
   /** Open the sound at a rate, or resume it. A stream of another rate gets a new context.
    *
-   * Done when audio is taken at a steady pace: a browser says "running" up to two seconds before that on its first start,
-   * and what its clock shows meanwhile is not what will be heard. */
+   * Done when audio is taken at a steady pace: a browser says "running" a good while before that on its first start, and
+   * what its clock shows meanwhile is not what will be heard. */
   async start(rateHz) {
     if (this.#context && this.#context.sampleRate !== rateHz) await this.close();
     if (!this.#context) await this.#open(rateHz);

@@ -89,7 +89,7 @@ def test_fifty_hear_every_sample_of_the_shipped_checkpoint(query: str, tmp_path:
 
     async def cost(service: Service, count: int) -> float:
         readers, clients, tasks = [Reader() for _ in range(count)], [], []
-        for reader in readers:  # each hreaders before the next comes: to let fifty in takes longer than one may not read
+        for reader in readers:  # each hears before the next comes: to let fifty in takes longer than one may not read
             clients.append(await service.connect(query))
             tasks.append(asyncio.create_task(reader.listen(clients[-1])))
         await asyncio.sleep(2.0)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pythonosc import slip
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from bridge.doors.osc.codec import decode
-from bridge.doors.osc.framing import Deframer, length_prefixed, slip
+from bridge.doors.osc.tcp import Deframer, length_prefixed
 
 from ..bridge.doors.mutations import mutated_osc, mutated_web
 from .running import Service
@@ -94,7 +95,8 @@ async def torment_udp(service: Service, score: Score, seed: int) -> None:
 
 async def torment_tcp(service: Service, score: Score, seed: int) -> None:
     """Send in one framing or the other, from an address of its own, and read what comes back."""
-    draw, frame, share = random.Random(2_000 + seed), (length_prefixed, slip)[seed % 2], TCP_PACKETS // TCP_CLIENTS
+    draw, share = random.Random(2_000 + seed), TCP_PACKETS // TCP_CLIENTS
+    frame = (length_prefixed, slip.encode)[seed % 2]
     place = (f"127.0.0.{100 + seed}", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", service.ready["osc_port"], local_addr=place)
     reading = asyncio.create_task(read_packets(reader, score))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -21,16 +23,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
-from bridge.cli.interrupts import StopFlag
-from bridge.cli.terminal import say
 from bridge.doors.native.codecs import Decoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.doors.native.protocol import PATH, PROTOCOL
 from bridge.errors import UsageError, WireError
 from streamgen.config import Value
 
-__all__ = ["Call", "Received", "Pcm", "Sink", "stream_url"]
+__all__ = ["Call", "Pcm", "Received", "Sink", "Stop", "stream_url"]
 
+_log = logging.getLogger("bridge.client")
 _POLL_SECONDS = 0.2
 _BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _BIGGEST_MESSAGE = 2**22
@@ -124,12 +125,20 @@ class Sink(Protocol):
         ...
 
 
+class Stop(Protocol):
+    """What is true once it shall end."""
+
+    def __bool__(self) -> bool:
+        """Whether to end now."""
+        ...
+
+
 # -- the connection -------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Call:
-    """One evening of listening, over as many connections as it takes.
+    """Listening to a session, over as many connections as it takes.
 
     Attributes:
         url: see `stream_url`; names the session once it is known.
@@ -137,6 +146,7 @@ class Call:
         sink: where the samples go.
         received: what came, and when it is enough.
         stop: ends it early.
+        say: takes lines for people.
         hello: the newest one.
         first_audio_seconds: from the first try to the first samples; None before.
         connections, errors: how many there were.
@@ -147,7 +157,8 @@ class Call:
     wanted: dict[str, Value]
     sink: Sink
     received: Received
-    stop: StopFlag
+    stop: Stop
+    say: Callable[[str], None] = _log.info
     hello: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     first_audio_seconds: float | None = None
@@ -183,7 +194,7 @@ class Call:
 
     async def _wait_to_retry(self, seconds: float, problem: Exception) -> None:
         if not self._over:
-            say(f"connection lost ({_reason(problem)}); trying again in {seconds:g} s")
+            self.say(f"connection lost ({_reason(problem)}); trying again in {seconds:g} s")
         until = time.monotonic() + seconds
         while not self._over and time.monotonic() < until:
             await asyncio.sleep(min(_POLL_SECONDS, seconds))
@@ -214,20 +225,20 @@ class Call:
                 await self._greeted(socket, message)
             case "error":
                 self.errors += 1
-                say(f"the server says: {message.get('message')}")
+                self.say(f"the server says: {message.get('message')}")
             case "gap":
                 self._missed(message)
             case "goaway":
-                say(f"the server says goodbye: {message.get('reason')}")
+                self.say(f"the server says goodbye: {message.get('reason')}")
 
     def _missed(self, gap: dict[str, Any]) -> None:
         seconds = float(gap.get("samples", 0)) / float(gap.get("rate_hz") or 1)
         self.underruns += gap.get("reason") == "underrun"
-        say(f"{_missing(gap.get('reason'))} ({seconds:.2f} s)")
+        self.say(f"{_missing(gap.get('reason'))} ({seconds:.2f} s)")
 
     async def _greeted(self, socket: ClientConnection, hello: dict[str, Any]) -> None:
         if not self.hello:
-            say(f"listening to {hello.get('model')}, session {hello.get('session')}")
+            self.say(f"listening to {hello.get('model')}, session {hello.get('session')}")
         self.hello = hello
         if isinstance(name := hello.get("session"), str):
             self.url = stream_url(self.url, {"session": name})  # "new" would be another music each time

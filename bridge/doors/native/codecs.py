@@ -151,7 +151,7 @@ class OpusEncoder:
         self._context = self._av.CodecContext.create("libopus", "w")
         self._context.sample_rate, self._context.format, self._context.layout = rate_hz, "flt", "stereo"
         self._context.bit_rate = _BITS_A_SECOND
-        self._context.options = {"compression_level": "5"}  # half the processor of libopus' 10, as good at 128 kbit/s
+        self._context.options = {"compression_level": "5"}  # of 10: as good at this bit rate, for less work
         self._context.open()
         self._rate_hz, self._frames = rate_hz, round(rate_hz * OPUS_SECONDS)
 

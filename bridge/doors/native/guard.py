@@ -4,7 +4,7 @@ What websockets leaves to its user, each found by attacking this door:
 
 - a message is limited to its size only: with room for a 32 MiB audio prompt, every client could park 32 MiB × the
   queue. Here a long message must have been announced, one at a time, a few in the whole service.
-- 256 KiB of empty frames in one read are parsed in one go: 2 s of a blocked event loop. Reads are 4 KiB until a long
+- a read full of empty frames is parsed in one go, and holds the event loop meanwhile. Reads are 4 KiB until a long
   message is due.
 - a ping is answered at once, whether or not the peer reads: floods of pings, and pongs that pile up, are cut off.
 
@@ -194,7 +194,7 @@ class GuardedConnection(ServerConnection):
 
 
 def bound_kernel_buffer(connection: ServerConnection, bytes_per_second: float) -> None:
-    """Let about 0.1 s of audio wait below us: `send` otherwise swallows 30 s before it blocks.
+    """Let little audio wait below us: the system otherwise takes in half a minute of it before a write blocks.
 
     Args:
         connection: an open one.

@@ -70,6 +70,7 @@ class WebListener:
         self._now = asyncio.get_running_loop().time
         self._held_since: float | None = None  # since when the peer takes nothing more
         self._ending = self._hung_up = False
+        self._fault: Exception | None = None  # of ours; the sender raises it, for the session has others to tell
         socket.passed = self._passed
 
     # -- what the session tells ---------------------------------------------------------------------------------------
@@ -81,9 +82,15 @@ class WebListener:
 
     def audio(self, block: Block) -> None:
         """Send a block, or queue it."""
-        if self._lane is None:
-            return
-        self._queue(self._lane.take(block))
+        try:
+            if self._lane is not None:
+                self._queue(self._lane.take(block))
+                self._send_at_once()
+        except Exception as fault:  # noqa: BLE001 - it ends one connection, not the session's way to the others
+            self._fault, self._lane = fault, None
+            self._ready.set()
+
+    def _send_at_once(self) -> None:
         if self._ending or self._turns.spent:
             self._ready.set()
             return
@@ -184,6 +191,8 @@ class WebListener:
             ConnectionClosed: it has gone.
         """
         while True:
+            if self._fault is not None:
+                raise self._fault
             await self._turns.take()
             if items := self._next_items():
                 await self._send_items(items)

@@ -52,14 +52,21 @@ def door() -> Iterator[Open]:
     thread.join()
 
 
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait for it: a server goes on with what was asked when its client has left already."""
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_it_saves_what_was_sent(door: Open, tmp_path: Path, run: Callable[..., Any]) -> None:
     out = tmp_path / "a.wav"
     url = f"127.0.0.1:{door.web.port}"
     words = ("--seconds", 0.5, "--out", out, "--set", "prompt/1/text=a=b", "--set", "mute=on", "--json")
     answer = run("listen", url, *words)
     assert answer.code == 0, answer.err
-    assert door.session.now["prompt/1/text"] == "a=b"
-    assert door.session.now["mute"] is True
+    eventually(lambda: door.session.now["prompt/1/text"] == "a=b" and door.session.now["mute"] is True)
     samples, rate_hz = soundfile.read(out, dtype="float32")
     assert (samples.shape, rate_hz) == ((RATE_HZ // 2, 2), RATE_HZ)
     start = answer.fields["audio_seconds"] and _start_of(samples)
@@ -86,10 +93,11 @@ def test_changes_are_read_by_the_servers_table() -> None:
 
 def test_what_only_the_server_knows_can_be_set(door: Open, tmp_path: Path, run: Callable[..., Any]) -> None:
     """A server of another version, or with plugins of its own."""
-    door.session.table["sparkle"] = replace(number(0, 10, 2, "", ""), name="sparkle")  # type: ignore[index]
+    for table in (door.session.table, door.session.parameters.table):
+        table["sparkle"] = replace(number(0, 10, 2, "", ""), name="sparkle")  # type: ignore[index]
     url, out = f"127.0.0.1:{door.web.port}", tmp_path / "a.wav"
-    assert run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=7").code == 0
-    assert door.session.now["sparkle"] == 7
+    assert run("listen", url, "--seconds", 0.5, "--out", out, "--set", "sparkle=7").code == 0
+    eventually(lambda: door.session.now.get("sparkle") == 7)
     answer = run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=11")
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2, "streamgen: --set: sparkle is 11.0, must be within 0 … 10"

@@ -91,6 +91,7 @@ class SineSession:
 
     def __post_init__(self) -> None:
         self.parameters = Parameters(self.table)
+        self.table = self.parameters.table  # one: a test may add to it
         self.timeline = Timeline(self.rate_hz)
         self._schedule: Schedule[Command] = Schedule(self.timeline)
         self._runs = False

@@ -423,3 +423,24 @@ def test_fifty_are_written_to_in_one_turn_and_no_task_is_woken() -> None:
             await left(door)
 
     asyncio.run(go())
+
+
+def test_a_fault_in_one_listeners_audio_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: object, samples: object) -> bytes:
+        raise RuntimeError("the codec is broken")
+
+    monkeypatch.setattr("bridge.doors.native.codecs._F32.encode", broken)
+
+    async def go() -> None:
+        async with serving() as door, calling(door.stream + "?codec=f32le") as one, calling(door.stream) as other:
+            door.session.play(4)
+            await other.hear(4 * BLOCK)
+            with pytest.raises(ConnectionClosed) as closed:
+                await one.until("never")
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1011
+            assert door.metrics.errors["internal"] == 1
+            door.session.play(2)
+            await other.hear(6 * BLOCK)
+
+    asyncio.run(go())
