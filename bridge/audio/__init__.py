@@ -4,7 +4,8 @@ Rules: numpy in every signal path; files, threads, devices and processes only wh
 
     output.py      the way out of a session: faded edges, its rate, then chain.py: what every door hears
     chain.py       effect.py's effects in order: width, rack, master, gain, limiter; positions stay true
-    rack.py        effects that are edited while they play, each in a slot.py, mixed by position (aligned.py)
+    rack.py        effects that are edited while they play, each in a slot.py, mixed by position (aligned.py);
+                   faults.py says what is asked of effects that may fail
     catalogue.py   what can be put there: built_in.py's effects by name, and the operator's plugins/
     equalizer.py  compressor.py  saturation.py  reverb.py      built-in effects, on filters.py
     master.py      mastering with one switch; loudness.py measures as BS.1770 does

@@ -16,7 +16,7 @@ from bridge.audio.built_in import BUILT_IN
 from bridge.audio.effect import Effect
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.plugin import Plugin
-from bridge.audio.plugins.process import HostSettings, PluginTrouble
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 from streamgen.errors import ConfigError
 
 __all__ = ["Catalogue"]

@@ -15,60 +15,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from dataclasses import replace
 
 import numpy as np
 
 from bridge.audio.effect import Change, Effect, Pcm
-from bridge.audio.slot import Fallible, Slot
+from bridge.audio.faults import SlotFault, SlotState, TurnsItself, given_up, strikes
+from bridge.audio.slot import Slot
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import CapacityError, ConfigError
 
-__all__ = ["MAX_LATENCY_SECONDS", "MAX_SLOTS", "Rack", "SlotFault", "SlotState"]
+__all__ = ["MAX_LATENCY_SECONDS", "MAX_SLOTS", "Rack"]
 
 MAX_SLOTS = 16
 MAX_LATENCY_SECONDS = 1.0  # of all effects: what is made ahead has to cover it
-
-
-@dataclass(frozen=True)
-class SlotFault:
-    """An effect failed, or came back, or was given up.
-
-    Attributes:
-        slot: its number.
-        name: of what is in it.
-        reason: why; "" when it is back.
-        strikes: how often it failed lately.
-        given_up: True if it is not tried again.
-    """
-
-    slot: int
-    name: str
-    reason: str
-    strikes: int = 0
-    given_up: bool = False
-
-
-@dataclass(frozen=True)
-class SlotState:
-    """How a slot is doing.
-
-    Attributes:
-        slot: its number, as in `plugin/N/…`.
-        name: of what is in it.
-        latency_samples: how much it holds back.
-        failed: whether its input is heard in its place.
-        strikes: how often it failed lately.
-        load: share of real time that it takes of the engine's, over the last second or so.
-    """
-
-    slot: int
-    name: str
-    latency_samples: int
-    failed: bool
-    strikes: int
-    load: float = 0.0
 
 
 class Rack:
@@ -305,26 +265,3 @@ class Rack:
             self._down[number] = lost
         else:
             self._down.pop(number, None)
-
-
-@runtime_checkable
-class TurnsItself(Protocol):
-    """An effect that may turn its own knobs: it has programs, or began with a state."""
-
-    def values(self) -> dict[str, Value]:
-        """What its parameters are."""
-        ...
-
-    def take_moves(self) -> dict[str, Value]:
-        """Take out what it turned since the last call."""
-        ...
-
-
-def strikes(effect: Effect) -> int:
-    """Return how often an effect failed lately."""
-    return effect.strikes if isinstance(effect, Fallible) else 0
-
-
-def given_up(effect: Effect) -> bool:
-    """Tell whether an effect that failed is not tried again: what is no plugin does not come back."""
-    return effect.given_up if isinstance(effect, Fallible) else True

@@ -20,52 +20,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.aligned import Ramp, Waiting
 from bridge.audio.effect import Change, Effect, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.faults import EffectFault, Fallible, close
 from bridge.audio.slot_mix import MIX, SlotMix, mix_parameters
 from streamgen.config import ControlSpec
 
-__all__ = ["FADE_SECONDS", "EffectFault", "Fallible", "Slot", "close"]
+__all__ = ["FADE_SECONDS", "Slot"]
 
 _log = logging.getLogger("bridge.rack")
 
 FADE_SECONDS = 0.02  # over which effects come and go
-
-
-class EffectFault(Exception):
-    """An effect failed: says why. What it gave before is good."""
-
-
-@runtime_checkable
-class Fallible(Protocol):
-    """An effect that may fail and come back.
-
-    Attributes:
-        reserve_samples: kept back of what it gave, to fade with.
-        strikes: how often it failed lately.
-        given_up: whether it does not come back by itself.
-    """
-
-    reserve_samples: int
-    strikes: int
-    given_up: bool
-
-    def recovered(self) -> bool:
-        """Whether it can be used again after a fault."""
-        ...
-
-    def forgive(self) -> None:
-        """Try again what was given up."""
-        ...
-
-    def close(self) -> None:
-        """Give up whatever it holds; must not wait."""
-        ...
 
 
 @dataclass
@@ -322,12 +291,6 @@ class Slot:
         if source.effect is not self.effect:
             close(source.effect)
         return True
-
-
-def close(effect: Effect) -> None:
-    """Let an effect give up what it holds."""
-    if isinstance(effect, Fallible):
-        effect.close()
 
 
 def _aligned(given: Waiting, start: int, count: int) -> Pcm:

@@ -16,9 +16,9 @@ from typing import Any
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
+from bridge.audio.faults import close as close_effect
 from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.recorder import Recorder
-from bridge.audio.slot import close as close_effect
 from bridge.session.engine_thread import EngineThread
 from bridge.session.messages import (
     AudioPrompt,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.rack import SlotFault, SlotState
+from bridge.audio.faults import SlotFault, SlotState
 from bridge.session.timeline import Moment, Timeline
 from streamgen.config import ControlSpec, Value
 

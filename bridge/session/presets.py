@@ -1,85 +1,35 @@
-"""A set in one file: every parameter, the rack in its order, and what its plugins keep to themselves.
+"""What a session is set to, as one thing: taken, brought back, gone to over time, kept for the next start.
 
-    session ─ captured ─► Preset ─ write ─► NAME.toml (plugins' states as base64) ─ read ─► Preset ─ recalled ─► session
-                                                                                                └── morphed over T ─┘
+    session ─ captured ─► Preset ─ preset_files.write ─► NAME.toml ─ read ─► Preset ─ recall ─► session
+                                                                                └─ morph over T ──┘
 
 Recalling replaces what differs, slot by slot, each with its own crossfade: the music goes on. A morph turns every
 number on its way, as hands would; words and switches turn half-way.
 
-Rules: files only in the operator's folder, by names without a path; a file that cannot be read changes nothing.
+Rules: the event loop; loading a plugin and writing a file are for threads beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
-import os
-import re
 import tempfile
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bridge.audio.effect import Effect
 from bridge.audio.plugins.child import read_state, write_state
-from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.plugin import Plugin
 from bridge.errors import FileError
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import Deed, EditRack, Set, SlotState
+from bridge.session.preset_files import Preset, SlotPreset, write
 from streamgen.config import Value
 
-__all__ = [
-    "Preset",
-    "SlotPreset",
-    "captured",
-    "keep",
-    "morph",
-    "names",
-    "path_of",
-    "plugin_of",
-    "read",
-    "recall",
-    "write",
-]
+__all__ = ["captured", "keep", "morph", "plugin_of", "recall"]
 
-_VERSION = 1
-_NAME = re.compile(r"[\w][\w .+-]{0,63}")
 _STEP_SECONDS = 0.05  # of a morph's effects
 _MODEL_STEPS = 10  # of these, until the model is told: it makes its lead anew each time
 _KEPT = frozenset({"lead_seconds", "mute"})  # of the machine and the moment, not of a set
-
-
-@dataclass(frozen=True)
-class SlotPreset:
-    """One slot.
-
-    Attributes:
-        effect: its name in the catalogue.
-        values: of its parameters and its mix, by their own names.
-        state: what a plugin keeps to itself.
-    """
-
-    effect: str
-    values: Mapping[str, Value] = field(default_factory=dict)
-    state: bytes = b""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A set.
-
-    Attributes:
-        values: of the session's parameters outside the rack.
-        slots: the rack, in the order of the signal.
-    """
-
-    values: Mapping[str, Value] = field(default_factory=dict)
-    slots: tuple[SlotPreset, ...] = ()
 
 
 # -- session -> preset -> session --------------------------------------------------------------------------------------
@@ -189,107 +139,6 @@ async def keep(session: LiveSession, path: Path, seconds: float = 5.0) -> None:
             await asyncio.to_thread(write, path, now)
             last = now
         await asyncio.sleep(seconds)
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def path_of(folder: Path, name: str) -> Path:
-    """Return the file of a preset's name.
-
-    Raises:
-        FileError: the name is none, such as one with a path in it.
-    """
-    if not _NAME.fullmatch(name):
-        raise FileError(f"{name!r} is no name of a preset: use letters, digits, spaces and . + - _, at most 64")
-    return folder / f"{name}.toml"
-
-
-def names(folder: Path) -> list[str]:
-    """Return the names of the presets in a folder."""
-    return sorted(path.stem for path in folder.glob("*.toml") if _NAME.fullmatch(path.stem))
-
-
-def write(path: Path, preset: Preset) -> None:
-    """Write a preset, whole or not at all.
-
-    Raises:
-        FileError: it cannot be written.
-    """
-    new = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text("".join(_lines(preset)), encoding="utf-8")
-        os.replace(new, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}; choose another folder") from None
-
-
-def _lines(preset: Preset) -> Iterable[str]:
-    yield f"version = {_VERSION}\n\n[parameters]\n"
-    yield from _pairs(preset.values)
-    for slot in preset.slots:
-        yield f"\n[[slots]]\neffect = {_toml(slot.effect)}\n"
-        if slot.state:
-            yield f"state = {_toml(base64.b64encode(slot.state).decode())}\n"
-        yield "[slots.parameters]\n"
-        yield from _pairs(slot.values)
-
-
-def _pairs(values: Mapping[str, Value]) -> Iterable[str]:
-    return (f"{_toml(name)} = {_toml(value)}\n" for name, value in values.items())
-
-
-def _toml(value: Value) -> str:
-    """Write a value: JSON's words are TOML's, but for a character that TOML wants escaped."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def read(path: Path) -> Preset:
-    """Read a preset.
-
-    Raises:
-        FileError: it cannot be read, or is none.
-    """
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))
-        if rows.get("version") != _VERSION:
-            raise FileError(f"{path} is no preset of version {_VERSION}")
-        return Preset(_values(rows["parameters"]), tuple(_slot(row) for row in rows.get("slots", [])))
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
-        raise FileError(f"{path} is no preset: {error}") from None
-
-
-def plugins_in(path: Path) -> dict[str, Reference]:
-    """Return the plugins that an operator's rack file names beside what is in the rack: `[plugins]`, name = path.
-
-    Of an LV2 bundle that has many, `name = { path = "…", uri = "…" }`.
-
-    Raises:
-        FileError: it cannot be read.
-    """
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("plugins", {})
-        named = {name: {"path": row} if isinstance(row, str) else row for name, row in rows.items()}
-        return {name: Reference(str(row["path"]), str(row.get("uri", ""))) for name, row in named.items()}
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is no rack file: {error}") from None
-
-
-def _slot(row: Mapping[str, Any]) -> SlotPreset:
-    state = base64.b64decode(row.get("state", ""), validate=True)
-    return SlotPreset(str(row["effect"]), _values(row.get("parameters", {})), state)
-
-
-def _values(row: Mapping[str, Any]) -> dict[str, Value]:
-    for name, value in row.items():
-        if not isinstance(value, str | float | int):
-            raise ValueError(f"{name} is {value!r}")
-    return dict(row)
 
 
 def plugin_of(effects: Mapping[int, Effect], slot: int) -> Plugin:

@@ -8,7 +8,8 @@
     minihost_engine.py  minihost behind that interface; the only file that imports it
     memory.py           the block that both processes see
     child.py            the child's program
-    process.py          a child as its parent sees it: started, asked within a deadline, ended by its id
+    process.py          a child as its parent sees it: loaded, asked within a deadline, ended by its id
+    spawn.py            starting it
     parameters.py       a plugin's 0 … 1 as rows of the session's table, in its own units
     plugin.py           the effect: a child that is watched, restarted with its state, given up after three strikes
     scan.py             which plugins there are, each looked at in a child of its own

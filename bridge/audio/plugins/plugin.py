@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from bridge.audio.effect import Change, Pcm
+from bridge.audio.faults import EffectFault
 from bridge.audio.plugins.engine import PluginInfo, Reference, Turn
 from bridge.audio.plugins.memory import MAX_BLOCK, MAX_TURNS
 from bridge.audio.plugins.parameters import PluginParameter, plugin_parameters
-from bridge.audio.plugins.process import HostSettings, PluginProcess, PluginTrouble
-from bridge.audio.slot import EffectFault
+from bridge.audio.plugins.process import PluginProcess
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["Plugin"]

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from bridge.audio.plugins.engine import PluginInfo, Reference
 from bridge.audio.plugins.lv2 import plugin_uris
-from bridge.audio.plugins.process import HostSettings, PluginProcess, PluginTrouble
+from bridge.audio.plugins.process import PluginProcess
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 
 __all__ = ["Found", "catalogue_names", "folders", "load_cache", "save_cache", "scan"]
 

@@ -11,9 +11,9 @@ import pytest
 
 from bridge.audio.chain import Chain
 from bridge.audio.effect import Change, Effect, Pcm
+from bridge.audio.faults import EffectFault
 from bridge.audio.gain import Gain
 from bridge.audio.rack import MAX_SLOTS, Rack
-from bridge.audio.slot import EffectFault
 from streamgen.config import ControlSpec, Value, number
 from streamgen.errors import CapacityError, ConfigError
 

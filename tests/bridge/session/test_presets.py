@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,13 +14,13 @@ import pytest
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import Reference
-from bridge.audio.plugins.process import HostSettings
+from bridge.audio.plugins.spawn import HostSettings
 from bridge.errors import FileError
-from bridge.session import presets
+from bridge.session import preset_files, presets
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import Block, Changed, Deed, EditRack, Event, Set
-from bridge.session.presets import Preset, SlotPreset
+from bridge.session.preset_files import Preset, SlotPreset
 from streamgen.errors import ConfigError
 from streamgen.testing import FakeModel
 
@@ -68,18 +71,18 @@ SET = Preset(
 
 
 def test_a_file_holds_all_of_it(tmp_path: Path) -> None:
-    path = presets.path_of(tmp_path / "new folder", "My set no. 1")
-    presets.write(path, SET)
-    assert presets.read(path) == SET
-    assert presets.names(path.parent) == ["My set no. 1"]
-    presets.write(path, Preset())
-    assert presets.read(path) == Preset()
+    path = preset_files.path_of(tmp_path / "new folder", "My set no. 1")
+    preset_files.write(path, SET)
+    assert preset_files.read(path) == SET
+    assert preset_files.names(path.parent) == ["My set no. 1"]
+    preset_files.write(path, Preset())
+    assert preset_files.read(path) == Preset()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "/etc/passwd", ".hidden", "a" * 65, "x\n"])
 def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileError, match="no name of a preset"):
-        presets.path_of(tmp_path, name)
+        preset_files.path_of(tmp_path, name)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +93,9 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
 def test_what_is_no_preset_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(FileError, match="no preset"):
-        presets.read(tmp_path / "x.toml")
+        preset_files.read(tmp_path / "x.toml")
     with pytest.raises(FileError, match="cannot read"):
-        presets.read(tmp_path / "y.toml")
+        preset_files.read(tmp_path / "y.toml")
 
 
 def test_an_operators_rack_file_names_its_plugins(tmp_path: Path) -> None:
@@ -108,21 +111,21 @@ drive = { path = "/usr/lib/lv2/mda.lv2", uri = "http://drobilla.net/plugins/mda/
 effect = "My Comp"
 """
     )
-    assert presets.plugins_in(path) == {
+    assert preset_files.plugins_in(path) == {
         "My Comp": Reference("/usr/lib/vst3/ZamCompX2.vst3"),
         "drive": Reference("/usr/lib/lv2/mda.lv2", "http://drobilla.net/plugins/mda/Overdrive"),
     }
-    assert presets.read(path) == Preset({}, (SlotPreset("My Comp"),))
+    assert preset_files.read(path) == Preset({}, (SlotPreset("My Comp"),))
     path.write_text("[plugins]\nx = 3")
     with pytest.raises(FileError, match="no rack file"):
-        presets.plugins_in(path)
+        preset_files.plugins_in(path)
 
 
 def test_the_example_is_a_rack() -> None:
     path = Path(__file__).parents[3] / "examples" / "rack.toml"
 
     async def scene(session: LiveSession) -> None:
-        await presets.recall(session, presets.read(path), "operator")
+        await presets.recall(session, preset_files.read(path), "operator")
         assert [slot.name for slot in session.slots()] == [
             "high-pass",
             "equalizer",
@@ -131,11 +134,11 @@ def test_the_example_is_a_rack() -> None:
             "reverb",
         ]
         assert session.values()["plugin/5/wet"] == 0.15
-        assert {name for slot in presets.read(path).slots for name in slot.values} <= {
+        assert {name for slot in preset_files.read(path).slots for name in slot.values} <= {
             name.split("/")[2] for name in session.table if name.startswith("plugin/")
         }
 
-    assert presets.plugins_in(path) == {}
+    assert preset_files.plugins_in(path) == {}
     play(scene)
 
 
@@ -149,13 +152,13 @@ def test_what_was_captured_comes_back_in_another_session(catalogue: Catalogue, t
         await session.do(Set({"plugin/1/decay_seconds": 5.0, "plugin/2/gain": 3.0, "temperature": 0.3}, "page"))
         await session.do(Set({"lead_seconds": 1.0, "mute": True}, "page"))
         await asyncio.sleep(0.3)
-        presets.write(path, await presets.captured(session))
+        preset_files.write(path, await presets.captured(session))
 
     async def second(session: LiveSession) -> None:
         session.add(Listening())
         await session.do(EditRack(Deed.ADD, "page", effect="tilt"))
         for _ in range(2):  # a second time it is there already, and nothing is put anew
-            await presets.recall(session, presets.read(path), "page")
+            await presets.recall(session, preset_files.read(path), "page")
             assert [slot.name for slot in session.slots()] == ["ill", "reverb"]
             values = session.values()
             numbers = [slot.slot for slot in session.slots()]
@@ -163,10 +166,10 @@ def test_what_was_captured_comes_back_in_another_session(catalogue: Catalogue, t
             assert values[f"plugin/{numbers[1]}/decay_seconds"] == 5.0
             assert (values["temperature"], values["lead_seconds"], values["mute"]) == (0.3, 2.0, False)
         again = await presets.captured(session)
-        assert again.slots[0].state == presets.read(path).slots[0].state
+        assert again.slots[0].state == preset_files.read(path).slots[0].state
 
     play(first, catalogue)
-    assert presets.read(path).slots[0].state == b'{"gain": 0.75}'
+    assert preset_files.read(path).slots[0].state == b'{"gain": 0.75}'
     play(second, catalogue)
 
 
@@ -224,11 +227,61 @@ def test_what_a_session_is_set_to_is_kept_for_the_next(tmp_path: Path) -> None:
         keeping = asyncio.create_task(presets.keep(session, path, 0.05))
         await session.do(Set({"temperature": 0.7}, "page"))
         async with asyncio.timeout(10):
-            while not path.exists() or presets.read(path).values["temperature"] != 0.7:
+            while not path.exists() or preset_files.read(path).values["temperature"] != 0.7:
                 await asyncio.sleep(0.02)
         keeping.cancel()
 
     play(scene)
+
+
+SERVICE = """
+import asyncio, sys
+from pathlib import Path
+from bridge.audio.catalogue import Catalogue
+from bridge.audio.plugins.engine import Reference
+from bridge.audio.plugins.spawn import HostSettings
+from bridge.session import presets
+from bridge.session.engine_thread import EngineThread
+from bridge.session.live_session import LiveSession
+from bridge.session.messages import Deed, EditRack, Set
+from streamgen.testing import FakeModel
+
+class Listening:
+    def audio(self, block): pass
+    def event(self, event): pass
+
+async def main(folder, engine_folder):
+    settings = HostSettings(folder / "states", engine="ill_engine:IllEngine", python_path=(engine_folder,))
+    catalogue = Catalogue({"ill": Reference(str(folder / "orders"))}, settings)
+    engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
+    session = await LiveSession.open("live", engine, 48_000, catalogue=catalogue)
+    session.add(Listening())
+    await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+    await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+    await session.do(Set({"plugin/1/decay_seconds": 7.0, "plugin/2/gain": 1.0}, "page"))
+    await presets.keep(session, folder / "kept.toml", 0.1)
+
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+def test_a_service_that_is_killed_leaves_its_rack_and_its_states(catalogue: Catalogue, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.toml"
+    service = subprocess.Popen([sys.executable, "-c", SERVICE, str(tmp_path), str(ILL)])
+    end = time.monotonic() + 60
+    while not (kept.exists() and [slot.state for slot in preset_files.read(kept).slots] == [b"", b'{"gain": 0.25}']):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    service.kill()
+    service.wait()
+
+    async def scene(session: LiveSession) -> None:
+        await presets.recall(session, preset_files.read(kept), "state")
+        assert [slot.name for slot in session.slots()] == ["reverb", "ill"]
+        values = session.values()
+        assert (values["plugin/1/decay_seconds"], values["plugin/2/gain"]) == (7.0, pytest.approx(1.0))
+
+    play(scene, catalogue)
 
 
 def test_a_plugins_own_preset_file_goes_out_and_in(catalogue: Catalogue, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.gain import Gain
 from bridge.audio.plugins.engine import Reference
-from bridge.audio.plugins.process import HostSettings
+from bridge.audio.plugins.spawn import HostSettings
 from bridge.audio.rack import Rack
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
@@ -92,6 +92,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
         tmp_path / "states",
         engine="ill_engine:IllEngine",
         deadline_seconds=0.15,
+        memory_bytes=1 << 30,
         strikes=1_000,
         forgiven_seconds=0.0,
         python_path=(str(ILL),),
@@ -263,7 +264,7 @@ def test_what_cannot_be_loaded_is_said_and_nothing_is_changed(catalogue: Catalog
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("ill", ["raise", "segfault", "hang", "nan"])
+@pytest.mark.parametrize("ill", ["raise", "segfault", "hang", "memory", "nan"])
 def test_a_plugin_falls_ill_while_three_listen(catalogue: Catalogue, tmp_path: Path, ill: str, times: int) -> None:
     async def scene(session: LiveSession) -> None:
         three = [Listening() for _ in range(3)]

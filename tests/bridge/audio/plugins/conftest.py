@@ -14,7 +14,7 @@ import pytest
 from bridge.audio.effect import Pcm
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.plugin import Plugin
-from bridge.audio.plugins.process import HostSettings
+from bridge.audio.plugins.spawn import HostSettings
 
 RATE_HZ = 48_000
 

@@ -23,7 +23,7 @@ from bridge.audio.chain import Chain
 from bridge.audio.effect import Pcm
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.plugin import Plugin
-from bridge.audio.plugins.process import HostSettings
+from bridge.audio.plugins.spawn import HostSettings
 from bridge.audio.rack import Rack
 
 from .conftest import RATE_HZ, wait_until

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from bridge.audio.chain import Chain
+from bridge.audio.faults import SlotFault
 from bridge.audio.plugins.plugin import RESERVE_SECONDS
-from bridge.audio.rack import Rack, SlotFault
+from bridge.audio.rack import Rack
 
 from .conftest import RATE_HZ, Patient, music, wait_until
 

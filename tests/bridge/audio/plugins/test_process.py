@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridge.audio.faults import EffectFault
 from bridge.audio.plugins.child import read_state
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.memory import MAX_BLOCK, BlockMemory
-from bridge.audio.plugins.process import HostSettings, PluginProcess, PluginTrouble
-from bridge.audio.slot import EffectFault
+from bridge.audio.plugins.process import PluginProcess
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 
 from .conftest import RATE_HZ, music, wait_until
 
@@ -159,7 +160,8 @@ def test_a_child_goes_when_its_parent_is_killed(settings: HostSettings, orders: 
 import time
 from pathlib import Path
 from bridge.audio.plugins.engine import Reference
-from bridge.audio.plugins.process import HostSettings, PluginProcess
+from bridge.audio.plugins.process import PluginProcess
+from bridge.audio.plugins.spawn import HostSettings
 settings = HostSettings(Path({str(tmp_path)!r}), engine={settings.engine!r}, python_path={settings.python_path!r})
 process = PluginProcess.start(Reference({str(orders)!r}), settings, 48_000, Path({str(tmp_path / "s")!r}))
 print(process.pid, flush=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.audio.plugins.process import HostSettings
 from bridge.audio.plugins.scan import Found, catalogue_names, folders, load_cache, save_cache, scan
+from bridge.audio.plugins.spawn import HostSettings
 
 
 @pytest.fixture
