@@ -14,6 +14,7 @@ but through `call_soon_threadsafe`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import queue
@@ -64,6 +65,7 @@ class EngineThread:
         self._players: list[Player] = []
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
+        self._handover = threading.Lock()  # nothing is handed over once the thread has looked for the last time
         self._stopping = False
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
@@ -78,10 +80,11 @@ class EngineThread:
 
     async def call(self, work: Callable[[], T]) -> T:
         """Run something on the engine's thread, between two blocks, and await its result."""
-        if self._stopping:
-            raise SessionClosed("the engine is stopping; connect again later")
         future: asyncio.Future[T] = self.loop.create_future()
-        self._work.put(lambda: self._answer(work, future))
+        with self._handover:
+            if self._stopping:
+                raise SessionClosed("the engine is stopping; connect again later")
+            self._work.put(lambda: self._answer(work, future))
         self.wake()
         return await future
 
@@ -118,7 +121,8 @@ class EngineThread:
 
     async def close(self) -> None:
         """End the thread; sessions still open are closed."""
-        await self.call(self._finish)
+        with contextlib.suppress(SessionClosed):  # a fault has ended it already
+            await self.call(self._finish)
         await asyncio.to_thread(self._thread.join)
 
     # -- the engine's thread --------------------------------------------------------------------------------------
@@ -166,10 +170,14 @@ class EngineThread:
             _log.debug("the event loop is gone; dropped %s", call)
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._carry_out(_COMMANDS_SECONDS)
-            self._rest(self._tick())
-        self._carry_out(math.inf)  # nobody shall wait for an answer for ever
+        try:
+            while not self._stopping:
+                self._carry_out(_COMMANDS_SECONDS)
+                self._rest(self._tick())
+        finally:
+            with self._handover:
+                self._stopping = True
+                self._carry_out(math.inf)  # nobody shall wait for an answer for ever
 
     def _carry_out(self, seconds: float) -> None:
         """Do what waits: at least one piece of work, and for so long."""

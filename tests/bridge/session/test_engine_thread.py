@@ -248,3 +248,22 @@ def test_a_session_that_fails_is_paused_and_told_and_the_others_play_on(
         await listeners[1].until(1.0)
 
     play(model, scene)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_answers_at_once_and_can_be_closed(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        def broken() -> float:
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(session.player, "tick", broken)
+        engine.wake()
+        async with asyncio.timeout(5):
+            while engine.alive:
+                await asyncio.sleep(0.01)
+            with pytest.raises(SessionClosed, match="the engine is stopping"):
+                await session.do(Set({"temperature": 0.5}, "test"))
+
+    play(model, scene)
