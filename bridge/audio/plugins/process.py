@@ -167,7 +167,7 @@ class PluginProcess:
         A child that waits for a core is not one that hangs: that time is given back to it, up to a limit. So is the
         time that its plugin takes over its state.
         """
-        connection, began, queued = self._connection, time.monotonic(), self._queued_seconds()
+        connection, began, before = self._connection, time.monotonic(), self._scheduled()
         patience = seconds
         try:
             connection.sendall(deed)
@@ -176,7 +176,8 @@ class PluginProcess:
                 try:
                     return connection.recv(1)
                 except TimeoutError:
-                    more = self._queued_seconds() - queued + (_SAVING_SECONDS if self.memory.saving else 0.0)
+                    more = self._starved_seconds(before, time.monotonic() - began)
+                    more += _SAVING_SECONDS if self.memory.saving else 0.0
                     longer = min(seconds + more, _STARVED_TIMES * seconds + _SAVING_SECONDS)
                     if longer - patience < _WORTH_SECONDS:
                         raise
@@ -186,14 +187,26 @@ class PluginProcess:
         except OSError:  # the other end is closed
             return b""
 
-    def _queued_seconds(self) -> float:
-        """How long the child has waited for a core so far, where the system tells; see proc(5), schedstat."""
+    def _scheduled(self) -> tuple[float, float]:
+        """Seconds that the child has run and has waited for a core so far, where the system tells; see proc(5)."""
         if self._schedstat is None:
-            return 0.0
+            return 0.0, 0.0
         try:
-            return int(os.pread(self._schedstat, 100, 0).split()[1]) / 1e9
-        except (OSError, IndexError, ValueError):  # it has ended
-            return 0.0
+            ran, queued, *_ = os.pread(self._schedstat, 100, 0).split()
+        except (OSError, ValueError):  # it has ended
+            return 0.0, 0.0
+        return int(ran) / 1e9, int(queued) / 1e9
+
+    def _starved_seconds(self, before: tuple[float, float], elapsed: float) -> float:
+        """How long of the time since `before` the child could have run and had no core.
+
+        The system counts a wait when it is over; one that lasts shows as a child that is runnable and has not run.
+        """
+        ran, queued = (now - then for now, then in zip(self._scheduled(), before, strict=True))
+        with contextlib.suppress(OSError, IndexError):
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return max(elapsed - ran, 0.0) if state == "R" else max(queued, 0.0)
+        return 0.0
 
     def tell(self, deed: bytes) -> None:
         """Ask for something that is not answered: `r` forgets the audio, `s` saves the state.

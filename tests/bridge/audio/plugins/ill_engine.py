@@ -74,6 +74,9 @@ class IllEngine:
             os._exit(3)
         elif word == "hang":
             time.sleep(1_000)
+        elif word == "spin":
+            while True:
+                pass
         elif word == "late":
             time.sleep(0.3)
         elif word == "memory":

@@ -95,9 +95,8 @@ def test_a_child_that_waits_for_a_core_does_not_hang(
     started: PluginProcess, orders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is late by 0.3 s is waited for if the system says that it had no core, but not for ever."""
-    assert sys.platform != "linux" or started._queued_seconds() > 0
     block = music(960)
-    monkeypatch.setattr(started, "_queued_seconds", time.monotonic)
+    monkeypatch.setattr(started, "_starved_seconds", lambda _before, elapsed: elapsed)
     orders.write_text("late")
     np.testing.assert_array_equal(started.process(block, 0, 0.0, [], 0.1), 2 * block)
     orders.write_text("hang")
@@ -105,6 +104,21 @@ def test_a_child_that_waits_for_a_core_does_not_hang(
     with pytest.raises(EffectFault, match="hangs"):
         started.process(block, 0, 0.0, [], 0.1)
     assert 0.4 < time.monotonic() - began < 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_the_system_tells_a_child_that_sleeps_from_one_that_has_no_core(started: PluginProcess, orders: Path) -> None:
+    before = started._scheduled()
+    assert before[0] > 0
+    time.sleep(0.1)
+    assert started._starved_seconds(before, 0.1) < 0.05, "it waits for its parent, not for a core"
+    orders.write_text("spin")
+    began = time.monotonic()
+    with pytest.raises(EffectFault, match="hangs"):
+        started.process(music(960), 0, 0.0, [], 0.1)
+    ran = started._scheduled()[0] - before[0]
+    starved = started._starved_seconds(before, time.monotonic() - began)
+    assert starved == pytest.approx(time.monotonic() - began - ran, abs=0.1), "what it did not run it waited"
 
 
 def test_numbers_too_small_to_hear_are_silence(started: PluginProcess, orders: Path) -> None:
