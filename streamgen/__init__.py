@@ -6,20 +6,20 @@
     for chunk in stream.chunks(seconds=0.1):
         chunk.samples  # float32 [2, n] at model.sample_rate_hz
 
-Map of the rooms:
-    model.py stream.py batch.py  what users hold: a model, an endless stream, a batch of clips
-    controls.py config.py        what can be set, and the range of every number
-    steering.py changes.py       a stream's controls: asked for, waiting for their frame, in force
-    pcm_buffer.py moments.py     a stream's sound that is not read yet; the places it can go back to
-    audio.py errors.py metrics.py
-    prompt_rows.py               prompts as rows of the decoder
-    linear.py                    rows times a matrix, as this machine does it fastest
-    checkpoint/    finding, reading and checking checkpoints: transformers and audiocraft formats, Hub, folder, shipped
-    conditioning/  text states, melody chroma, prompt mixes
+Map of the rooms, the upper ones standing on the lower (import-linter holds them to it):
+    model.py       what users hold: load_model, Model
+    stream/        an endless stream, a batch of clips: controls in force at their frame, sound, places to go back to
+    runtime.py     what the streams of a model share, from any thread
+    scheduler.py   which of them step together
+    conditioning/  text states, melody chroma, mixes of prompts, all of it as rows of the decoder
     lm/            decoder step, KV cache, delay pattern, sampling, windows, precision
     codec/         incremental EnCodec decode, audio prompt encode
+    checkpoint/    finding, reading and checking checkpoints: transformers and audiocraft formats, Hub, folder, shipped
+    config.py      THE table: what can be set, and the range of every number
+    linear.py      rows times a matrix, as this machine does it fastest
+    audio.py errors.py metrics.py
     pocket/        the shipped checkpoint and how it was made
-    testing/       tiny random checkpoints for tests, ours and yours
+    testing/       tiny random checkpoints for tests, ours and yours; a model that sings sines
 
 Nothing here starts a thread or opens a socket. torch is imported when a name that needs it is first used.
 """

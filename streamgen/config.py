@@ -2,8 +2,12 @@
 
     ControlValues (the types)  ─►  CONTROLS (the rows)  ─►  Python's keywords, CLI, WebSocket, OSC, OSCQuery, page, docs
 
-A control is one annotated line of `ControlValues`: a type checker reads its type, the program its `ControlSpec`. Limits
-that prompts share with the doors (length of a text, number of prompts) stand here too.
+A control is one annotated line of these TypedDicts: a type checker reads its type, the program its `ControlSpec`. Who
+sets controls takes one of the three, each with the names of the one before:
+
+    ClipValues ─ Model.generate      + prompts, seed ─► StreamValues ─ Model.open_stream      + prompt ─► ControlValues
+
+Limits that prompts share with the doors (length of a text, number of prompts) stand here too.
 
 Rules: no torch, no audio; imports nothing of this package but its errors. Units are in the names.
 """
@@ -26,8 +30,10 @@ __all__ = [
     "PRECISIONS",
     "REWIND_SECONDS",
     "THREADS",
+    "ClipValues",
     "ControlSpec",
     "ControlValues",
+    "StreamValues",
     "Value",
     "checked",
     "number",
@@ -203,11 +209,9 @@ def _as_float(value: object) -> float:
         return math.nan
 
 
-class ControlValues(TypedDict, total=False):
-    """What `Model.open_stream` and `Stream.set` take by keyword. `None` leaves a number at the checkpoint's default."""
+class ClipValues(TypedDict, total=False):
+    """What the clips of `Model.generate` share, by keyword. `None` leaves a number at the checkpoint's default."""
 
-    prompt: str | None
-    prompts: Iterable[tuple[str | None, float]]
     negative_prompt: Annotated[str | None, text("what to stay away from; empty = nothing")]
     guidance_scale: Annotated[
         float, number(0, 20, 3, "", "how closely the prompt is followed; 1 is the model unguided")
@@ -215,7 +219,6 @@ class ControlValues(TypedDict, total=False):
     temperature: Annotated[float, number(0, 5, 1, "", "how adventurous the draws are; 0 is greedy")]
     top_k: Annotated[int, number(0, 2048, 250, "codes", "draw among the k most likely codes; 0 is all", whole=True)]
     top_p: Annotated[float, number(0, 1, 0, "", "draw among the likeliest codes of this total probability; 0 is all")]
-    seed: Annotated[int, number(0, 2**31 - 1, 0, "", "same seed, same music", whole=True)]
     glide_seconds: Annotated[float, number(0, 60, 0, "s", "how long a change of prompts fades")]
     context_seconds: Annotated[float, number(0.02, 30, 12, "s", "how much music survives into the next window")]
     context_start_seconds: Annotated[
@@ -224,9 +227,22 @@ class ControlValues(TypedDict, total=False):
     change_context_seconds: Annotated[
         float,
         number(
-            0, 30, 30, "s", "how much music survives when another prompt takes the lead; 0 begins anew, 30 keeps all"
+            0, 30, 30, "s", "how much music survives when another prompt dominates; 0 begins anew, 30 keeps everything"
         ),
     ]
+
+
+class StreamValues(ClipValues, total=False):
+    """What `Model.open_stream` takes by keyword beside its prompt."""
+
+    prompts: Iterable[tuple[str | None, float]]
+    seed: Annotated[int, number(0, 2**31 - 1, 0, "", "same seed, same music", whole=True)]
+
+
+class ControlValues(StreamValues, total=False):
+    """What `Stream.set` and `Stream.check` take by keyword: every control there is."""
+
+    prompt: str | None
 
 
 def _rows(values: type) -> dict[str, ControlSpec]:
@@ -251,5 +267,5 @@ def checked(table: Mapping[str, ControlSpec], values: Mapping[str, object]) -> d
     """
     unknown = [name for name in values if name not in table]
     if unknown:
-        raise ConfigError(f"there is no parameter {unknown[0]!r}; there are {', '.join(table)}")
+        raise ConfigError.unknown("parameter", unknown[0], table)
     return {name: table[name].check(value) for name, value in values.items()}

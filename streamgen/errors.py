@@ -12,6 +12,9 @@ An impossible internal state is an `assert cond, value`; late audio is a counter
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = ["CapacityError", "CheckpointError", "ConfigError", "PromptError", "SessionClosed", "StreamgenError"]
 
 
@@ -25,6 +28,20 @@ class CheckpointError(StreamgenError):
 
 class ConfigError(StreamgenError, ValueError):
     """A parameter is outside its range: says its name, the value and the limit."""
+
+    @classmethod
+    def unknown(cls, kind: str, name: object, known: Iterable[str]) -> ConfigError:
+        """Make the error for a name that does not exist: says which was probably meant, and all there are.
+
+        Args:
+            kind: of thing: "control", "parameter".
+            name: what was given.
+            known: every name there is.
+        """
+        names = list(known)
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}? " if near else ""
+        return cls(f"there is no {kind} {name!r}; {meant}there are {', '.join(names)}")
 
 
 class PromptError(StreamgenError, ValueError):

@@ -1,12 +1,12 @@
 """Rows times a fixed matrix, in the layout that this machine multiplies fastest. The room that knows about precision.
 
-Decoding multiplies few rows (2 to 8) by large matrices: it is bound by reading the weights once. On a CPU torch's
-`F.linear` reads them two to three times slower than oneDNN's blocked layout: 12 matrices of 4096×1024 take 23 ms for 2
-rows against 6.5 in float32, 7.6 against 4.0 in bfloat16 (one Zen 5 core). Elsewhere it is `F.linear`.
+Decoding multiplies few rows (2 to 8) by large matrices: it is bound by reading the weights once. On a CPU oneDNN's
+blocked layout is read at the memory's speed, and what torch's `F.linear` takes is not; elsewhere it is `F.linear`.
 
-With `int8` a matrix is kept as 8-bit multiples of a scale for each output: half of bfloat16's memory, and the 25
-matrices of a small decoder take 1.0 ms for a row or two instead of 2.0. A row's result is the same whoever stands
-beside it, up to 16 rows; more are multiplied by the widened matrix, for to widen a weight for each row then costs more.
+With `int8` a matrix is kept as 8-bit multiples of a scale for each output: half of bfloat16's memory, so a row or two
+take half its time. A row's result is the same whatever rows are beside it, up to 16; more are multiplied by the widened
+matrix, since widening each weight anew for every row costs more then. Figures: docs/measurements.md, "Matrices on a
+CPU".
 
 Rules: callers see `Linear(weight)(rows)`; int4 layouts belong here too and change no caller.
 """
@@ -21,7 +21,7 @@ __all__ = ["Linear"]
 
 # Layouts chosen for 2 to 16 rows are the same, and good for 1 to 64; the one for a single row is slow for more.
 _PACK_ROWS = 2
-# Smaller matrices lie in the cache, and oneDNN's 11 µs a call cost more than its layout saves.
+# Smaller matrices lie in the cache, where calling oneDNN costs more than its layout saves.
 _PACK_NUMEL = 1 << 16
 _INT8_ROWS = 16  # at most
 _INT8_STRIDE = 32  # the kernel reads that many inputs at a time, and past the end of others

@@ -14,7 +14,7 @@ _STEPS_KEPT = 8_192  # nearly three minutes at 50 steps a second: several rollov
 _ROLLOVERS_KEPT = 256
 
 
-@dataclass
+@dataclass(repr=False)
 class StreamMetrics:
     """What a stream has done so far.
 
@@ -36,6 +36,11 @@ class StreamMetrics:
     rollover_steps: deque[int] = field(default_factory=lambda: deque(maxlen=_ROLLOVERS_KEPT))
     window_position: int = 0
     windows: int = 0
+
+    def __repr__(self) -> str:
+        """Say how many steps there were and what they took."""
+        took = f"{self.lm_seconds:.3f} s of passes, {self.codec_seconds:.3f} s of codec"
+        return f"<StreamMetrics: {self.steps} steps, {took}, {self.rollovers} rollovers>"
 
     def record_step(self, seconds: float, rollovers: int, position: int, windows: int) -> None:
         """Count one LM step."""

@@ -1,15 +1,16 @@
 """The facade users hold: a loaded model, its streams and its batches.
 
-Rules: puts the rooms together (conditioning → lm → codec); owns what streams share: weights, text caches, precision.
+    load_model ─► Model ─┬─ open_stream ─► Stream        all on one Runtime, which nothing else
+                         ├─ read_together                reaches around
+                         └─ generate ─► clips
+
+Rules: says what a call takes and gives, and hands it on; nothing below imports this file. Any thread may call.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -17,25 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
-from streamgen.checkpoint import Checkpoint, load_checkpoint
-from streamgen.codec import StreamingDecoder, encode_audio
-from streamgen.conditioning import MelodyConditioner, PromptMix, TextConditioner
-from streamgen.conditioning.rows import PromptRows
-from streamgen.config import CONTROLS, DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ControlSpec
+from streamgen.checkpoint import Checkpoint, GenerationDefaults, load_checkpoint
+from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
 from streamgen.errors import ConfigError, PromptError
-from streamgen.lm.delay import DelayPattern
-from streamgen.lm.precision import choose_engine, is_small
-from streamgen.lm.token_stream import TokenStream
-from streamgen.lm.window_set import Rows
-from streamgen.lm.windows import WindowPlan
-from streamgen.stream.controls import Controls, frozen
+from streamgen.runtime import Runtime
+from streamgen.stream.batch import Batch
+from streamgen.stream.controls import control_specs, frozen, new_controls
+from streamgen.stream.reading import read_together
 from streamgen.stream.stream import Stream
-from streamgen.threads import computing_on
 
 __all__ = ["Model", "load_model"]
 
 Audio = NDArray[np.float32]
-_log = logging.getLogger("streamgen")
 
 
 def load_model(
@@ -59,7 +53,7 @@ def load_model(
     if threads is not None:
         THREADS.check(threads)
     chosen = _device(device)
-    return Model(load_checkpoint(name), chosen, precision, threads)
+    return Model(Runtime.of(load_checkpoint(name), chosen, precision, threads))
 
 
 def _check_precision(precision: str) -> None:
@@ -80,129 +74,70 @@ def _device(name: str) -> torch.device:
 class Model:
     """A checkpoint ready to play. Made by `load_model`, or `Model.from_checkpoint` for one in memory.
 
+    It may be used from several threads at once. What they do takes turns, a step at a time; encoding texts and audio
+    prompts does not wait and is not waited for.
+
     Attributes:
-        name, format, licence, defaults: the checkpoint's.
-        device: where the decoder runs.
+        runtime: the parts it is made of, for those who look inside.
+        name, format, licence: the checkpoint's.
         precision: "fp32", "bf16", "fp16" or "int8", as chosen.
         load_note: one line: what was chosen and why.
+        device: where the decoder runs.
         threads: how many torch computes on while it plays; None is what torch is set to.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.
-        clock: seconds by which steps are timed.
+        frame_rate_hz: frames a second.
+        window_seconds: how much music the model knows at most.
+        weight_bytes: bytes of decoder weights that one step reads.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, precision: str, threads: int | None = None
-    ) -> None:
-        self.name, self.format, self.licence = checkpoint.name, checkpoint.format, checkpoint.licence
-        self.defaults, self.config, self.device = checkpoint.defaults, checkpoint.decoder, device
-        self.channels = checkpoint.decoder.audio_channels
-        self.threads = 1 if threads is None and is_small(checkpoint, device) else threads
-        self.clock: Callable[[], float] = time.perf_counter
-        self._encodec = checkpoint.codec
-        self.codec = StreamingDecoder(checkpoint.codec, audio_channels=self.channels, device=device)
-        self.sample_rate_hz, self.hop_samples = self.codec.sample_rate_hz, self.codec.hop_samples
-        self.pattern = DelayPattern.of(self.config.num_codebooks, self.channels, self.config.vocab_size)
-        choice = choose_engine(checkpoint, self.pattern, 1 / self.frame_rate_hz, device=device, precision=precision)
-        self.engine, self.precision, self.load_note = choice.engine, choice.precision, choice.note
-        text, chroma = TextConditioner(checkpoint), MelodyConditioner(checkpoint)
-        has_melody = checkpoint.melody is not None
-        self.prompts = PromptRows(text, chroma, self.engine.projector.project, has_melody=has_melody)
+    def __init__(self, runtime: Runtime) -> None:
+        facts, codec = runtime.facts, runtime.codec
+        self.runtime = runtime
+        self.name, self.format, self.licence = facts.name, facts.format, facts.licence
+        self.precision, self.load_note = facts.precision, facts.load_note
+        self.device, self.threads = runtime.device, runtime.threads
+        self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
+        self.channels, self.frame_rate_hz = runtime.config.audio_channels, runtime.frame_rate_hz
+        self.window_seconds = runtime.config.max_positions / runtime.frame_rate_hz
+        self.weight_bytes = runtime.engine.weight_bytes
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> Model:
         """Make a model of a checkpoint in memory. Arguments and errors as in `load_model`."""
         _check_precision(precision)
-        return cls(checkpoint, _device(device), precision)
+        return cls(Runtime.of(checkpoint, _device(device), precision))
 
-    @property
-    def frame_rate_hz(self) -> float:
-        """Frames a second."""
-        return self.sample_rate_hz / self.hop_samples
-
-    @property
-    def window_seconds(self) -> float:
-        """How much music the model knows at most."""
-        return self.config.max_positions / self.frame_rate_hz
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of decoder weights that one step reads."""
-        return self.engine.decoder.weight_bytes
-
-    # -- windows --------------------------------------------------------------------------------------------------
-
-    def prepare(self, controls: Controls, melody: Tensor | None, *, cut_context: bool = False) -> None:
-        """Encode a setting's prompts ahead of time and check that its windows fit, where they may be cut if need be.
-
-        Raises:
-            PromptError, ConfigError: it cannot be played.
-        """
-        _, rows = self.prompts.of(controls.mix, controls.guidance_scale, melody)
-        self.fitting_plan(controls, rows.prefix) if cut_context else self.plan(controls, rows.prefix)
-
-    def plan(self, controls: Controls, prefix: int = 0) -> WindowPlan:
-        """Lay out the windows of a stream.
-
-        Raises:
-            ConfigError: they have no room for the context.
-        """
-        context, start = self._context(controls)
-        longest = WindowPlan.longest_context(self.config.max_positions, start, prefix)
-        if context > longest:
-            raise self._no_room(controls, longest, start, prefix)
-        return WindowPlan(self.config.max_positions, context, start, prefix)
-
-    def fitting_plan(self, controls: Controls, prefix: int = 0) -> WindowPlan:
-        """Lay out windows in mid-stream, cut to what a long prompt leaves or a change still ahead will make room for.
-
-        Raises:
-            ConfigError: the prefix leaves no room at all.
-        """
-        limit, (context, start) = self.config.max_positions, self._context(controls)
-        start = max(min(start, limit - 2 * prefix - 2), 0)
-        longest = WindowPlan.longest_context(limit, start, prefix)
-        if longest < 1:
-            raise self._no_room(controls, longest, start, prefix)
-        return WindowPlan(limit, min(context, longest), start, prefix)
-
-    def _context(self, controls: Controls) -> tuple[int, int]:
-        """Return the context's frames and its start position."""
-        frames = max(round(controls.context_seconds * self.frame_rate_hz), 1)
-        return frames, round(controls.context_start_seconds * self.frame_rate_hz)
-
-    def _no_room(self, controls: Controls, longest: int, start: int, prefix: int) -> ConfigError:
-        room = f"{max(longest, 0) / self.frame_rate_hz:g} s: this checkpoint's windows have {self.config.max_positions}"
-        before = f", {start} of them before context_start_seconds" if start else ""
-        taken = f", {prefix} of them under melody and prompt, so shorten the prompt" if prefix else ""
-        return ConfigError(
-            f"context_seconds is {controls.context_seconds:g}, must be at most {room} positions{before}{taken}"
+    def __repr__(self) -> str:
+        """Say what it is and how it runs."""
+        channels = "stereo" if self.channels == 2 else "mono"
+        window = f"windows of {self.window_seconds:.1f} s"
+        return (
+            f"<Model {self.name!r}: {channels}, {self.sample_rate_hz} Hz, {window}, {self.precision} on {self.device}>"
         )
 
-    def open_tokens(self, rows: Rows, controls: Controls, total_frames: int | None = None) -> TokenStream:
-        """Begin a token stream in this model's cache."""
-        plan = self.plan(controls, rows.prefix)
-        engine = self.engine
-        return TokenStream(self.pattern, plan, rows, controls.sampling, engine.cache, engine.cross, total_frames)
+    @property
+    def defaults(self) -> GenerationDefaults:
+        """Of the controls of streams that are opened from now on; the checkpoint's, unless assigned."""
+        return self.runtime.defaults
 
-    def controls(self, values: dict[str, Any], prefix: int = 0) -> Controls:
-        """Check the settings of a new stream, the default context cut to what a prefix leaves room for."""
-        longest = WindowPlan.longest_context(self.config.max_positions, 0, prefix) / self.frame_rate_hz
-        return Controls.of(self.defaults, longest, values)
+    @defaults.setter
+    def defaults(self, defaults: GenerationDefaults) -> None:
+        self.runtime.defaults = defaults
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds by which steps are timed; may be assigned."""
+        return self.runtime.clock
+
+    @clock.setter
+    def clock(self, clock: Callable[[], float]) -> None:
+        self.runtime.clock = clock
 
     @property
     def control_specs(self) -> dict[str, ControlSpec]:
         """The table of controls with this checkpoint's defaults, and no longer context than its windows hold."""
-        own = self.controls({})
-        rows = {
-            name: replace(spec, default=getattr(own, name)) if spec.has_range and name != "seed" else spec
-            for name, spec in CONTROLS.items()
-        }
-        longest = WindowPlan.longest_context(self.config.max_positions, 0, 0) / self.frame_rate_hz
-        rows["context_seconds"] = replace(
-            rows["context_seconds"], high=min(longest, CONTROLS["context_seconds"].limits[1])
-        )
-        return rows
+        return control_specs(self.runtime)
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -216,7 +151,7 @@ class Model:
         melody: Audio | None = None,
         melody_rate_hz: int | None = None,
         rewind_seconds: float = 0.0,
-        **controls: Any,
+        **controls: Unpack[StreamValues],
     ) -> Stream:
         """Open an endless stream.
 
@@ -235,45 +170,60 @@ class Model:
             PromptError, ConfigError: a value cannot be used.
             CapacityError: no memory for another stream.
         """
-        values = frozen({"prompt": prompt, **controls})
+        runtime, values = self.runtime, frozen({"prompt": prompt, **controls})
         REWIND_SECONDS.check(rewind_seconds)
-        with computing_on(self.threads):
-            prefix = self.prompts.melody_prefix(melody, melody_rate_hz)
-            settings = self.controls(values, self._prefix_positions(values, prefix))
-            codes = audio_prompt_codes
-            if codes is None:
-                codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
-            if codes is not None:
-                _, rows = self.prompts.of(settings.mix, settings.guidance_scale, prefix)
-                codes = self.newest(codes, self.plan(settings, rows.prefix).longest_prompt())
-            return Stream(self, settings, melody=prefix, audio_prompt=codes, rewind_seconds=rewind_seconds)
+        with runtime.computing():
+            conditioner = runtime.prompts.conditioner(melody, melody_rate_hz)
+            settings = new_controls(runtime, conditioner, values)
+            rows = conditioner.of(settings.mix, settings.guidance_scale)  # encoded here, beside the music of others
+            plan = runtime.layout.plan(settings.context_seconds, settings.context_start_seconds, rows.prefix)
+        codes = audio_prompt_codes
+        if codes is None:
+            codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
+        if codes is not None:
+            codes = runtime.newest(codes, plan.longest_prompt())
+        with runtime.alone():
+            return Stream(runtime, settings, conditioner, audio_prompt=codes, rewind_seconds=rewind_seconds)
 
-    def _prefix_positions(self, values: dict[str, Any], melody: Tensor | None) -> int:
-        """Return how long the prefix will be, so that the default context can make room for it."""
-        return 0 if melody is None else len(melody) + self.prompts.text_positions([self.mix(values)])
+    def read_together(
+        self, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None
+    ) -> dict[Stream, AudioChunk]:
+        """Generate and return the next samples of several streams, in one pass over the weights for all of them.
 
-    def mix(self, values: dict[str, Any]) -> PromptMix:
-        """Return the prompts of some settings."""
-        return Controls.of(self.defaults, 1.0, values).mix
+        Each gets what `Stream.read` would have given it. In int8 that is so up to 16 decoder rows together; beyond,
+        sums are rounded in another order.
+
+        Args:
+            wanted: how many samples of which streams of this model.
+            between_steps: called after each step that it takes, on this thread; it may use these streams.
+
+        Returns:
+            A chunk of each.
+
+        Raises:
+            ConfigError: fewer than one sample, no whole number, or a stream of another model.
+            CapacityError, SessionClosed: a stream cannot go on; the others have gone on meanwhile, and keep what they
+                made for their next read.
+        """
+        for stream in wanted:
+            if stream.runtime is not self.runtime:
+                raise ConfigError(f"{stream!r} is another model's; read it with the model that opened it")
+        return read_together(wanted, between_steps)
 
     def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
-        """Encode the newest window's worth of an audio prompt, int64 [K, frames]."""
-        if audio is None:
-            return None
-        if rate_hz is None:
-            raise PromptError("the audio prompt's sample rate is missing: give audio_prompt_rate_hz with it")
-        channels = np.atleast_2d(audio)
-        if isinstance(rate_hz, int | np.integer) and rate_hz > 0:  # others are refused below
-            rate_hz = int(rate_hz)
-            channels = channels[:, -round(self.config.max_positions / self.frame_rate_hz * rate_hz) :]
-        return encode_audio(self._encodec, channels, rate_hz, audio_channels=self.channels)
+        """Encode the newest window's worth of an audio prompt, on any thread and beside the music.
 
-    def newest(self, codes: Tensor, frames: int) -> Tensor:
-        """Keep at most the newest `frames` of an audio prompt, and say so where that cuts it."""
-        if codes.shape[1] > frames:
-            lengths = codes.shape[1] / self.frame_rate_hz, frames / self.frame_rate_hz
-            _log.warning("the audio prompt has %.2f s or more, room is for %.2f s: its newest part is kept", *lengths)
-        return codes[:, -frames:]
+        Args:
+            audio: float32 [samples] or [channels, samples], nominally within ±1.
+            rate_hz: its samples a second.
+
+        Returns:
+            int64 [K, frames], for `open_stream`; None for None.
+
+        Raises:
+            PromptError: it is no audio that the codec can read.
+        """
+        return self.runtime.prompt_codes(audio, rate_hz)
 
     # -- batches --------------------------------------------------------------------------------------------------
 
@@ -289,7 +239,7 @@ class Model:
         melody_rate_hz: int | None = None,
         seed: int | Sequence[int] | None = None,
         progress: Callable[[int, int], None] | None = None,
-        **controls: Any,
+        **controls: Unpack[ClipValues],
     ) -> list[AudioChunk]:
         """Generate a batch of clips of one length. Each is what it would be alone (melody: padded as in transformers).
 
@@ -313,12 +263,9 @@ class Model:
         Raises:
             PromptError, ConfigError: a value cannot be used.
         """
-        from streamgen.stream.batch import Batch  # it builds on this class
-
         if "prompt" in controls:
             raise PromptError("prompt is given beside the list of prompts: write it there, one per clip")
-        batch = Batch(self, prompts, seconds, seed=seed, controls=frozen(controls))
+        batch = Batch(self.runtime, prompts, seconds, seed=seed, controls=frozen(controls))
         batch.give_melodies(melody, melody_rate_hz)
         batch.give_audio_prompts(audio_prompt, audio_prompt_rate_hz)
-        with computing_on(self.threads):
-            return batch.run(progress, include_prompt=include_prompt)
+        return batch.run(progress, include_prompt=include_prompt)

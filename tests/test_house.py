@@ -7,6 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 from bridge.cli import main as cli
@@ -84,3 +85,11 @@ def test_the_readme_tells_every_message_of_the_websocket() -> None:
     assert len(asked) > 5
     words = [*asked, *protocol._KINDS.values(), *Action, *PlayerState, *CODECS, *FORMAT_FIELDS, "rate_hz"]
     assert [word for word in words if f"`{word}`" not in table] == []
+
+
+def test_no_module_imports_itself_by_way_of_another() -> None:
+    """Imports for type checkers alone are counted too."""
+    graph = grimp.build_graph("streamgen", "bridge", exclude_type_checking_imports=False)
+    imports = [(module, other) for module in graph.modules for other in graph.find_modules_directly_imported_by(module)]
+    circles = [pair for pair in imports if graph.chain_exists(importer=pair[1], imported=pair[0])]
+    assert circles == []

@@ -35,12 +35,9 @@ _MOST_STEPS = 2_000
 EFFECTS: list[Callable[[], Effect]] = [Width, Rack, Master, Gain, Limiter]
 
 
-def effect_parameters(effects: Iterable[Callable[[], Effect]] = EFFECTS) -> dict[str, ControlSpec]:
+def effect_parameters() -> dict[str, ControlSpec]:
     """Return what the effects of a new session can be told, by name."""
-    rows: dict[str, ControlSpec] = {}
-    for make in effects:
-        rows |= make().parameters
-    return rows
+    return {name: spec for make in EFFECTS for name, spec in make().parameters.items()}
 
 
 @dataclass

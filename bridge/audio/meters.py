@@ -12,8 +12,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.session.messages import Meter
-
 __all__ = ["FLOOR_DB", "PeakMeter"]
 
 FLOOR_DB = -120.0
@@ -29,12 +27,12 @@ class PeakMeter:
         self._fall = FALL_DB_A_SECOND / sample_rate_hz * math.log(10) / 20
         self._level = np.zeros(2)
 
-    def process(self, samples: Pcm) -> Meter:
-        """Take the next float32 [2, n]; returns the reading after them."""
+    def process(self, samples: Pcm) -> tuple[float, float]:
+        """Take the next float32 [2, n]; returns the reading after them, left and right in dBFS."""
         count = samples.shape[1]
         if count:
             since = np.exp(-self._fall * np.arange(count - 1, -1, -1))
             held = self._level * math.exp(-self._fall * count)
             self._level = np.maximum(held, (np.abs(samples) * since).max(axis=1))
         left, right = (max(FLOOR_DB, 20 * math.log10(max(level, 1e-9))) for level in self._level)
-        return Meter(left, right)
+        return left, right

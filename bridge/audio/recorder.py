@@ -1,6 +1,6 @@
 """A session's output into a WAV or FLAC file, in a thread of its own, so that nothing waits for a disk.
 
-Rules: `audio` and `event` only queue (a Listener of a session); the thread alone touches the file. A slow disk costs
+Rules: `write` only queues; the thread alone touches the file. A slow disk costs
 memory up to QUEUE_SECONDS, then blocks, whose place in the file is filled with silence, so that times still hold. A
 full disk is told once; the stream goes on.
 
@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 
 from bridge.audio.files import in_24_bits
 from bridge.errors import FileError
-from bridge.session.messages import Block, Event
 
 __all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
 
@@ -88,13 +87,6 @@ class Recorder:
     def seconds(self) -> float:
         """Length of the file so far."""
         return self.written_samples / self._rate_hz
-
-    def audio(self, block: Block) -> None:
-        """Queue a block; returns at once, whatever the disk does."""
-        self.write(block.samples)
-
-    def event(self, event: Event) -> None:
-        """Take no notice: what is recorded is the audio."""
 
     def write(self, samples: Pcm) -> None:
         """Queue float32 [channels, n]; returns at once."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.meters import PeakMeter
 from bridge.audio.output import Output
-from bridge.session.messages import Block, Event
+from bridge.session.messages import Block, Event, Meter
 from bridge.session.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ class Committer:
         due_us = round(self._timeline.unix_seconds(end - count) * 1e6)
         self._publish(Block(samples, end - count, self._jumped, turned, due_us))
         self._jumped = False
-        self._publish(self._meter.process(samples))
+        self._publish(Meter(*self._meter.process(samples)))

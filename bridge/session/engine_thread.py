@@ -3,7 +3,8 @@
     event loop                                   engine's thread
     LiveSession.do(command) ── queue, future ──► player.do
     listeners ◄────── call_soon_threadsafe ───── player's publish
-                                                 player.tick of all, player.make of whoever runs dry first
+                                                 player.tick of all, player.make of whoever runs dry first,
+                                                 and between its steps player.keep_time of all
 
 One thread steps every session: they share the model. A session without listeners and recording does not run.
 
@@ -198,10 +199,14 @@ class EngineThread:
 
     def _make(self, player: Player) -> None:
         try:
-            player.make()
+            player.make(self._keep_time)
         except Exception as error:  # noqa: BLE001 - one session's trouble must not silence the others
             _log.warning("a session was paused: %s", error, exc_info=not isinstance(error, StreamgenError))
             player.fail(str(error))
+
+    def _keep_time(self) -> None:
+        for player in self._players:
+            player.keep_time()
 
     def _rest(self, seconds: float) -> None:
         if seconds > 0 and self._work.empty() and self._wake.wait(seconds):

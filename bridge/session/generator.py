@@ -78,11 +78,11 @@ class Generator:
         """How many windows of the model the present stream has led with."""
         return self._stream.metrics.rollovers + 1
 
-    def make(self) -> None:
-        """Make one block ahead."""
+    def make(self, between_steps: Callable[[], None] | None = None) -> None:
+        """Make one block ahead; `between_steps` may take what is ahead already, and do nothing else here."""
         began, steps = self._now(), self._stream.metrics.steps
         mark, start = self._stream.mark(), self._offset + self._stream.position_samples
-        samples = self._stream.read(self.block_samples).samples
+        samples = self._stream.read(self.block_samples, between_steps).samples
         self._lookahead.add(Piece(samples, start, mark, self._offset + mark.next_sample))
         self._note_steps(steps)
         self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - began)

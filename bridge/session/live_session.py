@@ -234,6 +234,6 @@ class LiveSession:
         while len(self._recent) > 1 and self._recent[0].end_sample <= horizon:
             self._recent.popleft()
         if self._recorder is not None:
-            self._recorder.audio(block)
+            self._recorder.write(block.samples)
         for listener in list(self._listeners):
             listener.audio(block)

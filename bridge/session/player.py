@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.session.committer import Committer
-from bridge.session.generator import BLOCK_FRAMES, Generator
+from bridge.session.generator import Generator
 from bridge.session.messages import (
     Action,
     AudioPrompt,
@@ -63,6 +63,7 @@ _log = logging.getLogger("bridge.player")
 
 COMMIT_SECONDS = 0.2  # more, and a change is heard later
 _COMMIT_FRAMES = 2  # committed at once, at least
+_BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
 _GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.35
@@ -285,6 +286,11 @@ class Player:
         self._tell_stats()
         return _IDLE_SECONDS if self.state.plays and self.wanted else 4 * _IDLE_SECONDS
 
+    def keep_time(self) -> None:
+        """Commit what falls due while a block is being made; nothing that was asked for is carried out."""
+        self._run_timeline()
+        self._commit_due()
+
     def _run_timeline(self) -> None:
         timeline, position = self.timeline, self.output.position
         if not (self.state.plays and self.wanted):
@@ -328,17 +334,17 @@ class Player:
 
     # -- audio ----------------------------------------------------------------------------------------------------
 
-    def make(self) -> None:
-        """Make one block ahead."""
-        self.generator.make()
+    def make(self, between_steps: Callable[[], None] | None = None) -> None:
+        """Make one block ahead; `between_steps` may let players `keep_time`."""
+        self.generator.make(between_steps)
         self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
 
     def _commit_due(self) -> None:
         """Commit what falls due within `COMMIT_SECONDS`, and no further than to what is scheduled next."""
         if not self.timeline.running:
             return
-        # making one block keeps this thread from committing: what falls due meanwhile goes out before
-        busy_seconds = self.generator.pace.wall_seconds(BLOCK_FRAMES / self.model.frame_rate_hz)
+        # between two steps this thread does not commit: what falls due meanwhile goes out before
+        busy_seconds = self.generator.pace.wall_seconds(_BUSY_FRAMES / self.model.frame_rate_hz)
         self._commit(COMMIT_SECONDS + busy_seconds)
 
     def _commit(self, seconds: float) -> None:
@@ -346,22 +352,23 @@ class Player:
         self._committer.commit(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz))
 
     def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
-        """Take what lies ahead until its end, less what the rack holds back of it, lies behind a sample.
+        """Take what lies ahead until its end, less what the rack holds back of it, would lie behind a sample.
 
         One by one, as they are processed: how much that is may change with every piece.
         """
         while self.output.session_sample(self.generator.taken) - self.output.rack.held_samples < horizon:
-            samples = self.generator.take(self._most())
+            most = self._most()
+            samples = self.generator.take(most) if most else None
             if samples is None:
                 return
             yield samples
 
     def _most(self) -> int:
-        """How many samples may be committed at once."""
+        """How many samples may be committed at once: none beyond what is scheduled next."""
         most, until = _COMMIT_FRAMES * self.model.hop_samples, self._schedule.next_sample()
         if until is None:
             return most
-        return min(most, max(self.output.model_sample(until) - self.generator.taken, 0)) or most
+        return min(most, max(self.output.model_sample(until) - self.generator.taken, 0))
 
     def stats(self, listeners: int = 0) -> Stats:
         """How the session is doing."""

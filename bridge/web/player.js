@@ -101,8 +101,9 @@ export class Player extends EventTarget {
 
   /** Tell the audio thread when what it makes is heard. */
   #setClock() {
-    if (this.#context?.state !== "running") return;
-    const { contextTime, performanceTime } = this.#context.getOutputTimestamp();
+    const context = this.#context;
+    if (context?.state !== "running") return;
+    const { contextTime, performanceTime } = context.getOutputTimestamp?.() ?? now(context);
     if (!contextTime || !performanceTime) return; // nothing was heard yet
     this.#clock.note(contextTime, performance.timeOrigin + performanceTime);
     this.#node?.port.postMessage({ order: "heard", offsetMs: this.#clock.offsetMs });
@@ -113,4 +114,9 @@ export class Player extends EventTarget {
     this.#setClock();
     this.dispatchEvent(new CustomEvent("report", { detail: data }));
   }
+}
+
+/** For a browser that does not say what is heard: as if it were what is made now, and the latency it knows of. */
+function now({ currentTime, baseLatency = 0, outputLatency = 0 }) {
+  return { contextTime: currentTime, performanceTime: performance.now() + 1000 * (baseLatency + outputLatency) };
 }

@@ -31,6 +31,7 @@ const MAX_BEND = 0.002;
 const BEND_PER_SECOND = 0.1;
 const JUMP_SECONDS = 0.06;
 const SHIFTED_SECONDS = 0.02; // the server's timeline stood still for as long: frames are due later than it had seemed
+const FORESEEN_SECONDS = 2; // what came late so shortly before that was late for that, and will not be again
 
 export class Ring {
   constructor(rateHz, capacitySeconds = CAPACITY_SECONDS) {
@@ -45,6 +46,7 @@ export class Ring {
     this.ratio = 1;
     this.held = true;
     this.delay = LEAST_DELAY_SECONDS;
+    this.before = { delay: LEAST_DELAY_SECONDS, at: -Infinity }; // the delay, and when it began to grow
     this.now = NaN; // server's time of what is heard next
     this.flush();
   }
@@ -98,6 +100,7 @@ export class Ring {
     else if (position < expected && !discontinuity && position + frames > this.heard - this.capacity) {
       from = Math.min(frames, expected - position); // known already: a burst after reconnecting
     } else if (position !== expected || Math.abs(due - this.#due(run, this.write)) > SHIFTED_SECONDS) {
+      if (position === expected && this.now - this.before.at < FORESEEN_SECONDS) this.delay = this.before.delay;
       this.#begin(position, due);
     } else this.#watch(due);
     this.#makeRoom(frames - from);
@@ -148,6 +151,7 @@ export class Ring {
     const spare = due + this.delay - this.now;
     this.spare = Math.min(this.spare, spare);
     if (spare >= SPARE_SECONDS) return;
+    if (this.now - this.before.at > FORESEEN_SECONDS) this.before = { delay: this.delay, at: this.now };
     const more = spare < 0 ? SPARE_SECONDS - spare : LITTLE_SECONDS;
     this.delay = Math.min(MOST_DELAY_SECONDS, this.delay + more);
     this.#look();

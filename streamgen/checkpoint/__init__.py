@@ -44,10 +44,10 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: missing, damaged, of another architecture, or with a codec that cannot be streamed.
     """
-    from streamgen.checkpoint.parts import one_thread
+    from streamgen.checkpoint.parts import own_settings
 
     folder = find_folder(name, revision)
-    with one_thread():
+    with own_settings():
         return _read(str(name), folder, licence_of(str(name), folder))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from streamgen.checkpoint.files import explained
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults, MelodyConfig
 from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS
+from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
 __all__ = [
@@ -178,7 +179,8 @@ def generation_defaults(settings: Settings, where: str) -> GenerationDefaults:
     """Guidance as trained; the rest is the default of audiocraft's own MusicGen class, not of its evaluation."""
     usual = GenerationDefaults()
     path = "classifier_free_guidance.inference_coef"
-    return GenerationDefaults(guidance_scale=_number(settings, path, where, usual.guidance_scale))
+    scale = _number(settings, path, where, usual.guidance_scale)
+    return GenerationDefaults(guidance_scale=CONTROLS["guidance_scale"].nearest(scale))
 
 
 def codec_settings(settings: Settings, where: str) -> Settings:

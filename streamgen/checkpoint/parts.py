@@ -26,7 +26,7 @@ __all__ = [
     "build_codec",
     "build_text_encoder",
     "load_tokenizer",
-    "one_thread",
+    "own_settings",
     "parse_config",
     "projection",
     "with_prefix",
@@ -38,18 +38,21 @@ CODEC_STATISTICS = re.compile(r"quantizer\.layers\.\d+\.codebook\.(inited|cluste
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on this thread alone for a while; other threads that compute already are not affected.
+def own_settings() -> Iterator[None]:
+    """Build under our own torch settings, whatever the program around has set: on the CPU, with tensors like any other.
 
-    Building modules is a thousand operations of microseconds. Where other programs use the processors too, two threads
-    wait milliseconds for each other in each of them: 1.4 to 4.7 s for the shipped checkpoint instead of 0.4 to 1.5.
+    And on this thread alone; others that compute already are not affected. Building modules is a thousand operations of
+    microseconds: where other programs use the processors too, two threads wait for each other in each of them
+    (docs/measurements.md, "Loading"). The default dtype is global to all threads, so it stays: what is built in it is
+    made float32 before weights are read.
     """
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.inference_mode(False), torch.device("cpu"):
+            yield
     finally:
         torch.set_num_threads(before)
 
@@ -90,7 +93,7 @@ def build_codec(settings: Any, tensors: dict[str, Tensor], decoder: DecoderConfi
         shapes = _shapes(_without_memory(EncodecModel, config))
     named = {_weight_norm_name(name): tensor for name, tensor in tensors.items()}
     match_tensors(f"{where}: the codec", shapes, named, [name for name in shapes if CODEC_STATISTICS.fullmatch(name)])
-    codec = _seedless(EncodecModel, config)
+    codec = _seedless(EncodecModel, config).float()
     codec.load_state_dict(named, strict=False)  # only statistics may be absent: the names were compared above
     return cast("EncodecModel", codec.eval().requires_grad_(False))
 

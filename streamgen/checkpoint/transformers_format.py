@@ -26,6 +26,7 @@ from streamgen.checkpoint.parts import (
 )
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
 from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS, check_decoder, decoder_shapes, match_tensors
+from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -146,7 +147,10 @@ def _positive(settings: dict[str, Any], name: str, default: int, folder: Path) -
 
 
 def _defaults(folder: Path) -> GenerationDefaults:
-    """generation_config.json's; where it is silent MusicGen's own (top_k 250), not transformers' for language (50)."""
+    """generation_config.json's, cut to what controls allow; where it is silent MusicGen's own, not transformers'.
+
+    (Those are for language: top_k 50.)
+    """
     path, usual = folder / "generation_config.json", GenerationDefaults()
     if not path.is_file():
         return usual
@@ -164,6 +168,6 @@ def _defaults(folder: Path) -> GenerationDefaults:
 
 def _number(settings: dict[str, Any], name: str, default: float, path: Path) -> float:
     value = default if settings.get(name) is None else settings[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6 or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise CheckpointError(f"{path}: {name} is {value!r:.40}; a number from 0 is needed; {DAMAGED}")
-    return value
+    return CONTROLS[name].nearest(value)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamgen.config import CONTROLS
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import EncodecModel, PreTrainedModel, PreTrainedTokenizerBase
@@ -58,13 +60,13 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Defaults that the checkpoint's own generation_config names: of sampling, and of what survives another prompt."""
+    """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's."""
 
-    guidance_scale: float = 3.0
-    temperature: float = 1.0
-    top_k: int = 250
-    top_p: float = 0.0
-    change_context_seconds: float = 30.0
+    guidance_scale: float = float(CONTROLS["guidance_scale"].default)
+    temperature: float = float(CONTROLS["temperature"].default)
+    top_k: int = int(CONTROLS["top_k"].default)
+    top_p: float = float(CONTROLS["top_p"].default)
+    change_context_seconds: float = float(CONTROLS["change_context_seconds"].default)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,8 @@ What "final" means for facebook/encodec_32khz, whose convolutions look ahead (ho
 
 A causal codec with reflect padding waits too, but only once: its first convolution mirrors frames that have not come.
 
-How many frames to decode at once: CPU ms per second of audio, float32, one AMD Zen 5 core (of a busy machine), mono
-and stereo. One frame at a time reads every weight 50 times a second; from 5 frames (0.1 s) on there is little to gain.
-
-    frames at once                                    1     2     5    10    50    EncodecModel.decode, 100 frames
-    encodec_32khz's shape, 64 filters      mono     386   258   160   154   120    151
-                                           stereo   504   339   249   211   189    368
-    the same in bfloat16, error -41 dB     stereo   324         146
-    16 filters, 1 LSTM layer, causal       mono      78    47    30    22    15    21
-                                           stereo   101    60    36    28    23    33
+How many frames to decode at once is the caller's choice: one at a time reads every weight 50 times a second; from 5
+frames (0.1 s) on there is little to gain (docs/measurements.md, "EnCodec, piece by piece").
 """
 
 from __future__ import annotations

@@ -5,11 +5,9 @@ Rules: pure functions of their input; no stream, no padding. The same arithmetic
 Why time-major: a window of k steps is then one contiguous row of k·C numbers, and the output of a transposed
 convolution, [B, T, s·C], *is* the upsampled audio [B, T·s, C] without a move.
 
-Why two kernels for a convolution, measured on one AMD Zen 5 core in float32, µs for 1 and 5 frames of codes, B = 2:
-    weights (in·out·k)           F.conv1d style      rows × packed matrix
-    1024 · 4096 · 2 (33 MB)      31,000   31,000     1,400   2,000     oneDNN's convolution repacks its weights per call
-    512 · 256 · 3 (1.6 MB)       550      950        270     640
-    64 · 32 · 3 (25 kB)          230      680        250     1,260     here copying the windows costs more
+Why two kernels for a convolution: oneDNN's own repacks its weights in every call, which large ones pay dearly for; as
+rows times a packed matrix they are read once. With small weights copying the windows for that costs more than it saves
+(docs/measurements.md, "EnCodec, piece by piece").
 """
 
 from __future__ import annotations

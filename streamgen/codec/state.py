@@ -44,6 +44,11 @@ class WindowState:
         """Copy deeply."""
         return WindowState(_copy(self.context), self.held, self.started)
 
+    def restore(self, saved: WindowState) -> None:
+        """Take over what a clone holds, in place."""
+        self.context.copy_(saved.context)
+        self.held, self.started = saved.held, saved.started
+
 
 @dataclass
 class UpsampleState:
@@ -61,6 +66,11 @@ class UpsampleState:
         """Copy deeply."""
         return UpsampleState(self.window.clone(), self.skip)
 
+    def restore(self, saved: UpsampleState) -> None:
+        """Take over what a clone holds, in place."""
+        self.window.restore(saved.window)
+        self.skip = saved.skip
+
 
 @dataclass
 class RecurrentState:
@@ -72,6 +82,11 @@ class RecurrentState:
     def clone(self) -> RecurrentState:
         """Copy deeply."""
         return RecurrentState(_copy(self.hidden), _copy(self.cell))
+
+    def restore(self, saved: RecurrentState) -> None:
+        """Take over what a clone holds, in place."""
+        self.hidden.copy_(saved.hidden)
+        self.cell.copy_(saved.cell)
 
 
 LayerState = WindowState | UpsampleState | RecurrentState
@@ -99,3 +114,10 @@ class CodecState:
         """Copy deeply: a snapshot. Going on from it replays the same chunks bit-exactly on the same machine."""
         layers: list[LayerState] = [layer.clone() for layer in self.layers]
         return CodecState(layers, self.batch, self.frames_in, self.samples_out, self.finished)
+
+    @torch.no_grad()
+    def restore(self, saved: CodecState) -> None:
+        """Go back to a clone of this state, in place; the clone stays as it is."""
+        for layer, clone in zip(self.layers, saved.layers, strict=True):
+            layer.restore(clone)  # type: ignore[arg-type]  # a clone has the same kinds of layers
+        self.frames_in, self.samples_out, self.finished = saved.frames_in, saved.samples_out, saved.finished

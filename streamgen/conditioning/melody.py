@@ -122,8 +122,8 @@ class MelodyConditioner:
             float32 [chroma_length, D]; [0, D] where the checkpoint has no melody part.
         """
         if self._config is None:
-            return torch.zeros(0, self.width)
-        null = torch.zeros(1, self._config.num_chroma)
+            return torch.zeros(0, self.width, dtype=torch.float32)
+        null = torch.zeros(1, self._config.num_chroma, dtype=torch.float32)
         null[:, 0] = 1
         return self._project(null)
 
@@ -205,7 +205,7 @@ def _at_least(samples: Tensor, length: int) -> Tensor:
 
 def _power_spectrogram(samples: Tensor, config: MelodyConfig) -> Tensor:
     """As torchaudio's Spectrogram(power=2, center=True, normalized=True): float32 [n_fft / 2 + 1, frames]."""
-    window = torch.hann_window(config.n_fft)
+    window = torch.hann_window(config.n_fft, dtype=torch.float32)
     spectrum = torch.stft(
         samples, config.n_fft, config.hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
     )

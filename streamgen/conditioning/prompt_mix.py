@@ -1,8 +1,8 @@
 """Prompt mixes: several weighted prompts, a negative one, and the fade from one mix to the next.
 
-Rules: owns the guidance formula and which decoder rows it needs; knows texts only as names of rows: no encoder, no
-melody's audio, no stream. Prompts cᵢ with weights wᵢ (Σ wᵢ = 1), guidance g, and the null row (unconditional, or the
-negative prompt in its place) give
+Rules: owns which decoder rows guidance needs, and their coefficients (`lm.guidance` adds them up); knows texts only as
+names of rows: no encoder, no melody's audio, no stream. Prompts cᵢ with weights wᵢ (Σ wᵢ = 1), guidance g, and the null
+row (unconditional, or the negative prompt in its place) give
 
     logits = null + Σ wᵢ · g · (cᵢ − null)
 
@@ -14,17 +14,16 @@ formula goes on as audiocraft's does (g = 0 is the null row alone), where transf
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
 from streamgen.conditioning.text import check_text
 from streamgen.config import CONTROLS, MAX_PROMPTS
 from streamgen.errors import ConfigError, PromptError
 
-__all__ = ["PromptMix", "combine", "glide"]
+__all__ = ["PromptMix", "glide"]
 
 MAX_WEIGHT = 1e9  # only proportions count
 
@@ -55,8 +54,8 @@ class PromptMix:
 
         Args:
             prompt: one text, or None for unconditional.
-            prompts: (text, weight) pairs instead, at most 8; weights 0..1e9, not all zero. Equal texts are added up,
-                and those of weight 0 need no row, so they are left out.
+            prompts: (text, weight) pairs instead, at most `MAX_PROMPTS`; weights 0 to `MAX_WEIGHT`, not all of them 0.
+                Equal texts are added up, and those of weight 0 need no row, so they are left out.
             negative_prompt: what to be guided away from; None is the unconditional row.
         Raises:
             PromptError: both or a bad one of them; see `check_text` for texts.
@@ -67,17 +66,18 @@ class PromptMix:
         return PromptMix(_normalised((check_text(text), weight) for text, weight in pairs), check_text(negative_prompt))
 
     @property
-    def foremost(self) -> str | None:
+    def dominant(self) -> str | None:
         """Text of the heaviest prompt, the first of equals."""
         return max(self.prompts, key=lambda pair: pair[1])[0]
 
-    def rows(self, guidance_scale: float, *, melody: bool = False) -> tuple[tuple[str | None, ...], tuple[float, ...]]:
+    def rows(self, guidance_scale: float, *, merge: bool = True) -> tuple[tuple[str | None, ...], tuple[float, ...]]:
         """Which decoder rows to run, and how much each one's logits count.
 
         Args:
             guidance_scale: g, within `CONTROLS`.
-            melody: the prompts come with a melody. Then the first len(prompts) rows are the ones that hear it (where
-                g > 0), and none of them is taken for the null row, which never hears it, though both texts may be None.
+            merge: a text that is prompt and negative at once is one row. False keeps them apart, for prompts that
+                differ from the null row in more than their text: the first len(prompts) rows are the prompts' then
+                (where g > 0).
         Returns:
             Texts in order, None for unconditional, the null (or negative) row last and left out where its coefficient
             is 0; and the coefficients, whose sum is 1. A single unconditional prompt is one row, whatever the guidance.
@@ -88,8 +88,8 @@ class PromptMix:
         conditional = [(text, weight * scale) for text, weight in self.prompts]
         null = [(text, share * (1.0 - scale)) for text, share in self._negatives()]
         # Last first: a text that is prompt and negative at once is one row, at the null row's place.
-        merged = conditional + null if melody else list(_added_up(reversed(conditional + null)).items())[::-1]
-        kept = [(text, coefficient) for text, coefficient in merged if coefficient != 0.0]
+        all_rows = list(_added_up(reversed(conditional + null)).items())[::-1] if merge else conditional + null
+        kept = [(text, coefficient) for text, coefficient in all_rows if coefficient != 0.0]
         return tuple(text for text, _ in kept), tuple(coefficient for _, coefficient in kept)
 
     def _negatives(self) -> Weighted:
@@ -98,35 +98,16 @@ class PromptMix:
         return (self.leaving, (self.negative, 1.0 - self.leaving[1]))
 
 
-def combine(logits: Tensor, coefficients: Sequence[float] | Tensor) -> Tensor:
-    """Guide: one row of logits from several.
-
-    Written as last + Σ cᵢ · (rowᵢ − last), which is Σ cᵢ · rowᵢ because the coefficients' sum is 1. For one prompt that
-    is uncond + (cond − uncond) · g, the order of transformers' operations, hence its bits.
-
-    Args:
-        logits: float [rows, ...] in the order of `PromptMix.rows`.
-        coefficients: one per row, sum 1.
-    Returns:
-        float [...].
-    """
-    assert len(logits) == len(coefficients), (len(logits), len(coefficients))
-    guided = last = logits[-1]
-    for row, coefficient in zip(logits[:-1], coefficients[:-1], strict=True):
-        guided = guided + (row - last) * coefficient
-    return guided
-
-
 def glide(old: PromptMix, new: PromptMix, t: float) -> PromptMix:
     """The mix on the way from one to another: weights cross-faded, negatives too.
 
     Args:
-        old: where the fade began. If that was in the middle of a fade, it goes on from its 8 heaviest prompts and the
-            heavier of its negatives, so that the rows stay bounded.
+        old: where the fade began. If that was in the middle of a fade, it goes on from its `MAX_PROMPTS` heaviest
+            prompts and the heavier of its negatives, so that the rows stay bounded.
         new: where it ends.
         t: 0..1, how far.
     Returns:
-        At most 16 prompts; exactly `old` at 0 and `new` at 1.
+        At most twice `MAX_PROMPTS` prompts; exactly `old` at 0 and `new` at 1.
     Raises:
         ConfigError: t is outside 0..1.
     """

@@ -1,8 +1,8 @@
 """Text prompts: what is a usable text, and the states that the decoder reads.
 
-Rules: owns the check of a text and the run of T5; knows no weights (mix.py), no melody, no stream. Every text is
+Rules: owns the check of a text and the run of T5; knows no weights (prompt_mix.py), no melody, no stream. Every text is
 encoded alone, so its states never depend on its neighbours: where transformers encodes a batch of unlike lengths it
-masks the padding, which gives the same values.
+masks the padding, which gives the same values. Any thread may ask for a text; locks come from the caller.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import copy
 import unicodedata
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
     from streamgen.checkpoint.types import Checkpoint
 
-__all__ = ["TextConditioner", "check_text"]
+__all__ = ["NewLock", "TextCache", "TextConditioner", "check_text"]
+
+Value = TypeVar("Value")
+NewLock = Callable[[], AbstractContextManager[Any]]
 
 CACHE_TOKENS = 8192  # states kept: 32 MB for a width of 1024; bounded in tokens because texts differ 500-fold in length
 _WHITE = "\t\n\r"  # category Cc as well, but the tokenizer reads them as a space
@@ -37,7 +42,7 @@ def check_text(text: object) -> str | None:
     Returns:
         The same text, or None.
     Raises:
-        PromptError: not a str; empty or nothing visible; over 2,000 characters; holds a control character or half of a
+        PromptError: not a str; empty or nothing visible; longer than `MAX_TEXT`; holds a control character or half of a
             surrogate pair (text that was decoded wrongly).
     """
     if text is None:
@@ -66,6 +71,45 @@ def _check_character(character: str, position: int) -> None:
         raise PromptError(f"the prompt holds {name}, U+{ord(character):04X}, at position {position}: remove it")
 
 
+class TextCache(Generic[Value]):
+    """What the newest texts came to; a text that is asked for by two threads at once is computed once.
+
+    Args:
+        limit: sizes are kept up to this sum; the newest value is kept whatever its size.
+        size: of a value.
+        new_lock: makes a lock. A value that is there is never waited for, though another is being computed.
+    """
+
+    def __init__(self, limit: int, size: Callable[[Value], int], new_lock: NewLock) -> None:
+        self._limit, self._size = limit, size
+        self._values: OrderedDict[str | None, Value] = OrderedDict()
+        self._reading, self._computing = new_lock(), new_lock()
+
+    def get(self, text: str | None, compute: Callable[[str | None], Value]) -> Value:
+        """Return a text's value, computing it if it is not there."""
+        found = self._find(text)
+        if found is not None:
+            return found
+        with self._computing:
+            found = self._find(text)  # by whoever was waited for
+            return self._keep(text, compute(text)) if found is None else found
+
+    def _find(self, text: str | None) -> Value | None:
+        with self._reading:
+            if text not in self._values:
+                return None
+            self._values.move_to_end(text)
+            return self._values[text]
+
+    def _keep(self, text: str | None, value: Value) -> Value:
+        with self._reading:
+            self._values[text] = value
+            total = sum(self._size(kept) for kept in self._values.values())
+            while total > self._limit and len(self._values) > 1:
+                total -= self._size(self._values.popitem(last=False)[1])
+        return value
+
+
 class TextConditioner:
     """Turns texts into the states that the decoder attends to (or reads as a prefix).
 
@@ -73,17 +117,19 @@ class TextConditioner:
         checkpoint: gives the text encoder, its tokenizer and the projection to the decoder's width. With no text
             encoder (a decoder alone), None is the only valid prompt.
         device: where the encoder runs and the states lie. The checkpoint itself stays on the CPU.
+        new_lock: makes a lock, where several threads ask for texts.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", *, new_lock: NewLock = nullcontext
+    ) -> None:
         self.width = checkpoint.decoder.hidden_size
         self.device = torch.device(device)
         self._name = checkpoint.name
         self._tokenizer: PreTrainedTokenizerBase | None = checkpoint.tokenizer
         self._encoder = _on_device(checkpoint.text_encoder, self.device)
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
-        self._cache: OrderedDict[str, Tensor] = OrderedDict()
-        self._cached_tokens = 0
+        self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
 
     def encode(self, text: str | None) -> Tensor:
         """States of one text, encoded alone.
@@ -100,14 +146,11 @@ class TextConditioner:
         """
         checked = check_text(text)
         if checked is None:
-            return torch.zeros(0, self.width, device=self.device)
-        states = self._cache.get(checked)
-        if states is None:
-            states = self._remember(checked, self._compute(checked))
-        self._cache.move_to_end(checked)
-        return states.clone()
+            return torch.zeros(0, self.width, device=self.device, dtype=torch.float32)
+        return self._cache.get(checked, self._compute).clone()
 
-    def _compute(self, text: str) -> Tensor:
+    def _compute(self, text: str | None) -> Tensor:
+        assert text is not None, "None has no states"
         ids = self._tokens(text)
         assert self._encoder is not None, "tokens without an encoder"
         with torch.no_grad():
@@ -125,14 +168,6 @@ class TextConditioner:
         if set(ids) <= {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}:
             raise PromptError(f"nothing is left of the prompt {text[:40]!r} in {self._name}'s tokens: write some words")
         return torch.tensor([ids], device=self.device)
-
-    def _remember(self, text: str, states: Tensor) -> Tensor:
-        self._cache[text] = states
-        self._cached_tokens += len(states)
-        while self._cached_tokens > CACHE_TOKENS and len(self._cache) > 1:
-            _, oldest = self._cache.popitem(last=False)
-            self._cached_tokens -= len(oldest)
-        return states
 
 
 def _on_device(encoder: PreTrainedModel | None, device: torch.device) -> PreTrainedModel | None:

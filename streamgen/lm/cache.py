@@ -22,9 +22,10 @@ __all__ = ["Block", "BlockCopy", "KVCache", "attention_dtype"]
 
 
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Return in what keys and values are kept: a CPU attends to bfloat16 ones five times slower than to float32.
+    """Return in what keys and values are kept.
 
-    One query of 12 heads over 700 keys took 970 µs against 180, and those are the memory's speed (torch 2.13, Zen 4).
+    On a CPU float32 whatever the rows are in: torch attends to those at the memory's speed, and to bfloat16 ones far
+    slower (docs/measurements.md, "Keys and values on a CPU").
     """
     return torch.float32 if device.type == "cpu" else dtype
 
@@ -130,7 +131,7 @@ class KVCache:
                 return row - rows + 1
         return None
 
-    @torch.inference_mode()
+    @torch.inference_mode(False)  # written inside it and out
     def _grow(self, rows: int) -> None:
         if rows > self.max_rows:
             raise CapacityError(
@@ -150,9 +151,9 @@ class KVCache:
         )
 
     @torch.inference_mode()
-    def copy_in(self, block: Block, copy: BlockCopy, rows: list[int] | None = None) -> None:
+    def copy_in(self, block: Block, copy: BlockCopy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         length = copy.keys.shape[3]
-        chosen = slice(None) if rows is None else torch.tensor(rows, device=self._device)
+        chosen = slice(None) if rows is None else torch.tensor(list(rows), device=self._device)
         self.keys[:, block.slice(), :, :length] = copy.keys[:, chosen]
         self.values[:, block.slice(), :, :length] = copy.values[:, chosen]

@@ -30,7 +30,8 @@ class CodeRing:
         self._pattern, self._total_frames = pattern, total_frames
         self._offsets = pattern.offsets()
         self._codebooks = torch.arange(len(self._offsets))
-        self._columns = torch.full((frames, len(self._offsets)), pattern.pad)
+        with torch.inference_mode(False):  # written inside it and out
+            self._columns = torch.full((frames, len(self._offsets)), pattern.pad)
 
     @property
     def codebooks(self) -> int:
@@ -95,4 +96,4 @@ class CodeRing:
 
     def restore(self, codes: Tensor) -> None:
         """Go back to a snapshot, which stays as it is."""
-        self._columns = codes.clone()
+        self._columns.copy_(codes)

@@ -5,10 +5,8 @@
        └─ ( + self-attention(norm) ─ + cross-attention(norm) ─ + ffn(norm) ) × layers ─ norm ─ K heads
 
 A pass takes rows of vectors laid end to end and a list of `Segment`s that say which rows of the cache they belong to
-and at which position they stand. Everything but attention runs on all rows at once, so the weights are read once for
-leader, successor, guidance and every other stream. Attention has two forms that agree (tests compare them):
-`_attend_segments` works on exact views, fastest on a CPU; `_attend_masked` has one fixed shape for all rows with an
-execution mask, which is what a captured graph needs.
+and at which position they stand. Everything but attention (`attention.py`) runs on all rows at once, so the weights are
+read once for leader, successor, guidance and every other stream.
 
 Rules: weights and arithmetic only; state is an argument; knows no prompt text, no window plan, no sampling.
 Source: MusicGen, arXiv:2306.05284; arithmetic as transformers' MusicgenDecoder.
@@ -18,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,37 +25,11 @@ from transformers.activations import ACT2FN
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.linear import Linear
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.attention import MaskedAttention, Segment, SegmentAttention, cache_rows, merge
+from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache
 
-__all__ = ["Decoder", "Segment", "sinusoids"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive rows of one pass that stand at the same position.
-
-    Attributes:
-        block: their rows in the cache.
-        past: vectors that these rows have read before; the cache is written from there.
-        length: vectors per row (1 for a step, more for a prefill).
-        start_position: position of the rows' very first vector.
-    """
-
-    block: Block
-    past: int
-    length: int = 1
-    start_position: int = 0
-
-    @property
-    def position(self) -> int:
-        """Position of the first vector of this pass."""
-        return self.start_position + self.past
-
-    @property
-    def vectors(self) -> int:
-        """Vectors this segment contributes to the pass."""
-        return self.block.rows * self.length
+__all__ = ["Decoder", "sinusoids"]
 
 
 @dataclass(frozen=True)
@@ -97,22 +69,6 @@ def sinusoids(positions: int, width: int) -> Tensor:
     angles = torch.arange(positions, dtype=torch.int64).float().unsqueeze(1) * rates.unsqueeze(0)
     table = torch.cat([angles.cos(), angles.sin()], dim=1)
     return F.pad(table, (0, width % 2))
-
-
-def merge(segments: Sequence[Segment]) -> list[Segment]:
-    """Join neighbours in the cache that stand at the same position: fewer, larger attention calls."""
-    merged: list[Segment] = []
-    for segment in segments:
-        last = merged[-1] if merged else None
-        if last and last.block.stop == segment.block.start and _same_place(last, segment):
-            merged[-1] = replace(last, block=Block(last.block.start, segment.block.stop))
-        else:
-            merged.append(segment)
-    return merged
-
-
-def _same_place(a: Segment, b: Segment) -> bool:
-    return (a.past, a.length, a.start_position) == (b.past, b.length, b.start_position)
 
 
 class Decoder:
@@ -174,8 +130,8 @@ class Decoder:
         """
         segments = merge(segments)
         x = x + self._gather_positions(segments)
-        rows = _cache_rows(segments)
-        attend = _MaskedAttention(segments, cache) if masked else _SegmentAttention(segments, cache)
+        rows = cache_rows(segments)
+        attend = MaskedAttention(segments, cache) if masked else SegmentAttention(segments, cache)
         text = cross.select(rows, [s.length for s in segments for _ in range(s.block.rows)])
         for index, layer in enumerate(self._layers):
             x = x + layer.out(attend(index, layer.qkv(layer.attention_norm(x)), self.config))
@@ -197,10 +153,6 @@ class Decoder:
             for s in segments
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _cache_rows(segments: Sequence[Segment]) -> list[int]:
-    return [row for s in segments for row in range(s.block.start, s.block.stop)]
 
 
 class _Weights:
@@ -245,72 +197,3 @@ def _layer_bytes(layer: _Layer) -> int:
     if layer.cross is not None:
         linears += [layer.cross.query, layer.cross.out]
     return sum(linear.bytes for linear in linears)
-
-
-class _SegmentAttention:
-    """Self-attention on exact views of the cache, one call per segment."""
-
-    def __init__(self, segments: Sequence[Segment], cache: KVCache) -> None:
-        self._dtype = cache.keys.dtype
-        self._parts = [_Part(segment, cache) for segment in segments]
-
-    def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
-        kept = qkv.to(self._dtype)  # all at once: in a small model a call costs more than its numbers
-        outs, offset = [], 0
-        for part in self._parts:
-            outs.append(part.attend(layer, kept[offset : offset + part.vectors], config))
-            offset += part.vectors
-        return (outs[0] if len(outs) == 1 else torch.cat(outs)).to(qkv.dtype)
-
-
-class _Part:
-    """One segment's views of the cache, of all layers: cut once a pass, for cutting takes a small model's time."""
-
-    def __init__(self, segment: Segment, cache: KVCache) -> None:
-        rows, past, self._length = segment.block.slice(), segment.past, segment.length
-        total, self._rows, self.vectors = past + segment.length, segment.block.rows, segment.vectors
-        keys, values = cache.keys[:, rows, :, :total], cache.values[:, rows, :, :total]
-        self._keys, self._values = keys.unbind(), values.unbind()
-        self._new_keys, self._new_values = keys[..., past:, :].unbind(), values[..., past:, :].unbind()
-        self._mask = _causal_mask(segment.length, past, keys.device) if segment.length > 1 else None
-
-    def attend(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
-        split = qkv.view(self._rows, self._length, 3, config.num_heads, config.head_dim)
-        q, k, v = split.permute(2, 0, 3, 1, 4).unbind()
-        self._new_keys[layer].copy_(k)
-        self._new_values[layer].copy_(v)
-        out = F.scaled_dot_product_attention(q, self._keys[layer], self._values[layer], attn_mask=self._mask)
-        return out.transpose(1, 2).reshape(self.vectors, config.hidden_size)
-
-
-def _causal_mask(length: int, past: int, device: torch.device) -> Tensor:
-    """Bool [length, past + length]: vector i sees everything up to itself."""
-    return torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)
-
-
-class _MaskedAttention:
-    """Self-attention over every row of the cache in one fixed shape: rows that do not run are masked out.
-
-    A row that does not run attends to its first key alone and writes nothing; its result is not read.
-    """
-
-    def __init__(self, segments: Sequence[Segment], cache: KVCache) -> None:
-        assert all(s.length == 1 for s in segments), "the masked form takes single steps"
-        self._cache = cache
-        device = cache.keys.device
-        self._rows = torch.tensor(_cache_rows(segments), device=device)
-        self._at = torch.tensor([s.past for s in segments for _ in range(s.block.rows)], device=device)
-        places = torch.arange(cache.keys.shape[3], device=device)
-        self._mask = torch.zeros(cache.rows, 1, 1, len(places), dtype=torch.bool, device=device)
-        self._mask[..., 0] = True  # a row that does not run needs one key, else its softmax is NaN
-        self._mask[self._rows, 0, 0] = places <= self._at[:, None]
-
-    def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
-        q, k, v = qkv.view(len(qkv), 3, config.num_heads, config.head_dim).unbind(1)
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[self._rows, :, self._at] = k
-        values[self._rows, :, self._at] = v
-        queries = torch.zeros(len(keys), config.num_heads, 1, config.head_dim, dtype=q.dtype, device=q.device)
-        queries[self._rows, :, 0] = q
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self._mask)
-        return out[self._rows, :, 0].reshape(len(qkv), config.hidden_size)

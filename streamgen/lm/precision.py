@@ -24,8 +24,8 @@ from streamgen.errors import ConfigError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import LmEngine
 from streamgen.lm.sampling import Sampling
+from streamgen.lm.step import Rows, StepSettings
 from streamgen.lm.token_stream import TokenStream
-from streamgen.lm.window_set import Rows
 from streamgen.lm.windows import WindowPlan
 
 __all__ = ["EngineChoice", "bare_step_seconds", "choose_engine", "is_small"]
@@ -113,13 +113,15 @@ def _engine(checkpoint: Checkpoint, device: torch.device, precision: str) -> LmE
 
 def bare_step_seconds(engine: LmEngine, pattern: DelayPattern) -> float:
     """Measure the median step with two rows and no text."""
-    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size))
-    plan, rows = WindowPlan(engine.config.max_positions, 1), Rows((nothing, nothing), (0.5, 0.5))
-    tokens = TokenStream(pattern, plan, rows, Sampling(), engine.cache, engine.cross)
+    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size, dtype=torch.float32))
+    rows = Rows(("prompt", None), (nothing, nothing), (0.5, 0.5))
+    settings = StepSettings(rows, Sampling(), WindowPlan(engine.config.max_positions, 1))
+    tokens = TokenStream(pattern, settings, engine.cache, engine.cross)
     seconds: list[float] = []
     while len(seconds) < _LEAST_STEPS or (len(seconds) < _STEPS and sum(seconds) < _LONGEST_SECONDS):
         began = time.perf_counter()
-        engine.step([tokens])
+        (codes,) = engine.step([tokens.begin_step(settings)])
+        tokens.finish_step(codes)
         seconds.append(time.perf_counter() - began)
     tokens.close()
     return statistics.median(seconds)

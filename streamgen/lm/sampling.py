@@ -9,14 +9,15 @@ Rules: knows no window, no cache; float32 in, int64 out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Sampling", "draw", "probabilities", "sample", "uniforms"]
-
+__all__ = ["Sampling", "Uniforms", "draw", "probabilities", "sample", "uniforms"]
 
 _COLDEST = 1e-6  # greedy below it, where logits divided by it could leave float32
 
@@ -75,6 +76,26 @@ def uniforms(seed: int, column: int, count: int) -> Tensor:
     return torch.from_numpy(np.random.Generator(bits).random(count, dtype=np.float32))
 
 
+class Uniforms:
+    """What `uniforms` gives, from one generator that is set anew for each column: to make one takes as long as a draw.
+
+    One thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(key=0)
+        self._random = np.random.Generator(self._bits)
+        self._start: Any = dict(self._bits.state)  # nothing is drawn yet: the buffer is empty
+        self._counter, self._key = np.zeros(4, np.uint64), np.zeros(2, np.uint64)
+        self._start["state"] = {"counter": self._counter, "key": self._key}
+
+    def __call__(self, seed: int, column: int, count: int) -> Tensor:
+        """Return `count` float32 uniforms in [0, 1) that belong to this seed and column alone, [count]."""
+        self._counter[1], self._key[0] = column, seed
+        self._bits.state = self._start
+        return torch.from_numpy(self._random.random(count, dtype=np.float32))
+
+
 def draw(distribution: Tensor, uniform: Tensor) -> Tensor:
     """Invert the cumulative distribution at `uniform`.
 
@@ -92,13 +113,16 @@ def draw(distribution: Tensor, uniform: Tensor) -> Tensor:
     return codes[:, 0].clamp_(max=distribution.shape[-1] - 1)
 
 
-def sample(logits: Tensor, sampling: Sampling, column: int) -> Tensor:
+def sample(
+    logits: Tensor, sampling: Sampling, column: int, source: Callable[[int, int, int], Tensor] = uniforms
+) -> Tensor:
     """Draw one code per codebook.
 
     Args:
         logits: float32 [K, V], guidance already applied.
         sampling: settings of the stream.
         column: the column the codes are for; with the seed it fixes the draw.
+        source: of the uniforms, by seed, column and count.
 
     Returns:
         int64 [K].
@@ -106,4 +130,4 @@ def sample(logits: Tensor, sampling: Sampling, column: int) -> Tensor:
     if sampling.temperature < _COLDEST:
         return logits.argmax(dim=-1)
     distribution = probabilities(logits, sampling)
-    return draw(distribution, uniforms(sampling.seed, column, len(logits)).to(logits.device))
+    return draw(distribution, source(sampling.seed, column, len(logits)).to(logits.device))

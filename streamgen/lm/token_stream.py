@@ -1,11 +1,17 @@
-"""One endless stream of code frames: its windows, its rows, its draws. What an engine step needs from it and gives it.
+"""One endless stream of code frames: its windows, its codes, and what each step needs of them.
 
-A step: `inputs()` says which vectors to feed (leader, and successor while one is warmed), the engine runs the pass,
-`accept()` gets the leader's logits, draws the next column and moves the head on.
+    begin_step(settings) ─► Step ─ LmEngine.step ─► codes ─► finish_step(codes)
 
     head −1   feed the opening column (all padding)      → draw column of head 0
     head  0   feed codes of head 0                       → draw column of head 1 …
     a frame is complete when its last codebook is drawn: `frames_done`
+
+Settings are an argument of every step. Where they differ from the last step's, windows and rows follow, all of it or,
+where there is no room, nothing:
+
+    rows of other names        the windows' rows move; each goes on from the past of its namesake
+    another melody prefix      a fresh window reads its context again: a prefix stands at the beginning
+    another dominant prompt    a fresh window reads what survives, and what was before it is dropped for good
 
 Rules: decides when windows open and close; its codes are in a CodeRing, its cache rows in a WindowSet. No PCM, no
 text, no clock.
@@ -15,37 +21,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from streamgen.conditioning.prompt_mix import combine
 from streamgen.lm.cache import KVCache
 from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.sampling import Sampling, sample
-from streamgen.lm.window_set import Rows, SavedWindow, Window, WindowSet
+from streamgen.lm.step import Feed, Rows, Step, StepSettings, Unread, Window
+from streamgen.lm.window_set import Place, SavedWindow, WindowSet
 from streamgen.lm.windows import WindowPlan
 
-__all__ = ["Feed", "TokenMark", "TokenSnapshot", "TokenStream"]
+__all__ = ["TokenMark", "TokenSnapshot", "TokenStream"]
 
 
 @dataclass(frozen=True)
-class Feed:
-    """What one window is fed in this step: a prefix vector per row, or one column for all rows."""
-
-    window: Window
-    column: Tensor | None
-    prefix: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Place:
+class _State:
     """What a stream remembers besides codes and windows; all of it is immutable."""
 
     head: int
-    rows: Rows
-    sampling: Sampling
-    plan: WindowPlan
+    settings: StepSettings
     rollovers: int
     origin: int
 
@@ -54,7 +49,7 @@ class _Place:
 class TokenSnapshot:
     """A stream's tokens at one moment; all tensors are clones."""
 
-    place: _Place
+    state: _State
     codes: Tensor
     windows: tuple[SavedWindow, ...]
 
@@ -63,13 +58,13 @@ class TokenSnapshot:
 class TokenMark:
     """A place to rewind to: no clone, for the cache is only ever appended to."""
 
-    place: _Place
+    state: _State
     windows: tuple[Window, ...]
 
     @property
     def head(self) -> int:
         """Head of the stream then."""
-        return self.place.head
+        return self.state.head
 
 
 class TokenStream:
@@ -77,37 +72,39 @@ class TokenStream:
 
     Args:
         pattern: delays.
-        plan: where windows end.
-        rows: prompt rows to begin with.
-        sampling: draw settings to begin with.
+        settings: to begin with.
         cache: where rows lie.
         cross: which text each row attends to.
+        keep_frames: how far back `rewind` must reach.
         total_frames: a known end, or None for endless.
 
     Attributes:
-        plan, rows, sampling: in force.
+        settings: of the last step.
         head: undelayed frame of the column that is fed next.
         rollovers: handovers so far.
-        origin: first frame that may be read again: 0, or where the music last let go of what was before.
+        origin: first frame that may be read again: 0, or where the context was last dropped.
         prompt_frames: frames of the audio prompt it began with.
+
+    Raises:
+        CapacityError: no room for its rows.
     """
 
     def __init__(
         self,
         pattern: DelayPattern,
-        plan: WindowPlan,
-        rows: Rows,
-        sampling: Sampling,
+        settings: StepSettings,
         cache: KVCache,
         cross: CrossCache,
+        *,
+        keep_frames: int = 0,
         total_frames: int | None = None,
     ) -> None:
-        self.pattern, self.total_frames = pattern, total_frames
-        self.plan, self.rows, self.sampling = plan, rows, sampling
+        self.pattern, self.settings, self.total_frames = pattern, settings, total_frames
         self.head, self.rollovers, self.prompt_frames, self.origin = -1, 0, 0, 0
-        self._set = WindowSet(cache, cross)
-        self.keep_frames = 0
-        self._set.add(rows, 0, 0)
+        # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again
+        self._ring = CodeRing(pattern, settings.plan.limit + 8 + keep_frames, total_frames)
+        self._set = WindowSet(cache, cross, keep_frames)
+        self._set.arrange([Place(0, 0)], settings.rows, None, self.head)
 
     @property
     def windows(self) -> list[Window]:
@@ -116,86 +113,8 @@ class TokenStream:
 
     @property
     def keep_frames(self) -> int:
-        """How far back `rewind` must reach; set before the first step."""
+        """How far back `rewind` reaches."""
         return self._set.keep_frames
-
-    @keep_frames.setter
-    def keep_frames(self, frames: int) -> None:
-        assert self.head == -1, self.head
-        self._set.keep_frames = frames
-        # frames of one window and the delayed tail, before all that may be revoked: what a re-read can ask for
-        self._ring = CodeRing(self.pattern, self.plan.limit + 8 + frames, self.total_frames)
-
-    # -- what to feed ---------------------------------------------------------------------------------------------
-
-    def inputs(self) -> list[Feed]:
-        """Return what each window is fed at this head, after opening or retiring windows that are due."""
-        self._set.forget(self.head - self.keep_frames)
-        self._roll_over()
-        return [self._feed(window) for window in self.windows]
-
-    def _roll_over(self) -> None:
-        leader = self.windows[0]
-        handover = self.plan.handover(leader.start_frame, leader.start_position)
-        if self.head == handover:
-            assert len(self.windows) == 2, "the successor is warmed before its leader is full"
-            self._set.retire_leader(self.head)
-            self.rollovers += 1
-            self._roll_over()
-        elif len(self.windows) == 1 and self.head >= self.plan.warming_start(handover) and self._outlives(handover):
-            # a context lengthened in mid-stream cannot reach back before this head: nothing older was fed
-            start = max(self.plan.successor_start(handover), self.head + 1 + self.plan.prefix)
-            self._set.add(self.rows, start, self.plan.start_position)
-
-    def _outlives(self, handover: int) -> bool:
-        return self.total_frames is None or self.total_frames + self.pattern.max_delay > handover + 1
-
-    def _feed(self, window: Window) -> Feed:
-        if window.fed < self.rows.prefix:
-            assert self.rows.prefixes is not None
-            return Feed(window, None, self.rows.prefixes[:, window.fed])
-        return Feed(window, self.column(self.head, window.start_frame), None)
-
-    def column(self, head: int, start_frame: int = 0) -> Tensor:
-        """Return the codes of a column that is still remembered, int64 [K]; padding before `start_frame`."""
-        return self._ring.column(head, start_frame)
-
-    # -- what comes back ------------------------------------------------------------------------------------------
-
-    def accept(self, logits: Tensor) -> None:
-        """Draw the next column from the leader's logits and move on.
-
-        Args:
-            logits: float32 [rows, K, V] of the leader's rows.
-        """
-        guided = combine(logits, self.rows.coefficients)
-        codes = sample(guided, self.sampling, self.head + 1).cpu()
-        for window in self.windows:  # only now: a step that fails or is interrupted can be done again
-            window.fed += 1
-        self._ring.write(self.head + 1, codes, self._settled_frames)
-        self.head += 1
-
-    @property
-    def _settled_frames(self) -> int:
-        """Frames whose codes are given or held, whatever is drawn."""
-        return max(self.prompt_frames, self.origin)
-
-    @property
-    def frames_done(self) -> int:
-        """Complete frames so far, the audio prompt's included."""
-        return max(self.head + 1 - self.pattern.max_delay, 0)
-
-    @property
-    def finished(self) -> bool:
-        """True once `total_frames` are complete."""
-        return self.total_frames is not None and self.frames_done >= self.total_frames
-
-    def frames(self, start: int, stop: int) -> Tensor:
-        """Return complete frames that are still remembered, int64 [K, stop − start]."""
-        assert stop <= max(self.frames_done, self.prompt_frames), (start, stop, self.frames_done)
-        return self._ring.frames(start, stop)
-
-    # -- beginnings and other rows --------------------------------------------------------------------------------
 
     def begin_with(self, codes: Tensor) -> None:
         """Start from an audio prompt: frames 0 … F − 1 are given; the head moves to the last of them.
@@ -208,90 +127,164 @@ class TokenStream:
         self._ring.give(codes)
         self.head = codes.shape[1] - 1
 
-    def set_rows(self, rows: Rows, sources: list[int] | None = None) -> None:
-        """Change prompts in mid-stream (checkpoints with cross-attention): the next step attends to the new texts.
+    # -- a step ---------------------------------------------------------------------------------------------------
 
-        Args:
-            rows: the new rows.
-            sources: for each new row, the old row whose past it continues; None keeps the order.
+    def begin_step(self, settings: StepSettings) -> Step:
+        """Bring windows and rows up to this head and these settings, and return what to feed.
 
-        Raises:
-            CapacityError: no room for them; nothing is changed then.
-        """
-        if rows.count != self.rows.count or (sources or []) != list(range(len(sources or []))):
-            assert sources is not None, "a new number of rows needs their sources"
-            self._set.move(rows, sources, self.head)
-        else:
-            self._set.attach_texts(rows)
-        self.rows = rows
-
-    def fresh_window(self, rows: Rows, plan: WindowPlan) -> Window:
-        """Replace all windows by one that must be re-read from this head: what a new melody prefix needs.
-
-        Returns:
-            The new leader, with nothing fed; its caller prefills `reread(window)` into it.
+        A step that was begun and not finished may be begun again.
 
         Raises:
-            CapacityError: no room for it; nothing is changed then.
+            CapacityError: no room for the rows, or for the next window. Nothing is changed then.
         """
-        return self._begin_anew(rows, plan, max(self.head + 1 - plan.context_frames, self.origin))
+        self._set.forget(self.head - self.keep_frames)
+        if settings is not self.settings or self._window_is_due():
+            self._arrange(settings)
+        unread, feeds = self.unread(), [self._feed(window) for window in self.windows]
+        return Step(unread, feeds, settings.rows, settings.sampling, self.head + 1)
 
-    def _begin_anew(self, rows: Rows, plan: WindowPlan, start: int) -> Window:
+    def finish_step(self, codes: Tensor) -> None:
+        """Take the column that was drawn, int64 [K], and move on."""
+        for window in self.windows:  # only now: a step that fails or is interrupted can be done again
+            window.fed += 1
+        self._ring.write(self.head + 1, codes, self._settled_frames)
+        self.head += 1
+
+    def unread(self) -> list[Unread]:
+        """Return what windows have to read before the next step: all that a new one knows, or nothing."""
+        return [self._unread(window) for window in self.windows if window.fed < self._due(window)]
+
+    def _due(self, window: Window) -> int:
+        """Vectors that a window knows before a step at this head: prefix, opening column, frames up to the last."""
+        return self.settings.rows.prefix + self.head + 1 - window.start_frame
+
+    def _unread(self, window: Window) -> Unread:
+        rows, fed, due = self.settings.rows, window.fed, self._due(window)
+        prefixes = rows.prefixes[:, fed : min(rows.prefix, due)] if rows.prefixes is not None else None
+        first = window.start_frame - 1 + max(fed - rows.prefix, 0)
+        return Unread(window, prefixes, self._ring.columns(first, self.head, window.start_frame))
+
+    def _feed(self, window: Window) -> Feed:
+        prefixes = self.settings.rows.prefixes
+        if prefixes is not None and self._due(window) < prefixes.shape[1]:
+            return Feed(window, None, prefixes[:, self._due(window)])
+        return Feed(window, self.column(self.head, window.start_frame), None)
+
+    # -- other settings, and windows that are due -----------------------------------------------------------------
+
+    def _window_is_due(self) -> bool:
+        """Tell whether the leader is full, or has no successor though it is time to warm one."""
+        plan, leader = self.settings.plan, self.windows[0]
+        handover = plan.handover(leader.start_frame, leader.start_position)
+        return self.head >= (handover if len(self.windows) > 1 else plan.warming_start(handover))
+
+    def _arrange(self, settings: StepSettings) -> None:
+        """Bring windows, rows and settings up to this head: all of it or, where that raises, nothing."""
+        dropped = self._dropped_start(settings)
+        places, handovers = self._rolled_over(self._standing(settings, dropped), settings.plan)
+        self._set.arrange(places, settings.rows, self._sources(settings.rows), self.head)
+        if dropped is not None:
+            # The finer codebooks of the last frames before it are not drawn yet, and the new window could only guess
+            # them from padding: noise. Held for as long, they go unnoticed beneath a new beginning.
+            self._ring.hold(self.head, self._settled_frames, dropped)
+            self.origin = dropped
+        self.settings, self.rollovers = settings, self.rollovers + handovers
+
+    def _standing(self, settings: StepSettings, dropped: int | None) -> list[Place]:
+        """Where windows stand under these settings: as they do, or one alone that begins anew."""
+        if dropped is not None:
+            return [self._fresh(dropped, settings.plan)]
+        if settings is not self.settings and self._has_other_prefixes(settings.rows):
+            start = max(self.head + 1 - settings.plan.context_frames, self.origin)
+            return [self._fresh(start, settings.plan)]
+        return [Place(window.start_frame, window.start_position, window) for window in self.windows]
+
+    def _fresh(self, start: int, plan: WindowPlan) -> Place:
         opening = start > self.head or (start == 0 and self.rollovers == 0)
-        window = self._set.begin_anew(rows, start, 0 if opening else plan.start_position, self.head)
-        self.rows, self.plan = rows, plan
-        return window
+        return Place(start, 0 if opening else plan.start_position)
+
+    def _rolled_over(self, places: list[Place], plan: WindowPlan) -> tuple[list[Place], int]:
+        """Return the places without leaders that are full, with a successor that is due; and how many were full."""
+        full, handover = 0, plan.handover(places[0].start_frame, places[0].start_position)
+        while self.head == handover:
+            assert len(places) == 2, "the successor is warmed before its leader is full"
+            places, full = places[1:], full + 1
+            handover = plan.handover(places[0].start_frame, places[0].start_position)
+        if len(places) == 1 and self.head >= plan.warming_start(handover) and self._outlives(handover):
+            # a context lengthened in mid-stream cannot reach back before this head: nothing older was fed
+            start = max(plan.successor_start(handover), self.head + 1 + plan.prefix)
+            places = [*places, Place(start, plan.start_position)]
+        return places, full
+
+    def _outlives(self, handover: int) -> bool:
+        return self.total_frames is None or self.total_frames + self.pattern.max_delay > handover + 1
+
+    def _sources(self, rows: Rows) -> list[int] | None:
+        """For each row the old one whose past it continues; None where all stay in their places, or begin anew."""
+        if rows.prefixes is not None:
+            return None
+        sources = rows.sources(self.settings.rows)
+        same = rows.count == self.settings.rows.count and sources == list(range(rows.count))
+        return None if same else sources
+
+    def _has_other_prefixes(self, rows: Rows) -> bool:
+        """Tell whether other texts stand at the windows' beginning, or the same ones with the melody elsewhere."""
+        old = self.settings.rows
+        if rows.prefixes is None or old.prefixes is None:
+            return False
+        return rows.names != old.names or not torch.equal(rows.prefixes, old.prefixes)
+
+    def _dropped_start(self, settings: StepSettings) -> int | None:
+        """Return the frame before which context is dropped: another prompt dominates, and there is some to drop."""
+        if settings is self.settings or settings.dominant == self.settings.dominant:
+            return None
+        plan, frames = settings.plan, settings.surviving_frames
+        if not self.knows_beyond(frames):
+            return None
+        if plan.prefix:  # a melody's window is read again as long as its context is, whatever would survive
+            frames = min(frames, plan.context_frames)
+        return self.head + 1 - min(frames, plan.longest_prompt() - plan.start_position)  # room to warm a successor
 
     def knows_beyond(self, frames: int) -> bool:
         """Tell whether there is a complete frame, and the leader knows more than the newest `frames`."""
         return self.frames_done > 0 and self.head + 1 - self.windows[0].start_frame > frames
 
-    def let_go(self, rows: Rows, plan: WindowPlan, frames: int) -> Window:
-        """Replace all windows by one that knows only the newest frames; no later one reads what was before them.
+    # -- codes ----------------------------------------------------------------------------------------------------
 
-        Args:
-            rows: of the new window.
-            plan: of it.
-            frames: how many, fewer than the leader knows; cut to what leaves room to warm a successor.
+    def column(self, head: int, start_frame: int = 0) -> Tensor:
+        """Return the codes of a column that is still remembered, int64 [K]; padding before `start_frame`."""
+        return self._ring.column(head, start_frame)
 
-        Returns:
-            The new leader, with nothing fed; its caller prefills `reread(window)` into it.
+    @property
+    def _settled_frames(self) -> int:
+        """Frames whose codes are given or held, whatever is drawn."""
+        return max(self.prompt_frames, self.origin)
 
-        Raises:
-            CapacityError: no room for it; nothing is changed then.
-        """
-        assert self.knows_beyond(frames), (frames, self.head)
-        start = self.head + 1 - min(frames, plan.longest_prompt() - plan.start_position)
-        window = self._begin_anew(rows, plan, start)
-        # The finer codebooks of the last frames before it are not drawn yet, and the new window could only guess them
-        # from padding: 60 ms of noise. Held for as long, they are not heard beneath a new beginning.
-        self._ring.hold(self.head, self._settled_frames, start)
-        self.origin = start
-        return window
+    @property
+    def frames_done(self) -> int:
+        """Complete frames so far, the audio prompt's included."""
+        return max(self.head + 1 - self.pattern.max_delay, 0)
 
-    def reread(self, window: Window) -> Tensor:
-        """Return the columns that a window has to know before the next step, int64 [n, K]: opening column first."""
-        return self._ring.columns(window.start_frame - 1, self.head, window.start_frame)
-
-    def close(self) -> None:
-        """Give all rows back."""
-        self._set.close()
+    def frames(self, start: int, stop: int) -> Tensor:
+        """Return complete frames that are still remembered, int64 [K, stop − start]."""
+        assert stop <= max(self.frames_done, self.prompt_frames), (start, stop, self.frames_done)
+        return self._ring.frames(start, stop)
 
     # -- rewind and snapshot --------------------------------------------------------------------------------------
 
     def mark(self) -> TokenMark:
         """Remember this place; `rewind` can return to it while it is at most `keep_frames` back."""
-        return TokenMark(self._place(), self._set.mark())
+        return TokenMark(self._state(), self._set.mark())
 
     def rewind(self, mark: TokenMark) -> None:
         """Go back to a mark: what was drawn since is forgotten, nothing is computed."""
         assert self.head - mark.head <= self.keep_frames, (self.head, mark.head, self.keep_frames)
-        self._set.rewind(mark.windows, mark.place.rows, mark.head)
-        self._go_to(mark.place)
+        self._set.rewind(mark.windows, mark.state.settings.rows, mark.head)
+        self._go_to(mark.state)
 
     def snapshot(self) -> TokenSnapshot:
         """Clone everything."""
-        return TokenSnapshot(self._place(), self._ring.snapshot(), self._set.snapshot())
+        return TokenSnapshot(self._state(), self._ring.snapshot(), self._set.snapshot())
 
     def restore(self, saved: TokenSnapshot) -> None:
         """Go back to a snapshot; it stays valid and can be restored again.
@@ -299,13 +292,17 @@ class TokenStream:
         Raises:
             CapacityError: no room for its rows; nothing is changed then.
         """
-        self._set.restore(saved.windows, saved.place.rows)
+        self._set.restore(saved.windows, saved.state.settings.rows)
         self._ring.restore(saved.codes)
-        self._go_to(saved.place)
+        self._go_to(saved.state)
 
-    def _place(self) -> _Place:
-        return _Place(self.head, self.rows, self.sampling, self.plan, self.rollovers, self.origin)
+    def close(self) -> None:
+        """Give all rows back."""
+        self._set.close()
 
-    def _go_to(self, place: _Place) -> None:
-        self.head, self.rows, self.sampling = place.head, place.rows, place.sampling
-        self.plan, self.rollovers, self.origin = place.plan, place.rollovers, place.origin
+    def _state(self) -> _State:
+        return _State(self.head, self.settings, self.rollovers, self.origin)
+
+    def _go_to(self, state: _State) -> None:
+        self.head, self.settings = state.head, state.settings
+        self.rollovers, self.origin = state.rollovers, state.origin

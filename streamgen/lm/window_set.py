@@ -1,11 +1,11 @@
 """The windows of one stream that are open, and the closed ones that a rewind may still reach: who holds which rows.
 
-    open ─► leader (and successor) ─ retire ─► kept for `keep_frames` ─► rows given back
+    open ─► leader (and successor) ─ closed ─► kept for `keep_frames` ─► rows given back
               ▲                                         │
               └──────────────── rewind ─────────────────┘
 
 Rules: owns blocks of the cache and which text each of their rows attends to; does not know when a window is due
-(`windows`), feeds nothing (`engine`).
+(`token_stream`), feeds nothing (`engine`).
 """
 
 from __future__ import annotations
@@ -14,59 +14,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from streamgen.lm.cache import Block, BlockCopy, KVCache
-from streamgen.lm.cross import CrossCache, TextKV
+from streamgen.lm.cross import CrossCache
+from streamgen.lm.step import Rows, Window
 
-__all__ = ["Rows", "SavedWindow", "Window", "WindowSet"]
+__all__ = ["Place", "SavedWindow", "WindowSet"]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The decoder rows of a stream: one per prompt, the null or negative one last.
+class Place:
+    """Where a window is to stand.
 
     Attributes:
-        texts: keys and values to attend to, per row.
-        coefficients: share of each row's logits in the guided logits.
-        prefixes: float32 [P, D] per row for melody checkpoints, else None.
-    """
-
-    texts: tuple[TextKV, ...]
-    coefficients: tuple[float, ...]
-    prefixes: Tensor | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return len(self.texts)
-
-    @property
-    def prefix(self) -> int:
-        """Positions of the prefix."""
-        return 0 if self.prefixes is None else self.prefixes.shape[1]
-
-
-@dataclass
-class Window:
-    """One window's place.
-
-    Attributes:
-        block: its rows in the cache.
         start_frame: the first frame it knows.
         start_position: position of its first vector.
-        fed: vectors fed so far.
+        window: the open window that stands there already; None opens one.
     """
 
-    block: Block
     start_frame: int
     start_position: int
-    fed: int = 0
-
-    @property
-    def position(self) -> int:
-        """Position of the next vector."""
-        return self.start_position + self.fed
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -83,54 +50,70 @@ class WindowSet:
     Args:
         cache: where their rows lie.
         cross: which text each row attends to.
+        keep_frames: how far back `rewind` must reach; closed windows are kept that long.
 
     Attributes:
         open: leader first, then the successor while one is warmed.
-        keep_frames: how far back `rewind` must reach; closed windows are kept that long.
+        keep_frames: as given.
     """
 
-    def __init__(self, cache: KVCache, cross: CrossCache) -> None:
+    def __init__(self, cache: KVCache, cross: CrossCache, keep_frames: int = 0) -> None:
         self._cache, self._cross = cache, cross
         self.open: list[Window] = []
-        self.keep_frames = 0
-        self._retired: list[tuple[int, Window]] = []  # (head at which it was closed, window), oldest first
+        self.keep_frames = keep_frames
+        self._closed: list[tuple[int, Window]] = []  # (head at which it was closed, window), oldest first
 
-    def add(self, rows: Rows, start_frame: int, start_position: int) -> None:
-        """Open one more window.
+    def arrange(self, places: Sequence[Place], rows: Rows, sources: Sequence[int] | None, head: int) -> None:
+        """Open, close and move windows until they stand as asked: all of it or nothing.
+
+        Args:
+            places: leader first; open windows that are not among them are closed.
+            rows: what they all run.
+            sources: for each row, the old row whose past the open windows continue; None: they stay where they are.
+            head: of now.
 
         Raises:
-            CapacityError: no room for it; nothing is changed then.
+            CapacityError: no room; nothing is changed then.
         """
-        window = Window(self._cache.allocate(rows.count), start_frame, start_position)
-        self._attach_texts(window.block, rows)
-        self.open.append(window)
+        moving = [] if sources is None else [place.window for place in places if place.window is not None]
+        staying = [place.window for place in places if sources is None and place.window is not None]
+        leaving = [window for window in self.open if not any(window is one for one in staying)]
+        copies = [self._cache.copy_out(window.block, window.fed) for window in moving]
+        blocks = iter(self._exchange(leaving, [rows.count] * (len(places) - len(staying)), head))
+        self.open = [
+            place.window
+            if place.window is not None and sources is None
+            else Window(next(blocks), place.start_frame, place.start_position)
+            for place in places
+        ]
+        for window, old, copy in zip(self.open, moving, copies, strict=False):  # the windows that move come first
+            self._cache.copy_in(window.block, copy, sources)
+            window.fed = old.fed
+        self.attach_texts(rows)
 
-    def _attach_texts(self, block: Block, rows: Rows) -> None:
-        for row, text in enumerate(rows.texts):
-            self._cross.set(block.start + row, text)
+    def _exchange(self, leaving: Sequence[Window], counts: Sequence[int], head: int) -> list[Block]:
+        """Take blocks in the place of some windows', which stay as long as a rewind can reach them."""
+        blocks = self._cache.exchange([] if self.keep_frames else [window.block for window in leaving], counts)
+        for window in leaving:
+            self._detach_texts(window.block)
+            if self.keep_frames:
+                self._closed.append((head, replace(window)))
+        return blocks
 
     def attach_texts(self, rows: Rows) -> None:
         """Let every open window attend to the texts of these rows."""
         for window in self.open:
-            self._attach_texts(window.block, rows)
+            for row, text in enumerate(rows.texts):
+                self._cross.set(window.block.start + row, text)
 
     def _detach_texts(self, block: Block) -> None:
         for row in range(block.start, block.stop):
             self._cross.set(row, None)
 
-    def retire_leader(self, head: int) -> None:
-        """Stop feeding the leader at a head; its rows are given back once no rewind can reach it."""
-        window = self.open.pop(0)
-        self._detach_texts(window.block)
-        if self.keep_frames:
-            self._retired.append((head, window))
-        else:
-            self._cache.release(window.block)
-
     def forget(self, before_head: float) -> None:
         """Give back the rows of windows closed before a head."""
-        while self._retired and self._retired[0][0] < before_head:
-            self._cache.release(self._retired.pop(0)[1].block)
+        while self._closed and self._closed[0][0] < before_head:
+            self._cache.release(self._closed.pop(0)[1].block)
 
     def close(self) -> None:
         """Give all rows back."""
@@ -139,46 +122,6 @@ class WindowSet:
             self._cache.release(window.block)
         self.open.clear()
         self.forget(math.inf)
-
-    # -- other rows -----------------------------------------------------------------------------------------------
-
-    def move(self, rows: Rows, sources: list[int], head: int) -> None:
-        """Give every window new rows.
-
-        Args:
-            rows: the new ones.
-            sources: for each of them, the old row whose past it continues.
-            head: of now.
-
-        Raises:
-            CapacityError: no room for them; nothing is changed then.
-        """
-        copies = [self._cache.copy_out(window.block, window.fed) for window in self.open]
-        blocks = self._exchange([rows.count] * len(self.open), head)
-        for window, block, copy in zip(self.open, blocks, copies, strict=True):
-            window.block = block
-            self._cache.copy_in(block, copy, sources)
-        self.attach_texts(rows)
-
-    def begin_anew(self, rows: Rows, start_frame: int, start_position: int, head: int) -> Window:
-        """Replace all windows by an empty one.
-
-        Raises:
-            CapacityError: no room for it; nothing is changed then.
-        """
-        (block,) = self._exchange([rows.count], head)
-        self.open = [Window(block, start_frame, start_position)]
-        self.attach_texts(rows)
-        return self.open[0]
-
-    def _exchange(self, counts: list[int], head: int) -> list[Block]:
-        """Take blocks in the place of the windows', which stay as long as a rewind can reach them."""
-        blocks = self._cache.exchange([] if self.keep_frames else [window.block for window in self.open], counts)
-        for window in self.open:
-            self._detach_texts(window.block)
-            if self.keep_frames:
-                self._retired.append((head, replace(window)))
-        return blocks
 
     # -- rewind and snapshot --------------------------------------------------------------------------------------
 
@@ -189,9 +132,9 @@ class WindowSet:
     def rewind(self, windows: Sequence[Window], rows: Rows, head: int) -> None:
         """Go back to the windows that were open at a head: those opened since are given back."""
         wanted = {window.block for window in windows}
-        held = [*self.open, *(window for _, window in self._retired)]
-        self._retired = [(at, w) for at, w in self._retired if at < head and w.block not in wanted]
-        kept = wanted | {window.block for _, window in self._retired}
+        held = [*self.open, *(window for _, window in self._closed)]
+        self._closed = [(at, w) for at, w in self._closed if at < head and w.block not in wanted]
+        kept = wanted | {window.block for _, window in self._closed}
         for window in held:
             self._detach_texts(window.block)
             if window.block not in kept:
@@ -209,11 +152,11 @@ class WindowSet:
         Raises:
             CapacityError: no room for its rows; nothing is changed then.
         """
-        held = [window.block for window in (*self.open, *(window for _, window in self._retired))]
+        held = [window.block for window in (*self.open, *(window for _, window in self._closed))]
         blocks = self._cache.exchange(held, [rows.count] * len(saved))
         for block in held:
             self._detach_texts(block)
-        self._retired.clear()
+        self._closed.clear()
         self.open = [replace(one.window, block=block) for one, block in zip(saved, blocks, strict=True)]
         for window, one in zip(self.open, saved, strict=True):
             self._cache.copy_in(window.block, one.copy)

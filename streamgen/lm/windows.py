@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from streamgen.errors import ConfigError
 
-__all__ = ["WindowPlan"]
+__all__ = ["WindowLayout", "WindowPlan"]
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,57 @@ class WindowPlan:
     def _line(index: int, span: tuple[int, int, int, int], scale: float) -> str:
         first, start, leads, end = (round(at * scale) for at in span)
         return f"window {index}  " + " " * first + "." * (start - first) + "-" * (leads - start) + "=" * (end - leads)
+
+
+@dataclass(frozen=True)
+class WindowLayout:
+    """Lays out the windows of one model's streams: from the seconds that users set to positions.
+
+    Attributes:
+        limit: positions a window may use.
+        frame_rate_hz: frames a second.
+    """
+
+    limit: int
+    frame_rate_hz: float
+
+    def longest_context_seconds(self, prefix: int = 0) -> float:
+        """Return how much context fits behind a prefix that starts at position 0."""
+        return WindowPlan.longest_context(self.limit, 0, prefix) / self.frame_rate_hz
+
+    def plan(self, context_seconds: float, start_seconds: float, prefix: int = 0) -> WindowPlan:
+        """Lay out the windows of a new stream.
+
+        Raises:
+            ConfigError: they have no room for the context.
+        """
+        context, start = self._frames(context_seconds, start_seconds)
+        longest = WindowPlan.longest_context(self.limit, start, prefix)
+        if context > longest:
+            raise self._no_room(context_seconds, longest, start, prefix)
+        return WindowPlan(self.limit, context, start, prefix)
+
+    def fitting_plan(self, context_seconds: float, start_seconds: float, prefix: int = 0) -> WindowPlan:
+        """Lay out windows in mid-stream, cut to what a long prompt leaves or a change still ahead will make room for.
+
+        Where the context fits, the plan is that of `plan`.
+
+        Raises:
+            ConfigError: the prefix leaves no room at all.
+        """
+        context, start = self._frames(context_seconds, start_seconds)
+        start = max(min(start, self.limit - 2 * prefix - 2), 0)
+        longest = WindowPlan.longest_context(self.limit, start, prefix)
+        if longest < 1:
+            raise self._no_room(context_seconds, longest, start, prefix)
+        return WindowPlan(self.limit, min(context, longest), start, prefix)
+
+    def _frames(self, context_seconds: float, start_seconds: float) -> tuple[int, int]:
+        """Return the context's frames and its start position."""
+        return max(round(context_seconds * self.frame_rate_hz), 1), round(start_seconds * self.frame_rate_hz)
+
+    def _no_room(self, context_seconds: float, longest: int, start: int, prefix: int) -> ConfigError:
+        room = f"{max(longest, 0) / self.frame_rate_hz:g} s: this checkpoint's windows have {self.limit} positions"
+        before = f", {start} of them before context_start_seconds" if start else ""
+        taken = f", {prefix} of them under melody and prompt, so shorten the prompt" if prefix else ""
+        return ConfigError(f"context_seconds is {context_seconds:g}, must be at most {room}{before}{taken}")

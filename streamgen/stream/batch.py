@@ -1,15 +1,16 @@
 """A batch of clips of known length: many token streams stepped together, then one codec.
 
-Rules: built on Model's parts; every clip has its own rows, seed and windows, so it is what it would be alone. A known
-end pads the delayed tail as transformers does, hence equal tokens to the last frame.
+Rules: built on the runtime's parts; every clip has its own rows, seed and windows, so it is what it would be alone. A
+known end pads the delayed tail as transformers does, hence equal tokens to the last frame. Other threads' streams have
+their turn between steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,20 +18,65 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
+from streamgen.conditioning.rows import Conditioner
 from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError, PromptError
-from streamgen.lm.token_stream import TokenStream
-from streamgen.stream.controls import Controls
-
-if TYPE_CHECKING:
-    from streamgen.model import Model
+from streamgen.lm.step import Step, StepSettings
+from streamgen.runtime import Runtime
+from streamgen.stream.controls import Controls, new_controls
+from streamgen.stream.pcm_buffer import DECODE_FRAMES
 
 __all__ = ["Batch"]
 
 Audio = NDArray[np.float32]
-_DECODE_FRAMES = 25
 _MAX_CLIPS = 64
 _MAX_SECONDS = 24 * 3600.0
+
+
+class _Clip:
+    """One clip, as the scheduler steps it.
+
+    Attributes:
+        total_frames: how long it is to be, its audio prompt included.
+        pieces: its codes so far, int64 [K, n] each, an audio prompt's included.
+    """
+
+    def __init__(self, runtime: Runtime, settings: StepSettings, total_frames: int) -> None:
+        self._runtime, self._settings, self.total_frames = runtime, settings, total_frames
+        self._tokens = runtime.open_tokens(settings, total_frames=total_frames)
+        self.pieces: list[Tensor] = []
+
+    def begin_with(self, prompt: Tensor) -> None:
+        """Start from an audio prompt, int64 [K, F]."""
+        self._tokens.begin_with(prompt)
+        self.pieces.append(self._tokens.frames(0, self.frames_done))
+
+    @property
+    def frames_done(self) -> int:
+        """Complete frames so far."""
+        return min(self._tokens.frames_done, self.total_frames)
+
+    @property
+    def new_frames(self) -> int:
+        """Complete frames so far without the audio prompt's."""
+        return max(self.frames_done - self._tokens.prompt_frames, 0)
+
+    def begin_step(self) -> Step:
+        """Return what to feed."""
+        step = self._tokens.begin_step(self._settings)
+        if step.unread:
+            self._runtime.engine.prefill(step.unread)
+        return step
+
+    def finish_step(self, drawn: Tensor, seconds: float) -> None:  # noqa: ARG002 - nobody asks
+        """Take the column that was drawn, and keep what it completes: the token stream forgets."""
+        before = self.frames_done
+        self._tokens.finish_step(drawn)
+        self.pieces.append(self._tokens.frames(before, self.frames_done))
+
+    def close(self) -> None:
+        """Give its rows back."""
+        self._tokens.close()
 
 
 class Batch:
@@ -38,25 +84,27 @@ class Batch:
 
     def __init__(
         self,
-        model: Model,
+        runtime: Runtime,
         prompts: Sequence[str | None],
         seconds: float,
         *,
         seed: int | Sequence[int] | None,
-        controls: dict[str, Any],
+        controls: Mapping[str, Any],
     ) -> None:
-        self._model = model
+        self._runtime = runtime
         self._count = _check_prompts(prompts)
-        self._frames = _check_seconds(seconds, model.frame_rate_hz)
-        self._values = [{**controls, "prompt": prompt} for prompt in prompts]
-        for values, clip_seed in zip(self._values, self._seeds(seed), strict=True):
-            values["seed"] = clip_seed
-        self._melodies: list[Tensor | None] = [None] * self._count
+        self._frames = _check_seconds(seconds, runtime.frame_rate_hz)
+        self._values = [
+            {**controls, "prompt": prompt, "seed": clip_seed}
+            for prompt, clip_seed in zip(prompts, self._seeds(seed), strict=True)
+        ]
+        self._melodies: Sequence[Audio | None] = [None] * self._count
+        self._melody_rate_hz: int | None = None
         self._codes: list[Tensor | None] = [None] * self._count
 
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int]:
         if seed is None:
-            return [int(Controls.of(self._model.defaults, 1.0, {}).seed) for _ in range(self._count)]
+            return [int(Controls.of(self._runtime.defaults, 1.0, {}).seed) for _ in range(self._count)]
         if isinstance(seed, Sequence):
             return list(_one_each("seed", seed, self._count))
         first = int(CONTROLS["seed"].check_number(seed))
@@ -64,106 +112,84 @@ class Batch:
 
     def give_melodies(self, melody: Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the melody of each clip."""
-        melodies = [None] * self._count if melody is None else _one_each("melody", melody, self._count)
-        self._melodies = [self._model.prompts.melody_prefix(one, rate_hz) for one in melodies]
+        self._melodies = [None] * self._count if melody is None else _one_each("melody", melody, self._count)
+        self._melody_rate_hz = rate_hz
 
     def give_audio_prompts(self, audio: Audio | Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the audio prompt of each clip."""
         if audio is None or isinstance(audio, np.ndarray):
-            self._codes = [self._model.prompt_codes(audio, rate_hz)] * self._count
+            self._codes = [self._runtime.prompt_codes(audio, rate_hz)] * self._count
         else:
             self._codes = [
-                self._model.prompt_codes(one, rate_hz) for one in _one_each("audio_prompt", audio, self._count)
+                self._runtime.prompt_codes(one, rate_hz) for one in _one_each("audio_prompt", audio, self._count)
             ]
 
     def run(self, progress: Callable[[int, int], None] | None, *, include_prompt: bool) -> list[AudioChunk]:
         """Generate the clips."""
-        codes = self.codes(progress)
-        clips = []
-        for clip, prompt in zip(codes, self._codes, strict=True):
-            given = 0 if prompt is None or include_prompt else (clip.shape[1] - self._frames) * self._model.hop_samples
-            pcm = self._decode(clip)[:, given:]
-            clips.append(AudioChunk(np.ascontiguousarray(pcm.expand(2, -1).numpy()), 0, self._model.sample_rate_hz))
+        clips, rate_hz = [], self._runtime.codec.sample_rate_hz
+        for codes, prompt in zip(self.codes(progress), self._codes, strict=True):
+            new = self._frames * self._runtime.codec.hop_samples
+            pcm = self._decode(codes)
+            kept = pcm if prompt is None or include_prompt else pcm[:, pcm.shape[1] - new :]
+            clips.append(AudioChunk(np.ascontiguousarray(kept.expand(2, -1).numpy()), 0, rate_hz))
         return clips
 
     def codes(self, progress: Callable[[int, int], None] | None = None) -> list[Tensor]:
         """Generate the clips' codes, int64 [K, frames] each, audio prompts included."""
-        streams = self._open()
-        kept = [[stream.frames(0, stream.frames_done)] for stream in streams]  # of an audio prompt, or nothing
+        clips: list[_Clip] = []
         try:
-            while running := [i for i, stream in enumerate(streams) if not stream.finished]:
-                done = [streams[i].frames_done for i in running]
-                self._model.engine.step([streams[i] for i in running])
-                for i, before in zip(running, done, strict=True):
-                    kept[i].append(streams[i].frames(before, min(streams[i].frames_done, streams[i].total_frames or 0)))
-                if progress is not None:
-                    progress(*self._progress(streams))
-        finally:
-            _close(streams)
-        return [torch.cat(pieces, dim=1) for pieces in kept]
+            self._open(clips)
+            refused = self._runtime.scheduler.advance(
+                {clip: clip.total_frames for clip in clips},
+                None if progress is None else lambda: progress(min(clip.new_frames for clip in clips), self._frames),
+            )
+            for error in refused.values():
+                raise error
+        finally:  # whatever it was, the rows must not stay taken
+            with self._runtime.lock:
+                for clip in clips:
+                    clip.close()
+        return [torch.cat(clip.pieces, dim=1) for clip in clips]
 
-    def _progress(self, streams: Sequence[TokenStream]) -> tuple[int, int]:
-        new = [s.frames_done - s.prompt_frames for s in streams]
-        return min(max(min(new), 0), self._frames), self._frames
+    def _open(self, clips: list[_Clip]) -> None:
+        with self._runtime.computing():
+            conditioners = self._conditioners()
+            controls = [new_controls(self._runtime, *both) for both in zip(conditioners, self._values, strict=True)]
+            settings = [self._settings(*both) for both in zip(conditioners, controls, strict=True)]
+        for one, prompt in zip(settings, self._codes, strict=True):
+            with self._runtime.alone():
+                fitting = None if prompt is None else self._fitting(prompt, one)
+                given = 0 if fitting is None else fitting.shape[1]
+                clips.append(_Clip(self._runtime, one, given + self._frames))
+                if fitting is not None:
+                    clips[-1].begin_with(fitting)
 
-    def _open(self) -> list[TokenStream]:
-        text_positions = self._text_positions()
-        streams: list[TokenStream] = []
-        try:
-            for values, melody, codes in zip(self._values, self._melodies, self._codes, strict=True):
-                self._open_one(streams, values, melody, codes, text_positions)
-        except BaseException:  # whatever it was, the rows of those before it must not stay taken
-            _close(streams)
-            raise
-        return streams
+    def _conditioners(self) -> list[Conditioner]:
+        """Return what makes the rows of each clip; melody prefixes of a batch share the longest text's length."""
+        prompts, rate_hz = self._runtime.prompts, self._melody_rate_hz
+        mixes = [Controls.of(self._runtime.defaults, 1.0, values).mix for values in self._values]
+        return [prompts.conditioner(melody, rate_hz).padded(mixes) for melody in self._melodies]
 
-    def _text_positions(self) -> int:
-        """Melody prefixes of a batch share the longest text's length, as in transformers and audiocraft."""
-        if not any(melody is not None for melody in self._melodies):
-            return 0
-        return self._model.prompts.text_positions(self._model.mix(values) for values in self._values)
+    def _settings(self, conditioner: Conditioner, controls: Controls) -> StepSettings:
+        rows = conditioner.of(controls.mix, controls.guidance_scale)
+        plan = self._runtime.layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
+        return StepSettings(rows, controls.sampling, plan, controls.mix.dominant)
 
-    def _open_one(
-        self,
-        streams: list[TokenStream],
-        values: dict[str, Any],
-        melody: Tensor | None,
-        codes: Tensor | None,
-        text_positions: int,
-    ) -> None:
-        model = self._model
-        prefix = 0 if melody is None else len(melody) + text_positions
-        controls = model.controls(values, prefix)
-        _, rows = model.prompts.of(controls.mix, controls.guidance_scale, melody, text_positions)
-        if codes is not None:
-            codes = self._fitting(codes, controls, rows.prefix)
-        given = 0 if codes is None else codes.shape[1]
-        tokens = model.open_tokens(rows, controls, given + self._frames)
-        streams.append(tokens)
-        if codes is not None:
-            tokens.begin_with(codes)
-        model.engine.prefill(tokens, tokens.windows[0])
-
-    def _fitting(self, codes: Tensor, controls: Controls, prefix: int) -> Tensor:
+    def _fitting(self, codes: Tensor, settings: StepSettings) -> Tensor:
         """Keep what of an audio prompt fits: all of it where one window holds prompt and clip."""
-        model = self._model
-        whole = model.config.max_positions - prefix - self._frames - model.pattern.max_delay
-        return model.newest(codes, max(whole, model.plan(controls, prefix).longest_prompt()))
+        plan = settings.plan
+        whole = plan.limit - plan.prefix - self._frames - self._runtime.pattern.max_delay
+        return self._runtime.newest(codes, max(whole, plan.longest_prompt()))
 
     def _decode(self, codes: Tensor) -> Tensor:
         """Decode one clip in bounded memory: float32 [channels, samples] on the CPU."""
-        codec = self._model.codec
-        state = codec.new_state(1)
-        pieces = [
-            codec.decode(codes[None, :, start : start + _DECODE_FRAMES].to(self._model.device), state)[0].cpu()
-            for start in range(0, codes.shape[1], _DECODE_FRAMES)
-        ]
-        return torch.cat([*pieces, codec.finish(state)[0].cpu()], dim=1)
-
-
-def _close(streams: Sequence[TokenStream]) -> None:
-    for stream in streams:
-        stream.close()
+        codec, device = self._runtime.codec, self._runtime.device
+        with self._runtime.computing():
+            state = codec.new_state(1)
+            pieces = [
+                codec.decode(piece[None].to(device), state)[0].cpu() for piece in codes.split(DECODE_FRAMES, dim=1)
+            ]
+            return torch.cat([*pieces, codec.finish(state)[0].cpu()], dim=1)
 
 
 def _check_prompts(prompts: object) -> int:

@@ -1,104 +1,113 @@
-"""A stream's controls: those in force, those asked for, prompts on their way, and the decoder rows they come to.
+"""A stream's controls: those in force, those asked for, prompts on their way, and the settings of the next step.
 
     check ─ ask ─► pending ─┐ at its frame
                             ▼
-                        controls ─ glide ─► mix of this frame ─► rows of the token stream
+                        controls ─ glide ─► mix of this frame ─► StepSettings ─► the token stream's next step
 
-A change comes into force as a whole or, where its rows find no room, not at all: then it waits. `controls` is what
-sounds now, `asked` what will once every pending change is in: a further change is checked against that.
+What comes into force is computed first and committed after the token stream has found room for it: a change is in
+force as a whole, or waits. `controls` is what sounds now, `asked` what will once every pending change is in: a further
+change is checked against that.
 
-When another prompt becomes the foremost of the mix, the music goes on from its newest `change_context_seconds` alone: a
-model that copies its past would else play the old prompt's music on.
+Where another prompt comes to dominate the mix, the music goes on from its newest `change_context_seconds` alone: a
+model that copies its past would otherwise play the old prompt's music on. The settings say how much that is; the token
+stream does it.
 
-Rules: no audio, no clock; the model encodes and lays windows out, the token stream holds the rows.
+Rules: no audio, no clock, no cache; the conditioner encodes, the layout has room or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from streamgen.conditioning import PromptMix
+from streamgen.conditioning.prompt_mix import PromptMix
+from streamgen.conditioning.rows import Conditioner
 from streamgen.config import CONTROLS
-from streamgen.errors import CapacityError
-from streamgen.lm.token_stream import TokenStream
-from streamgen.lm.window_set import Rows
+from streamgen.lm.step import Rows, StepSettings
+from streamgen.lm.windows import WindowLayout
 from streamgen.stream.controls import Controls
-from streamgen.stream.schedule import Change, ChangeQueue, Glide
+from streamgen.stream.schedule import Change, ChangeHistory, Glide, Pending, due, queued
 
-if TYPE_CHECKING:
-    from streamgen.model import Model
-
-__all__ = ["Steering", "SteeringMemory"]
-
-Texts = tuple[str | None, ...]
+__all__ = ["ControlMemory", "ControlState"]
 
 
 @dataclass(frozen=True)
-class SteeringMemory:
-    """What a stream's steering remembers; all of it is immutable."""
+class ControlMemory:
+    """What a stream remembers of its controls; all of it is immutable.
+
+    Attributes:
+        controls: in force.
+        asked: in force once nothing waits.
+        pending: what waits.
+        gliding: the fade on its way.
+        settings: of the last step, which was made under these controls.
+    """
 
     controls: Controls
     asked: Controls
-    pending: tuple[Change, ...]
+    pending: Pending
     gliding: Glide | None
-    texts: Texts
-    foremost: str | None
+    settings: StepSettings
 
 
-class Steering:
+class ControlState:
     """The controls of one stream.
 
     Args:
-        model: encodes prompts.
-        tokens: what is steered; its rows are those of `controls`.
-        controls: the settings to begin with.
-        texts: of those rows.
-        melody: prefix float32 [chroma_length, D] of melody checkpoints, else None.
+        layout: of the model's windows.
+        conditioner: makes the rows.
+        controls: to begin with.
+        keep_frames: how far back `rewind` must reach.
 
     Attributes:
-        controls: the settings in force.
-        texts: of the rows in force.
-        foremost: text of the heaviest prompt in force.
+        memory: what is in force and what waits.
+
+    Raises:
+        PromptError, ConfigError: the controls cannot be played.
     """
 
     def __init__(
-        self, model: Model, tokens: TokenStream, controls: Controls, texts: Texts, melody: Tensor | None
+        self, layout: WindowLayout, conditioner: Conditioner, controls: Controls, keep_frames: int = 0
     ) -> None:
-        self._model, self._tokens, self._melody = model, tokens, melody
-        self.controls = self._asked = controls
-        self.texts, self.foremost = texts, controls.mix.foremost
-        self._changes = ChangeQueue()
-        self._gliding: Glide | None = None
+        self._layout, self._conditioner = layout, conditioner
+        self._history = ChangeHistory(keep_frames)
+        rows = conditioner.of(controls.mix, controls.guidance_scale)
+        plan = layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
+        settings = StepSettings(rows, controls.sampling, plan, controls.mix.dominant, self._surviving_frames(controls))
+        self.memory = ControlMemory(controls, controls, (), None, settings)
 
     @property
-    def next_frame(self) -> int:
-        """Frame, counted from the first sample of the stream, whose first codebook is drawn next."""
-        return self._tokens.head + 1 - self._tokens.prompt_frames
+    def controls(self) -> Controls:
+        """The settings in force."""
+        return self.memory.controls
 
     @property
     def serial(self) -> int:
         """How many changes were asked for so far."""
-        return self._changes.serial
+        return self._history.serial
 
     def check(self, values: Mapping[str, Any]) -> Controls:
-        """Return what the controls would be with these values, changing nothing.
+        """Return what the controls would be with these values, changing nothing; prompts are encoded ahead of time.
 
         Raises:
             ConfigError, PromptError: a wrong value.
         """
-        asked = self._asked.changed(values)
+        asked = self.memory.asked.changed(values)
+        rows = self._conditioner.of(asked.mix, asked.guidance_scale, self.memory.settings.rows)
         # a melody's text takes positions: a new one, longer than the old, must not be refused for the context it cuts
         says_context = any(name.startswith("context") for name in values)
-        self._model.prepare(asked, self._melody, cut_context=not says_context)
+        lay_out = self._layout.plan if says_context else self._layout.fitting_plan
+        lay_out(asked.context_seconds, asked.context_start_seconds, rows.prefix)
         return asked
 
-    def ask(self, values: Mapping[str, Any], at_frame: int | None) -> int:
-        """Ask for a change at a frame, None for the next one.
+    def ask(self, values: Mapping[str, Any], at_frame: int | None, next_frame: int) -> int:
+        """Ask for a change.
+
+        Args:
+            values: names as in `ControlValues`.
+            at_frame: when; None, or a frame that is drawn already, is the next one.
+            next_frame: whose first codebook is drawn next, counted from the first sample of the stream.
 
         Returns:
             The frame at which it comes into force.
@@ -107,130 +116,64 @@ class Steering:
             ConfigError, PromptError: a wrong value; nothing is changed then.
             CapacityError: too many changes are waiting.
         """
-        asked = self.check(values)
-        scheduled = at_frame is not None
-        frame = self.next_frame if at_frame is None else max(self.next_frame, at_frame)
-        head, keep_frames = self._tokens.head, self._tokens.keep_frames
-        self._changes.ask(values, frame, head=head, scheduled=scheduled, keep_frames=keep_frames)
-        self._asked = asked
+        asked, pending = self.check(values), self.memory.pending
+        self._history.check(pending)
+        frame = next_frame if at_frame is None else max(next_frame, at_frame)
+        change = Change(frame, dict(values), self.serial, at_frame is not None, next_frame)
+        self._history.add(change)
+        self.memory = replace(self.memory, asked=asked, pending=queued(pending, [change]))
         return frame
 
     # -- into force -----------------------------------------------------------------------------------------------
 
-    def come_into_force(self) -> None:
-        """Bring controls and rows up to the next frame.
-
-        Raises:
-            CapacityError: the rows find no room. Nothing is changed: all waits.
-        """
-        before = self.controls, self._gliding, self._changes.pending
-        sampling, plan = self._tokens.sampling, self._tokens.plan
-        due = self._changes.due(self.next_frame)
-        try:
-            for change in due:
-                self._apply(self.controls.changed(change.values))
-            if due or self._gliding is not None:
-                self._apply_mix()
-        except CapacityError:
-            self.controls, self._gliding, self._changes.pending = before
-            self._tokens.sampling, self._tokens.plan = sampling, plan
-            raise
-
-    def _apply(self, new: Controls) -> None:
-        old, self.controls = self.controls, new
-        self._tokens.sampling = new.sampling
-        if (new.context_seconds, new.context_start_seconds) != (old.context_seconds, old.context_start_seconds):
-            self._tokens.plan = self._model.fitting_plan(new, self._tokens.rows.prefix)
-        if new.mix != old.mix:
-            self._gliding = self._glide_from(old.mix, new.glide_seconds)
-
-    def _glide_from(self, mix: PromptMix, seconds: float) -> Glide | None:
-        """Begin a fade from what sounds now; a melody's prefix is read whole, so it cannot fade."""
-        if seconds == 0 or self._melody is not None:
-            return None
-        now = mix if self._gliding is None else self._gliding.mix(mix, self.next_frame)
-        return Glide(now, self.next_frame, max(round(seconds * self._model.frame_rate_hz), 1))
-
-    def _apply_mix(self) -> None:
-        """Bring the decoder's rows up to the mix of this frame."""
-        mix, scale = self._sounding_mix(), self.controls.guidance_scale
-        texts, coefficients = mix.rows(scale, melody=self._melody is not None)
-        if mix.foremost != self.foremost and self._tokens.knows_beyond(self._surviving_frames):
-            self._let_go(self._model.prompts.of(mix, scale, self._melody)[1])
-        elif texts == self.texts and self._melody is None:
-            self._tokens.rows = replace(self._tokens.rows, coefficients=coefficients)
-        else:
-            self._change_rows(texts, self._model.prompts.of(mix, scale, self._melody)[1])
-        self.texts, self.foremost = texts, mix.foremost
-
-    def _change_rows(self, texts: Texts, rows: Rows) -> None:
-        if rows.prefixes is None:
-            self._tokens.set_rows(rows, _sources(self.texts, self._tokens.rows.coefficients, texts))
-        elif texts == self.texts and torch.equal(rows.prefixes, self._prefixes()):
-            self._tokens.rows = rows
-        else:  # other texts, or the same ones of which others hear the melody
-            self._reread(rows)
-
-    def _sounding_mix(self) -> PromptMix:
-        """Return the mix of this frame; a fade that has arrived ends."""
-        if self._gliding is None:
-            return self.controls.mix
-        mix = self._gliding.mix(self.controls.mix, self.next_frame)
-        self._gliding = None if mix == self.controls.mix else self._gliding
-        return mix
-
-    def _prefixes(self) -> Tensor:
-        prefixes = self._tokens.rows.prefixes
-        assert prefixes is not None, "every row of a melody checkpoint has a prefix"
-        return prefixes
-
-    def _reread(self, rows: Rows) -> None:
-        """Start a fresh window under a new melody prefix: the only way to change what stands at its beginning."""
-        window = self._tokens.fresh_window(rows, self._model.fitting_plan(self.controls, rows.prefix))
-        self._model.engine.prefill(self._tokens, window)
-
-    @property
-    def _surviving_frames(self) -> int:
-        """How much stays known under another foremost prompt: at the end of the range all that a window can know."""
-        seconds = self.controls.change_context_seconds
-        everything = seconds >= CONTROLS["change_context_seconds"].limits[1]
-        return self._tokens.plan.limit if everything else round(seconds * self._model.frame_rate_hz)
-
-    def _let_go(self, rows: Rows) -> None:
-        """Start a fresh window that knows only what survives; a melody's would be read anew in any case."""
-        plan, frames = self._model.fitting_plan(self.controls, rows.prefix), self._surviving_frames
-        if self._melody is not None:
-            frames = min(frames, plan.context_frames)
-        self._model.engine.prefill(self._tokens, self._tokens.let_go(rows, plan, frames))
-
-    # -- memory ---------------------------------------------------------------------------------------------------
-
-    def remember(self) -> SteeringMemory:
-        """Return what `recall` needs to go on from here."""
-        return SteeringMemory(
-            self.controls, self._asked, self._changes.pending, self._gliding, self.texts, self.foremost
+    def coming(self, frame: int) -> ControlMemory:
+        """Return what is in force at a frame, for `memory` once its settings are accepted; changes nothing itself."""
+        now = self.memory
+        coming = due(now.pending, frame)
+        if not coming and now.gliding is None:
+            return now
+        controls, gliding = now.controls, now.gliding
+        for change in coming:
+            before, controls = controls, controls.changed(change.values)
+            if controls.mix != before.mix:
+                gliding = self._glide(
+                    before.mix if gliding is None else gliding.mix(before.mix, frame), controls, frame
+                )
+        mix = controls.mix if gliding is None else gliding.mix(controls.mix, frame)
+        return ControlMemory(
+            controls=controls,
+            asked=now.asked,
+            pending=now.pending[len(coming) :],
+            gliding=None if mix == controls.mix else gliding,
+            settings=self._settings(controls, mix, now.settings.rows),
         )
 
-    def recall(self, memory: SteeringMemory) -> None:
-        """Go back; what was asked for since is forgotten. The token stream goes back by itself."""
-        self.controls, self._asked, self._changes.pending = memory.controls, memory.asked, memory.pending
-        self._gliding, self.texts, self.foremost = memory.gliding, memory.texts, memory.foremost
+    def _glide(self, sounding: PromptMix, controls: Controls, frame: int) -> Glide | None:
+        """Begin a fade from what sounds now; rows that cannot change from frame to frame do not fade."""
+        if controls.glide_seconds == 0 or not self._conditioner.fades:
+            return None
+        return Glide(sounding, frame, max(round(controls.glide_seconds * self._layout.frame_rate_hz), 1))
 
-    def rewind(self, memory: SteeringMemory, serial: int) -> None:
-        """Go back, but what was asked for since stays asked for: "at once" is now this place.
+    def _settings(self, controls: Controls, mix: PromptMix, like: Rows) -> StepSettings:
+        rows = self._conditioner.of(mix, controls.guidance_scale, like)
+        plan = self._layout.fitting_plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
+        return StepSettings(rows, controls.sampling, plan, mix.dominant, self._surviving_frames(controls))
+
+    def _surviving_frames(self, controls: Controls) -> int:
+        """How much stays known where another prompt dominates: at the end of the range all that a window can know."""
+        seconds = controls.change_context_seconds
+        everything = seconds >= CONTROLS["change_context_seconds"].limits[1]
+        return self._layout.limit if everything else round(seconds * self._layout.frame_rate_hz)
+
+    # -- going back -----------------------------------------------------------------------------------------------
+
+    def rewind(self, memory: ControlMemory, serial: int, frame: int) -> None:
+        """Go back to a mark, but what was asked for since stays asked for: "at once" is now this place.
 
         Args:
-            memory: of the place, to which the token stream has gone already.
+            memory: of the mark.
             serial: how many changes had been asked for then.
+            frame: that is drawn next from there.
         """
-        asked = self._asked
-        self.recall(memory)
-        self._asked = asked
-        self._changes.rewind(memory.pending, serial, self.next_frame)
-
-
-def _sources(old: Texts, coefficients: tuple[float, ...], new: Texts) -> list[int]:
-    """Choose for each new row the old row whose past it continues: its own text's, its own place's, the heaviest."""
-    heaviest = max(range(len(old)), key=lambda row: coefficients[row])
-    same_places = len(old) == len(new)
-    return [old.index(text) if text in old else (row if same_places else heaviest) for row, text in enumerate(new)]
+        pending = queued(memory.pending, self._history.since(serial, frame))
+        self.memory = replace(memory, asked=self.memory.asked, pending=pending)

@@ -1,6 +1,7 @@
 """What a musician sets on a stream: prompts and numbers, checked when set, in force from a sample on.
 
-Rules: plain values; knows no tensor and no stream. Its names are those of `streamgen.config.ControlValues`.
+Rules: plain values; knows no tensor and no stream. Its names are those of `streamgen.config.ControlValues`. Of the
+runtime it reads what a new stream's settings depend on: the checkpoint's defaults, and what windows have room for.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from typing import Any
 
 from streamgen.checkpoint.types import GenerationDefaults
 from streamgen.conditioning.prompt_mix import PromptMix
-from streamgen.config import CONTROLS, MAX_PROMPTS, ControlValues
+from streamgen.conditioning.rows import Conditioner
+from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec
 from streamgen.errors import ConfigError
 from streamgen.lm.sampling import Sampling
+from streamgen.runtime import Runtime
 
-__all__ = ["CONTROL_NAMES", "Controls", "frozen"]
+__all__ = ["CONTROL_NAMES", "Controls", "control_specs", "frozen", "new_controls"]
 
-CONTROL_NAMES = tuple(ControlValues.__annotations__)
+CONTROL_NAMES = ("prompt", "prompts", *CONTROLS)
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Controls:
     """All settings of a stream. A number is an attribute by its name: `controls.temperature`.
 
@@ -40,6 +43,12 @@ class Controls:
             raise AttributeError(f"there is no control {name!r}; there are {', '.join(CONTROL_NAMES)}")
         return self.numbers[name]
 
+    def __repr__(self) -> str:
+        """Name the prompts and every number, in one line."""
+        numbers = ", ".join(f"{name}={value:g}" for name, value in self.numbers.items())
+        prompts = ", ".join(f"({text!r}, {weight:g})" for text, weight in self.mix.prompts)
+        return f"Controls(prompts=[{prompts}], negative_prompt={self.mix.negative!r}, {numbers})"
+
     @classmethod
     def of(cls, defaults: GenerationDefaults, longest_context_seconds: float, values: Mapping[str, Any]) -> Controls:
         """Build the settings of a new stream.
@@ -52,6 +61,7 @@ class Controls:
         Raises:
             ConfigError, PromptError: a value is wrong.
         """
+        _check_names(values)
         numbers: dict[str, Any] = {
             name: getattr(defaults, name, spec.default) for name, spec in CONTROLS.items() if spec.has_range
         }
@@ -71,9 +81,7 @@ class Controls:
             ConfigError: an unknown name or a number outside its range.
             PromptError: a prompt that cannot be used.
         """
-        unknown = [name for name in values if name not in CONTROL_NAMES]
-        if unknown:
-            raise ConfigError(f"there is no control {unknown[0]!r}; there are {', '.join(CONTROL_NAMES)}")
+        _check_names(values)
         numbers = {name: CONTROLS[name].check_number(value) for name, value in values.items() if name not in _PROMPTS}
         return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers})
 
@@ -89,6 +97,39 @@ class Controls:
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
         return Sampling(self.temperature, int(self.top_k), self.top_p, int(self.seed))
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    for name in values:
+        if name not in CONTROL_NAMES:
+            raise ConfigError.unknown("control", name, CONTROL_NAMES)
+
+
+def new_controls(runtime: Runtime, conditioner: Conditioner, values: Mapping[str, Any]) -> Controls:
+    """Build the settings of a new stream, the default context cut to what its prefix leaves room for.
+
+    Args:
+        runtime: of the model.
+        conditioner: of the stream.
+        values: what the user said.
+
+    Raises:
+        ConfigError, PromptError: a value is wrong.
+    """
+    prefix = conditioner.positions(Controls.of(runtime.defaults, 1.0, values).mix)
+    return Controls.of(runtime.defaults, runtime.layout.longest_context_seconds(prefix), values)
+
+
+def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
+    """Return the table of controls with a checkpoint's defaults, and no longer context than its windows hold."""
+    longest = runtime.layout.longest_context_seconds()
+    own = Controls.of(runtime.defaults, longest, {})
+    rows = {
+        name: replace(spec, default=getattr(own, name)) if spec.has_range and name != "seed" else spec
+        for name, spec in CONTROLS.items()
+    }
+    context = rows["context_seconds"]
+    return {**rows, context.name: replace(context, high=min(longest, context.limits[1]))}
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

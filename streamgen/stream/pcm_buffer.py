@@ -18,7 +18,9 @@ from torch import Tensor
 from streamgen.audio import AudioChunk
 from streamgen.codec import CodecState, StreamingDecoder
 
-__all__ = ["PcmBuffer", "PcmMemory"]
+__all__ = ["DECODE_FRAMES", "PcmBuffer", "PcmMemory"]
+
+DECODE_FRAMES = 25  # decoded in one go at most, so that a long read stays bounded in memory
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class PcmBuffer:
     def __init__(self, codec: StreamingDecoder, device: torch.device, skip_frames: int = 0) -> None:
         self._codec, self._device = codec, device
         self._state = codec.new_state(1)
-        self._samples = torch.zeros(2, 0)
+        self._samples = torch.zeros(2, 0, dtype=torch.float32)
         self._skip_samples = skip_frames * codec.hop_samples
         self.position_samples = self.decoded_frames = 0
 
@@ -77,14 +79,15 @@ class PcmBuffer:
         self.position_samples += samples
         return chunk
 
-    def remember(self) -> PcmMemory:
-        """Copy what `recall` needs to go on from here."""
+    def snapshot(self) -> PcmMemory:
+        """Clone what `restore` needs to go on from here."""
         state = self._state.clone()
         return PcmMemory(state, self._samples, self.position_samples, self.decoded_frames, self._skip_samples)
 
-    def recall(self, memory: PcmMemory) -> None:
+    def restore(self, memory: PcmMemory) -> None:
         """Go back; the memory stays valid."""
-        self._state, self._samples = memory.codec.clone(), memory.samples
+        self._state.restore(memory.codec)
+        self._samples = memory.samples
         self.position_samples, self.decoded_frames = memory.position_samples, memory.decoded_frames
         self._skip_samples = memory.skip_samples
 

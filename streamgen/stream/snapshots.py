@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from streamgen.errors import ConfigError
 from streamgen.lm.token_stream import TokenMark, TokenSnapshot
-from streamgen.stream.control_state import SteeringMemory
+from streamgen.stream.control_state import ControlMemory
 from streamgen.stream.pcm_buffer import PcmMemory
 
 __all__ = ["StreamMark", "StreamMemory", "StreamSnapshot", "Trail", "new_number"]
@@ -33,17 +33,33 @@ def new_number() -> int:
 class StreamMemory:
     """What a stream remembers besides its tokens."""
 
-    steering: SteeringMemory
+    controls: ControlMemory
     pcm: PcmMemory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StreamSnapshot:
-    """Everything a stream remembers; restoring it replays bit-exactly on the same machine."""
+    """Everything a stream remembers; restoring it replays bit-exactly on the same machine.
+
+    Attributes:
+        tokens, memory: its parts.
+        stream: number of the stream that made it.
+    """
 
     tokens: TokenSnapshot
     memory: StreamMemory
     stream: int
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds, most of it the cache's."""
+        copies = [window.copy for window in self.tokens.windows]
+        return sum(tensor.nbytes for copy in copies for tensor in (copy.keys, copy.values))
+
+    def __repr__(self) -> str:
+        """Say of which stream and place it is, and what it costs to keep."""
+        at = self.memory.pcm.position_samples
+        return f"<StreamSnapshot of stream {self.stream} at sample {at:,}, {self.bytes / 1e6:.1f} MB>"
 
 
 @dataclass(frozen=True)

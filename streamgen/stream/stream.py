@@ -1,82 +1,87 @@
 """One endless stream: controls at a sample → code frames → PCM.
 
-    set() ─ steering ─┐ at its frame
-                      ▼
-    engine.step ─ token frames ─ PCM buffer ─ chunks()
+    set() ─ control state ─┐ at its frame
+                           ▼
+    begin_step ─ one pass ─ finish_step ─ token frames ─ PCM buffer ─ read(), chunks()
 
 Frame f of the stream is samples f · hop … (f + 1) · hop − 1. A control is applied before the first codebook of its
-frame is drawn, so it is exact to one frame (20 ms); the finer codebooks of up to three frames before, which the delay
-pattern draws in the same column, feel it too, or hold where the change lets go of the music before it.
+frame is drawn, so it is exact to one frame; the finer codebooks of up to three frames before, which the delay pattern
+draws in the same column, feel it too, or hold where the change drops the music before it.
 
-Rules: a state machine, synchronous, no thread; the model does the arithmetic, and the parts remember: tokens
-(lm/token_stream.py), controls (steering.py), sound (pcm_buffer.py). Not safe for two threads.
+Rules: a state machine, synchronous, no thread; the runtime does the arithmetic, and the parts remember: tokens
+(lm/token_stream.py), controls (control_state.py), sound (pcm_buffer.py). Any thread may call; each call waits for the
+step under way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from numbers import Real
+from typing import Unpack
 
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
+from streamgen.conditioning.rows import Conditioner
+from streamgen.config import ControlValues
 from streamgen.errors import ConfigError, SessionClosed
+from streamgen.lm.step import Step
 from streamgen.lm.windows import WindowPlan
 from streamgen.metrics import StreamMetrics
-from streamgen.stream.control_state import Steering
+from streamgen.runtime import Runtime
+from streamgen.stream.control_state import ControlState
 from streamgen.stream.controls import Controls, frozen
-from streamgen.stream.pcm_buffer import PcmBuffer
+from streamgen.stream.pcm_buffer import DECODE_FRAMES, PcmBuffer
+from streamgen.stream.reading import read_together
 from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
-from streamgen.threads import computing_on
-
-if TYPE_CHECKING:
-    from streamgen.model import Model
 
 __all__ = ["Stream"]
-
-_DECODE_FRAMES = 25  # frames decoded in one go at most, so that a long read stays bounded in memory
 
 
 class Stream:
     """An endless stream of one model. Made by `Model.open_stream`.
 
     Attributes:
+        runtime: what it shares with other streams of its model.
         metrics: counters.
     """
 
     def __init__(
         self,
-        model: Model,
+        runtime: Runtime,
         controls: Controls,
+        conditioner: Conditioner,
         *,
-        melody: Tensor | None = None,
         audio_prompt: Tensor | None = None,
         rewind_seconds: float = 0.0,
     ) -> None:
-        self._model, self.metrics = model, StreamMetrics()
-        texts, rows = model.prompts.of(controls.mix, controls.guidance_scale, melody)
-        self._tokens = model.open_tokens(rows, controls)
-        self._tokens.keep_frames = math.ceil(rewind_seconds * model.frame_rate_hz)
-        self._steering = Steering(model, self._tokens, controls, texts, melody)
-        self._closed = False
-        self._number, self._trail = new_number(), Trail()
+        self.runtime, self.metrics = runtime, StreamMetrics()
+        keep_frames = math.ceil(rewind_seconds * runtime.frame_rate_hz)
+        self._control = ControlState(runtime.layout, conditioner, controls, keep_frames)
+        self._number, self._trail, self._closed = new_number(), Trail(), False
+        self._tokens = runtime.open_tokens(self._control.memory.settings, keep_frames)
         try:
             self._start_audio(audio_prompt)
         except BaseException:  # interrupted, or out of memory: nobody holds this stream, so nobody could close it
             self.close()
             raise
 
+    def __repr__(self) -> str:
+        """Say where it is, what it plays, and whether it was closed."""
+        seconds = self.position_samples / self.sample_rate_hz
+        state = "closed" if self._closed else f"{self.controls.mix.dominant!r}, seed {self.seed}"
+        return f"<Stream {self._number} of {self.runtime.facts.name!r} at {seconds:.2f} s: {state}>"
+
     @property
     def controls(self) -> Controls:
         """The settings in force."""
-        return self._steering.controls
+        return self._control.controls
 
     @property
     def sample_rate_hz(self) -> int:
         """Samples a second of all its audio."""
-        return self._model.sample_rate_hz
+        return self.runtime.codec.sample_rate_hz
 
     @property
     def seed(self) -> int:
@@ -91,30 +96,36 @@ class Stream:
     @property
     def next_sample(self) -> int:
         """First sample of the frame that is drawn next: where a change made now is heard."""
-        return self._steering.next_frame * self._model.hop_samples
+        return self._next_frame * self.runtime.codec.hop_samples
+
+    @property
+    def _next_frame(self) -> int:
+        """Frame, counted from the first sample of the stream, whose first codebook is drawn next."""
+        return self._tokens.head + 1 - self._tokens.prompt_frames
 
     @property
     def plan(self) -> WindowPlan:
         """Where this stream's windows begin and end; `plan.draw()` shows it."""
-        return self._tokens.plan
+        return self._tokens.settings.plan
 
     # -- audio ----------------------------------------------------------------------------------------------------
 
     def _start_audio(self, audio_prompt: Tensor | None) -> None:
         """Begin the codec, after an audio prompt if there is one: new audio goes on from it without a seam."""
         given = 0 if audio_prompt is None else audio_prompt.shape[1]
-        self._pcm = PcmBuffer(self._model.codec, self._model.device, given)
+        self._pcm = PcmBuffer(self.runtime.codec, self.runtime.device, given)
         if audio_prompt is not None:
             self._tokens.begin_with(audio_prompt)
-        self._model.engine.prefill(self._tokens, self._tokens.windows[0])
-        for start in range(0, given, _DECODE_FRAMES):
-            self._decode_until(min(start + _DECODE_FRAMES, given))
+        self.runtime.engine.prefill(self._tokens.unread())
+        for start in range(0, given, DECODE_FRAMES):
+            self.decode_until(min(start + DECODE_FRAMES, given))
 
-    def read(self, samples: int) -> AudioChunk:
+    def read(self, samples: int, between_steps: Callable[[], None] | None = None) -> AudioChunk:
         """Generate and return the next samples.
 
         Args:
             samples: how many, at least 1.
+            between_steps: called after each step that it takes, on this thread; it may use this stream.
 
         Raises:
             ConfigError: fewer than one, or no whole number.
@@ -122,13 +133,7 @@ class Stream:
                 is changed: read again once there is room, or after setting fewer prompts.
             SessionClosed: the stream was closed.
         """
-        self._check_open()
-        if not _whole(samples) or samples < 1:
-            raise ConfigError(f"samples is {samples!r}, must be a whole number, at least 1")
-        with computing_on(self._model.threads):
-            while missing := self._pcm.missing_frames(samples):
-                self._produce(min(missing, _DECODE_FRAMES))
-        return self._pcm.take(samples)
+        return read_together({self: samples}, between_steps)[self]
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
         """Yield the stream for ever, `seconds` at a time.
@@ -142,29 +147,58 @@ class Stream:
         while not self._closed:
             yield self.read(samples)
 
-    def _produce(self, frames: int) -> None:
-        goal = self._tokens.frames_done + frames
-        while self._tokens.frames_done < goal:
-            self._step()
-        self._decode_until(goal)
+    # -- steps, as `read_together` and the scheduler make them: within the runtime's lock ---------------------------
 
-    def _step(self) -> None:
-        self._steering.come_into_force()
-        began = self._model.clock()
-        self._model.engine.step([self._tokens])
-        seconds, leader = self._model.clock() - began, self._tokens.windows[0]
-        self.metrics.record_step(seconds, self._tokens.rollovers, leader.position, len(self._tokens.windows))
+    @property
+    def frames_done(self) -> int:
+        """Complete frames so far, the audio prompt's included."""
+        return self._tokens.frames_done
 
-    def _decode_until(self, frame: int) -> None:
+    def begin_step(self) -> Step:
+        """Bring controls, rows and windows up to the next frame, and return what to feed.
+
+        Raises:
+            CapacityError: as in `read`.
+            SessionClosed: the stream was closed.
+        """
+        self._check_open()
+        coming = self._control.coming(self._next_frame)
+        step = self._tokens.begin_step(coming.settings)
+        self._control.memory = coming
+        if step.unread:
+            self.runtime.engine.prefill(step.unread)
+        return step
+
+    def finish_step(self, drawn: Tensor, seconds: float) -> None:
+        """Take the column that was drawn, int64 [K], and the time that the pass took."""
+        self._tokens.finish_step(drawn)
+        windows = self._tokens.windows
+        self.metrics.record_step(seconds, self._tokens.rollovers, windows[0].position, len(windows))
+
+    def missing_frames(self, samples: int) -> int:
+        """Return how many frames to go on by before `samples` can be taken; there may be more to come then.
+
+        Raises:
+            SessionClosed: the stream was closed.
+        """
+        self._check_open()
+        return min(self._pcm.missing_frames(samples), DECODE_FRAMES)
+
+    def decode_until(self, frame: int) -> None:
+        """Decode complete frames before one, as far as they are not decoded yet."""
         start = self._pcm.decoded_frames
         if frame > start:
-            began = self._model.clock()
+            began = self.runtime.clock()
             self._pcm.decode(self._tokens.frames(start, frame))
-            self.metrics.codec_seconds += self._model.clock() - began
+            self.metrics.codec_seconds += self.runtime.clock() - began
+
+    def take(self, samples: int) -> AudioChunk:
+        """Take samples that are decoded out of the buffer."""
+        return self._pcm.take(samples)
 
     # -- controls -------------------------------------------------------------------------------------------------
 
-    def set(self, *, at_sample: int | None = None, **values: Any) -> int:
+    def set(self, *, at_sample: int | None = None, **values: Unpack[ControlValues]) -> int:
         """Change controls: at once, or at a sample ahead.
 
         Args:
@@ -183,16 +217,22 @@ class Stream:
         self._check_open()
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
-        hop = self._model.hop_samples
+        hop, wanted = self.runtime.codec.hop_samples, frozen(values)
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
-        with computing_on(self._model.threads):
-            return hop * self._steering.ask(frozen(values), at_frame)
+        with self.runtime.computing():
+            self._control.check(wanted)  # prompts are encoded here, beside the music of other threads
+        with self.runtime.alone():
+            self._check_open()
+            return hop * self._control.ask(wanted, at_frame, self._next_frame)
 
-    def check(self, **values: Any) -> Controls:
-        """Return what the controls would be with these values, changing nothing. Arguments and errors as in `set`."""
+    def check(self, **values: Unpack[ControlValues]) -> Controls:
+        """Return what the controls would be with these values, changing nothing. Arguments and errors as in `set`.
+
+        Prompts are encoded meanwhile, and remembered: a `set` of the same ones is quick.
+        """
         self._check_open()
-        with computing_on(self._model.threads):
-            return self._steering.check(values)
+        with self.runtime.computing():
+            return self._control.check(frozen(values))
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -202,8 +242,9 @@ class Stream:
         Raises:
             SessionClosed: the stream was closed.
         """
-        self._check_open()
-        return StreamSnapshot(self._tokens.snapshot(), self._remember(), self._number)
+        with self.runtime.alone():
+            self._check_open()
+            return StreamSnapshot(self._tokens.snapshot(), self._memory(), self._number)
 
     def restore(self, saved: StreamSnapshot) -> None:
         """Go back to a snapshot of this stream; it stays valid and can be restored again. Marks made before do not.
@@ -213,13 +254,14 @@ class Stream:
             CapacityError: no room for its rows; nothing is changed then.
             SessionClosed: the stream was closed.
         """
-        self._check_open()
-        if saved.stream != self._number:
-            raise ConfigError("the snapshot is another stream's; restore it on the stream that made it")
-        self._tokens.restore(saved.tokens)
-        self._trail.clear()
-        self._steering.recall(saved.memory.steering)
-        self._pcm.recall(saved.memory.pcm)
+        with self.runtime.alone():
+            self._check_open()
+            if saved.stream != self._number:
+                raise ConfigError("the snapshot is another stream's; restore it on the stream that made it")
+            self._tokens.restore(saved.tokens)
+            self._trail.clear()
+            self._control.memory = saved.memory.controls
+            self._pcm.restore(saved.memory.pcm)
 
     def mark(self) -> StreamMark:
         """Remember this place cheaply (no clone of the cache), for `rewind`.
@@ -227,34 +269,37 @@ class Stream:
         Raises:
             SessionClosed: the stream was closed.
         """
-        self._check_open()
-        number = self._trail.add(self._tokens.head, self._tokens.keep_frames)
-        return StreamMark(self._tokens.mark(), self._remember(), self._steering.serial, self.next_sample, number)
+        with self.runtime.alone():
+            self._check_open()
+            number = self._trail.add(self._tokens.head, self._tokens.keep_frames)
+            return StreamMark(self._tokens.mark(), self._memory(), self._control.serial, self.next_sample, number)
 
     def rewind(self, mark: StreamMark) -> None:
         """Go back to a mark made at most `rewind_seconds` of music ago: audio generated ahead is revoked.
 
-        Audio, not wishes: changes asked for since then stay asked for, those "at once" now come at the mark.
+        Audio, not requests: changes asked for since then stay asked for, those "at once" now come at the mark.
 
         Raises:
             ConfigError: the mark lies too far back or ahead, or not on this stream's way: made on another stream,
                 before a restore, or on music that a rewind has revoked since.
             SessionClosed: the stream was closed.
         """
-        self._check_open()
-        self._trail.go_back(mark, self._tokens.head, self._tokens.keep_frames)
-        self._tokens.rewind(mark.tokens)
-        self._steering.rewind(mark.memory.steering, mark.serial)
-        self._pcm.recall(mark.memory.pcm)
+        with self.runtime.alone():
+            self._check_open()
+            self._trail.go_back(mark, self._tokens.head, self._tokens.keep_frames)
+            self._tokens.rewind(mark.tokens)
+            self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)
+            self._pcm.restore(mark.memory.pcm)
 
-    def _remember(self) -> StreamMemory:
-        return StreamMemory(self._steering.remember(), self._pcm.remember())
+    def _memory(self) -> StreamMemory:
+        return StreamMemory(self._control.memory, self._pcm.snapshot())
 
     def close(self) -> None:
         """Free the stream's memory in the model; closing twice is fine."""
-        if not self._closed:
-            self._tokens.close()
-            self._closed = True
+        with self.runtime.lock:
+            if not self._closed:
+                self._tokens.close()
+                self._closed = True
 
     def __enter__(self) -> Stream:
         """Return the stream; leaving the block closes it."""
@@ -267,10 +312,6 @@ class Stream:
     def _check_open(self) -> None:
         if self._closed:
             raise SessionClosed("this stream was closed; open a new one with model.open_stream(...)")
-
-
-def _whole(number: object) -> bool:
-    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _finite(number: object) -> bool:

@@ -26,22 +26,21 @@ from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults
 from streamgen.codec import CodecState, StreamingDecoder
-from streamgen.conditioning.rows import PromptRows
+from streamgen.conditioning.rows import Conditioner, Prompts, TextRows
 from streamgen.errors import PromptError
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import LmEngine
-from streamgen.lm.token_stream import TokenStream
-from streamgen.lm.window_set import Rows, Window
+from streamgen.lm.step import Rows, Step, Unread
 from streamgen.model import Model
-from streamgen.testing.clock import FakeClock
+from streamgen.runtime import Facts, Runtime
+from streamgen.testing import FakeClock
 
 __all__ = ["FakeModel", "fake_pitch_hz"]
 
 SAMPLE_RATE_HZ, HOP_SAMPLES, AMPLITUDE = 32_000, 640, 0.25
 _CODES = 1024  # of each of two codebooks: room for a million mixes, hours of a glide
-_CERTAIN = 1e5  # a logit so far above the others that temperature and guidance change nothing
 _CPU = torch.device("cpu")
 Audio = NDArray[np.float32]
 Sines = tuple[tuple[str | None, float], ...]
@@ -63,10 +62,8 @@ class FakeModel(Model):
         max_positions: of a window.
 
     Attributes:
-        clock, step_seconds: as given, may be changed.
+        step_seconds: as given, may be assigned.
     """
-
-    clock: FakeClock
 
     def __init__(
         self,
@@ -77,29 +74,39 @@ class FakeModel(Model):
         channels: int = 1,
         max_positions: int = 1503,
     ) -> None:
-        self.clock, self.step_seconds = FakeClock() if clock is None else clock, step_seconds
-        self.name, self.format, self.licence = name, "fake", "none: no weights"
-        self.defaults, self.device, self.channels = GenerationDefaults(), _CPU, channels
-        self.precision, self.load_note, self.threads = "fp32", "fp32, as it has no weights", None
-        self.config = DecoderConfig(1, 1, 1, 1, 2, _CODES, channels, max_positions)
-        self.pattern = DelayPattern((0, 0), pad=_CODES)  # both digits of a frame at once
-        self.sample_rate_hz, self.hop_samples = SAMPLE_RATE_HZ, HOP_SAMPLES
+        self.step_seconds = step_seconds
+        config = DecoderConfig(1, 1, 1, 1, 2, _CODES, channels, max_positions)
         songbook = _Songbook()
-        self.engine, self.codec, self.prompts = _Singer(self, songbook), _Sound(songbook), _Texts()
+        super().__init__(
+            Runtime(
+                facts=Facts(name, "fake", "none: no weights", "fp32", "fp32, as it has no weights"),
+                config=config,
+                defaults=GenerationDefaults(),
+                device=_CPU,
+                threads=None,
+                engine=_Singer(self, config, songbook),
+                codec=_Sound(songbook),
+                prompts=_Texts(),
+                pattern=DelayPattern((0, 0), pad=_CODES),  # both digits of a frame at once
+                encode=_no_audio,
+                clock=FakeClock() if clock is None else clock,
+            )
+        )
 
-    @property
-    def weight_bytes(self) -> int:
-        """None at all."""
-        return 0
+    @property  # type: ignore[override]  # narrower than a Model's: this one can be told to move on
+    def clock(self) -> FakeClock:
+        """As given, may be assigned."""
+        assert isinstance(self.runtime.clock, FakeClock), self.runtime.clock
+        return self.runtime.clock
 
-    def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> None:  # noqa: ARG002 - as Model's
-        """Refuse audio: a sine goes on from nothing; pretending it did would let a test pass that should not.
+    @clock.setter
+    def clock(self, clock: FakeClock) -> None:
+        self.runtime.clock = clock
 
-        Raises:
-            PromptError: there is audio.
-        """
-        if audio is not None:
-            raise _text_only()
+
+def _no_audio(audio: Audio, rate_hz: int) -> Tensor:  # noqa: ARG001 - as the codec's encoder
+    """Refuse audio: a sine goes on from nothing; pretending it did would let a test pass that should not."""
+    raise _text_only()
 
 
 def _text_only() -> PromptError:
@@ -137,51 +144,49 @@ class _Text(TextKV):
     words: str | None
 
 
-class _Texts(PromptRows):
-    """Rows without an encoder."""
+class _Texts(Prompts):
+    """Prompts without an encoder."""
 
     def __init__(self) -> None:
-        self._nothing = torch.zeros(1, 1, 0, 1)
+        self._nothing = torch.zeros(1, 1, 0, 1, dtype=torch.float32)
 
-    def _keys(self, text: str | None) -> TextKV:
+    def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)
 
-    def melody_prefix(self, melody: Audio | None, rate_hz: int | None) -> None:  # noqa: ARG002 - as PromptRows'
+    def conditioner(self, melody: Audio | None = None, rate_hz: int | None = None) -> Conditioner:  # noqa: ARG002
         if melody is not None:
             raise _text_only()
+        return TextRows(self)
 
 
 class _Singer(LmEngine):
     """The decoder's place: each stream's next codes are the number of its rows' mix."""
 
-    def __init__(self, model: FakeModel, songbook: _Songbook) -> None:
-        self._model, self._songbook = model, songbook
-        self.config = model.config
-        self.cache = KVCache(model.config, 4, dtype=torch.float32, device=_CPU)
+    weight_bytes = 0
+
+    def __init__(self, model: FakeModel, config: DecoderConfig, songbook: _Songbook) -> None:
+        self._model, self._songbook, self.config = model, songbook, config
+        self.cache = KVCache(config, 4, dtype=torch.float32, device=_CPU)
         self.cross = CrossCache()
 
-    def step(self, streams: Sequence[TokenStream]) -> None:
-        for stream in streams:
-            stream.inputs()
-            logits = torch.zeros(stream.rows.count, 2, _CODES)
-            for codebook, code in enumerate(self._songbook.codes(_sines(stream.rows))):
-                logits[:, codebook, code] = _CERTAIN
-            stream.accept(logits)
+    def step(self, steps: Sequence[Step]) -> list[Tensor]:
         self._model.clock.advance(self._model.step_seconds)
+        return [torch.tensor(self._songbook.codes(_sines(step.rows)), dtype=torch.int64) for step in steps]
 
-    def prefill(self, stream: TokenStream, window: Window) -> None:
-        window.fed += len(stream.reread(window))
+    def prefill(self, unread: Sequence[Unread]) -> None:
+        for one in unread:
+            one.window.fed += one.length
 
 
 def _sines(rows: Rows) -> Sines:
     """The formula's shares, at this file's head."""
-    heard = [
+    sounding = [
         (text.words, coefficient)
         for text, coefficient in zip(rows.texts, rows.coefficients, strict=True)
         if isinstance(text, _Text) and coefficient > 0
     ]
-    total = sum(coefficient for _, coefficient in heard)
-    return tuple((words, coefficient / total) for words, coefficient in heard)
+    total = sum(coefficient for _, coefficient in sounding)
+    return tuple((words, coefficient / total) for words, coefficient in sounding)
 
 
 class _Sound(StreamingDecoder):

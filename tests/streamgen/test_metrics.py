@@ -12,4 +12,5 @@ def test_steps_are_counted_and_only_the_newest_kept() -> None:
     assert metrics.step_seconds[-1] == 9.999
     assert list(metrics.rollover_steps) == [4000, 8000], "the first step that each successor led"
     assert metrics.lm_seconds == sum(step * 1e-3 for step in range(10_000))
+    assert repr(metrics) == "<StreamMetrics: 10000 steps, 49995.000 s of passes, 0.000 s of codec, 2 rollovers>"
     assert (metrics.window_position, metrics.windows, metrics.rollovers) == (9999 % 1503, 1, 2)

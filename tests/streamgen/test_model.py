@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,11 +86,11 @@ def test_the_masked_form_gives_the_same_tokens(short_twin: Twins) -> None:
     model = short_twin("mono").model
     results = []
     for masked in (False, True):
-        model.engine._masked = masked
+        model.runtime.engine._masked = masked
         options = {"temperature": 0.0, "context_seconds": 1.0, "context_start_seconds": 2.0}
         clips = model.generate(["piano", None, "rock"], 7.0, seed=1, **options)
         results.append(np.stack([clip.samples for clip in clips]))
-    model.engine._masked = False
+    model.runtime.engine._masked = False
     assert np.abs(results[0] - results[1]).max() < 1e-4
 
 
@@ -106,3 +107,81 @@ import threading
 assert threading.active_count() == 1
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_everything_users_hold_tells_what_it_is_in_one_line() -> None:
+    model = streamgen.load_model("pocket", device="cpu", precision="int8")
+    assert repr(model) == "<Model 'pocket': mono, 32000 Hz, windows of 15.1 s, int8 on cpu>"
+    with model.open_stream("piano", seed=7, negative_prompt="drums") as stream:
+        stream.read(16_000)
+        assert repr(stream).endswith(" of 'pocket' at 0.50 s: 'piano', seed 7>")
+        assert repr(stream.controls).startswith("Controls(prompts=[('piano', 1)], negative_prompt='drums', guidance_")
+        assert "seed=7" in repr(stream.controls)
+        saved = stream.snapshot()
+        held = sum(window.copy.keys.nbytes + window.copy.values.nbytes for window in saved.tokens.windows)
+        assert repr(saved).endswith(f" at sample 16,000, {held / 1e6:.1f} MB>")
+    assert repr(stream).endswith("at 0.50 s: closed>")
+    for each in (model, stream, stream.controls, saved):
+        assert "\n" not in repr(each)
+
+
+# -- misspelt names ---------------------------------------------------------------------------------------------------
+
+MEANT = "there is no control 'guidance'; did you mean guidance_scale\\? there are prompt, prompts, "
+
+
+@pytest.mark.parametrize("value", [3.0, None])
+def test_a_misspelt_control_is_refused_with_the_one_that_was_meant(twin: Twins, value: float | None) -> None:
+    model = twin("mono").model
+    with pytest.raises(ConfigError, match=MEANT):
+        model.open_stream("piano", guidance=value)
+    with pytest.raises(ConfigError, match=MEANT):
+        model.generate(["piano"], 1.0, guidance=value)
+    with model.open_stream("piano", seed=1) as stream:
+        for call in (stream.set, stream.check):
+            with pytest.raises(ConfigError, match=MEANT):
+                call(guidance=value)
+
+
+RIGHT = """
+import streamgen
+from streamgen import AudioChunk, Model, Stream
+
+model: Model = streamgen.load_model("pocket")
+with model.open_stream("piano", seed=7, guidance_scale=3, prompts=[("rock", 1.0), (None, 2)], top_k=50) as stream:
+    position: int = stream.set(prompt="drums", temperature=0.5, at_sample=32_000)
+    scale: float = stream.check(guidance_scale=2.0).guidance_scale
+    chunk: AudioChunk = stream.read(640, between_steps=lambda: None)
+    stream.restore(stream.snapshot())
+    stream.rewind(stream.mark())
+both: dict[Stream, AudioChunk] = model.read_together({stream: 640})
+clips: list[AudioChunk] = model.generate(["piano", None], 2.0, seed=[1, 2], guidance_scale=3.0, negative_prompt="noise")
+default = model.control_specs["top_k"].default
+"""
+WRONG = {
+    "import streamgen; streamgen.load_model().open_stream('piano', guidance=3)": "guidance",
+    "import streamgen; streamgen.load_model().open_stream('piano', top_k='many')": "top_k",
+    "import streamgen; streamgen.load_model().open_stream('piano').set(temprature=1.0)": "temprature",
+    "import streamgen; streamgen.load_model().open_stream('piano').check(prompt=3)": "prompt",
+    "import streamgen; streamgen.load_model().generate(['piano'], 1.0, guidance=3)": "guidance",
+    "import streamgen; streamgen.load_model().generate(['piano'], 1.0, prompts=['rock'])": "prompts",
+    "import streamgen; streamgen.load_model().generate(['piano'], 1.0).samples": "samples",
+}
+
+
+@pytest.mark.slow
+def test_a_users_program_is_checked_by_mypy_strictly(tmp_path: Path) -> None:
+    """Misspelt and mistyped keywords are found before the program runs."""
+    right = tmp_path / "right.py"
+    right.write_text(RIGHT)
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("\n".join(WRONG))
+    options = ["--strict", "--no-error-summary", "--follow-imports=silent", "--cache-dir", str(tmp_path)]
+    # by its path, however it is installed here; that its own types are right is mypy's own run to say
+    environment = {**os.environ, "MYPYPATH": str(Path(streamgen.__file__).parent.parent)}
+    command = [sys.executable, "-m", "mypy", *options, str(right), str(wrong)]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    found = [line for line in run.stdout.splitlines() if ": error: " in line]
+    for number, word in enumerate(WRONG.values(), start=1):
+        assert any(f"wrong.py:{number}: error: " in line and f'"{word}"' in line for line in found), (word, run.stdout)
+    assert len(found) == len(WRONG), run.stdout

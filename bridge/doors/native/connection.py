@@ -4,9 +4,9 @@
                                        └────┬────┘
                                  one change, three answers
 
-The engine takes a change between two blocks of music, on a slow machine ten a second; a knob in motion sends sixty. So
-changes that wait behind each other become one, unless they name a sample; if the session refuses it, each is tried
-alone, and only the wrong one is told so.
+The engine takes a change between two blocks of music, and a knob in motion sends more than there are blocks. So changes
+that wait behind each other become one, unless they name a sample; if the session refuses it, each is tried alone, and
+only the wrong one is told so.
 
 Rules: event loop; a receiver, a request handler and a sender (listener.py) for each client, so that no client waits for
 another. Taking a message never waits for the engine: behind a client's requests come its pongs, which say how much of

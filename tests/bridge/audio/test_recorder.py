@@ -17,7 +17,6 @@ import soundfile
 import bridge.audio.recorder as recorder_module
 from bridge.audio.recorder import Recorder
 from bridge.errors import FileError
-from bridge.session.messages import Block
 
 RATE_HZ = 32_000
 SUFFIXES = [".flac", ".wav"]
@@ -58,7 +57,7 @@ def test_what_is_recorded_is_what_was_played(tmp_path: Path, suffix: str) -> Non
     samples = music(2.5)
     recorder = Recorder(tmp_path / f"a{suffix}", RATE_HZ)
     for at in range(0, samples.shape[1], 3_200):
-        recorder.audio(Block(samples[:, at : at + 3_200], at))
+        recorder.write(samples[:, at : at + 3_200])
     recorder.close()
     recorder.close()
     assert (recorder.error, recorder.written_samples, recorder.seconds) == (None, samples.shape[1], 2.5)

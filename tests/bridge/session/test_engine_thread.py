@@ -235,7 +235,7 @@ def test_a_session_that_fails_is_paused_and_told_and_the_others_play_on(
         other.add(listeners[1])
         await listeners[1].until(0.3)
 
-        def full() -> None:
+        def full(*_: object) -> None:
             raise CapacityError("no rows are left; close a stream")
 
         monkeypatch.setattr(session.player, "make", full)

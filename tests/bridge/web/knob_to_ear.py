@@ -1,41 +1,32 @@
-"""A service that sings sines, and a page that notes when its own turns of a knob leave its audio thread.
+"""A page that notes when its own turns of a knob leave its audio thread, and a service that sings sines for it.
 
     hand ─► page ─► worker ─► WebSocket ─► session (real, with a FakeModel) ─► … ─► worklet ─► tap ─► the sound system
     │                                                                                            │
     └──────────────────────────────── what is measured ──────────────────────────────────────────┘
 
-Rules: the real session, door and page; only the model is another. `Tap` gives every sample that the page plays and when
-it is heard by the sound system's own word, so that a recording of the sound card can be laid beside it.
+Rules: real browser, page, door and session; only the model is another. `Tap` gives every sample that the page plays and
+when it is heard by the sound system's own word, so that a recording of the sound card can be laid beside it; it fits a
+page of any service.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from page_driver import Open
 
-from bridge.doors.access import Access
-from bridge.doors.door import Service
-from bridge.doors.native.door import NativeDoor
-from bridge.metrics import Metrics
-from bridge.session.engine_thread import EngineThread
-from bridge.session.live_session import LiveSession
-from bridge.settings import Settings
-from streamgen.config import Value
-from streamgen.testing import FakeModel, fake_pitch_hz
+from streamgen.testing import fake_pitch_hz
 
 RATE_HZ = 48_000
-PROMPTS = ("piano", "techno")
-FIRST: dict[str, Value] = {"prompt/1/text": PROMPTS[0], "lead_seconds": 2.0}
 
 _TAP = """registerProcessor("tap", class extends AudioWorkletProcessor {
   #kept = new Float32Array(4096); #count = 0;
@@ -78,40 +69,15 @@ _READ = """() => {
 
 
 @contextmanager
-def singing_service(model: FakeModel) -> Iterator[str]:
-    """Serve a live session that plays while the block runs; yields the page's address."""
-    loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-    places: dict[str, Any] = {}
-
-    async def serve() -> None:
-        engine = EngineThread(model, loop, 5.0)
-        live = await LiveSession.open("live", engine, RATE_HZ, FIRST)
-        door = NativeDoor(Service(Settings(port=0), Access(), Metrics()))
-        await door.open(_Live(live))
-        places.update(door.places())
-        ready.set()
-        await stop.wait()
-        await door.close("the test is over")
-        await live.close("the test is over")
-        await engine.close()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert ready.wait(20), "the service did not start"
-        yield str(places["page"])
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
-        loop.close()
-
-
-@dataclass
-class _Live:
-    live: LiveSession
-
-    async def get(self, _name: str) -> LiveSession:
-        return self.live
+def singing_service() -> Iterator[str]:
+    """Serve a live session in a process of its own while the block runs; yields the page's address."""
+    program = [sys.executable, str(Path(__file__).parent / "singing_service.py")]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 @dataclass

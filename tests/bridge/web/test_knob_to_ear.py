@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from knob_to_ear import PROMPTS, attach, played, prompt_after, silence_after, singing_service, sound_after, turn, wait
+from knob_to_ear import attach, played, prompt_after, silence_after, singing_service, sound_after, turn, wait
 from page_driver import watch
-
-from streamgen.testing import FakeModel
 
 pytestmark = [pytest.mark.device, pytest.mark.slow]
 
 TURNS = 20
+PROMPTS = ("piano", "techno")
 
 
 def test_mute_and_prompt_are_heard_soon_whatever_the_lead(chromium: Any) -> None:
     draw = random.Random(5)
-    with singing_service(FakeModel()) as url:
+    with singing_service() as url:
         opened = watch(chromium.new_context(bypass_csp=True).new_page())
         opened.page.goto(url)
         opened.until("document.body.dataset.link === 'open'")

@@ -94,6 +94,15 @@ def test_a_server_that_stood_still_is_waited_for_and_no_delay_grows(opened: Open
     assert (result["dry"], result["delay"]) == (1, 0)
 
 
+def test_what_was_late_because_the_server_stood_still_makes_no_delay_grow_for_good(opened: Open) -> None:
+    script = """begin(); push(0, 8000); read(90); push(8000, 1280); const late = ring.delay - DELAY; read(10);
+    push(9280, 12800, {shift: 0.6}); const after = ring.delay - DELAY; return {late, after, heard: read(200), dry: ring.underruns}"""
+    result = run(opened, script)
+    assert result["late"] > 0.1, "the thread that makes and commits was late, and had not noticed yet"
+    assert result["after"] == 0
+    assert max(result["heard"]) > 0.0093
+
+
 def test_what_comes_late_is_played_later_from_then_on(opened: Open) -> None:
     script = """begin(); push(0, 8000); const dry = read(80); const count = ring.underruns;
     for (let at = 8000; at < 24000; at += 1280) push(at, 1280); return {dry, count, starved: ring.starvedFrames, delay: ring.delay - DELAY, more: read(60)}"""

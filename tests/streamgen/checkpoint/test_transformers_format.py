@@ -19,6 +19,7 @@ from transformers import (
     MusicgenMelodyForConditionalGeneration,
 )
 
+import streamgen
 from streamgen.checkpoint import Checkpoint, GenerationDefaults, MelodyConfig, load_checkpoint
 from streamgen.errors import CheckpointError
 from streamgen.testing import tiny_checkpoint
@@ -189,6 +190,16 @@ def test_sampling_defaults_come_from_generation_config(copy_of: Any, edit_json: 
     assert load_checkpoint(str(folder)).defaults == GenerationDefaults(2.5, 0.9, 40, 0.0, 0.0)
     (folder / "generation_config.json").unlink()
     assert load_checkpoint(str(folder)).defaults == GenerationDefaults()
+
+
+def test_a_default_that_no_control_allows_is_cut_to_the_nearest(copy_of: Any, edit_json: Any) -> None:
+    """Else every stream of it would be refused for a value that nobody set."""
+    folder = copy_of("mono")
+    edit_json(folder / "generation_config.json", {"guidance_scale": 25.0, "top_k": 100_000, "temperature": 9})
+    defaults = load_checkpoint(str(folder)).defaults
+    assert (defaults.guidance_scale, defaults.top_k, defaults.temperature) == (20.0, 2048, 5.0)
+    with streamgen.load_model(str(folder), device="cpu").open_stream("piano", seed=1) as stream:
+        assert stream.read(640).samples.shape == (2, 640)
 
 
 def test_transformers_minds_no_setting_of_our_own(copy_of: Any, edit_json: Any, tmp_path: Path) -> None:

@@ -162,9 +162,9 @@ def test_codes_to_come_change_nothing(codec: EncodecModel, lab: Any) -> None:
     state = decoder.new_state(1)
     decoder.decode(past, state)
     one, two = (torch.cat((past, lab.codes(1, 4, 12, seed=s)), 2) for s in (1, 2))
-    heard = [decoder.decode(c, decoder.new_state(1)) for c in (one, two)]
-    assert torch.equal(heard[0][..., : state.samples_out], heard[1][..., : state.samples_out])
-    assert not torch.equal(heard[0], heard[1])
+    decoded = [decoder.decode(c, decoder.new_state(1)) for c in (one, two)]
+    assert torch.equal(decoded[0][..., : state.samples_out], decoded[1][..., : state.samples_out])
+    assert not torch.equal(decoded[0], decoded[1])
 
 
 def test_long_inputs_are_decoded_in_pieces(lab: Any) -> None:

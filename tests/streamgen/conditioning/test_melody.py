@@ -135,8 +135,8 @@ def test_chroma_of_noise_equal_transformers_extractor_where_rounding_decides_lit
 
 def test_chroma_of_a_scale_is_the_scale(melody: Any) -> None:
     chroma = MelodyConditioner(melody.checkpoint).chroma(notes(C_MAJOR, 1.024), RATE_HZ)  # 8 frames a note
-    heard = chroma.argmax(-1)[:64].reshape(8, 8)[:, 2:7]  # windows of 0.5 s: those well within a note
-    assert heard.tolist() == [[c % 12] * 5 for c in C_MAJOR]
+    found = chroma.argmax(-1)[:64].reshape(8, 8)[:, 2:7]  # windows of 0.5 s: those well within a note
+    assert found.tolist() == [[c % 12] * 5 for c in C_MAJOR]
 
 
 @pytest.mark.parametrize(("hz", "pitch_class"), [(440.0, 9), (110.0, 9), (C4_HZ, 0), (4186.0, 0), (466.16, 10)])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from streamgen.conditioning import PromptMix
+from streamgen.conditioning.rows import PrefixRows, TextRows
 from streamgen.errors import PromptError
 
 Twins = Callable[[str], Any]
@@ -17,49 +18,71 @@ TUNE = (0.3 * np.sin(np.arange(32_000) * 0.1)).astype(np.float32)
 
 
 def test_each_text_is_a_row_with_its_own_keys_computed_once(twin: Twins) -> None:
-    prompts = twin("mono").model.prompts
-    texts, rows = prompts.of(PromptMix.of(prompts=[("piano", 3.0), ("rock", 1.0)]), 2.0)
-    assert texts == ("piano", "rock", None)
+    conditioner = twin("mono").model.runtime.prompts.conditioner()
+    rows = conditioner.of(PromptMix.of(prompts=[("piano", 3.0), ("rock", 1.0)]), 2.0)
+    assert rows.names == ("piano", "rock", None)
     assert rows.coefficients == (1.5, 0.5, -1.0)
     assert [text.length > 1 for text in rows.texts] == [True, True, False]
     assert rows.prefixes is None
-    _, again = prompts.of(PromptMix.of("rock"), 3.0)
+    again = conditioner.of(PromptMix.of("rock"), 3.0)
     assert again.texts[0] is rows.texts[1]
     assert again.texts[1] is rows.texts[2]
 
 
-def test_texts_not_heard_for_long_are_forgotten(twin: Twins) -> None:
-    prompts = twin("mono").model.prompts
+def test_texts_not_used_for_long_are_forgotten(twin: Twins) -> None:
+    prompts = twin("mono").model.runtime.prompts
     for number in range(40):
-        prompts.of(PromptMix.of(f"piano {number}"), 3.0)
-    assert len(prompts._kept) == 32
-    assert "piano 0" not in prompts._kept
-    assert {None, "piano 39"} <= set(prompts._kept)
+        prompts.conditioner().of(PromptMix.of(f"piano {number}"), 3.0)
+    assert len(prompts._kept._values) == 32
+    assert "piano 0" not in prompts._kept._values
+    assert {None, "piano 39"} <= set(prompts._kept._values)
 
 
-def test_rows_of_a_melody_share_the_longest_texts_length_and_the_null_row_hears_none(twin: Twins) -> None:
-    prompts = twin("melody").model.prompts
-    melody = prompts.melody_prefix(TUNE, 32_000)
-    long = PromptMix.of("drums and bass with slow techno beat")
-    _, rows = prompts.of(long, 3.0, melody)
-    positions = prompts.text_positions([long, PromptMix.of("rock")])
-    assert positions > prompts.text_positions([PromptMix.of("rock")])
-    assert rows.prefix == len(melody) + positions
+def test_rows_in_force_keep_their_texts_however_many_others_come(twin: Twins) -> None:
+    """A glide makes rows anew for each frame: what it plays already is not encoded again and again."""
+    conditioner = twin("mono").model.runtime.prompts.conditioner()
+    rows = conditioner.of(PromptMix.of("organ"), 3.0)
+    for number in range(40):
+        conditioner.of(PromptMix.of(f"organ {number}"), 3.0)
+    later = conditioner.of(PromptMix.of("organ"), 2.0, rows)
+    assert later.texts[0] is rows.texts[0]
+    assert later.coefficients == (2.0, -1.0)
+
+
+def test_rows_of_a_melody_share_the_longest_texts_length_and_the_null_row_has_none(twin: Twins) -> None:
+    prompts = twin("melody").model.runtime.prompts
+    conditioner = prompts.conditioner(TUNE, 32_000)
+    melody, null = conditioner.melody, prompts.chroma.null_prefix()
+    long, short = PromptMix.of("drums and bass with slow techno beat"), PromptMix.of("rock")
+    rows = conditioner.of(long, 3.0)
+    positions = conditioner.padded([long, short]).positions(short)
+    assert positions == conditioner.positions(long) > conditioner.positions(short)
+    assert rows.prefix == positions > len(melody)
     assert torch.equal(rows.prefixes[0, : len(melody)], melody)
-    assert torch.equal(rows.prefixes[1, : len(melody)], prompts._chroma.null_prefix())
+    assert torch.equal(rows.prefixes[1, : len(melody)], null)
     assert all(text.length == 0 for text in rows.texts), "the text is in the prefix"
-    _, padded = prompts.of(PromptMix.of("rock"), 3.0, melody, text_positions=positions)
+    padded = conditioner.padded([long, short]).of(short, 3.0)
     assert padded.prefix == rows.prefix
-    _, deaf = prompts.of(long, 0.0, melody)
-    assert torch.equal(deaf.prefixes[0, : len(melody)], prompts._chroma.null_prefix())
+    unguided = conditioner.of(long, 0.0)
+    assert torch.equal(unguided.prefixes[0, : len(melody)], null)
 
 
 def test_no_text_takes_one_position(twin: Twins) -> None:
-    assert twin("melody").model.prompts.text_positions([PromptMix.of(None)]) == 1
+    conditioner = twin("melody").model.runtime.prompts.conditioner()
+    assert conditioner.positions(PromptMix.of(None)) == len(conditioner.melody) + 1
 
 
 def test_a_checkpoint_without_melody_has_no_prefix_and_takes_none(twin: Twins) -> None:
-    prompts = twin("mono").model.prompts
-    assert prompts.melody_prefix(None, None) is None
+    prompts = twin("mono").model.runtime.prompts
+    conditioner = prompts.conditioner(None, None)
+    mix = PromptMix.of("piano")
+    assert (conditioner.positions(mix), conditioner.of(mix, 3.0).prefix) == (0, 0)
+    assert conditioner.padded([mix]) is conditioner
     with pytest.raises(PromptError, match="takes no melody"):
-        prompts.melody_prefix(TUNE, 32_000)
+        prompts.conditioner(TUNE, 32_000)
+
+
+def test_only_rows_that_can_change_from_frame_to_frame_fade(twin: Twins) -> None:
+    kinds = [type(twin(kind).model.runtime.prompts.conditioner()) for kind in ("mono", "melody")]
+    assert kinds == [TextRows, PrefixRows]
+    assert [kind.fades for kind in kinds] == [True, False]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import random
 import sys
+import threading
 from typing import Any
 
 import pytest
 import torch
 
 from streamgen.conditioning import text as text_module
-from streamgen.conditioning.text import MAX_TEXT, TextConditioner, check_text
+from streamgen.conditioning.text import MAX_TEXT, TextCache, TextConditioner, check_text
 from streamgen.errors import PromptError
 
 UNLIKE_LENGTHS = ["techno", "lofi piano with warm strings and slow drums at 80 bpm", "dark ambient pad, very slow"]
@@ -104,7 +105,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
 ) -> None:
     conditioner = TextConditioner(mono.checkpoint)
     lengths = {text: len(conditioner.encode(text)) for text in UNLIKE_LENGTHS}
-    monkeypatch.setattr(text_module, "CACHE_TOKENS", sum(lengths.values()))
+    monkeypatch.setattr(conditioner._cache, "_limit", sum(lengths.values()))
     calls = count_calls(mono.model.text_encoder)
     conditioner.encode(UNLIKE_LENGTHS[0])  # used again: now the second is the oldest
     conditioner.encode("flute")
@@ -113,7 +114,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
     assert len(calls) == 1
     conditioner.encode(UNLIKE_LENGTHS[1])
     assert len(calls) == 2
-    assert conditioner._cached_tokens == sum(map(len, conditioner._cache.values())) <= sum(lengths.values())
+    assert sum(map(len, conditioner._cache._values.values())) <= sum(lengths.values())
 
 
 def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: p
     conditioner = TextConditioner(mono.checkpoint)
     for text in (*UNLIKE_LENGTHS, *UNLIKE_LENGTHS):
         assert len(conditioner.encode(text)) > 3
-    assert len(conditioner._cache) == 1
+    assert len(conditioner._cache._values) == 1
 
 
 def test_another_device_leaves_the_checkpoint_on_its_own(mono: Any) -> None:
@@ -177,3 +178,56 @@ def test_random_texts_give_states_or_a_prompt_error(mono: Any) -> None:
         else:
             assert states.isfinite().all()
     assert 0 < refused < 60
+
+
+class Rendezvous:
+    """A computation that two threads meet in: it begins, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.calls: list[str | None] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, text: str | None) -> str:
+        self.calls.append(text)
+        self.begun.set()
+        assert self.go.wait(10)
+        return f"states of {text}"
+
+
+def test_a_text_that_two_threads_ask_for_at_once_is_computed_once() -> None:
+    cache: TextCache[str] = TextCache(10, len, threading.Lock)
+    compute, found = Rendezvous(), []
+    threads = [threading.Thread(target=lambda: found.append(cache.get("piano", compute))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert compute.begun.wait(10)
+    compute.go.set()
+    for thread in threads:
+        thread.join()
+    assert found == ["states of piano"] * 3
+    assert compute.calls == ["piano"]
+
+
+def test_a_text_that_is_there_does_not_wait_for_one_that_is_computed() -> None:
+    cache: TextCache[str] = TextCache(100, len, threading.Lock)
+    cache.get("rock", lambda _: "states of rock")
+    compute = Rendezvous()
+    thread = threading.Thread(target=lambda: cache.get("piano", compute))
+    thread.start()
+    assert compute.begun.wait(10)
+    assert cache.get("rock", compute) == "states of rock"
+    compute.go.set()
+    thread.join()
+    assert compute.calls == ["piano"]
+
+
+def test_a_text_that_cannot_be_computed_stops_no_other() -> None:
+    cache: TextCache[str] = TextCache(100, len, threading.Lock)
+
+    def refuse(text: str | None) -> str:
+        raise PromptError(f"{text} is no text")
+
+    for _ in range(2):
+        with pytest.raises(PromptError, match="is no text"):
+            cache.get("", refuse)
+    assert cache.get("piano", lambda _: "states") == "states"

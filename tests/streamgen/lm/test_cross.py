@@ -17,8 +17,8 @@ def text(length: int) -> TextKV:
 def test_projection_is_transformers_keys_and_values(twin: Twins) -> None:
     both = twin("mono")
     states = both.states("rock")
-    kv = both.model.engine.projector.project(states)
-    config = both.model.config
+    kv = both.model.runtime.engine.projector.project(states)
+    config = both.model.runtime.config
     for index, layer in enumerate(both.reference.decoder.model.decoder.layers):
         with torch.no_grad():
             keys = layer.encoder_attn.k_proj(states).view(-1, config.num_heads, config.head_dim).transpose(0, 1)

@@ -9,9 +9,10 @@ from transformers.models.musicgen.modeling_musicgen import MusicgenSinusoidalPos
 
 from streamgen import Model, linear
 from streamgen.checkpoint import load_checkpoint
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.attention import Segment
+from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.decoder import Segment, merge, sinusoids
+from streamgen.lm.decoder import sinusoids
 from streamgen.lm.engine import LmEngine
 from streamgen.testing import tiny_checkpoint
 
@@ -60,7 +61,7 @@ def test_positions_are_transformers() -> None:
 @torch.no_grad()
 def test_single_steps_give_transformers_logits(twin: Twins, kind: str, masked: bool) -> None:
     both = twin(kind)
-    engine = both.model.engine
+    engine = both.model.runtime.engine
     texts = [both.states(text) for text in TEXTS]
     codes = columns(engine, 3, 12)
     expected = reference_logits(both, codes, texts)
@@ -77,7 +78,7 @@ def test_single_steps_give_transformers_logits(twin: Twins, kind: str, masked: b
 @torch.no_grad()
 def test_a_prefill_in_pieces_equals_transformers(twin: Twins) -> None:
     both = twin("mono")
-    engine = both.model.engine
+    engine = both.model.runtime.engine
     texts = [both.states(text) for text in TEXTS]
     codes = columns(engine, 3, 30)
     expected = reference_logits(both, codes, texts)
@@ -96,7 +97,7 @@ def test_a_prefill_in_pieces_equals_transformers(twin: Twins) -> None:
 @torch.no_grad()
 def test_a_row_without_text_equals_transformers_null_row(twin: Twins) -> None:
     both = twin("mono")
-    engine = both.model.engine
+    engine = both.model.runtime.engine
     text = both.states(TEXTS[0])
     codes = columns(engine, 1, 5).expand(2, -1, -1)
     null = torch.zeros(0, text.shape[1])
@@ -112,29 +113,9 @@ def test_a_row_without_text_equals_transformers_null_row(twin: Twins) -> None:
 
 
 @torch.no_grad()
-def test_masked_and_segment_attention_agree_at_unlike_positions(twin: Twins) -> None:
-    both = twin("mono")
-    engine = both.model.engine
-    cache = own_memory(engine, 6)
-    blocks = [cache.allocate(2), cache.allocate(1), cache.allocate(2)]
-    cache.keys.normal_()
-    cache.values.normal_()
-    cross = attach(engine, blocks[0], [both.states(text) for text in TEXTS[:2]])
-    segments = [Segment(blocks[0], 40), Segment(blocks[1], 3, start_position=700), Segment(blocks[2], 1502)]
-    x = torch.randn(5, engine.config.hidden_size)
-    memory = cache.keys.clone(), cache.values.clone()
-    exact = engine.decoder.forward(x, segments, cache, cross)
-    written = cache.keys.clone()
-    cache.keys, cache.values = memory
-    masked = engine.decoder.forward(x, segments, cache, cross, masked=True)
-    assert torch.allclose(exact, masked, atol=1e-4)
-    assert torch.allclose(written, cache.keys, atol=1e-4)
-
-
-@torch.no_grad()
 def test_rows_do_not_touch_each_other(twin: Twins) -> None:
     """Changing one row's input and past leaves the others' results alone, to the last bit."""
-    engine = twin("mono").model.engine
+    engine = twin("mono").model.runtime.engine
     cache = own_memory(engine, 4)
     blocks = [cache.allocate(2), cache.allocate(2)]
     cache.keys.normal_()
@@ -150,7 +131,7 @@ def test_rows_do_not_touch_each_other(twin: Twins) -> None:
 
 @torch.no_grad()
 def test_the_future_changes_nothing(twin: Twins) -> None:
-    engine = twin("mono").model.engine
+    engine = twin("mono").model.runtime.engine
     cache = own_memory(engine, 1)
     block = cache.allocate(1)
     x = torch.randn(10, engine.config.hidden_size)
@@ -159,12 +140,6 @@ def test_the_future_changes_nothing(twin: Twins) -> None:
     second = engine.decoder.forward(x, [Segment(block, 0, 10)], cache, CrossCache())
     assert torch.allclose(first[:6], second[:6], atol=1e-6)
     assert not torch.allclose(first[6:], second[6:], atol=1e-2)
-
-
-def test_neighbours_at_one_position_are_merged() -> None:
-    a, b, c = Segment(Block(0, 2), 5), Segment(Block(2, 4), 5), Segment(Block(4, 6), 6)
-    assert merge([a, b, c]) == [Segment(Block(0, 4), 5), c]
-    assert merge([b, a]) == [b, a], "out of order is not a neighbour"
 
 
 @pytest.mark.parametrize(("precision", "error"), [("bf16", 0.05), ("int8", 0.15)])
@@ -176,7 +151,7 @@ def test_fewer_bits_stay_near_float32(
     monkeypatch.setattr(linear, "_PACK_NUMEL", 1)  # as if this small one's matrices were large
     model = Model.from_checkpoint(load_checkpoint(str(tiny_checkpoint("mono"))), device="cpu", precision=precision)
     logits = []
-    for engine in (both.model.engine, model.engine):
+    for engine in (both.model.runtime.engine, model.runtime.engine):
         block = engine.cache.allocate(1)
         codes = torch.arange(4).view(1, 4)
         hidden = engine.decoder.forward(engine.decoder.embed(codes), [Segment(block, 0)], engine.cache, CrossCache())

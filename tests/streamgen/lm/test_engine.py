@@ -3,20 +3,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
+
+from streamgen.lm.engine import LmEngine
+from streamgen.lm.step import StepSettings
+from streamgen.lm.token_stream import TokenStream
+from streamgen.stream.control_state import ControlState
+from streamgen.stream.controls import new_controls
 
 Twins = Callable[[str], Any]
 
 
-def open_tokens(model: Any, prompt: str | None, **values: Any) -> Any:
-    controls = model.controls({"prompt": prompt, "temperature": 0.0, "seed": 1, **values})
-    _, rows = model.prompts.of(controls.mix, controls.guidance_scale)
-    return model.open_tokens(rows, controls)
+def open_tokens(model: Any, prompt: str | None, **values: Any) -> TokenStream:
+    settings = settings_of(model, prompt, **values)
+    tokens: TokenStream = model.runtime.open_tokens(settings)
+    return tokens
+
+
+def settings_of(model: Any, prompt: str | None, **values: Any) -> StepSettings:
+    runtime, wanted = model.runtime, {"prompt": prompt, "temperature": 0.0, "seed": 1, **values}
+    conditioner = runtime.prompts.conditioner()
+    controls = new_controls(runtime, conditioner, wanted)
+    return ControlState(runtime.layout, conditioner, controls).memory.settings
+
+
+def step(engine: LmEngine, *streams: TokenStream) -> None:
+    drawn = engine.step([stream.begin_step(stream.settings) for stream in streams])
+    for stream, codes in zip(streams, drawn, strict=True):
+        stream.finish_step(codes)
 
 
 def test_streams_that_join_and_leave_in_between_are_what_they_are_alone(twin: Twins) -> None:
     """One pass for streams at unlike positions, with unlike rows: each is its lonely twin, token for token."""
     model = twin("mono").model
+    engine = model.runtime.engine
     settings: list[tuple[str | None, dict[str, Any]]] = [
         ("piano", {}),
         ("drums and bass with slow techno beat", {"guidance_scale": 1.0}),
@@ -26,18 +47,18 @@ def test_streams_that_join_and_leave_in_between_are_what_they_are_alone(twin: Tw
     for prompt, values in settings:
         stream = open_tokens(model, prompt, **values)
         while stream.frames_done < 60:
-            model.engine.step([stream])
+            step(engine, stream)
         alone.append(stream.frames(0, 60))
         stream.close()
-    streams: list[Any] = []
+    streams: list[TokenStream] = []
     results: dict[int, torch.Tensor] = {}
-    for step in range(200):
-        if step % 20 == 0 and len(streams) < len(settings):
+    for number in range(200):
+        if number % 20 == 0 and len(streams) < len(settings):
             prompt, values = settings[len(streams)]
             streams.append(open_tokens(model, prompt, **values))
         running = [stream for i, stream in enumerate(streams) if i not in results]
         if running:
-            model.engine.step(running)
+            step(engine, *running)
         for i, stream in enumerate(streams):
             if i not in results and stream.frames_done >= 60:
                 results[i] = stream.frames(0, 60)
@@ -49,17 +70,48 @@ def test_streams_that_join_and_leave_in_between_are_what_they_are_alone(twin: Tw
 def test_a_prefill_equals_steps(twin: Twins) -> None:
     """An audio prompt read in one go leaves the same cache as its columns fed one by one."""
     model = twin("mono").model
+    engine = model.runtime.engine
     codes = torch.randint(0, 64, (4, 40))
     bulk, steps = open_tokens(model, "piano"), open_tokens(model, "piano")
     bulk.begin_with(codes)
-    model.engine.prefill(bulk, bulk.windows[0])
+    engine.prefill(bulk.unread())
     steps.begin_with(codes)
     head, steps.head = steps.head, -1
     while steps.head < head:
-        model.engine.step([steps])
-    keys = model.engine.cache.keys
+        step(engine, steps)
+    keys = engine.cache.keys
     a, b = bulk.windows[0], steps.windows[0]
     assert a.fed == b.fed == 40
     assert torch.allclose(keys[:, a.block.slice(), :, :40], keys[:, b.block.slice(), :, :40], atol=1e-4)
     bulk.close()
     steps.close()
+
+
+def test_an_interrupted_prefill_goes_on_where_it_was(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twin: one that nothing interrupts."""
+    model = twin("mono").model
+    engine, whole, parts = model.runtime.engine, open_tokens(model, "piano"), open_tokens(model, "piano")
+    monkeypatch.setattr("streamgen.lm.engine._PREFILL_VECTORS", 16)
+    codes, forward, passes = torch.randint(0, 64, (4, 40)), engine.decoder.forward, [0]
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        passes[0] += 1
+        if passes[0] == 2:
+            raise KeyboardInterrupt
+        return forward(*arguments, **options)
+
+    for stream in (whole, parts):
+        stream.begin_with(codes)
+    engine.prefill(whole.unread())
+    with monkeypatch.context() as disturbed:
+        disturbed.setattr(engine.decoder, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.prefill(parts.unread())
+    assert [one.length for one in parts.unread()] == [24]
+    engine.prefill(parts.unread())
+    assert parts.unread() == whole.unread() == []
+    for _ in range(20):
+        step(engine, whole, parts)
+        assert torch.equal(whole.column(whole.head), parts.column(parts.head))
+    for stream in (whole, parts):
+        stream.close()

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from streamgen.errors import CapacityError
+from streamgen.lm.attention import Segment
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.decoder import Segment
+from streamgen.lm.step import StepSettings
 from streamgen.lm.token_stream import TokenStream
+from streamgen.stream.control_state import ControlState
+from streamgen.stream.controls import new_controls
 
 Twins = Callable[[str], Any]
 PROMPT = "drums and bass with slow techno beat"
 
 
-def open_tokens(model: Any, melody: Tensor | None = None, **values: Any) -> TokenStream:
-    settings = {"prompt": PROMPT, "temperature": 0.0, "seed": 5, **values}
-    prefix = 0 if melody is None else len(melody) + model.prompts.text_positions([model.mix(settings)])
-    controls = model.controls(settings, prefix)
-    _, rows = model.prompts.of(controls.mix, controls.guidance_scale, melody)
-    tokens: TokenStream = model.open_tokens(rows, controls)
-    model.engine.prefill(tokens, tokens.windows[0])
+def settings_of(model: Any, conditioner: Any = None, **values: Any) -> StepSettings:
+    """What a stream with these controls would give its first step."""
+    runtime, wanted = model.runtime, {"prompt": PROMPT, "temperature": 0.0, "seed": 5, **values}
+    conditioner = conditioner or runtime.prompts.conditioner()
+    controls = new_controls(runtime, conditioner, wanted)
+    return ControlState(runtime.layout, conditioner, controls).memory.settings
+
+
+def open_tokens(model: Any, conditioner: Any = None, *, keep_frames: int = 0, **values: Any) -> TokenStream:
+    tokens: TokenStream = model.runtime.open_tokens(settings_of(model, conditioner, **values), keep_frames)
+    model.runtime.engine.prefill(tokens.unread())
     return tokens
+
+
+def step(model: Any, tokens: TokenStream, settings: StepSettings | None = None) -> None:
+    begun = tokens.begin_step(settings or tokens.settings)
+    model.runtime.engine.prefill(begun.unread)
+    (codes,) = model.runtime.engine.step([begun])
+    tokens.finish_step(codes)
 
 
 @torch.no_grad()
@@ -68,15 +84,17 @@ def check_rollovers(both: Any, tokens: TokenStream, guidance: float, *, rollover
     model, checked, since = both.model, 0, 0
     while checked < rollovers or since < 12:
         before = tokens.rollovers
-        model.engine.step([tokens])
+        step(model, tokens)
         leader = tokens.windows[0]
-        assert leader.position <= model.config.max_positions
+        assert leader.position <= model.runtime.config.max_positions
         since = 0 if tokens.rollovers > before else since + 1
         checked += tokens.rollovers > before
         if tokens.rollovers and since < 12:  # the first tokens that the successor drew
             known = check_the_newest_column(both, tokens, guidance)
-            assert known == tokens.plan.context_frames + 1 + since, "the opening column and exactly the context"
-            assert leader.start_position == tokens.plan.start_position
+            assert known == tokens.settings.plan.context_frames + 1 + since, (
+                "the opening column and exactly the context"
+            )
+            assert leader.start_position == tokens.settings.plan.start_position
     tokens.close()
 
 
@@ -94,14 +112,13 @@ def check_the_newest_column(both: Any, tokens: TokenStream, guidance: float) -> 
 def test_a_melody_rollover_equals_a_full_reread(short_twin: Twins) -> None:
     """Twin: a fresh window of our own, prefilled with prefix and context in one go (its parts equal transformers)."""
     model = short_twin("melody").model
-    melody = model.prompts.melody_prefix(None, None)
-    tokens = open_tokens(model, melody, context_seconds=1.0)
-    rows = tokens.rows
+    tokens = open_tokens(model, model.runtime.prompts.conditioner(), context_seconds=1.0)
+    rows = tokens.settings.rows
     while tokens.rollovers < 1:
-        model.engine.step([tokens])
+        step(model, tokens)
     for _ in range(10):
         expected = reread_logits(model, tokens, rows)
-        model.engine.step([tokens])
+        step(model, tokens)
         assert torch.equal(tokens.column(tokens.head), expected.argmax(-1))
     tokens.close()
 
@@ -109,7 +126,7 @@ def test_a_melody_rollover_equals_a_full_reread(short_twin: Twins) -> None:
 @torch.inference_mode()
 def reread_logits(model: Any, tokens: TokenStream, rows: Any) -> Tensor:
     """Logits of the column after `head`, from one prefill of prefix, opening column and all frames of the leader."""
-    engine, leader = model.engine, tokens.windows[0]
+    engine, leader = model.runtime.engine, tokens.windows[0]
     block = engine.cache.allocate(rows.count)
     columns = torch.stack(
         [tokens.column(h, leader.start_frame) for h in range(leader.start_frame - 1, tokens.head + 1)]
@@ -132,8 +149,8 @@ def test_a_rollover_changes_no_frame_before_it(short_twin: Twins) -> None:
     for context in (0.2, 2.0):
         tokens = open_tokens(model, context_seconds=context, temperature=1.0)
         drawn = []
-        for _ in range(model.config.max_positions):
-            model.engine.step([tokens])
+        for _ in range(model.runtime.config.max_positions):
+            step(model, tokens)
             drawn.append(tokens.column(tokens.head))
         runs.append(torch.stack(drawn))
         tokens.close()
@@ -144,14 +161,14 @@ def test_snapshot_and_restore_replay_exactly_also_across_a_handover(short_twin: 
     model = short_twin("mono").model
     tokens = open_tokens(model, context_seconds=1.0, context_start_seconds=2.0, temperature=1.0)
     for _ in range(180):
-        model.engine.step([tokens])
+        step(model, tokens)
     saved = tokens.snapshot()
     runs = []
     for _ in range(2):
         tokens.restore(saved)
         drawn = []
         for _ in range(120):
-            model.engine.step([tokens])
+            step(model, tokens)
             drawn.append(tokens.column(tokens.head))
         runs.append(torch.stack(drawn))
     assert tokens.rollovers >= 2
@@ -161,12 +178,12 @@ def test_snapshot_and_restore_replay_exactly_also_across_a_handover(short_twin: 
 
 def test_closing_gives_all_rows_back(twin: Twins) -> None:
     model = twin("mono").model
-    rows = model.engine.cache.rows
+    rows = model.runtime.engine.cache.rows
     for _ in range(20):
         tokens = open_tokens(model)
-        model.engine.step([tokens])
+        step(model, tokens)
         tokens.close()
-    assert model.engine.cache.rows == max(rows, 4), "no row leaks"
+    assert model.runtime.engine.cache.rows == max(rows, 4), "no row leaks"
 
 
 def test_a_longer_context_in_mid_stream_reaches_back_only_as_far_as_it_can(short_twin: Twins) -> None:
@@ -174,10 +191,10 @@ def test_a_longer_context_in_mid_stream_reaches_back_only_as_far_as_it_can(short
     model = both.model
     tokens = open_tokens(model, guidance_scale=1.0, context_seconds=0.5)
     while tokens.head < 150:
-        model.engine.step([tokens])
-    tokens.plan = model.plan(model.controls({"context_seconds": 2.0}), 0)
+        step(model, tokens)
+    step(model, tokens, replace(tokens.settings, plan=model.runtime.layout.plan(2.0, 0.0)))
     while tokens.rollovers < 1:
-        model.engine.step([tokens])
+        step(model, tokens)
     leader = tokens.windows[0]
     assert leader.start_frame == 151
     columns = torch.stack([tokens.column(h, leader.start_frame) for h in range(leader.start_frame - 1, tokens.head)])
@@ -189,10 +206,16 @@ def test_a_longer_context_in_mid_stream_reaches_back_only_as_far_as_it_can(short
 OTHER = "solo piano"
 
 
-def let_go(model: Any, tokens: TokenStream, prompt: str | None, frames: int) -> None:
-    controls = model.controls({"prompt": prompt})
-    _, rows = model.prompts.of(controls.mix, controls.guidance_scale)
-    model.engine.prefill(tokens, tokens.let_go(rows, tokens.plan, frames))
+def dropping(model: Any, tokens: TokenStream, prompt: str | None, frames: int, **values: Any) -> StepSettings:
+    """Settings under which another prompt dominates, and only so many frames survive."""
+    rows = settings_of(model, prompt=prompt, **values).rows
+    return replace(tokens.settings, rows=rows, dominant=object(), surviving_frames=frames)
+
+
+def drop(model: Any, tokens: TokenStream, prompt: str | None, frames: int, **values: Any) -> None:
+    """Begin a step that drops the context, and read what survives."""
+    begun = tokens.begin_step(dropping(model, tokens, prompt, frames, **values))
+    model.runtime.engine.prefill(begun.unread)
 
 
 def played(model: Any, tokens: TokenStream, steps: int) -> Tensor:
@@ -200,34 +223,34 @@ def played(model: Any, tokens: TokenStream, steps: int) -> Tensor:
     drawn = []
     for _ in range(steps):
         before = tokens.frames_done
-        model.engine.step([tokens])
+        step(model, tokens)
         drawn.append(tokens.frames(before, tokens.frames_done))
     return torch.cat(drawn, dim=1)
 
 
 @pytest.mark.parametrize("kind", ["mono", "stereo"])
-def test_letting_go_of_all_begins_as_a_fresh_stream_does(short_twin: Twins, kind: str) -> None:
+def test_dropping_all_begins_as_a_fresh_stream_does(short_twin: Twins, kind: str) -> None:
     """Two rollovers far. Twins: a stream that begins with the other prompt, one that goes on with the first."""
     model = short_twin(kind).model
     options: dict[str, Any] = {"context_seconds": 1.0, "context_start_seconds": 2.0}
     tokens, plain, fresh = (open_tokens(model, **options, prompt=text) for text in (OTHER, OTHER, PROMPT))
-    delay = model.pattern.max_delay
+    delay = model.runtime.pattern.max_delay
     old = played(model, tokens, 60 + delay)[:, : 60 + delay]
-    let_go(model, tokens, PROMPT, 0)
+    drop(model, tokens, PROMPT, 0)
     new = played(model, tokens, 320)
     unchanged, expected = played(model, plain, 60 + 2 * delay), played(model, fresh, 320)
     assert tokens.rollovers == fresh.rollovers >= 2
     assert torch.equal(new[:, delay:], expected)
     assert torch.equal(torch.cat([old, new[:, :delay]], dim=1)[0], unchanged[0, : 60 + delay])
     assert not torch.equal(new[:, delay : 2 * delay], unchanged[:, -delay:])
-    for k, held in enumerate(model.pattern.delays):
+    for k, held in enumerate(model.runtime.pattern.delays):
         codes = torch.cat([old[k], new[k, :delay]])
         at = len(codes) - held
         assert torch.equal(codes[:at], unchanged[k, :at])
         assert codes[at:].tolist() == [int(codes[at - 1])] * held
     for each in (tokens, plain, fresh):
         each.close()
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
 
 
 @pytest.mark.parametrize(("kind", "guidance", "frames"), [("mono", 3.0, 1), ("mono", 1.0, 2), ("stereo", 3.0, 20)])
@@ -236,14 +259,12 @@ def test_what_survives_is_read_anew_as_a_whole(short_twin: Twins, kind: str, gui
     options = {"guidance_scale": guidance, "context_seconds": 1.0, "context_start_seconds": 2.0}
     tokens = open_tokens(both.model, prompt=OTHER, **options)
     played(both.model, tokens, 70)
-    controls = both.model.controls({"prompt": PROMPT, **options})
-    _, rows = both.model.prompts.of(controls.mix, guidance)
-    both.model.engine.prefill(tokens, tokens.let_go(rows, tokens.plan, frames))
+    drop(both.model, tokens, PROMPT, frames, **options)
     assert (tokens.windows[0].start_frame, tokens.windows[0].start_position) == (70 - frames, 100)
-    for step in range(12):
-        both.model.engine.step([tokens])
-        assert check_the_newest_column(both, tokens, guidance) == frames + 1 + step
-    assert tokens.frames(60, tokens.frames_done).max() < both.model.config.vocab_size
+    for number in range(12):
+        step(both.model, tokens)
+        assert check_the_newest_column(both, tokens, guidance) == frames + 1 + number
+    assert tokens.frames(60, tokens.frames_done).max() < both.model.runtime.config.vocab_size
     check_rollovers(both, tokens, guidance, rollovers=2)
 
 
@@ -251,21 +272,21 @@ def test_more_than_leaves_room_for_a_successor_is_cut(short_twin: Twins) -> None
     both = short_twin("mono")
     tokens = open_tokens(both.model, prompt=OTHER, context_seconds=1.0, context_start_seconds=0.5)
     while tokens.head < 190:
-        both.model.engine.step([tokens])
-    let_go(both.model, tokens, PROMPT, 180)
+        step(both.model, tokens)
+    drop(both.model, tokens, PROMPT, 180)
     assert tokens.head + 1 - tokens.windows[0].start_frame == 203 - 50 - 25
-    assert len(tokens.inputs()) == 2, "the successor is warmed from here on"
+    assert len(tokens.begin_step(tokens.settings).feeds) == 2, "the successor is warmed from here on"
     check_rollovers(both, tokens, 3.0, rollovers=2)
 
 
-def test_letting_go_twice_within_a_frames_delay_holds_on(short_twin: Twins) -> None:
+def test_dropping_twice_within_a_frames_delay_holds_on(short_twin: Twins) -> None:
     model = short_twin("mono").model
     tokens, fresh = open_tokens(model), open_tokens(model, prompt=OTHER)
     played(model, tokens, 30)
-    let_go(model, tokens, PROMPT, 0)
+    drop(model, tokens, PROMPT, 0)
     held = tokens._ring.frames(20, 30)
-    model.engine.step([tokens])
-    let_go(model, tokens, OTHER, 0)
+    step(model, tokens)
+    drop(model, tokens, OTHER, 0)
     new, expected = played(model, tokens, 40), played(model, fresh, 40)
     assert torch.equal(tokens.frames(20, 30), held)
     assert tokens.frames(30, 31)[1:, 0].tolist() == held[1:, -1].tolist()
@@ -274,44 +295,43 @@ def test_letting_go_twice_within_a_frames_delay_holds_on(short_twin: Twins) -> N
         each.close()
 
 
-def test_only_what_the_leader_knows_beyond_can_be_let_go(short_twin: Twins) -> None:
+def test_only_what_the_leader_knows_beyond_can_be_dropped(short_twin: Twins) -> None:
     model = short_twin("mono").model
     tokens = open_tokens(model)
     known = []
     for _ in range(6):
         known.append([frames for frames in range(6) if tokens.knows_beyond(frames)])
-        model.engine.step([tokens])
+        step(model, tokens)
     assert known == [[], [], [], [], [0, 1, 2, 3], [0, 1, 2, 3, 4]], "the first complete frame takes four steps"
-    let_go(model, tokens, OTHER, 2)
+    drop(model, tokens, OTHER, 2)
     assert [frames for frames in range(6) if tokens.knows_beyond(frames)] == [0, 1]
     tokens.close()
 
 
 def test_an_audio_prompt_is_held_from_its_end(short_twin: Twins) -> None:
     model = short_twin("mono").model
-    controls = model.controls({"prompt": OTHER, "temperature": 0.0})
-    tokens = model.open_tokens(model.prompts.of(controls.mix, 3.0)[1], controls)
-    given = torch.arange(4 * 20).view(4, 20) % model.config.vocab_size
+    tokens = model.runtime.open_tokens(settings_of(model, prompt=OTHER))
+    given = torch.arange(4 * 20).view(4, 20) % model.runtime.config.vocab_size
     tokens.begin_with(given)
-    model.engine.prefill(tokens, tokens.windows[0])
-    model.engine.step([tokens])
-    let_go(model, tokens, PROMPT, 0)
-    model.engine.step([tokens])
+    model.runtime.engine.prefill(tokens.unread())
+    step(model, tokens)
+    drop(model, tokens, PROMPT, 0)
+    step(model, tokens)
     assert torch.equal(tokens.frames(0, 20), given)
     assert tokens._ring.frames(20, 21)[1:, 0].tolist() == given[1:, -1].tolist()
     tokens.close()
 
 
 @pytest.mark.parametrize("frames", [2, *(pytest.param(frames, marks=pytest.mark.slow) for frames in (0, 40))])
-def test_going_back_to_a_place_before_or_after_letting_go(short_twin: Twins, frames: int) -> None:
-    """Twins: a stream that never let go, one that let go once; both as far as windows are wide."""
+def test_going_back_to_a_place_before_or_after_dropping(short_twin: Twins, frames: int) -> None:
+    """Twins: a stream that never dropped its context, one that did once; both as far as windows are wide."""
     model = short_twin("stereo").model
     tokens, never, once = (open_marked(model) for _ in range(3))
     before = tokens.mark()
     for each in (tokens, once):
         played(model, each, 2)
-        let_go(model, each, OTHER, frames)
-        model.engine.step([each])
+        drop(model, each, OTHER, frames)
+        step(model, each)
     after, saved = tokens.mark(), tokens.snapshot()
     expected = played(model, once, 300)
     assert torch.equal(played(model, tokens, 300), expected)
@@ -321,22 +341,48 @@ def test_going_back_to_a_place_before_or_after_letting_go(short_twin: Twins, fra
     assert torch.equal(played(model, tokens, 300), played(model, never, 300))
     tokens.rewind(before)
     played(model, tokens, 2)
-    let_go(model, tokens, OTHER, frames)
-    model.engine.step([tokens])
+    drop(model, tokens, OTHER, frames)
+    step(model, tokens)
     assert torch.equal(played(model, tokens, 300), expected)
     tokens.restore(saved)
     assert torch.equal(played(model, tokens, 300), expected)
     for each in (tokens, never, once):
         each.close()
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
 
 
 def open_marked(model: Any) -> TokenStream:
     """A stream that can go back as far as these tests go, after a second of music."""
-    controls = model.controls({"prompt": PROMPT, "seed": 5, "context_seconds": 1.0})
-    _, rows = model.prompts.of(controls.mix, controls.guidance_scale)
-    tokens: TokenStream = model.open_tokens(rows, controls)
-    tokens.keep_frames = 310
-    model.engine.prefill(tokens, tokens.windows[0])
+    tokens = open_tokens(model, keep_frames=310, temperature=1.0, context_seconds=1.0)
     played(model, tokens, 50)
     return tokens
+
+
+@pytest.mark.parametrize("keep_frames", [0, 310])
+def test_without_room_for_rows_and_successor_nothing_is_changed(
+    short_twin: Twins, monkeypatch: pytest.MonkeyPatch, keep_frames: int
+) -> None:
+    """More rows at the very step that opens a successor: all of it or nothing. Twin: a stream that always has room."""
+    model = short_twin("mono").model
+    cache = model.runtime.engine.cache
+    tokens, other = (open_tokens(model, keep_frames=keep_frames, context_seconds=1.0) for _ in range(2))
+    warming = tokens.settings.plan.warming_start(tokens.settings.plan.handover(0, 0))
+    for each in (tokens, other):
+        played(model, each, warming - each.head)
+    wanted = settings_of(model, prompt=None, prompts=[("piano", 1.0), (PROMPT, 3.0)], context_seconds=1.0)
+    before, windows = tokens.settings, tokens._set.mark()
+    with monkeypatch.context() as narrow:
+        narrow.setattr(cache, "max_rows", cache.rows)
+        narrow.setattr(cache, "_free", [False] * (cache.rows - 3) + [True] * 3)  # for the three rows, not for six
+        for _ in range(2):
+            with pytest.raises(CapacityError):
+                tokens.begin_step(wanted)
+            assert tokens.settings is before
+            assert tokens._set.mark() == windows
+    for each in (tokens, other):
+        step(model, each, wanted)
+        assert [window.block.rows for window in each.windows] == [3, 3]
+    assert torch.equal(played(model, tokens, 80), played(model, other, 80))
+    for each in (tokens, other):
+        each.close()
+    assert all(cache._free)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from streamgen.errors import ConfigError
-from streamgen.lm.windows import WindowPlan
+from streamgen.lm.windows import WindowLayout, WindowPlan
 
 
 def walk(plan: WindowPlan, heads: int) -> list[list[tuple[int, int]]]:
@@ -71,3 +71,23 @@ def test_the_drawing_is_to_scale() -> None:
     assert lines[0].count("=") == 27  # 1502 of 3306 frames
     assert lines[1].strip().split()[2].count("-") == 11  # 600 frames warmed
     assert lines[-1] == "ends at (seconds): 30.0  48.1  66.2"
+
+
+@pytest.mark.parametrize(("start", "context", "prefix"), FITTING)
+def test_in_mid_stream_a_context_that_fits_is_laid_out_as_from_the_beginning(
+    start: int, context: int, prefix: int
+) -> None:
+    layout = WindowLayout(1503, 50.0)
+    plan = layout.plan(context / 50, start / 50, prefix)
+    assert plan == layout.fitting_plan(context / 50, start / 50, prefix) == WindowPlan(1503, context, start, prefix)
+
+
+@pytest.mark.parametrize(("start", "context", "prefix"), [(28.0, 12.0, 0), (0.0, 30.0, 300), (30.0, 0.02, 700)])
+def test_in_mid_stream_a_context_that_does_not_fit_is_cut(start: float, context: float, prefix: int) -> None:
+    layout = WindowLayout(1503, 50.0)
+    with pytest.raises(ConfigError, match=r"context_seconds is .*, must be at most .* s: .* windows have 1503"):
+        layout.plan(context, start, prefix)
+    plan = layout.fitting_plan(context, start, prefix)
+    assert plan.context_frames == WindowPlan.longest_context(1503, plan.start_position, prefix) >= 1
+    with pytest.raises(ConfigError, match="so shorten the prompt"):
+        layout.fitting_plan(context, start, 751)

@@ -29,7 +29,7 @@ def inputs(both: Any, texts: list[str | None]) -> dict[str, Any]:
 
 def ours(both: Any, texts: list[str | None], frames: int, guidance: float, **kwargs: Any) -> tuple[Any, Any]:
     model = both.model
-    batch = Batch(model, texts, frames / 50, seed=0, controls={"guidance_scale": guidance, "temperature": 0.0})
+    batch = Batch(model.runtime, texts, frames / 50, seed=0, controls={"guidance_scale": guidance, "temperature": 0.0})
     batch.give_melodies(kwargs.get("melody"), kwargs.get("melody_rate_hz"))
     batch.give_audio_prompts(kwargs.get("audio_prompt"), kwargs.get("audio_prompt_rate_hz"))
     codes = batch.codes()
@@ -55,7 +55,7 @@ def assert_equal(codes: torch.Tensor, audio: np.ndarray, theirs: tuple[torch.Ten
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_a_batch_of_unlike_texts_and_none_is_transformers(twin: Twins, kind: str, guidance: float) -> None:
     both = twin(kind)
-    length = STEPS + both.model.config.channel_codebooks
+    length = STEPS + both.model.runtime.config.channel_codebooks
     theirs = both.generate(**inputs(both, TEXTS), do_sample=False, guidance_scale=guidance, max_length=length)
     assert_equal(*ours(both, TEXTS, STEPS, guidance), theirs)
 
@@ -107,7 +107,7 @@ def test_a_melody_batch_of_unlike_texts_is_transformers(twin: Twins, kind: str, 
 def test_a_melody_clip_is_transformers(twin: Twins) -> None:
     both = twin("melody")
     melody = np.sin(2 * np.pi * 440 * np.arange(64_000) / 32_000).astype(np.float32)
-    chroma = both.model.prompts._chroma.chroma(melody, 32_000)[None]
+    chroma = both.model.runtime.prompts.chroma.chroma(melody, 32_000)[None]
     theirs = both.generate(
         **inputs(both, ["piano"]), input_features=chroma, do_sample=False, guidance_scale=3.0, max_length=64
     )
@@ -117,9 +117,9 @@ def test_a_melody_clip_is_transformers(twin: Twins) -> None:
 def test_rows_in_a_batch_are_what_they_are_alone(twin: Twins) -> None:
     model = twin("mono").model
     settings = {"temperature": 0.0, "guidance_scale": 3.0}
-    together = Batch(model, TEXTS, 2.0, seed=4, controls=settings).codes()
+    together = Batch(model.runtime, TEXTS, 2.0, seed=4, controls=settings).codes()
     for row, text in enumerate(TEXTS):
-        alone = Batch(model, [text], 2.0, seed=4 + row, controls=settings).codes()
+        alone = Batch(model.runtime, [text], 2.0, seed=4 + row, controls=settings).codes()
         assert torch.equal(together[row], alone[0])
 
 
@@ -150,7 +150,7 @@ def check_same_tokens(model: Any, kind: str, melody: Any) -> None:
     other = streamgen.load_model(str(tiny_checkpoint(kind)), device="cpu", precision="fp32")
     codes = []
     for one in (model, other):
-        batch = Batch(one, TEXTS[:2], 2.0, seed=1, controls={"guidance_scale": 3.0, "temperature": 1.0})
+        batch = Batch(one.runtime, TEXTS[:2], 2.0, seed=1, controls={"guidance_scale": 3.0, "temperature": 1.0})
         batch.give_melodies(melody, 32_000)
         codes.append(batch.codes())
     assert all(torch.equal(a, b) for a, b in zip(*codes, strict=True))
@@ -208,7 +208,7 @@ def test_a_bad_clip_leaves_no_rows_taken(twin: Twins) -> None:
     model = twin("mono").model
     with pytest.raises(PromptError, match="is empty"):
         model.generate(["piano", "rock", ""], 1.0)
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
 
 
 def test_an_interrupted_batch_leaves_no_rows_taken(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,10 +219,10 @@ def test_an_interrupted_batch_leaves_no_rows_taken(twin: Twins, monkeypatch: pyt
 
     for method in ("prefill", "step"):
         with monkeypatch.context() as disturbed:
-            disturbed.setattr(model.engine, method, interrupt)
+            disturbed.setattr(model.runtime.engine, method, interrupt)
             with pytest.raises(KeyboardInterrupt):
-                model.generate(["piano", "rock"], 1.0)
-        assert all(model.engine.cache._free), method
+                model.generate(["piano", "rock"], 1.0, audio_prompt=TONE, audio_prompt_rate_hz=32_000)
+        assert all(model.runtime.engine.cache._free), method
 
 
 def test_what_makes_no_sense_is_refused_by_name(twin: Twins) -> None:

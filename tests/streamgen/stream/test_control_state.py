@@ -28,7 +28,7 @@ def test_a_control_lands_exactly_at_its_frame(twin: Twins) -> None:
                 assert stream.set(temperature=3.0, at_sample=19_100) == 19_200
             stream.read(64_000)
             tokens.append(stream._tokens.frames(0, 100))
-    for k, delay in enumerate(twin("mono").model.pattern.delays):
+    for k, delay in enumerate(twin("mono").model.runtime.pattern.delays):
         assert torch.equal(tokens[0][k, : 30 - delay], tokens[1][k, : 30 - delay])
     assert not torch.equal(tokens[0][0, 30:40], tokens[1][0, 30:40])
 
@@ -51,7 +51,7 @@ def test_a_new_prompt_equals_transformers_with_swapped_text(twin: Twins) -> None
         stream.set(prompt="rock", at_sample=640 * 20)
         stream.read(38_400)
         changed = stream._tokens.frames(0, 60)
-    plain = Batch(model, ["piano"], 1.2, seed=1, controls={"temperature": 0.0}).codes()[0]
+    plain = Batch(model.runtime, ["piano"], 1.2, seed=1, controls={"temperature": 0.0}).codes()[0]
     assert torch.equal(changed[0, :20], plain[0, :20])
     assert not torch.equal(changed[0, 20:57], plain[0, 20:57])
 
@@ -61,16 +61,16 @@ def test_weights_and_glide_change_the_rows_and_settle(twin: Twins) -> None:
         stream.read(6_400)
         stream.set(prompts=[("piano", 1.0), ("rock", 1.0)], glide_seconds=0.5)
         stream.read(9_600)
-        gliding = stream._tokens.rows.coefficients
+        gliding = stream._tokens.settings.rows.coefficients
         stream.read(19_200)
-        settled = stream._tokens.rows.coefficients
+        settled = stream._tokens.settings.rows.coefficients
         assert len(gliding) == len(settled) == 3
         assert settled == (1.5, 1.5, -2.0)
         assert 1.5 < gliding[0] < 3.0
         stream.set(prompt="techno", negative_prompt="drums", glide_seconds=0)
         stream.read(9_600)
-        assert stream._steering.texts == ("techno", "drums")
-        assert stream._tokens.rows.coefficients == (3.0, -2.0)
+        assert stream._tokens.settings.rows.names == ("techno", "drums")
+        assert stream._tokens.settings.rows.coefficients == (3.0, -2.0)
 
 
 def test_equal_prompts_in_a_mix_are_one_prompt(twin: Twins) -> None:
@@ -88,9 +88,9 @@ def test_a_melody_stream_takes_a_new_prompt_by_rereading_its_context(twin: Twins
         stream.read(32_000)
         stream.set(prompt="rock")
         stream.read(32_000)
-        assert stream._steering.texts == ("rock", None)
+        assert stream._tokens.settings.rows.names == ("rock", None)
         assert stream._tokens.windows[0].start_frame == 0
-        assert stream.metrics.window_position > stream._tokens.rows.prefix + 90
+        assert stream.metrics.window_position > stream._tokens.settings.rows.prefix + 90
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_bad_values_change_nothing(twin: Twins, values: dict[str, Any], error: t
             stream.set(**values)
         stream.read(640)
         assert stream.controls == before
-    rows = model.engine.cache.rows
+    rows = model.runtime.engine.cache.rows
     with pytest.raises(error, match=words):
         model.open_stream(**{"prompt": "piano", **values})
-    assert model.engine.cache.rows == rows
+    assert model.runtime.engine.cache.rows == rows
 
 
 WINDOWS = "this checkpoint's windows have 753 positions"
@@ -162,9 +162,9 @@ def test_prompts_are_what_they_were_when_they_were_set(twin: Twins) -> None:
         pairs[0][0] = ""
         pairs.pop()
         stream.read(640)
-        assert stream._steering.texts == ("rock", "techno", None)
+        assert stream._tokens.settings.rows.names == ("rock", "techno", None)
         stream.read(16_000)
-        assert stream._steering.texts == ("drums", "bass", None)
+        assert stream._tokens.settings.rows.names == ("drums", "bass", None)
 
 
 @pytest.mark.parametrize("rewind_seconds", [0.0, 5.0])
@@ -173,7 +173,7 @@ def test_rows_without_room_change_nothing_and_wait(
 ) -> None:
     """Twin: the same stream, which always has room."""
     model = twin("mono").model
-    cache, most = model.engine.cache, [(word, 1.0) for word in "abcdefgh"]
+    cache, most = model.runtime.engine.cache, [(word, 1.0) for word in "abcdefgh"]
     options: dict[str, Any] = {"seed": 1, "rewind_seconds": rewind_seconds}
     with model.open_stream("piano", **options) as stream, model.open_stream("piano", **options) as other:
         for each in (stream, other):
@@ -186,24 +186,24 @@ def test_rows_without_room_change_nothing_and_wait(
                 with pytest.raises(CapacityError, match="close a stream or use fewer prompts"):
                     stream.read(6400)
                 assert stream.controls.temperature == 1.0
-                assert stream._tokens.rows.count == 2
+                assert stream._tokens.settings.rows.count == 2
         assert np.array_equal(stream.read(16_000).samples, other.read(16_000).samples)
-        assert stream._tokens.rows.count == 9
+        assert stream._tokens.settings.rows.count == 9
     assert all(cache._free)
 
 
 def test_fewer_prompts_help_where_there_is_no_room(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     model = twin("mono").model
     with monkeypatch.context() as narrow:
-        narrow.setattr(model.engine.cache, "max_rows", 4)
-        narrow.setattr(model.engine.cache, "_free", [True] * 4)
+        narrow.setattr(model.runtime.engine.cache, "max_rows", 4)
+        narrow.setattr(model.runtime.engine.cache, "_free", [True] * 4)
         with model.open_stream("piano", seed=1) as stream:
             stream.set(prompts=[(word, 1.0) for word in "abcdefgh"])
             with pytest.raises(CapacityError):
                 stream.read(640)
             stream.set(prompt="rock")
             stream.read(640)
-            assert stream._steering.texts == ("rock", None)
+            assert stream._tokens.settings.rows.names == ("rock", None)
 
 
 def test_settings_that_fit_only_after_a_change_ahead_are_cut_until_then(twin: Twins) -> None:
@@ -217,12 +217,12 @@ def test_settings_that_fit_only_after_a_change_ahead_are_cut_until_then(twin: Tw
         assert (stream.plan.context_frames, stream.plan.start_position) == (500, 0)
 
 
-def test_the_row_guided_away_from_never_hears_the_melody(twin: Twins) -> None:
+def test_the_row_guided_away_from_never_has_the_melody(twin: Twins) -> None:
     """Twin: a stream that begins with those settings. A text may change from prompt to negative where it stands."""
     model = twin("melody").model
     melody = {"melody": TUNE, "melody_rate_hz": 32_000}
     with model.open_stream(prompts=[("piano", 1), ("rock", 1)], guidance_scale=1.0, seed=1, **melody) as stream:
-        heard = stream._tokens.rows.prefixes
+        both = stream._tokens.settings.rows.prefixes
         for values in (
             {"prompt": "piano", "negative_prompt": "rock", "guidance_scale": 3.0},
             {"prompt": None, "negative_prompt": None, "guidance_scale": 1.0},
@@ -233,20 +233,20 @@ def test_the_row_guided_away_from_never_hears_the_melody(twin: Twins) -> None:
             stream.read(640)
             given = {name: value for name, value in values.items() if value is not None}
             with model.open_stream(**given, seed=1, **melody) as fresh:
-                assert torch.equal(stream._tokens.rows.prefixes, fresh._tokens.rows.prefixes)
-        length = len(stream._steering._melody)
-        assert not torch.equal(heard[1, :length], stream._tokens.rows.prefixes[0, :length])
-        assert torch.equal(stream._tokens.rows.prefixes[0, :length], model.prompts._chroma.null_prefix())
+                assert torch.equal(stream._tokens.settings.rows.prefixes, fresh._tokens.settings.rows.prefixes)
+        null, now = model.runtime.prompts.chroma.null_prefix(), stream._tokens.settings.rows.prefixes
+        assert not torch.equal(both[1, : len(null)], now[0, : len(null)])
+        assert torch.equal(now[0, : len(null)], null)
 
 
 def test_a_melody_stream_by_default_takes_no_text_and_longer_ones(twin: Twins) -> None:
     """Its default context is all that the first text leaves room for."""
     with twin("melody").model.open_stream(seed=1, melody=TUNE, melody_rate_hz=32_000) as stream:
-        assert (stream._tokens.rows.prefix, stream.plan.context_frames) == (236, 515)
+        assert (stream._tokens.settings.rows.prefix, stream.plan.context_frames) == (236, 515)
         stream.read(640)
         stream.set(prompt="drums and bass with slow techno beat")
         stream.read(640)
-        prefix = stream._tokens.rows.prefix
+        prefix = stream._tokens.settings.rows.prefix
         assert prefix > 236
         assert stream.plan.context_frames == (1503 - 2 * prefix) // 2
         with pytest.raises(ConfigError, match=r"must be at most .* under melody and prompt, so shorten the prompt"):

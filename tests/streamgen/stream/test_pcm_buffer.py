@@ -17,16 +17,16 @@ CPU = torch.device("cpu")
 
 
 def some_codes(model: Any, frames: int) -> Tensor:
-    shape = (model.config.num_codebooks, frames)
-    return torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(4))
+    shape = (model.runtime.config.num_codebooks, frames)
+    return torch.randint(model.runtime.config.vocab_size, shape, generator=torch.Generator().manual_seed(4))
 
 
 @pytest.mark.parametrize("kind", ["mono", "stereo"])
 def test_what_is_taken_is_what_the_codec_decodes(twin: Twins, kind: str) -> None:
     model = twin(kind).model
     codes = some_codes(model, 40)
-    whole = model.codec.decode(codes[None], model.codec.new_state(1))[0]
-    pcm = PcmBuffer(model.codec, CPU)
+    whole = model.runtime.codec.decode(codes[None], model.runtime.codec.new_state(1))[0]
+    pcm = PcmBuffer(model.runtime.codec, CPU)
     for start, stop in ((0, 7), (7, 8), (8, 40)):
         pcm.decode(codes[:, start:stop])
     first, second = pcm.take(999), pcm.take(7_001)
@@ -38,8 +38,8 @@ def test_what_is_taken_is_what_the_codec_decodes(twin: Twins, kind: str) -> None
 def test_an_audio_prompt_is_decoded_and_left_out(twin: Twins) -> None:
     model = twin("mono").model
     codes = some_codes(model, 40)
-    whole = model.codec.decode(codes[None], model.codec.new_state(1))[0]
-    pcm = PcmBuffer(model.codec, CPU, skip_frames=10)
+    whole = model.runtime.codec.decode(codes[None], model.runtime.codec.new_state(1))[0]
+    pcm = PcmBuffer(model.runtime.codec, CPU, skip_frames=10)
     pcm.decode(codes[:, :6])
     pcm.decode(codes[:, 6:])
     taken = torch.from_numpy(pcm.take(8_000).samples[:1])
@@ -49,23 +49,23 @@ def test_an_audio_prompt_is_decoded_and_left_out(twin: Twins) -> None:
 def test_it_asks_for_frames_until_the_samples_are_there(twin: Twins) -> None:
     """A codec that looks ahead gives its first samples late, so it asks again."""
     model = twin("mono").model
-    codes, pcm = some_codes(model, 40), PcmBuffer(model.codec, CPU)
+    codes, pcm = some_codes(model, 40), PcmBuffer(model.runtime.codec, CPU)
     while missing := pcm.missing_frames(3_200):
         pcm.decode(codes[:, pcm.decoded_frames : pcm.decoded_frames + missing])
-    assert pcm.decoded_frames == 5 + model.codec.lookahead_frames
+    assert pcm.decoded_frames == 5 + model.runtime.codec.lookahead_frames
     assert pcm.take(3_200).samples.shape == (2, 3_200)
 
 
-def test_what_is_recalled_goes_on_as_before(twin: Twins) -> None:
+def test_what_is_restored_goes_on_as_before(twin: Twins) -> None:
     model = twin("stereo").model
-    codes, pcm = some_codes(model, 40), PcmBuffer(model.codec, CPU, skip_frames=3)
+    codes, pcm = some_codes(model, 40), PcmBuffer(model.runtime.codec, CPU, skip_frames=3)
     pcm.decode(codes[:, :20])
     pcm.take(1_000)
-    memory = pcm.remember()
+    memory = pcm.snapshot()
     runs = []
     for _ in range(2):
         pcm.decode(codes[:, pcm.decoded_frames :])
         runs.append(pcm.take(15_000))
-        pcm.recall(memory)
+        pcm.restore(memory)
     assert runs[0].start_sample == runs[1].start_sample == 1_000
     assert np.array_equal(runs[0].samples, runs[1].samples)

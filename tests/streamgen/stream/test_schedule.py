@@ -4,32 +4,47 @@ import pytest
 
 from streamgen.conditioning import PromptMix
 from streamgen.errors import CapacityError
-from streamgen.stream.schedule import PENDING_LIMIT, ChangeQueue, Glide
+from streamgen.stream.schedule import PENDING_LIMIT, Change, ChangeHistory, Glide, Pending, due, queued
 
 
-def ask(queue: ChangeQueue, frame: int, head: int = 0, *, scheduled: bool = True, **values: object) -> None:
-    queue.ask(values, frame, head=head, scheduled=scheduled, keep_frames=10)
+class Queue:
+    """What waits and what was asked for, as a stream's control state keeps both."""
+
+    def __init__(self) -> None:
+        self.pending: Pending = ()
+        self.history = ChangeHistory(keep_frames=10)
+
+    def ask(self, frame: int, now: int = 0, *, scheduled: bool = True, **values: object) -> None:
+        self.history.check(self.pending)
+        change = Change(frame, values, self.history.serial, scheduled, now)
+        self.history.add(change)
+        self.pending = queued(self.pending, [change])
+
+    def take(self, frame: int) -> list[dict[str, object]]:
+        taken = due(self.pending, frame)
+        self.pending = self.pending[len(taken) :]
+        return [dict(change.values) for change in taken]
 
 
-def test_changes_come_due_in_order_of_their_frames_and_the_later_wish_wins() -> None:
-    queue = ChangeQueue()
-    ask(queue, 5, a=1)
-    ask(queue, 3, b=1)
-    ask(queue, 5, a=2)
-    assert [dict(change.values) for change in queue.due(4)] == [{"b": 1}]
-    assert queue.due(4) == []
-    assert [dict(change.values) for change in queue.due(9)] == [{"a": 1}, {"a": 2}]
+def test_changes_come_due_in_order_of_their_frames_and_the_later_request_wins() -> None:
+    queue = Queue()
+    queue.ask(5, a=1)
+    queue.ask(3, b=1)
+    queue.ask(5, a=2)
+    assert queue.take(4) == [{"b": 1}]
+    assert queue.take(4) == []
+    assert queue.take(9) == [{"a": 1}, {"a": 2}]
 
 
 def test_a_rewind_asks_again_for_what_was_asked_since() -> None:
-    queue = ChangeQueue()
-    ask(queue, 30, before=1)
-    pending, serial = queue.pending, queue.serial
-    ask(queue, 12, head=11, scheduled=False, at_once=1)
-    ask(queue, 40, head=11, scheduled=True, ahead=1)
-    queue.due(35)
-    queue.rewind(pending, serial, frame=8)
-    assert [(change.frame, dict(change.values)) for change in queue.pending] == [
+    queue = Queue()
+    queue.ask(30, before=1)
+    pending, serial = queue.pending, queue.history.serial
+    queue.ask(12, now=11, scheduled=False, at_once=1)
+    queue.ask(40, now=11, scheduled=True, ahead=1)
+    queue.take(35)
+    again = queued(pending, queue.history.since(serial, frame=8))
+    assert [(change.frame, dict(change.values)) for change in again] == [
         (8, {"at_once": 1}),
         (30, {"before": 1}),
         (40, {"ahead": 1}),
@@ -37,19 +52,19 @@ def test_a_rewind_asks_again_for_what_was_asked_since() -> None:
 
 
 def test_what_no_rewind_can_reach_is_forgotten() -> None:
-    queue = ChangeQueue()
-    for head in range(1000):
-        ask(queue, head, head=head, a=head)
-        queue.due(head)
-    assert len(queue._lately) == 11
+    queue = Queue()
+    for frame in range(1000):
+        queue.ask(frame, now=frame, a=frame)
+        queue.take(frame)
+    assert len(queue.history._lately) == 11
 
 
 def test_too_many_are_refused() -> None:
-    queue = ChangeQueue()
+    queue = Queue()
     for number in range(PENDING_LIMIT):
-        ask(queue, number, a=1)
+        queue.ask(number, a=1)
     with pytest.raises(CapacityError, match="1000 changes are waiting"):
-        ask(queue, 1, a=1)
+        queue.ask(1, a=1)
     assert len(queue.pending) == PENDING_LIMIT
 
 

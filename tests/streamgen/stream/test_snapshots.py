@@ -50,7 +50,7 @@ def test_a_rewind_replays_exactly_across_a_handover_and_a_new_row(short_twin: Tw
     assert np.array_equal(again, first)
     assert np.array_equal(again, third)
     assert np.array_equal(again, cloned)
-    assert all(model.engine.cache._free), "retired windows are given back"
+    assert all(model.runtime.engine.cache._free), "retired windows are given back"
 
 
 def test_after_a_rewind_a_change_is_heard_at_once(twin: Twins) -> None:
@@ -105,9 +105,9 @@ def test_the_start_after_an_audio_prompt_replays_exactly(twin: Twins) -> None:
 def test_a_snapshot_without_room_changes_nothing(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     model = twin("mono").model
     with monkeypatch.context() as narrow:
-        model.engine.cache.release(model.engine.cache.allocate(6))
-        narrow.setattr(model.engine.cache, "max_rows", 6)
-        narrow.setattr(model.engine.cache, "_free", [True] * 6)
+        model.runtime.engine.cache.release(model.runtime.engine.cache.allocate(6))
+        narrow.setattr(model.runtime.engine.cache, "max_rows", 6)
+        narrow.setattr(model.runtime.engine.cache, "_free", [True] * 6)
         options: dict[str, Any] = {"seed": 1, "guidance_scale": 1.0, "glide_seconds": 0.0}
         with model.open_stream(prompts=[(word, 1.0) for word in "abcd"], **options) as stream:
             saved = stream.snapshot()
@@ -124,7 +124,7 @@ def test_a_snapshot_without_room_changes_nothing(twin: Twins, monkeypatch: pytes
             stream.set(prompt="a")
             assert np.array_equal(stream.read(6400).samples, first)
             stream.read(640)
-        assert all(model.engine.cache._free)
+        assert all(model.runtime.engine.cache._free)
 
 
 def test_a_mark_off_the_streams_way_is_refused(twin: Twins) -> None:
@@ -148,7 +148,7 @@ def test_a_mark_off_the_streams_way_is_refused(twin: Twins) -> None:
         with pytest.raises(ConfigError, match="revoked"):
             stream.rewind(early)
         stream.rewind(stream.mark())
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
 
 
 def test_a_snapshot_of_another_stream_is_refused(twin: Twins) -> None:

@@ -142,7 +142,7 @@ def test_a_step_that_is_interrupted_is_done_again(twin: Twins, monkeypatch: pyte
     with model.open_stream("piano", seed=1) as stream, model.open_stream("piano", seed=1) as other:
         stream.read(6400)
         with monkeypatch.context() as disturbed:
-            disturbed.setattr("streamgen.lm.token_stream.sample", interrupt)
+            disturbed.setattr("streamgen.lm.engine.sample", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 stream.read(6400)
         stream.read(12_800)
@@ -156,10 +156,10 @@ def test_a_stream_that_cannot_begin_leaves_no_rows_taken(twin: Twins, monkeypatc
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model.engine, "prefill", interrupt)
+    monkeypatch.setattr(model.runtime.engine, "prefill", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.open_stream("piano")
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
 
 
 @pytest.mark.parametrize("samples", [0, -1, 1.5, "1", float("nan"), True, None])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from streamgen import ConfigError, Model, PromptError, SessionClosed, Stream, StreamgenError, load_model
+from streamgen.checkpoint import GenerationDefaults
 from streamgen.testing import FakeClock, FakeModel, fake_pitch_hz, tiny_checkpoint
 
 RATE_HZ = 32_000
@@ -40,25 +41,40 @@ def test_a_fake_is_a_model_and_its_streams_are_streams() -> None:
     assert type(fake.open_stream("piano")) is Stream
 
 
-def test_a_fake_has_all_that_a_model_has_but_the_encoder(real: Model) -> None:
+def test_a_fake_has_all_that_a_model_has(real: Model) -> None:
     fake = FakeModel()
-    assert set(vars(real)) - set(vars(fake)) == {"_encodec"}
+    assert set(vars(real)) - set(vars(fake)) == set()
+    assert set(vars(real.runtime)) == set(vars(fake.runtime))
     for name in ("engine", "codec", "prompts"):
-        part, made_up = getattr(real, name), getattr(fake, name)
+        part, made_up = getattr(real.runtime, name), getattr(fake.runtime, name)
         assert isinstance(made_up, type(part)), name
         missing = {word for word in vars(part) if not word.startswith("_")} - set(vars(made_up))
-        assert missing <= {"decoder", "projector"}, "what only the real step uses"
+        assert missing <= {"decoder", "projector", "text", "chroma"}, "what only the real parts use"
 
 
-@pytest.mark.parametrize("part", ["model", "engine", "codec", "prompts"])
+def test_of_the_model_itself_nothing_is_replaced_but_the_clock() -> None:
+    own = {name for name in vars(FakeModel) if not name.startswith("__")}
+    assert own == {"clock"}
+
+
+@pytest.mark.parametrize("part", ["engine", "codec", "prompts"])
 def test_whatever_is_replaced_takes_the_same_arguments(part: str) -> None:
-    fake = FakeModel()
-    kind = type(fake if part == "model" else getattr(fake, part))
-    pairs = replaced(kind)
+    pairs = replaced(type(getattr(FakeModel().runtime, part)))
     assert pairs
     for name, ours, theirs in pairs:
         shape = [(p.name, p.kind, p.default) for p in inspect.signature(ours).parameters.values()]
         assert shape == [(p.name, p.kind, p.default) for p in inspect.signature(theirs).parameters.values()], name
+
+
+def test_its_clock_and_its_defaults_may_be_assigned() -> None:
+    model, clock = FakeModel(step_seconds=0.5), FakeClock(7.0)
+    model.clock = clock
+    model.defaults = GenerationDefaults(guidance_scale=1.0, top_k=15)
+    with model.open_stream("piano") as stream:
+        stream.read(640)
+        assert (stream.controls.guidance_scale, stream.controls.top_k) == (1.0, 15)
+    assert clock() == 7.5
+    assert model.control_specs["top_k"].default == 15
 
 
 def without_end(stream: Stream) -> None:
@@ -137,7 +153,7 @@ def test_each_prompt_has_its_pitch_in_every_chunking() -> None:
     assert len({fake_pitch_hz(word) for word in ("piano", "techno", "strings")}) == 3
 
 
-def test_a_change_is_heard_from_the_next_frame() -> None:
+def test_a_change_is_told_from_the_next_frame() -> None:
     stream = FakeModel().open_stream("piano")
     stream.read(700)
     assert stream.set(prompt="techno") == 1280
@@ -146,7 +162,7 @@ def test_a_change_is_heard_from_the_next_frame() -> None:
     np.testing.assert_allclose(audio[580:], sine("techno", 1280, 2700), atol=1e-6)
 
 
-def test_a_change_ahead_is_heard_at_its_sample() -> None:
+def test_a_change_ahead_is_told_at_its_sample() -> None:
     stream = FakeModel().open_stream("piano")
     assert stream.set(prompts=[("techno", 3.0), ("strings", 1.0)], at_sample=6_000) == 6_400
     audio = stream.read(10_000).samples[0]
@@ -180,7 +196,7 @@ def test_rewind_reaches_as_far_as_was_asked() -> None:
         stream.rewind(start)
 
 
-def test_a_rewind_revokes_audio_but_no_wish() -> None:
+def test_a_rewind_revokes_audio_but_no_request() -> None:
     stream = FakeModel().open_stream("piano", rewind_seconds=1.0)
     mark = stream.mark()
     stream.read(6_400)
@@ -229,11 +245,11 @@ def test_a_slow_model_shows_on_the_clock() -> None:
 
 
 def test_generate_gives_each_its_own() -> None:
-    heard: list[tuple[int, int]] = []
-    clips = FakeModel().generate(["piano", None], 0.1, progress=lambda done, total: heard.append((done, total)))
+    told: list[tuple[int, int]] = []
+    clips = FakeModel().generate(["piano", None], 0.1, progress=lambda done, total: told.append((done, total)))
     np.testing.assert_allclose(clips[0].samples[0], sine("piano", 0, 3_200), atol=1e-6)
     np.testing.assert_allclose(clips[1].samples[0], sine(None, 0, 3_200), atol=1e-6)
-    assert heard == [(frames, 5) for frames in range(1, 6)]
+    assert told == [(frames, 5) for frames in range(1, 6)]
 
 
 def test_guidance_below_one_lets_the_unprompted_in_and_zero_leaves_it_alone() -> None:
@@ -251,4 +267,15 @@ def test_its_windows_roll_over_as_a_models_do() -> None:
     assert stream.metrics.rollovers == 2
     np.testing.assert_allclose(samples, sine("piano", 0, 5 * RATE_HZ), atol=1e-6)
     stream.close()
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
+
+
+def test_the_clock_moves_only_forward() -> None:
+    clock = FakeClock()
+    clock.sleep(1.5)
+    clock.advance(0.5)
+    assert clock() == 2.0
+    assert clock.slept == [1.5]
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="time passes by 0 or more"):
+            clock.advance(bad)

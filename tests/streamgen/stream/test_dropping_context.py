@@ -1,11 +1,13 @@
 """What survives another prompt, on real streams: `change_context_seconds` from nothing to everything.
 
-The windows themselves are tested in lm/test_token_stream.py; here is when a stream lets go, and that all goes with it.
+The windows themselves are tested in lm/test_token_stream.py; here is when a stream drops its context, and that all of
+it goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,10 @@ def played(stream: Stream, frames: int) -> tuple[Tensor, np.ndarray]:
         samples.append(stream.read(HOP).samples)
         codes.append(tokens.frames(before, tokens.frames_done))
     return torch.cat(codes, dim=1), np.concatenate(samples, axis=1)
+
+
+def step(stream: Stream) -> None:
+    stream.runtime.scheduler.step([stream])
 
 
 def start(stream: Stream) -> int:
@@ -62,15 +68,15 @@ def test_with_nothing_surviving_a_prompt_plays_as_from_its_own_beginning(
         expected, _ = played(fresh, 400 - at)
         old, _ = played(plain, at)
     assert torch.equal(codes[:, at : at + expected.shape[1]], expected[:, : codes.shape[1] - at])
-    for k, delay in enumerate(model.pattern.delays):
+    for k, delay in enumerate(model.runtime.pattern.delays):
         assert torch.equal(codes[k, : at - delay], old[k, : at - delay])
         assert codes[k, at - delay : at].tolist() == [int(old[k, at - delay - 1])] * delay
-    whole = model.codec.decode(codes[None], model.codec.new_state(1))[0].numpy()
+    whole = model.runtime.codec.decode(codes[None], model.runtime.codec.new_state(1))[0].numpy()
     assert np.abs(whole[:, : samples.shape[1]] - samples).max() < 1e-4, "the codec goes on without a seam"
 
 
 def test_some_seconds_survive_and_are_read_anew(short_twin: Twins) -> None:
-    """Twin: a token stream that is told to let go at the same head."""
+    """Twin: a token stream that is told to drop its context at the same head."""
     model = short_twin("mono").model
     options: dict[str, Any] = {"temperature": 0.0, "context_seconds": 1.0, "seed": 1}
     with (
@@ -80,23 +86,26 @@ def test_some_seconds_survive_and_are_read_anew(short_twin: Twins) -> None:
         at = stream.set(prompt="rock", at_sample=2 * 32_000) // HOP
         codes, _ = played(stream, 110)
         assert start(stream) == at - 35
-        while other._steering.next_frame < at:
-            other._step()
-        tokens, rows = other._tokens, stream._tokens.rows
-        model.engine.prefill(tokens, tokens.let_go(rows, tokens.plan, 35))
+        while other._next_frame < at:
+            step(other)
+        tokens, rows = other._tokens, stream._tokens.settings.rows
+        settings = replace(tokens.settings, rows=rows, dominant="rock", surviving_frames=35)
         for _ in range(20):
-            model.engine.step([tokens])
+            with model.runtime.computing():
+                begun = tokens.begin_step(settings)
+                model.runtime.engine.prefill(begun.unread)
+                tokens.finish_step(*model.runtime.engine.step([begun]))
         assert torch.equal(tokens.frames(0, at + 10), codes[:, : at + 10])
 
 
 def test_everything_survives_by_default(short_twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twin: a stream that could not let go."""
+    """Twin: a stream that could not drop anything."""
     model = short_twin("mono").model
     runs = []
     for able in (True, False):
         with monkeypatch.context() as patched, model.open_stream("piano", seed=1, context_seconds=1.0) as stream:
             if not able:
-                patched.delattr(TokenStream, "let_go")
+                patched.setattr(TokenStream, "_dropped_start", lambda *_: None)
             for frame, text in ((50, "rock"), (202, "techno"), (300, "piano")):
                 stream.set(prompt=text, at_sample=frame * HOP)
             runs.append(played(stream, 350)[0])
@@ -109,8 +118,9 @@ def test_thirty_seconds_are_all_that_a_full_window_knows(seconds: float, survive
     with FakeModel().open_stream("piano", context_seconds=0.02, change_context_seconds=seconds) as stream:
         at = stream.set(prompt="rock", at_sample=1502 * HOP) // HOP
         stream.read(1502 * HOP)
-        stream._steering.come_into_force()
-        assert stream._steering.texts[0] == "rock"
+        with stream.runtime.alone():
+            stream.begin_step()
+        assert stream._tokens.settings.rows.names[0] == "rock"
         assert at - start(stream) == survives
 
 
@@ -126,7 +136,7 @@ def test_thirty_seconds_are_all_that_a_full_window_knows(seconds: float, survive
         {"change_context_seconds": 0.5},
     ],
 )
-def test_what_leaves_the_same_prompt_in_front_lets_nothing_go(twin: Twins, values: dict[str, Any]) -> None:
+def test_while_the_same_prompt_dominates_nothing_is_dropped(twin: Twins, values: dict[str, Any]) -> None:
     with twin("mono").model.open_stream("piano", seed=1, change_context_seconds=0) as stream:
         stream.read(20 * HOP)
         stream.set(**values)
@@ -134,7 +144,7 @@ def test_what_leaves_the_same_prompt_in_front_lets_nothing_go(twin: Twins, value
         assert start(stream) == 0
 
 
-def test_other_weights_of_the_same_texts_let_go_where_another_comes_to_the_front(twin: Twins) -> None:
+def test_other_weights_of_the_same_texts_drop_where_another_dominates(twin: Twins) -> None:
     mix = ("piano", "rock")
     with twin("mono").model.open_stream(prompts=[(t, 1) for t in mix], seed=1, change_context_seconds=0) as stream:
         starts = []
@@ -144,33 +154,33 @@ def test_other_weights_of_the_same_texts_let_go_where_another_comes_to_the_front
             stream.read(10 * HOP)
             starts.append((start(stream), at))
     assert [begun for begun, _ in starts] == [0, starts[1][1], starts[1][1], starts[3][1]]
-    assert stream._steering.texts == ("piano", "rock", None)
+    assert stream._tokens.settings.rows.names == ("piano", "rock", None)
 
 
 @pytest.mark.parametrize("head", range(6))
-def test_within_the_first_frames_there_is_nothing_to_let_go(twin: Twins, head: int) -> None:
+def test_within_the_first_frames_there_is_nothing_to_drop(twin: Twins, head: int) -> None:
     """The first frame is complete, and could be held, after the step at head 2."""
     model = twin("mono").model
     with model.open_stream("piano", seed=1, change_context_seconds=0, temperature=0.0) as stream:
         for _ in range(head):
-            stream._step()
+            step(stream)
         stream.set(prompt="rock")
         codes, _ = played(stream, 30)
         assert start(stream) == (0 if head < 4 else head)
-        assert stream._steering.texts == ("rock", None)
-    assert 0 <= codes.min() <= codes.max() < model.config.vocab_size
+        assert stream._tokens.settings.rows.names == ("rock", None)
+    assert 0 <= codes.min() <= codes.max() < model.runtime.config.vocab_size
 
 
-def test_a_glide_lets_go_where_the_other_prompt_becomes_the_heavier(twin: Twins) -> None:
+def test_a_glide_drops_where_the_other_prompt_becomes_the_heavier(twin: Twins) -> None:
     with twin("mono").model.open_stream("piano", seed=1, change_context_seconds=0) as stream:
         stream.read(20 * HOP)
         at = stream.set(prompt="rock", glide_seconds=1.0) // HOP
         stream.read(20 * HOP)
-        assert (start(stream), stream._tokens.rows.count) == (0, 3)
+        assert (start(stream), stream._tokens.settings.rows.count) == (0, 3)
         stream.read(15 * HOP)
-        assert (start(stream), stream._tokens.rows.count) == (at + 26, 3)
+        assert (start(stream), stream._tokens.settings.rows.count) == (at + 26, 3)
         stream.read(30 * HOP)
-        assert (start(stream), stream._tokens.rows.count) == (at + 26, 2)
+        assert (start(stream), stream._tokens.settings.rows.count) == (at + 26, 2)
 
 
 @pytest.mark.parametrize("seconds", [0.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.02, 0.5))])
@@ -202,7 +212,7 @@ def test_going_back_before_or_after_a_change_plays_what_was(short_twin: Twins, s
             stream.restore(saved)
         never.read(2 * HOP)
         assert not np.array_equal(never.read(260 * HOP).samples, changed)
-    assert all(model.engine.cache._free)
+    assert all(model.runtime.engine.cache._free)
 
 
 def test_a_change_still_ahead_may_be_rewound_over(short_twin: Twins) -> None:
@@ -224,7 +234,10 @@ def test_a_change_still_ahead_may_be_rewound_over(short_twin: Twins) -> None:
 def test_without_room_for_it_all_waits(twin: Twins, monkeypatch: pytest.MonkeyPatch, rewind_seconds: float) -> None:
     """Twin: the same stream, which always has room."""
     model = twin("mono").model
-    cache, options = model.engine.cache, {"seed": 1, "rewind_seconds": rewind_seconds, "change_context_seconds": 0}
+    cache, options = (
+        model.runtime.engine.cache,
+        {"seed": 1, "rewind_seconds": rewind_seconds, "change_context_seconds": 0},
+    )
     with model.open_stream("piano", **options) as stream, model.open_stream("piano", **options) as other:
         for each in (stream, other):
             each.read(20 * HOP)
@@ -235,7 +248,7 @@ def test_without_room_for_it_all_waits(twin: Twins, monkeypatch: pytest.MonkeyPa
             for _ in range(2):
                 with pytest.raises(CapacityError):
                     stream.read(20 * HOP)
-                assert (stream._steering.foremost, start(stream), stream._tokens.origin) == ("piano", 0, 0)
+                assert (stream._tokens.settings.dominant, start(stream), stream._tokens.origin) == ("piano", 0, 0)
         assert np.array_equal(stream.read(30 * HOP).samples, other.read(30 * HOP).samples)
         assert start(stream) == start(other) > 20
     assert all(cache._free)
@@ -253,7 +266,7 @@ def test_a_melody_stream_begins_anew_under_its_melody(short_twin: Twins) -> None
         at = stream.set(prompt="rock") // HOP
         codes, expected = played(stream, 60)[0], played(fresh, 40)[0]
         assert torch.equal(stream._tokens.frames(at, at + 40), expected[:, :40])
-        assert codes.max() < model.config.vocab_size
+        assert codes.max() < model.runtime.config.vocab_size
         stream.set(negative_prompt="noise", context_seconds=1.5)
         now = stream._tokens.head + 1
         stream.read(HOP)
@@ -274,4 +287,4 @@ def test_of_a_melody_stream_no_more_survives_than_its_context(short_twin: Twins,
         stream.read(HOP)
         assert at - start(stream) == survives
         codes, _ = played(stream, 30)
-        assert codes.max() < model.config.vocab_size
+        assert codes.max() < model.runtime.config.vocab_size

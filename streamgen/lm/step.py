@@ -1,0 +1,154 @@
+"""One step of one stream, as data: what it is made with, which vectors it feeds, what its draw depends on.
+
+    StepSettings ─ TokenStream.begin_step ─► Step ─ LmEngine.step ─► codes ─ TokenStream.finish_step
+
+A `Rows` names its rows, so that a stream whose prompts change knows which row goes on from which past; what the names
+are is the caller's business.
+
+Rules: plain data; knows no cache's tensors, no stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from streamgen.lm.cache import Block
+from streamgen.lm.cross import TextKV
+from streamgen.lm.sampling import Sampling
+from streamgen.lm.windows import WindowPlan
+
+__all__ = ["Feed", "Rows", "Step", "StepSettings", "Unread", "Window"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The decoder rows of a stream: one per prompt, the null or negative one last.
+
+    Attributes:
+        names: of the rows.
+        texts: keys and values to attend to, per row.
+        coefficients: share of each row's logits in the guided logits, sum 1.
+        prefixes: float32 [rows, P, D] for melody checkpoints, else None.
+    """
+
+    names: tuple[Hashable, ...]
+    texts: tuple[TextKV, ...]
+    coefficients: tuple[float, ...]
+    prefixes: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.texts)
+
+    @property
+    def prefix(self) -> int:
+        """Positions of the prefix."""
+        return 0 if self.prefixes is None else self.prefixes.shape[1]
+
+    def sources(self, old: Rows) -> list[int]:
+        """Choose for each row the old row whose past it continues: its namesake, its own place's, the heaviest."""
+        heaviest = max(range(old.count), key=lambda row: old.coefficients[row])
+        same_places = old.count == self.count
+        return [
+            old.names.index(name) if name in old.names else (row if same_places else heaviest)
+            for row, name in enumerate(self.names)
+        ]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a step is made with. Every step is given it, so a stream changes when the next step has another.
+
+    Attributes:
+        rows: to run.
+        sampling: how codes are drawn.
+        plan: where windows end.
+        dominant: name of the heaviest prompt. Where that changes, the context before it is dropped.
+        surviving_frames: but for so many of its newest frames.
+    """
+
+    rows: Rows
+    sampling: Sampling
+    plan: WindowPlan
+    dominant: Hashable = None
+    surviving_frames: int = 0
+
+
+@dataclass
+class Window:
+    """One window's place.
+
+    Attributes:
+        block: its rows in the cache.
+        start_frame: the first frame it knows.
+        start_position: position of its first vector.
+        fed: vectors fed so far.
+    """
+
+    block: Block
+    start_frame: int
+    start_position: int
+    fed: int = 0
+
+    @property
+    def position(self) -> int:
+        """Position of the next vector."""
+        return self.start_position + self.fed
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one window is fed in a step: a prefix vector per row, or one column for all rows.
+
+    Attributes:
+        window: whose.
+        column: int64 [K], or None.
+        prefix: float32 [rows, D], or None.
+    """
+
+    window: Window
+    column: Tensor | None
+    prefix: Tensor | None
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What a window has to read before the step: of a new window all it shall know.
+
+    Attributes:
+        window: whose.
+        prefixes: float32 [rows, n, D], read first; None for checkpoints without.
+        columns: int64 [m, K], for all rows.
+    """
+
+    window: Window
+    prefixes: Tensor | None
+    columns: Tensor
+
+    @property
+    def length(self) -> int:
+        """Vectors per row."""
+        return len(self.columns) + (0 if self.prefixes is None else self.prefixes.shape[1])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one stream.
+
+    Attributes:
+        unread: what to read before it, in passes of its own.
+        feeds: leader first, then the successor while one is warmed.
+        rows: what the leader's logits are guided with.
+        sampling: how the codes are drawn.
+        column: number of the column that they are for.
+    """
+
+    unread: Sequence[Unread]
+    feeds: Sequence[Feed]
+    rows: Rows
+    sampling: Sampling
+    column: int

@@ -1,0 +1,262 @@
+"""What the streams of one model share: weights, cache, prompts, window layout, clock, lock, scheduler.
+
+    Model ─► Stream, Batch ─► Runtime ─┬─ engine     decoder and cache rows
+                                       ├─ codec      codes to sound
+                                       ├─ prompts    texts and melodies to rows
+                                       ├─ layout     seconds to window plans
+                                       └─ scheduler  streams that step together
+
+A model may be used from any thread: whatever touches the rows of the cache, or a stream, runs within `alone`. What only
+computes (a text, an audio prompt) runs within `computing`, beside the music. Both keep out what the program around them
+has set torch to: autocast, number of threads, default device. Nothing here depends on the others: no weight asks for a
+gradient, what lasts is made outside of inference mode, and every dtype is named.
+
+Rules: starts no thread; knows no stream. torch's number of threads is the caller's, set around the work and put back.
+torch keeps one for each thread, and starts a new thread with what was set last: one that first computes while another
+plays begins with that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
+from streamgen.codec import StreamingDecoder, encode_audio
+from streamgen.conditioning.melody import MelodyConditioner
+from streamgen.conditioning.rows import Prompts
+from streamgen.conditioning.text import TextConditioner
+from streamgen.errors import PromptError
+from streamgen.lm.delay import DelayPattern
+from streamgen.lm.engine import LmEngine
+from streamgen.lm.precision import choose_engine, is_small
+from streamgen.lm.step import Step, StepSettings
+from streamgen.lm.token_stream import TokenStream
+from streamgen.lm.windows import WindowLayout
+from streamgen.scheduler import Scheduler
+
+__all__ = ["Facts", "Runtime", "computing_on"]
+
+Audio = NDArray[np.float32]
+_log = logging.getLogger("streamgen")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a loaded model says of itself.
+
+    Attributes:
+        name, format, licence: the checkpoint's.
+        precision: "fp32", "bf16", "fp16" or "int8", as chosen.
+        load_note: one line: what was chosen and why.
+    """
+
+    name: str
+    format: str
+    licence: str
+    precision: str
+    load_note: str
+
+
+@dataclass(eq=False, repr=False)
+class Runtime:
+    """A checkpoint ready to play, as its streams see it.
+
+    Attributes:
+        facts: what it says of itself.
+        config: shape of the decoder.
+        defaults: of the controls of new streams.
+        device: where the decoder runs.
+        threads: how many torch computes on; None is what torch is set to.
+        engine, codec, prompts, pattern: the parts.
+        encode: an audio prompt, float32 [channels, samples], and its samples a second into codes int64 [K, frames].
+        clock: seconds by which steps are timed.
+        lock: around whatever streams share; the same thread may take it again.
+        layout, scheduler: made of the others.
+    """
+
+    facts: Facts
+    config: DecoderConfig
+    defaults: GenerationDefaults
+    device: torch.device
+    threads: int | None
+    engine: LmEngine
+    codec: StreamingDecoder
+    prompts: Prompts
+    pattern: DelayPattern
+    encode: Callable[[Audio, int], Tensor]
+    clock: Callable[[], float] = time.perf_counter
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        """Make what is made of the parts."""
+        self.layout = WindowLayout(self.config.max_positions, self.frame_rate_hz)
+        self.scheduler: Scheduler[Step, Tensor] = Scheduler(
+            lambda steps: self.engine.step(steps), around=self.alone, clock=lambda: self.clock()
+        )
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, device: torch.device, precision: str, threads: int | None = None) -> Runtime:
+        """Lay a checkpoint out for a device.
+
+        Raises:
+            ConfigError: a precision that does not run there.
+        """
+        decoder = checkpoint.decoder
+        with ExitStack() as own:
+            for setting in (torch.inference_mode(False), *_own_settings(device)):
+                own.enter_context(setting)
+            codec = StreamingDecoder(checkpoint.codec, audio_channels=decoder.audio_channels, device=device)
+            pattern = DelayPattern.of(decoder.num_codebooks, decoder.audio_channels, decoder.vocab_size)
+            frame_seconds = codec.hop_samples / codec.sample_rate_hz
+            choice = choose_engine(checkpoint, pattern, frame_seconds, device=device, precision=precision)
+            prompts = Prompts(
+                TextConditioner(checkpoint, new_lock=threading.Lock),
+                MelodyConditioner(checkpoint),
+                choice.engine.projector.project,
+                has_melody=checkpoint.melody is not None,
+                new_lock=threading.Lock,
+            )
+        return cls(
+            Facts(checkpoint.name, checkpoint.format, checkpoint.licence, choice.precision, choice.note),
+            decoder,
+            checkpoint.defaults,
+            device,
+            1 if threads is None and is_small(checkpoint, device) else threads,
+            choice.engine,
+            codec,
+            prompts,
+            pattern,
+            partial(encode_audio, checkpoint.codec, audio_channels=decoder.audio_channels),
+        )
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames a second."""
+        return self.codec.sample_rate_hz / self.codec.hop_samples
+
+    # -- threads and torch's settings -----------------------------------------------------------------------------
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Compute within the block under this package's own torch settings, whatever the program around it has set."""
+        return _Computing(self.device, self.threads)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Compute within the block, and no other thread touches what streams share."""
+        return _Computing(self.device, self.threads, self.lock)
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    def open_tokens(self, settings: StepSettings, keep_frames: int = 0, total_frames: int | None = None) -> TokenStream:
+        """Begin a token stream in this model's cache.
+
+        Raises:
+            CapacityError: no room for its rows.
+        """
+        return TokenStream(
+            self.pattern,
+            settings,
+            self.engine.cache,
+            self.engine.cross,
+            keep_frames=keep_frames,
+            total_frames=total_frames,
+        )
+
+    def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
+        """Encode the newest window's worth of an audio prompt, int64 [K, frames]. See `Model.prompt_codes`."""
+        if audio is None:
+            return None
+        if rate_hz is None:
+            raise PromptError("the audio prompt's sample rate is missing: give audio_prompt_rate_hz with it")
+        channels = np.atleast_2d(audio)
+        if isinstance(rate_hz, int | np.integer) and rate_hz > 0:  # others are refused below
+            rate_hz = int(rate_hz)
+            channels = channels[:, -round(self.config.max_positions / self.frame_rate_hz * rate_hz) :]
+        with self.computing():
+            return self.encode(channels, rate_hz)
+
+    def newest(self, codes: Tensor, frames: int) -> Tensor:
+        """Keep at most the newest `frames` of an audio prompt, and say so where that cuts it."""
+        if codes.shape[1] > frames:
+            lengths = codes.shape[1] / self.frame_rate_hz, frames / self.frame_rate_hz
+            _log.warning("the audio prompt has %.2f s or more, room is for %.2f s: its newest part is kept", *lengths)
+        return codes[:, -frames:]
+
+
+@contextmanager
+def computing_on(threads: int | None) -> Iterator[None]:
+    """Compute on so many threads within the block; None leaves torch as it is.
+
+    A small checkpoint's products fit into one core's cache: a second thread gains less than waiting for it costs, and
+    where other programs use that core it costs everything (docs/measurements.md, "Threads").
+    """
+    before = torch.get_num_threads()
+    if threads is None or threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Computing:
+    """A block under our own torch settings: entered for every step, so what need not be changed costs next to nothing.
+
+    Args:
+        device: of the model.
+        threads: how many torch computes on; None leaves them.
+        lock: held meanwhile.
+    """
+
+    def __init__(self, device: torch.device, threads: int | None, lock: threading.RLock | None = None) -> None:
+        self._device, self._threads, self._lock = device, threads, lock
+        self._held = _NOTHING
+
+    def __enter__(self) -> None:
+        """Take the lock, then set what is set otherwise."""
+        if self._lock is not None:
+            self._lock.acquire()
+        try:
+            foreign = _own_settings(self._device)
+            if self._threads is not None and self._threads != torch.get_num_threads():
+                foreign.append(computing_on(self._threads))
+            if foreign:
+                self._held = ExitStack()
+                for setting in foreign:
+                    self._held.enter_context(setting)
+        except BaseException:  # interrupted: the block is not entered, so nobody would leave it
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        """Put everything back."""
+        if self._held is not _NOTHING:
+            self._held.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+_NOTHING = ExitStack()
+
+
+def _own_settings(device: torch.device) -> list[AbstractContextManager[object]]:
+    """Hold off autocast, for what runs in fewer bits is chosen when a model is loaded, and another default device."""
+    kinds = ("cpu",) if device.type == "cpu" else ("cpu", device.type)
+    held: list[AbstractContextManager[object]] = [
+        torch.autocast(kind, enabled=False) for kind in kinds if torch.is_autocast_enabled(kind)
+    ]
+    if torch.empty(0).device.type != "cpu":  # torch.get_default_device asks more, and takes its time
+        held.append(torch.device("cpu"))
+    return held

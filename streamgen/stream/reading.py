@@ -1,0 +1,118 @@
+"""Reading some streams at once: so many samples of each, made in common passes.
+
+    goals ─ advance ─► frames complete ─ decode ─► samples, or further goals ─ … ─ take
+
+A goal is so many frames as lack now. A codec that looks ahead may want more then, so a stream that has reached its goal
+gets another, while those beside it go on: each is decoded in the pieces in which it would be alone.
+
+Rules: says which stream goes how far; making steps is the scheduler's, sound the streams' own. Other threads may use
+the same streams between two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor
+
+from streamgen.audio import AudioChunk
+from streamgen.errors import ConfigError
+from streamgen.lm.step import Step
+from streamgen.runtime import Runtime
+from streamgen.scheduler import Steppable
+
+__all__ = ["Readable", "read_together"]
+
+
+class Readable(Steppable[Step, Tensor], Protocol):
+    """A stream whose samples can be read."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What it shares with other streams."""
+        ...
+
+    def missing_frames(self, samples: int) -> int:
+        """Return how many frames to go on by before samples can be taken."""
+        ...
+
+    def decode_until(self, frame: int) -> None:
+        """Decode complete frames before one."""
+        ...
+
+    def take(self, samples: int) -> AudioChunk:
+        """Take samples that are decoded."""
+        ...
+
+
+ReadableStream = TypeVar("ReadableStream", bound=Readable)
+
+
+def read_together(
+    wanted: Mapping[ReadableStream, int], between_steps: Callable[[], None] | None = None
+) -> dict[ReadableStream, AudioChunk]:
+    """Generate and take the next samples of some streams of one model. See `Model.read_together`.
+
+    Raises:
+        ConfigError: fewer than one sample, or no whole number.
+        CapacityError, SessionClosed: a stream cannot go on.
+    """
+    for samples in wanted.values():
+        if not _whole(samples) or samples < 1:
+            raise ConfigError(f"samples is {samples!r}, must be a whole number, at least 1")
+    if not wanted:
+        return {}
+    runtime = next(iter(wanted)).runtime
+    assert all(stream.runtime is runtime for stream in wanted), "streams of one model"
+    reading = _Reading(runtime, wanted)
+    while (chunks := reading.take()) is None:
+        refused = runtime.scheduler.advance(reading.goals, lambda: reading.go_on(between_steps))
+        for error in refused.values():
+            raise error
+    return chunks
+
+
+class _Reading(Generic[ReadableStream]):
+    """Some streams on their way to the samples that are wanted of them.
+
+    Attributes:
+        goals: complete frames that each stream is to have; streams that have their samples are gone.
+    """
+
+    def __init__(self, runtime: Runtime, wanted: Mapping[ReadableStream, int]) -> None:
+        self._runtime, self._wanted = runtime, wanted
+        self.goals: dict[ReadableStream, int] = {}
+
+    def take(self) -> dict[ReadableStream, AudioChunk] | None:
+        """Return the samples if they are all there; if not, set the goals."""
+        with self._runtime.alone():  # asked and taken at once: another thread may read the same streams
+            self.goals = {stream: goal for stream in self._wanted if (goal := self._goal(stream)) is not None}
+            if self.goals:
+                return None
+            return {stream: stream.take(samples) for stream, samples in self._wanted.items()}
+
+    def _goal(self, stream: ReadableStream) -> int | None:
+        missing = stream.missing_frames(self._wanted[stream])
+        return stream.frames_done + missing if missing else None
+
+    def go_on(self, between_steps: Callable[[], None] | None) -> None:
+        """Decode what streams have reached their goals with, and move those on that lack more."""
+        reached = [stream for stream, goal in self.goals.items() if stream.frames_done >= goal]
+        if reached:
+            with self._runtime.alone():
+                for stream in reached:
+                    self._move_on(stream)
+        if between_steps is not None:
+            between_steps()
+
+    def _move_on(self, stream: ReadableStream) -> None:
+        stream.decode_until(min(self.goals.pop(stream), stream.frames_done))  # fewer where it was rewound meanwhile
+        goal = self._goal(stream)
+        if goal is not None:
+            self.goals[stream] = goal
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
