@@ -1,25 +1,17 @@
-"""The doors of streamgen: command line, files, the sound card, the network.
+"""The doors of streamgen: command line, page, WebSocket, OSC, sound card, files.
 
-Rules: imports streamgen's public names only; streamgen never imports this package.
+Map of the rooms, the upper ones standing on the lower (import-linter holds them to it):
+    cli/           one file a command: main.py chooses; options and lines for people are shared
+    app.py         from settings to doors that are open, and back in order
+    doors/         ways in and out of a session: native (WebSocket, page), http, osc, sound_card
+    measuring/     the figures behind `bench` and `doctor`
+    metrics.py     counters of the whole service
+    settings.py    what the operator sets: one typed table for options, keys and the reference
+    session/       a live session: parameters, player, timeline, state; the engine's thread
+    audio/         signal path, files, recordings, meters: numpy in, numpy out
+    errors.py  threads.py
+    web/           the page, as it is served
 
-    cli.py           which command, which exit code
-    render.py  play.py  serve.py  listen.py  models.py  devices.py  doctor.py  bench.py     one command each
-    parameters.py    the table of musical parameters: range, default, unit
-    mix.py           between the table's values and a stream's controls
-    options.py       options that several commands share, checked before torch is loaded
-    terminal.py      lines and progress bars for people, on stderr
-    interrupts.py    Ctrl-C and SIGTERM as a flag that loops look at
-    threads.py       how many threads torch takes, how Python's take turns
-    audio_in.py      audio prompts and melodies from files
-
-    engine_thread.py sessions.py session.py    the engine's thread; sessions by name; a session as doors see it
-    performer.py     a session on that thread: makes audio ahead, commits it when due, takes it back
-    lead.py pace.py due_clock.py               what is ahead, how fast it is made, which sample is due
-    commands.py      what a door may ask, and what a session tells
-    metrics.py       counters of the whole service
-
-    audio_out/       sound card, recording, output chain, resampling
-    network/         WebSocket, OSC, OSCQuery, HTTP
-    web/             the page
-    measuring/       the figures behind `bench` and `doctor`
+Rules: imports streamgen's public names, and what its own rooms say; streamgen never imports this package. A session
+(`session.messages.Session`) is all that doors know of the music. See docs/topics/architecture.md.
 """

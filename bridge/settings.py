@@ -128,7 +128,7 @@ class Settings:
         text("sound device: its number, a part of its name, or API: NAME"), "sound", "NAME", unset="the system's"
     )
     latency: float = _setting(
-        number(0.01, 1, 0.15, "s", "asked of the sound device, of which a sound server keeps a part"), "sound", "S"
+        number(0.01, 1, 0.12, "s", "asked of the sound device, of which a sound server keeps a part"), "sound", "S"
     )
     session_rate: int = _setting(
         number(32_000, 96_000, 48_000, "Hz", "samples a second, of everything that is heard", whole=True), "sound", "HZ"

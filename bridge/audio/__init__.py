@@ -1,6 +1,6 @@
-"""Where audio goes, between the engine's PCM and every sink.
+"""A session's signal path, and sound in files: between the engine's PCM and every sink.
 
-Rules: numpy in every signal path; files, threads, devices and processes only where the name says so.
+Rules: numpy in every signal path; files, threads and processes only where the name says so. Knows no session.
 
     output.py      the way out of a session: faded edges, its rate, then chain.py: what every door hears
     chain.py       effect.py's effects in order: width, rack, master, gain, limiter; positions stay true

@@ -305,7 +305,8 @@ class Player:
             if self.state is PlayerState.LATE:
                 late = round((timeline.now() - self._late_since) * timeline.rate_hz)
                 self._publish(Gap(position, late, "underrun"))
-            timeline.start(position)  # what is committed next is due now: the first sound comes at once
+            # what is committed next is due as much later as ever, so that no listener is late from its first sound on
+            timeline.start(position - COMMIT_SECONDS * timeline.rate_hz)
             self.state = PlayerState.PLAYING
             self._commit(_FRESH_SECONDS)
 

@@ -15,6 +15,7 @@ Rules: the codes of a frame are the number of its mix of sines, in two digits; n
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from torch import Tensor
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults
 from streamgen.codec import CodecState, StreamingDecoder
 from streamgen.conditioning.rows import Conditioner, Prompts, TextRows
-from streamgen.errors import PromptError
+from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.delay import DelayPattern
@@ -35,9 +36,8 @@ from streamgen.lm.engine import LmEngine
 from streamgen.lm.step import Rows, Step, Unread
 from streamgen.model import Model
 from streamgen.runtime import Facts, Runtime
-from streamgen.testing import FakeClock
 
-__all__ = ["FakeModel", "fake_pitch_hz"]
+__all__ = ["FakeClock", "FakeModel", "fake_pitch_hz"]
 
 SAMPLE_RATE_HZ, HOP_SAMPLES, AMPLITUDE = 32_000, 640, 0.25
 _CODES = 1024  # of each of two codebooks: room for a million mixes, hours of a glide
@@ -49,6 +49,38 @@ Sines = tuple[tuple[str | None, float], ...]
 def fake_pitch_hz(prompt: str | None) -> float:
     """Pitch a FakeModel sings for a prompt: 220 Hz for None, else one of the 24 semitones above it, by the text."""
     return 220.0 if prompt is None else 220.0 * 2 ** ((zlib.crc32(prompt.encode()) % 24 + 1) / 12)
+
+
+class FakeClock:
+    """Time that passes only when told to. Call it for now, like time.monotonic; give its `sleep` where one is awaited.
+
+    Attributes:
+        now_seconds: the time.
+        slept: every sleep asked for, in seconds, oldest first.
+    """
+
+    def __init__(self, now_seconds: float = 0.0) -> None:
+        self.now_seconds = now_seconds
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now_seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass.
+
+        Raises:
+            ConfigError: not a finite number from 0.
+        """
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ConfigError(f"seconds is {seconds!r}; time passes by 0 or more")
+        self.now_seconds += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, and remember that it was slept."""
+        self.advance(seconds)
+        self.slept.append(seconds)
 
 
 class FakeModel(Model):

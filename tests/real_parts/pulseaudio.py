@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,44 @@ class PulseAudio:
         finally:
             recorder.terminate()
             recorder.wait(10)
+
+    @contextmanager
+    def overhearing(self, sink: str = SOUND_CARD) -> Iterator[Overheard]:
+        """Hear what a sink plays, and when it plays it."""
+        parec = ["parec", "-d", f"{sink}.monitor", "--format=float32le", f"--rate={RATE_HZ}", "--channels=2", "--raw"]
+        command = [*parec, "--latency-msec=5", "--process-time-msec=5"]
+        heard = Overheard()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=self.environment) as process:
+            assert process.stdout is not None
+            reader = threading.Thread(target=heard.read, args=(process.stdout.fileno(),), daemon=True)
+            reader.start()
+            try:
+                yield heard
+            finally:
+                process.terminate()
+                reader.join(5)
+
+
+class Overheard:
+    """What a sink played.
+
+    Attributes:
+        began: when the first sample was played, Unix seconds: as late as the piece that came soonest allows.
+    """
+
+    def __init__(self) -> None:
+        self.began = np.inf
+        self._data = bytearray()
+
+    def read(self, pipe: int) -> None:
+        """Take what comes, to the end."""
+        while data := os.read(pipe, 65_536):
+            self._data += data
+            self.began = min(self.began, time.time() - len(self._data) / 8 / RATE_HZ)
+
+    def samples(self) -> np.ndarray:
+        """Return the left channel, float32 [frames] at RATE_HZ."""
+        return np.frombuffer(bytes(self._data[: len(self._data) // 8 * 8]), "<f4")[::2]
 
 
 def recorded(path: Path) -> np.ndarray:

@@ -32,7 +32,7 @@ __all__ = ["SoundCardDoor", "SoundStats"]
 _log = logging.getLogger("bridge.sound")
 
 _BLOCK_SECONDS = 0.04  # of one block; its first sample is due that much before its last
-MARGIN_SECONDS = 0.05
+MARGIN_SECONDS = 0.08  # callbacks come in bunches, blocks too
 RETRY_SECONDS = 2.0
 STALL_SECONDS = 2.0
 FADE_OUT_SECONDS = 0.5  # at most, for the callback that fades out at the end
@@ -109,7 +109,7 @@ class SoundCardDoor:
         self._session = session = sessions.live
         self._thread.start()
         await asyncio.to_thread(self._tried.wait, 10.0)
-        for block in session.add(self):
+        for block in session.add(self)[-1:]:  # the others are due before the device could play them
             self.audio(block)
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - nobody is there to be told

@@ -12,7 +12,7 @@ pass untouched. (soxr's variable-rate mode would do the same, but is experimenta
             calls back in bunches of its own
                  ┌ 0                         |error| ≤ 5 ms: the noise of callbacks, not of clocks
     correction = ┤ 50 ppm for each ms beyond
-                 └ 800 ppm (1.4 cents) at most
+                 └ 2,000 ppm (3.5 cents) at most
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["DriftControl", "Stretcher"]
 Frames = NDArray[np.float32]
 
 TOLERATED_SECONDS = 0.005
-MAX_CORRECTION = 800e-6
+MAX_CORRECTION = 2000e-6
 _GAIN = 0.05  # of the error beyond, a second: 200 ppm settle 4 ms beyond, in a minute
 _MEASUREMENTS = 50
 _OUTER = _MEASUREMENTS // 5

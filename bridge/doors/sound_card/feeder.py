@@ -2,15 +2,16 @@
 
 Rules: one thread feeds; the clock is given; no PortAudio here. A block that is due at T by the session's clock is heard
 at T + delay by this one. `delay` is what the device holds, plus a margin in the ring, less what the session commits
-ahead of time, for that waits in the ring anyway; often it is nothing. Which frame is heard when is known from the last
-callback:
+ahead of time, for that waits in the ring anyway; and what lateness has taught, which is forgotten slowly. Which frame
+is heard when is known from the last callback:
 
     last callback ──► + its own frames ──► + frames in the ring ──► + the device's latency = when the next one is heard
 
-The first block after a rest is put in its place by silence before it, or by skipping what is past. What comes a little
-late (JUMP_SECONDS; LATE_SECONDS after a starvation) loses nothing: from there on all is played later. Otherwise small
-errors are stretched away (drift.py), and one beyond JUMP_SECONDS (a machine that slept) is skipped or filled once.
-Every skip is cross-faded and every silence faded, so that nothing clicks.
+The first block after a rest is put in its place by silence before it, or by skipping what is past. So is the first one
+after a starvation: the hole is there, and behind it the beat goes on as at every other door. But from there on all is
+played a little later, twice as much each time that this comes again soon, and sooner again by and by. Small errors are
+stretched away (drift.py), and one beyond JUMP_SECONDS (a machine that slept) is skipped or filled once. Every skip is
+cross-faded and every silence faded, so that nothing clicks.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ __all__ = ["ClockedRing", "Feeder"]
 Frames = NDArray[np.float32]
 
 JUMP_SECONDS = 0.15
-LATE_SECONDS = 0.5
 CAPACITY_SECONDS = 4.0
+_LATER_SECONDS, _LATEST_SECONDS = 0.03, 1.0  # after the first starvation, and at most
+_FORGOTTEN = 1.5e-3  # of a second, each second: within what drift.py corrects unheard
 _FALL = np.linspace(1.0, 0.0, FADE_FRAMES, endpoint=False, dtype=np.float32)[:, None]
 
 
@@ -115,8 +117,9 @@ class Feeder:
         self.ring = ClockedRing(round(CAPACITY_SECONDS * device_hz), channels, resume, now)
         self._convert = resampler(source_hz, device_hz, 2)
         self._stretch = Stretcher(channels)
-        self._fresh = True  # after a rest: place the next block exactly
-        self._starved = False  # after a starvation: only if it is early, or far too late
+        self._later_seconds = 0.0  # than a device that is never starved would need
+        self._fresh = True  # after a rest: place the next block
+        self._starved = False  # after a starvation
         self._skip_frames = 0
         self._passing: Frames | None = None  # what a skip fades out
         self._last = np.zeros((1, channels), np.float32)
@@ -127,7 +130,8 @@ class Feeder:
     @property
     def delay_seconds(self) -> float:
         """From due to heard."""
-        return max(0.0, self.device_latency_seconds + self._margin_seconds - self._ahead_seconds)
+        needed = self.device_latency_seconds + self._margin_seconds - self._ahead_seconds
+        return max(0.0, needed) + self._later_seconds
 
     @property
     def starvations(self) -> int:
@@ -152,6 +156,7 @@ class Feeder:
         """Convert a block and put it into the ring, in time."""
         frames = self._convert.process(block.samples).T
         frames = frames if self._channels == 2 else frames.mean(axis=1, keepdims=True)
+        self._later_seconds = max(0.0, self._later_seconds - _FORGOTTEN * len(frames) / self._device_hz)
         resting = self._resting_since is not None
         self._fresh |= resting and not self._skip_frames  # a skip under way has placed what follows it
         self._starved = self.ring.starving and not resting
@@ -182,13 +187,18 @@ class Feeder:
         if self._skip_frames:
             return self._skipped(frames)
         if self._fresh or self._starved:
-            bearable = 0 < error < (JUMP_SECONDS if self._fresh else LATE_SECONDS)
-            return self._aligned(frames, -self._margin_seconds if bearable else error)
+            return self._aligned(frames, error if self._fresh else error - self._play_later())
         if abs(self.drift.error_seconds) > JUMP_SECONDS:
             self.jumps += 1
             return self._aligned(frames, self.drift.error_seconds)
         drop = self.drift.update(error, len(frames))
         return self._stretch.process(frames, drop)
+
+    def _play_later(self) -> float:
+        """Play later from now on; returns by how much."""
+        before = self._later_seconds
+        self._later_seconds = min(2 * before + _LATER_SECONDS, _LATEST_SECONDS)
+        return self._later_seconds - before
 
     def _aligned(self, frames: Frames, error: float) -> Frames:
         """Put the block where it belongs: silence before it if it is early, skip what is past if it is late."""

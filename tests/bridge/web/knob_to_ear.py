@@ -69,10 +69,14 @@ _READ = """() => {
 
 
 @contextmanager
-def singing_service() -> Iterator[str]:
-    """Serve a live session in a process of its own while the block runs; yields the page's address."""
+def singing_service(environment: dict[str, str]) -> Iterator[str]:
+    """Serve a live session in a process of its own while the block runs; yields the page's address.
+
+    Args:
+        environment: of the sound server at which it plays too.
+    """
     program = [sys.executable, str(Path(__file__).parent / "singing_service.py")]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().strip()
@@ -82,20 +86,22 @@ def singing_service() -> Iterator[str]:
 
 @dataclass
 class Tap:
-    """What a page played.
+    """What a page or a sound card played.
 
     Attributes:
         samples: float32, its left channel.
         began: when the first of them was heard, Unix seconds.
+        rate_hz: samples a second.
     """
 
     samples: NDArray[np.float32]
     began: float
+    rate_hz: int = RATE_HZ
 
     def after(self, at: float, seconds: float) -> NDArray[np.float32]:
         """Return what was heard from a moment on, for so long."""
-        first = round((at - self.began) * RATE_HZ)
-        return self.samples[first : first + round(seconds * RATE_HZ)]
+        first = round((at - self.began) * self.rate_hz)
+        return self.samples[first : first + round(seconds * self.rate_hz)]
 
 
 def attach(opened: Open) -> None:
@@ -118,31 +124,32 @@ def played(opened: Open) -> Tap:
 
 def silence_after(tap: Tap, at: float) -> float:
     """Return after how many seconds the sound was gone; NaN if it went on."""
-    return _first(np.abs(tap.after(at, 1.5)) < 0.01, RATE_HZ // 50)
+    found = _first(np.abs(tap.after(at, 1.5)) < 0.01, tap.rate_hz // 50)
+    return found / tap.rate_hz
 
 
 def sound_after(tap: Tap, at: float) -> float:
     """Return after how many seconds it was there; NaN if it was not."""
     loud = np.abs(tap.after(at, 1.5)) > 0.05
-    return float(np.argmax(loud)) / RATE_HZ if loud.any() else float("nan")
+    return float(np.argmax(loud)) / tap.rate_hz if loud.any() else float("nan")
 
 
 def _first(true: NDArray[np.bool_], length: int) -> float:
-    """Where so many in a row begin, in seconds."""
+    """Where so many in a row begin; NaN if nowhere."""
     sums = np.convolve(true, np.ones(length), "valid")
     found = np.flatnonzero(sums > length - 0.5)
-    return float(found[0]) / RATE_HZ if len(found) else float("nan")
+    return float(found[0]) if len(found) else float("nan")
 
 
 def prompt_after(tap: Tap, at: float, prompt: str, before: str) -> float:
     """Return after how many seconds another prompt's pitch is the louder one; NaN if it never is."""
-    samples, step, window = tap.after(at, 2.0), RATE_HZ // 200, RATE_HZ // 50
-    turns = np.arange(window) / RATE_HZ
+    samples, step, window = tap.after(at, 2.0), tap.rate_hz // 200, tap.rate_hz // 50
+    turns = np.arange(window) / tap.rate_hz
     probes = [np.exp(-2j * np.pi * fake_pitch_hz(text) * turns) * np.hanning(window) for text in (prompt, before)]
     for start in range(0, len(samples) - window, step):
         new, old = (abs(np.dot(samples[start : start + window], probe)) for probe in probes)
         if new > old and new > 1.0:
-            return (start + window / 2) / RATE_HZ
+            return (start + window / 2) / tap.rate_hz
     return float("nan")
 
 

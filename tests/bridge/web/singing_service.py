@@ -1,4 +1,4 @@
-"""A program: the live session of a model that sings sines, behind the native door, until it is terminated.
+"""A program: the live session of a model that sings sines, at the page and the sound card, until it is terminated.
 
 It prints the page's address. What stands between a knob and the music is real: session, engine's thread, door.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.native.door import NativeDoor
+from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.metrics import Metrics
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
@@ -40,11 +41,14 @@ async def serve() -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     engine = EngineThread(FakeModel(), loop, 5.0)
     live = await LiveSession.open("live", engine, RATE_HZ, FIRST)
-    door = NativeDoor(Service(Settings(port=0), Access(), Metrics()))
-    await door.open(Only(live))
-    print(door.places()["page"], flush=True)
+    service = Service(Settings(port=0), Access(), Metrics())
+    doors = [NativeDoor(service), SoundCardDoor(service)]
+    for door in doors:
+        await door.open(Only(live))
+    print(doors[0].places()["page"], flush=True)
     await stop.wait()
-    await door.close("the test is over")
+    for door in doors:
+        await door.close("the test is over")
     await live.close("the test is over")
     await engine.close()
 

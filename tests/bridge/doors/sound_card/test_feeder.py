@@ -134,16 +134,18 @@ def test_audio_that_is_past_when_the_device_opens_is_skipped() -> None:
     assert roughness(out[begin + 600 :]) < 5e-5, "placed once, and then left alone"
 
 
-def test_a_first_block_that_comes_a_little_late_loses_nothing() -> None:
+def test_blocks_that_come_late_from_the_first_on_are_soon_heard_whole_and_when_they_are_due() -> None:
     stage = Stage()
     stage.late_seconds = 0.3
-    stage.run(4.0)
-    out = stage.out()
-    begin = int(np.flatnonzero(np.abs(out[:, 0]) > 0)[0])
-    want = expected(2 * SOURCE_HZ)
-    shift = begin - int(np.flatnonzero(np.abs(want[:, 0]) > 0)[0])
-    np.testing.assert_array_equal(out[shift + 600 : shift + len(want)], want[600:])
-    assert (stage.feeder.starvations, stage.feeder.jumps) == (0, 0)
+    stage.run(3.0)
+    faults = stage.feeder.starvations
+    stage.heard.clear()
+    stage.run(3.0)
+    assert stage.feeder.starvations == faults <= 3
+    assert roughness(stage.out()) < 5e-5
+    heard = stage.feeder.ring.next_read(DEVICE_HZ) + LATENCY_SECONDS
+    due = stage.start + stage.sample / SOURCE_HZ + stage.feeder.delay_seconds
+    assert heard - due == pytest.approx(0, abs=0.03)
 
 
 def test_a_pause_is_no_starvation_and_a_late_engine_is() -> None:
@@ -155,11 +157,14 @@ def test_a_pause_is_no_starvation_and_a_late_engine_is() -> None:
     assert stage.feeder.ring.starvations >= 1
     assert stage.feeder.starvations == 0
     stage.late_seconds = 0.4
-    stage.run(3.0)
-    assert stage.feeder.starvations == 1, "from there on it plays later, and skips nothing"
+    stage.run(5.0)
+    few = stage.feeder.starvations
+    assert 1 <= few <= 5, "each time it plays later, twice as much"
+    stage.run(5.0)
+    assert stage.feeder.starvations == few, "until it is enough"
     stage.late_seconds = 1.2
     stage.run(3.0)
-    assert stage.feeder.starvations >= 2
+    assert stage.feeder.starvations > few
 
 
 def test_starving_and_coming_back_make_no_click() -> None:
@@ -179,7 +184,7 @@ def test_a_machine_that_slept_is_on_time_again_after_one_jump() -> None:
     stage.run(10.0)
     stage.start -= 0.8
     stage.run(10.0)
-    assert abs(stage.feeder.drift.error_seconds) < 0.01
+    assert abs(stage.feeder.drift.error_seconds) < 0.015
     assert stage.feeder.jumps <= 3
     assert np.abs(np.diff(stage.out()[DEVICE_HZ:, 0])).max() < 1.5 * 0.5 * 2 * np.pi * 440 / DEVICE_HZ
 
@@ -215,3 +220,22 @@ def test_an_hour_at_200_ppm_with_every_part_in_place() -> None:
         stage.heard.clear()
     assert worst < 0.014
     assert (stage.feeder.starvations, stage.feeder.jumps, stage.feeder.overflow_frames) == (0, 0, 0)
+
+
+def test_what_is_played_later_after_a_starvation_is_played_sooner_again_by_and_by() -> None:
+    stage = Stage()
+    stage.run(2.0)
+    usual = stage.feeder.delay_seconds
+    stage.late_seconds = 0.35
+    stage.run(0.5)
+    stage.late_seconds = 0.0
+    stage.run(2.0)
+    faults = stage.feeder.starvations
+    assert 1 <= faults <= 2
+    assert 0.02 < stage.feeder.delay_seconds - usual < 0.1
+    stage.heard.clear()
+    stage.run(90.0)
+    assert stage.feeder.delay_seconds == usual
+    assert abs(stage.feeder.drift.error_seconds) < 0.015
+    assert (stage.feeder.starvations, stage.feeder.jumps) == (faults, 0)
+    assert roughness(stage.out()) < 5e-5, "unheard"

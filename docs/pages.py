@@ -1,0 +1,593 @@
+"""The reference's tables, made from the code's own: nothing here spells a range, a default or a name that the code has.
+
+    settings.reference() · session_table() · protocol, frames · Namespace · Metrics · --help · docstrings ─► markdown
+
+What the code has no words for (the fields of a message, a close code) is said here, by name; a name without words is an
+error of the build, and tests/test_docs.py holds the words to the code.
+
+Rules: returns markdown; knows no mkdocs. Loads the shipped checkpoint, for its own defaults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import html
+import inspect
+import io
+import json
+import os
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import streamgen
+from bridge.cli import main as cli
+from bridge.doors.access import Access, Limits
+from bridge.doors.door import Service
+from bridge.doors.http import oscquery
+from bridge.doors.http.site import WEB_ROOT, read_page
+from bridge.doors.native import codecs, frames, protocol
+from bridge.doors.native.door import NativeDoor
+from bridge.doors.osc import namespace
+from bridge.doors.osc.admission import OscLimits
+from bridge.doors.osc.door import OscDoor
+from bridge.doors.sound_card.door import SoundCardDoor
+from bridge.metrics import Metrics
+from bridge.session.messages import Action, PlayerState, Session
+from bridge.session.parameters import session_table
+from bridge.settings import Settings, reference
+from streamgen.config import CONTROLS, ControlSpec, Value
+
+__all__ = ["TABLES"]
+
+Rows = Iterable[Sequence[object]]
+
+
+def table(head: Sequence[str], rows: Rows) -> str:
+    """Return a table in markdown; bars and angle brackets in cells are escaped, but for code."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(str(cell)) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    parts = re.split(r"(`[^`]*`)", text)
+    plain = "".join(part if part.startswith("`") else html.escape(part, quote=False) for part in parts)
+    return plain.replace("|", "\\|").replace("\n", " ")
+
+
+def code(text: object) -> str:
+    """Return a word as code; nothing for nothing."""
+    return f"`{text}`" if str(text) else ""
+
+
+# -- parameters and settings -------------------------------------------------------------------------------------------
+
+
+@cache
+def _pocket() -> streamgen.Model:
+    return streamgen.load_model("pocket")
+
+
+def parameters() -> str:
+    """Every parameter of a session, with pocket's own defaults beside."""
+    own = session_table(_pocket())
+    rows = []
+    for name, spec in session_table().items():
+        of_pocket = "" if own[name] == spec else _of_pocket(own[name], spec)
+        rows.append((code(name), spec.type, spec.in_words, _default(spec), of_pocket, spec.description))
+    return table(("name", "type", "range, unit", "default", "`pocket`", "what it does"), rows)
+
+
+def _default(spec: ControlSpec) -> str:
+    return "drawn" if spec.name == "seed" else code(_shown(spec.default))
+
+
+def _of_pocket(own: ControlSpec, spec: ControlSpec) -> str:
+    limits = f", at most {own.limits[1]:g}" if own.has_range and own.limits != spec.limits else ""
+    return code(_shown(own.default)) + limits
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def controls() -> str:
+    """The controls that Python takes by keyword."""
+    rows = [(code(spec.name), spec.type, spec.in_words, _default(spec), spec.description) for spec in CONTROLS.values()]
+    return table(("keyword", "type", "takes", "default", "what it does"), rows)
+
+
+def settings() -> str:
+    """Every option and key of `serve`."""
+    rows = [(code(row.option), code(row.key), row.takes, row.default, row.description) for row in reference()]
+    return table(("option", "key", "takes", "default", "what it is"), rows)
+
+
+def limits() -> str:
+    """What a client of the WebSocket, and of HTTP, may take."""
+    return _limits(Limits)
+
+
+def osc_limits() -> str:
+    """What a client of OSC may take."""
+    return _limits(OscLimits)
+
+
+def _limits(bounds: type[Limits] | type[OscLimits]) -> str:
+    words = _attributes(bounds)
+    rows = [
+        (_names(names), ", ".join(_plain(getattr(bounds(), name)) for name in names), text)
+        for names, text in words.items()
+    ]
+    return table(("limit", "value", "of what"), rows)
+
+
+def _plain(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """What each command's --help says."""
+    parts = []
+    for name, line in cli._COMMANDS.items():
+        parts.append(f"## streamgen {name}\n\n{line[0].upper()}{line[1:]}.\n\n```text\n{help_of(name)}\n```\n")
+    return "\n".join(parts)
+
+
+def help_of(command: str) -> str:
+    """Return what `streamgen COMMAND --help` prints, 100 columns wide."""
+    printed, before = io.StringIO(), {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            cli.main([command, "--help"])
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+    return printed.getvalue().strip()
+
+
+# -- WebSocket ---------------------------------------------------------------------------------------------------------
+
+REQUESTS = {
+    "set": (
+        "`values`: {name: value}; `at_sample`, `rate_hz`: when, see [below](#positions)",
+        "changes parameters; all of them, or none where one is wrong",
+    ),
+    "transport": ("`action`: one of the [actions](#actions); `at_sample`, `rate_hz`", "plays, pauses, stops, resets"),
+    "audio": (
+        f"any of {', '.join(map(code, frames.FORMAT_FIELDS))}",
+        "how this client's audio comes from now on; the answer tells all of it",
+    ),
+    "audio_prompt": (
+        "`bytes`: of the WAV, FLAC or Ogg file that follows as one binary message once this is acknowledged",
+        "the music begins anew, and goes on from that recording",
+    ),
+    "get": ("`name`: a parameter; without it, all", "the answer has `values`, `state`, `playing`, `position_samples`"),
+    "ping": ("`t`: anything short", "the answer brings `t` back, with `server_time_us`"),
+}
+ANSWERS = {
+    "hello": "first of all: what this is, how it sounds, what can be set and how it stands",
+    "ack": "a request was carried out: `id`, `applied_at_sample`, `rate_hz`, and what the request asked for",
+    "error": "a request was refused: `id`, `code`, `message`; nothing was changed",
+}
+EVENTS = {
+    "changed": "parameters were changed, at whichever door",
+    "transport": "the transport was told something, or the player gave up",
+    "gap": "audio is missing",
+    "stats": "how the session is doing, once a second",
+    "goaway": "the session or the service ends; the connection is closed after it",
+}
+FIELDS = {
+    "protocol": "`streamgen.v1`",
+    "session": "its name; a client that was cut off comes back to it with `?session=NAME`",
+    "model": "the checkpoint",
+    "sample_rate_hz": "the session's rate, in which every position counts unless it says otherwise",
+    "model_rate_hz": "the checkpoint's own",
+    "audio": "how this client's frames come: `codec`, `sample_rate_hz`, `chunk_ms`, `enabled`, `channels`",
+    "codecs": "what this server can send",
+    "parameters": "the [table](parameters.md): `name`, `type`, `min`, `max`, `default` (the model's own), `unit`, "
+    "`description`, and `choices` where only some texts are allowed",
+    "values": "parameters by name",
+    "by": "who: `websocket 3`, `osc 192.168.1.7:9000`, `engine: …`",
+    "applied_at_sample": "from where on it is heard",
+    "action": "an [action](#actions), or `audio_prompt`",
+    "state": "in `hello`: `values`, `state`, `playing`, `position_samples`; elsewhere what the "
+    "[player](#what-the-player-does) does",
+    "from_sample": "where the missing audio begins",
+    "samples": "how many are missing",
+    "reason": "of a gap: `slow_client` (this client did not read) or `underrun` (the engine was late); "
+    "of `goaway`: a line",
+    "realtime_factor": "seconds of audio made in a second of work",
+    "lead_seconds": "audio made and not yet due",
+    "underruns": "how often the engine was late",
+    "listeners": "who takes audio",
+    "window_position": "position in the model's window",
+    "position_samples": "the first sample that is not final yet",
+    "playing": "whether the transport plays",
+    "rate_hz": "in which the message's positions count: the session's",
+}
+HEADER = {
+    "version": "1",
+    "codec": "see [codecs](#codecs)",
+    "channels": "2",
+    "flags": "1: this does not follow on from the frame before; 2: other prompts play from a sample in it on",
+    "sequence": "counts frames of this connection, modulo 2³²",
+    "sample_position": "of the first sample, counted at `sample_rate_hz`",
+    "server_time_us": "when the first sample is due, microseconds since 1970 by the server's clock",
+    "sample_rate_hz": "of this frame: what was asked for",
+    "frame_count": "samples a channel",
+}
+CODECS = {
+    "s16le": "16-bit integers, interleaved",
+    "f32le": "32-bit floats, interleaved",
+    "opus": 'one Opus packet of 20 ms, 128 kbit/s; needs PyAV at the server (`pip install "streamgen[opus]"`)',
+}
+CLOSE_CODES = {
+    1001: "the session or the service ends; `goaway` said so before",
+    1008: "refused: the reason says why; trying again will not help",
+    1009: "a message was longer than allowed, and no audio prompt was announced",
+    1011: "a fault of the server; its log says more",
+    1013: "full, or too many wrong tokens: try again later",
+    4008: "nothing was read for a minute",
+}
+ERROR_CODES = {
+    "bad_json": "not a JSON object",
+    "bad_message": "a field is missing, or of the wrong kind",
+    "unknown_type": "there is no such request",
+    "bad_value": "an unknown parameter, or a value outside its range",
+    "bad_audio": "the bytes are no audio that can be read",
+    "codec_unavailable": "Opus, where PyAV is not installed",
+    "unexpected_binary": "a binary message that nothing announced",
+    "too_fast": "more messages a second than allowed",
+    "too_far": "`at_sample` lies too far ahead",
+    "busy": "too much waits already: messages, or changes for a sample",
+    "refused": "the session could not do it; the message says why",
+}
+ACTIONS = {
+    Action.PLAY: "goes on, or begins",
+    Action.PAUSE: "holds; `play` goes on with the same music",
+    Action.STOP: "pauses, and forgets the music so far: `play` begins another piece",
+    Action.RESET: "forgets the music so far and goes on with a fresh piece at once",
+}
+STATES = {
+    PlayerState.STOPPED: "halted; the next `play` begins anew",
+    PlayerState.PAUSED: "halted; the next `play` goes on",
+    PlayerState.STARTING: "will sound as soon as there is enough audio, and somebody who listens",
+    PlayerState.PLAYING: "sounds",
+    PlayerState.LATE: "the engine did not keep up: the timeline stands until there is audio again",
+    PlayerState.FAILED: "the stream cannot go on; the next command tries again",
+}
+
+
+def requests() -> str:
+    """What a client can ask over the WebSocket."""
+    return table(("type", "fields", "what it does"), [(code(kind), *words) for kind, words in REQUESTS.items()])
+
+
+def answers() -> str:
+    """What the server says over the WebSocket, and every field of it."""
+    rows = [(code("hello"), _names(hello_fields()), ANSWERS["hello"])]
+    rows += [(code(kind), "", ANSWERS[kind]) for kind in ("ack", "error")]
+    for event, kind in protocol._KINDS.items():
+        names = [field.name for field in fields(event)] + ["rate_hz"] * (kind != "goaway")
+        rows.append((code(kind), _names(names), EVENTS[kind]))
+    return table(("type", "fields", "what it says"), rows)
+
+
+def answer_fields() -> str:
+    """The fields of the server's messages."""
+    told = [field.name for event in protocol._KINDS for field in fields(event)]
+    names = dict.fromkeys([*hello_fields(), *told, "rate_hz"])
+    return table(("field", "is"), [(code(name), FIELDS[name]) for name in names])
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(map(code, names))
+
+
+def hello_fields() -> list[str]:
+    """Return the names of what `hello` says, in its order: from a hello as it is built."""
+    session = SimpleNamespace(
+        rate_hz=48_000,
+        model_rate_hz=32_000,
+        name="live",
+        model="pocket",
+        table={},
+        values=dict,
+        state=lambda: PlayerState.PLAYING,
+        position_samples=int,
+    )
+    said = json.loads(protocol.hello(cast(Session, session), {}, []))
+    return [name for name in said if name != "type"]
+
+
+def header() -> str:
+    """The header of a binary frame."""
+    kinds = {"B": "u8", "I": "u32", "Q": "u64"}
+    names = ["version", *(field.name for field in fields(frames.AudioHeader))]
+    rows, at = [], 0
+    for letter, name in zip(frames._HEADER.format.lstrip("<"), names, strict=True):
+        rows.append((at, kinds[letter], code(name), HEADER[name]))
+        at += struct.calcsize("<" + letter)
+    assert at == frames.HEADER_BYTES, at
+    return table(("byte", "type", "field", "is"), rows)
+
+
+def codec_table() -> str:
+    """The codecs."""
+    rows = [(number, code(name), CODECS[name]) for name, number in frames.CODECS.items()]
+    opus = ", ".join(f"{rate:,}" for rate in codecs.OPUS_RATES_HZ)
+    about = f"Rates: {frames.MIN_RATE_HZ:,} … {frames.MAX_RATE_HZ:,} Hz; Opus has {opus}. "
+    return table(("number", "name", "payload"), rows) + (
+        f"\n\n{about}Frames last `chunk_ms`, {frames.MIN_CHUNK_MS} … {frames.MAX_CHUNK_MS}; those of Opus 20 ms."
+    )
+
+
+def _words(head: Sequence[str], words: Mapping[Any, str]) -> str:
+    return table(head, [(code(name), text) for name, text in words.items()])
+
+
+# -- OSC ---------------------------------------------------------------------------------------------------------------
+
+OSC_ASKED = {
+    "prompt": ("s", "slot 1 alone plays this, with weight 1; without argument, asks"),
+    **{str(action): ("none, or 1", f"{text}; 0, a button's release, is ignored") for action, text in ACTIONS.items()},
+    "subscribe": ("none, i port, or i port, i ms", "be told of every change, meters, statistics, a heartbeat"),
+    "unsubscribe": ("none, or i port", "be told no more"),
+    "audio/subscribe": ("none, or i port", "be sent the sound, see [below](#sound-over-osc)"),
+    "audio/unsubscribe": ("none, or i port", "be sent it no more"),
+    "refresh": ("none, or 1", "be sent every parameter once"),
+    "ping": ("none, or anything", "answered with `ping 1`, or `pong` and the argument"),
+    "version": ("none", "answered with the version of streamgen"),
+    "token": ("s", "prove the right to be here; once an hour, for each host"),
+    "playing": ("none", "answered with 1 or 0"),
+    "state": ("none", "answered with what the player does"),
+}
+OSC_TOLD = {
+    "error": ("s address, s text", "what was refused, and why"),
+    "heartbeat": ("i", "once a second: 1 while it plays"),
+    "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
+    "pong": ("as asked", "see `ping`"),
+    "audio": ("i, i, i, b", "the sound, see [below](#sound-over-osc)"),
+    "subscribed": ("i port, i ms", "the answer to `subscribe`"),
+    "unsubscribed": ("s", "a subscription has ended: no message came"),
+    "goaway": ("s", "the service ends"),
+    "stats/…": ("one value", "statistics, an address each, once a second"),
+}
+
+
+def osc_parameters() -> str:
+    """The addresses of parameters."""
+    letters = {"string": "s", "float": "f", "int": "i", "bool": "i"}
+    rows = []
+    for name, spec in session_table().items():
+        norm = code(f"{namespace.PREFIX}{name}/norm") if spec.has_range else ""
+        rows.append((code(namespace.PREFIX + name), letters[spec.type], spec.in_words, norm))
+    return table(("address", "type", "takes", "0 … 1 over its range"), rows)
+
+
+def _addresses(words: Mapping[str, tuple[str, str]], head: Sequence[str]) -> str:
+    return table(head, [(code(namespace.PREFIX + word), kind, text) for word, (kind, text) in words.items()])
+
+
+# -- HTTP and metrics --------------------------------------------------------------------------------------------------
+
+HTTP = {
+    "/": ("free", "the page; the whole OSCQuery tree to who asks for JSON and not for HTML"),
+    "/healthz": ("free", '200 `{"status": "ok", "listeners": 2}`, or 503 with the reason'),
+    "/metrics": ("token", "[metrics](metrics.md) in Prometheus' text format"),
+    oscquery.ROOT: ("token", "the OSC namespace as JSON; below it, every address"),
+    "/…?HOST_INFO": ("token", "where OSC and the WebSocket are"),
+    protocol.PATH: ("token", "the [WebSocket](websocket.md)"),
+}
+
+
+COUNTED = {
+    "osc_listeners": "subscribers of feedback",
+    "osc_audio_listeners": "subscribers of audio",
+    "osc_connections": "TCP connections",
+    "osc_packets_total": "datagrams and TCP packets that came",
+    "osc_messages_total": "messages understood well enough to have an address",
+    "osc_commands_total": "asked of the session",
+    "osc_errors_total": "error replies sent",
+    "osc_late_total": "bundles whose time had passed",
+    "osc_scheduled_total": "commands handed to the session for a time",
+    "osc_sent_total": "packets sent, audio not counted",
+    "osc_audio_packets_total": "audio packets sent",
+    "websocket_listeners": "clients of all sessions",
+    "websocket_connections": "TCP connections, those of HTTP included",
+    "sound_playing": "1 while the device is open, 0 while it is looked for",
+    "sound_reopened_total": "times the device came back",
+    "sound_delay_seconds": "from due to heard, the device's latency included",
+    "sound_starvations_total": "times the device found nothing to play",
+    "sound_starved_seconds_total": "silence that came of it",
+    "sound_late_callbacks_total": "that the sound system told of",
+    "sound_jumps_total": "times audio was skipped or filled to be on time",
+    "sound_dropped_blocks_total": "that found no room",
+    "sound_error_seconds": "heard too late, mean of the newest blocks",
+    "sound_drift_ppm": "correction made to the device's clock",
+}
+
+
+def http() -> str:
+    """The paths of the HTTP port."""
+    rows = [(code(path), *words) for path, words in HTTP.items()]
+    rows.append((", ".join(map(code, sorted(set(read_page(WEB_ROOT)) - {"/"}))), "free", "the page's files"))
+    return table(("path", "asks for", "answers"), rows)
+
+
+def metrics() -> str:
+    """Every name that /metrics shows."""
+    counted = _counted()
+    rows = []
+    for family in counted.collect():
+        ending = "_total" if family.type == "counter" else ""
+        labels = ", ".join(code(label) for label in getattr(family, "_labelnames", ()))
+        name = family.name + ending
+        about = family.documentation
+        if about.startswith("as the door"):
+            about = COUNTED[name.removeprefix("streamgen_")]
+        rows.append((code(name), family.type, labels, about))
+    return table(("name", "kind", "label", "is"), rows)
+
+
+def _counted() -> Metrics:
+    """Return metrics of doors that were made and never opened."""
+    counted = Metrics()
+    service = Service(Settings(soundcard=False), Access(), counted)
+    sound = SoundCardDoor(service)
+    sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
+    for door in (OscDoor(service), NativeDoor(service), sound):
+        counted.doors[door.name] = door.stats
+    return counted
+
+
+# -- Python ------------------------------------------------------------------------------------------------------------
+
+
+STEPWISE = ("frames_done", "begin_step", "finish_step", "missing_frames", "decode_until", "take")
+"""What of a stream is the scheduler's, not a user's."""
+
+
+def python() -> str:
+    """The public names of `streamgen`, from their docstrings."""
+    functions, classes, errors = [], [], []
+    for name in streamgen.__all__:
+        thing = getattr(streamgen, name)
+        if inspect.isfunction(thing):
+            functions.append(_callable(name, thing, "##"))
+        elif issubclass(thing, Exception):
+            errors.append((code(name), code(thing.__bases__[0].__name__), _summary(thing)))
+        else:
+            classes.append(_class(name, thing))
+    errors_table = table(("error", "is a", "when"), errors)
+    return "\n\n".join([*functions, *classes, "## Errors\n\n" + errors_table])
+
+
+def _class(name: str, thing: type) -> str:
+    parts = [f"## {name}", _docstring(thing)]
+    if dataclasses.is_dataclass(thing):
+        members = [field.name for field in fields(thing)]
+        parts.append(f"Fields: {', '.join(map(code, members))}.")
+    for word, member in vars(thing).items():
+        if word.startswith("_") or word in STEPWISE:
+            continue
+        if isinstance(member, property):
+            parts.append(f"### {name}.{word}\n\nA property. {inspect.getdoc(member)}")
+        elif isinstance(member, classmethod):
+            parts.append(_callable(f"{name}.{word}", getattr(thing, word), "###"))
+        elif inspect.isfunction(member):
+            parts.append(_callable(f"{name}.{word}", member, "###"))
+    return "\n\n".join(parts)
+
+
+def _callable(name: str, thing: Callable[..., Any], heading: str) -> str:
+    return f"{heading} {name}\n\n```python\n{_signature(name, thing)}\n```\n\n{_docstring(thing)}"
+
+
+def _signature(name: str, thing: Callable[..., Any]) -> str:
+    signature = inspect.signature(thing)
+    words, star = [], False
+    for one in signature.parameters.values():
+        if one.name == "self":
+            continue
+        if one.kind is one.KEYWORD_ONLY and not star:
+            words.append("*")
+            star = True
+        words.append(_parameter(one))
+    name, gives = name.split(".")[-1], str(signature.return_annotation)
+    line = f"{name}({', '.join(words)}) -> {gives}"
+    if len(line) <= 88:
+        return line
+    return "\n".join((f"{name}(", *(f"    {word}," for word in words), f") -> {gives}"))
+
+
+def _parameter(one: inspect.Parameter) -> str:
+    """Return a parameter as it was written: annotations are texts here, and need no quotes; defaults keep theirs."""
+    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    default = "" if one.default is one.empty else f" = {one.default!r}"
+    return f"{stars}{one.name}: {one.annotation}{default}"
+
+
+_SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Source")
+
+
+def _summary(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _docstring(thing: object) -> str:
+    """Return a docstring of Google's style as markdown."""
+    out = []
+    for name, body in _sections(thing):
+        if not name:
+            out.append(body)
+        elif name in ("Returns", "Source"):
+            out.append(f"**{name}** {' '.join(body.split())}")
+        else:
+            entries = "\n".join(f"- {', '.join(map(code, names))}: {text}" for names, text in _entries(body).items())
+            out.append(f"**{name}**\n\n{entries}")
+    return "\n\n".join(out)
+
+
+def _sections(thing: object) -> list[tuple[str, str]]:
+    """Take a docstring apart: (section, its text), the text before them first, under no name."""
+    head = "|".join(_SECTIONS)
+    parts = re.split(rf"^({head}):[ \n]", inspect.getdoc(thing) or "", flags=re.MULTILINE)
+    return [
+        ("", parts[0].strip()),
+        *((name, inspect.cleandoc("\n" + body)) for name, body in zip(parts[1::2], parts[2::2], strict=True)),
+    ]
+
+
+def _entries(body: str) -> dict[tuple[str, ...], str]:
+    """Take `name, name: text` apart; lines that are set in go on with the text."""
+    found: dict[tuple[str, ...], str] = {}
+    for entry in re.split(r"\n(?! )", body):
+        names, _, text = entry.partition(":")
+        found[tuple(name.strip() for name in names.split(","))] = " ".join(text.split())
+    return found
+
+
+def _attributes(thing: type) -> dict[tuple[str, ...], str]:
+    (body,) = [body for name, body in _sections(thing) if name == "Attributes"]
+    return _entries(body)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "parameters": parameters,
+    "controls": controls,
+    "settings": settings,
+    "commands": commands,
+    "requests": requests,
+    "answers": answers,
+    "answer-fields": answer_fields,
+    "actions": partial(_words, ("action", "does"), ACTIONS),
+    "states": partial(_words, ("state", "means"), STATES),
+    "header": header,
+    "codecs": codec_table,
+    "close-codes": partial(_words, ("code", "means"), CLOSE_CODES),
+    "error-codes": partial(_words, ("code", "means"), ERROR_CODES),
+    "limits": limits,
+    "osc-parameters": osc_parameters,
+    "osc-asked": partial(_addresses, OSC_ASKED, ("address", "arguments", "does")),
+    "osc-told": partial(_addresses, OSC_TOLD, ("address", "arguments", "says")),
+    "osc-limits": osc_limits,
+    "http": http,
+    "metrics": metrics,
+    "python": python,
+}
+"""Every table by the name that pages want it by."""

@@ -1,0 +1,164 @@
+"""The pages are the code's: each table has every row, each word is of what exists, every link leads somewhere."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, ModuleType
+
+import pytest
+
+import streamgen
+from bridge.cli import main as cli
+from bridge.doors.access import Access
+from bridge.doors.http import oscquery, site
+from bridge.doors.native import door, frames, protocol
+from bridge.doors.osc import codec, namespace
+from bridge.errors import WireError
+from bridge.session.messages import Action, PlayerState
+from bridge.session.parameters import session_table
+from bridge.settings import reference
+from streamgen.config import CONTROLS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+NATIVE = "\n".join(path.read_text() for path in (ROOT / "bridge/doors/native").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[ModuleType]:
+    """What makes the tables; it lies beside the pages, as mkdocs' hooks do."""
+    sys.path.insert(0, str(DOCS))
+    import pages
+
+    yield pages
+    sys.path.remove(str(DOCS))
+
+
+def strings(code: CodeType) -> set[str]:
+    """Every text that stands in a function."""
+    found = {constant for constant in code.co_consts if isinstance(constant, str)}
+    return found | {text for constant in code.co_consts if isinstance(constant, tuple) for text in constant}
+
+
+def test_every_table_is_on_a_page_and_every_page_s_table_is_there(pages: ModuleType) -> None:
+    wanted = [
+        name for path in DOCS.rglob("*.md") for name in re.findall(r"<!-- generated: (\S+) -->", path.read_text())
+    ]
+    assert sorted(wanted) == sorted(pages.TABLES)
+
+
+def test_parameters_settings_and_controls_have_every_row(pages: ModuleType) -> None:
+    told = pages.parameters()
+    assert [name for name in session_table() if f"\n| `{name}` |" not in told] == []
+    assert "| `guidance_scale` | float | 0 … 20 | `3` | `1` |" in told, "pocket's own default stands beside"
+    assert [row.key for row in reference() if f"| `{row.key}` |" not in pages.settings()] == []
+    assert [name for name in CONTROLS if f"\n| `{name}` |" not in pages.controls()] == []
+
+
+def test_every_command_has_its_help(pages: ModuleType) -> None:
+    told = pages.commands()
+    assert [name for name in cli._COMMANDS if f"usage: streamgen {name} [-h]" not in told] == []
+    assert "--change-context-seconds X" in told
+
+
+def test_every_message_action_state_and_codec_of_the_websocket_is_told(pages: ModuleType) -> None:
+    with pytest.raises(WireError) as told:
+        protocol.parse('{"type": "?"}', {}, 48_000, 1)
+    assert set(pages.REQUESTS) == set(str(told.value).partition("there are: ")[2].split(", "))
+    assert set(pages.EVENTS) == set(protocol._KINDS.values())
+    assert set(pages.ACTIONS) == set(Action)
+    assert set(pages.STATES) == set(PlayerState)
+    assert set(pages.CODECS) == set(frames.CODECS)
+    assert [name for name in frames.FORMAT_FIELDS if f"`{name}`" not in pages.requests()] == []
+    assert [word for word in ("hello", "ack", "error") if f"| `{word}` |" not in pages.answers()] == []
+    assert "| 28 | u32 | `frame_count` |" in pages.header()
+    assert set(pages.FIELDS) == set(re.findall(r"^\| `(\w+)` \|", pages.answer_fields(), re.MULTILINE))
+
+
+def test_every_code_that_a_client_can_meet_is_told(pages: ModuleType) -> None:
+    assert set(pages.ERROR_CODES) == set(re.findall(r'WireError\(\s*"(\w+)"', NATIVE)) - {
+        "unreachable"
+    }  # a client's own
+    closed = set(re.findall(r"\b(?:close|fail)\(\s*(?:code=)?(\d{4})", NATIVE)) | {"1009", "1013"}
+    assert closed | {str(refusal_code())} == {str(code) for code in pages.CLOSE_CODES}
+
+
+def refusal_code() -> int:
+    refusal = Access(token="right").refuses_token("wrong")
+    assert refusal is not None
+    return refusal.close_code
+
+
+def test_every_address_of_osc_is_told_and_none_that_is_not_there(pages: ModuleType) -> None:
+    told = pages.osc_parameters()
+    assert [name for name in session_table() if f"\n| `{namespace.PREFIX}{name}` |" not in told] == []
+    words = strings(namespace._service.__code__) - {"stats/"}
+    asked = {word for word in words if re.fullmatch(r"[a-z]+(/[a-z]+)?", word)}
+    states = {address.removeprefix(namespace.PREFIX) for address in namespace.STATES}
+    assert set(pages.OSC_ASKED) == asked | states | set(Action) | {"prompt"}
+    assert set(pages.OSC_TOLD) == {*namespace._SENT_ONLY, "stats/…"}
+    book = namespace.Namespace(session_table())
+    for word in pages.OSC_ASKED:
+        book.interpret(codec.Message(namespace.PREFIX + word, ("x",) if word == "token" else ()))
+
+
+def test_every_path_of_http_is_told(pages: ModuleType) -> None:
+    paths = {text for text in strings(site.Site._get.__code__) | strings(door._route.__code__) if text.startswith("/")}
+    told = pages.http()
+    assert [path for path in {*paths, "/", protocol.PATH, oscquery.ROOT, "/app.js"} if f"`{path}`" not in told] == []
+
+
+def test_every_metric_is_told_in_words(pages: ModuleType) -> None:
+    shown = set(re.findall(r"^# TYPE (\w+)", pages._counted().text(), re.MULTILINE))
+    told = set(re.findall(r"^\| `(\w+)` \|", pages.metrics(), re.MULTILINE))
+    assert shown == told
+    assert [name for name in pages.COUNTED if f"streamgen_{name}" not in told] == []
+    assert "as the door" not in pages.metrics()
+
+
+def test_python_has_every_public_name_and_method(pages: ModuleType) -> None:
+    told = pages.python()
+    assert [
+        name for name in streamgen.__all__ if not re.search(rf"^## {name}$|^\| `{name}` \|", told, re.MULTILINE)
+    ] == []
+    for thing in (streamgen.Model, streamgen.Stream):
+        members = {name for name, member in vars(thing).items() if inspect.isfunction(member) and name[0] != "_"}
+        assert [name for name in members - set(pages.STEPWISE) if f"### {thing.__name__}.{name}\n" not in told] == []
+
+
+def test_paths_on_the_map_exist() -> None:
+    architecture = (DOCS / "topics" / "architecture.md").read_text()
+    named = [
+        path
+        for path in re.findall(r"`([\w./-]+)`", architecture)
+        if path.split("/")[0] in ("streamgen", "bridge", "tests", "docs", ".ci")
+    ]
+    assert len(named) > 80
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    way = re.findall(r"^.{15} +\d  (\S+)", architecture, re.MULTILINE)
+    assert len(way) == 8, "the way of a prompt"
+    assert [path for path in way if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+    """CI does this as a step of its own, whatever is marked slow."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "reference" / "parameters.html").read_text()
+    assert "guidance_scale" in page
+    from_elsewhere = [
+        link
+        for path in tmp_path.rglob("*.html")
+        for link in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', path.read_text())
+    ]
+    assert from_elsewhere == [], "a page fetches nothing from other hosts"
