@@ -32,12 +32,16 @@ from bridge.session.messages import (
     Goaway,
     Listener,
     PlayerState,
+    PresetsChanged,
+    RecallPreset,
+    SavePreset,
     SlotState,
     Stats,
     TableChanged,
     Transported,
 )
 from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.preset_folder import PresetFolder
 from bridge.session.timeline import Timeline
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import SessionClosed
@@ -55,14 +59,22 @@ class LiveSession:
         engine: whose thread its player runs on.
         timeline: of its player.
         catalogue: what its rack may be made of; None is the built-in effects.
+        presets: the operator's folder of presets; None is none.
     """
 
     player: Player
     table: Mapping[str, ControlSpec]
 
-    def __init__(self, name: str, engine: EngineThread, timeline: Timeline, catalogue: Catalogue | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: EngineThread,
+        timeline: Timeline,
+        catalogue: Catalogue | None = None,
+        presets: Path | None = None,
+    ) -> None:
         self.name, self._engine, self.timeline = name, engine, timeline
-        self.catalogue = catalogue or Catalogue()
+        self.catalogue, self.preset_folder = catalogue or Catalogue(), PresetFolder(self, presets)
         self.model, self.model_rate_hz = engine.model.name, engine.model.sample_rate_hz
         self.rate_hz = timeline.rate_hz
         self._listeners: list[Listener] = []
@@ -80,14 +92,15 @@ class LiveSession:
         values: Mapping[str, Value] | None = None,
         options: Mapping[str, Any] | None = None,
         catalogue: Catalogue | None = None,
+        presets: Path | None = None,
     ) -> LiveSession:
-        """Open a session; see `Player` for values and options, `Catalogue` for what its rack may be made of.
+        """Open a session; see `Player` for values and options, the class for the others.
 
         Raises:
             CapacityError: as many as this machine can keep in real time are open.
             StreamgenError: the model cannot play that.
         """
-        session = cls(name, engine, Timeline(rate_hz), catalogue)
+        session = cls(name, engine, Timeline(rate_hz), catalogue, presets)
         await engine.open_player(session.deliver, session.timeline, values, options, session._attach)
         return session
 
@@ -113,6 +126,10 @@ class LiveSession:
         """Names of what can be put into the rack."""
         return self.catalogue.names
 
+    def presets(self) -> Sequence[str]:
+        """Names of what can be recalled."""
+        return self.preset_folder.names()
+
     def position_samples(self) -> int:
         """First sample that is not final yet."""
         return self._position
@@ -123,6 +140,8 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
+        if isinstance(command, SavePreset | RecallPreset):
+            return await self._use_preset(command)
         if isinstance(command, EditRack) and command.deed in (Deed.ADD, Deed.REPLACE):
             return await self._put(command)
         return await self._engine.call(lambda: self.player.do(command))
@@ -141,6 +160,12 @@ class LiveSession:
                 while any(plugins[slot].saves < count for slot, count in wanted.items()):
                     await asyncio.sleep(0.01)
         return {slot: plugin.state_path for slot, plugin in plugins.items() if plugin.state_path.exists()}
+
+    async def _use_preset(self, command: SavePreset | RecallPreset) -> int:
+        await self.preset_folder.do(command)
+        if isinstance(command, SavePreset):
+            self.deliver(PresetsChanged(self.presets(), command.by))
+        return self._position
 
     async def _put(self, command: EditRack) -> int:
         """Make an effect, beside the music, and put it into the rack."""
@@ -203,6 +228,7 @@ class LiveSession:
         for listener in list(self._listeners):
             listener.event(Goaway(reason))
         self._listeners.clear()
+        await self.preset_folder.close()
         await self.record(None)
         await self._engine.call(lambda: self._engine.dismiss(self.player))
 

@@ -1,6 +1,6 @@
 """What a door may ask of a session, and what a session tells its doors. Dataclasses, no I/O.
 
-    door ── Set · Transport · AudioPrompt ──► session          session ── Block · Changed · Gap · … ──► every door
+    door ── Set · Transport · EditRack · … ──► session          session ── Block · Changed · Gap · … ──► every door
 
 Rules: shared by all doors, so that a change made through one is told to all in the same words. Every position counts
 samples at the session's rate.
@@ -9,7 +9,7 @@ samples at the session's rate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.faults import SlotFault, SlotState
 from bridge.session.timeline import Moment, Timeline
-from streamgen.config import ControlSpec, Value
+from streamgen.config import ControlSpec, Value, number
 
 __all__ = [
     "Action",
@@ -30,11 +30,17 @@ __all__ = [
     "Deed",
     "EditRack",
     "Event",
+    "GLIDE_SECONDS",
+    "MORPH_SECONDS",
     "Gap",
     "Goaway",
     "Listener",
     "Meter",
+    "PlayerCommand",
     "PlayerState",
+    "PresetsChanged",
+    "RecallPreset",
+    "SavePreset",
     "Session",
     "Set",
     "SlotFault",
@@ -44,6 +50,11 @@ __all__ = [
     "Transport",
     "Transported",
 ]
+
+
+GLIDE_SECONDS = replace(number(0, 60, 0, "s", "over which numbers go there"), name="glide_seconds")
+MORPH_SECONDS = replace(number(0, 3_600, 0, "s", "over which to go to a preset"), name="seconds")
+"""Of a change, and of a recall, as every door takes them."""
 
 
 class Action(StrEnum):
@@ -151,7 +162,40 @@ class EditRack:
     made: Any = None
 
 
-Command = Set | Transport | AudioPrompt | EditRack
+@dataclass(frozen=True)
+class SavePreset:
+    """Keep what the session is set to in the operator's folder.
+
+    Attributes:
+        name: of the preset: never a path.
+        by: who asks.
+        slot: whose plugin's own preset file is written instead; 0 is the whole set.
+    """
+
+    name: str
+    by: str
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class RecallPreset:
+    """Bring back what was kept in the operator's folder.
+
+    Attributes:
+        name: of the preset.
+        by: who asks.
+        seconds: over which to go there; the next recall ends that.
+        slot: whose plugin takes its own preset file instead, at once; 0 is the whole set.
+    """
+
+    name: str
+    by: str
+    seconds: float = 0.0
+    slot: int = 0
+
+
+PlayerCommand = Set | Transport | AudioPrompt | EditRack
+Command = PlayerCommand | SavePreset | RecallPreset
 
 
 # -- audio and events --------------------------------------------------------------------------------------------------
@@ -208,6 +252,19 @@ class TableChanged:
 
 
 @dataclass(frozen=True)
+class PresetsChanged:
+    """There are other presets now.
+
+    Attributes:
+        names: of all.
+        by: who saved one.
+    """
+
+    names: Sequence[str]
+    by: str
+
+
+@dataclass(frozen=True)
 class Transported:
     """The transport was told something, or the player gave up.
 
@@ -243,7 +300,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Stats:
-    """Once a second: how the session is doing."""
+    """Once a second: how the session is doing; `slots` is the rack, in the order of the signal."""
 
     realtime_factor: float
     lead_seconds: float
@@ -255,6 +312,7 @@ class Stats:
     state: PlayerState
     rack_latency_seconds: float = 0.0
     rack_faults: int = 0
+    slots: Sequence[SlotState] = ()
 
 
 @dataclass(frozen=True)
@@ -264,7 +322,7 @@ class Goaway:
     reason: str
 
 
-Event = Changed | TableChanged | SlotFault | Transported | Gap | Meter | Stats | Goaway
+Event = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Meter | Stats | Goaway
 
 
 # -- who talks ---------------------------------------------------------------------------------------------------------
@@ -321,6 +379,10 @@ class Session(Protocol):
 
     def effects(self) -> Sequence[str]:
         """Names of what can be put into the rack."""
+        ...
+
+    def presets(self) -> Sequence[str]:
+        """Names of what `RecallPreset` brings back."""
         ...
 
     def position_samples(self) -> int:

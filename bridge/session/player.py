@@ -38,10 +38,10 @@ from bridge.session.messages import (
     AudioPrompt,
     Block,
     Changed,
-    Command,
     EditRack,
     Event,
     Gap,
+    PlayerCommand,
     PlayerState,
     Set,
     Stats,
@@ -107,13 +107,13 @@ class Player:
         self.output.set(self.parameters.values)
         self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
-        self._schedule: Schedule[Command] = Schedule(timeline)
+        self._schedule: Schedule[PlayerCommand] = Schedule(timeline)
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
     # -- commands -------------------------------------------------------------------------------------------------
 
-    def do(self, command: Command) -> int:
+    def do(self, command: PlayerCommand) -> int:
         """Carry a command out, or schedule it; returns the sample at which it applies.
 
         Raises:
@@ -197,7 +197,7 @@ class Player:
             self.state = PlayerState.STOPPED
         return self._told_transport(command.action, command.by)
 
-    def _wait(self, moment: Moment, command: Command) -> int:
+    def _wait(self, moment: Moment, command: PlayerCommand) -> int:
         at = self.timeline.sample_at(moment)
         self._schedule.add(moment, command)
         return self.output.position if at is None else at
@@ -260,7 +260,9 @@ class Player:
         idle = not self.state.plays and self.generator.ahead_samples > 0
         if self.state is PlayerState.FAILED or idle or self._in_vain:
             return False
-        return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"])
+        # what the rack holds back is made beside the lead: a short lead would never get through a long rack
+        held = self.output.rack.latency_samples / self.timeline.rate_hz
+        return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"]) + held
 
     @property
     def _in_vain(self) -> bool:
@@ -384,6 +386,7 @@ class Player:
             state=self.state,
             rack_latency_seconds=self.output.rack.latency_samples / self.timeline.rate_hz,
             rack_faults=self.output.rack.faults,
+            slots=tuple(self.output.rack.state()),
         )
 
     def _tell_stats(self) -> None:

@@ -56,10 +56,12 @@ class Preset:
     Attributes:
         values: of the session's parameters outside the rack.
         slots: the rack, in the order of the signal.
+        origin: of a rack that a service keeps: which of the operator's files it began with.
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)
     slots: tuple[SlotPreset, ...] = ()
+    origin: str = ""
 
 
 def path_of(folder: Path, name: str) -> Path:
@@ -94,7 +96,8 @@ def write(path: Path, preset: Preset) -> None:
 
 
 def _lines(preset: Preset) -> Iterable[str]:
-    yield f"version = {_VERSION}\n\n[parameters]\n"
+    origin = f"origin = {_toml(preset.origin)}\n" if preset.origin else ""
+    yield f"version = {_VERSION}\n{origin}\n[parameters]\n"
     yield from _pairs(preset.values)
     for slot in preset.slots:
         yield f"\n[[slots]]\neffect = {_toml(slot.effect)}\n"
@@ -123,7 +126,8 @@ def read(path: Path) -> Preset:
         rows = tomllib.loads(path.read_text(encoding="utf-8"))
         if rows.get("version") != _VERSION:
             raise FileError(f"{path} is no preset of version {_VERSION}")
-        return Preset(_values(rows["parameters"]), tuple(_slot(row) for row in rows.get("slots", [])))
+        slots = tuple(_slot(row) for row in rows.get("slots", []))
+        return Preset(_values(rows["parameters"]), slots, str(rows.get("origin", "")))
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:

@@ -6,6 +6,7 @@ Rules: nothing is inherited but that socket; no fork without exec, for torch has
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import socket
@@ -18,7 +19,7 @@ from typing import Any
 import bridge
 from bridge.errors import BridgeError
 
-__all__ = ["HostSettings", "PluginTrouble", "spawn"]
+__all__ = ["HostSettings", "PluginTrouble", "engine_missing", "spawn"]
 
 
 class PluginTrouble(BridgeError):
@@ -52,8 +53,22 @@ class HostSettings:
     python_path: tuple[str, ...] = field(default=())
 
 
+def engine_missing(settings: HostSettings | None = None) -> str:
+    """Return what to install, if the host for plugins is not here; "" if it is. Nothing is imported for that."""
+    ours = settings is None or settings.engine == HostSettings.engine
+    if ours and importlib.util.find_spec("minihost") is None:
+        return "plugins need the extra `plugins`, which is not installed: pip install 'streamgen[plugins]'"
+    return ""
+
+
 def spawn(settings: HostSettings, by_port: bool) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a child that is connected: by a socket it inherits, or over a port and a token nobody can guess."""
+    """Start a child that is connected: by a socket it inherits, or over a port and a token nobody can guess.
+
+    Raises:
+        PluginTrouble: there is no host for plugins, or its process does not start.
+    """
+    if missing := engine_missing(settings):
+        raise PluginTrouble(missing)
     if by_port:
         return _spawn_by_port(settings)
     ours, theirs = socket.socketpair()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -216,70 +213,6 @@ def test_a_morph_to_other_effects_recalls_them_half_way(catalogue: Catalogue) ->
         await presets.morph(session, preset, 0.5, "osc")
         assert [slot.name for slot in session.slots()] == ["reverb", "ill"]
         assert session.values()["plugin/1/decay_seconds"] == 3.0
-
-    play(scene, catalogue)
-
-
-def test_what_a_session_is_set_to_is_kept_for_the_next(tmp_path: Path) -> None:
-    path = tmp_path / "kept.toml"
-
-    async def scene(session: LiveSession) -> None:
-        keeping = asyncio.create_task(presets.keep(session, path, 0.05))
-        await session.do(Set({"temperature": 0.7}, "page"))
-        async with asyncio.timeout(10):
-            while not path.exists() or preset_files.read(path).values["temperature"] != 0.7:
-                await asyncio.sleep(0.02)
-        keeping.cancel()
-
-    play(scene)
-
-
-SERVICE = """
-import asyncio, sys
-from pathlib import Path
-from bridge.audio.catalogue import Catalogue
-from bridge.audio.plugins.engine import Reference
-from bridge.audio.plugins.spawn import HostSettings
-from bridge.session import presets
-from bridge.session.engine_thread import EngineThread
-from bridge.session.live_session import LiveSession
-from bridge.session.messages import Deed, EditRack, Set
-from streamgen.testing import FakeModel
-
-class Listening:
-    def audio(self, block): pass
-    def event(self, event): pass
-
-async def main(folder, engine_folder):
-    settings = HostSettings(folder / "states", engine="ill_engine:IllEngine", python_path=(engine_folder,))
-    catalogue = Catalogue({"ill": Reference(str(folder / "orders"))}, settings)
-    engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
-    session = await LiveSession.open("live", engine, 48_000, catalogue=catalogue)
-    session.add(Listening())
-    await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
-    await session.do(EditRack(Deed.ADD, "page", effect="ill"))
-    await session.do(Set({"plugin/1/decay_seconds": 7.0, "plugin/2/gain": 1.0}, "page"))
-    await presets.keep(session, folder / "kept.toml", 0.1)
-
-asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
-"""
-
-
-def test_a_service_that_is_killed_leaves_its_rack_and_its_states(catalogue: Catalogue, tmp_path: Path) -> None:
-    kept = tmp_path / "kept.toml"
-    service = subprocess.Popen([sys.executable, "-c", SERVICE, str(tmp_path), str(ILL)])
-    end = time.monotonic() + 60
-    while not (kept.exists() and [slot.state for slot in preset_files.read(kept).slots] == [b"", b'{"gain": 0.25}']):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    service.kill()
-    service.wait()
-
-    async def scene(session: LiveSession) -> None:
-        await presets.recall(session, preset_files.read(kept), "state")
-        assert [slot.name for slot in session.slots()] == ["reverb", "ill"]
-        values = session.values()
-        assert (values["plugin/1/decay_seconds"], values["plugin/2/gain"]) == (7.0, pytest.approx(1.0))
 
     play(scene, catalogue)
 
