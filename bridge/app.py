@@ -209,7 +209,7 @@ class App:
             live, restored = await self._open_live(engine)
             sessions = SessionRegistry(engine, live)
             stack.push_async_callback(sessions.close, _GOODBYE)
-            await self._fill_rack(live)
+            restored += await self._fill_rack(live, restored)
             self._keep(live, stack)
             for work in (sessions.reap(), metrics.watch_loop()):
                 stack.push_async_callback(_ended, asyncio.create_task(work))
@@ -249,15 +249,17 @@ class App:
             "live", engine, settings.session_rate, values, self.options, self.rack.catalogue, presets
         )
 
-    async def _fill_rack(self, live: LiveSession) -> None:
-        """Put into the rack what was kept of it, or what it begins with."""
+    async def _fill_rack(self, live: LiveSession, restored: str) -> str:
+        """Put into the rack what was kept of it, or what it begins with; returns what to add to what was restored."""
         if self.state is not None and not self.service.settings.fresh:
             kept = kept_rack(kept_file(self.state), self.rack.origin)
             if kept is not None:
                 if left_out := await put_in(live, kept, "state", strict=False):
                     keep_aside(kept_file(self.state), left_out)
-                return
+                names = ", ".join(slot.name for slot in live.slots())
+                return f"{', ' * bool(restored)}rack of {names}" if names else ""
         await put_in(live, self.rack.preset, "rack", strict=True)
+        return ""
 
     def _with(self, kept: Kept) -> dict[str, Value]:
         """Return the first values as kept, but for what the command line says: another prompt, another mix."""

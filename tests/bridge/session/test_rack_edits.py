@@ -223,6 +223,21 @@ def test_effects_that_are_late_come_and_go_and_the_player_is_never_late() -> Non
     assert player.state is PlayerState.PLAYING
 
 
+def test_a_short_lead_gets_through_a_long_rack() -> None:
+    now, told = [100.0], list[object]()
+    timeline = Timeline(RATE_HZ, lambda: now[0], lambda: 1e9 + now[0])
+    player = Player(FakeModel(), told.append, timeline, values={"prompt/1/text": "piano", "lead_seconds": 0.2})
+    player.wanted = True
+    player.do(EditRack(Deed.ADD, "test", effect="late", made=Late(40_000)))
+    for _ in range(600):
+        player.tick()
+        if player.needs_audio:
+            player.make()
+        now[0] += 0.005
+    assert (player.state, player.underruns) == (PlayerState.PLAYING, 0)
+    assert player.output.position > 2 * RATE_HZ
+
+
 def test_a_parameter_of_a_slot_is_set_scheduled_checked_and_told() -> None:
     async def scene(session: LiveSession) -> None:
         listener = Listening()
