@@ -12,16 +12,14 @@ export class Controls {
   #boxes;
   #state;
   #belongs;
-  #order;
   #show = new Map();
   #end = new AbortController();
 
-  /** boxes: {knobs, words, switches}, the elements that hold each kind; belongs(name): which parameters; order: as of sort. */
-  constructor(boxes, state, belongs, order = () => 0) {
+  /** boxes: {knobs, words, switches}, the elements that hold each kind; belongs(name): which parameters. */
+  constructor(boxes, state, belongs) {
     this.#boxes = boxes;
     this.#state = state;
     this.#belongs = belongs;
-    this.#order = order;
     state.addEventListener("value", ({ detail }) => this.#show.get(detail.name)?.(detail.value), { signal: this.#end.signal });
   }
 
@@ -31,7 +29,7 @@ export class Controls {
   }
 
   build() {
-    const rows = [...this.#state.parameters.values()].filter(({ name }) => this.#belongs(name)).sort(this.#order);
+    const rows = [...this.#state.parameters.values()].filter(({ name }) => this.#belongs(name));
     const made = { knobs: [], words: [], switches: [] };
     this.#show.clear();
     for (const row of rows) made[kind(row)].push(this.#make(row));

@@ -7,8 +7,7 @@
 import { announce } from "./announce.js";
 import { Controls } from "./controls.js";
 
-const SHOWN_AT_FIRST = 8; // knobs of one effect: a plugin may have hundreds
-const MIX = ["bypass", "wet", "input_db", "gain_db"];
+const SHOWN_AT_FIRST = 8; // knobs of an effect's own: a plugin may have hundreds
 
 export class Rack {
   #box;
@@ -201,13 +200,14 @@ export class Rack {
   #controls(unit) {
     const boxes = { switches: element("div", "switches"), words: element("div", "words"), knobs: element("div", "knobs") };
     const prefix = `plugin/${unit.slot}/`;
-    const own = (name) => name.startsWith(prefix) && !MIX.includes(name.slice(prefix.length));
-    // the effect's own first; what every slot has comes last
-    unit.controls = new Controls(boxes, this.#state, (name) => name.startsWith(prefix), (a, b) => own(b.name) - own(a.name));
+    const names = [...this.#state.parameters.keys()].filter((name) => name.startsWith(prefix));
+    const owned = new Set(names.slice(0, names.indexOf(`${prefix}bypass`))); // what every slot has comes behind
+    unit.controls = new Controls(boxes, this.#state, (name) => name.startsWith(prefix));
     unit.controls.build();
     const made = [boxes.knobs, boxes.words, boxes.switches];
-    const hidden = [...boxes.knobs.children].slice(SHOWN_AT_FIRST);
-    if (hidden.length > MIX.length) made.splice(1, 0, this.#more(hidden));
+    const knobs = [...boxes.knobs.children].filter((each) => owned.has(each.querySelector("[data-parameter]").dataset.parameter));
+    const hidden = knobs.slice(SHOWN_AT_FIRST);
+    if (hidden.length > 1) made.splice(1, 0, this.#more(hidden));
     return made;
   }
 

@@ -133,14 +133,15 @@ def test_the_table_follows_and_values_stay_where_their_effect_stays() -> None:
         do(Deed.REMOVE, slot=1)
 
 
-def test_every_listener_is_told_and_hears_the_same_through_many_edits() -> None:
+@pytest.mark.parametrize("edits", [40, pytest.param(100, marks=pytest.mark.slow)])
+def test_every_listener_is_told_and_hears_the_same_through_many_edits(edits: int) -> None:
     async def scene(session: LiveSession) -> None:
         three = [Listening() for _ in range(3)]
         for listener in three:
             session.add(listener)
         await until(lambda: len(three[0].blocks) > 10)
         rng = np.random.default_rng(1)
-        for _ in range(40):
+        for _ in range(edits):
             slots = [slot.slot for slot in session.slots()]
             deed = Deed(rng.choice(["add", "remove", "replace", "move"])) if slots else Deed.ADD
             deed = Deed.MOVE if deed is Deed.ADD and len(slots) > 5 else deed
@@ -152,7 +153,7 @@ def test_every_listener_is_told_and_hears_the_same_through_many_edits() -> None:
         await asyncio.sleep(0.3)
         for listener in three:
             listener.assert_unbroken()
-            assert len(listener.told(TableChanged)) == 40
+            assert len(listener.told(TableChanged)) == edits
             np.testing.assert_array_equal(
                 listener.audio_so_far, three[0].audio_so_far[:, : listener.audio_so_far.shape[1]]
             )

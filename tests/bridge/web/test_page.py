@@ -521,6 +521,12 @@ def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: To
     opened.ask("input.onmidimessage({data: [0xb0, 75, 99]})")  # nobody follows it
     eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].low)
     assert server.sets()[-1] == {"temperature": TABLE["temperature"].low}
+    server.edit(Deed.ADD, effect="reverb")
+    opened.until("document.querySelector('[data-parameter=\"plugin/1/wet\"]')")
+    opened.page.click("#midi")
+    opened.knob("plugin/1/wet").focus()
+    opened.ask("input.onmidimessage({data: [0xb0, 76, 127]})")
+    eventually(lambda: server.session.values["plugin/1/wet"] == 1)
     context.close()
     assert opened.complaints == []
 
