@@ -474,6 +474,8 @@ def test_a_token_can_be_given(chromium: Any) -> None:
 def test_nothing_is_wider_than_the_screen_or_too_small_for_a_thumb(
     chromium: Any, server: ToyServer, width: int
 ) -> None:
+    for effect in ("equalizer", "reverb", "compressor"):
+        server.session.edit(Deed.ADD, effect=effect)
     context = chromium.new_context(viewport={"width": width, "height": 780})
     opened = watch(context.new_page())
     opened.page.goto(server.url)
