@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.terminal import say, typed_lines
+from bridge.cli.terminal_rack import RACK_WORDS, rack_line
 from bridge.session.messages import (
     Action,
     Block,
@@ -26,6 +27,7 @@ from bridge.session.messages import (
     PlayerState,
     Session,
     Set,
+    SlotFault,
     Transport,
     Transported,
 )
@@ -119,6 +121,8 @@ class TerminalDoor:
         """Count gaps, and notice the end."""
         if isinstance(event, Gap):
             self._gap_samples += event.samples
+        elif isinstance(event, SlotFault):
+            say(f"{event.name} (slot {event.slot}): {event.reason or 'it is back'}")
         elif isinstance(event, Transported) and event.state is PlayerState.FAILED:
             self.failed = event.by.removeprefix("engine: ")
             self.ended.set()
@@ -183,7 +187,8 @@ class TerminalDoor:
     def help(self) -> str:
         """One line: what can be typed."""
         names = ", ".join(name for name in self._session.table if "/" not in name)
-        return f"type a new prompt and Enter; :set NAME VALUE ({names}); :pause, :play; :s status; :q quit"
+        rack = "; ".join(RACK_WORDS.values())
+        return f"type a new prompt and Enter; :set NAME VALUE ({names}); {rack}; :pause, :play; :s status; :q quit"
 
     async def obey(self, line: str) -> str:
         """Do what one line asks; returns what to say, "" for nothing."""
@@ -196,6 +201,8 @@ class TerminalDoor:
                 return ""
             if word in ("s", "status"):
                 return str(self.figures())
+            if word in RACK_WORDS:
+                return await rack_line(self._session, self.name, word, rest.strip())
             if word in ("pause", "play"):
                 await self._session.do(Transport(Action(word), self.name))
                 return "paused" if word == "pause" else "playing"
