@@ -30,6 +30,7 @@ from bridge.cli.options import (
     add_prompt,
     add_prompt_files,
     add_settings,
+    beginning,
     first_values,
     load_model,
     number,
@@ -40,7 +41,9 @@ from bridge.cli.options import (
 from bridge.cli.terminal import Progress, StopFlag, print_json, say, stop_on_signals
 from bridge.errors import UsageError
 from bridge.session.arranger import read_scene
-from bridge.session.messages import Action, Block, Event, Transport
+from bridge.session.messages import Action, Block, Event, SlotFault, Transport
+from bridge.session.presets import commands
+from bridge.session.rack_keeper import Beginning
 from bridge.session.timeline import Timeline
 from bridge.settings import Settings, music_table
 from streamgen.config import Value
@@ -53,6 +56,7 @@ __all__ = ["OfflineSession", "add_arguments", "run"]
 Pcm = NDArray[np.float32]
 
 _NOTHING_CHANGES = ("glide_seconds", "change_context_seconds", "lead_seconds")  # meanwhile: these would do nothing
+_DEADLINE_SECONDS = 30.0  # for a plugin's block: nobody is waiting
 _TAIL_SECONDS = 0.05  # made beyond the end where a resampler follows, for its filter looks that far
 
 
@@ -67,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rate = number(8_000, 192_000, "Hz", whole=True)
     parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="rate of the file (default: --session-rate)")
-    add_settings(parser, "session_rate", "scene")
+    add_settings(parser, "session_rate", "scene", "rack")
     add_music_options(parser, without=_NOTHING_CHANGES)
     add_prompt_files(parser)
     add_json_option(parser)
@@ -79,14 +83,16 @@ def run(args: argparse.Namespace) -> int:
     rate_hz = args.sample_rate or settings.session_rate
     check_output(args.out, args.seconds, rate_hz)
     _check_not_its_own_prompt(args)
-    values, options = first_values(settings, prompt_of(args)), prompt_files(args)
-    model = load_model(settings)
-    with stop_on_signals() as stop:
-        began = time.perf_counter()
-        with closing(OfflineSession(model, settings, values, options)) as session:
-            heard = session.heard
-            done = _write(session, rate_hz, args, began, stop)
-            windows = session.windows
+    prompt, options = prompt_of(args), prompt_files(args)
+    with beginning(settings, _DEADLINE_SECONDS) as rack:
+        values = first_values(settings, prompt, rack.preset.values)
+        model = load_model(settings)
+        with stop_on_signals() as stop:
+            began = time.perf_counter()
+            with closing(OfflineSession(model, settings, values, options, rack)) as session:
+                heard = session.heard
+                done = _write(session, rate_hz, args, began, stop)
+                windows = session.windows
     if heard:
         say(f"heard: {heard}")
     _report(done, args, int(values["seed"]))
@@ -114,10 +120,16 @@ class OfflineSession:
         settings: rate and scene.
         values: parameters to begin with.
         options: further arguments of `Model.open_stream`.
+        rack: what its rack is made of.
     """
 
     def __init__(
-        self, model: Model, settings: Settings, values: Mapping[str, Value], options: Mapping[str, Any]
+        self,
+        model: Model,
+        settings: Settings,
+        values: Mapping[str, Value],
+        options: Mapping[str, Any],
+        rack: Beginning,
     ) -> None:
         from bridge.session.player import Player  # needs torch
 
@@ -135,10 +147,14 @@ class OfflineSession:
             scene=None if settings.scene is None else read_scene(settings.scene),
         )
         self._player.wanted = True
+        for command in commands(rack.preset, rack.make(rate_hz), "rack"):
+            self._player.do(command)
 
     def _hear(self, item: Block | Event) -> None:
         if isinstance(item, Block):
             self._blocks.append(item.samples)
+        elif isinstance(item, SlotFault):
+            say(f"{item.name} (slot {item.slot}): {item.reason or 'it is back'}")
 
     @property
     def windows(self) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.terminal import say, typed_lines
+from bridge.cli.terminal_rack import RACK_WORDS, rack_line
 from bridge.session.messages import (
     Action,
     Block,
@@ -27,6 +28,7 @@ from bridge.session.messages import (
     PlayerState,
     Session,
     Set,
+    SlotFault,
     Transport,
     Transported,
 )
@@ -122,6 +124,8 @@ class TerminalDoor:
             self._gap_samples += event.samples
         elif isinstance(event, Notice):
             self.tell(event)
+        elif isinstance(event, SlotFault):
+            say(f"{event.name} (slot {event.slot}): {event.reason or 'it is back'}")
         elif isinstance(event, Transported) and event.state is PlayerState.FAILED:
             self.failed = event.by.removeprefix("engine: ")
             self.ended.set()
@@ -191,7 +195,8 @@ class TerminalDoor:
     def help(self) -> str:
         """One line: what can be typed."""
         names = ", ".join(name for name in self._session.table if "/" not in name)
-        return f"type a new prompt and Enter; :set NAME VALUE ({names}); :pause, :play; :s status; :q quit"
+        rack = "; ".join(RACK_WORDS.values())
+        return f"type a new prompt and Enter; :set NAME VALUE ({names}); {rack}; :pause, :play; :s status; :q quit"
 
     async def obey(self, line: str) -> str:
         """Do what one line asks; returns what to say, "" for nothing."""
@@ -204,6 +209,8 @@ class TerminalDoor:
                 return ""
             if word in ("s", "status"):
                 return str(self.figures())
+            if word in RACK_WORDS:
+                return await rack_line(self._session, self.name, word, rest.strip())
             if word in ("pause", "play"):
                 await self._session.do(Transport(Action(word), self.name))
                 return "paused" if word == "pause" else "playing"

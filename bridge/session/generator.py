@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["BLOCK_FRAMES", "Generator"]
 
 BLOCK_FRAMES = 5  # made at once: the codec is cheaper on several frames than on one
-_REWIND_SECONDS = 12.0  # the longest lead, the block beyond it and the codec's look-ahead
+_REWIND_SECONDS = 13.0  # the longest lead and the longest rack, the block beyond it and the codec's look-ahead
 
 
 class Generator:

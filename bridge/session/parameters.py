@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.audio.chain import effect_parameters
+from bridge.audio.master import master_default
 from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, switch, text
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     engine = CONTROLS if model is None else model.control_specs
     rows = {**_slots(), "negative_prompt": engine["negative_prompt"], "tempo": _OWN["tempo"]}
     rows |= engine | {name: _OWN[name] for name in ("arrange", "lead_seconds")} | effect_parameters()
+    rows["master"] = replace(rows["master"], default="off" if model is None else master_default(model.name))
     return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
 
 
@@ -76,6 +78,12 @@ class Parameters:
     def defaults(self) -> dict[str, Value]:
         """What a new session begins with, and where a reset knob goes."""
         return {name: spec.default for name, spec in self.table.items()}
+
+    def retable(self, table: Mapping[str, ControlSpec], anew: Iterable[str] = ()) -> None:
+        """Take another table: what was there keeps its value, but for the names in `anew`."""
+        kept = {name: value for name, value in self.values.items() if name in table and name not in {*anew}}
+        self.table = dict(table)
+        self.values = self.defaults | kept
 
     def checked(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Check values by name; see `streamgen.config.checked`."""

@@ -25,6 +25,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,10 +40,11 @@ from bridge.session.messages import (
     AudioPrompt,
     Block,
     Changed,
-    Command,
+    EditRack,
     Event,
     Gap,
     Notice,
+    PlayerCommand,
     PlayerState,
     Set,
     Stats,
@@ -50,6 +52,7 @@ from bridge.session.messages import (
     Transported,
 )
 from bridge.session.parameters import PROMPT_NAMES, Parameters, prompts_of, session_table, stream_controls
+from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Schedule, Timeline
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -112,19 +115,21 @@ class Player:
         self.output.set(self.parameters.values)
         self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
-        self._schedule: Schedule[Command] = Schedule(timeline)
+        self._schedule: Schedule[PlayerCommand] = Schedule(timeline)
         self.heard = self._hear()
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
     # -- commands -------------------------------------------------------------------------------------------------
 
-    def do(self, command: Command) -> int:
+    def do(self, command: PlayerCommand) -> int:
         """Carry a command out, or schedule it; returns the sample at which it applies.
 
         Raises:
             StreamgenError: it cannot be done; nothing is changed.
         """
+        if isinstance(command, EditRack):
+            return self._edit_rack(command)
         if self.state is PlayerState.FAILED:
             self.state = PlayerState.PAUSED
         if isinstance(command, Set):
@@ -140,7 +145,7 @@ class Player:
         if command.at is not None and at is None:
             return self._wait(command.at, command)
         at_sample = at if at is not None and at > self.output.frontier else None
-        applied = self._apply(values, at_sample)
+        applied = self._apply(values, at_sample, round(command.glide_seconds * self.timeline.rate_hz))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
         self._tell_heard(applied)
@@ -160,13 +165,13 @@ class Player:
         if self.heard != before:
             self._publish(Notice("heard", self.heard, at_sample))
 
-    def _apply(self, values: Mapping[str, Value], at_sample: int | None) -> int:
+    def _apply(self, values: Mapping[str, Value], at_sample: int | None, glide_samples: int) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
         controls = self._form.told({**self.parameters.values, **values}, values)
         if not controls:
-            return self.output.set(values, at_sample)
+            return self.output.set(values, at_sample, glide_samples)
         applied = self._set_stream(controls, at_sample)
-        self.output.set(values, at_sample)
+        self.output.set(values, at_sample, glide_samples)
         return applied
 
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
@@ -199,6 +204,11 @@ class Player:
         """The sample up to which a change leaves what is drawn, but for the block that crosses it."""
         return self.output.model_sample(round(self.timeline.due() + _KEPT_SECONDS * self.timeline.rate_hz))
 
+    def _edit_rack(self, command: EditRack) -> int:
+        self._publish(edited(self.output.rack, self.parameters, command))
+        self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it
+        return self.output.position
+
     def _transport(self, command: Transport) -> int:
         if command.at is not None:
             at = self.timeline.sample_at(command.at)
@@ -214,7 +224,7 @@ class Player:
             self.state = PlayerState.STOPPED
         return self._told_transport(command.action, command.by)
 
-    def _wait(self, moment: Moment, command: Command) -> int:
+    def _wait(self, moment: Moment, command: PlayerCommand) -> int:
         at = self.timeline.sample_at(moment)
         self._schedule.add(moment, command)
         return self.output.position if at is None else at
@@ -260,8 +270,9 @@ class Player:
         return self._options | stream_controls(values, told) | self._form.opening(values)
 
     def close(self) -> None:
-        """Give the stream's memory back."""
+        """Give the stream's memory back, and what the effects hold."""
         self.generator.close()
+        self.output.close()
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +288,9 @@ class Player:
         idle = not self.state.plays and self.generator.ahead_samples > 0
         if self.state is PlayerState.FAILED or idle or self._in_vain:
             return False
-        return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"])
+        # what the rack holds back is made beside the lead: a short lead would never get through a long rack
+        held = self.output.rack.latency_samples / self.timeline.rate_hz
+        return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"]) + held
 
     @property
     def _in_vain(self) -> bool:
@@ -298,6 +311,8 @@ class Player:
         self._run_timeline()
         self._do_scheduled()
         self._commit_due()
+        for event in news(self.output.rack, self.parameters, self.output.position):
+            self._publish(event)
         self._tell_stats()
         return _IDLE_SECONDS if self.state.plays and self.wanted else 4 * _IDLE_SECONDS
 
@@ -328,17 +343,23 @@ class Player:
     @property
     def _enough(self) -> bool:
         """Whether the timeline may start: with a little audio ahead when fresh, with more after an underrun."""
-        ahead = self.generator.ahead_seconds
-        if not ahead:
+        ahead = self._heard_ahead_seconds
+        if ahead <= 0:
             return False
         if self.state is PlayerState.LATE:
             return not self.needs_audio or (self.generator.pace.fast_enough and ahead >= _AGAIN_SECONDS)
         return not self.needs_audio or ahead >= _FRESH_SECONDS
 
+    @property
+    def _heard_ahead_seconds(self) -> float:
+        """Audio ahead, less what the rack will hold back of it."""
+        rack = self.output.rack.latency_samples if self.output.position == self.output.frontier else 0
+        return self.generator.ahead_seconds - rack / self.timeline.rate_hz
+
     def _do_scheduled(self) -> None:
         for command in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
             try:
-                self.do(command if not isinstance(command, Set) else Set(command.values, command.by))
+                self.do(command if not isinstance(command, Set) else replace(command, at=None))
             except StreamgenError as error:  # it was checked when it was asked for; something else has changed since
                 _log.warning("what was scheduled by %s could not be done: %s", command.by, error)
 
@@ -369,11 +390,14 @@ class Player:
 
     def _commit(self, seconds: float) -> None:
         """Commit what falls due within some seconds."""
-        self._committer.commit(list(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz)))
+        self._committer.commit(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz))
 
     def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
-        """Take what lies ahead until its end would lie behind a sample of the session."""
-        while self.output.session_sample(self.generator.taken) < horizon:
+        """Take what lies ahead until its end, less what the rack holds back of it, would lie behind a sample.
+
+        One by one, as they are processed: how much that is may change with every piece.
+        """
+        while self.output.session_sample(self.generator.taken) - self.output.rack.held_samples < horizon:
             most = self._most()
             samples = self.generator.take(most) if most else None
             if samples is None:
@@ -398,6 +422,9 @@ class Player:
             position_samples=self.output.position,
             playing=self.state.plays,
             state=self.state,
+            rack_latency_seconds=self.output.rack.latency_samples / self.timeline.rate_hz,
+            rack_faults=self.output.rack.faults,
+            slots=tuple(self.output.rack.state()),
         )
 
     def _tell_stats(self) -> None:

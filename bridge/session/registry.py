@@ -32,7 +32,7 @@ class SessionRegistry:
 
     Args:
         engine: opens them.
-        live: the one that all doors share; the others run at its rate.
+        live: the one that all doors share; the others run at its rate, with its effects and presets.
 
     Attributes:
         live: as given.
@@ -64,11 +64,17 @@ class SessionRegistry:
 
     async def _opened(self, name: str) -> LiveSession:
         try:
-            return await LiveSession.open(name, self._engine, self.live.rate_hz)
+            return await self._opened_now(name)
         except CapacityError:
             if not await self._make_room():
                 raise
-            return await LiveSession.open(name, self._engine, self.live.rate_hz)
+            return await self._opened_now(name)
+
+    async def _opened_now(self, name: str) -> LiveSession:
+        live = self.live
+        return await LiveSession.open(
+            name, self._engine, live.rate_hz, catalogue=live.catalogue, presets=live.preset_folder.path
+        )
 
     async def _make_room(self) -> bool:
         """Close the session that was left longest ago, if that is long enough; tells whether it did."""

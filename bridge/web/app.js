@@ -12,6 +12,7 @@ import { Meters } from "./meters.js";
 import { Midi } from "./midi.js";
 import { Player } from "./player.js";
 import { plays, streamUrl } from "./protocol.js";
+import { Rack } from "./rack.js";
 import { Recorder } from "./recorder.js";
 import { colour, Slots } from "./slots.js";
 import { State } from "./state.js";
@@ -31,7 +32,9 @@ const player = new Player((port, rateHz) => connection.feed(port, rateHz));
 const recorder = new Recorder();
 const slots = new Slots($("slots"), state);
 const surface = new Surface($("surface"), state, slots);
-const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state);
+const elsewhere = /^(prompt|plugin)\/\d+\//;
+const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state, (name) => !elsewhere.test(name));
+const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
 const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
 
@@ -41,15 +44,32 @@ const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serv
 
 const told = {
   hello: greet,
-  ack: ({ id }) => state.acknowledged(id),
+  ack: ({ id }) => {
+    state.acknowledged(id);
+    rack.answered(id);
+  },
   error: ({ id, message }) => {
     state.refused(id);
+    rack.answered(id);
     if (id && id === session.asked?.id) showTransport(session.asked.before, true);
     toast(message, { urgent: true });
   },
   changed: ({ values, applied_at_sample }) => {
     state.changed(values);
     if (Object.keys(values).some((name) => name.startsWith("prompt"))) session.arrivesAt = applied_at_sample ?? 0;
+  },
+  table: ({ parameters, values, slots: inRack }) => {
+    state.retable(parameters, values);
+    rack.build(inRack);
+    midi.build();
+  },
+  slot_fault: (fault) => {
+    rack.fault(fault);
+    toast(fault.reason ? `${fault.name}: ${fault.reason}; its input is heard` : `${fault.name} is back`);
+  },
+  presets: ({ names, by }) => {
+    rack.presets(names);
+    if (by !== "resync") toast("The preset is saved");
   },
   transport: ({ action, state: now }) => {
     if (action === "stop") setTimeout(() => player.flush(), FADE_MS);
@@ -70,7 +90,8 @@ connection.addEventListener("frame", ({ detail: frame }) => {
 });
 connection.addEventListener("status", ({ detail }) => showLink(detail));
 
-function greet({ session: name, model, sample_rate_hz: rateHz, model_rate_hz: modelRateHz, parameters, state: now }) {
+function greet(hello) {
+  const { session: name, model, sample_rate_hz: rateHz, model_rate_hz: modelRateHz, parameters, state: now } = hello;
   session.rateHz = rateHz;
   meters.topHz = Math.min(rateHz, modelRateHz) / 2;
   if (now.position_samples < player.report.heard) startOver();
@@ -78,6 +99,7 @@ function greet({ session: name, model, sample_rate_hz: rateHz, model_rate_hz: mo
   slots.build();
   surface.build();
   controls.build();
+  rack.greet(hello);
   midi.build();
   $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
   showHeard(now.heard);
@@ -231,6 +253,7 @@ function showStats(stats) {
   $("stat-factor").parentElement.classList.toggle("is-bad", factor > 0 && factor < 1);
   $("stat-buffer").textContent = `${player.report.bufferedSeconds.toFixed(1)} s`;
   $("stat-listeners").textContent = stats.listeners;
+  rack.report(stats.slots);
   $("stat-window").textContent = stats.window_position ?? "–";
   showUnderruns();
 }

@@ -31,7 +31,7 @@ __all__ = ["ClockedRing", "Feeder"]
 
 Frames = NDArray[np.float32]
 
-JUMP_SECONDS = 0.15
+JUMP_SECONDS = 0.05
 CAPACITY_SECONDS = 4.0
 _LATER_SECONDS, _LATEST_SECONDS = 0.03, 1.0  # after the first starvation, and at most
 _FORGOTTEN = 1.5e-3  # of a second, each second: within what drift.py corrects unheard
@@ -66,11 +66,6 @@ class ClockedRing(Ring):
             out *= 0.0 if self.silent else np.linspace(1.0, 0.0, len(out), dtype=np.float32)[:, None]
             self.silent = True
         self.last_read = (self._now(), len(out), self._read)  # one assignment: the feeder sees all three or none
-
-    @property
-    def starving(self) -> bool:
-        """Whether the device plays silence for want of frames."""
-        return self._starving
 
     def next_read(self, rate_hz: int) -> float:
         """When a frame written now will be taken by a callback; one that is overdue counts as now."""
@@ -119,7 +114,8 @@ class Feeder:
         self._stretch = Stretcher(channels)
         self._later_seconds = 0.0  # than a device that is never starved would need
         self._fresh = True  # after a rest: place the next block
-        self._starved = False  # after a starvation
+        self._starved = False  # after a starvation: place the next block, and play later
+        self._answered = 0  # starvations that were
         self._skip_frames = 0
         self._passing: Frames | None = None  # what a skip fades out
         self._last = np.zeros((1, channels), np.float32)
@@ -159,7 +155,8 @@ class Feeder:
         self._later_seconds = max(0.0, self._later_seconds - _FORGOTTEN * len(frames) / self._device_hz)
         resting = self._resting_since is not None
         self._fresh |= resting and not self._skip_frames  # a skip under way has placed what follows it
-        self._starved = self.ring.starving and not resting
+        self._starved = not resting and self.starvations > self._answered
+        self._answered = self.starvations
         due = self._due(block)
         error = self.ring.next_read(self._device_hz) + self.device_latency_seconds - (due + self.delay_seconds)
         frames = self._placed(frames, error)

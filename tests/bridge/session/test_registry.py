@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +147,16 @@ def test_what_was_left_for_long_is_closed_and_who_only_steers_keeps_it(
 
     monkeypatch.setattr(registry, "KEPT_SECONDS", 0.1)
     with_sessions(model, 3, scene)
+
+
+def test_a_private_session_has_the_effects_and_presets_of_the_shared_one(
+    model: streamgen.Model, tmp_path: Path
+) -> None:
+    async def scene(sessions: SessionRegistry) -> None:
+        sessions.live.preset_folder.path = tmp_path
+        own = await sessions.get("new")
+        assert own.catalogue is sessions.live.catalogue
+        assert own.preset_folder.path == tmp_path
+        assert own.slots() == []
+
+    with_sessions(model, 2, scene)
