@@ -210,7 +210,8 @@ def test_a_bundle_two_seconds_ahead_and_at_sample_land_where_they_say_and_delay_
         at = changes[number][0]
         other = rendered(model, changes[:number] + changes[number + 1 :], me.end)[:, start : me.end]
         first = start + np.flatnonzero(np.abs(other - heard).max(axis=0) > 2e-4)[0]
-        assert at - early * hop <= first < at + RATE_HZ, "it is heard, and not before"
+        ahead = early * hop + RATE_HZ // 200  # the limiter looks 5 ms ahead
+        assert at - ahead <= first < at + RATE_HZ, "it is heard, and not before"
 
 
 ILL = Path(__file__).parents[1] / "bridge" / "audio" / "plugins"

@@ -58,14 +58,17 @@ def test_nothing_said_is_every_default(parsed: Parse) -> None:
 
 def test_every_setting_has_an_option(parsed: Parse) -> None:
     words = "--prompt a --host ::1 --port 1 --osc-port 2 --token t --insecure --allow-origin x --allow-origin y"
-    words += " --record r.wav --state s --fresh --rack r.toml --presets p --no-soundcard --output o --latency 0.5"
-    words += " --session-rate 44100"
+    words += (
+        " --record r.wav --state s --fresh --rack r.toml --presets p --scene c --no-soundcard --output o --latency 0.5"
+    )
+    words += " --latency 0.5 --session-rate 44100"
     words += " --model m --threads 3 --device cuda:1 --precision bf16"
     found = settings_of(parsed(*words.split(), of=all_options))
     assert found == Settings(
         prompt="a", host="::1", port=1, osc_port=2, token="t", insecure=True, allow_origin=("x", "y"),
-        record=Path("r.wav"), state=Path("s"), fresh=True, rack=Path("r.toml"), presets=Path("p"), soundcard=False,
-        output="o", latency=0.5, session_rate=44_100, model="m", threads=3, device="cuda:1", precision="bf16",
+        record=Path("r.wav"), state=Path("s"), fresh=True, rack=Path("r.toml"), presets=Path("p"),
+        scene=Path("c"), soundcard=False, output="o", latency=0.5, session_rate=44_100,
+        model="m", threads=3, device="cuda:1", precision="bf16",
         said=frozenset(OPTIONS),
     )  # fmt: skip
 
@@ -81,9 +84,12 @@ def test_every_parameter_of_the_music_has_an_option(parsed: Parse) -> None:
         if spec.type != "bool"
     }
     said = [word for name, value in words.items() for word in ("--" + name.replace("_", "-"), value)]
-    music = settings_of(parsed("--mute", *said, of=all_options)).music
+    switches = [spec for spec in music_table().values() if spec.type == "bool"]
+    said += [("--no-" if spec.default else "--") + spec.name.replace("_", "-") for spec in switches]
+    music = settings_of(parsed(*said, of=all_options)).music
     assert set(music) == set(music_table())
-    assert (music["mute"], music["negative_prompt"], music["temperature"]) == (True, "yes", 0.5)
+    assert (music["mute"], music["guard"]) == (True, False)
+    assert (music["negative_prompt"], music["temperature"]) == ("yes", 0.5)
     assert music["master"] == "gentle"
     assert music["top_k"] == 2_048
     assert isinstance(music["top_k"], int)

@@ -87,7 +87,7 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
     heard = hear("shimmering house for my grandmother", words)
     assert heard.unheard == ("shimmering", "grandmother")
     assert heard.told() == f"{heard.prompt}; not understood: shimmering grandmother"
-    assert hear("house", words).told() == "heard: house, drums, synth bass, piano, 125 bpm, in A minor"
+    assert hear("house", words).told() == "house, drums, synth bass, piano, 125 bpm, in A minor"
 
 
 def test_phrases_are_told_apart_by_no_one_twice(words: Vocabulary) -> None:

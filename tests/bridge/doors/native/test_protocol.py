@@ -146,7 +146,8 @@ def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
     assert message["audio"] == audio
     assert (message["sample_rate_hz"], message["model_rate_hz"]) == (48_000, 32_000)
     assert message["state"] == {
-        "values": session.values(), "state": "playing", "playing": True, "position_samples": 5, "slots": []
+        "values": session.values(), "state": "playing", "playing": True, "position_samples": 5, "slots": [],
+        "heard": "a sine",
     }  # fmt: skip
 
 
