@@ -114,8 +114,11 @@ class Generator:
         self._stream.check(**controls)
 
     def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:
-        """Return controls with the best of some openings, where they begin the music anew; that takes a moment."""
-        return self._stream.auditioned(controls, between_steps)
+        """Return controls with the best of some openings, where they begin the music anew.
+
+        That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one.
+        """
+        return self._stream.auditioned(controls, between_steps, hold=self.pace.quick)
 
     def revoke(self, from_sample: int) -> None:
         """Take back what lies ahead, until a change can land at a sample."""

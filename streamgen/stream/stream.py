@@ -272,12 +272,15 @@ class Stream:
                 at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
 
-    def auditioned(self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None) -> dict[str, Any]:
+    def auditioned(
+        self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None, *, hold: bool = True
+    ) -> dict[str, Any]:
         """Return values with the opening that is to play where they begin the music anew: the best of `audition`.
 
         Args:
             values: as in `set`, which tries openings itself where values do not come from here.
             between_steps: called after each step that trying takes, on this thread.
+            hold: False takes the first opening untried, where there is no time.
 
         Raises:
             ConfigError, PromptError: a wrong value.
@@ -287,7 +290,7 @@ class Stream:
             asked, before = self._control.check(values), self._control.memory.asked  # prompts are encoded here
         if "candidate" in values or not asked.begins_anew(before):
             return dict(values)
-        count = int(asked.audition) if asked.mix.dominant is not None else 1
+        count = int(asked.audition) if hold and asked.mix.dominant is not None else 1
         candidate = best_candidate(self.runtime, asked, count, between_steps) if count > 1 else 0
         return {**values, "candidate": candidate}
 
