@@ -54,7 +54,7 @@ class Session:
 async def main():
     session = Session()
     output = sys.argv[2] if len(sys.argv) > 2 else None
-    door = SoundCardDoor(Service(Settings(output=output), Access(), Metrics()))
+    door = SoundCardDoor(Service(Settings(output=output, latency=0.3), Access(), Metrics()))
     await door.open(session)
     session.start, told = time.time(), 0.0
     while session.sample < session.music.shape[1]:
