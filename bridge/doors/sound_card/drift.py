@@ -36,6 +36,7 @@ MAX_CORRECTION, _MIN_CORRECTION = 2000e-6, 300e-6  # the least outruns two clock
 _GAIN = 0.1  # of the error, a second
 _MEASUREMENTS = 50
 _OUTER = _MEASUREMENTS // 5
+_AGREEING, _AGREED_SECONDS, _STOOD_STILL_SECONDS = 10, 0.05, 0.1
 
 _HALF_TAPS = 8
 _STEPS = 256  # of the kernel's table a frame; between them it is linear: 94 dB
@@ -74,6 +75,14 @@ class DriftControl:
             self.reference_seconds = max(_EARLIEST_SECONDS, min(_LATEST_SECONDS, middle))
         self.error_seconds = middle - self.reference_seconds
         return self._correct(frames)
+
+    @property
+    def stood_still_seconds(self) -> float:
+        """How late all is since the device stood still, as soon as the newest measurements agree on it; 0 else."""
+        newest = list(self.measured)[-_AGREEING:]
+        if len(newest) < _AGREEING or min(newest) < _STOOD_STILL_SECONDS or max(newest) - min(newest) > _AGREED_SECONDS:
+            return 0.0
+        return fmean(newest)
 
     def _correct(self, frames: int) -> int:
         size = abs(self.error_seconds)

@@ -185,9 +185,9 @@ class Feeder:
             return self._skipped(frames)
         if self._fresh or self._starved:
             return self._aligned(frames, error if self._fresh else error - self._play_later())
-        if abs(self.drift.error_seconds) > JUMP_SECONDS:
+        if self.drift.stood_still_seconds or abs(self.drift.error_seconds) > JUMP_SECONDS:
             self.jumps += 1
-            return self._aligned(frames, self.drift.error_seconds)
+            return self._aligned(frames, self.drift.stood_still_seconds or self.drift.error_seconds)
         drop = self.drift.update(error, len(frames))
         return self._stretch.process(frames, drop)
 
