@@ -205,8 +205,7 @@ class App:
 
         metrics, record = self.service.metrics, self.service.settings.record
         async with AsyncExitStack() as stack:
-            path = self.service.settings.scene
-            parts = None if path is None else read_scene(path)
+            parts = read_scene(self.service.settings.scene)
             engine = EngineThread(model, asyncio.get_running_loop(), realtime_factor, metrics.step_seconds, parts)
             stack.push_async_callback(engine.close)
             live, restored = await self._open_live(engine)
