@@ -105,14 +105,6 @@ class Generator:
         self.taken += 0 if samples is None else samples.shape[1]
         return samples
 
-    def check(self, controls: dict[str, Any]) -> None:
-        """Check what the stream is to be told, changing nothing.
-
-        Raises:
-            ConfigError, PromptError: it cannot be done.
-        """
-        self._stream.check(**controls)
-
     def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:
         """Return controls with the best of some openings, where they begin the music anew.
 

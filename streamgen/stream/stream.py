@@ -25,7 +25,7 @@ from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.conditioning.rows import Conditioner
-from streamgen.config import ControlValues
+from streamgen.config import BEGIN_ANEW, ControlValues
 from streamgen.errors import ConfigError, SessionClosed
 from streamgen.lm.step import Step
 from streamgen.lm.windows import WindowPlan
@@ -41,7 +41,6 @@ from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot,
 
 __all__ = ["Stream"]
 
-_BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})
 _log = logging.getLogger("streamgen")
 
 
@@ -267,7 +266,7 @@ class Stream:
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
         with self.runtime.alone():
             self._check_open()
-            if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not _BEGIN_ANEW.isdisjoint(wanted):
+            if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not BEGIN_ANEW.isdisjoint(wanted):
                 line = self.bar_line()
                 at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
