@@ -36,7 +36,8 @@ MAX_CORRECTION, _MIN_CORRECTION = 2000e-6, 300e-6  # the least outruns two clock
 _GAIN = 0.1  # of the error, a second
 _MEASUREMENTS = 50
 _OUTER = _MEASUREMENTS // 5
-_AGREEING, _AGREED_SECONDS, _STOOD_STILL_SECONDS = 10, 0.05, 0.1
+_AGREEING, _AGREED_SECONDS = 10, 0.05  # so many measurements, so close together: the device runs again
+_STOOD_STILL_SECONDS = 0.1  # more than any bunch explains; JUMP_SECONDS of feeder.py is less
 
 _HALF_TAPS = 8
 _STEPS = 256  # of the kernel's table a frame; between them it is linear: 94 dB
