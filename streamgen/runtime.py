@@ -39,7 +39,7 @@ from streamgen.conditioning.text import TextConditioner
 from streamgen.errors import PromptError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import LmEngine
-from streamgen.lm.precision import choose_engine, is_small
+from streamgen.lm.precision import choose_engine
 from streamgen.lm.step import Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowLayout
@@ -57,7 +57,7 @@ class Facts:
 
     Attributes:
         name, format, licence: the checkpoint's.
-        precision: "fp32", "bf16", "fp16" or "int8", as chosen.
+        precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
     """
 
@@ -119,7 +119,9 @@ class Runtime:
             codec = StreamingDecoder(checkpoint.codec, audio_channels=decoder.audio_channels, device=device)
             pattern = DelayPattern.of(decoder.num_codebooks, decoder.audio_channels, decoder.vocab_size)
             frame_seconds = codec.hop_samples / codec.sample_rate_hz
-            choice = choose_engine(checkpoint, pattern, frame_seconds, device=device, precision=precision)
+            choice = choose_engine(
+                checkpoint, pattern, frame_seconds, device=device, precision=precision, threads=threads
+            )
             prompts = Prompts(
                 TextConditioner(checkpoint, new_lock=threading.Lock),
                 MelodyConditioner(checkpoint),
@@ -132,7 +134,7 @@ class Runtime:
             decoder,
             checkpoint.defaults,
             device,
-            1 if threads is None and is_small(checkpoint, device) else threads,
+            choice.threads,
             choice.engine,
             codec,
             prompts,
