@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 
 from setuptools import setup
-from setuptools.command.build_py import build_py
 from setuptools.command.bdist_wheel import bdist_wheel
-from setuptools.errors import CompileError, LinkError, PlatformError
+from setuptools.command.build_py import build_py
 
 SOURCES = Path("streamgen/kernels/native")
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
@@ -34,23 +33,25 @@ elif platform.machine().lower() in ("aarch64", "arm64") and sys.platform == "lin
     SETS["portable"] = (["-march=armv8.2-a+dotprod"], [])  # Cortex-A75 and later; Apple's compiler assumes it
 
 
-def build_kernels(folder: Path) -> bool:
-    """Build what this machine's compiler can; tells whether there is at least the portable one."""
+def build_kernels(folder: Path) -> None:
+    """Build what this machine's compiler can."""
     from setuptools._distutils.ccompiler import new_compiler
     from setuptools._distutils.sysconfig import customize_compiler
 
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        compiler = new_compiler()
-        customize_compiler(compiler)
-        for name, flags in SETS.items():
+    for name, flags in SETS.items():
+        try:
+            compiler = new_compiler()
+            customize_compiler(compiler)
             _build(compiler, name, flags, folder)
-    except (CompileError, LinkError, PlatformError, OSError) as error:
-        print(f"streamgen: the native kernels were not built ({error}); it will play on torch's, several times slower")
-    return (folder / f"step-portable{SUFFIX}").exists()
+        except Exception as error:  # noqa: BLE001 - whatever a compiler fails with, or its absence: the rest installs
+            print(f"streamgen: no native kernels for {name}: {error}")
+            if name == "portable":
+                print("streamgen: installed without native kernels; it plays on torch's, several times slower")
+                return
 
 
-def _build(compiler, name: str, flags: tuple[list[str], list[str]], folder: Path) -> None:  # noqa: ANN001 - untyped there
+def _build(compiler, name: str, flags: tuple[list[str], list[str]], folder: Path) -> None:
     microsoft = compiler.compiler_type == "msvc"
     macros = {"avx512": "STREAMGEN_AVX512", "avx2": "STREAMGEN_AVX2", "avxvnni": "STREAMGEN_AVX2"}
     objects = compiler.compile(
@@ -59,7 +60,9 @@ def _build(compiler, name: str, flags: tuple[list[str], list[str]], folder: Path
         macros=[(macros[name], None)] if name in macros else [],
         extra_postargs=[*(MSVC if microsoft else UNIX), *flags[microsoft]],
     )
-    draft = folder / f"step-{name}{SUFFIX}.new"  # a library that is in use keeps its file; the next start loads the new one
+    draft = (
+        folder / f"step-{name}{SUFFIX}.new"
+    )  # a library that is in use keeps its file; the next start loads the new one
     compiler.link_shared_object(
         objects, str(draft), extra_postargs=[] if microsoft else ["-pthread"], target_lang="c++"
     )
@@ -76,7 +79,7 @@ class BuildWithKernels(build_py):
 
 
 class PlatformWheel(bdist_wheel):
-    """A wheel with libraries in it is for one platform and every Python 3; without, for all."""
+    """A wheel with libraries is for one platform and every Python 3; one without them for every platform too."""
 
     def run(self) -> None:
         self.run_command("build_py")
@@ -87,7 +90,6 @@ class PlatformWheel(bdist_wheel):
     def get_tag(self) -> tuple[str, str, str]:
         _, _, system = super().get_tag()
         return "py3", "none", system
-
 
 
 setup(cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel})

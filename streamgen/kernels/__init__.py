@@ -13,4 +13,16 @@ from __future__ import annotations
 from streamgen.kernels.library import Kernels, Pool, built_for, kernels
 from streamgen.kernels.packed import BITS, PackedMatrix, gate_order, head_order, multiply, pack, run_lstm
 
-__all__ = ["BITS", "Kernels", "PackedMatrix", "Pool", "built_for", "gate_order", "head_order", "kernels", "multiply", "pack", "run_lstm"]
+__all__ = [
+    "BITS",
+    "Kernels",
+    "PackedMatrix",
+    "Pool",
+    "built_for",
+    "gate_order",
+    "head_order",
+    "kernels",
+    "multiply",
+    "pack",
+    "run_lstm",
+]

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from streamgen.kernels.library import Kernels, Matrix, Pool, address
 
-__all__ = ["BITS", "GROUP", "LAYOUT", "TILE", "PackedMatrix", "gate_order", "head_order", "multiply", "pack", "run_lstm"]
+__all__ = [
+    "BITS",
+    "GROUP",
+    "LAYOUT",
+    "TILE",
+    "PackedMatrix",
+    "gate_order",
+    "head_order",
+    "multiply",
+    "pack",
+    "run_lstm",
+]
 
 TILE, GROUP = 32, 32  # outputs, inputs
 BITS = (4, 6, 8)  # 32 besides, for the codec: floats, not rounded
@@ -86,7 +97,8 @@ def multiply(
     """Multiply rows by a matrix; those of 8 bits and fewer round the rows to bytes first.
 
     Args:
-        library, pool: that do it.
+        library: that does it.
+        pool: whose threads do.
         matrix: packed.
         rows: float32 [n, in]; they may overlap, each lies in one piece.
         outputs: how many the matrix had before it was packed.
@@ -96,7 +108,8 @@ def multiply(
     Returns:
         float32 [n, outputs].
     """
-    assert rows.stride(1) == 1 and rows.shape[1] == matrix.inputs, (rows.shape, rows.stride(), matrix.inputs)
+    assert rows.stride(1) == 1, rows.stride()
+    assert rows.shape[1] == matrix.inputs, (rows.shape, matrix.inputs)
     assert matrix.bits == 32 or not elu, "no caller has it"
     padded = None if bias is None else torch.nn.functional.pad(bias, (0, matrix.outputs - len(bias)))
     out = torch.empty(len(rows), outputs)
@@ -107,16 +120,16 @@ def multiply(
     return out
 
 
-def run_lstm(
-    library: Kernels, pool: Pool, again: PackedMatrix, driven: Tensor, hidden: Tensor, cell: Tensor
-) -> Tensor:
+def run_lstm(library: Kernels, pool: Pool, again: PackedMatrix, driven: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
     """Run an LSTM.
 
     Args:
-        library, pool: that do it.
+        library: that does it.
+        pool: whose threads do.
         again: its recurrent matrix in `gate_order`, 8 bits.
         driven: float32 [B, n, 4 · H]: what the inputs and the biases add to the gates (input, forget, new, output).
-        hidden, cell: float32 [B, H], updated in place.
+        hidden: float32 [B, H], updated in place.
+        cell: the same.
 
     Returns:
         float32 [B, n, H].

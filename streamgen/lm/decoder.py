@@ -152,7 +152,10 @@ class Decoder:
         """Run single vectors through all layers and return the logits of some.
 
         Args:
-            x, segments, cache, cross: as in `forward`.
+            x: [N, D] as in `forward`.
+            segments: the same.
+            cache: the same.
+            cross: the same.
             wanted: vectors whose logits are wanted.
 
         Returns:

@@ -165,7 +165,8 @@ class LmEngine:
 
 def _leader_rows(steps: Sequence[Step]) -> list[int]:
     """Index of the leaders' rows in the pass: successors' logits are not needed."""
-    wanted, offset = [], 0
+    wanted: list[int] = []
+    offset = 0
     for step in steps:
         wanted += range(offset, offset + step.rows.count)
         offset += sum(feed.window.block.rows for feed in step.feeds)

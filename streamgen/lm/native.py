@@ -3,8 +3,8 @@
     NativeDecoder   as `decoder.Decoder`: embeds, steps, reads
     NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
 
-Every vector is a row of the call, with a cache row and a past of its own, whether it is a step's or a prefill's; a row's
-result does not depend on the others. So reading a context at once, in pieces or beside a leader gives the same bits.
+Every vector is a row of the call, with a cache row and a past of its own, whether it is a step's or a prefill's, and a
+row's result does not depend on the others. So reading a context at once, in pieces or beside a leader gives the same bits.
 
 Rules: arithmetic is the kernels' own; knows no prompt text, no window plan, no sampling.
 """
@@ -170,7 +170,12 @@ class NativeCache(CacheRows[_RowsCopy]):
         """Views of what a row's first positions take: keys, values, their scales; each [layers, heads, bytes]."""
         c, whole = self._config, -(-length // _POSITIONS) * _POSITIONS
         memory = self._memory[row].view(c.num_layers, c.num_heads, -1)
-        starts = [0, self.positions * c.head_dim, self.positions * 2 * c.head_dim, self.positions * (2 * c.head_dim + 2)]
+        starts = [
+            0,
+            self.positions * c.head_dim,
+            self.positions * 2 * c.head_dim,
+            self.positions * (2 * c.head_dim + 2),
+        ]
         sizes = [whole * c.head_dim, whole * c.head_dim, 2 * whole, 2 * whole]
         return tuple(memory[..., start : start + size] for start, size in zip(starts, sizes, strict=True))
 
@@ -211,7 +216,12 @@ class NativeDecoder:
     """
 
     def __init__(
-        self, config: DecoderConfig, weights: Mapping[str, Tensor], packed: PackedWeights, library: Kernels, threads: int
+        self,
+        config: DecoderConfig,
+        weights: Mapping[str, Tensor],
+        packed: PackedWeights,
+        library: Kernels,
+        threads: int,
     ) -> None:
         self.config, self.threads, self.weight_bytes = config, threads, packed.bytes
         self.device, self.dtype = torch.device("cpu"), torch.float32

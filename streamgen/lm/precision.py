@@ -131,7 +131,7 @@ class _Builder:
         return full if self.library is None else [*full, *(name for name in _ROUNDED if name != "int4")]
 
     def choice(self, precision: str, note: str) -> EngineChoice:
-        """Build one; beside the native kernels torch computes on one thread, for its second would keep theirs waiting."""
+        """Build one. Beside the native kernels torch computes on one thread: a second would be in their way."""
         if precision in _ROUNDED and self.library is not None:
             config = self._checkpoint.decoder
             packed = rounded_weights(self._checkpoint, even_bits(config, precision), self.library, self._threads)

@@ -88,4 +88,4 @@ def _write(file: Path, packed: PackedWeights) -> None:
         save_file(tensors, draft.name, {"matrices": json.dumps(shapes)})
         os.replace(draft.name, file)
     except (OSError, SafetensorError) as error:
-        _log.warning("rounded weights could not be kept in %s: %s; the next start rounds them again", file.parent, error)
+        _log.warning("rounded weights could not be kept in %s: %s; each start rounds them anew", file.parent, error)

@@ -59,7 +59,11 @@ class DecoderTwin:
     """One sequence through the rounded decoder, all positions at once."""
 
     def __init__(
-        self, config: DecoderConfig, weights: Mapping[str, Tensor], matrices: Mapping[str, PackedMatrix], order: list[int]
+        self,
+        config: DecoderConfig,
+        weights: Mapping[str, Tensor],
+        matrices: Mapping[str, PackedMatrix],
+        order: list[int],
     ) -> None:
         self.config, self._weights = config, weights
         self._matrices = {name: unpacked(matrix) for name, matrix in matrices.items()}
