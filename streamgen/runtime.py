@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
-from streamgen.codec import StreamingDecoder, encode_audio
+from streamgen.codec import Native, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
 from streamgen.conditioning.rows import Prompts
 from streamgen.conditioning.text import TextConditioner
@@ -116,11 +116,16 @@ class Runtime:
         with ExitStack() as own:
             for setting in (torch.inference_mode(False), *_own_settings(device)):
                 own.enter_context(setting)
-            codec = StreamingDecoder(checkpoint.codec, audio_channels=decoder.audio_channels, device=device)
             pattern = DelayPattern.of(decoder.num_codebooks, decoder.audio_channels, decoder.vocab_size)
-            frame_seconds = codec.hop_samples / codec.sample_rate_hz
+            frame_seconds = checkpoint.codec.config.hop_length / checkpoint.codec.config.sampling_rate
             choice = choose_engine(
                 checkpoint, pattern, frame_seconds, device=device, precision=precision, threads=threads
+            )
+            native = None
+            if choice.library is not None:
+                native = Native(choice.library, choice.library.pool(choice.native_threads))
+            codec = StreamingDecoder(
+                checkpoint.codec, audio_channels=decoder.audio_channels, device=device, native=native
             )
             prompts = Prompts(
                 TextConditioner(checkpoint, new_lock=threading.Lock),

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 TILE, GROUP = 32, 32  # outputs, inputs
-BITS = (4, 6, 8)  # 32 besides, for the codec: floats, not rounded
+BITS = (4, 6, 8)  # and for the codec 16 and 32: bfloat16 and float32
 LAYOUT = "1"  # of the tiles, and how weights are rounded: what is kept on disk goes by it
 
 
@@ -60,8 +60,8 @@ def pack(library: Kernels, pool: Pool, weight: Tensor, bits: int, order: Sequenc
     Args:
         library: to be read by; all lay out alike.
         pool: whose threads do it.
-        weight: [out, in]; with fewer bits than 32, `in` is a multiple of 32.
-        bits: one of BITS, or 32.
+        weight: [out, in]; with fewer bits than 16, `in` is a multiple of 32.
+        bits: one of BITS, 16 or 32.
         order: for each output the row of the weight that it is; None keeps them.
     """
     rows = torch.arange(len(weight)) if order is None else torch.tensor(order)
@@ -110,7 +110,7 @@ def multiply(
     """
     assert rows.stride(1) == 1, rows.stride()
     assert rows.shape[1] == matrix.inputs, (rows.shape, matrix.inputs)
-    assert matrix.bits == 32 or not elu, "no caller has it"
+    assert matrix.bits >= 16 or not elu, "no caller has it"
     padded = None if bias is None else torch.nn.functional.pad(bias, (0, matrix.outputs - len(bias)))
     out = torch.empty(len(rows), outputs)
     library.call.multiply(

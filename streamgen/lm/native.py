@@ -4,7 +4,7 @@
     NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
 
 Every vector is a row of the call, with a cache row and a past of its own, whether it is a step's or a prefill's, and a
-row's result does not depend on the others. So reading a context at once, in pieces or beside a leader gives the same bits.
+row's result does not depend on the others: to read a context at once, in pieces or beside a leader gives the same bits.
 
 Rules: arithmetic is the kernels' own; knows no prompt text, no window plan, no sampling.
 """

@@ -54,12 +54,16 @@ class EngineChoice:
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4".
         note: one line: what was chosen and why.
         threads: that torch computes on beside it; None is what it is set to.
+        library: the native kernels that it runs on; None is torch's.
+        native_threads: that they compute on.
     """
 
     engine: LmEngine
     precision: str
     note: str
     threads: int | None = None
+    library: Kernels | None = None
+    native_threads: int = 1
 
 
 def choose_engine(
@@ -136,7 +140,7 @@ class _Builder:
             config = self._checkpoint.decoder
             packed = rounded_weights(self._checkpoint, even_bits(config, precision), self.library, self._threads)
             engine = LmEngine.native(self._checkpoint, packed, self.library, self._threads)
-            return EngineChoice(engine, precision, note, 1)
+            return EngineChoice(engine, precision, note, 1, self.library, self._threads)
         engine = LmEngine.on_torch(
             self._checkpoint, device=self._device, dtype=_DTYPES[precision], int8=precision == "int8"
         )

@@ -4,7 +4,7 @@
 //     4 bits   4 × 128 bytes   byte [output][i]: input 8j + i in the low nibble, 8j + 4 + i in the high one
 //     6 bits   the same of the low 4 bits, then 2 × 128: byte [output][i]: bits 4 and 5 of inputs 16j + {0,4,8,12} + i
 //     8 bits   8 × 128 bytes   byte [output][i]: input 4j + i
-//     32 bits  no groups, no scales: float [input][output]
+//     16, 32   no groups, no scales: bfloat16 or float [input][output]
 // A weight is (byte - zero) · scale, zero = 2^(BITS - 1). Rows are rounded to signed bytes, a float32 scale a group.
 //
 // Rules: a product is summed in one order, whatever rows are beside it and whichever thread has the tile.
@@ -27,7 +27,7 @@ struct Matrix {
   int count() const { return outputs / TILE; }
   int groups() const { return inputs / GROUP; }
   size_t tile_bytes() const {
-    return bits == 32 ? size_t(inputs) * TILE * 4 : size_t(groups()) * (2 * TILE + 128 * size_t(bits));
+    return bits >= 16 ? size_t(inputs) * TILE * size_t(bits) / 8 : size_t(groups()) * (2 * TILE + 128 * size_t(bits));
   }
   const uint8_t* tile(int i) const { return tiles + size_t(i) * tile_bytes(); }
 };
@@ -114,7 +114,7 @@ template <int BITS, int B> APART void times_tile(const uint8_t* w, const Quantis
         }
       }
       const uint16_t* scales = reinterpret_cast<const uint16_t*>(w) + s * SUBTILE;
-      const F w0 = load_bf16(scales), w1 = load_bf16(scales + LANES);
+      const F w0 = load(scales), w1 = load(scales + LANES);
       for (int b = 0; b < B; ++b) {
         const F row = all(rows.scales[b * groups + g]);
         sums[s][b][0] = fma(floats(left[b].sums()), mul(w0, row), sums[s][b][0]);
@@ -154,14 +154,16 @@ void multiply(const Matrix& m, Span tiles, const Quantised& rows, int count, flo
   }
 }
 
-// R float32 rows, `stride` apart, times one tile of float32: out [R][TILE].
+// R float32 rows, `stride` apart, times one tile of floats or bfloat16s: out [R][TILE].
 constexpr int FLOAT_ROWS = LANES == 16 ? 12 : 4;
-template <int R> APART void times_float_tile(const float* w, int inputs, const float* x, int64_t stride, float* out) {
+template <class Weight, int R>
+APART void times_float_tile(const Weight* w, int inputs, const float* x, int64_t stride, float* out) {
   for (int s = 0; s < SUBTILES; ++s) {
     F left[R], right[R];
     for (int r = 0; r < R; ++r) left[r] = right[r] = all(0.f);
-    const float* p = w + s * SUBTILE;
+    const Weight* p = w + s * SUBTILE;
     for (int k = 0; k < inputs; ++k, p += TILE) {
+      fetch(reinterpret_cast<const uint8_t*>(p) + FETCH_AHEAD);
       const F w0 = load(p), w1 = load(p + LANES);
       for (int r = 0; r < R; ++r) {
         const F one = all(x[r * stride + k]);
@@ -176,13 +178,15 @@ template <int R> APART void times_float_tile(const float* w, int inputs, const f
   }
 }
 
-int times_float_tile(const float* w, int inputs, const float* x, int64_t stride, int rows, float* out) {
-  if (rows >= FLOAT_ROWS) return times_float_tile<FLOAT_ROWS>(w, inputs, x, stride, out), FLOAT_ROWS;
-  if (LANES == 16 && rows >= 8) return times_float_tile<8>(w, inputs, x, stride, out), 8;
-  if (LANES == 16 && rows >= 5) return times_float_tile<5>(w, inputs, x, stride, out), 5;
-  if (rows >= 3) return times_float_tile<3>(w, inputs, x, stride, out), 3;
-  if (rows == 2) return times_float_tile<2>(w, inputs, x, stride, out), 2;
-  return times_float_tile<1>(w, inputs, x, stride, out), 1;
+template <class Weight, int R = FLOAT_ROWS>
+void times_float_tile(const Weight* w, int inputs, const float* x, int64_t stride, int rows, float* out) {
+  if (rows == R) return times_float_tile<Weight, R>(w, inputs, x, stride, out);
+  if constexpr (R > 1) times_float_tile<Weight, R - 1>(w, inputs, x, stride, rows, out);
+}
+
+void times_float_tile(const Matrix& m, int tile, const float* x, int64_t stride, int rows, float* out) {
+  if (m.bits == 16) return times_float_tile(reinterpret_cast<const uint16_t*>(m.tile(tile)), m.inputs, x, stride, rows, out);
+  times_float_tile(reinterpret_cast<const float*>(m.tile(tile)), m.inputs, x, stride, rows, out);
 }
 
 // ------------------------------------------------------------------------------------------------------ packing
@@ -262,10 +266,13 @@ void pack_group(const float* w, int bits, int output, uint8_t* group) {
 }
 
 void pack_tile(const float* const* rows, int inputs, int bits, uint8_t* out) {
-  if (bits == 32) {
-    float* p = reinterpret_cast<float*>(out);
-    for (int k = 0; k < inputs; ++k)
-      for (int o = 0; o < TILE; ++o) *p++ = rows[o][k];
+  if (bits >= 16) {
+    for (int at = 0; at < inputs * TILE; ++at) {
+      const float weight = rows[at % TILE][at / TILE];
+      const uint16_t half = to_bf16(weight);
+      if (bits == 16) memcpy(out + 2 * at, &half, 2);
+      if (bits == 32) memcpy(out + 4 * at, &weight, 4);
+    }
     return;
   }
   for (int g = 0; g < inputs / GROUP; ++g, out += 2 * TILE + 128 * bits)

@@ -123,7 +123,7 @@ template <int W> float score(const HeadMemory& m, int count, const Query<W>& que
         fine.add(k, all_quads(quad_of(query.fine + 4 * j)));
       }
       const F both = fma(floats(fine.sums()), all(1.f / 254.f), floats(coarse.sums()));
-      const F scaled = mul(both, mul(all(query.scale), load_bf16(m.key_scales + b * BLOCK + s)));
+      const F scaled = mul(both, mul(all(query.scale), load(m.key_scales + b * BLOCK + s)));
       store(scores + b * BLOCK + s, scaled);
     }
     for (int i = count; i < (b + 1) * BLOCK; ++i) scores[i] = -1e30f;
@@ -139,7 +139,7 @@ template <int W> APART void attend(const HeadMemory& m, int count, const float* 
   for (int i = 0; i < count; i += LANES) {
     const F e = exponential(sub(load(scores + i), top));
     total = add(total, e);
-    store(scores + i, mul(e, load_bf16(m.value_scales + i)));
+    store(scores + i, mul(e, load(m.value_scales + i)));
   }
   constexpr int N = W / LANES;
   F even[N], odd[N];  // two chains of sums: one would wait for itself
@@ -384,7 +384,7 @@ void Decoder::step(Pool& pool, const Row* rows, int count, const float* x, const
 
 // ----------------------------------------------------------------------------------------------------- the codec
 
-// out[rows][outputs of the caller] = rows of x, `stride` apart, times a float32 matrix, plus a bias.
+// out[rows][outputs of the caller] = rows of x, `stride` apart, times a matrix of floats, plus a bias.
 void multiply_floats(Pool& pool, const Matrix& m, const float* x, int64_t stride, int rows, const float* bias, int outputs,
                      bool elu, float* out) {
   constexpr int CHUNK = 4 * FLOAT_ROWS;
@@ -394,9 +394,9 @@ void multiply_floats(Pool& pool, const Matrix& m, const float* x, int64_t stride
     float product[FLOAT_ROWS * TILE];
     for (int unit = mine.start; unit < mine.stop; ++unit) {
       const int tile = unit / chunks, column = tile * TILE, end = std::min((unit % chunks + 1) * CHUNK, rows);
-      const float* w = reinterpret_cast<const float*>(m.tile(tile));
       for (int r = unit % chunks * CHUNK; r < end;) {
-        const int done = times_float_tile(w, m.inputs, x + r * stride, stride, end - r, product);
+        const int passes = (end - r + FLOAT_ROWS - 1) / FLOAT_ROWS, done = (end - r + passes - 1) / passes;
+        times_float_tile(m, tile, x + r * stride, stride, done, product);
         for (int i = 0; i < done; ++i, ++r)
           for (int c = 0; c < TILE; c += LANES) {
             F y = load(product + i * TILE + c);
@@ -549,7 +549,7 @@ EXPORT void streamgen_multiply(void* pool, const Matrix* matrix, const float* x,
                                const float* bias, int32_t outputs, int32_t elu, float* out) {
   Pool& threads = *static_cast<Pool*>(pool);
   const Matrix& m = *matrix;
-  if (m.bits == 32) return multiply_floats(threads, m, x, stride, rows, bias, outputs, elu != 0, out);
+  if (m.bits >= 16) return multiply_floats(threads, m, x, stride, rows, bias, outputs, elu != 0, out);
   QuantisedBuffer buffer;
   const Quantised all_rows = buffer.of(size_t(rows), m.inputs);
   threads.run([&](int t) {

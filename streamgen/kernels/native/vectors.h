@@ -1,6 +1,7 @@
 // The vector operations that the step is written in, once for each instruction set it is compiled for.
 //
 //     F   LANES floats        I   LANES 32-bit integers        Q   4 · LANES bytes, a quad for each lane
+//     load of 16-bit numbers reads bfloat16
 //     Dot<BITS>   sums of products of quads: unsigned weights below 2^BITS times signed bytes
 //
 // Rules: every operation rounds as IEEE says and in the order written (no fused product but `fma`), so a result depends
@@ -55,7 +56,7 @@ INLINE int32_t sum_int(I a) { return _mm512_reduce_add_epi32(a); }
 INLINE I nearest(F a) { return _mm512_cvtps_epi32(a); }
 INLINE F floats(I a) { return _mm512_cvtepi32_ps(a); }
 INLINE F two_to(I n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23)); }
-INLINE F load_bf16(const uint16_t* p) {
+INLINE F load(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
 INLINE F load_int8(const int8_t* p) { return floats(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
@@ -118,7 +119,7 @@ INLINE int32_t sum_int(I a) {
 INLINE I nearest(F a) { return _mm256_cvtps_epi32(a); }
 INLINE F floats(I a) { return _mm256_cvtepi32_ps(a); }
 INLINE F two_to(I n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
-INLINE F load_bf16(const uint16_t* p) {
+INLINE F load(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
 }
 INLINE F load_int8(const int8_t* p) { return floats(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
@@ -207,7 +208,7 @@ INLINE int32_t sum_int(I a) { return a.v[0] + a.v[1] + a.v[2] + a.v[3]; }
 INLINE I nearest(F a) { I r; EACH r.v[i] = int32_t(std::nearbyint(a.v[i])); return r; }
 INLINE F floats(I a) { F r; EACH r.v[i] = float(a.v[i]); return r; }
 INLINE F two_to(I n) { EACH n.v[i] = int32_t(uint32_t(n.v[i] + 127) << 23); F r; memcpy(&r, &n, sizeof r); return r; }
-INLINE F load_bf16(const uint16_t* p) { I r; EACH r.v[i] = int32_t(uint32_t(p[i]) << 16); F f; memcpy(&f, &r, sizeof f); return f; }
+INLINE F load(const uint16_t* p) { I r; EACH r.v[i] = int32_t(uint32_t(p[i]) << 16); F f; memcpy(&f, &r, sizeof f); return f; }
 INLINE F load_int8(const int8_t* p) { F r; EACH r.v[i] = float(p[i]); return r; }
 INLINE void store_int8(int8_t* p, I a) { EACH p[i] = int8_t(a.v[i]); }
 #undef EACH

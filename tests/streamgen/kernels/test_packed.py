@@ -24,11 +24,12 @@ def test_weights_are_rounded_as_finely_as_their_bits_allow(library: Kernels, bit
 def test_thirty_two_bits_are_not_rounded_at_all(library: Kernels) -> None:
     weight = torch.randn(33, 7)
     assert torch.equal(unpacked(pack(library, library.pool(1), weight, 32))[:33], weight.double())
+    assert torch.equal(unpacked(pack(library, library.pool(1), weight, 16))[:33], weight.bfloat16().double())
 
 
 def test_all_libraries_and_any_number_of_threads_pack_alike(library: Kernels) -> None:
     weight = torch.randn(96, 64)
-    for bits in (*BITS, 32):
+    for bits in (*BITS, 16, 32):
         alone = pack(library, library.pool(1), weight, bits).tiles
         assert torch.equal(pack(library, library.pool(3), weight, bits).tiles, alone)
 
@@ -43,7 +44,7 @@ def test_a_product_is_that_of_rounded_rows_and_rounded_weights(library: Kernels,
     torch.testing.assert_close(multiply(library, pool, packed, x, 70).double(), wanted, atol=2e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("bits", [*BITS, 32])
+@pytest.mark.parametrize("bits", [*BITS, 16, 32])
 def test_a_row_is_bit_for_bit_what_it_is_alone(library: Kernels, bits: int) -> None:
     weight, x = torch.randn(64, 96), torch.randn(9, 96)
     one, many = library.pool(1), library.pool(3)
@@ -53,12 +54,12 @@ def test_a_row_is_bit_for_bit_what_it_is_alone(library: Kernels, bits: int) -> N
         assert torch.equal(multiply(library, many, packed, x[:rows], 64), alone[:rows])
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4, 6, 8, 13, 60])
-@pytest.mark.parametrize("elu", [False, True])
-def test_float_products_have_a_bias_and_an_elu(library: Kernels, rows: int, elu: bool) -> None:
-    weight, bias, x = torch.randn(45, 50) / 8, torch.randn(45), torch.randn(rows, 50)
+@pytest.mark.parametrize("rows", [*range(1, 14), 60])
+@pytest.mark.parametrize(("elu", "bits"), [(False, 32), (True, 32), (True, 16)])
+def test_float_products_have_a_bias_and_an_elu(library: Kernels, rows: int, elu: bool, bits: int) -> None:
+    weight, bias, x = (torch.randn(45, 50) / 8).bfloat16().float(), torch.randn(45), torch.randn(rows, 50)
     pool = library.pool(2)
-    out = multiply(library, pool, pack(library, pool, weight, 32), x, 45, bias=bias, elu=elu)
+    out = multiply(library, pool, pack(library, pool, weight, bits), x, 45, bias=bias, elu=elu)
     wanted = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
     torch.testing.assert_close(out.double(), torch.nn.functional.elu(wanted) if elu else wanted, atol=1e-5, rtol=1e-5)
 

@@ -14,8 +14,8 @@ from streamgen.kernels import PackedMatrix
 
 def unpacked(matrix: PackedMatrix) -> Tensor:
     """Read every weight back from its tile, [outputs, inputs]."""
-    if matrix.bits == 32:
-        tiles = matrix.tiles.view(torch.float32).view(-1, matrix.inputs, 32)
+    if matrix.bits >= 16:
+        tiles = matrix.tiles.view(torch.float32 if matrix.bits == 32 else torch.bfloat16).view(-1, matrix.inputs, 32)
         return tiles.transpose(1, 2).reshape(matrix.outputs, matrix.inputs).double()
     groups = matrix.tiles.view(matrix.outputs // 32, matrix.inputs // 32, -1)
     scales = groups[..., :64].contiguous().view(torch.bfloat16).double()  # [tiles, groups, 32 outputs]
