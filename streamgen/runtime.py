@@ -18,6 +18,7 @@ plays begins with that.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -45,6 +47,9 @@ from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowLayout
 from streamgen.scheduler import Scheduler
 
+if TYPE_CHECKING:
+    from transformers import EncodecModel
+
 __all__ = ["Facts", "Runtime", "computing_on"]
 
 Audio = NDArray[np.float32]
@@ -59,6 +64,7 @@ class Facts:
         name, format, licence: the checkpoint's.
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
+        kernels: "torch", or the instruction set of the native ones.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Facts:
     licence: str
     precision: str
     load_note: str
+    kernels: str = "torch"
 
 
 @dataclass(eq=False, repr=False)
@@ -135,7 +142,14 @@ class Runtime:
                 new_lock=threading.Lock,
             )
         return cls(
-            Facts(checkpoint.name, checkpoint.format, checkpoint.licence, choice.precision, choice.note),
+            Facts(
+                checkpoint.name,
+                checkpoint.format,
+                checkpoint.licence,
+                choice.precision,
+                choice.note,
+                choice.library.instruction_set if choice.library else "torch",
+            ),
             decoder,
             checkpoint.defaults,
             device,
@@ -144,7 +158,7 @@ class Runtime:
             codec,
             prompts,
             pattern,
-            partial(encode_audio, checkpoint.codec, audio_channels=decoder.audio_channels),
+            partial(encode_audio, _without_decoder(checkpoint.codec), audio_channels=decoder.audio_channels),
         )
 
     @property
@@ -198,6 +212,13 @@ class Runtime:
             lengths = codes.shape[1] / self.frame_rate_hz, frames / self.frame_rate_hz
             _log.warning("the audio prompt has %.2f s or more, room is for %.2f s: its newest part is kept", *lengths)
         return codes[:, -frames:]
+
+
+def _without_decoder(codec: EncodecModel) -> EncodecModel:
+    """Return a codec that only encodes: decoding is our own, with weights of its own."""
+    encoder = copy.copy(codec)
+    encoder._modules = {**codec._modules, "decoder": torch.nn.Identity()}
+    return encoder
 
 
 @contextmanager

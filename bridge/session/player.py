@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -318,8 +318,14 @@ class Player:
 
     def make(self, between_steps: Callable[[], None] | None = None) -> None:
         """Make one block ahead; `between_steps` may let players `keep_time`."""
-        self.generator.make(between_steps)
-        self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
+        Player.make_together([self], between_steps)
+
+    @staticmethod
+    def make_together(players: Sequence[Player], between_steps: Callable[[], None] | None = None) -> None:
+        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's."""
+        Generator.make_together([player.generator for player in players], between_steps)
+        for player in players:
+            player._commit_due()  # before the next command: a knob in motion would take back every block, for ever
 
     def _commit_due(self) -> None:
         """Commit what falls due within `COMMIT_SECONDS`, and no further than to what is scheduled next."""

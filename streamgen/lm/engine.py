@@ -20,12 +20,14 @@ from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder
 from streamgen.lm.guidance import combine
 from streamgen.lm.native import NativeDecoder, PackedWeights
-from streamgen.lm.sampling import Uniforms, sample
+from streamgen.lm.sampling import Uniforms, sample_together
 from streamgen.lm.step import Feed, Step, Unread, Window
 
 __all__ = ["LmEngine"]
 
 _PREFILL_VECTORS = 256  # per piece: bounds the activations of a long audio prompt
+_ROWS = 4  # of the cache to start with: a stream's and its successor's, with guidance
+_SLICE_VECTORS = 24  # per piece beside streams that play: about as long as a step or two
 
 
 class AnyDecoder(Protocol):
@@ -69,7 +71,7 @@ class LmEngine:
 
     @classmethod
     def on_torch(
-        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, int8: bool = False, rows: int = 4
+        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, int8: bool = False, rows: int = _ROWS
     ) -> LmEngine:
         """Run on torch's kernels.
 
@@ -100,7 +102,7 @@ class LmEngine:
         config, weights = checkpoint.decoder, checkpoint.weights
         decoder = NativeDecoder(config, weights, packed, library, threads)
         projector = TextProjector(config, weights, device=decoder.device, dtype=torch.bfloat16)
-        return cls(config, decoder, decoder.new_cache(), projector)
+        return cls(config, decoder, decoder.new_cache(_ROWS), projector)
 
     @property
     def weight_bytes(self) -> int:
@@ -124,12 +126,9 @@ class LmEngine:
         wanted = _leader_rows(steps)
         logits = self.decoder.step(self._vectors(feeds), segments, self.cache, self.cross, wanted)
         each = [logits] if len(steps) == 1 else logits.split([step.rows.count for step in steps])
-        return [self._draw(step, rows) for step, rows in zip(steps, each, strict=True)]
-
-    def _draw(self, step: Step, logits: Tensor) -> Tensor:
-        """Guide float32 [rows, K, V] and draw: int64 [K]."""
-        guided = combine(logits, step.rows.coefficients)
-        return sample(guided, step.sampling, step.column, self._uniforms).cpu()
+        guided = [combine(rows, step.rows.coefficients) for step, rows in zip(steps, each, strict=True)]
+        samplings, columns = [step.sampling for step in steps], [step.column for step in steps]
+        return [codes.cpu() for codes in sample_together(guided, samplings, columns, self._uniforms)]
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
         """Return the input vectors of single steps, [Σ rows, D]."""
@@ -142,10 +141,17 @@ class LmEngine:
         return self.decoder.embed(feed.column.to(self.decoder.device)).expand(feed.window.block.rows, -1)
 
     @torch.inference_mode()
-    def prefill(self, unread: Sequence[Unread]) -> None:
+    def prefill(self, unread: Sequence[Unread], *, slice_only: bool = False) -> bool:
         """Read what windows have to know before their next step, each in a few large passes.
 
         Interrupted, it leaves a window with what was read: what is unread then is the rest.
+
+        Args:
+            unread: what to read.
+            slice_only: read one short piece and leave the rest for the next call: others play.
+
+        Returns:
+            Whether all is read.
         """
         for one in unread:
             rows = one.window.block.rows
@@ -153,8 +159,13 @@ class LmEngine:
             if one.prefixes is not None:
                 pieces.insert(0, one.prefixes.to(self.decoder.device, self.decoder.dtype))
             vectors = torch.cat(pieces, dim=1)  # [rows, length, D]
+            if slice_only:
+                most = max(_SLICE_VECTORS // rows, 1)
+                self._prefill_piece(one.window, vectors[:, :most])
+                return len(unread) == 1 and vectors.shape[1] <= most
             for start in range(0, vectors.shape[1], _PREFILL_VECTORS):
                 self._prefill_piece(one.window, vectors[:, start : start + _PREFILL_VECTORS])
+        return True
 
     def _prefill_piece(self, window: Window, piece: Tensor) -> None:
         length = piece.shape[1]

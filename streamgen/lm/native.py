@@ -29,7 +29,16 @@ from streamgen.lm.cache import Block, CacheRows
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.decoder import sinusoids
 
-__all__ = ["MATRICES", "NativeCache", "NativeDecoder", "PackedWeights", "fits_native", "matrix_names", "pack_weights"]
+__all__ = [
+    "MATRICES",
+    "NativeCache",
+    "NativeDecoder",
+    "PackedWeights",
+    "fits_native",
+    "full_matrix",
+    "matrix_names",
+    "pack_weights",
+]
 
 MATRICES = ("qkv", "out", "cross_query", "cross_out", "ffn_in", "ffn_out")  # of a layer, in the order of use
 _NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
@@ -148,14 +157,18 @@ class NativeCache(CacheRows[_RowsCopy]):
     Args:
         config: decoder shape.
         library: whose huge pages to use.
+        rows: to start with; their memory is the system's to give before the music begins, not in its midst.
         max_rows: refuse to grow past it.
     """
 
-    def __init__(self, config: DecoderConfig, library: Kernels, max_rows: int = 256) -> None:
-        super().__init__(0, max_rows)
+    def __init__(self, config: DecoderConfig, library: Kernels, rows: int, max_rows: int = 256) -> None:
+        super().__init__(rows, max_rows)
         self._config, self._library = config, library
         self.positions = -(-config.max_positions // _POSITIONS) * _POSITIONS
         self._memory: list[Tensor] = []
+        self._grow_to(rows)
+        for memory in self._memory:
+            memory.zero_()
 
     def row_address(self, row: int) -> int:
         """Return where a row's memory lies."""
@@ -257,9 +270,15 @@ class NativeDecoder:
         if hasattr(self, "_handle"):
             self._library.call.decoder_end(self._handle)
 
-    def new_cache(self) -> NativeCache:
-        """Return memory for keys and values."""
-        return NativeCache(self.config, self._library)
+    def exchange(self, name: str, matrix: PackedMatrix) -> PackedMatrix:
+        """Put a layer's matrix in the place of another of its shape; returns that one."""
+        before, self.matrices[name] = self.matrices[name], matrix
+        self._hand_over(int(name.split(".")[0]))
+        return before
+
+    def new_cache(self, rows: int = 1) -> NativeCache:
+        """Return memory for keys and values of so many rows to start with."""
+        return NativeCache(self.config, self._library, rows)
 
     def embed(self, columns: Tensor) -> Tensor:
         """Sum the K code embeddings of each column, int64 [..., K]: float32 [..., D] without positions."""

@@ -48,7 +48,7 @@ def test_a_decoder_alone_plays_unconditionally_and_refuses_texts() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"precision": "int9"}, "precision is 'int9', must be one of auto, fp32, bf16, fp16, int8, int6, int4"),
+        ({"precision": "int9"}, "precision is 'int9', must be one of auto, fp32, bf16, fp16, int8, int6, mixed, int4"),
         ({"device": "tpu"}, "device is 'tpu', must be one of auto, cpu, cuda"),
     ],
 )
