@@ -49,7 +49,6 @@ class Metrics(Collector):
         loop_held_seconds: the most that the event loop computed in one turn, see WatchedSelector: other programs on the
             machine, and other threads, lengthen the lag but not this.
         lead_seconds, realtime_factor, underruns, position_samples: of the session `live`, as of its newest stats.
-        listeners: connected now, by door.
         refused: connections and requests turned away, by reason.
         dropped_samples: audio not delivered to slow listeners, by door, in samples of the session.
         dropped_packets: OSC not answered, not sent or not in time, by reason.
@@ -70,7 +69,6 @@ class Metrics(Collector):
     realtime_factor: float = 0.0
     underruns: int = 0
     position_samples: int = 0
-    listeners: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     dropped_samples: Counter[str] = field(default_factory=Counter)
     dropped_packets: Counter[str] = field(default_factory=Counter)
@@ -82,6 +80,12 @@ class Metrics(Collector):
     sources: list[Callable[[], None]] = field(default_factory=list)
     doors: dict[str, Callable[[], Mapping[str, float]]] = field(default_factory=dict)
     started_seconds: float = field(default_factory=time.monotonic)
+
+    @property
+    def listeners(self) -> Counter[str]:
+        """Connected now, by door: what doors call `listeners`."""
+        told = {door: stats() for door, stats in self.doors.items()}
+        return Counter({door: int(stats["listeners"]) for door, stats in told.items() if "listeners" in stats})
 
     def refresh(self) -> None:
         """Let every source write what it knows."""
@@ -124,6 +128,8 @@ class Metrics(Collector):
             yield family
         for door, stats in self.doors.items():
             for name, value in stats().items():
+                if name == "listeners":  # already told, for all doors in one family
+                    continue
                 own = name if name.startswith(f"{door}_") else f"{door}_{name}"
                 yield _single(own, f"as the door {door} counts it", value)
 

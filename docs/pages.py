@@ -396,18 +396,13 @@ HTTP = {
 
 
 COUNTED = {
-    "osc_listeners": "subscribers of feedback",
     "osc_audio_listeners": "subscribers of audio",
     "osc_connections": "TCP connections",
-    "osc_packets_total": "datagrams and TCP packets that came",
     "osc_messages_total": "messages understood well enough to have an address",
-    "osc_commands_total": "asked of the session",
-    "osc_errors_total": "error replies sent",
     "osc_late_total": "bundles whose time had passed",
     "osc_scheduled_total": "commands handed to the session for a time",
     "osc_sent_total": "packets sent, audio not counted",
     "osc_audio_packets_total": "audio packets sent",
-    "websocket_listeners": "clients of all sessions",
     "websocket_connections": "TCP connections, those of HTTP included",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
@@ -517,7 +512,7 @@ def _signature(name: str, thing: Callable[..., Any]) -> str:
 
 def _parameter(one: inspect.Parameter) -> str:
     """Return a parameter as it was written: annotations are texts here, and need no quotes; defaults keep theirs."""
-    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
     default = "" if one.default is one.empty else f" = {one.default!r}"
     return f"{stars}{one.name}: {one.annotation}{default}"
 

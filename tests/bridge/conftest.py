@@ -41,14 +41,14 @@ class ToyModel(FakeModel):
         self.opened: list[tuple[Stream, dict[str, Any]]] = []
         self.steps = 0
         self.before_step: Callable[[int], None] = lambda _steps: None
-        sing = self.engine.step
+        sing = self.runtime.engine.step
 
-        def step(streams: Sequence[Any]) -> None:
+        def step(steps: Sequence[Any]) -> list[Any]:
             self.before_step(self.steps)
             self.steps += 1
-            sing(streams)
+            return sing(steps)
 
-        self.engine.step = step  # type: ignore[method-assign]
+        self.runtime.engine.step = step  # type: ignore[method-assign]
 
     def open_stream(self, prompt: str | None = None, **options: Any) -> Stream:
         stream = super().open_stream(prompt, **options)

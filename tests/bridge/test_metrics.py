@@ -25,18 +25,17 @@ def shown(metrics: Metrics) -> dict[str, float]:
 
 
 def test_the_text_is_prometheus() -> None:
-    metrics = Metrics()
+    metrics = Metrics(doors={"websocket": lambda: {"listeners": 2}, "osc": lambda: {"listeners": 1}})
     metrics.take(Stats(2.5, 1.25, 3, 4, 5, 64_000, True, PlayerState.PLAYING))
     metrics.step_seconds.extend([0.01, 0.02, 0.03])
     metrics.refused['a "b"\n\\c'] += 1
-    metrics.listeners.update({"websocket": 2, "osc": 1})
     metrics.sent_bytes["websocket"] += 99
     values = shown(metrics)
     assert values["realtime_factor"] == 2.5
     assert values["underruns_total"] == 3
     assert values["position_samples"] == 64_000
     assert [values[f'step_seconds{{quantile="{share}"}}'] for share in ("0.5", "0.99", "1")] == [0.02, 0.03, 0.03]
-    assert values['listeners{door="websocket"}'] == 2
+    assert (values['listeners{door="websocket"}'], metrics.listeners.total()) == (2, 3)
     assert values['refused_total{reason="a "b"\n\\c"}'] == 1
     assert values['sent_bytes_total{door="websocket"}'] == 99
     kinds = dict(line.split()[2:4] for line in metrics.text().splitlines() if line.startswith("# TYPE"))

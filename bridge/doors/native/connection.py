@@ -89,12 +89,10 @@ class Connection:
         # each may wait for something else than the socket when it is lost
         parts = self._receive(), self._listener.send(), self.carry_out(), self._socket.wait_closed()
         tasks = [asyncio.create_task(part) for part in parts]
-        self._client.metrics.listeners[DOOR] += 1
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._listener.leave()
-            self._client.metrics.listeners[DOOR] -= 1
             await self._finish(tasks[0])
             for task in tasks:
                 task.cancel()

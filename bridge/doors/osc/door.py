@@ -128,28 +128,24 @@ class OscDoor:
     # -- counters -----------------------------------------------------------------------------------------------------
 
     def stats(self) -> Mapping[str, float]:
-        """Return who is there, and its counters."""
-        feedback, counters = self.handler.feedback if self.handler else None, self.counters
-        single = ("packets", "messages", "commands", "errors", "late", "scheduled", "sent", "audio_packets")
+        """Return who is there, and what no other door counts."""
+        feedback = self.handler.feedback if self.handler else None
+        own = ("messages", "late", "scheduled", "sent", "audio_packets")
         return {
             "listeners": len(feedback) if feedback is not None else 0,
-            "audio_listeners": len(feedback.sender) if feedback is not None else 0,
             "connections": len(self._connections or ()),
-            **{f"{name}_total": getattr(counters, name) for name in single},
-            **{f"refused_{why}_total": count for why, count in counters.refused.items()},
-            **{f"dropped_{why}_total": count for why, count in counters.dropped.items()},
+            "audio_listeners": len(feedback.sender) if feedback is not None else 0,
+            **{f"{name}_total": getattr(self.counters, name) for name in own},
         }
 
     def _count(self) -> None:
-        """Show the counters in `/metrics`."""
-        metrics, counters, stats = self._service.metrics, self.counters, self.stats()
+        """Show in `/metrics` what every door counts."""
+        metrics, counters = self._service.metrics, self.counters
         metrics.received["osc"], metrics.commands["osc"] = counters.packets, counters.commands
         metrics.errors["osc"] = counters.errors
         for why, count in counters.refused.items():
             metrics.refused[f"osc_{why}"] = count
         metrics.dropped_packets = counters.dropped
-        metrics.listeners["osc"] = int(stats["listeners"])
-        metrics.listeners["osc_audio"] = int(stats["audio_listeners"])
 
 
 async def _bound(host: str, port: int) -> socket.socket:

@@ -96,10 +96,11 @@ def test_ended_from_outside_it_leaves_no_gigabyte_behind(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_rollover_is_shown_beside_the_machines_own_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollover_is_shown_beside_the_machines_own_noise() -> None:
     figures = StreamFigures(4.0, 0.1, 5.0, 6.0, 0.3, RolloverFigures(4, 1.25, 1.5, 1.1))
-    monkeypatch.setattr(ToyModel, "weight_bytes", 1_000_000)
-    fields = bench._fields(ToyModel(), figures, 1e9) | {"model": "toy", "sessions": []}
+    model = ToyModel()
+    model.weight_bytes = 1_000_000
+    fields = bench._fields(model, figures, 1e9) | {"model": "toy", "sessions": []}
     assert (fields["rollover_ratio"], fields["rollover_worst_ratio"], fields["quiet_ratio"]) == (1.25, 1.5, 1.1)
     assert fields["memory_limit_factor"] == 20.0
     line = dict(bench._rows(fields))["rollover"]

@@ -33,7 +33,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_engines_load_it_and_draw_the_same_tokens(small_parts: None, tmp_path: Path, stereo: bool) -> None:
     write_random_checkpoint("musicgen-small", stereo, tmp_path)
     model = streamgen.load_model(str(tmp_path), precision="fp32")
-    assert (model.channels, model.config.num_codebooks) == ((2, 8) if stereo else (1, 4))
+    assert (model.channels, model.runtime.config.num_codebooks) == ((2, 8) if stereo else (1, 4))
     ours = model.generate(["piano"], seconds=0.4, temperature=0.0)[0].samples
     twin: Any = MusicgenForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32).eval()
     inputs = AutoTokenizer.from_pretrained(tmp_path)(["piano"], return_tensors="pt")

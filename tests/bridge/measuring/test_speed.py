@@ -22,13 +22,13 @@ from ..conftest import ToyModel
 def model(monkeypatch: pytest.MonkeyPatch) -> ToyModel:
     """Time passes only while it works: 8 ms a step and 2 ms of codec for 20 ms of audio."""
     toy = ToyModel(FakeClock(), 0.008)
-    decode = toy.codec.decode
+    decode = toy.runtime.codec.decode
 
     def timed(codes: object, state: object) -> object:
         toy.clock.advance(0.002 * codes.shape[2])  # type: ignore[attr-defined]
         return decode(codes, state)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(toy.codec, "decode", timed)
+    monkeypatch.setattr(toy.runtime.codec, "decode", timed)
     monkeypatch.setattr(speed.time, "perf_counter", toy.clock)
     return toy
 

@@ -423,7 +423,7 @@ def test_it_is_a_door(sine_session) -> None:
     async def main() -> None:
         door: Door = made()
         assert (door.name, door.places()) == ("osc", {"osc_port": None})
-        assert door.stats()["packets_total"] == 0
+        assert door.stats()["messages_total"] == 0
         await door.close("it never opened")
         session = sine_session()
         await door.open(OneSession(session))
@@ -438,13 +438,11 @@ def test_it_is_a_door(sine_session) -> None:
             ):
                 client.send(packet)
             await until(lambda: door.stats()["listeners"] == 1)
-        stats = door.stats()
-        assert (stats["packets_total"], stats["commands_total"], stats["refused_value_total"]) == (3, 1, 1)
         assert isinstance(door, OscDoor)
         text = door._service.metrics.text()
         assert 'streamgen_received_total{door="osc"} 3' in text
         assert 'streamgen_refused_total{reason="osc_value"} 1' in text
-        assert 'streamgen_listeners{door="osc"} 1' in text
+        assert 'streamgen_commands_total{door="osc"} 1' in text
         await door.close("the test is over")
         assert session.listeners == []
 
