@@ -89,7 +89,7 @@ def _kernels() -> tuple[str, str]:
     if library is None:
         return (
             "—",
-            "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen",
+            "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen again",
         )
     return "OK", f"native, for {library.instruction_set}"
 

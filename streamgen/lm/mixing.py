@@ -7,7 +7,7 @@
 A group is one kind of matrix in some neighbouring layers: `MEASURED` kinds × `_DEPTHS`. What the roundings of different
 groups cost adds up, nearly, so the choice is made by the price of a byte, dearest left as they are; then the whole is
 measured, and the budget is drawn tighter where the sum was too kind. Codes are the checkpoint's own, drawn without a
-prompt; matrices of cross-attention, which have no part in that, keep 8 bits, as do the heads.
+prompt and as its defaults say; matrices of cross-attention, which have no part in that, keep 8 bits, as do the heads.
 
 Rules: measures KL in nats a code, from the exact distribution to the rounded one. Knows no speed.
 """
@@ -61,11 +61,11 @@ def choose_bits(checkpoint: Checkpoint, library: Kernels, threads: int) -> tuple
     Returns:
         The bits of each matrix, and the KL of the whole.
     """
-    config = checkpoint.decoder
+    config, defaults = checkpoint.decoder, checkpoint.defaults
     bits = dict.fromkeys(matrix_names(config), 8)
     packed = pack_weights(config, checkpoint.weights, bits, library, threads)
     decoder = NativeDecoder(config, checkpoint.weights, packed, library, threads)
-    vectors = _drawn_vectors(decoder)
+    vectors = _drawn_vectors(decoder, Sampling(defaults.temperature, defaults.top_k, defaults.top_p))
     exact = exact_logits(config, checkpoint.weights, vectors + decoder.positions[: len(vectors)])
     bench = _Bench(checkpoint, decoder, library, threads, vectors, exact)
     start = bench.kl({})
@@ -108,10 +108,10 @@ def _groups(config: DecoderConfig) -> Iterator[tuple[str, ...]]:
             yield tuple(f"{layer}.{kind}" for layer in layers)
 
 
-def _drawn_vectors(decoder: NativeDecoder) -> Tensor:
+def _drawn_vectors(decoder: NativeDecoder, sampling: Sampling) -> Tensor:
     """Let the decoder draw codes without a prompt, undelayed ones, and return what it was fed: [T, D]."""
     config, cache, cross = decoder.config, decoder.new_cache(), CrossCache()
-    block, sampling = cache.allocate(1), Sampling()
+    block = cache.allocate(1)
     column = torch.full((1, config.num_codebooks), config.vocab_size)
     fed: list[Tensor] = []
     for at in range(min(_COLUMNS, config.max_positions - 1)):

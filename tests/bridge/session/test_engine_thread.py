@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from bridge.session.messages import (
     Transport,
     Transported,
 )
+from bridge.session.player import Player
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
 
