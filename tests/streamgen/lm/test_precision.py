@@ -29,6 +29,7 @@ def chosen(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Callable[
     """Choose on a machine whose bare step has these real-time factors."""
 
     def choose(fp32: float, bf16: float, asked: str = "auto") -> EngineChoice:
+        monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
         factors = {torch.float32: fp32, torch.bfloat16: bf16}
         monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
         monkeypatch.setattr(precision, "bare_step_seconds", lambda engine, _: 0.02 / factors[engine.decoder.dtype])
@@ -67,6 +68,7 @@ def test_a_small_one_is_not_measured(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, native: bool, precision_: str, note: str
 ) -> None:
     """Else what the machine did while it was loaded would choose its precision, and with it its music."""
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
     monkeypatch.delattr(precision, "bare_step_seconds")
     monkeypatch.setattr(precision, "_multiplies_bf16", lambda: native)
     choice = choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="auto")
