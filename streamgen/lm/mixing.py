@@ -140,10 +140,10 @@ def exact_logits(config: DecoderConfig, weights: Mapping[str, Tensor], x: Tensor
 
     def norm(rows: Tensor, name: str) -> Tensor:
         weight, bias = (weights[f"model.decoder.{name}.{part}"].float() for part in ("weight", "bias"))
-        return F.layer_norm(rows, rows.shape[-1:], weight, bias)
+        return torch.layer_norm(rows, rows.shape[-1:], weight, bias)
 
     def split(rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (config.num_heads, config.head_dim)).transpose(0, 1)
+        return rows.view(len(rows), config.num_heads, config.head_dim).transpose(0, 1)
 
     activation = F.relu if config.activation == "relu" else F.gelu
     for layer in range(config.num_layers):
