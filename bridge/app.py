@@ -218,9 +218,8 @@ class App:
 
         metrics, record = self.service.metrics, self.service.settings.record
         async with AsyncExitStack() as stack:
-            path = self.service.settings.scene
-            parts = None if path is None else read_scene(path)
             capacity = measure_capacity(model, realtime_factor)
+            parts = read_scene(self.service.settings.scene)
             engine = EngineThread(model, asyncio.get_running_loop(), capacity, metrics.step_seconds, parts)
             stack.push_async_callback(engine.close)
             live, restored = await self._open_live(engine)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypedDict, get_type_hints
 from streamgen.errors import ConfigError, PromptError
 
 __all__ = [
+    "BEGIN_ANEW",
     "CONTROLS",
     "DEVICES",
     "MAX_PROMPTS",
@@ -43,6 +44,7 @@ __all__ = [
 
 MAX_TEXT = 2_000  # characters of one prompt
 MAX_PROMPTS = 8  # sounding together
+BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})  # controls with which other music begins
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int6", "mixed", "int4")
 DEVICES = ("auto", "cpu", "cuda")
 

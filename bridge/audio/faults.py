@@ -80,6 +80,10 @@ class SlotFault:
     strikes: int = 0
     given_up: bool = False
 
+    def told(self) -> str:
+        """One line for people."""
+        return f"{self.name} (slot {self.slot}): {self.reason or 'it is back'}"
+
 
 @dataclass(frozen=True)
 class SlotState:

@@ -144,7 +144,7 @@ class OfflineSession:
             timeline,
             values={**values, "lead_seconds": shortest},
             options=options,
-            scene=None if settings.scene is None else read_scene(settings.scene),
+            scene=read_scene(settings.scene),
         )
         self._player.wanted = True
         for command in commands(rack.preset, rack.make(rate_hz), "rack"):
@@ -154,7 +154,7 @@ class OfflineSession:
         if isinstance(item, Block):
             self._blocks.append(item.samples)
         elif isinstance(item, SlotFault):
-            say(f"{item.name} (slot {item.slot}): {item.reason or 'it is back'}")
+            say(item.told())
 
     @property
     def windows(self) -> int:

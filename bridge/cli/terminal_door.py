@@ -125,7 +125,7 @@ class TerminalDoor:
         elif isinstance(event, Notice):
             self.tell(event)
         elif isinstance(event, SlotFault):
-            say(f"{event.name} (slot {event.slot}): {event.reason or 'it is back'}")
+            say(event.told())
         elif isinstance(event, Transported) and event.state is PlayerState.FAILED:
             self.failed = event.by.removeprefix("engine: ")
             self.ended.set()

@@ -125,7 +125,7 @@ def run_stream(
 
 def _run_once(model: Model, seconds: float, before: float, progress: Callable[[float], None]) -> _Run:
     opened = time.perf_counter()
-    with closing(model.open_stream(prompt=_PROMPT, seed=0)) as stream:
+    with closing(model.open_stream(prompt=_PROMPT, seed=0, audition=1)) as stream:
         chunks = stream.chunks(seconds=_CHUNK_SECONDS)
         warm = next(chunks).seconds
         first_audio = time.perf_counter() - opened
@@ -150,7 +150,10 @@ def missed_deadlines(model: Model, count: int, seconds: float) -> int:
     All are served in common passes, as the service does.
     """
     with ExitStack() as stack:
-        streams = [stack.enter_context(closing(model.open_stream(prompt=_PROMPT, seed=seed))) for seed in range(count)]
+        streams = [
+            stack.enter_context(closing(model.open_stream(prompt=_PROMPT, seed=seed, audition=1)))
+            for seed in range(count)
+        ]
         wanted = dict.fromkeys(streams, round(_CHUNK_SECONDS * model.sample_rate_hz))
         model.read_together(wanted)
         began, missed = time.perf_counter() + _LISTENER_LEAD_SECONDS, 0

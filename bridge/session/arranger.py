@@ -53,12 +53,13 @@ class Part:
     take: str = ""
 
 
-def read_scene(path: Path) -> tuple[Part, ...]:
-    """Read the parts of a scene.
+def read_scene(path: Path | None = None) -> tuple[Part, ...]:
+    """Read the parts of a scene; None is the shipped one.
 
     Raises:
         ConfigError: it cannot be read, or says what cannot be.
     """
+    path = path or DEFAULT_SCENE
     try:
         rows = tomllib.loads(path.read_text(encoding="utf-8")).get("part", [])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -16,11 +16,10 @@ from typing import Any
 
 from bridge.session.arranger import Arranger
 from bridge.session.generator import Generator
-from bridge.session.parameters import PROMPT_NAMES, Value, prompts_of, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
+from streamgen.config import BEGIN_ANEW, Value
 
 __all__ = ["Form"]
-
-_BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})
 
 
 class Form:
@@ -37,7 +36,7 @@ class Form:
     def told(self, values: Mapping[str, Value], changed: Mapping[str, Value]) -> dict[str, Any]:
         """Return what the stream has to be told of a change: as it is, or dressed for the part."""
         controls = stream_controls(values, changed)
-        if "arrange" in changed or (values["arrange"] and not _BEGIN_ANEW.isdisjoint(controls)):
+        if "arrange" in changed or (values["arrange"] and not BEGIN_ANEW.isdisjoint(controls)):
             controls |= self._dressed(values)
         return controls
 
@@ -59,10 +58,10 @@ class Form:
 
     def follow(self, generator: Generator, controls: Mapping[str, Any], at: int) -> None:
         """Let the part begin where controls have begun the music anew."""
-        if _BEGIN_ANEW.isdisjoint(controls):
+        if BEGIN_ANEW.isdisjoint(controls):
             return
         self._arranger.began = at
-        told = {name: controls[name] for name in (*_BEGIN_ANEW, "candidate") if name in controls}
+        told = {name: controls[name] for name in (*BEGIN_ANEW, "candidate") if name in controls}
         for turn in [turn for turn in self._turns if turn > at]:
             generator.set(told, turn)
         self._turns = [turn for turn in self._turns if turn <= at][-1:]

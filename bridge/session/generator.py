@@ -137,17 +137,12 @@ class Generator:
         self.taken += 0 if samples is None else samples.shape[1]
         return samples
 
-    def check(self, controls: dict[str, Any]) -> None:
-        """Check what the stream is to be told, changing nothing.
-
-        Raises:
-            ConfigError, PromptError: it cannot be done.
-        """
-        self._stream.check(**controls)
-
     def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:
-        """Return controls with the best of some openings, where they begin the music anew; that takes a moment."""
-        return self._stream.auditioned(controls, between_steps)
+        """Return controls with the best of some openings, where they begin the music anew.
+
+        That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one.
+        """
+        return self._stream.auditioned(controls, between_steps, hold=self.pace.quick)
 
     def revoke(self, from_sample: int) -> None:
         """Take back what lies ahead, until a change can land at a sample."""

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
+from bridge.session.arranger import Arranger, Part, read_scene
 from bridge.session.committer import Committer
 from bridge.session.form import Form
 from bridge.session.generator import Generator
@@ -107,7 +107,7 @@ class Player:
         self.model, self._publish, self.timeline = model, publish, timeline
         self._options = dict(options or {})
         self.parameters = Parameters(session_table(model), values)
-        parts = read_scene(DEFAULT_SCENE) if scene is None else scene
+        parts = read_scene() if scene is None else scene
         self._form = Form(Arranger(parts, model.heard, model.frame_rate_hz, model.hop_samples))
         self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
@@ -148,7 +148,8 @@ class Player:
         applied = self._apply(values, at_sample, round(command.glide_seconds * self.timeline.rate_hz))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
-        self._tell_heard(applied)
+        if not values.keys().isdisjoint(PROMPT_NAMES):
+            self._tell_heard(applied)
         for name in values:
             if not self.parameters.table[name].supported:
                 self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))

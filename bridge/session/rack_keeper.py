@@ -205,12 +205,10 @@ class RackKeeper:
     async def _run(self) -> None:
         while True:
             await self._write()
-            try:
+            with contextlib.suppress(TimeoutError):  # nothing was turned here; what a plugin keeps may have changed
                 async with asyncio.timeout(_STATES_EVERY_SECONDS):
                     await self._changed.wait()
                 await asyncio.sleep(AFTER_SECONDS)  # a knob in motion is written a few times a second at most
-            except TimeoutError:
-                pass
             self._changed.clear()
 
     async def _write(self) -> None:

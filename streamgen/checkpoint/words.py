@@ -24,7 +24,7 @@ from typing import Any
 from streamgen.checkpoint.files import read_json
 from streamgen.errors import CheckpointError
 
-__all__ = ["WORDS_FILE", "Heard", "Vocabulary", "hear", "read_vocabulary", "vocabulary"]
+__all__ = ["SEMITONES", "WORDS_FILE", "Heard", "Vocabulary", "hear", "read_vocabulary", "vocabulary"]
 
 WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5

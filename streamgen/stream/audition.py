@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamgen.checkpoint import Heard
+from streamgen.checkpoint.words import SEMITONES
 from streamgen.runtime import Runtime
 from streamgen.stream.batch import Batch
 from streamgen.stream.controls import Controls
@@ -36,7 +37,6 @@ _KEY_WEIGHT, _SOUND_WEIGHT = 0.5, 1.0
 _QUIET_DBFS = -40.0
 _HOP = 64  # of the onsets' spectra, 2 ms at 32 kHz
 _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
-_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 def best_candidate(
@@ -138,4 +138,4 @@ def _in_key(audio: Audio, rate_hz: int, heard: Heard) -> float:
     energy = np.bincount(pitch, power[inside], minlength=12)
     if not energy.std():
         return 0.0
-    return float(np.corrcoef(np.roll(profile, _SEMITONES[tonic]), energy)[0, 1])
+    return float(np.corrcoef(np.roll(profile, SEMITONES[tonic.lower()]), energy)[0, 1])

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.conditioning.rows import Conditioner
-from streamgen.config import ControlValues
+from streamgen.config import BEGIN_ANEW, ControlValues
 from streamgen.errors import ConfigError, SessionClosed
 from streamgen.lm.step import Step
 from streamgen.lm.windows import WindowPlan
@@ -41,7 +41,6 @@ from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot,
 
 __all__ = ["Stream"]
 
-_BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})
 _log = logging.getLogger("streamgen")
 
 
@@ -272,17 +271,20 @@ class Stream:
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
         with self.runtime.alone():
             self._check_open()
-            if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not _BEGIN_ANEW.isdisjoint(wanted):
+            if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not BEGIN_ANEW.isdisjoint(wanted):
                 line = self.bar_line()
                 at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
 
-    def auditioned(self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None) -> dict[str, Any]:
+    def auditioned(
+        self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None, *, hold: bool = True
+    ) -> dict[str, Any]:
         """Return values with the opening that is to play where they begin the music anew: the best of `audition`.
 
         Args:
             values: as in `set`, which tries openings itself where values do not come from here.
             between_steps: called after each step that trying takes, on this thread.
+            hold: False takes the first opening untried, where there is no time.
 
         Raises:
             ConfigError, PromptError: a wrong value.
@@ -292,7 +294,7 @@ class Stream:
             asked, before = self._control.check(values), self._control.memory.asked  # prompts are encoded here
         if "candidate" in values or not asked.begins_anew(before):
             return dict(values)
-        count = int(asked.audition) if asked.mix.dominant is not None else 1
+        count = int(asked.audition) if hold and asked.mix.dominant is not None else 1
         candidate = best_candidate(self.runtime, asked, count, between_steps) if count > 1 else 0
         return {**values, "candidate": candidate}
 

@@ -105,8 +105,8 @@ def start_page(page: Any, stage: Service) -> None:
     while page.evaluate("window.streamgen.player.report.waiting"):
         assert time.monotonic() < end, "the page never made a sound"
         page.wait_for_timeout(50)
-    calm, end = 0, time.monotonic() + 60
-    while calm < 4:
+    calm, end = 0, time.monotonic() + 120  # after a skip it measures for seconds before it corrects the rest
+    while calm < 12:
         page.wait_for_timeout(1000)
         calm = calm + 1 if stage.metrics()["sound_drift_ppm"] == 0 else 0
         assert time.monotonic() < end, "the sound card is still not on time"

@@ -282,13 +282,13 @@ class WebListener:
 
     def _resync(self) -> list[str]:
         """Tell how all stands, in place of too many events."""
-        position, rate_hz, state = self._session.position_samples(), self._session.rate_hz, self._session.state()
-        action = Action.PLAY if state.plays else Action.PAUSE
         session = self._session
+        position, rate_hz, state = session.position_samples(), session.rate_hz, session.state()
+        action = Action.PLAY if state.plays else Action.PAUSE
         return [
             protocol.event(TableChanged(session.table, session.values(), session.slots(), "resync"), rate_hz),
             protocol.event(PresetsChanged(session.presets(), "resync"), rate_hz),
-            protocol.event(Changed(self._session.values(), "resync", position), rate_hz),
+            protocol.event(Changed(session.values(), "resync", position), rate_hz),
             protocol.event(Transported(action, state, "resync", position), rate_hz),
         ]
 

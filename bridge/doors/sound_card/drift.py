@@ -9,7 +9,8 @@ pass untouched. (soxr's variable-rate mode would do the same, but is experimenta
 
     error = when the next frame will be heard − when it should be: the mean of the last 50 blocks without the outer
             fifths, for a thread that had to wait measures nonsense; less what it was at first, for each driver
-            calls back in bunches of its own: 30 ms at most, for more is no bunch but a device that stood still
+            calls back in bunches of its own, and seems early by a bunch, up to 100 ms; late by more
+            than 30 ms is no bunch but a device that stood still
                  ┌ 0                         until |error| > 5 ms: the noise of callbacks, not of clocks
     correction = ┤ 100 ppm for each ms       from then on, until |error| < 1 ms; 300 ppm at least
                  └ 2,000 ppm (3.5 cents) at most
@@ -30,11 +31,13 @@ __all__ = ["DriftControl", "Stretcher"]
 Frames = NDArray[np.float32]
 
 TOLERATED_SECONDS, _SETTLED_SECONDS = 0.005, 0.001
-_BUNCH_SECONDS = 0.03
+_EARLIEST_SECONDS, _LATEST_SECONDS = -0.1, 0.03
 MAX_CORRECTION, _MIN_CORRECTION = 2000e-6, 300e-6  # the least outruns two clocks 200 ppm apart
 _GAIN = 0.1  # of the error, a second
 _MEASUREMENTS = 50
 _OUTER = _MEASUREMENTS // 5
+_AGREEING, _AGREED_SECONDS = 10, 0.05  # so many measurements, so close together: the device runs again
+_STOOD_STILL_SECONDS = 0.1  # more than any bunch explains; JUMP_SECONDS of feeder.py is less
 
 _HALF_TAPS = 8
 _STEPS = 256  # of the kernel's table a frame; between them it is linear: 94 dB
@@ -70,9 +73,17 @@ class DriftControl:
             return 0
         middle = fmean(sorted(self.measured)[_OUTER:-_OUTER])
         if self.reference_seconds is None:
-            self.reference_seconds = max(-_BUNCH_SECONDS, min(_BUNCH_SECONDS, middle))
+            self.reference_seconds = max(_EARLIEST_SECONDS, min(_LATEST_SECONDS, middle))
         self.error_seconds = middle - self.reference_seconds
         return self._correct(frames)
+
+    @property
+    def stood_still_seconds(self) -> float:
+        """How late all is since the device stood still, as soon as the newest measurements agree on it; 0 else."""
+        newest = list(self.measured)[-_AGREEING:]
+        if len(newest) < _AGREEING or min(newest) < _STOOD_STILL_SECONDS or max(newest) - min(newest) > _AGREED_SECONDS:
+            return 0.0
+        return fmean(newest)
 
     def _correct(self, frames: int) -> int:
         size = abs(self.error_seconds)

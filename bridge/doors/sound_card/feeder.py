@@ -114,7 +114,6 @@ class Feeder:
         self._stretch = Stretcher(channels)
         self._later_seconds = 0.0  # than a device that is never starved would need
         self._fresh = True  # after a rest: place the next block
-        self._starved = False  # after a starvation: place the next block, and play later
         self._answered = 0  # starvations that were
         self._skip_frames = 0
         self._passing: Frames | None = None  # what a skip fades out
@@ -155,11 +154,11 @@ class Feeder:
         self._later_seconds = max(0.0, self._later_seconds - _FORGOTTEN * len(frames) / self._device_hz)
         resting = self._resting_since is not None
         self._fresh |= resting and not self._skip_frames  # a skip under way has placed what follows it
-        self._starved = not resting and self.starvations > self._answered
+        starved = not resting and self.starvations > self._answered
         self._answered = self.starvations
         due = self._due(block)
         error = self.ring.next_read(self._device_hz) + self.device_latency_seconds - (due + self.delay_seconds)
-        frames = self._placed(frames, error)
+        frames = self._placed(frames, error, starved)
         if len(frames):
             self._last = frames[-1:].copy()
             self.overflow_frames += len(frames) - self.ring.write(frames)
@@ -180,14 +179,15 @@ class Feeder:
             self._excused = self.ring.starvations - faults[0], self.ring.starved_frames - faults[1]
             self._resting_since = None
 
-    def _placed(self, frames: Frames, error: float) -> Frames:
+    def _placed(self, frames: Frames, error: float, starved: bool) -> Frames:
         if self._skip_frames:
             return self._skipped(frames)
-        if self._fresh or self._starved:
+        if self._fresh or starved:
             return self._aligned(frames, error if self._fresh else error - self._play_later())
-        if abs(self.drift.error_seconds) > JUMP_SECONDS:
+        off = self.drift.stood_still_seconds or self.drift.error_seconds
+        if abs(off) > JUMP_SECONDS:
             self.jumps += 1
-            return self._aligned(frames, self.drift.error_seconds)
+            return self._aligned(frames, off)
         drop = self.drift.update(error, len(frames))
         return self._stretch.process(frames, drop)
 
@@ -199,7 +199,7 @@ class Feeder:
 
     def _aligned(self, frames: Frames, error: float) -> Frames:
         """Put the block where it belongs: silence before it if it is early, skip what is past if it is late."""
-        self._fresh = self._starved = False
+        self._fresh = False
         self.drift.begin()
         off = round(error * self._device_hz)
         frames = self._stretch.process(frames)

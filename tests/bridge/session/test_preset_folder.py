@@ -3,67 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from bridge.audio.catalogue import Catalogue
-from bridge.audio.plugins.engine import Reference
-from bridge.audio.plugins.spawn import HostSettings
 from bridge.session import preset_folder
-from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import (
-    Block,
     Deed,
     EditRack,
-    Event,
     PresetsChanged,
     RecallPreset,
     SavePreset,
     Set,
 )
 from streamgen.errors import CapacityError, ConfigError, StreamgenError
-from streamgen.testing import FakeModel
 
-RATE_HZ = 48_000
-ILL = Path(__file__).parents[1] / "audio" / "plugins"
-
-
-class Listening:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def audio(self, block: Block) -> None:
-        pass
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-
-def play(
-    scene: Callable[[LiveSession], Awaitable[None]], folder: Path | None, catalogue: Catalogue | None = None
-) -> None:
-    async def run() -> None:
-        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
-        first = {"prompt/1/text": "piano"}
-        session = await LiveSession.open("live", engine, RATE_HZ, first, None, catalogue, folder)
-        try:
-            await scene(session)
-        finally:
-            await session.close("the end")
-            await engine.close()
-
-    asyncio.run(run())
+from .live import Listening, ill_catalogue, ill_host, play
 
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    settings = HostSettings(
-        tmp_path / "states", engine="ill_engine:IllEngine", deadline_seconds=0.5, python_path=(str(ILL),)
-    )
-    return Catalogue({"ill": Reference(str(tmp_path / "orders"))}, settings)
+    return ill_catalogue(tmp_path, ill_host(tmp_path))
 
 
 def test_a_set_is_saved_told_and_recalled_by_name(tmp_path: Path) -> None:
@@ -84,7 +46,7 @@ def test_a_set_is_saved_told_and_recalled_by_name(tmp_path: Path) -> None:
         assert (values["plugin/1/wet"], values["temperature"]) == (0.75, 0.5)
         assert [slot.name for slot in session.slots()] == ["reverb"]
 
-    play(scene, tmp_path / "presets")
+    play(scene, presets=tmp_path / "presets")
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "", ".hidden", "a/b"])
@@ -95,7 +57,7 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
                 await session.do(command)
         assert not (tmp_path / "presets").exists()
 
-    play(scene, tmp_path / "presets")
+    play(scene, presets=tmp_path / "presets")
 
 
 def test_what_cannot_be_is_said_and_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +87,8 @@ def test_what_cannot_be_is_said_and_nothing_is_changed(tmp_path: Path, monkeypat
             await session.do(SavePreset("a", "osc"))
         assert session.presets() == []
 
-    play(scene, tmp_path)
-    play(nowhere, None)
+    play(scene, presets=tmp_path)
+    play(nowhere, presets=None)
 
 
 def test_a_morph_goes_on_by_itself_and_the_next_recall_ends_it(tmp_path: Path) -> None:
@@ -146,7 +108,7 @@ def test_a_morph_goes_on_by_itself_and_the_next_recall_ends_it(tmp_path: Path) -
         assert session.values()["plugin/1/gain_db"] == -24.0
         await session.do(RecallPreset("here", "osc", 60.0))  # closing ends this one
 
-    play(scene, tmp_path)
+    play(scene, presets=tmp_path)
 
 
 def test_a_plugins_own_preset_goes_out_and_in_by_name(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -162,4 +124,4 @@ def test_a_plugins_own_preset_goes_out_and_in_by_name(catalogue: Catalogue, tmp_
         await session.do(RecallPreset("Loud", "page", slot=1))
         assert session.values()["plugin/1/gain"] == pytest.approx(1.0)
 
-    play(scene, tmp_path / "presets", catalogue)
+    play(scene, catalogue, tmp_path / "presets")

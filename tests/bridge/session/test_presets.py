@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,51 +10,19 @@ import pytest
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import Reference
-from bridge.audio.plugins.spawn import HostSettings
 from bridge.errors import FileError
 from bridge.session import preset_files, presets
-from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Block, Changed, Deed, EditRack, Event, Set
+from bridge.session.messages import Changed, Deed, EditRack, Set
 from bridge.session.preset_files import Preset, SlotPreset
 from streamgen.errors import ConfigError
-from streamgen.testing import FakeModel
 
-RATE_HZ = 48_000
-ILL = Path(__file__).parents[1] / "audio" / "plugins"
-
-
-class Listening:
-    def __init__(self) -> None:
-        self.blocks: list[Block] = []
-        self.events: list[Event] = []
-
-    def audio(self, block: Block) -> None:
-        self.blocks.append(block)
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-
-def play(scene: Callable[[LiveSession], Awaitable[None]], catalogue: Catalogue | None = None) -> None:
-    async def run() -> None:
-        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
-        session = await LiveSession.open("live", engine, RATE_HZ, {"prompt/1/text": "piano"}, catalogue=catalogue)
-        try:
-            await scene(session)
-        finally:
-            await session.close("the end")
-            await engine.close()
-
-    asyncio.run(run())
+from .live import RATE_HZ, Listening, ill_catalogue, ill_host, play
 
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    settings = HostSettings(
-        tmp_path / "states", engine="ill_engine:IllEngine", deadline_seconds=0.5, python_path=(str(ILL),)
-    )
-    return Catalogue({"ill": Reference(str(tmp_path / "orders"))}, settings)
+    return ill_catalogue(tmp_path, ill_host(tmp_path))
 
 
 SET = Preset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,7 @@ import pytest
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.gain import Gain
-from bridge.audio.plugins.engine import Reference
-from bridge.audio.plugins.spawn import HostSettings
 from bridge.audio.rack import Rack
-from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import (
     Action,
@@ -24,7 +21,6 @@ from bridge.session.messages import (
     Changed,
     Deed,
     EditRack,
-    Event,
     Gap,
     PlayerState,
     Set,
@@ -39,32 +35,7 @@ from bridge.session.timeline import Moment, Timeline
 from streamgen.errors import ConfigError
 from streamgen.testing import FakeModel
 
-RATE_HZ = 48_000
-ILL = Path(__file__).parents[1] / "audio" / "plugins"
-
-
-class Listening:
-    def __init__(self) -> None:
-        self.blocks: list[Block] = []
-        self.events: list[Event] = []
-
-    def audio(self, block: Block) -> None:
-        self.blocks.append(block)
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def told(self, kind: type) -> list:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def audio_so_far(self) -> np.ndarray:
-        return np.concatenate([block.samples for block in self.blocks], axis=1)
-
-    def assert_unbroken(self) -> None:
-        for before, after in itertools.pairwise(self.blocks):
-            assert after.start_sample == before.end_sample
-            assert not after.discontinuity
+from .live import RATE_HZ, Listening, ill_catalogue, ill_host, play
 
 
 async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -73,31 +44,10 @@ async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
             await asyncio.sleep(0.01)
 
 
-def play(scene: Callable[[LiveSession], Awaitable[None]], catalogue: Catalogue | None = None) -> None:
-    async def run() -> None:
-        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
-        session = await LiveSession.open("live", engine, RATE_HZ, {"prompt/1/text": "piano"}, catalogue=catalogue)
-        try:
-            await scene(session)
-        finally:
-            await session.close("the end")
-            await engine.close()
-
-    asyncio.run(run())
-
-
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    settings = HostSettings(
-        tmp_path / "states",
-        engine="ill_engine:IllEngine",
-        deadline_seconds=0.15,
-        memory_bytes=1 << 30,
-        strikes=1_000,
-        forgiven_seconds=0.0,
-        python_path=(str(ILL),),
-    )
-    return Catalogue({"ill": Reference(str(tmp_path / "orders"))}, settings)
+    host = ill_host(tmp_path, deadline_seconds=0.15, memory_bytes=1 << 30, strikes=1_000, forgiven_seconds=0.0)
+    return ill_catalogue(tmp_path, host)
 
 
 def slot_names(table: object) -> set[str]:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -18,41 +17,23 @@ from bridge.audio.plugins.scan import Found, save_cache
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.errors import UsageError
 from bridge.session import preset_files, rack_keeper
-from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import Deed, EditRack, Set
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, put_in
 from streamgen.errors import ConfigError
-from streamgen.testing import FakeModel
 
-RATE_HZ = 48_000
-ILL = Path(__file__).parents[1] / "audio" / "plugins"
-
-
-def play(scene: Callable[[LiveSession], Awaitable[None]], catalogue: Catalogue | None = None) -> None:
-    async def run() -> None:
-        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
-        session = await LiveSession.open("live", engine, RATE_HZ, {"prompt/1/text": "piano"}, catalogue=catalogue)
-        try:
-            await scene(session)
-        finally:
-            await session.close("the end")
-            await engine.close()
-
-    asyncio.run(run())
+from .live import ILL, ill_catalogue, ill_host, play
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> HostSettings:
-    return HostSettings(
-        tmp_path / "states", engine="ill_engine:IllEngine", deadline_seconds=0.5, python_path=(str(ILL),)
-    )
+    return ill_host(tmp_path)
 
 
 @pytest.fixture
 def catalogue(host: HostSettings, tmp_path: Path) -> Catalogue:
-    return Catalogue({"ill": Reference(str(tmp_path / "orders"))}, host)
+    return ill_catalogue(tmp_path, host)
 
 
 # -- what it begins with -----------------------------------------------------------------------------------------------

@@ -90,3 +90,5 @@ def test_values_that_were_tried_before_are_set_as_they_are(short_twin: Any, chos
         stream.set(**values)
         assert len(chosen) == 3
         assert stream.auditioned({"prompts": [("rock", 2.0)]}) == {"prompts": [("rock", 2.0)]}
+        assert stream.auditioned({"prompt": "jazz"}, hold=False) == {"prompt": "jazz", "candidate": 0}
+        assert len(chosen) == 3

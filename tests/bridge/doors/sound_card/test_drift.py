@@ -32,6 +32,16 @@ def test_an_hour_of_drift_moves_the_music_by_less_than_10_ms(ppm: float, jitter_
     assert errors[6_000:].mean() < TOLERATED_SECONDS + noise
 
 
+def test_a_device_that_stood_still_is_seen_as_soon_as_it_runs_again() -> None:
+    control, seen = DriftControl(), []
+    for late in (*[0.0] * 20, *np.arange(0.04, 1.6, 0.04), *[1.6] * 20):  # it stops; it runs
+        control.update(late, BLOCK)
+        seen.append(control.stood_still_seconds)
+    assert not any(seen[:59])
+    assert seen[-1] == pytest.approx(1.6)
+    assert np.count_nonzero(seen) > 9
+
+
 def test_what_is_once_corrected_is_corrected_until_it_is_hardly_there() -> None:
     """A device that stood still for 20 ms, after the first measurements: in half a minute all is untouched again."""
     control, error, drops = DriftControl(), 0.0, []

@@ -17,7 +17,7 @@ def test_every_stage_runs_and_resumes(tmp_path: Path) -> None:
     assert "| named key" in (tmp_path / "judge" / "judge.md").read_text()
     assert list((tmp_path / "judge").glob("*.png"))
     assert {path.name for path in (tmp_path / "judge").glob("*.md")} == {"judge.md", "endless.md", "strangers.md"}
-    assert all((tmp_path / f"{stage}.svg").exists() for stage in ("codec", "refine"))
+    assert (tmp_path / "codec.svg").exists()
     main(["codec", *arguments])  # finished: returns at once
     main(["tokenise", *arguments])
 
