@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, Protocol, cast
 
-from bridge.cli.terminal import warnings_as_lines
+from bridge.cli.terminal import lenient_output, warnings_as_lines
 from bridge.errors import BridgeError, UsageError
 from bridge.threads import wait_asleep
 
@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     wait_asleep()
+    lenient_output()
     try:
         with _ended_as_by_hand(), warnings_as_lines():
             return _dispatch(words)

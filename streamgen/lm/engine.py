@@ -20,7 +20,9 @@ from streamgen.lm.guidance import combine
 from streamgen.lm.sampling import Uniforms, sample
 from streamgen.lm.step import Feed, Step, Unread, Window
 
-__all__ = ["LmEngine"]
+__all__ = ["NOT_DRAWN", "LmEngine"]
+
+NOT_DRAWN = -1  # in place of every code of a column whose logits are no numbers
 
 _PREFILL_VECTORS = 256  # per piece: bounds the activations of a long audio prompt
 
@@ -67,7 +69,7 @@ class LmEngine:
             steps: all that was unread before them is read.
 
         Returns:
-            The column that each stream draws, int64 [K] on the CPU.
+            The column that each stream draws, int64 [K] on the CPU; all `NOT_DRAWN` where its logits were no numbers.
         """
         feeds = [feed for step in steps for feed in step.feeds]
         segments = [
@@ -81,7 +83,9 @@ class LmEngine:
     def _draw(self, step: Step, logits: Tensor) -> Tensor:
         """Guide float32 [rows, K, V] and draw: int64 [K]."""
         guided = combine(logits, step.rows.coefficients)
-        return sample(guided, step.sampling, step.column, self._uniforms).cpu()
+        codes = sample(guided, step.sampling, step.column, self._uniforms)
+        # one sum tells of every NaN and infinity, and the answer travels with the codes: a GPU is not waited for twice
+        return torch.where(guided.sum().isfinite(), codes, NOT_DRAWN).cpu()
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
         """Return the input vectors of single steps, [Σ rows, D]."""

@@ -1,6 +1,6 @@
 """In which precision a decoder runs: as asked, or the best that is real time here, measured.
 
-    auto, GPU             fp16
+    auto, GPU             fp16; bf16 where a trial shows that fp16 cannot hold this checkpoint's activations
     auto, CPU, small      int8 where the processor multiplies bf16 natively (AVX512-BF16, AMX), else fp32
     auto, CPU             fp32 where a bare step is comfortably faster than real time, else the faster of fp32 and bf16
 
@@ -22,7 +22,7 @@ import torch
 from streamgen.checkpoint.types import Checkpoint
 from streamgen.errors import ConfigError
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.engine import LmEngine
+from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.sampling import Sampling
 from streamgen.lm.step import Rows, StepSettings
 from streamgen.lm.token_stream import TokenStream
@@ -65,22 +65,27 @@ def choose_engine(
         precision: one of `streamgen.config.PRECISIONS`.
 
     Raises:
-        ConfigError: int8 on anything but a CPU.
+        ConfigError: int8 on anything but a CPU; fp16 where it cannot hold this checkpoint's activations.
     """
     if precision == "int8" and device.type != "cpu":
         raise ConfigError(f"precision is 'int8', which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
     if precision != "auto":
-        return EngineChoice(_engine(checkpoint, device, precision), precision, f"{precision}, as asked")
+        engine = _engine(checkpoint, device, precision)
+        if precision == "fp16" and not _makes_numbers(engine, pattern):
+            raise ConfigError("precision is 'fp16', which overflows with this checkpoint: use 'bf16' or 'fp32'")
+        return EngineChoice(engine, precision, f"{precision}, as asked")
     if is_small(checkpoint, device):
         chosen = "int8" if _multiplies_bf16() else "fp32"
         return EngineChoice(_engine(checkpoint, device, chosen), chosen, f"{chosen}, as it is small")
     best: tuple[float, LmEngine, str] | None = None
     for candidate in _candidates(checkpoint, device):
         engine = _engine(checkpoint, device, candidate)
+        if candidate == "fp16" and not _makes_numbers(engine, pattern):
+            continue
         factor = frame_seconds / bare_step_seconds(engine, pattern)
         if best is None or factor > best[0]:
             best = (factor, engine, candidate)
-        if factor >= _COMFORTABLE_FACTOR:
+        if factor >= _COMFORTABLE_FACTOR or device.type != "cpu":
             break
     assert best is not None, "there is always a candidate"
     factor, engine, chosen = best
@@ -99,7 +104,7 @@ def _multiplies_bf16() -> bool:
 def _candidates(checkpoint: Checkpoint, device: torch.device) -> list[str]:
     """Return the precisions worth measuring, best quality first."""
     if device.type != "cpu":
-        return ["fp16"]
+        return ["fp16", "bf16"]
     return ["fp32", "bf16"] if _full_bytes(checkpoint) < _HOPELESS_BYTES else ["bf16"]
 
 
@@ -111,12 +116,21 @@ def _engine(checkpoint: Checkpoint, device: torch.device, precision: str) -> LmE
     return LmEngine(checkpoint, device=device, dtype=_DTYPES[precision], int8=precision == "int8")
 
 
+def _makes_numbers(engine: LmEngine, pattern: DelayPattern) -> bool:
+    """Tell whether bare steps give numbers: activations that a precision cannot hold become infinite, then NaN."""
+    tokens, drawn = _bare_tokens(engine, pattern), True
+    for _ in range(_LEAST_STEPS):
+        (codes,) = engine.step([tokens.begin_step(tokens.settings)])
+        drawn = drawn and int(codes[0]) != NOT_DRAWN
+        tokens.finish_step(codes.clamp(min=0))
+    tokens.close()
+    return drawn
+
+
 def bare_step_seconds(engine: LmEngine, pattern: DelayPattern) -> float:
     """Measure the median step with two rows and no text."""
-    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size, dtype=torch.float32))
-    rows = Rows(("prompt", None), (nothing, nothing), (0.5, 0.5))
-    settings = StepSettings(rows, Sampling(), WindowPlan(engine.config.max_positions, 1))
-    tokens = TokenStream(pattern, settings, engine.cache, engine.cross)
+    tokens = _bare_tokens(engine, pattern)
+    settings = tokens.settings
     seconds: list[float] = []
     while len(seconds) < _LEAST_STEPS or (len(seconds) < _STEPS and sum(seconds) < _LONGEST_SECONDS):
         began = time.perf_counter()
@@ -125,3 +139,11 @@ def bare_step_seconds(engine: LmEngine, pattern: DelayPattern) -> float:
         seconds.append(time.perf_counter() - began)
     tokens.close()
     return statistics.median(seconds)
+
+
+def _bare_tokens(engine: LmEngine, pattern: DelayPattern) -> TokenStream:
+    """Begin a stream of two rows without text."""
+    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size, dtype=torch.float32))
+    rows = Rows(("prompt", None), (nothing, nothing), (0.5, 0.5))
+    settings = StepSettings(rows, Sampling(), WindowPlan(engine.config.max_positions, 1))
+    return TokenStream(pattern, settings, engine.cache, engine.cross)

@@ -131,6 +131,7 @@ class Stream:
             ConfigError: fewer than one, or no whole number.
             CapacityError: the cache has no room for the next window, or for the rows of prompts that are due. Nothing
                 is changed: read again once there is room, or after setting fewer prompts.
+            NumericError: the model's results are NaN or infinite; nothing of it becomes sound.
             SessionClosed: the stream was closed.
         """
         return read_together({self: samples}, between_steps)[self]
@@ -170,7 +171,12 @@ class Stream:
         return step
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:
-        """Take the column that was drawn, int64 [K], and the time that the pass took."""
+        """Take the column that was drawn, int64 [K], and the time that the pass took.
+
+        Raises:
+            NumericError: nothing was drawn, for the logits were no numbers; the stream stays where it was.
+        """
+        self.runtime.check_numbers(drawn)
         self._tokens.finish_step(drawn)
         windows = self._tokens.windows
         self.metrics.record_step(seconds, self._tokens.rollovers, windows[0].position, len(windows))

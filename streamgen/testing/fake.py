@@ -136,7 +136,7 @@ class FakeModel(Model):
         self.runtime.clock = clock
 
 
-def _no_audio(audio: Audio, rate_hz: int) -> Tensor:  # noqa: ARG001 - as the codec's encoder
+def _no_audio(audio: Audio, rate_hz: int | None) -> Tensor:  # noqa: ARG001 - as the codec's encoder
     """Refuse audio: a sine goes on from nothing; pretending it did would let a test pass that should not."""
     raise _text_only()
 
