@@ -26,6 +26,7 @@ _COMMANDS = {
     "play": "text to the sound card, the prompt changeable while it plays",
     "serve": "the service: page, WebSocket, OSC, sound card, all on one session",
     "listen": "play or save what a server sends",
+    "certificate": "TLS for this machine's names and addresses, so that phones trust the page",
     "models": "checkpoints known here, what they are, their licence",
     "devices": "sound devices, by host API",
     "doctor": "what works on this machine, and what to install",

@@ -24,9 +24,11 @@ from bridge.session.messages import (
     Goaway,
     Listener,
     PlayerState,
+    Set,
     Stats,
     Transported,
 )
+from bridge.session.parameters import stream_controls
 from bridge.session.player import COMMIT_SECONDS, Player
 from bridge.session.timeline import Timeline
 from streamgen.config import ControlSpec, Value
@@ -102,7 +104,20 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
+        elif isinstance(command, Set) and (texts := self._texts(command.values)):
+            await self._engine.learn(texts)
         return await self._engine.call(lambda: self.player.do(command))
+
+    def _texts(self, values: Mapping[str, Value]) -> list[str | None]:
+        """Return the prompts that a change would let sound.
+
+        Raises:
+            StreamgenError: it cannot be done, as the player would say.
+        """
+        checked = self.player.parameters.checked(values)
+        controls = stream_controls({**self._values, **checked}, checked)
+        negative = [controls["negative_prompt"]] if "negative_prompt" in controls else []
+        return [text for text, _ in controls.get("prompts", ())] + negative
 
     def add(self, listener: Listener) -> Sequence[Block]:
         """Start telling a listener everything; returns the blocks that are not yet due."""

@@ -297,6 +297,19 @@ class Stream:
             self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)
             self._pcm.restore(mark.memory.pcm)
 
+    def forget_before(self, mark: StreamMark) -> None:
+        """Give back what only a rewind to before a mark would need: earlier marks are void from now on.
+
+        Who changes prompts many times a second would otherwise keep the rows of every change for `rewind_seconds`.
+
+        Raises:
+            SessionClosed: the stream was closed.
+        """
+        with self.runtime.alone():
+            self._check_open()
+            self._trail.begin_at(mark)
+            self._tokens.forget_before(mark.tokens)
+
     def _memory(self) -> StreamMemory:
         return StreamMemory(self._control.memory, self._pcm.snapshot())
 

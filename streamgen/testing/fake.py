@@ -182,6 +182,9 @@ class _Texts(Prompts):
     def __init__(self) -> None:
         self._nothing = torch.zeros(1, 1, 0, 1, dtype=torch.float32)
 
+    def learn(self, text: str | None) -> None:
+        """There is nothing to learn."""
+
     def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)
 
