@@ -166,6 +166,6 @@ def test_the_example_hears_and_steers_too(door: Open, tmp_path: Path) -> None:
 def test_a_device_of_any_rate_gets_as_many_seconds_as_came(rate_hz: int) -> None:
     """The server gives at most 96 kHz: written as they came, they would be over in half the time."""
     card = _ToCard(OutputDevice(0, "card", "ALSA", 2, rate_hz, 0.1, True))
-    for _ in range(10):
+    for _ in range(15):
         card.write(np.zeros((2, 4_800), np.float32), 48_000)
-    assert card.ring.filled_frames == pytest.approx(rate_hz, rel=0.12)  # the converter holds a little back
+    assert card.ring.filled_frames == pytest.approx(1.5 * rate_hz, rel=0.12)  # the converter holds a little back
