@@ -28,8 +28,10 @@ from bridge.doors.access import Access
 from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics, WatchedSelector
+from bridge.session.arranger import read_scene
 from bridge.session.messages import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
+from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, presets_folder, put_in
 from bridge.session.state import Keeper, Kept, restore
 from bridge.settings import OPTIONS, Settings
 from bridge.threads import take_short_turns
@@ -155,7 +157,8 @@ class App:
         doors: made with it.
         values: what `live` begins with.
         options: further arguments of `Model.open_stream`, such as a melody.
-        state: the file that `live` is kept in; None keeps nothing.
+        state: the file that `live` is kept in, its rack beside it; None keeps nothing.
+        rack: what effects there are, and which `live` begins with.
     """
 
     service: Service
@@ -163,6 +166,7 @@ class App:
     values: Mapping[str, Value]
     options: Mapping[str, Any] = field(default_factory=dict)
     state: Path | None = None
+    rack: Beginning = field(default_factory=Beginning)
 
     def run(self, model: Model, realtime_factor: float, scene: Callable[[Running], Awaitable[None]]) -> None:
         """Open everything, let the scene play, and end everything: on an event loop of its own, in the main thread.
@@ -201,11 +205,13 @@ class App:
 
         metrics, record = self.service.metrics, self.service.settings.record
         async with AsyncExitStack() as stack:
-            engine = EngineThread(model, asyncio.get_running_loop(), realtime_factor, metrics.step_seconds)
+            parts = read_scene(self.service.settings.scene)
+            engine = EngineThread(model, asyncio.get_running_loop(), realtime_factor, metrics.step_seconds, parts)
             stack.push_async_callback(engine.close)
             live, restored = await self._open_live(engine)
             sessions = SessionRegistry(engine, live)
             stack.push_async_callback(sessions.close, _GOODBYE)
+            restored += await self._fill_rack(live, restored)
             self._keep(live, stack)
             for work in (sessions.reap(), metrics.watch_loop()):
                 stack.push_async_callback(_ended, asyncio.create_task(work))
@@ -239,7 +245,23 @@ class App:
     async def _open(self, engine: EngineThread, values: Mapping[str, Value]) -> LiveSession:
         from bridge.session.live_session import LiveSession
 
-        return await LiveSession.open("live", engine, self.service.settings.session_rate, values, self.options)
+        settings = self.service.settings
+        presets = settings.presets or presets_folder()
+        return await LiveSession.open(
+            "live", engine, settings.session_rate, values, self.options, self.rack.catalogue, presets
+        )
+
+    async def _fill_rack(self, live: LiveSession, restored: str) -> str:
+        """Put into the rack what was kept of it, or what it begins with; returns what to add to what was restored."""
+        if self.state is not None and not self.service.settings.fresh:
+            kept = kept_rack(kept_file(self.state), self.rack.origin)
+            if kept is not None:
+                if left_out := await put_in(live, kept, "state", strict=False):
+                    keep_aside(kept_file(self.state), left_out)
+                names = ", ".join(slot.name for slot in live.slots())
+                return f"{', ' * bool(restored)}rack of {names}" if names else ""
+        await put_in(live, self.rack.preset, "rack", strict=True)
+        return ""
 
     def _with(self, kept: Kept) -> dict[str, Value]:
         """Return the first values as kept, but for what the command line says: another prompt, another mix."""
@@ -256,6 +278,7 @@ class App:
         if settings.said.intersection(["prompt", *settings.music]):
             keeper.note()
         stack.push_async_callback(keeper.close)
+        stack.push_async_callback(RackKeeper(kept_file(self.state), live, self.rack.origin).close)
 
     def _note_health(self, engine: EngineThread, sessions: SessionRegistry) -> None:
         metrics = self.service.metrics

@@ -1,6 +1,7 @@
 """Counters of the whole service, and what `/metrics` shows of them.
 
     streamgen_step_seconds · lead_seconds · realtime_factor · underruns_total · listeners{door} · refused_total{reason}
+    rack_latency_seconds · rack_load · rack_faults_total
     dropped_samples_total{door} · dropped_packets_total{reason} · received_total · commands_total{door} · errors_total
     event_loop_lag_seconds{quantile} · event_loop_held_seconds · what doors count themselves, such as sound_…
 
@@ -48,7 +49,8 @@ class Metrics(Collector):
         loop_lag_seconds: how late the event loop woke up, newest last.
         loop_held_seconds: the most that the event loop computed in one turn, see WatchedSelector: other programs on the
             machine, and other threads, lengthen the lag but not this.
-        lead_seconds, realtime_factor, underruns, position_samples: of the session `live`, as of its newest stats.
+        lead_seconds, realtime_factor, underruns, position_samples, rack_latency_seconds, rack_load, rack_faults: of the
+            session `live`, as of its newest stats.
         refused: connections and requests turned away, by reason.
         dropped_samples: audio not delivered to slow listeners, by door, in samples of the session.
         dropped_packets: OSC not answered, not sent or not in time, by reason.
@@ -69,6 +71,9 @@ class Metrics(Collector):
     realtime_factor: float = 0.0
     underruns: int = 0
     position_samples: int = 0
+    rack_latency_seconds: float = 0.0
+    rack_load: float = 0.0
+    rack_faults: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     dropped_samples: Counter[str] = field(default_factory=Counter)
     dropped_packets: Counter[str] = field(default_factory=Counter)
@@ -96,6 +101,8 @@ class Metrics(Collector):
         """Note how the live session is doing."""
         self.lead_seconds, self.realtime_factor = stats.lead_seconds, stats.realtime_factor
         self.underruns, self.position_samples = stats.underruns, stats.position_samples
+        self.rack_latency_seconds, self.rack_faults = stats.rack_latency_seconds, stats.rack_faults
+        self.rack_load = sum(slot.load for slot in stats.slots)
 
     async def watch_loop(self) -> None:
         """Measure how late the event loop wakes this task up, until cancelled."""
@@ -119,6 +126,11 @@ class Metrics(Collector):
         yield _single("realtime_factor", "seconds of audio made a second of work", self.realtime_factor)
         yield _single("underruns_total", "times the engine was late", self.underruns)
         yield _single("position_samples", "where the live session is", self.position_samples)
+        yield _single(
+            "rack_latency_seconds", "what the rack's effects hold back, made up for", self.rack_latency_seconds
+        )
+        yield _single("rack_load", "share of real time that the rack's effects take", self.rack_load)
+        yield _single("rack_faults_total", "times an effect failed", self.rack_faults)
         yield _single("sessions", "open now", self.sessions)
         yield _single("uptime_seconds", "since the start", time.monotonic() - self.started_seconds)
         for name, about, label, counter in self._labelled():

@@ -37,7 +37,7 @@ class Option:
         metavar: what stands for its value in the help; "" for a switch.
         unset: what happens where nobody says it, in words; "" where the default is a value.
         many: it may be said more than once.
-        path: it names a file.
+        path: it names a file or a folder, as `metavar` says.
         listens: which door listens at this port; "" for what is no port.
         protocols: in which ways it does.
     """
@@ -73,7 +73,7 @@ class Option:
     @property
     def takes(self) -> str:
         """What values it takes, in words."""
-        return "a file" if self.path else takes(self.spec)
+        return f"a {self.metavar.lower()}" if self.path else takes(self.spec)
 
     def check(self, value: object) -> Any:
         """Return a value in the setting's type.
@@ -129,7 +129,16 @@ class Settings:
         text("where prompts, knobs and transport are kept until the next start"),
         "service", "FILE", path=True, unset="one for each port, in your state folder; none for port 0",
     )  # fmt: skip
+    scene: Path | None = _setting(  # noqa: RUF009
+        text("the parts that `arrange` plays, in TOML"), "service", "FILE", path=True, unset="the shipped one"
+    )
     fresh: bool = _setting(switch(False, "start anew, whatever was kept"), "service")
+    rack: Path | None = _setting(  # noqa: RUF009
+        text("effects to begin with, and names for your plugins"), "sound", "FILE", path=True, unset="none"
+    )
+    presets: Path | None = _setting(  # noqa: RUF009
+        text("where presets are saved and recalled"), "service", "FOLDER", path=True, unset="one in your state folder"
+    )
     soundcard: bool = _setting(switch(True, "play here, if there is a sound device"), "sound")
     output: str | None = _setting(
         text("sound device: its number, a part of its name, or API: NAME"), "sound", "NAME", unset="the system's"

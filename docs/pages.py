@@ -163,10 +163,21 @@ def help_of(command: str) -> str:
 
 REQUESTS = {
     "set": (
-        "`values`: {name: value}; `at_sample`, `rate_hz`: when, see [below](#positions)",
+        "`values`: {name: value}; `at_sample`, `rate_hz`: when, see [below](#positions); `glide_seconds`: over which "
+        "the effects' numbers go there",
         "changes parameters; all of them, or none where one is wrong",
     ),
     "transport": ("`action`: one of the [actions](#actions); `at_sample`, `rate_hz`", "plays, pauses, stops, resets"),
+    "rack": (
+        "`action`: `add`, `remove`, `replace` or `move`; `slot`: whose number, but for `add`; `effect`: a name out of "
+        "`hello.effects`, for `add` and `replace`; `index`: place in the order from 0, for `add` and `move`",
+        "edits the [rack](../howto/plugins.md); the answer has `slots`",
+    ),
+    "preset": (
+        "`action`: `save` or `recall`; `name`; `seconds`: over which to go there; `slot`: whose plugin's own preset "
+        "it is; without it, the whole set",
+        "saves in the operator's folder, or brings back from there",
+    ),
     "audio": (
         f"any of {', '.join(map(code, frames.FORMAT_FIELDS))}",
         "how this client's audio comes from now on; the answer tells all of it",
@@ -175,7 +186,10 @@ REQUESTS = {
         "`bytes`: of the WAV, FLAC or Ogg file that follows as one binary message once this is acknowledged",
         "the music begins anew, and goes on from that recording",
     ),
-    "get": ("`name`: a parameter; without it, all", "the answer has `values`, `state`, `playing`, `position_samples`"),
+    "get": (
+        "`name`: a parameter; without it, all",
+        "the answer has `values`, `state`, `playing`, `position_samples`, `heard`, `slots`",
+    ),
     "ping": ("`t`: anything short", "the answer brings `t` back, with `server_time_us`"),
 }
 ANSWERS = {
@@ -185,8 +199,12 @@ ANSWERS = {
 }
 EVENTS = {
     "changed": "parameters were changed, at whichever door",
+    "table": "there are other parameters now, for the rack was edited: forget the table that was",
+    "slot_fault": "an effect failed, came back, or was given up; its input is heard meanwhile",
+    "presets": "there are other presets",
     "transport": "the transport was told something, or the player gave up",
     "gap": "audio is missing",
+    "notice": "a line for people: what was heard in the prompts, what had died and begins anew, which part begins",
     "stats": "how the session is doing, once a second",
     "goaway": "the session or the service ends; the connection is closed after it",
 }
@@ -199,17 +217,31 @@ FIELDS = {
     "audio": "how this client's frames come: `codec`, `sample_rate_hz`, `chunk_ms`, `enabled`, `channels`",
     "codecs": "what this server can send",
     "parameters": "the [table](parameters.md): `name`, `type`, `min`, `max`, `default` (the model's own), `unit`, "
-    "`description`, and `choices` where only some texts are allowed",
+    "`description`, `choices` where only some texts are allowed, and `supported`, false, where the model was not made "
+    "for other values than the default",
+    "effects": "names of what can be put into the rack",
+    "presets": "names of what can be recalled",
+    "slots": "the rack in the order of the signal: `slot`, `name`, `latency_samples`, `failed`, `strikes`, `load`",
+    "slot": "a number, as in `plugin/N/…`",
+    "name": "of the effect",
+    "strikes": "how often it failed lately; at three it is given up",
+    "given_up": "whether it stays out until its bypass is turned on and off",
+    "names": "of all presets",
+    "rack_latency_seconds": "what the rack holds back, which is made up for",
+    "rack_faults": "how often an effect failed",
     "values": "parameters by name",
     "by": "who: `websocket 3`, `osc 192.168.1.7:9000`, `engine: …`",
     "applied_at_sample": "from where on it is heard",
     "action": "an [action](#actions), or `audio_prompt`",
-    "state": "in `hello`: `values`, `state`, `playing`, `position_samples`; elsewhere what the "
+    "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` (of "
+    "a scene, that begins) or `unsupported` (what the checkpoint was not made for)",
+    "text": "the line",
+    "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`, `slots`; elsewhere what the "
     "[player](#what-the-player-does) does",
     "from_sample": "where the missing audio begins",
     "samples": "how many are missing",
     "reason": "of a gap: `slow_client` (this client did not read) or `underrun` (the engine was late); "
-    "of `goaway`: a line",
+    "of `goaway`: a line; of a fault: why, and nothing when the effect is back",
     "realtime_factor": "seconds of audio made in a second of work",
     "lead_seconds": "audio made and not yet due",
     "underruns": "how often the engine was late",
@@ -282,16 +314,21 @@ def answers() -> str:
     rows = [(code("hello"), _names(hello_fields()), ANSWERS["hello"])]
     rows += [(code(kind), "", ANSWERS[kind]) for kind in ("ack", "error")]
     for event, kind in protocol._KINDS.items():
-        names = [field.name for field in fields(event)] + ["rate_hz"] * (kind != "goaway")
+        names = _event_fields(event) + ["rate_hz"] * (event in protocol._COUNT_SAMPLES)
         rows.append((code(kind), _names(names), EVENTS[kind]))
     return table(("type", "fields", "what it says"), rows)
 
 
 def answer_fields() -> str:
     """The fields of the server's messages."""
-    told = [field.name for event in protocol._KINDS for field in fields(event)]
+    told = [name for event in protocol._KINDS for name in _event_fields(event)]
     names = dict.fromkeys([*hello_fields(), *told, "rate_hz"])
     return table(("field", "is"), [(code(name), FIELDS[name]) for name in names])
+
+
+def _event_fields(event: type[Any]) -> list[str]:
+    """Return the names of an event's fields, as the wire has them."""
+    return ["parameters" if field.name == "table" else field.name for field in fields(event)]
 
 
 def _names(names: Iterable[str]) -> str:
@@ -309,6 +346,10 @@ def hello_fields() -> list[str]:
         values=dict,
         state=lambda: PlayerState.PLAYING,
         position_samples=int,
+        heard=str,
+        slots=list,
+        effects=list,
+        presets=list,
     )
     said = json.loads(protocol.hello(cast(Session, session), {}, []))
     return [name for name in said if name != "type"]
@@ -345,6 +386,17 @@ def _words(head: Sequence[str], words: Mapping[Any, str]) -> str:
 OSC_ASKED = {
     "prompt": ("s", "slot 1 alone plays this, with weight 1; without argument, asks"),
     **{str(action): ("none, or 1", f"{text}; 0, a button's release, is ignored") for action, text in ACTIONS.items()},
+    "rack": ("none", "answered with how many slots, then the number and the name of each, in the order of the signal"),
+    "rack/effects": ("none", "answered with how many effects there are, then their names"),
+    "rack/add": ("s effect, or s effect, i place", "puts an effect into the rack, at the end or at a place from 0"),
+    "rack/remove": ("i slot", "takes it out"),
+    "rack/replace": ("i slot, s effect", "lets another effect take a slot over"),
+    "rack/move": ("i slot, i place", "moves it"),
+    "rack/save": ("i slot, s name", "saves a plugin's own preset in the operator's folder"),
+    "rack/load": ("i slot, s name", "brings it back"),
+    "presets": ("none", "answered with how many presets there are, then their names"),
+    "preset/save": ("s name", "saves the whole set in the operator's folder"),
+    "preset/recall": ("s name, or s name, f seconds", "brings it back, over so many seconds"),
     "subscribe": ("none, i port, or i port, i ms", "be told of every change, meters, statistics, a heartbeat"),
     "unsubscribe": ("none, or i port", "be told no more"),
     "audio/subscribe": ("none, or i port", "be sent the sound, see [below](#sound-over-osc)"),
@@ -354,10 +406,14 @@ OSC_ASKED = {
     "version": ("none", "answered with the version of streamgen"),
     "token": ("s", "prove the right to be here; once an hour, for each host"),
     "playing": ("none", "answered with 1 or 0"),
+    "heard": ("none", "answered with what the model understands of the prompts"),
     "state": ("none", "answered with what the player does"),
 }
 OSC_TOLD = {
     "error": ("s address, s text", "what was refused, and why"),
+    "guard": ("s", "the music had died, and begins anew"),
+    "part": ("s", "another part of the scene begins, see `arrange`"),
+    "unsupported": ("s", "what was set, though the checkpoint was not made for it"),
     "heartbeat": ("i", "once a second: 1 while it plays"),
     "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
     "pong": ("as asked", "see `ping`"),
@@ -365,7 +421,11 @@ OSC_TOLD = {
     "subscribed": ("i port, i ms", "the answer to `subscribe`"),
     "unsubscribed": ("s", "a subscription has ended: no message came"),
     "goaway": ("s", "the service ends"),
-    "stats/…": ("one value", "statistics, an address each, once a second"),
+    "rack/fault": ("i slot, s name, s reason, i strikes, i given up", "an effect failed; without a reason, it is back"),
+    "stats/…": (
+        "one value",
+        "statistics, an address each, once a second; `stats/slot/N`: load, latency in seconds, strikes, failed",
+    ),
 }
 
 

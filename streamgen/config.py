@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypedDict, get_type_hints
 from streamgen.errors import ConfigError, PromptError
 
 __all__ = [
+    "BEGIN_ANEW",
     "CONTROLS",
     "DEVICES",
     "MAX_PROMPTS",
@@ -44,6 +45,7 @@ __all__ = [
 MAX_TEXT = 2_000  # characters of one prompt
 _CLAMPED = 0.001  # of a controller's travel past its ends
 MAX_PROMPTS = 8  # sounding together
+BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})  # controls with which other music begins
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -62,6 +64,7 @@ class ControlSpec:
         description: one line for users.
         choices: the only texts that are allowed; empty allows all.
         name: at every door; set by the table it stands in.
+        supported: whether the checkpoint was made for more than the default; pages hide it if not.
     """
 
     type: str
@@ -72,6 +75,7 @@ class ControlSpec:
     description: str
     choices: tuple[str, ...] = ()
     name: str = ""
+    supported: bool = True
 
     def check(self, value: object) -> Value:
         """Return the value in the row's type; whole numbers may come as floats, switches as 0 and 1.
@@ -207,6 +211,7 @@ class ControlSpec:
         """Return the row as doors show it."""
         row: dict[str, Any] = {"name": self.name, "type": self.type, "min": self.low, "max": self.high}
         row |= {"default": self.default, "unit": self.unit, "description": self.description}
+        row |= {} if self.supported else {"supported": False}
         return row | ({"choices": list(self.choices)} if self.choices else {})
 
 
@@ -263,6 +268,17 @@ class StreamValues(ClipValues, total=False):
 
     prompts: Iterable[tuple[str | None, float]]
     seed: Annotated[int, number(0, 2**31 - 1, 0, "", "same seed, same music", whole=True)]
+    take: Annotated[
+        int,
+        number(0, 9_999, 0, "", "another begins anew in the same prompt; one named again comes again", whole=True),
+    ]
+    audition: Annotated[
+        int, number(1, 16, 1, "", "openings that are tried where the music begins, of which the best plays", whole=True)
+    ]
+    on_bar: Annotated[
+        bool, switch(True, "other prompts, or another take, wait for the bar line, where the checkpoint tells its bars")
+    ]
+    guard: Annotated[bool, switch(True, "music that has died (silence, drone, noise, one code for ever) is begun anew")]
 
 
 class ControlValues(StreamValues, total=False):

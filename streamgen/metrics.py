@@ -26,6 +26,7 @@ class StreamMetrics:
         rollover_steps: index (counted like `steps`) of the first step that each successor led.
         window_position: position in the leading window.
         windows: windows fed in the last step (2 while a successor is warmed).
+        mends: how often the guard began the music anew.
     """
 
     steps: int = 0
@@ -36,6 +37,7 @@ class StreamMetrics:
     rollover_steps: deque[int] = field(default_factory=lambda: deque(maxlen=_ROLLOVERS_KEPT))
     window_position: int = 0
     windows: int = 0
+    mends: int = 0
 
     def __repr__(self) -> str:
         """Say how many steps there were and what they took."""

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
-from streamgen.checkpoint import Checkpoint, GenerationDefaults, load_checkpoint
+from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
 from streamgen.errors import ConfigError, PromptError
 from streamgen.runtime import Runtime
+from streamgen.stream.audition import best_candidate
 from streamgen.stream.batch import Batch
 from streamgen.stream.controls import control_specs, frozen, new_controls
 from streamgen.stream.reading import read_together
@@ -139,6 +140,17 @@ class Model:
         """The table of controls with this checkpoint's defaults, and no longer context than its windows hold."""
         return control_specs(self.runtime)
 
+    def heard(self, text: str | None) -> Heard | None:
+        """What the checkpoint hears in a prompt: the words it knows, what was filled in, what was not understood.
+
+        Args:
+            text: any prompt.
+
+        Returns:
+            What it hears; None for no prompt, and from checkpoints that read prompts as they are typed.
+        """
+        return self.runtime.prompts.heard(text)
+
     # -- streams --------------------------------------------------------------------------------------------------
 
     def open_stream(
@@ -180,6 +192,8 @@ class Model:
         codes = audio_prompt_codes
         if codes is None:
             codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
+        if codes is None and melody is None and settings.audition > 1 and settings.mix.dominant is not None:
+            settings = settings.changed({"candidate": best_candidate(runtime, settings, int(settings.audition))})
         if codes is not None:
             codes = runtime.newest(codes, plan.longest_prompt())
         with runtime.alone():

@@ -100,12 +100,16 @@ def test_every_address_of_osc_is_told_and_none_that_is_not_there(pages: ModuleTy
     assert [name for name in session_table() if f"\n| `{namespace.PREFIX}{name}` |" not in told] == []
     words = strings(namespace._service.__code__) - {"stats/"}
     asked = {word for word in words if re.fullmatch(r"[a-z]+(/[a-z]+)?", word)}
-    states = {address.removeprefix(namespace.PREFIX) for address in namespace.STATES}
-    assert set(pages.OSC_ASKED) == asked | states | set(Action) | {"prompt"}
+    states = {address.removeprefix(namespace.PREFIX) for address in (*namespace.STATES, namespace.HEARD)}
+    rack = {f"rack/{deed}" for deed in namespace._RACK_FORMS}
+    rack |= {path.removeprefix(namespace.PREFIX) for path in (namespace.RACK, namespace.EFFECTS, namespace.PRESETS)}
+    assert set(pages.OSC_ASKED) == asked | states | rack | set(Action) | {"prompt"}
     assert set(pages.OSC_TOLD) == {*namespace._SENT_ONLY, "stats/…"}
     book = namespace.Namespace(session_table())
     for word in pages.OSC_ASKED:
-        book.interpret(codec.Message(namespace.PREFIX + word, ("x",) if word == "token" else ()))
+        kinds = namespace._RACK_FORMS.get(word.removeprefix("rack/"), ((),))[0]
+        named = ("x",) if word in ("token", "preset/save", "preset/recall") else ()
+        book.interpret(codec.Message(namespace.PREFIX + word, named or tuple(kind(1) for kind in kinds)))
 
 
 def test_every_path_of_http_is_told(pages: ModuleType) -> None:

@@ -1,16 +1,20 @@
 """A session's effects in order: one signal path for every door, every recording and every command.
 
-    samples ─► width ─► gain ─► limiter ─► out          what goes in as the music of position p comes out as position p:
-                │        │         │                    the latency of all of them is taken off at the beginning, and
-             changes at their samples                   what they hold back is got out at the end
+    samples ─► width ─► rack ─► master ─► gain ─► limiter ─► out
+                │        │        │        │         │
+                └────────┴────────┴────────┴─ changes at their samples
 
-Rules: numpy only, no I/O, no thread; used by the engine's thread on what is final. A new effect is one line in EFFECTS:
-its parameters then stand in the session's table, so at every door.
+What goes in as the music of position p comes out as position p: the chain counts the samples of every effect, takes
+what is older than the beginning off, and gets what they hold back out at the end. The rack's latency may change.
+
+Rules: numpy only, no I/O, no thread of its own; used by the engine's thread on what is final. A new effect is one line
+in EFFECTS: its parameters then stand in the session's table, so at every door.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,12 +22,17 @@ import numpy as np
 from bridge.audio.effect import Change, Effect, Pcm
 from bridge.audio.gain import Gain
 from bridge.audio.limiter import Limiter
+from bridge.audio.master import Master
+from bridge.audio.rack import Rack
 from bridge.audio.width import Width
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["EFFECTS", "Chain", "effect_parameters"]
 
-EFFECTS: list[Callable[[], Effect]] = [Width, Gain, Limiter]
+_GLIDE_STEP_SAMPLES = 240
+_MOST_STEPS = 2_000
+
+EFFECTS: list[Callable[[], Effect]] = [Width, Rack, Master, Gain, Limiter]
 
 
 def effect_parameters() -> dict[str, ControlSpec]:
@@ -33,17 +42,51 @@ def effect_parameters() -> dict[str, ControlSpec]:
 
 @dataclass
 class _Stage:
-    """One effect, how much the ones before it hold back, and the changes that wait for their sample."""
+    """One effect in its place.
+
+    Attributes:
+        effect: what it is.
+        position: of the next sample that comes out.
+        waiting: changes whose sample has not come, in order.
+        values: what was told last, by name.
+    """
 
     effect: Effect
-    delay_samples: int
+    position: int = 0
     waiting: list[Change] = field(default_factory=list)
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def knows(self, name: str) -> bool:
+        return name in self.effect.parameters or name in getattr(self.effect, "listens", ())
+
+    def tell(self, at: int, name: str, value: Value, glide_samples: int) -> None:
+        """Let a change wait for its sample; a glide of the same parameter ends there."""
+        spec = self.effect.parameters.get(name)
+        own = [Change(at, name, value)]
+        if glide_samples and spec is not None and spec.type == "float":
+            own = list(_glide(at, name, float(self.values.get(name, spec.default)), float(value), glide_samples))
+        kept = [one for one in self.waiting if not (one.glides and one.name == name and one.at_sample >= at)]
+        # stable: of two at one sample, the one asked for later wins
+        self.waiting = sorted([*kept, *own], key=_by_sample)
 
     def process(self, block: Pcm, start_sample: int) -> Pcm:
-        start = start_sample - self.delay_samples
-        due = sum(change.at_sample < start + block.shape[1] for change in self.waiting)
+        due = bisect_left(self.waiting, start_sample + block.shape[1], key=_by_sample)
         changes, self.waiting = self.waiting[:due], self.waiting[due:]
-        return self.effect.process(block, start, changes)
+        self.values.update((change.name, change.value) for change in changes)
+        out = self.effect.process(block, start_sample, changes)
+        self.position += out.shape[1]
+        return out
+
+
+def _by_sample(change: Change) -> int:
+    return change.at_sample
+
+
+def _glide(at: int, name: str, first: float, last: float, glide_samples: int) -> Iterator[Change]:
+    count = min(max(glide_samples // _GLIDE_STEP_SAMPLES, 1), _MOST_STEPS)
+    for step in range(1, count + 1):
+        value = last if step == count else first + (last - first) * step / count
+        yield Change(at + (step - 1) * glide_samples // count, name, value, glides=True)
 
 
 class Chain:
@@ -56,48 +99,74 @@ class Chain:
         effects: what it is made of, in order; None takes a new session's.
 
     Attributes:
-        latency_samples: how much it holds back.
         position: of the next sample to go in.
+        rack: the one among its effects.
     """
 
     def __init__(self, rate_hz: int, channels: int, max_block: int, effects: Iterable[Effect] | None = None) -> None:
-        self.position = self.latency_samples = 0
-        self._unheard = 0  # samples still to come out that are older than the beginning
-        self._stages: list[_Stage] = []
-        for effect in [make() for make in EFFECTS] if effects is None else effects:
-            effect.prepare(rate_hz, channels, max_block)
-            self._stages.append(_Stage(effect, self.latency_samples))
-            self.latency_samples += effect.latency_samples
-        self._unheard = self.latency_samples
+        self._stages = [_Stage(effect) for effect in ([make() for make in EFFECTS] if effects is None else effects)]
+        racks = [stage.effect for stage in self._stages if isinstance(stage.effect, Rack)]
+        self.rack = racks[0] if racks else Rack()
+        for stage in self._stages:
+            stage.effect.prepare(rate_hz, channels, max_block)
+        self._max_block = max_block
+        self.position = self._out_position = 0
+        self._fresh = True
 
-    def set(self, values: Mapping[str, Value], at_sample: int | None = None) -> int:
-        """Change parameters from a sample of the music on; None is the next to go in. Other names are left alone.
+    def _begin(self, position: int) -> None:
+        self._fresh, self._out_position = False, position
+        for stage in self._stages:
+            position -= stage.effect.latency_samples
+            stage.position = position
+
+    @property
+    def latency_samples(self) -> int:
+        """How much it holds back."""
+        return sum(stage.effect.latency_samples for stage in self._stages)
+
+    def set(self, values: Mapping[str, Value], at_sample: int | None = None, glide_samples: int = 0) -> int:
+        """Change parameters from a sample of the music on. Other names are left alone.
+
+        Args:
+            values: by name.
+            at_sample: from where on; None is the next to go in.
+            glide_samples: over which numbers with fractions go there from where they are, in small steps.
 
         Returns:
             The sample at which they change.
         """
         at = self.position if at_sample is None else max(at_sample, self.position)
         for stage in self._stages:
-            own = [Change(at, name, value) for name, value in values.items() if name in stage.effect.parameters]
-            if own:  # stable: of two at one sample, the one asked for later wins
-                stage.waiting = sorted([*stage.waiting, *own], key=lambda change: change.at_sample)
+            for name, value in values.items():
+                if stage.knows(name):
+                    stage.tell(at, name, value, glide_samples)
         return at
 
     def process(self, samples: Pcm) -> Pcm:
-        """Take the next float32 [2, n]; returns what comes out, shorter by what is held back at the beginning."""
+        """Take the next float32 [2, n]; returns what comes out: fewer at the beginning, by what is held back."""
+        if self._fresh:  # not before: what is in the rack may change until then
+            self._begin(self.position)
         out = np.where(np.isfinite(samples), samples, np.float32(0))  # what is no number would stay in every filter
+        start, self.position = self.position, self.position + samples.shape[1]
         for stage in self._stages:
-            out = stage.process(out, self.position)
-        self.position += samples.shape[1]
-        before = min(self._unheard, out.shape[1])
-        self._unheard -= before
-        return out[:, before:]
+            begins = stage.position
+            out, start = stage.process(out, start), begins
+        early = min(max(self._out_position - start, 0), out.shape[1])
+        self._out_position += out.shape[1] - early
+        return out[:, early:]
 
     def finish(self) -> Pcm:
         """Return what is held back, and begin anew behind it: what follows does not join."""
-        position = self.position
-        rest = self.process(np.zeros((2, self.latency_samples), np.float32))
-        self.position, self._unheard = position, self.latency_samples
+        end, pieces = self.position, [np.zeros((2, 0), np.float32)]
+        while self._out_position < end:
+            pieces.append(self.process(np.zeros((2, min(end - self._out_position, self._max_block)), np.float32)))
+        rest = np.concatenate(pieces, axis=1)
+        rest = rest[:, : rest.shape[1] - (self._out_position - end)]
         for stage in self._stages:
             stage.effect.reset()
+        self.position, self._fresh = end, True
         return rest
+
+    def close(self) -> None:
+        """Give up what its effects hold."""
+        self.rack.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,23 +33,32 @@ _SETTLED_CONSTANTS = 40  # … until what is left is below 1e-15
 
 @dataclass(frozen=True)
 class Change:
-    """A parameter's value, in force from a sample of the music on."""
+    """A parameter's value, in force from a sample of the music on.
+
+    Attributes:
+        at_sample, name, value: as above.
+        glides: whether it is a step of a glide, which whatever is set next ends.
+    """
 
     at_sample: int
     name: str
     value: Value
+    glides: bool = False
 
 
 class Effect(Protocol):
     """One stage of a session's signal path.
 
     Attributes:
-        parameters: what it can be told, by name; names are unique in a session.
-        latency_samples: how much later audio comes out; constant once prepared.
+        parameters: what it can be told, by name; names are unique in a chain.
+        latency_samples: how much later audio comes out; constant once prepared, but for the rack's.
     """
 
-    parameters: ClassVar[Mapping[str, ControlSpec]]
-    latency_samples: int
+    @property
+    def parameters(self) -> Mapping[str, ControlSpec]: ...  # noqa: D102 - see above
+
+    @property
+    def latency_samples(self) -> int: ...  # noqa: D102 - see above
 
     def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:
         """Make ready to process.

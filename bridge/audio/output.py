@@ -16,6 +16,7 @@ import numpy as np
 
 from bridge.audio.chain import Chain
 from bridge.audio.effect import Pcm
+from bridge.audio.rack import Rack
 from bridge.audio.resample import resampler
 from streamgen.config import Value
 
@@ -47,6 +48,11 @@ class Output:
         self.fade_samples = round(_FADE_SECONDS * model_rate_hz)
 
     @property
+    def rack(self) -> Rack:
+        """The rack among its effects."""
+        return self._chain.rack
+
+    @property
     def frontier(self) -> int:
         """Session sample up to which everything has gone in: what follows can still be made otherwise."""
         return self.session_sample(self.taken)
@@ -59,9 +65,9 @@ class Output:
         """The first sample of the model's that lies at a session sample or behind it."""
         return -(-session_sample * self._model_rate_hz // self._rate_hz)
 
-    def set(self, values: Mapping[str, Value], at_sample: int | None = None) -> int:
+    def set(self, values: Mapping[str, Value], at_sample: int | None = None, glide_samples: int = 0) -> int:
         """Change parameters of the effects at a session sample, or as soon as can be; see `Chain.set`."""
-        return self._chain.set(values, at_sample)
+        return self._chain.set(values, at_sample, glide_samples)
 
     def process(self, samples: Pcm, *, fade_in: bool = False) -> Pcm:
         """Take the model's next float32 [2, n]; returns what comes out of the session's."""
@@ -82,6 +88,10 @@ class Output:
         wanted = self.frontier - self._chain.position
         rest = np.pad(rest[:, :wanted], ((0, 0), (0, max(0, wanted - rest.shape[1]))))
         return self._out(np.concatenate((self._chain.process(rest), self._chain.finish()), axis=1))
+
+    def close(self) -> None:
+        """Give up what the effects hold."""
+        self._chain.close()
 
     def _out(self, samples: Pcm) -> Pcm:
         self.position += samples.shape[1]

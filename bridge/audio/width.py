@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
 from streamgen.config import ControlSpec, number
 
-__all__ = ["Width"]
+__all__ = ["SideMaker", "Width"]
 
 _VELVET_PULSES = 20
 _VELVET_SECONDS = (0.001, 0.030)
@@ -40,7 +40,7 @@ class Width:
         """See `Effect.prepare`."""
         self._mono = channels == 1
         self._before: Pcm
-        self._side = _Side(rate_hz)
+        self._side = SideMaker(rate_hz)
         self._width = Smoothed.at(0.0, rate_hz)
         self.reset()
 
@@ -69,8 +69,12 @@ class Width:
         self._width.settle()
 
 
-class _Side:
-    """Makes a side signal from a mono one: no bass, and no likeness to what it was made from."""
+class SideMaker:
+    """Makes a side signal from a mono one: no bass, and no likeness to what it was made from.
+
+    Attributes:
+        context_samples: how many samples before the wanted ones it looks at.
+    """
 
     def __init__(self, rate_hz: int) -> None:
         self._bass_steps = round(math.log2(_BASS_SECONDS * rate_hz))

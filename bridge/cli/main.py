@@ -28,6 +28,7 @@ _COMMANDS = {
     "listen": "play or save what a server sends",
     "certificate": "TLS for this machine's names and addresses, so that phones trust the page",
     "models": "checkpoints known here, what they are, their licence",
+    "plugins": "VST3, LV2 and AU plugins for the rack: scan, list, show",
     "devices": "sound devices, by host API",
     "doctor": "what works on this machine, and what to install",
     "bench": "how fast this machine is",

@@ -12,7 +12,9 @@ import argparse
 import logging
 import os
 import secrets
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 if TYPE_CHECKING:
+    from bridge.session.rack_keeper import Beginning
     from streamgen.model import Model
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "add_prompt",
     "add_prompt_files",
     "add_settings",
+    "beginning",
     "first_values",
     "load_model",
     "number",
@@ -120,15 +124,37 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings.of(said, said.get("config"))
 
 
-def first_values(settings: Settings, prompt: str | None) -> dict[str, Value]:
+def first_values(settings: Settings, prompt: str | None, rack: Mapping[str, Value]) -> dict[str, Value]:
     """Return what a session begins with: the prompt, what was said of the music, and a seed that is drawn if need be.
 
     Args:
         settings: what was said.
         prompt: None is unconditional.
+        rack: what the rack's file says of the session; what was said beats it.
     """
     drawn = secrets.randbelow(int(config.CONTROLS["seed"].limits[1]) + 1)
-    return {"prompt/1/text": prompt or "", "seed": drawn, **settings.music}
+    return {"seed": drawn, **rack, "prompt/1/text": prompt or "", **settings.music}
+
+
+@contextmanager
+def beginning(settings: Settings, deadline_seconds: float | None = None) -> Iterator[Beginning]:
+    """Read what the rack begins with; plugins keep their states in a folder of their own while this lasts.
+
+    Args:
+        settings: whose rack file.
+        deadline_seconds: for a plugin's block; None is what live music allows.
+
+    Raises:
+        UsageError: the file says what cannot be.
+    """
+    from bridge.audio.plugins.spawn import HostSettings  # needs numpy
+    from bridge.session.rack_keeper import Beginning
+
+    with tempfile.TemporaryDirectory(prefix="streamgen-plugins-", ignore_cleanup_errors=True) as folder:
+        host = HostSettings(Path(folder))
+        if deadline_seconds is not None:
+            host = replace(host, deadline_seconds=deadline_seconds)
+        yield Beginning.of(settings.rack, host)
 
 
 # -- what else several commands have -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from bridge.cli.options import (
     add_prompt,
     add_prompt_files,
     add_settings,
+    beginning,
     first_values,
     load_model,
     number,
@@ -27,6 +28,7 @@ from bridge.cli.options import (
 from bridge.cli.terminal import kept_terminal, on_terminal, print_json, say
 from bridge.cli.terminal_door import TerminalDoor
 from bridge.errors import BridgeError, DeviceError
+from bridge.session.messages import Notice
 from bridge.settings import music_table
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--buffer", type=number(*_BUFFER.limits, "seconds"), default=_BUFFER_SECONDS, metavar="S",
         help=f"audio made ahead: more survives longer stalls (default: {_BUFFER_SECONDS:g})",
     )  # fmt: skip
-    add_settings(parser, "output", "latency", "session_rate")
+    add_settings(parser, "output", "latency", "session_rate", "scene", "rack", "presets")
     add_music_options(parser, without=("lead_seconds",))
     add_prompt_files(parser)
     add_json_option(parser)
@@ -63,12 +65,10 @@ def run(args: argparse.Namespace) -> int:
     from bridge.threads import go_first
 
     settings, prompt, options = settings_of(args), prompt_of(args), prompt_files(args)
-    values = first_values(settings, prompt) | {"lead_seconds": args.buffer}
     device = _device(args, settings.output)
     go_first()
     service = service_of(settings)
     (sound,) = make_doors(service, [SOUND_CARD])
-    model = load_model(settings)
     door, terminal = TerminalDoor(sound.stats), on_terminal()
 
     async def until_quit(running: Running) -> None:
@@ -76,8 +76,11 @@ def run(args: argparse.Namespace) -> int:
         say(f"playing on {where}; a change is heard in about {door.delay_seconds:.1f} s")
         await _until_quit(running, door, args.seconds, terminal)
 
-    with kept_terminal(terminal):
-        App(service, [sound, door], values, options).run(model, 1.0, until_quit)
+    with beginning(settings) as rack:
+        model = load_model(settings)
+        values = first_values(settings, prompt, rack.preset.values) | {"lead_seconds": args.buffer}
+        with kept_terminal(terminal):
+            App(service, [sound, door], values, options, rack=rack).run(model, 1.0, until_quit)
     if terminal:
         say("")  # leave the line that is being typed
     if door.failed:
@@ -102,6 +105,7 @@ def _device(args: argparse.Namespace, wanted: str | None) -> OutputDevice:
 async def _until_quit(running: Running, door: TerminalDoor, seconds: float | None, terminal: bool) -> None:
     if seconds is not None:
         await door.end_after(seconds)
+    door.tell(Notice("heard", running.live.heard(), 0))
     door.read_lines(terminal)
     ends = [asyncio.create_task(event.wait()) for event in (running.stop, door.ended)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -30,6 +30,7 @@ from bridge.cli.options import (
     add_prompt,
     add_prompt_files,
     add_settings,
+    beginning,
     first_values,
     load_model,
     number,
@@ -39,9 +40,12 @@ from bridge.cli.options import (
 )
 from bridge.cli.terminal import Progress, StopFlag, print_json, say, stop_on_signals
 from bridge.errors import UsageError
-from bridge.session.messages import Action, Block, Event, Transport
+from bridge.session.arranger import read_scene
+from bridge.session.messages import Action, Block, Event, SlotFault, Transport
+from bridge.session.presets import commands
+from bridge.session.rack_keeper import Beginning
 from bridge.session.timeline import Timeline
-from bridge.settings import music_table
+from bridge.settings import Settings, music_table
 from streamgen.config import Value
 
 if TYPE_CHECKING:
@@ -52,6 +56,7 @@ __all__ = ["OfflineSession", "add_arguments", "run"]
 Pcm = NDArray[np.float32]
 
 _NOTHING_CHANGES = ("glide_seconds", "change_context_seconds", "lead_seconds")  # meanwhile: these would do nothing
+_DEADLINE_SECONDS = 30.0  # for a plugin's block: nobody is waiting
 _TAIL_SECONDS = 0.05  # made beyond the end where a resampler follows, for its filter looks that far
 
 
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rate = number(8_000, 192_000, "Hz", whole=True)
     parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="rate of the file (default: --session-rate)")
-    add_settings(parser, "session_rate")
+    add_settings(parser, "session_rate", "scene", "rack")
     add_music_options(parser, without=_NOTHING_CHANGES)
     add_prompt_files(parser)
     add_json_option(parser)
@@ -78,16 +83,21 @@ def run(args: argparse.Namespace) -> int:
     rate_hz = args.sample_rate or settings.session_rate
     check_output(args.out, args.seconds, rate_hz)
     _check_not_its_own_prompt(args)
-    values, options = first_values(settings, prompt_of(args)), prompt_files(args)
-    model = load_model(settings)
-    with stop_on_signals() as stop:
-        began = time.perf_counter()
-        with closing(OfflineSession(model, settings.session_rate, values, options)) as session:
-            done = _write(session, rate_hz, args, began, stop)
-            windows = session.windows
+    prompt, options = prompt_of(args), prompt_files(args)
+    with beginning(settings, _DEADLINE_SECONDS) as rack:
+        values = first_values(settings, prompt, rack.preset.values)
+        model = load_model(settings)
+        with stop_on_signals() as stop:
+            began = time.perf_counter()
+            with closing(OfflineSession(model, settings, values, options, rack)) as session:
+                heard = session.heard
+                done = _write(session, rate_hz, args, began, stop)
+                windows = session.windows
+    if heard:
+        say(f"heard: {heard}")
     _report(done, args, int(values["seed"]))
     if args.json:
-        print_json(_fields(done, args, model, windows, int(values["seed"]), rate_hz))
+        print_json(_fields(done, args, model, windows, int(values["seed"]), rate_hz) | {"heard": heard})
     return 1 if done.interrupted else 0
 
 
@@ -107,30 +117,54 @@ class OfflineSession:
 
     Args:
         model: what plays.
-        rate_hz: of the session.
+        settings: rate and scene.
         values: parameters to begin with.
         options: further arguments of `Model.open_stream`.
+        rack: what its rack is made of.
     """
 
-    def __init__(self, model: Model, rate_hz: int, values: Mapping[str, Value], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        settings: Settings,
+        values: Mapping[str, Value],
+        options: Mapping[str, Any],
+        rack: Beginning,
+    ) -> None:
         from bridge.session.player import Player  # needs torch
 
-        self.rate_hz = rate_hz
+        rate_hz = self.rate_hz = settings.session_rate
         self._seconds = 0.0
         self._blocks: list[Pcm] = []
         timeline = Timeline(rate_hz, lambda: self._seconds, lambda: self._seconds)
         shortest = music_table()["lead_seconds"].limits[0]  # nothing is late here: what is made is played at once
-        self._player = Player(model, self._hear, timeline, values={**values, "lead_seconds": shortest}, options=options)
+        self._player = Player(
+            model,
+            self._hear,
+            timeline,
+            values={**values, "lead_seconds": shortest},
+            options=options,
+            scene=read_scene(settings.scene),
+        )
         self._player.wanted = True
+        for command in commands(rack.preset, rack.make(rate_hz), "rack"):
+            self._player.do(command)
 
     def _hear(self, item: Block | Event) -> None:
         if isinstance(item, Block):
             self._blocks.append(item.samples)
+        elif isinstance(item, SlotFault):
+            say(item.told())
 
     @property
     def windows(self) -> int:
         """How many windows of the model have led so far."""
         return self._player.generator.windows
+
+    @property
+    def heard(self) -> str:
+        """What the model understands of the prompt, one line."""
+        return self._player.heard
 
     def step(self) -> list[Pcm]:
         """Go on a little; returns the samples that are final since, float32 [2, n] each."""

@@ -21,6 +21,7 @@ from bridge.cli.options import (
     add_json_option,
     add_music_options,
     add_settings,
+    beginning,
     first_values,
     load_model,
     settings_of,
@@ -58,10 +59,7 @@ def run(args: argparse.Namespace) -> int:
     check_ports(settings)
     go_first()  # before torch and PortAudio start threads
     doors = make_doors(service)
-    model = load_model(settings)
-    factor = measure(model, settings.prompt)
-    _say_speed(factor, model)
-    values, state = first_values(settings, settings.prompt), _state(settings)
+    state = _state(settings)
 
     async def until_stopped(running: Running) -> None:
         if running.restored:
@@ -74,7 +72,12 @@ def run(args: argparse.Namespace) -> int:
         await running.stop.wait()
         say("stopping: saying goodbye to clients, finishing the recording")
 
-    App(service, doors, values, state=state).run(model, factor, until_stopped)
+    with beginning(settings) as rack:
+        model = load_model(settings)
+        factor = measure(model, settings.prompt)
+        _say_speed(factor, model)
+        values = first_values(settings, settings.prompt, rack.preset.values)
+        App(service, doors, values, state=state, rack=rack).run(model, factor, until_stopped)
     return 0
 
 

@@ -18,14 +18,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.terminal import say, typed_lines
+from bridge.cli.terminal_rack import RACK_WORDS, rack_line
 from bridge.session.messages import (
     Action,
     Block,
     Event,
     Gap,
+    Notice,
     PlayerState,
     Session,
     Set,
+    SlotFault,
     Transport,
     Transported,
 )
@@ -116,15 +119,24 @@ class TerminalDoor:
         """Take no notice: the sound card's door plays it."""
 
     def event(self, event: Event) -> None:
-        """Count gaps, and notice the end."""
+        """Count gaps, say what is to be said, and notice the end."""
         if isinstance(event, Gap):
             self._gap_samples += event.samples
+        elif isinstance(event, Notice):
+            self.tell(event)
+        elif isinstance(event, SlotFault):
+            say(event.told())
         elif isinstance(event, Transported) and event.state is PlayerState.FAILED:
             self.failed = event.by.removeprefix("engine: ")
             self.ended.set()
         elif isinstance(event, Transported) and event.by == _LIMIT:
             self.finished = True
             self.ended.set()
+
+    def tell(self, notice: Notice) -> None:
+        """Say a notice."""
+        if notice.text:
+            say(f"{notice.topic}: {notice.text}")
 
     async def end_after(self, seconds: float) -> None:
         """Let the music end there."""
@@ -183,7 +195,8 @@ class TerminalDoor:
     def help(self) -> str:
         """One line: what can be typed."""
         names = ", ".join(name for name in self._session.table if "/" not in name)
-        return f"type a new prompt and Enter; :set NAME VALUE ({names}); :pause, :play; :s status; :q quit"
+        rack = "; ".join(RACK_WORDS.values())
+        return f"type a new prompt and Enter; :set NAME VALUE ({names}); {rack}; :pause, :play; :s status; :q quit"
 
     async def obey(self, line: str) -> str:
         """Do what one line asks; returns what to say, "" for nothing."""
@@ -196,6 +209,8 @@ class TerminalDoor:
                 return ""
             if word in ("s", "status"):
                 return str(self.figures())
+            if word in RACK_WORDS:
+                return await rack_line(self._session, self.name, word, rest.strip())
             if word in ("pause", "play"):
                 await self._session.do(Transport(Action(word), self.name))
                 return "paused" if word == "pause" else "playing"

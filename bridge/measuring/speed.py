@@ -120,7 +120,7 @@ def run_stream(
 
 def _run_once(model: Model, seconds: float, before: float, progress: Callable[[float], None]) -> _Run:
     opened = time.perf_counter()
-    with closing(model.open_stream(prompt=_PROMPT, seed=0)) as stream:
+    with closing(model.open_stream(prompt=_PROMPT, seed=0, audition=1)) as stream:
         chunks = stream.chunks(seconds=_CHUNK_SECONDS)
         warm = next(chunks).seconds
         first_audio = time.perf_counter() - opened
@@ -144,7 +144,10 @@ def missed_deadlines(model: Model, count: int, seconds: float) -> int:
     Each listener starts half a second after its first chunk was due; being ahead is fine, being late is a gap it hears.
     """
     with ExitStack() as stack:
-        streams = [stack.enter_context(closing(model.open_stream(prompt=_PROMPT, seed=seed))) for seed in range(count)]
+        streams = [
+            stack.enter_context(closing(model.open_stream(prompt=_PROMPT, seed=seed, audition=1)))
+            for seed in range(count)
+        ]
         takers = [stream.chunks(seconds=_CHUNK_SECONDS) for stream in streams]
         for taker in takers:
             next(taker)

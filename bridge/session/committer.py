@@ -5,7 +5,7 @@ Rules: the engine's thread; what it is given is never taken back. Takes the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,8 +48,11 @@ class Committer:
         """Note that other prompts play from a session sample on."""
         self._prompts_turn.add(at_sample)
 
-    def commit(self, pieces: Sequence[NDArray[np.float32]]) -> None:
-        """Tell the next samples, float32 [2, n] each, as one block; the first after an end fades in."""
+    def commit(self, pieces: Iterable[NDArray[np.float32]]) -> None:
+        """Tell the next samples, float32 [2, n] each, as one block; the first after an end fades in.
+
+        The next piece is asked for when the one before has been processed.
+        """
         out = []
         for samples in pieces:
             out.append(self.output.process(samples, fade_in=self._fade_in))

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bridge.session.arranger import Part
 from bridge.session.messages import AudioPrompt, Block, Event
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
@@ -51,6 +52,7 @@ class EngineThread:
         loop: the event loop that sessions are used on.
         realtime_factor: measured speed of one session; how many are admitted follows from it.
         step_seconds: where the wall seconds of every step of the language model are noted.
+        scene: the parts that `arrange` plays; None for those that are shipped.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class EngineThread:
         loop: asyncio.AbstractEventLoop,
         realtime_factor: float,
         step_seconds: deque[float] | None = None,
+        scene: Sequence[Part] | None = None,
     ) -> None:
-        self._step_seconds = step_seconds
+        self._step_seconds, self._scene = step_seconds, scene
         self.model, self.loop = model, loop
         self.capacity = max(1, int(realtime_factor * _SHARE))
         self._players: list[Player] = []
@@ -157,6 +160,7 @@ class EngineThread:
             values=values,
             options=options,
             step_seconds=self._step_seconds,
+            scene=self._scene,
         )
         attach(player)
         self._players.append(player)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["BLOCK_FRAMES", "Generator"]
 
 BLOCK_FRAMES = 5  # made at once: the codec is cheaper on several frames than on one
-_REWIND_SECONDS = 12.0  # the longest lead, the block beyond it and the codec's look-ahead
+_REWIND_SECONDS = 13.0  # the longest lead and the longest rack, the block beyond it and the codec's look-ahead
 
 
 class Generator:
@@ -80,14 +80,20 @@ class Generator:
         """How many windows of the model the present stream has led with."""
         return self._stream.metrics.rollovers + 1
 
-    def make(self, between_steps: Callable[[], None] | None = None) -> None:
-        """Make one block ahead; `between_steps` may take what is ahead already, and do nothing else here."""
-        began, steps = self._now(), self._stream.metrics.steps
+    def make(self, between_steps: Callable[[], None] | None = None) -> list[tuple[str, int]]:
+        """Make one block ahead; `between_steps` may take what is ahead already, and do nothing else here.
+
+        Returns:
+            What the guard found meanwhile, and the sample from which the music begins anew for it.
+        """
+        began, steps, mends = self._now(), self._stream.metrics.steps, self._stream.metrics.mends
         mark, start = self._stream.mark(), self._offset + self._stream.position_samples
         samples = self._stream.read(self.block_samples, between_steps).samples
         self._lookahead.add(Piece(samples, start, mark, self._offset + mark.next_sample))
         self._note_steps(steps)
         self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - began)
+        count = self._stream.metrics.mends - mends
+        return [(one.fault, self._offset + one.at_sample) for one in self._stream.mended[-count:]] if count else []
 
     def _note_steps(self, before: int) -> None:
         metrics = self._stream.metrics
@@ -105,13 +111,12 @@ class Generator:
             self._kept_from = mark
         return samples
 
-    def check(self, controls: dict[str, Any]) -> None:
-        """Check what the stream is to be told, changing nothing.
+    def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:
+        """Return controls with the best of some openings, where they begin the music anew.
 
-        Raises:
-            ConfigError, PromptError: it cannot be done.
+        That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one.
         """
-        self._stream.check(**controls)
+        return self._stream.auditioned(controls, between_steps, hold=self.pace.quick)
 
     def revoke(self, from_sample: int) -> None:
         """Take back what lies ahead, until a change can land at a sample."""

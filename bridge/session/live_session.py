@@ -6,12 +6,18 @@ Rules: event loop only; implements `messages.Session`. It waits for the engine i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bridge.audio.catalogue import Catalogue
+from bridge.audio.effect import Effect
+from bridge.audio.faults import close as close_effect
+from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.recorder import Recorder
 from bridge.session.engine_thread import EngineThread
 from bridge.session.messages import (
@@ -19,17 +25,26 @@ from bridge.session.messages import (
     Block,
     Changed,
     Command,
+    Deed,
+    EditRack,
     Event,
     Gap,
     Goaway,
     Listener,
+    Notice,
     PlayerState,
+    PresetsChanged,
+    RecallPreset,
+    SavePreset,
     Set,
+    SlotState,
     Stats,
+    TableChanged,
     Transported,
 )
 from bridge.session.parameters import stream_controls
 from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.preset_folder import PresetFolder
 from bridge.session.timeline import Timeline
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import SessionClosed
@@ -46,13 +61,23 @@ class LiveSession:
         name: "live" for the shared one.
         engine: whose thread its player runs on.
         timeline: of its player.
+        catalogue: what its rack may be made of; None is the built-in effects.
+        presets: the operator's folder of presets; None is none.
     """
 
     player: Player
     table: Mapping[str, ControlSpec]
 
-    def __init__(self, name: str, engine: EngineThread, timeline: Timeline) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: EngineThread,
+        timeline: Timeline,
+        catalogue: Catalogue | None = None,
+        presets: Path | None = None,
+    ) -> None:
         self.name, self._engine, self.timeline = name, engine, timeline
+        self.catalogue, self.preset_folder = catalogue or Catalogue(), PresetFolder(self, presets)
         self.model, self.model_rate_hz = engine.model.name, engine.model.sample_rate_hz
         self.rate_hz = timeline.rate_hz
         self._listeners: list[Listener] = []
@@ -69,20 +94,23 @@ class LiveSession:
         rate_hz: int,
         values: Mapping[str, Value] | None = None,
         options: Mapping[str, Any] | None = None,
+        catalogue: Catalogue | None = None,
+        presets: Path | None = None,
     ) -> LiveSession:
-        """Open a session; see `Player` for values and options.
+        """Open a session; see `Player` for values and options, the class for the others.
 
         Raises:
             CapacityError: as many as this machine can keep in real time are open.
             StreamgenError: the model cannot play that.
         """
-        session = cls(name, engine, Timeline(rate_hz))
+        session = cls(name, engine, Timeline(rate_hz), catalogue, presets)
         await engine.open_player(session.deliver, session.timeline, values, options, session._attach)
         return session
 
     def _attach(self, player: Player) -> None:
         self.player, self.table = player, player.parameters.table
         self._values, self._state = dict(player.parameters.values), player.state
+        self._heard = player.heard
 
     # -- what doors ask -------------------------------------------------------------------------------------------
 
@@ -94,9 +122,25 @@ class LiveSession:
         """What the player does, as last told."""
         return self._state
 
+    def slots(self) -> Sequence[SlotState]:
+        """The rack, in the order of the signal."""
+        return self.player.output.rack.state()
+
+    def effects(self) -> Sequence[str]:
+        """Names of what can be put into the rack."""
+        return self.catalogue.names
+
+    def presets(self) -> Sequence[str]:
+        """Names of what can be recalled."""
+        return self.preset_folder.names()
+
     def position_samples(self) -> int:
         """First sample that is not final yet."""
         return self._position
+
+    def heard(self) -> str:
+        """What the model understands of the prompts, as last told."""
+        return self._heard
 
     async def do(self, command: Command) -> int:
         """Carry a command out, or schedule it; see `messages.Session.do`."""
@@ -104,8 +148,12 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
-        elif isinstance(command, Set) and (texts := self._texts(command.values)):
+        if isinstance(command, Set) and (texts := self._texts(command.values)):
             await self._engine.learn(texts)
+        if isinstance(command, SavePreset | RecallPreset):
+            return await self._use_preset(command)
+        if isinstance(command, EditRack) and command.deed in (Deed.ADD, Deed.REPLACE):
+            return await self._put(command)
         return await self._engine.call(lambda: self.player.do(command))
 
     def _texts(self, values: Mapping[str, Value]) -> list[str | None]:
@@ -118,6 +166,36 @@ class LiveSession:
         controls = stream_controls({**self._values, **checked}, checked)
         negative = [controls["negative_prompt"]] if "negative_prompt" in controls else []
         return [text for text, _ in controls.get("prompts", ())] + negative
+
+    async def rack_effects(self) -> dict[int, Effect]:
+        """Return what is in the rack's slots, by number, in the order of the signal."""
+        rack = self.player.output.rack
+        return await self._engine.call(lambda: {slot.slot: rack.effect(slot.slot) for slot in rack.state()})
+
+    async def saved_states(self, seconds: float = 5.0) -> dict[int, Path]:
+        """Let every plugin write its state; returns the files by slot, without those that are not written in time."""
+        plugins = {slot: one for slot, one in (await self.rack_effects()).items() if isinstance(one, Plugin)}
+        wanted = {slot: await self._engine.call(plugin.save) for slot, plugin in plugins.items()}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(plugins[slot].saves < count for slot, count in wanted.items()):
+                    await asyncio.sleep(0.01)
+        return {slot: plugin.state_path for slot, plugin in plugins.items() if plugin.state_path.exists()}
+
+    async def _use_preset(self, command: SavePreset | RecallPreset) -> int:
+        await self.preset_folder.do(command)
+        if isinstance(command, SavePreset):
+            self.deliver(PresetsChanged(self.presets(), command.by))
+        return self._position
+
+    async def _put(self, command: EditRack) -> int:
+        """Make an effect, beside the music, and put it into the rack."""
+        made = command.made or await asyncio.to_thread(self.catalogue.make, command.effect, self.rate_hz)
+        try:
+            return await self._engine.call(lambda: self.player.do(replace(command, made=made)))
+        except BaseException:
+            close_effect(made)
+            raise
 
     def add(self, listener: Listener) -> Sequence[Block]:
         """Start telling a listener everything; returns the blocks that are not yet due."""
@@ -171,6 +249,7 @@ class LiveSession:
         for listener in list(self._listeners):
             listener.event(Goaway(reason))
         self._listeners.clear()
+        await self.preset_folder.close()
         await self.record(None)
         await self._engine.call(lambda: self._engine.dismiss(self.player))
 
@@ -183,15 +262,25 @@ class LiveSession:
             return
         if isinstance(item, Changed):
             self._values |= item.values
+        elif isinstance(item, TableChanged):
+            self.table, self._values = item.table, dict(item.values)
         elif isinstance(item, Transported):
             self._state = item.state
         elif isinstance(item, Stats):
             self._state = item.state
             item = self.stats()
+        elif isinstance(item, Notice):
+            self._take_notice(item)
         elif isinstance(item, Gap):
             _log.warning("the engine was %.2f s late: the music paused", item.samples / self.rate_hz)
         for listener in list(self._listeners):
             listener.event(item)
+
+    def _take_notice(self, notice: Notice) -> None:
+        if notice.topic == "heard":
+            self._heard = notice.text
+        elif notice.topic == "guard":
+            _log.warning("at %.1f s %s", notice.applied_at_sample / self.rate_hz, notice.text)
 
     def _take(self, block: Block) -> None:
         self._position = block.end_sample

@@ -1,6 +1,6 @@
 """What a door may ask of a session, and what a session tells its doors. Dataclasses, no I/O.
 
-    door ── Set · Transport · AudioPrompt ──► session          session ── Block · Changed · Gap · … ──► every door
+    door ── Set · Transport · EditRack · … ──► session          session ── Block · Changed · Gap · … ──► every door
 
 Rules: shared by all doors, so that a change made through one is told to all in the same words. Every position counts
 samples at the session's rate.
@@ -9,7 +9,7 @@ samples at the session's rate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.faults import SlotFault, SlotState
 from bridge.session.timeline import Moment, Timeline
-from streamgen.config import ControlSpec, Value
+from streamgen.config import ControlSpec, Value, number
 
 __all__ = [
     "Action",
@@ -26,18 +27,35 @@ __all__ = [
     "Block",
     "Changed",
     "Command",
+    "Deed",
+    "EditRack",
     "Event",
+    "GLIDE_SECONDS",
+    "MORPH_SECONDS",
     "Gap",
     "Goaway",
     "Listener",
     "Meter",
+    "Notice",
+    "PlayerCommand",
     "PlayerState",
+    "PresetsChanged",
+    "RecallPreset",
+    "SavePreset",
     "Session",
     "Set",
+    "SlotFault",
+    "SlotState",
     "Stats",
+    "TableChanged",
     "Transport",
     "Transported",
 ]
+
+
+GLIDE_SECONDS = replace(number(0, 60, 0, "s", "over which numbers go there"), name="glide_seconds")
+MORPH_SECONDS = replace(number(0, 3_600, 0, "s", "over which to go to a preset"), name="seconds")
+"""Of a change, and of a recall, as every door takes them."""
 
 
 class Action(StrEnum):
@@ -80,11 +98,13 @@ class Set:
         values: name → value; the session checks them.
         by: who asks, for `Changed`: "osc 127.0.0.1:5000", "websocket 3", "page" …
         at: when it shall apply; None = as soon as can be.
+        glide_seconds: over which effects' numbers with fractions go there; what the model is told applies at once.
     """
 
     values: Mapping[str, Value]
     by: str
     at: Moment | None = None
+    glide_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +133,70 @@ class AudioPrompt:
     codes: Any = None
 
 
-Command = Set | Transport | AudioPrompt
+class Deed(StrEnum):
+    """What can be done to the rack."""
+
+    ADD = "add"
+    REMOVE = "remove"
+    REPLACE = "replace"
+    MOVE = "move"
+
+
+@dataclass(frozen=True)
+class EditRack:
+    """Edit the rack while it plays.
+
+    Attributes:
+        deed: what to do.
+        by: who asks.
+        slot: whose number, but for ADD.
+        effect: name of what ADD and REPLACE put there, out of the operator's catalogue: never a path.
+        index: place in the order, from 0, for ADD and MOVE; None is the end.
+        made: the effect itself: by the session, before the engine's thread hears of it.
+    """
+
+    deed: Deed
+    by: str
+    slot: int = 0
+    effect: str = ""
+    index: int | None = None
+    made: Any = None
+
+
+@dataclass(frozen=True)
+class SavePreset:
+    """Keep what the session is set to in the operator's folder.
+
+    Attributes:
+        name: of the preset: never a path.
+        by: who asks.
+        slot: whose plugin's own preset file is written instead; 0 is the whole set.
+    """
+
+    name: str
+    by: str
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class RecallPreset:
+    """Bring back what was kept in the operator's folder.
+
+    Attributes:
+        name: of the preset.
+        by: who asks.
+        seconds: over which to go there; the next recall ends that.
+        slot: whose plugin takes its own preset file instead, at once; 0 is the whole set.
+    """
+
+    name: str
+    by: str
+    seconds: float = 0.0
+    slot: int = 0
+
+
+PlayerCommand = Set | Transport | AudioPrompt | EditRack
+Command = PlayerCommand | SavePreset | RecallPreset
 
 
 # -- audio and events --------------------------------------------------------------------------------------------------
@@ -153,6 +236,36 @@ class Changed:
 
 
 @dataclass(frozen=True)
+class TableChanged:
+    """The session has other parameters now; doors build what they show anew.
+
+    Attributes:
+        table: every parameter, by name.
+        values: of all of them.
+        slots: the rack, in the order of the signal.
+        by: who edited it.
+    """
+
+    table: Mapping[str, ControlSpec]
+    values: Mapping[str, Value]
+    slots: Sequence[SlotState]
+    by: str
+
+
+@dataclass(frozen=True)
+class PresetsChanged:
+    """There are other presets now.
+
+    Attributes:
+        names: of all.
+        by: who saved one.
+    """
+
+    names: Sequence[str]
+    by: str
+
+
+@dataclass(frozen=True)
 class Transported:
     """The transport was told something, or the player gave up.
 
@@ -179,6 +292,22 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """One line for people, told at every door.
+
+    Attributes:
+        topic: "heard": what the model understands of the prompts; "guard": what had died and begins anew; "part": which
+            part of the scene begins; "unsupported": what the checkpoint was not made for.
+        text: the line.
+        applied_at_sample: from where on.
+    """
+
+    topic: str
+    text: str
+    applied_at_sample: int
+
+
+@dataclass(frozen=True)
 class Meter:
     """Level of the newest output, peak in dBFS per channel."""
 
@@ -188,7 +317,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Stats:
-    """Once a second: how the session is doing."""
+    """Once a second: how the session is doing; `slots` is the rack, in the order of the signal."""
 
     realtime_factor: float
     lead_seconds: float
@@ -198,6 +327,9 @@ class Stats:
     position_samples: int
     playing: bool
     state: PlayerState
+    rack_latency_seconds: float = 0.0
+    rack_faults: int = 0
+    slots: Sequence[SlotState] = ()
 
 
 @dataclass(frozen=True)
@@ -207,7 +339,7 @@ class Goaway:
     reason: str
 
 
-Event = Changed | Transported | Gap | Meter | Stats | Goaway
+Event = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Meter | Stats | Goaway
 
 
 # -- who talks ---------------------------------------------------------------------------------------------------------
@@ -240,7 +372,7 @@ class Session(Protocol):
         model_rate_hz: of the checkpoint's own audio.
         rate_hz: of all blocks and positions.
         timeline: which sample is due when.
-        table: every parameter, by name, with the model's own defaults.
+        table: every parameter, by name, with the model's own defaults; another one after `TableChanged`.
     """
 
     name: str
@@ -258,8 +390,24 @@ class Session(Protocol):
         """What the player does, as last told."""
         ...
 
+    def slots(self) -> Sequence[SlotState]:
+        """The rack, in the order of the signal, and how each slot is doing now."""
+        ...
+
+    def effects(self) -> Sequence[str]:
+        """Names of what can be put into the rack."""
+        ...
+
+    def presets(self) -> Sequence[str]:
+        """Names of what `RecallPreset` brings back."""
+        ...
+
     def position_samples(self) -> int:
         """First sample that is not final yet."""
+        ...
+
+    def heard(self) -> str:
+        """What the model understands of the prompts, one line; "" where it reads them as they are typed."""
         ...
 
     async def do(self, command: Command) -> int:

@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bridge.audio.chain import effect_parameters
-from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, text
+from bridge.audio.master import master_default
+from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, switch, text
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -33,6 +34,7 @@ def _slots() -> dict[str, ControlSpec]:
 
 _OWN = {
     "tempo": number(0, 300, 0, "bpm", "words of tempo added to every prompt; 0 = none"),
+    "arrange": switch(False, "parts, breaks and turns on bar lines, from a scene: form instead of one bar for ever"),
     "lead_seconds": number(0.2, 10, 2, "s", "audio made ahead, against stalls; a change revokes it"),
 }
 PROMPT_NAMES = (*_slots(), "tempo")
@@ -47,7 +49,8 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     """
     engine = CONTROLS if model is None else model.control_specs
     rows = {**_slots(), "negative_prompt": engine["negative_prompt"], "tempo": _OWN["tempo"]}
-    rows |= engine | {"lead_seconds": _OWN["lead_seconds"]} | effect_parameters()
+    rows |= engine | {name: _OWN[name] for name in ("arrange", "lead_seconds")} | effect_parameters()
+    rows["master"] = replace(rows["master"], default="off" if model is None else master_default(model.name))
     return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
 
 
@@ -75,6 +78,12 @@ class Parameters:
     def defaults(self) -> dict[str, Value]:
         """What a new session begins with, and where a reset knob goes."""
         return {name: spec.default for name, spec in self.table.items()}
+
+    def retable(self, table: Mapping[str, ControlSpec], anew: Iterable[str] = ()) -> None:
+        """Take another table: what was there keeps its value, but for the names in `anew`."""
+        kept = {name: value for name, value in self.values.items() if name in table and name not in {*anew}}
+        self.table = dict(table)
+        self.values = self.defaults | kept
 
     def checked(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Check values by name; see `streamgen.config.checked`."""

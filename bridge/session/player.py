@@ -24,29 +24,35 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.session.arranger import Arranger, Part, read_scene
 from bridge.session.committer import Committer
+from bridge.session.form import Form
 from bridge.session.generator import Generator
 from bridge.session.messages import (
     Action,
     AudioPrompt,
     Block,
     Changed,
-    Command,
+    EditRack,
     Event,
     Gap,
+    Notice,
+    PlayerCommand,
     PlayerState,
     Set,
     Stats,
     Transport,
     Transported,
 )
-from bridge.session.parameters import PROMPT_NAMES, Parameters, session_table, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, Parameters, prompts_of, session_table, stream_controls
+from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Schedule, Timeline
 from streamgen.conditioning import check_text
 from streamgen.config import Value
@@ -78,12 +84,14 @@ class Player:
         values: parameters to begin with.
         options: further arguments of `Model.open_stream` for every stream that is opened, such as a melody.
         step_seconds: where the wall seconds of every step of the language model are noted.
+        scene: the parts that `arrange` plays.
 
     Attributes:
         parameters: every parameter, as last set.
         state: what it does.
         wanted: whether anybody hears it.
         underruns: how often the timeline caught up with what is committed.
+        heard: what the model understands of the prompts, one line.
     """
 
     def __init__(
@@ -95,28 +103,34 @@ class Player:
         values: Mapping[str, Value] | None = None,
         options: Mapping[str, Any] | None = None,
         step_seconds: deque[float] | None = None,
+        scene: Sequence[Part] | None = None,
     ) -> None:
         self.model, self._publish, self.timeline = model, publish, timeline
         self._options = dict(options or {})
         self.parameters = Parameters(session_table(model), values)
+        parts = read_scene() if scene is None else scene
+        self._form = Form(Arranger(parts, model.heard, model.frame_rate_hz, model.hop_samples))
         self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
         self.output = self._committer.output
         self.output.set(self.parameters.values)
         self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
-        self._schedule: Schedule[Command] = Schedule(timeline)
+        self._schedule: Schedule[PlayerCommand] = Schedule(timeline)
+        self.heard = self._hear()
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
     # -- commands -------------------------------------------------------------------------------------------------
 
-    def do(self, command: Command) -> int:
+    def do(self, command: PlayerCommand) -> int:
         """Carry a command out, or schedule it; returns the sample at which it applies.
 
         Raises:
             StreamgenError: it cannot be done; nothing is changed.
         """
+        if isinstance(command, EditRack):
+            return self._edit_rack(command)
         if self.state is PlayerState.FAILED:
             self.state = PlayerState.PAUSED
         if isinstance(command, Set):
@@ -135,27 +149,46 @@ class Player:
         if command.at is not None and at is None:
             return self._wait(command.at, command)
         at_sample = at if at is not None and at > self.output.frontier else None
-        applied = self._apply(values, at_sample)
+        applied = self._apply(values, at_sample, round(command.glide_seconds * self.timeline.rate_hz))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
+        if not values.keys().isdisjoint(PROMPT_NAMES):
+            self._tell_heard(applied)
+        for name in values:
+            if not self.parameters.table[name].supported:
+                self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))
         return applied
 
-    def _apply(self, values: Mapping[str, Value], at_sample: int | None) -> int:
+    def _hear(self) -> str:
+        """What the model understands of the sounding prompts, the loudest first."""
+        prompts = sorted(prompts_of(self.parameters.values), key=lambda pair: -pair[1])
+        heard = [self.model.heard(text) for text, _ in prompts]
+        return " + ".join(one.told() for one in heard if one is not None)
+
+    def _tell_heard(self, at_sample: int) -> None:
+        before, self.heard = self.heard, self._hear()
+        if self.heard != before:
+            self._publish(Notice("heard", self.heard, at_sample))
+
+    def _apply(self, values: Mapping[str, Value], at_sample: int | None, glide_samples: int) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
-        controls = stream_controls({**self.parameters.values, **values}, values)
+        controls = self._form.told({**self.parameters.values, **values}, values)
         if not controls:
-            return self.output.set(values, at_sample)
+            return self.output.set(values, at_sample, glide_samples)
         applied = self._set_stream(controls, at_sample)
-        self.output.set(values, at_sample)
+        self.output.set(values, at_sample, glide_samples)
         return applied
 
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample."""
-        self.generator.check(controls)  # before anything is revoked: a wrong value must change nothing
+        # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
+        controls = self.generator.auditioned(controls, self.keep_time)
         at = None if at_sample is None else self.output.model_sample(at_sample)
         if self.state is not PlayerState.LATE:
             self.generator.revoke(self._revocable_from() if at is None else at)
-        applied = self.output.session_sample(self.generator.set(controls, at))
+        landed = self.generator.set(controls, at)
+        self._form.follow(self.generator, controls, landed)
+        applied = self.output.session_sample(landed)
         if "prompts" in controls or "prompt" in controls:
             self._committer.expect_prompts(applied)
         return applied
@@ -176,6 +209,11 @@ class Player:
         """The sample up to which a change leaves what is drawn, but for the block that crosses it."""
         return self.output.model_sample(round(self.timeline.due() + _KEPT_SECONDS * self.timeline.rate_hz))
 
+    def _edit_rack(self, command: EditRack) -> int:
+        self._publish(edited(self.output.rack, self.parameters, command))
+        self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it
+        return self.output.position
+
     def _transport(self, command: Transport) -> int:
         if command.at is not None:
             at = self.timeline.sample_at(command.at)
@@ -191,7 +229,7 @@ class Player:
             self.state = PlayerState.STOPPED
         return self._told_transport(command.action, command.by)
 
-    def _wait(self, moment: Moment, command: Command) -> int:
+    def _wait(self, moment: Moment, command: PlayerCommand) -> int:
         at = self.timeline.sample_at(moment)
         self._schedule.add(moment, command)
         return self.output.position if at is None else at
@@ -227,17 +265,19 @@ class Player:
         """Open a fresh stream; the old one fades out over the next block."""
         options = self._stream_options() | ({} if prompt is None else {"audio_prompt_codes": prompt.codes})
         self.generator.begin_anew(options, self._end_passage)
+        self._form.begin(self.generator.taken)
         self._committer.jump()
 
     def _stream_options(self) -> dict[str, Any]:
         """Return what a stream is opened with: a default is left to the model, whose windows may be fuller."""
         table, values = self.parameters.table, self.parameters.values
         told = {*PROMPT_NAMES, "seed", *(name for name, value in values.items() if value != table[name].default)}
-        return self._options | stream_controls(values, told)
+        return self._options | stream_controls(values, told) | self._form.opening(values)
 
     def close(self) -> None:
-        """Give the stream's memory back."""
+        """Give the stream's memory back, and what the effects hold."""
         self.generator.close()
+        self.output.close()
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -253,7 +293,9 @@ class Player:
         idle = not self.state.plays and self.generator.ahead_samples > 0
         if self.state is PlayerState.FAILED or idle or self._in_vain:
             return False
-        return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"])
+        # what the rack holds back is made beside the lead: a short lead would never get through a long rack
+        held = self.output.rack.latency_samples / self.timeline.rate_hz
+        return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"]) + held
 
     @property
     def _in_vain(self) -> bool:
@@ -274,6 +316,8 @@ class Player:
         self._run_timeline()
         self._do_scheduled()
         self._commit_due()
+        for event in news(self.output.rack, self.parameters, self.output.position):
+            self._publish(event)
         self._tell_stats()
         return _IDLE_SECONDS if self.state.plays and self.wanted else 4 * _IDLE_SECONDS
 
@@ -304,17 +348,23 @@ class Player:
     @property
     def _enough(self) -> bool:
         """Whether the timeline may start: with a little audio ahead when fresh, with more after an underrun."""
-        ahead = self.generator.ahead_seconds
-        if not ahead:
+        ahead = self._heard_ahead_seconds
+        if ahead <= 0:
             return False
         if self.state is PlayerState.LATE:
             return not self.needs_audio or (self.generator.pace.fast_enough and ahead >= _AGAIN_SECONDS)
         return not self.needs_audio or ahead >= _FRESH_SECONDS
 
+    @property
+    def _heard_ahead_seconds(self) -> float:
+        """Audio ahead, less what the rack will hold back of it."""
+        rack = self.output.rack.latency_samples if self.output.position == self.output.frontier else 0
+        return self.generator.ahead_seconds - rack / self.timeline.rate_hz
+
     def _do_scheduled(self) -> None:
         for command in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
             try:
-                self.do(command if not isinstance(command, Set) else Set(command.values, command.by))
+                self.do(command if not isinstance(command, Set) else replace(command, at=None))
             except StreamgenError as error:  # it was checked when it was asked for; something else has changed since
                 _log.warning("what was scheduled by %s could not be done: %s", command.by, error)
 
@@ -322,8 +372,18 @@ class Player:
 
     def make(self, between_steps: Callable[[], None] | None = None) -> None:
         """Make one block ahead; `between_steps` may let players `keep_time`."""
-        self.generator.make(between_steps)
+        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.keep_time)
+        if turn is not None:
+            self._tell_part(*turn)
+        for fault, at in self.generator.make(between_steps):
+            line = f"the music had died ({fault}) and begins anew"
+            self._publish(Notice("guard", line, self.output.session_sample(at)))
         self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
+
+    def _tell_part(self, name: str, at: int) -> None:
+        applied = self.output.session_sample(at)
+        self._committer.expect_prompts(applied)
+        self._publish(Notice("part", name, applied))
 
     def _commit_due(self) -> None:
         """Commit what falls due within `COMMIT_SECONDS`, and no further than to what is scheduled next."""
@@ -335,11 +395,14 @@ class Player:
 
     def _commit(self, seconds: float) -> None:
         """Commit what falls due within some seconds."""
-        self._committer.commit(list(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz)))
+        self._committer.commit(self._taken_until(self.timeline.due() + seconds * self.timeline.rate_hz))
 
     def _taken_until(self, horizon: float) -> Iterator[NDArray[np.float32]]:
-        """Take what lies ahead until its end would lie behind a sample of the session."""
-        while self.output.session_sample(self.generator.taken) < horizon:
+        """Take what lies ahead until its end, less what the rack holds back of it, would lie behind a sample.
+
+        One by one, as they are processed: how much that is may change with every piece.
+        """
+        while self.output.session_sample(self.generator.taken) - self.output.rack.held_samples < horizon:
             most = self._most()
             samples = self.generator.take(most) if most else None
             if samples is None:
@@ -364,6 +427,9 @@ class Player:
             position_samples=self.output.position,
             playing=self.state.plays,
             state=self.state,
+            rack_latency_seconds=self.output.rack.latency_samples / self.timeline.rate_hz,
+            rack_faults=self.output.rack.faults,
+            slots=tuple(self.output.rack.state()),
         )
 
     def _tell_stats(self) -> None:

@@ -33,7 +33,7 @@ class SessionRegistry:
 
     Args:
         engine: opens them.
-        live: the one that all doors share; the others run at its rate.
+        live: the one that all doors share; the others run at its rate, with its effects and presets.
 
     Attributes:
         live: as given.
@@ -65,12 +65,18 @@ class SessionRegistry:
 
     async def _opened(self, name: str) -> LiveSession:
         try:
-            return await LiveSession.open(name, self._engine, self.live.rate_hz)
+            return await self._opened_now(name)
         except CapacityError as full:
             if not await self._make_room():
                 seconds = math.ceil(self._room_in_seconds())
                 raise CapacityError(f"{str(full).removesuffix('; try later')}; try again in {seconds} s") from None
-            return await LiveSession.open(name, self._engine, self.live.rate_hz)
+            return await self._opened_now(name)
+
+    async def _opened_now(self, name: str) -> LiveSession:
+        live = self.live
+        return await LiveSession.open(
+            name, self._engine, live.rate_hz, catalogue=live.catalogue, presets=live.preset_folder.path
+        )
 
     async def _make_room(self) -> bool:
         """Close the session that was left longest ago, if that is long enough; tells whether it did.

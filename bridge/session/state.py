@@ -4,7 +4,7 @@
 
 The file is written beside its place, brought to the disk, and moved there: whoever is killed at whatever moment leaves
 the old one or the new one whole. It holds what differs from the model's own defaults, so that another model begins
-with its own.
+with its own; and nothing of the rack, which rack_keeper.py keeps.
 
 Rules: the event loop, the disk in a thread; the music waits for neither. Nothing that goes wrong here keeps the
 service from playing: it is one line in the log.
@@ -27,7 +27,7 @@ from bridge.session.parameters import Parameters, prompts_of
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
-__all__ = ["AFTER_SECONDS", "Keeper", "Kept", "restore", "state_file"]
+__all__ = ["AFTER_SECONDS", "Keeper", "Kept", "restore", "state_file", "state_folder"]
 
 AFTER_SECONDS = 0.25  # from the first change to the file: a knob in motion is written a few times a second at most
 _TRANSPORTS = ("playing", "paused", "stopped")
@@ -35,11 +35,8 @@ _SHOWN = 40  # characters of a prompt, in the line that tells what was restored
 _log = logging.getLogger("bridge.state")
 
 
-def state_file(port: int) -> Path:
-    """Return where the service of a port keeps its state, in the operator's own folder.
-
-    Two services on one machine differ in their port, and must not begin with each other's music.
-    """
+def state_folder() -> Path:
+    """Return where this program keeps what lasts, in the operator's own folder."""
     home = Path.home()
     if sys.platform == "win32":
         folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -48,7 +45,15 @@ def state_file(port: int) -> Path:
     else:  # XDG base directories: a path that is not absolute is to be ignored
         folder = Path(os.environ.get("XDG_STATE_HOME", ""))
         folder = folder if folder.is_absolute() else home / ".local" / "state"
-    return folder / "streamgen" / f"live-{port}.json"
+    return folder / "streamgen"
+
+
+def state_file(port: int) -> Path:
+    """Return where the service of a port keeps its state.
+
+    Two services on one machine differ in their port, and must not begin with each other's music.
+    """
+    return state_folder() / f"live-{port}.json"
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,8 @@ class Keeper:
 
     def _text(self) -> str:
         table = self._session.table
-        kept = {name: value for name, value in self._session.values().items() if name not in self._drawn}
+        outside = {name: value for name, value in self._session.values().items() if not name.startswith("plugin/")}
+        kept = {name: value for name, value in outside.items() if name not in self._drawn}
         values = {name: value for name, value in kept.items() if name in self._named or value != table[name].default}
         fields = {"model": self._session.model, "transport": self._transport_now(), "values": values}
         return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"

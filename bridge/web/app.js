@@ -12,6 +12,7 @@ import { Meters } from "./meters.js";
 import { Midi } from "./midi.js";
 import { Player } from "./player.js";
 import { plays, streamUrl } from "./protocol.js";
+import { Rack } from "./rack.js";
 import { Recorder } from "./recorder.js";
 import { colour, Slots } from "./slots.js";
 import { State } from "./state.js";
@@ -31,7 +32,9 @@ const player = new Player((port, rateHz) => connection.feed(port, rateHz));
 const recorder = new Recorder();
 const slots = new Slots($("slots"), state);
 const surface = new Surface($("surface"), state, slots);
-const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state);
+const elsewhere = /^(prompt|plugin)\/\d+\//;
+const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state, (name) => !elsewhere.test(name));
+const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
 const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
 
@@ -54,15 +57,32 @@ function takeToken() {
 
 const told = {
   hello: greet,
-  ack: ({ id }) => state.acknowledged(id),
+  ack: ({ id }) => {
+    state.acknowledged(id);
+    rack.answered(id);
+  },
   error: ({ id, message }) => {
     state.refused(id);
+    rack.answered(id);
     if (id && id === session.asked?.id) showTransport(session.asked.before, true);
     toast(message, { urgent: true });
   },
   changed: ({ values, applied_at_sample }) => {
     state.changed(values);
     if (Object.keys(values).some((name) => name.startsWith("prompt"))) session.arrivesAt = applied_at_sample ?? 0;
+  },
+  table: ({ parameters, values, slots: inRack }) => {
+    state.retable(parameters, values);
+    rack.build(inRack);
+    midi.build();
+  },
+  slot_fault: (fault) => {
+    rack.fault(fault);
+    toast(fault.reason ? `${fault.name}: ${fault.reason}; its input is heard` : `${fault.name} is back`);
+  },
+  presets: ({ names, by }) => {
+    rack.presets(names);
+    if (by !== "resync") toast("The preset is saved");
   },
   transport: ({ action, state: now }) => {
     if (action === "stop") setTimeout(() => player.flush(), FADE_MS);
@@ -72,6 +92,7 @@ const told = {
     const seconds = (samples / rate_hz).toFixed(1);
     toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
   },
+  notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : topic === "part" ? write("arrival", text) : toast(text)),
   stats: showStats,
   goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
 };
@@ -82,7 +103,8 @@ connection.addEventListener("frame", ({ detail: frame }) => {
 });
 connection.addEventListener("status", ({ detail }) => showLink(detail));
 
-function greet({ session: name, model, sample_rate_hz: rateHz, model_rate_hz: modelRateHz, parameters, state: now }) {
+function greet(hello) {
+  const { session: name, model, sample_rate_hz: rateHz, model_rate_hz: modelRateHz, parameters, state: now } = hello;
   session.rateHz = rateHz;
   meters.topHz = Math.min(rateHz, modelRateHz) / 2;
   if (now.position_samples < player.report.heard) startOver();
@@ -90,8 +112,10 @@ function greet({ session: name, model, sample_rate_hz: rateHz, model_rate_hz: mo
   slots.build();
   surface.build();
   controls.build();
+  rack.greet(hello);
   midi.build();
   $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
+  showHeard(now.heard);
   showTransport(plays(now.state), true);
   askForAudio();
   showMix();
@@ -242,6 +266,11 @@ function showLink({ state: link, reason, inSeconds }) {
   if (notice) announce(notice);
 }
 
+/** What the model understood of the prompts; nothing where it reads them as they are typed. */
+function showHeard(line) {
+  write("heard", line ? `heard: ${line}` : "");
+}
+
 function showStats(stats) {
   session.serverUnderruns = stats.underruns ?? 0;
   $("stat-lead").textContent = `${(stats.lead_seconds ?? 0).toFixed(1)} s`;
@@ -250,6 +279,7 @@ function showStats(stats) {
   $("stat-factor").parentElement.classList.toggle("is-bad", factor > 0 && factor < 1);
   $("stat-buffer").textContent = `${player.report.bufferedSeconds.toFixed(1)} s`;
   $("stat-listeners").textContent = stats.listeners;
+  rack.report(stats.slots);
   $("stat-window").textContent = stats.window_position ?? "–";
   showUnderruns();
 }

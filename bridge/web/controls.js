@@ -1,4 +1,4 @@
-/* Every parameter that is not a prompt slot, made from the server's table: nothing here knows a name or a range.
+/* Controls for parameters, made from the server's table: nothing here knows a name or a range.
  *
  *     string → line of text, or choices     bool → switch     float, int → knob     int too wide for one → number, and a die
  */
@@ -11,17 +11,25 @@ const WIDEST_KNOB = 200_000;
 export class Controls {
   #boxes;
   #state;
+  #belongs;
   #show = new Map();
+  #end = new AbortController();
 
-  /** boxes: {knobs, words, switches}, the elements that hold each kind. */
-  constructor(boxes, state) {
+  /** boxes: {knobs, words, switches}, the elements that hold each kind; belongs(name): which parameters. */
+  constructor(boxes, state, belongs) {
     this.#boxes = boxes;
     this.#state = state;
-    state.addEventListener("value", ({ detail }) => this.#show.get(detail.name)?.(detail.value));
+    this.#belongs = belongs;
+    state.addEventListener("value", ({ detail }) => this.#show.get(detail.name)?.(detail.value), { signal: this.#end.signal });
+  }
+
+  /** Follow the state no more. */
+  close() {
+    this.#end.abort();
   }
 
   build() {
-    const rows = [...this.#state.parameters.values()].filter(({ name }) => !/^prompt\/\d+\//.test(name));
+    const rows = [...this.#state.parameters.values()].filter(({ name, supported }) => supported !== false && this.#belongs(name));
     const made = { knobs: [], words: [], switches: [] };
     this.#show.clear();
     for (const row of rows) made[kind(row)].push(this.#make(row));

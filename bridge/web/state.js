@@ -34,6 +34,15 @@ export class State extends EventTarget {
     for (const [name, value] of Object.entries(values)) if (this.parameters.has(name)) this.#session.set(name, value);
   }
 
+  /** Take another table: the rack was edited. What stays is left alone, under whatever finger it may be. */
+  retable(parameters, values) {
+    this.parameters = new Map(parameters.map((parameter) => [parameter.name, parameter]));
+    for (const map of [this.#session, this.#hand, this.#pending]) {
+      for (const name of map.keys()) if (!this.has(name)) map.delete(name);
+    }
+    this.changed(values);
+  }
+
   has(name) {
     return this.parameters.has(name);
   }

@@ -4,13 +4,14 @@
     files     bytes → JSON and tensors, safely                 licence  under which licence the weights are
     transformers_format, audiocraft_format   a folder → Checkpoint
     parts     configs and tensors → codec, text encoder, tokenizer      validate   what can be streamed
-    types     what a Checkpoint is
+    types     what a Checkpoint is                              words    what it hears in people's words
 
 Rules: importing this imports no torch; reading a damaged or hostile folder ends in one CheckpointError.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from streamgen.checkpoint.files import WEIGHTS, read_json
@@ -18,12 +19,14 @@ from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
 from streamgen.checkpoint.known import KnownCheckpoint, list_checkpoints
 from streamgen.checkpoint.licence import licence_of
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
+from streamgen.checkpoint.words import Heard, read_vocabulary
 from streamgen.errors import CheckpointError
 
 __all__ = [
     "Checkpoint",
     "DecoderConfig",
     "GenerationDefaults",
+    "Heard",
     "KnownCheckpoint",
     "MelodyConfig",
     "list_checkpoints",
@@ -48,7 +51,8 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
 
     folder = find_folder(name, revision)
     with own_settings():
-        return _read(str(name), folder, licence_of(str(name), folder))
+        found = _read(str(name), folder, licence_of(str(name), folder))
+    return replace(found, words=read_vocabulary(folder))
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

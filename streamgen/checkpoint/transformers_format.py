@@ -175,8 +175,11 @@ def _defaults(folder: Path) -> GenerationDefaults:
         temperature=_number(settings, "temperature", usual.temperature, path),
         top_k=int(_number(settings, "top_k", usual.top_k, path)),
         top_p=0.0 if top_p >= 1.0 else top_p,  # transformers writes 1.0 for off
-        # streamgen's own: transformers reads it, and does nothing with it
+        # streamgen's own: transformers reads them, and does nothing with them
         change_context_seconds=_number(settings, "change_context_seconds", usual.change_context_seconds, path),
+        guard=settings.get("guard", usual.guard) is not False,
+        audition=int(_number(settings, "audition", usual.audition, path)),
+        unsupported=tuple(name for name in settings.get("unsupported_controls") or () if name in CONTROLS),
     )
 
 

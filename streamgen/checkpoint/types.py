@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import EncodecModel, PreTrainedModel, PreTrainedTokenizerBase
 
+    from streamgen.checkpoint.words import Vocabulary
+
 __all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig"]
 
 
@@ -60,13 +62,19 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's."""
+    """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's.
+
+    `unsupported` names the controls that it was not made for: other values than the default do harm, or nothing.
+    """
 
     guidance_scale: float = float(CONTROLS["guidance_scale"].default)
     temperature: float = float(CONTROLS["temperature"].default)
     top_k: int = int(CONTROLS["top_k"].default)
     top_p: float = float(CONTROLS["top_p"].default)
     change_context_seconds: float = float(CONTROLS["change_context_seconds"].default)
+    guard: bool = bool(CONTROLS["guard"].default)
+    audition: int = int(CONTROLS["audition"].default)
+    unsupported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ class Checkpoint:
         melody: chroma settings of a melody checkpoint, else None.
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
         defaults: of its controls.
+        words: which of its words people's words mean, or None: it reads prompts as they are typed.
     """
 
     name: str
@@ -123,3 +132,4 @@ class Checkpoint:
     melody: MelodyConfig | None = None
     melody_projection: tuple[Tensor, Tensor] | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+    words: Vocabulary | None = None

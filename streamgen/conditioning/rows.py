@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgen.checkpoint.words import Heard
 from streamgen.conditioning.melody import MelodyConditioner, build_prefix
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.text import NewLock, TextCache, TextConditioner
@@ -109,6 +110,10 @@ class Prompts:
             self.text.encode(text)
         else:
             self.keys(text)
+
+    def heard(self, text: str | None) -> Heard | None:
+        """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
+        return self.text.heard(text)
 
     def keys(self, text: str | None) -> TextKV:
         """Return a text's keys and values.

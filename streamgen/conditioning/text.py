@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from streamgen.checkpoint.words import Heard, hear
 from streamgen.config import MAX_TEXT
 from streamgen.errors import PromptError
 
@@ -116,6 +117,8 @@ class TextCache(Generic[Value]):
 class TextConditioner:
     """Turns texts into the states that the decoder attends to (or reads as a prefix).
 
+    Where the checkpoint brings a vocabulary, a text is first put into its words.
+
     Args:
         checkpoint: gives the text encoder, its tokenizer and the projection to the decoder's width. With no text
             encoder (a decoder alone), None is the only valid prompt.
@@ -132,8 +135,13 @@ class TextConditioner:
         self._tokenizer: PreTrainedTokenizerBase | None = checkpoint.tokenizer
         self._encoder = _on_device(checkpoint.text_encoder, self.device)
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
+        self._words = checkpoint.words
         self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
         self._told: set[str] = set()  # words, so that each is told once
+
+    def heard(self, text: str | None) -> Heard | None:
+        """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
+        return None if text is None or self._words is None else hear(text, self._words)
 
     def encode(self, text: str | None) -> Tensor:
         """States of one text, encoded alone.
@@ -151,7 +159,8 @@ class TextConditioner:
         checked = check_text(text)
         if checked is None:
             return torch.zeros(0, self.width, device=self.device, dtype=torch.float32)
-        return self._cache.get(checked, self._compute).clone()
+        heard = self.heard(checked)
+        return self._cache.get(checked if heard is None else heard.prompt, self._compute).clone()
 
     def _compute(self, text: str | None) -> Tensor:
         assert text is not None, "None has no states"

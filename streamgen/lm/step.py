@@ -69,6 +69,8 @@ class StepSettings:
         plan: where windows end.
         dominant: name of the heaviest prompt. Where that changes, the context before it is dropped.
         surviving_frames: but for so many of its newest frames.
+        recalls: draws are counted from where the context was last dropped, so that what begins anew under the same
+            settings is the same again.
     """
 
     rows: Rows
@@ -76,6 +78,7 @@ class StepSettings:
     plan: WindowPlan
     dominant: Hashable = None
     surviving_frames: int = 0
+    recalls: bool = False
 
 
 @dataclass

@@ -141,7 +141,8 @@ class TokenStream:
         if settings is not self.settings or self._window_is_due():
             self._arrange(settings)
         unread, feeds = self.unread(), [self._feed(window) for window in self.windows]
-        return Step(unread, feeds, settings.rows, settings.sampling, self.head + 1)
+        column = self.head + 1 - (self.origin if settings.recalls else 0)
+        return Step(unread, feeds, settings.rows, settings.sampling, column)
 
     def finish_step(self, codes: Tensor) -> None:
         """Take the column that was drawn, int64 [K], and move on."""

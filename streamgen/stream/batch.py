@@ -103,6 +103,13 @@ class Batch:
         self._melody_rate_hz: int | None = None
         self._codes: list[Tensor | None] = [None] * self._count
 
+    @classmethod
+    def of_values(cls, runtime: Runtime, values: Sequence[Mapping[str, Any]], frames: int) -> Batch:
+        """Make a batch of clips that differ in any control; each row of `values` is as a new stream's."""
+        batch = cls(runtime, [None] * len(values), frames / runtime.frame_rate_hz, seed=0, controls={})
+        batch._values = [dict(row) for row in values]
+        return batch
+
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int]:
         if seed is None:
             return [int(Controls.of(self._runtime.defaults, 1.0, {}).seed) for _ in range(self._count)]

@@ -25,11 +25,13 @@ from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.rows import Conditioner
 from streamgen.config import CONTROLS
 from streamgen.lm.step import Rows, StepSettings
-from streamgen.lm.windows import WindowLayout
+from streamgen.lm.windows import WindowLayout, WindowPlan
 from streamgen.stream.controls import Controls
 from streamgen.stream.schedule import Change, ChangeHistory, Glide, Pending, due, queued
 
 __all__ = ["ControlMemory", "ControlState"]
+
+_OPENINGS = 1_000_000_009  # a prime, as for takes: no seed of one opening is that of another near it
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class ControlMemory:
         asked: in force once nothing waits.
         pending: what waits.
         gliding: the fade on its way.
+        openings: how often the music was begun anew because it had died.
         settings: of the last step, which was made under these controls.
     """
 
@@ -49,6 +52,7 @@ class ControlMemory:
     pending: Pending
     gliding: Glide | None
     settings: StepSettings
+    openings: int = 0
 
 
 class ControlState:
@@ -74,8 +78,7 @@ class ControlState:
         self._history = ChangeHistory(keep_frames)
         rows = conditioner.of(controls.mix, controls.guidance_scale)
         plan = layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
-        settings = StepSettings(rows, controls.sampling, plan, controls.mix.dominant, self._surviving_frames(controls))
-        self.memory = ControlMemory(controls, controls, (), None, settings)
+        self.memory = ControlMemory(controls, controls, (), None, self._made(controls, controls.mix, rows, plan))
 
     @property
     def controls(self) -> Controls:
@@ -126,11 +129,16 @@ class ControlState:
 
     # -- into force -----------------------------------------------------------------------------------------------
 
-    def coming(self, frame: int) -> ControlMemory:
-        """Return what is in force at a frame, for `memory` once its settings are accepted; changes nothing itself."""
+    def coming(self, frame: int, openings: int = 0) -> ControlMemory:
+        """Return what is in force at a frame, for `memory` once its settings are accepted; changes nothing itself.
+
+        Args:
+            frame: that is drawn next.
+            openings: how often the music was begun anew by then; one more than before, and it begins here.
+        """
         now = self.memory
         coming = due(now.pending, frame)
-        if not coming and now.gliding is None:
+        if not coming and now.gliding is None and openings == now.openings:
             return now
         controls, gliding = now.controls, now.gliding
         for change in coming:
@@ -145,7 +153,8 @@ class ControlState:
             asked=now.asked,
             pending=now.pending[len(coming) :],
             gliding=None if mix == controls.mix else gliding,
-            settings=self._settings(controls, mix, now.settings.rows),
+            settings=self._settings(controls, mix, openings),
+            openings=openings,
         )
 
     def _glide(self, sounding: PromptMix, controls: Controls, frame: int) -> Glide | None:
@@ -154,10 +163,22 @@ class ControlState:
             return None
         return Glide(sounding, frame, max(round(controls.glide_seconds * self._layout.frame_rate_hz), 1))
 
-    def _settings(self, controls: Controls, mix: PromptMix, like: Rows) -> StepSettings:
-        rows = self._conditioner.of(mix, controls.guidance_scale, like)
+    def _settings(self, controls: Controls, mix: PromptMix, openings: int) -> StepSettings:
+        now = self.memory
+        rows = self._conditioner.of(mix, controls.guidance_scale, now.settings.rows)
         plan = self._layout.fitting_plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
-        return StepSettings(rows, controls.sampling, plan, mix.dominant, self._surviving_frames(controls))
+        made = self._made(controls, mix, rows, plan, openings)
+        anew = openings != now.openings or controls.take != now.controls.take
+        return replace(made, surviving_frames=0) if anew else made
+
+    def _made(
+        self, controls: Controls, mix: PromptMix, rows: Rows, plan: WindowPlan, openings: int = 0
+    ) -> StepSettings:
+        sampling, take, recalls = controls.sampling, int(controls.take), controls.recalls
+        if recalls:
+            sampling = replace(sampling, seed=(sampling.seed + openings * _OPENINGS) % 2**63)
+        begun = (mix.dominant, take, openings) if take or openings else mix.dominant
+        return StepSettings(rows, sampling, plan, begun, self._surviving_frames(controls), recalls=recalls)
 
     def _surviving_frames(self, controls: Controls) -> int:
         """How much stays known where another prompt dominates: at the end of the range all that a window can know."""

@@ -23,6 +23,8 @@ from streamgen.runtime import Runtime
 __all__ = ["CONTROL_NAMES", "Controls", "control_specs", "frozen", "new_controls"]
 
 CONTROL_NAMES = ("prompt", "prompts", *CONTROLS)
+_CANDIDATE = "candidate"  # not a musician's: which opening of an audition plays, counted from 1; 0 is none of them
+_TAKES, _CANDIDATES = 1_000_000_007, 998_244_353  # primes: no seed of one take is that of another near it
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 
 
@@ -33,10 +35,12 @@ class Controls:
     Attributes:
         mix: weighted prompts and the negative one.
         numbers: every other control of the table.
+        candidate: which opening of an audition plays, from 1; 0 where none was held.
     """
 
     mix: PromptMix
     numbers: Mapping[str, float]
+    candidate: int = 0
 
     def __getattr__(self, name: str) -> float:
         if name == "numbers" or name not in self.numbers:  # the first: while it is being copied
@@ -82,8 +86,10 @@ class Controls:
             PromptError: a prompt that cannot be used.
         """
         _check_names(values)
-        numbers = {name: CONTROLS[name].check_number(value) for name, value in values.items() if name not in _PROMPTS}
-        return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers})
+        others = (*_PROMPTS, _CANDIDATE)
+        numbers = {name: _number(CONTROLS[name], value) for name, value in values.items() if name not in others}
+        candidate = int(values.get(_CANDIDATE, self.candidate))
+        return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers}, candidate=candidate)
 
     def _mix(self, values: Mapping[str, Any]) -> PromptMix:
         if not any(name in values for name in _PROMPTS):
@@ -96,12 +102,28 @@ class Controls:
     @property
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
-        return Sampling(self.temperature, int(self.top_k), self.top_p, int(self.seed))
+        seed = (int(self.seed) + int(self.take) * _TAKES + self.candidate * _CANDIDATES) % 2**63
+        return Sampling(self.temperature, int(self.top_k), self.top_p, seed)
+
+    @property
+    def recalls(self) -> bool:
+        """Whether draws are counted from where the music begins: what is named again then comes again."""
+        return bool(self.take or self.candidate)
+
+    def begins_anew(self, other: Controls) -> bool:
+        """Whether the music begins anew where these controls come after other ones, and nothing fades."""
+        if self.take != other.take:
+            return True
+        return self.mix.dominant != other.mix.dominant and not (self.change_context_seconds or self.glide_seconds)
+
+
+def _number(spec: ControlSpec, value: object) -> float:
+    return float(spec.check(value)) if spec.type == "bool" else spec.check_number(value)
 
 
 def _check_names(values: Mapping[str, Any]) -> None:
     for name in values:
-        if name not in CONTROL_NAMES:
+        if name not in CONTROL_NAMES and name != _CANDIDATE:
             raise ConfigError.unknown("control", name, CONTROL_NAMES)
 
 
@@ -121,7 +143,7 @@ def new_controls(runtime: Runtime, conditioner: Conditioner, values: Mapping[str
 
 
 def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
-    """Return the table of controls with a checkpoint's defaults, and no longer context than its windows hold."""
+    """Return the table of controls with a checkpoint's defaults, windows' limits, and what it was not made for."""
     longest = runtime.layout.longest_context_seconds()
     own = Controls.of(runtime.defaults, longest, {})
     rows = {
@@ -129,7 +151,8 @@ def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
         for name, spec in CONTROLS.items()
     }
     context = rows["context_seconds"]
-    return {**rows, context.name: replace(context, high=min(longest, context.limits[1]))}
+    rows |= {context.name: replace(context, high=min(longest, context.limits[1]))}
+    return rows | {name: replace(rows[name], supported=False) for name in runtime.defaults.unsupported}
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,11 +60,15 @@ class PcmBuffer:
         """Return how many more frames it takes, as far as is known, until `samples` can be taken."""
         return max(math.ceil((samples - self._samples.shape[1]) / self._codec.hop_samples), 0)
 
-    def decode(self, codes: Tensor) -> None:
+    def decode(self, codes: Tensor) -> Tensor:
         """Decode the next frames.
 
         Args:
             codes: int64 [K, n].
+
+        Returns:
+            float32 [2, samples], what came out of it, without an audio prompt's: a codec that looks ahead holds some
+            back.
 
         Raises:
             NumericError: the codec made no numbers of them; until another beginning, it makes no sound.
@@ -75,7 +79,9 @@ class PcmBuffer:
         self.decoded_frames += codes.shape[1]
         skipped = min(self._skip_samples, pcm.shape[1])
         self._skip_samples -= skipped
-        self._samples = torch.cat([self._samples, pcm[:, skipped:].cpu().expand(2, -1)], dim=1)
+        new = pcm[:, skipped:].cpu().expand(2, -1)
+        self._samples = torch.cat([self._samples, new], dim=1)
+        return new
 
     def take(self, samples: int) -> AudioChunk:
         """Take the next samples out; as many must be decoded."""

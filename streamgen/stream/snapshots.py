@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from streamgen.errors import ConfigError
 from streamgen.lm.token_stream import TokenMark, TokenSnapshot
 from streamgen.stream.control_state import ControlMemory
+from streamgen.stream.guard import Heard
 from streamgen.stream.pcm_buffer import PcmMemory
 
 __all__ = ["StreamMark", "StreamMemory", "StreamSnapshot", "Trail", "new_number"]
@@ -35,6 +36,7 @@ class StreamMemory:
 
     controls: ControlMemory
     pcm: PcmMemory
+    heard: Heard
 
 
 @dataclass(frozen=True, repr=False)

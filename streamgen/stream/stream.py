@@ -15,28 +15,33 @@ step under way.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.conditioning.rows import Conditioner
-from streamgen.config import ControlValues
+from streamgen.config import BEGIN_ANEW, ControlValues
 from streamgen.errors import ConfigError, SessionClosed
 from streamgen.lm.step import Step
 from streamgen.lm.windows import WindowPlan
 from streamgen.metrics import StreamMetrics
 from streamgen.runtime import Runtime
-from streamgen.stream.control_state import ControlState
+from streamgen.stream.audition import best_candidate
+from streamgen.stream.control_state import ControlMemory, ControlState
 from streamgen.stream.controls import Controls, frozen
+from streamgen.stream.guard import Guard, Mended
 from streamgen.stream.pcm_buffer import DECODE_FRAMES, PcmBuffer
 from streamgen.stream.reading import read_together
 from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
 
 __all__ = ["Stream"]
+
+_log = logging.getLogger("streamgen")
 
 
 class Stream:
@@ -59,6 +64,8 @@ class Stream:
         self.runtime, self.metrics = runtime, StreamMetrics()
         keep_frames = math.ceil(rewind_seconds * runtime.frame_rate_hz)
         self._control = ControlState(runtime.layout, conditioner, controls, keep_frames)
+        margin = DECODE_FRAMES + runtime.codec.lookahead_frames + runtime.pattern.max_delay + 2
+        self._guard = Guard(runtime.codec.sample_rate_hz, runtime.codec.hop_samples, margin)
         self._number, self._trail, self._closed = new_number(), Trail(), False
         self._tokens = runtime.open_tokens(self._control.memory.settings, keep_frames)
         try:
@@ -163,12 +170,32 @@ class Stream:
             SessionClosed: the stream was closed.
         """
         self._check_open()
-        coming = self._control.coming(self._next_frame)
+        frame, heard = self._next_frame, self._guard.heard
+        mending = bool(self.controls.guard) and self._guard.due(frame)
+        coming = self._control.coming(frame, heard.openings + mending)
         step = self._tokens.begin_step(coming.settings)
-        self._control.memory = coming
+        self._note(frame, coming, mending)
         if step.unread:
             self.runtime.engine.prefill(step.unread)
         return step
+
+    def _note(self, frame: int, coming: ControlMemory, mending: bool) -> None:
+        """Take over the controls of a step that has room, and let the guard know what it must not mistake for a fault.
+
+        The step may be begun again if it fails: what was noted then is not due any more.
+        """
+        before, self._control.memory = self._control.memory, coming
+        if mending:
+            self._guard.mend(frame)
+            self.metrics.mends += 1
+            _log.info("%s: the music had died (%s) and begins anew", self, self._guard.heard.mended[-1].fault)
+        elif coming is not before and (coming.gliding is not None or _plays_otherwise(coming, before)):
+            self._guard.forget(frame)
+
+    @property
+    def mended(self) -> tuple[Mended, ...]:
+        """What the guard found and where the music began anew for it, newest last; what was rewound never was."""
+        return self._guard.heard.mended
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:
         """Take the column that was drawn, int64 [K], and the time that the pass took.
@@ -195,12 +222,29 @@ class Stream:
         start = self._pcm.decoded_frames
         if frame > start:
             began = self.runtime.clock()
-            self._pcm.decode(self._tokens.frames(start, frame))
+            codes = self._tokens.frames(start, frame)
+            pcm = self._pcm.decode(codes)
+            given = max(self._tokens.prompt_frames - start, 0)
+            self._guard.listen(pcm.mean(0).numpy(), codes[0, given:].tolist())
             self.metrics.codec_seconds += self.runtime.clock() - began
 
     def take(self, samples: int) -> AudioChunk:
         """Take samples that are decoded out of the buffer."""
         return self._pcm.take(samples)
+
+    def bar_line(self) -> int | None:
+        """Return the sample of the first bar line that is not drawn yet.
+
+        None where the checkpoint does not tell how long its bars are, or the music went on from audio whose bars nobody
+        knows.
+        """
+        heard = self.runtime.prompts.heard(self.controls.mix.dominant)
+        tokens, hop = self._tokens, self.runtime.codec.hop_samples
+        if heard is None or (tokens.prompt_frames and not tokens.origin):
+            return None
+        first = max(tokens.origin - tokens.prompt_frames, 0)  # the downbeat that this music began with
+        bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
+        return hop * (first + bars * heard.bar_frames)
 
     # -- controls -------------------------------------------------------------------------------------------------
 
@@ -208,7 +252,8 @@ class Stream:
         """Change controls: at once, or at a sample ahead.
 
         Args:
-            at_sample: position in the stream; None, or one already drawn, is the next frame that is not drawn yet.
+            at_sample: position in the stream; None, or one already drawn, is the next frame that is not drawn yet; for
+                other prompts and another take, with `on_bar` and a checkpoint that tells its bars, the next bar line.
             values: `prompt`, `prompts`, `negative_prompt` or any name in `streamgen.config.CONTROLS`. With a melody, a
                 long prompt shortens the context in force if the two do not fit.
 
@@ -223,13 +268,36 @@ class Stream:
         self._check_open()
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
-        hop, wanted = self.runtime.codec.hop_samples, frozen(values)
+        hop, wanted = self.runtime.codec.hop_samples, self.auditioned(frozen(values))
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
-        with self.runtime.computing():
-            self._control.check(wanted)  # prompts are encoded here, beside the music of other threads
         with self.runtime.alone():
             self._check_open()
+            if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not BEGIN_ANEW.isdisjoint(wanted):
+                line = self.bar_line()
+                at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
+
+    def auditioned(
+        self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None, *, hold: bool = True
+    ) -> dict[str, Any]:
+        """Return values with the opening that is to play where they begin the music anew: the best of `audition`.
+
+        Args:
+            values: as in `set`, which tries openings itself where values do not come from here.
+            between_steps: called after each step that trying takes, on this thread.
+            hold: False takes the first opening untried, where there is no time.
+
+        Raises:
+            ConfigError, PromptError: a wrong value.
+            CapacityError: no room in the cache to try so many.
+        """
+        with self.runtime.computing():
+            asked, before = self._control.check(values), self._control.memory.asked  # prompts are encoded here
+        if "candidate" in values or not asked.begins_anew(before):
+            return dict(values)
+        count = int(asked.audition) if hold and asked.mix.dominant is not None else 1
+        candidate = best_candidate(self.runtime, asked, count, between_steps) if count > 1 else 0
+        return {**values, "candidate": candidate}
 
     def check(self, **values: Unpack[ControlValues]) -> Controls:
         """Return what the controls would be with these values, changing nothing. Arguments and errors as in `set`.
@@ -268,6 +336,7 @@ class Stream:
             self._trail.clear()
             self._control.memory = saved.memory.controls
             self._pcm.restore(saved.memory.pcm)
+            self._guard.heard = saved.memory.heard
 
     def mark(self) -> StreamMark:
         """Remember this place cheaply (no clone of the cache), for `rewind`.
@@ -296,6 +365,7 @@ class Stream:
             self._tokens.rewind(mark.tokens)
             self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)
             self._pcm.restore(mark.memory.pcm)
+            self._guard.heard = mark.memory.heard
 
     def forget_before(self, mark: StreamMark) -> None:
         """Give back what only a rewind to before a mark would need: earlier marks are void from now on.
@@ -311,7 +381,7 @@ class Stream:
             self._tokens.forget_before(mark.tokens)
 
     def _memory(self) -> StreamMemory:
-        return StreamMemory(self._control.memory, self._pcm.snapshot())
+        return StreamMemory(self._control.memory, self._pcm.snapshot(), self._guard.heard)
 
     def close(self) -> None:
         """Free the stream's memory in the model; closing twice is fine."""
@@ -335,3 +405,10 @@ class Stream:
 
 def _finite(number: object) -> bool:
     return isinstance(number, Real) and math.isfinite(number)
+
+
+def _plays_otherwise(one: ControlMemory, two: ControlMemory) -> bool:
+    """Tell whether other prompts play, other weights of them or another take, or the guard was switched."""
+    (a, b), (c, d) = (one.settings, two.settings), (one.controls, two.controls)
+    rows = (a.rows.names, a.rows.coefficients) != (b.rows.names, b.rows.coefficients)
+    return rows or a.dominant != b.dominant or c.guard != d.guard

@@ -113,7 +113,7 @@ class FakeModel(Model):
             Runtime(
                 facts=Facts(name, "fake", "none: no weights", "fp32", "fp32, as it has no weights"),
                 config=config,
-                defaults=GenerationDefaults(),
+                defaults=GenerationDefaults(guard=False),  # a sine stands still: that is what it is for
                 device=_CPU,
                 threads=None,
                 engine=_Singer(self, config, songbook),
@@ -184,6 +184,9 @@ class _Texts(Prompts):
 
     def learn(self, text: str | None) -> None:
         """There is nothing to learn."""
+
+    def heard(self, text: str | None) -> None:  # noqa: ARG002 - it reads prompts as they are typed
+        return None
 
     def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)

@@ -176,6 +176,7 @@ def _quiet() -> Iterator[None]:
 def _save(model: PreTrainedModel, folder: Path) -> None:
     """Save with the generation settings of Meta's checkpoints."""
     settings: Any = model.generation_config
+    settings.guard = False  # random weights have no music that could die
     settings.guidance_scale, settings.do_sample, settings.max_length = 3.0, True, 1500
     settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = CODES
     model.save_pretrained(folder)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.metrics import Metrics, WatchedSelector, quantile
-from bridge.session.messages import PlayerState, Stats
+from bridge.session.messages import PlayerState, SlotState, Stats
 
 
 def shown(metrics: Metrics) -> dict[str, float]:
@@ -26,13 +26,15 @@ def shown(metrics: Metrics) -> dict[str, float]:
 
 def test_the_text_is_prometheus() -> None:
     metrics = Metrics(doors={"websocket": lambda: {"listeners": 2}, "osc": lambda: {"listeners": 1}})
-    metrics.take(Stats(2.5, 1.25, 3, 4, 5, 64_000, True, PlayerState.PLAYING))
+    slots = SlotState(1, "a", 960, False, 0, 0.25), SlotState(2, "b", 0, False, 0, 0.125)
+    metrics.take(Stats(2.5, 1.25, 3, 4, 5, 64_000, True, PlayerState.PLAYING, 0.02, 7, slots))
     metrics.step_seconds.extend([0.01, 0.02, 0.03])
     metrics.refused['a "b"\n\\c'] += 1
     metrics.sent_bytes["websocket"] += 99
     values = shown(metrics)
     assert values["realtime_factor"] == 2.5
     assert values["underruns_total"] == 3
+    assert (values["rack_latency_seconds"], values["rack_load"], values["rack_faults_total"]) == (0.02, 0.375, 7)
     assert values["position_samples"] == 64_000
     assert [values[f'step_seconds{{quantile="{share}"}}'] for share in ("0.5", "0.99", "1")] == [0.02, 0.03, 0.03]
     assert (values['listeners{door="websocket"}'], metrics.listeners.total()) == (2, 3)

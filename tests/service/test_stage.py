@@ -97,17 +97,28 @@ async def play_doors(ears: list[Ear], osc_port: int) -> None:
     await asyncio.gather(*listening, turn_knobs(osc_port, SECONDS + 2), change_the_prompt(osc_port, SECONDS / 3))
 
 
-def watch_page(page: Any) -> dict[str, Any]:
-    """Play until SECONDS after the first sound: before it, a browser that is still starting is no listener yet."""
+def start_page(page: Any, stage: Service) -> None:
+    """Play until all has settled: a browser that starts takes both cores, so that the sound card may be late."""
     page.evaluate(WATCH)
     page.click("#play")
     end = time.monotonic() + 30
     while page.evaluate("window.streamgen.player.report.waiting"):
         assert time.monotonic() < end, "the page never made a sound"
         page.wait_for_timeout(50)
+    calm, end = 0, time.monotonic() + 120  # after a skip it measures for seconds before it corrects the rest
+    while calm < 12:
+        page.wait_for_timeout(1000)
+        calm = calm + 1 if stage.metrics()["sound_drift_ppm"] == 0 else 0
+        assert time.monotonic() < end, "the sound card is still not on time"
+
+
+def watch_page(page: Any) -> dict[str, Any]:
+    """Play for SECONDS; returns the page's report, its counters since then."""
+    begun = page.evaluate("window.least = Infinity, window.streamgen.player.report")
     page.wait_for_timeout(SECONDS * 1000)
     report: dict[str, Any] = page.evaluate("({...window.streamgen.player.report, least: window.least})")
-    return report
+    counted = ("underruns", "starvedSeconds", "skippedSeconds", "heard")
+    return report | {name: report[name] - begun[name] for name in counted}
 
 
 def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> None:
@@ -116,6 +127,8 @@ def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> Non
     ears = [Ear(stage.ready["websocket"]) for _ in range(3)]
     page = browser.new_page()
     page.goto(stage.ready["page"])
+    start_page(page, stage)
+    before = stage.metrics()
     with ThreadPoolExecutor(1) as pool:
         doors = pool.submit(asyncio.run, play_doors(ears, stage.ready["osc_port"]))
         report = watch_page(page)
@@ -130,8 +143,9 @@ def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> Non
     assert len({json.dumps(m["values"]) for m in ears[0].told("changed")}) > 10, "the knob's turns are told"
     assert metrics["underruns_total"] == 0
     assert (report["underruns"], report["starvedSeconds"], report["skippedSeconds"]) == (0, 0, 0)
-    assert report["heard"] > SECONDS * SAMPLE_RATE_HZ
-    assert (metrics["sound_starvations_total"], metrics["sound_jumps_total"]) == (0, 0)
+    assert report["heard"] > (SECONDS - 1) * SAMPLE_RATE_HZ
+    faults = ("sound_starvations_total", "sound_jumps_total")
+    assert [metrics[fault] - before[fault] for fault in faults] == [0, 0]
     assert metrics['event_loop_lag_seconds{quantile="0.99"}'] <= 0.05
     assert_changed(stream, ears[0].told("changed"))
     snrs = sound_card_snrs_db(recorded(tmp_path / "card.raw"), stage.ready["recording"])
@@ -177,11 +191,11 @@ def mean_spectrum_db(part: np.ndarray) -> np.ndarray:
 
 
 def sound_card_snrs_db(heard: np.ndarray, recording: str) -> list[float]:
-    """Half second by half second: what the sink heard, against the recording at the sink's rate."""
+    """Half second by half second: what the sink heard in the last SECONDS, against the recording at the sink's rate."""
     stream, rate_hz = soundfile.read(recording, dtype="float32", always_2d=True)
     expected = resampled(stream, rate_hz, RATE_HZ)[:-RATE_HZ]
-    opened = int(np.argmax(np.abs(heard).max(axis=1) > 0))
-    heard = heard[opened + 2 * RATE_HZ :]  # opening a sink may lose a second
+    last = len(heard) - int(np.argmax(np.abs(heard[::-1]).max(axis=1) > 0))
+    heard = heard[last - round((SECONDS + 1) * RATE_HZ) : last]
     start = found(heard, expected)  # all of it: a loop is found wherever it repeats
     return snrs_db(heard, expected[start:], RATE_HZ // 2)
 

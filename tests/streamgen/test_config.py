@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,9 @@ def test_a_controllers_position_becomes_a_value_and_back() -> None:
         spec.from_unit(1.5)
     with pytest.raises(ConfigError, match="has no 0 … 1 range"):
         named(text("words")).from_unit(0.5)
+
+
+def test_what_a_checkpoint_was_not_made_for_is_told_in_its_row_alone() -> None:
+    spec = CONTROLS["guidance_scale"]
+    assert "supported" not in spec.as_dict()
+    assert replace(spec, supported=False).as_dict()["supported"] is False

@@ -3,6 +3,7 @@
     GET /streamgen                    the tree            GET /streamgen/temperature?VALUE   one attribute
     GET /streamgen/prompt/1           a branch            GET /?HOST_INFO                    where OSC is
     WebSocket, same port: {"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"} → its changes as OSC packets
+    another rack: {"COMMAND": "PATH_CHANGED", "DATA": "/streamgen"} → read the tree again
 
 Rules: knows no socket and no session; table and values come as mappings. Only the types s, i and f are used, as in the
 OSC door.
@@ -18,7 +19,7 @@ from typing import Any
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from bridge.errors import WireError
-from bridge.session.messages import Action, Block, Changed, Event
+from bridge.session.messages import Action, Block, Changed, Event, TableChanged
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["ROOT", "Listener", "attribute", "find", "host_info", "packet", "tree"]
@@ -28,7 +29,18 @@ _TYPES = {"string": "s", "float": "f", "int": "i", "bool": "i"}
 _READ, _WRITE, _BOTH = 1, 2, 3
 _SHOWN = ("VALUE", "DEFAULT_VALUE", "RANGE", "DESCRIPTION", "UNIT", "CLIPMODE")
 _ATTRIBUTES = ("FULL_PATH", "CONTENTS", "TYPE", "ACCESS", *_SHOWN)
-_EXTENSIONS = dict.fromkeys((*_ATTRIBUTES[3:], "LISTEN"), True)  # the first three are not optional
+_EXTENSIONS = dict.fromkeys((*_ATTRIBUTES[3:], "LISTEN", "PATH_CHANGED"), True)  # the first three are not optional
+
+_COMMANDS = (
+    ("rack/add", "si", "an effect's name, its place in the order"),
+    ("rack/remove", "i", "a slot's number"),
+    ("rack/replace", "is", "a slot's number, an effect's name"),
+    ("rack/move", "ii", "a slot's number, its place in the order"),
+    ("rack/save", "is", "a slot's number, a preset's name: of its plugin alone"),
+    ("rack/load", "is", "the same, back"),
+    ("preset/save", "s", "a preset's name"),
+    ("preset/recall", "sf", "a preset's name, seconds over which to go there"),
+)
 
 Node = dict[str, Any]
 
@@ -43,6 +55,8 @@ def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value]) -> Node:
         _place(root, f"{ROOT}/{action}", {"TYPE": "i", "ACCESS": _WRITE, "DESCRIPTION": text})
     about = "what slot 1 plays, alone"
     _place(root, f"{ROOT}/prompt", {"TYPE": "s", "ACCESS": _WRITE, "DESCRIPTION": about})
+    for path, kinds, about in _COMMANDS:
+        _place(root, f"{ROOT}/{path}", {"TYPE": kinds, "ACCESS": _WRITE, "DESCRIPTION": about})
     meter = {"TYPE": "ff", "ACCESS": _READ, "DESCRIPTION": "peak, left and right", "UNIT": ["dB", "dB"]}
     _place(root, f"{ROOT}/meter", meter)
     return root
@@ -111,7 +125,7 @@ class Listener:
     def __init__(self, table: Mapping[str, ControlSpec], ready: Callable[[], None]) -> None:
         self._table, self._ready = table, ready
         self.names: set[str] = set()
-        self._news: dict[str, bytes] = {}  # one a parameter, so never many
+        self._news: dict[str, bytes | str] = {}  # one a parameter, so never many
 
     def audio(self, block: Block) -> None:
         """Audio is not for it."""
@@ -122,9 +136,14 @@ class Listener:
             asked = {name: value for name, value in event.values.items() if name in self.names}
             self._news |= {name: packet(self._table[name], value) for name, value in asked.items()}
             self._ready()
+        elif isinstance(event, TableChanged):
+            self._table = event.table
+            self.names &= event.table.keys()
+            self._news[ROOT] = json.dumps({"COMMAND": "PATH_CHANGED", "DATA": ROOT})
+            self._ready()
 
-    def take(self) -> list[bytes]:
-        """Remove and return the news, as OSC packets."""
+    def take(self) -> list[bytes | str]:
+        """Remove and return the news, as OSC packets, and as JSON where the tree is another."""
         news, self._news = self._news, {}
         return list(news.values())
 

@@ -33,7 +33,7 @@ from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.errors import FileError, WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import AudioPrompt, Session, Set, Transport
+from bridge.session.messages import AudioPrompt, EditRack, RecallPreset, SavePreset, Session, Set, Transport
 from bridge.session.timeline import Moment
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -238,7 +238,13 @@ class Connection:
         id_, body, by = item.id, item.body, self._client.name
         match body:
             case protocol.SetValues():
-                return self._ack(id_, await self._session.do(Set(body.values, by, self._moment(body.at_sample))))
+                change = Set(body.values, by, self._moment(body.at_sample), body.glide_seconds)
+                return self._ack(id_, await self._session.do(change))
+            case protocol.EditSlots():
+                edit = EditRack(body.deed, by, body.slot, body.effect, body.index)
+                return self._ack(id_, await self._session.do(edit), slots=protocol.slots_of(self._session))
+            case protocol.UsePreset():
+                return self._ack(id_, await self._session.do(_preset(body, by)))
             case protocol.SetTransport():
                 return self._ack(id_, await self._session.do(Transport(body.action, by, self._moment(body.at_sample))))
             case protocol.SetAudio():
@@ -291,8 +297,14 @@ class Connection:
         return self._ack(upload[0].id, applied)
 
 
+def _preset(body: protocol.UsePreset, by: str) -> SavePreset | RecallPreset:
+    if body.save:
+        return SavePreset(body.name, by, body.slot)
+    return RecallPreset(body.name, by, body.seconds, body.slot)
+
+
 def _may_merge(item: protocol.Request | WireError | bytes) -> TypeGuard[protocol.Request]:
-    """Tell whether a message is a change for now: one at a sample keeps its sample."""
-    return (
-        isinstance(item, protocol.Request) and isinstance(item.body, protocol.SetValues) and item.body.at_sample is None
-    )
+    """Tell whether a message is a change for now: one at a sample keeps its sample, one that glides its glide."""
+    if not isinstance(item, protocol.Request) or not isinstance(item.body, protocol.SetValues):
+        return False
+    return item.body.at_sample is None and not item.body.glide_seconds

@@ -25,7 +25,19 @@ from bridge.doors.native.frames import DISCONTINUITY, AudioFormat, audio_format
 from bridge.doors.native.guard import GuardedConnection, bound_kernel_buffer
 from bridge.doors.native.outbox import MAX_ANSWERS, FlowControl, Note, Outbox
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Block, Changed, Event, Gap, Goaway, Meter, Session, Transported
+from bridge.session.messages import (
+    Action,
+    Block,
+    Changed,
+    Event,
+    Gap,
+    Goaway,
+    Meter,
+    PresetsChanged,
+    Session,
+    TableChanged,
+    Transported,
+)
 
 __all__ = ["DOOR", "WebListener"]
 
@@ -270,10 +282,13 @@ class WebListener:
 
     def _resync(self) -> list[str]:
         """Tell how all stands, in place of too many events."""
-        position, rate_hz, state = self._session.position_samples(), self._session.rate_hz, self._session.state()
+        session = self._session
+        position, rate_hz, state = session.position_samples(), session.rate_hz, session.state()
         action = Action.PLAY if state.plays else Action.PAUSE
         return [
-            protocol.event(Changed(self._session.values(), "resync", position), rate_hz),
+            protocol.event(TableChanged(session.table, session.values(), session.slots(), "resync"), rate_hz),
+            protocol.event(PresetsChanged(session.presets(), "resync"), rate_hz),
+            protocol.event(Changed(session.values(), "resync", position), rate_hz),
             protocol.event(Transported(action, state, "resync", position), rate_hz),
         ]
 

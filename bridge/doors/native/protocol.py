@@ -21,15 +21,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from bridge.audio.rack import MAX_SLOTS
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_SAMPLE, converted, shown, whole
 from bridge.errors import WireError
-from bridge.session.messages import Action, Changed, Gap, Goaway, Session, Stats, Transported
+from bridge.session.messages import (
+    GLIDE_SECONDS,
+    MORPH_SECONDS,
+    Action,
+    Changed,
+    Deed,
+    Gap,
+    Goaway,
+    Notice,
+    PresetsChanged,
+    Session,
+    SlotFault,
+    SlotState,
+    Stats,
+    TableChanged,
+    Transported,
+)
 from streamgen.config import ControlSpec, Value, checked
 from streamgen.errors import StreamgenError
 
 __all__ = [
     "PATH",
     "PROTOCOL",
+    "EditSlots",
     "GetValues",
     "Ping",
     "Request",
@@ -38,11 +56,13 @@ __all__ = [
     "SetValues",
     "Told",
     "Upload",
+    "UsePreset",
     "ack",
     "error",
     "event",
     "hello",
     "parse",
+    "slots_of",
     "state_of",
 ]
 
@@ -50,6 +70,7 @@ PROTOCOL = "streamgen.v1"
 PATH = "/v1/stream"
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000  # in which a client may count
 _MAX_ID = 64
+_MAX_WORD = 256  # of an effect's name, or a preset's
 
 Id = str | float | None
 
@@ -59,10 +80,11 @@ Id = str | float | None
 
 @dataclass(frozen=True)
 class SetValues:
-    """`set`: checked values, and the session's sample at which they shall apply (None = at once)."""
+    """`set`: checked values, the session's sample at which they shall apply (None = at once), and how slowly."""
 
     values: dict[str, Value]
     at_sample: int | None = None
+    glide_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +93,26 @@ class SetTransport:
 
     action: Action
     at_sample: int | None = None
+
+
+@dataclass(frozen=True)
+class EditSlots:
+    """`rack`: what to do, to which slot, with an effect of which name, at which place of the order (None = the end)."""
+
+    deed: Deed
+    slot: int
+    effect: str
+    index: int | None
+
+
+@dataclass(frozen=True)
+class UsePreset:
+    """`preset`: save or recall one by name; over so many seconds; of the whole session (0), or of a slot's plugin."""
+
+    save: bool
+    name: str
+    seconds: float
+    slot: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +143,7 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Body = SetValues | SetTransport | GetValues | Ping | Upload | SetAudio
+Body = SetValues | SetTransport | EditSlots | UsePreset | GetValues | Ping | Upload | SetAudio
 
 
 @dataclass(frozen=True)
@@ -167,9 +209,14 @@ def _is_text(value: str) -> bool:
 def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int) -> Body:
     kind = message.get("type")
     if kind == "set":
-        return SetValues(_values(message.get("values"), table), _at_sample(message, rate_hz))
+        glide = _checked(GLIDE_SECONDS, message)
+        return SetValues(_values(message.get("values"), table), _at_sample(message, rate_hz), glide)
     if kind == "transport":
         return SetTransport(_action(message.get("action")), _at_sample(message, rate_hz))
+    if kind == "rack":
+        return _edit(message)
+    if kind == "preset":
+        return _preset(message)
     if kind == "get":
         return GetValues(_name(message.get("name"), table))
     if kind == "ping":
@@ -178,7 +225,7 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
         return SetAudio({name: value for name, value in message.items() if name in FORMAT_FIELDS})
     if kind == "audio_prompt":
         return Upload(whole("bytes", message.get("bytes"), 1, upload_bytes))
-    known = "set, transport, get, ping, audio, audio_prompt"
+    known = "set, transport, rack, preset, get, ping, audio, audio_prompt"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 
@@ -211,6 +258,48 @@ def _action(value: object) -> Action:
         raise WireError("bad_value", f"action is {shown(value)}, must be one of {', '.join(Action)}") from None
 
 
+def _edit(message: dict[str, Any]) -> EditSlots:
+    _refuse_time(message)
+    try:
+        deed = Deed(message.get("action"))  # type: ignore[arg-type]
+    except ValueError:
+        raise WireError(
+            "bad_value", f"action is {shown(message.get('action'))}, must be one of {', '.join(Deed)}"
+        ) from None
+    slot = 0 if deed is Deed.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
+    effect = _word("effect", message.get("effect")) if deed in (Deed.ADD, Deed.REPLACE) else ""
+    index = message.get("index")
+    return EditSlots(deed, slot, effect, None if index is None else whole("index", index, 0, MAX_SLOTS - 1))
+
+
+def _preset(message: dict[str, Any]) -> UsePreset:
+    _refuse_time(message)
+    action = message.get("action")
+    if action not in ("save", "recall"):
+        raise WireError("bad_value", f"action is {shown(action)}, must be save or recall")
+    slot = message.get("slot")
+    number = 0 if slot is None else whole("slot", slot, 1, MAX_SLOTS)
+    return UsePreset(action == "save", _word("name", message.get("name")), _checked(MORPH_SECONDS, message), number)
+
+
+def _refuse_time(message: dict[str, Any]) -> None:
+    if message.get("at_sample") is not None:
+        raise WireError("bad_message", f"{message['type']} is done at once: it takes no at_sample")
+
+
+def _word(field: str, value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > _MAX_WORD or not _is_text(value):
+        raise WireError("bad_value", f"{field} is {shown(value)}, must be a text of at most {_MAX_WORD} characters")
+    return value
+
+
+def _checked(spec: ControlSpec, message: dict[str, Any]) -> float:
+    try:
+        return spec.check_number(message.get(spec.name, spec.default))
+    except StreamgenError as problem:
+        raise WireError("bad_value", str(problem)[:300]) from None
+
+
 def _name(value: object, table: Mapping[str, ControlSpec]) -> str | None:
     if value is not None and (not isinstance(value, str) or value not in table):
         raise WireError("bad_value", f"there is no parameter {str(value)[:40]!a}; `hello` lists them")
@@ -219,8 +308,19 @@ def _name(value: object, table: Mapping[str, ControlSpec]) -> str | None:
 
 # -- what the server says -------------------------------------------------------------------------------------------
 
-Told = Changed | Transported | Gap | Stats | Goaway
-_KINDS = {Changed: "changed", Transported: "transport", Gap: "gap", Stats: "stats", Goaway: "goaway"}
+Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Stats | Goaway
+_KINDS = {
+    Changed: "changed",
+    TableChanged: "table",
+    SlotFault: "slot_fault",
+    PresetsChanged: "presets",
+    Transported: "transport",
+    Gap: "gap",
+    Notice: "notice",
+    Stats: "stats",
+    Goaway: "goaway",
+}
+_COUNT_SAMPLES = (Changed, Transported, Gap, Notice, Stats)
 
 
 def state_of(session: Session) -> dict[str, Any]:
@@ -231,7 +331,14 @@ def state_of(session: Session) -> dict[str, Any]:
         "state": state,
         "playing": state.plays,
         "position_samples": session.position_samples(),
+        "heard": session.heard(),
+        "slots": slots_of(session),
     }
+
+
+def slots_of(session: Session) -> list[dict[str, Any]]:
+    """Return the rack, in the order of the signal."""
+    return [vars(slot) for slot in session.slots()]
 
 
 def hello(session: Session, audio: Mapping[str, Any], codecs: list[str]) -> str:
@@ -252,6 +359,8 @@ def hello(session: Session, audio: Mapping[str, Any], codecs: list[str]) -> str:
         audio=dict(audio),
         codecs=codecs,
         parameters=[row.as_dict() for row in session.table.values()],
+        effects=list(session.effects()),
+        presets=list(session.presets()),
         state=state_of(session),
     )
 
@@ -271,12 +380,19 @@ def error(problem: WireError) -> str:
 def event(happened: Told, rate_hz: int) -> str:
     """Build the message for what a session tells; `rate_hz` is the session's."""
     fields = {name: _plain(value) for name, value in vars(happened).items()}
-    return _text(_KINDS[type(happened)], **fields, **({} if isinstance(happened, Goaway) else {"rate_hz": rate_hz}))
+    if isinstance(happened, TableChanged):
+        fields["parameters"] = [row.as_dict() for row in happened.table.values()]
+        del fields["table"]
+    return _text(
+        _KINDS[type(happened)], **fields, **({"rate_hz": rate_hz} if isinstance(happened, _COUNT_SAMPLES) else {})
+    )
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, list | tuple):
+        return [vars(one) if isinstance(one, SlotState) else one for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

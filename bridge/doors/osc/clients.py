@@ -127,7 +127,7 @@ class Client:
     def append(self, request: Request, most: int) -> bool:
         """Let a request wait; changes that follow each other become one. False if too much waits."""
         last = self.waiting[-1] if self.waiting else None
-        if isinstance(request, Assign) and isinstance(last, Assign):
+        if isinstance(request, Assign) and isinstance(last, Assign) and last.goes_with(request):
             self.waiting[-1] = last.merged(request)
             return True
         if len(self.waiting) >= most:

@@ -10,7 +10,7 @@ Rules: decides nothing about commands, opens no socket. What it cannot do is an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from bridge.doors.limits import Turns
@@ -18,8 +18,31 @@ from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.audio import METER_SECONDS, SILENCE_DB, AudioSender, Levels
 from bridge.doors.osc.clients import ECHO_SECONDS, Client, Clients, Echo
 from bridge.doors.osc.codec import OscError, encode
-from bridge.doors.osc.namespace import PREFIX, STATES, Namespace, Subscribe, SubscribeAudio
-from bridge.session.messages import Block, Changed, Event, Goaway, Session, Stats, Transported
+from bridge.doors.osc.namespace import (
+    EFFECTS,
+    HEARD,
+    PREFIX,
+    PRESETS,
+    RACK,
+    STATES,
+    Namespace,
+    Subscribe,
+    SubscribeAudio,
+)
+from bridge.session.messages import (
+    Block,
+    Changed,
+    Event,
+    Goaway,
+    Notice,
+    PresetsChanged,
+    Session,
+    SlotFault,
+    Stats,
+    TableChanged,
+    Transported,
+)
+from streamgen.config import Value
 
 __all__ = ["Feedback", "Subscriber", "UdpSend", "stats_packets"]
 
@@ -29,10 +52,17 @@ _TICK_SECONDS = 0.05
 
 
 def stats_packets(stats: Stats, rate_hz: int) -> list[bytes]:
-    """Encode statistics, one address each; positions in seconds, for 32 bits of samples last half a day."""
-    values = asdict(stats)
+    """Encode statistics, one address each; positions in seconds, for 32 bits of samples last half a day.
+
+    Of every slot of the rack: load, latency in seconds, strikes, whether it failed.
+    """
+    values = {name: value for name, value in asdict(stats).items() if name != "slots"}
     values["position_seconds"] = values.pop("position_samples") / rate_hz
-    return [encode(f"{PREFIX}stats/{name}", value) for name, value in values.items()]
+    packets = [encode(f"{PREFIX}stats/{name}", value) for name, value in values.items()]
+    for slot in stats.slots:
+        latency = slot.latency_samples / rate_hz
+        packets.append(encode(f"{PREFIX}stats/slot/{slot.slot}", slot.load, latency, slot.strikes, slot.failed))
+    return packets
 
 
 @dataclass
@@ -147,7 +177,7 @@ class Feedback:
         send, meter = self._counted(target.send), max(METER_SECONDS, wanted)
         echo = Echo(send, self.read, self._turns, max(ECHO_SECONDS, wanted))
         self._subscribers[target.key] = Subscriber(echo, meter, client.key, self._until(target.connected))
-        echo.mark((*self._namespace.readable, *STATES) if known is None else ())
+        echo.mark((*self._namespace.readable, *STATES, HEARD, RACK, PRESETS) if known is None else ())
         return encode(f"{PREFIX}subscribed", request.port or client.address[1], round(meter * 1000))
 
     def change_audio(self, client: Client, request: SubscribeAudio) -> None:
@@ -201,10 +231,22 @@ class Feedback:
 
     def read(self, address: str) -> bytes | None:
         """Encode what an address shows; None if there is no such address any more."""
+        if address == HEARD:
+            return encode(address, self._session.heard())
+        if address in (RACK, EFFECTS, PRESETS):
+            return encode(address, *self._listed(address))
         if address not in STATES:
             return self._namespace.reading(address, self._session.values())
         state = self._session.state()
         return encode(address, state if address.endswith("/state") else state.plays)
+
+    def _listed(self, address: str) -> list[int | str]:
+        """Return what an address lists, its number first: an empty list would read as a query."""
+        if address == RACK:
+            slots = self._session.slots()
+            return [len(slots), *(part for slot in slots for part in (slot.slot, slot.name))]
+        names = self._session.effects() if address == EFFECTS else self._session.presets()
+        return [len(names), *names]
 
     def audio(self, block: Block) -> None:
         """Take a block's level, if anyone reads meters."""
@@ -215,6 +257,13 @@ class Feedback:
         """Take an event."""
         if isinstance(event, Changed):
             self._changed(event)
+        elif isinstance(event, TableChanged):
+            self._rebuilt(event)
+        elif isinstance(event, SlotFault):
+            fault = event.slot, event.name, event.reason, event.strikes, event.given_up
+            self._publish([encode(f"{PREFIX}rack/fault", *fault)])
+        elif isinstance(event, PresetsChanged):
+            self._echo([PRESETS], event.by)
         elif isinstance(event, Transported):
             self._echo(STATES, event.by)
             self._state = event.state
@@ -223,13 +272,24 @@ class Feedback:
                 self._echo(STATES)
             self._state = event.state
             self._publish(stats_packets(event, self._session.rate_hz))
+        elif isinstance(event, Notice):
+            self._publish([encode(f"{PREFIX}{event.topic}", event.text)])
         elif isinstance(event, Goaway):
             self._goodbye(event.reason)
 
     def _changed(self, event: Changed) -> None:
-        news = [name for name, value in event.values.items() if self._shown.get(name) != value]
+        self._echo(self._news(event.values), event.by)
         self._shown.update(event.values)
-        self._echo([address for name in news for address in self._namespace.addresses_of(name)], event.by)
+
+    def _rebuilt(self, event: TableChanged) -> None:
+        """Take another table: what is new is told as if it had been changed."""
+        self._namespace.rebuild(event.table)
+        self._echo([*self._news(event.values), RACK], event.by)
+        self._shown = dict(event.values)
+
+    def _news(self, values: Mapping[str, Value]) -> list[str]:
+        changed = [name for name, value in values.items() if self._shown.get(name) != value]
+        return [address for name in changed for address in self._namespace.addresses_of(name)]
 
     def _echo(self, addresses: Sequence[str], by: str = "") -> None:
         """Tell every subscriber, and who did it, what addresses show now."""
@@ -237,7 +297,7 @@ class Feedback:
             subscriber.echo.mark(addresses)
         for client in self._clients:
             if client.by == by and client.key not in self:
-                client.echo.mark(one for one in addresses if one in STATES or one in client.used)
+                client.echo.mark(one for one in addresses if one in (*STATES, RACK, PRESETS) or one in client.used)
 
     def _publish(self, packets: Sequence[bytes]) -> None:
         for subscriber in self._subscribers.values():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 
@@ -22,8 +23,11 @@ from bridge.doors.osc.codec import Argument, Message, OscError, decode, encode
 from bridge.doors.osc.feedback import Feedback, UdpSend
 from bridge.doors.osc.namespace import (
     PREFIX,
+    PRESETS,
+    RACK,
     Act,
     Assign,
+    Edit,
     Ignored,
     Login,
     Namespace,
@@ -31,8 +35,9 @@ from bridge.doors.osc.namespace import (
     Request,
     Subscribe,
     SubscribeAudio,
+    UsePreset,
 )
-from bridge.session.messages import Action, Session, Set, Transport
+from bridge.session.messages import Action, Command, EditRack, RecallPreset, SavePreset, Session, Set, Transport
 from bridge.session.timeline import Moment
 from streamgen.errors import StreamgenError
 
@@ -52,7 +57,7 @@ class RequestHandler:
         udp_send: sends a datagram; False if it could not.
 
     Attributes:
-        namespace: the session's addresses; rebuild it when the session's table changes.
+        namespace: the session's addresses; feedback rebuilds it when the session's table changes.
         admission: who may ask how much.
         clients: who has spoken lately.
         feedback: who is told what happens.
@@ -133,7 +138,11 @@ class RequestHandler:
             self.counters.late += at is not None
             self._put(client, requests)
             return
-        self._put(client, [request for request in requests if not isinstance(request, Assign | Act)])
+        for request in requests:
+            if isinstance(request, Edit | UsePreset):
+                error = OscError("this is done at once: send it in no bundle for later", "time", _address(request))
+                self.admission.refuse(client, error)
+        self._put(client, [request for request in requests if not isinstance(request, _Deed)])
         self._schedule(client, [request for request in requests if isinstance(request, Assign | Act)], at, now)
 
     def _interpret(self, client: Client, message: Message) -> list[Request]:
@@ -177,6 +186,8 @@ class RequestHandler:
                 await self._assign(client, request)
             elif isinstance(request, Act):
                 await self._act(client, request)
+            elif isinstance(request, Edit | UsePreset):
+                await self._do(client, request)
             else:
                 self._serve(client, request)
         except OscError as error:
@@ -186,20 +197,16 @@ class RequestHandler:
         present = self.session.values()
         values = {name: value for name, value in request.values.items() if present.get(name) != value}
         if values:  # without a change there is no echo: controllers that mirror would swing for ever
-            await self._do(client, Assign(values, request.addresses))
+            await self._do(client, replace(request, values=values))
 
     async def _act(self, client: Client, request: Act) -> None:
         if request.action is not (Action.PLAY if self.session.state().plays else Action.PAUSE):
             await self._do(client, request)
 
-    async def _do(self, client: Client, request: Assign | Act, at: Moment | None = None) -> None:
+    async def _do(self, client: Client, request: _Deed, at: Moment | None = None) -> None:
         self.counters.commands += 1
-        command: Set | Transport
-        if isinstance(request, Assign):
-            client.used.update(request.addresses)
-            command = Set(request.values, client.by, at)
-        else:
-            command = Transport(request.action, client.by, at)
+        client.used.update(request.addresses if isinstance(request, Assign) else ())
+        command = _command(request, client.by, at)
         try:
             await self.session.do(command)
         except StreamgenError as error:
@@ -227,7 +234,7 @@ class RequestHandler:
 
     def _answer(self, client: Client, query: Query) -> None:
         if query.what == "refresh":
-            packets = [self._read(address) for address in self.namespace.readable]
+            packets = [self._read(address) for address in (*self.namespace.readable, RACK, PRESETS)]
         elif query.what == "version":
             packets = [encode(f"{PREFIX}version", _version())]
         elif query.what == "ping":
@@ -239,8 +246,33 @@ class RequestHandler:
                 self.admission.reply(client, packet)
 
 
-def _address(request: Assign | Act) -> str:
-    return request.addresses[0] if isinstance(request, Assign) else PREFIX + request.action
+_Deed = Assign | Act | Edit | UsePreset
+
+
+def _command(request: _Deed, by: str, at: Moment | None) -> Command:
+    match request:
+        case Assign():
+            return Set(request.values, by, at, request.glide_seconds)
+        case Act():
+            return Transport(request.action, by, at)
+        case Edit():
+            return EditRack(request.deed, by, request.slot, request.effect, request.index)
+        case UsePreset(save=True):
+            return SavePreset(request.name, by, request.slot)
+    return RecallPreset(request.name, by, request.seconds, request.slot)
+
+
+def _address(request: _Deed) -> str:
+    match request:
+        case Assign():
+            return request.addresses[0]
+        case Act():
+            return PREFIX + request.action
+        case Edit():
+            return f"{RACK}/{request.deed}"
+    if request.slot:
+        return f"{RACK}/{'save' if request.save else 'load'}"
+    return f"{PREFIX}preset/{'save' if request.save else 'recall'}"
 
 
 def _together(requests: Iterable[Assign | Act]) -> list[Assign | Act]:
@@ -248,7 +280,7 @@ def _together(requests: Iterable[Assign | Act]) -> list[Assign | Act]:
     out: list[Assign | Act] = []
     for request in requests:
         last = out[-1] if out else None
-        if isinstance(request, Assign) and isinstance(last, Assign):
+        if isinstance(request, Assign) and isinstance(last, Assign) and last.goes_with(request):
             out[-1] = last.merged(request)
         else:
             out.append(request)

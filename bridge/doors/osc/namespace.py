@@ -3,10 +3,15 @@
 Everything about parameters is generated from a session's table; an address is /streamgen/ and a parameter's name.
 
     /streamgen/tempo            query                         /streamgen/tempo f          set
+    /streamgen/tempo f f        go there over so many seconds, where it is an effect's
     /streamgen/tempo/norm f     set, 0 … 1 over its range     /streamgen/prompt s         slot 1 alone, weight 1
     /streamgen/play             also pause, stop, reset; 0 is a button's release
     /streamgen/subscribe [i:port [i:ms]]   unsubscribe   audio/subscribe   audio/unsubscribe
     /streamgen/ping   version   playing   state   refresh   token s
+    /streamgen/rack             query: how many slots, then number and name of each, in the order of the signal
+    /streamgen/rack/add s [i:index]   remove i:slot   replace i:slot s   move i:slot i:index   effects
+    /streamgen/rack/save i:slot s     load i:slot s                 a plugin's own preset, by name
+    /streamgen/preset/save s          recall s [f:seconds]          presets
 A pattern means parameters only: /streamgen/* must not stop the music.
 
 Rules: knows no socket and no session; a refusal is an OscError. What this door itself sends is not answered when it
@@ -18,23 +23,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bridge.audio.rack import MAX_SLOTS
 from bridge.doors.osc.address import AddressBook, is_pattern
 from bridge.doors.osc.codec import IMPULSE, Argument, Message, OscError, encode
-from bridge.session.messages import Action
+from bridge.session.messages import GLIDE_SECONDS, MORPH_SECONDS, Action, Deed
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "PREFIX", "STATES", "Act", "Assign", "Ignored", "Login", "Namespace", "Query", "Request", "Subscribe",
-    "SubscribeAudio",
+    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Act", "Assign", "Edit", "Ignored", "Login", "Namespace",
+    "Query", "Request", "Subscribe", "SubscribeAudio", "UsePreset",
 ]  # fmt: skip
 
 PREFIX = "/streamgen/"
 STATES = (f"{PREFIX}playing", f"{PREFIX}play", f"{PREFIX}state")
 """Addresses that show what the player does."""
+HEARD = f"{PREFIX}heard"
+"""Shows what the model understands of the prompts."""
+RACK, EFFECTS, PRESETS = f"{PREFIX}rack", f"{PREFIX}rack/effects", f"{PREFIX}presets"
 _PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
-_SENT_ONLY = ("error", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway")
+_NOTICES = ("guard", "part", "unsupported")
+_SENT_ONLY = (
+    "error", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault", *_NOTICES,
+)  # fmt: skip
 _MIDI_ON = 127  # what a button sends that knows MIDI's range alone
 _NUMBER = int | float | bool
 _ACTIONS = {str(action): action for action in Action}
@@ -42,15 +54,20 @@ _ACTIONS = {str(action): action for action in Action}
 
 @dataclass(frozen=True)
 class Assign:
-    """Set parameters; `addresses` are those used, for the echo."""
+    """Set parameters, over so many seconds; `addresses` are those used, for the echo."""
 
     values: Mapping[str, Value]
     addresses: tuple[str, ...]
+    glide_seconds: float = 0.0
+
+    def goes_with(self, later: Assign) -> bool:
+        """Whether both can be one: they take the same time."""
+        return self.glide_seconds == later.glide_seconds
 
     def merged(self, later: Assign) -> Assign:
         """Return both as one; the later value holds."""
         addresses = dict.fromkeys(self.addresses + later.addresses)
-        return Assign({**self.values, **later.values}, tuple(addresses))
+        return Assign({**self.values, **later.values}, tuple(addresses), later.glide_seconds)
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,26 @@ class Act:
     """Play, pause, stop or reset."""
 
     action: Action
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Edit the rack: see `messages.EditRack`."""
+
+    deed: Deed
+    slot: int = 0
+    effect: str = ""
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class UsePreset:
+    """Save or recall a preset by name, over so many seconds; of the session (0), or of a slot's plugin."""
+
+    save: bool
+    name: str
+    seconds: float = 0.0
+    slot: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +134,7 @@ class Ignored:
     """Nothing to do, and nothing wrong."""
 
 
-Request = Assign | Act | Query | Subscribe | SubscribeAudio | Login | Ignored
+Request = Assign | Act | Edit | UsePreset | Query | Subscribe | SubscribeAudio | Login | Ignored
 
 
 @dataclass(frozen=True)
@@ -168,21 +205,23 @@ class Namespace:
         if not sets:
             return list(requests)
         values = {name: value for request in sets for name, value in request.values.items()}
-        return [Assign(values, tuple(found))]
+        return [Assign(values, tuple(found), sets[-1].glide_seconds)]
 
     def _at_place(self, address: str, arguments: tuple[Argument, ...]) -> Assign | Query:
         if _is_bare(arguments):
             return Query(address)
         spec, norm = self._places[address].spec, self._places[address].norm
-        value = _only(arguments) if spec.has_range or spec.choices else _words(arguments)
+        glides = spec.has_range and len(arguments) == 2
+        glide = _number(arguments[1], GLIDE_SECONDS) if glides else 0.0
+        value = _only(arguments[:1] if glides else arguments) if spec.has_range or spec.choices else _words(arguments)
         if not norm:
-            return Assign({spec.name: spec.read(value)}, (address,))
+            return Assign({spec.name: spec.read(value)}, (address,), glide)
         try:
             position = float(value)
         except ValueError:
             text = f"{spec.name}/norm is the text {value!r:.40}, must be a number within 0 … 1"
             raise OscError(text, "type") from None
-        return Assign({spec.name: spec.from_unit(position)}, (address,))
+        return Assign({spec.name: spec.from_unit(position)}, (address,), glide)
 
     def _prompt(self, arguments: tuple[Argument, ...]) -> Assign | Query:
         if _is_bare(arguments):
@@ -234,15 +273,57 @@ def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Reques
         return _login(arguments)
     if word == "refresh":
         return Query(word) if _is_bare(arguments) or _only(arguments) else Ignored()
-    if address in STATES:
+    if address in (*STATES, HEARD):
         return Query(address) if _is_bare(arguments) else Ignored()
     if word == "version":
         return Query(word) if _is_bare(arguments) else Ignored()  # with an argument it is another server's answer
     if word == "ping":
         return Query(word, arguments[:1])
+    if address in (RACK, EFFECTS, PRESETS):
+        return Query(address) if _is_bare(arguments) else Ignored()
+    if word.startswith("rack/") and word not in _SENT_ONLY:
+        return _rack(word.removeprefix("rack/"), address, arguments)
+    if word in ("preset/save", "preset/recall"):
+        return _preset(word == "preset/save", arguments)
     if word in _SENT_ONLY or word.startswith("stats/"):
         return Ignored()
     raise _unknown(address)
+
+
+_RACK_FORMS: dict[str, tuple[tuple[type, ...], str]] = {
+    "add": ((str, int), "an effect's name, and maybe its place in the order, from 0"),
+    "remove": ((int,), "a slot's number"),
+    "replace": ((int, str), "a slot's number and an effect's name"),
+    "move": ((int, int), "a slot's number and its place in the order, from 0"),
+    "save": ((int, str), "a slot's number and a preset's name"),
+    "load": ((int, str), "a slot's number and a preset's name"),
+}
+
+
+def _rack(deed: str, address: str, arguments: tuple[Argument, ...]) -> Request:
+    if deed not in _RACK_FORMS:
+        raise _unknown(address)
+    kinds, form = _RACK_FORMS[deed]
+    kinds = kinds[:1] if deed == "add" and len(arguments) == 1 else kinds
+    if [isinstance(one, str) for one in arguments] != [kind is str for kind in kinds]:
+        raise OscError(f"rack/{deed} must have {form}", "type")
+    word = next((one for one in arguments if isinstance(one, str)), "")
+    index = _whole(arguments[1], "index", 0, MAX_SLOTS - 1) if deed in ("add", "move") and len(arguments) > 1 else None
+    slot = 0 if deed == "add" else _whole(arguments[0], "slot", 1, MAX_SLOTS)
+    return (
+        UsePreset(deed == "save", word, slot=slot) if deed in ("save", "load") else Edit(Deed(deed), slot, word, index)
+    )
+
+
+def _preset(save: bool, arguments: tuple[Argument, ...]) -> UsePreset:
+    most = 1 if save else 2
+    if not 1 <= len(arguments) <= most or not isinstance(name := arguments[0], str):
+        raise OscError(f"a preset must have its name{'' if save else ', and maybe seconds'}", "type")
+    return UsePreset(save, name, _number(arguments[1], MORPH_SECONDS) if len(arguments) == 2 else 0.0)
+
+
+def _number(value: Argument, spec: ControlSpec) -> float:
+    return spec.check_number(int(value) if isinstance(value, bool) else value)
 
 
 def _subscribe(arguments: tuple[Argument, ...]) -> Subscribe:

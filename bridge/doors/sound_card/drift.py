@@ -9,9 +9,10 @@ pass untouched. (soxr's variable-rate mode would do the same, but is experimenta
 
     error = when the next frame will be heard − when it should be: the mean of the last 50 blocks without the outer
             fifths, for a thread that had to wait measures nonsense; less what it was at first, for each driver
-            calls back in bunches of its own
-                 ┌ 0                         |error| ≤ 5 ms: the noise of callbacks, not of clocks
-    correction = ┤ 50 ppm for each ms beyond
+            calls back in bunches of its own, and seems early by a bunch, up to 100 ms; late by more
+            than 30 ms is no bunch but a device that stood still
+                 ┌ 0                         until |error| > 5 ms: the noise of callbacks, not of clocks
+    correction = ┤ 100 ppm for each ms       from then on, until |error| < 1 ms; 300 ppm at least
                  └ 2,000 ppm (3.5 cents) at most
 """
 
@@ -29,11 +30,14 @@ __all__ = ["DriftControl", "Stretcher"]
 
 Frames = NDArray[np.float32]
 
-TOLERATED_SECONDS = 0.005
-MAX_CORRECTION = 2000e-6
-_GAIN = 0.05  # of the error beyond, a second: 200 ppm settle 4 ms beyond, in a minute
+TOLERATED_SECONDS, _SETTLED_SECONDS = 0.005, 0.001
+_EARLIEST_SECONDS, _LATEST_SECONDS = -0.1, 0.03
+MAX_CORRECTION, _MIN_CORRECTION = 2000e-6, 300e-6  # the least outruns two clocks 200 ppm apart
+_GAIN = 0.1  # of the error, a second
 _MEASUREMENTS = 50
 _OUTER = _MEASUREMENTS // 5
+_AGREEING, _AGREED_SECONDS = 10, 0.05  # so many measurements, so close together: the device runs again
+_STOOD_STILL_SECONDS = 0.1  # more than any bunch explains; JUMP_SECONDS of feeder.py is less
 
 _HALF_TAPS = 8
 _STEPS = 256  # of the kernel's table a frame; between them it is linear: 94 dB
@@ -45,7 +49,7 @@ class DriftControl:
 
     Attributes:
         error_seconds: trimmed mean of the newest measurements, less the reference; positive = heard too late.
-        reference_seconds: that mean when the first were complete; None until then.
+        reference_seconds: that mean when the first were complete, as far as bunches explain it; None until then.
         correction: share of frames being dropped, as of the last block.
         owed_frames: what is still to be dropped, less than one.
     """
@@ -69,14 +73,26 @@ class DriftControl:
             return 0
         middle = fmean(sorted(self.measured)[_OUTER:-_OUTER])
         if self.reference_seconds is None:
-            self.reference_seconds = middle
+            self.reference_seconds = max(_EARLIEST_SECONDS, min(_LATEST_SECONDS, middle))
         self.error_seconds = middle - self.reference_seconds
         return self._correct(frames)
 
+    @property
+    def stood_still_seconds(self) -> float:
+        """How late all is since the device stood still, as soon as the newest measurements agree on it; 0 else."""
+        newest = list(self.measured)[-_AGREEING:]
+        if len(newest) < _AGREEING or min(newest) < _STOOD_STILL_SECONDS or max(newest) - min(newest) > _AGREED_SECONDS:
+            return 0.0
+        return fmean(newest)
+
     def _correct(self, frames: int) -> int:
-        beyond = max(0.0, abs(self.error_seconds) - TOLERATED_SECONDS)
-        self.correction = math.copysign(min(MAX_CORRECTION, _GAIN * beyond), self.error_seconds)
-        self.owed_frames = self.owed_frames + self.correction * frames if beyond else 0.0
+        size = abs(self.error_seconds)
+        if size < (_SETTLED_SECONDS if self.correction else TOLERATED_SECONDS):
+            self.correction = self.owed_frames = 0.0
+            return 0
+        share = max(_MIN_CORRECTION, min(MAX_CORRECTION, _GAIN * size))
+        self.correction = math.copysign(share, self.error_seconds)
+        self.owed_frames += self.correction * frames
         drop = int(self.owed_frames)
         self.owed_frames -= drop
         return drop

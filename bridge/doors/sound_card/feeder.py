@@ -31,7 +31,7 @@ __all__ = ["ClockedRing", "Feeder"]
 
 Frames = NDArray[np.float32]
 
-JUMP_SECONDS = 0.15
+JUMP_SECONDS = 0.05
 CAPACITY_SECONDS = 4.0
 _LATER_SECONDS, _LATEST_SECONDS = 0.03, 1.0  # after the first starvation, and at most
 _FORGOTTEN = 1.5e-3  # of a second, each second: within what drift.py corrects unheard
@@ -66,11 +66,6 @@ class ClockedRing(Ring):
             out *= 0.0 if self.silent else np.linspace(1.0, 0.0, len(out), dtype=np.float32)[:, None]
             self.silent = True
         self.last_read = (self._now(), len(out), self._read)  # one assignment: the feeder sees all three or none
-
-    @property
-    def starving(self) -> bool:
-        """Whether the device plays silence for want of frames."""
-        return self._starving
 
     def next_read(self, rate_hz: int) -> float:
         """When a frame written now will be taken by a callback; one that is overdue counts as now."""
@@ -119,7 +114,7 @@ class Feeder:
         self._stretch = Stretcher(channels)
         self._later_seconds = 0.0  # than a device that is never starved would need
         self._fresh = True  # after a rest: place the next block
-        self._starved = False  # after a starvation
+        self._answered = 0  # starvations that were
         self._skip_frames = 0
         self._passing: Frames | None = None  # what a skip fades out
         self._last = np.zeros((1, channels), np.float32)
@@ -159,10 +154,11 @@ class Feeder:
         self._later_seconds = max(0.0, self._later_seconds - _FORGOTTEN * len(frames) / self._device_hz)
         resting = self._resting_since is not None
         self._fresh |= resting and not self._skip_frames  # a skip under way has placed what follows it
-        self._starved = self.ring.starving and not resting
+        starved = not resting and self.starvations > self._answered
+        self._answered = self.starvations
         due = self._due(block)
         error = self.ring.next_read(self._device_hz) + self.device_latency_seconds - (due + self.delay_seconds)
-        frames = self._placed(frames, error)
+        frames = self._placed(frames, error, starved)
         if len(frames):
             self._last = frames[-1:].copy()
             self.overflow_frames += len(frames) - self.ring.write(frames)
@@ -183,14 +179,15 @@ class Feeder:
             self._excused = self.ring.starvations - faults[0], self.ring.starved_frames - faults[1]
             self._resting_since = None
 
-    def _placed(self, frames: Frames, error: float) -> Frames:
+    def _placed(self, frames: Frames, error: float, starved: bool) -> Frames:
         if self._skip_frames:
             return self._skipped(frames)
-        if self._fresh or self._starved:
+        if self._fresh or starved:
             return self._aligned(frames, error if self._fresh else error - self._play_later())
-        if abs(self.drift.error_seconds) > JUMP_SECONDS:
+        off = self.drift.stood_still_seconds or self.drift.error_seconds
+        if abs(off) > JUMP_SECONDS:
             self.jumps += 1
-            return self._aligned(frames, self.drift.error_seconds)
+            return self._aligned(frames, off)
         drop = self.drift.update(error, len(frames))
         return self._stretch.process(frames, drop)
 
@@ -202,7 +199,7 @@ class Feeder:
 
     def _aligned(self, frames: Frames, error: float) -> Frames:
         """Put the block where it belongs: silence before it if it is early, skip what is past if it is late."""
-        self._fresh = self._starved = False
+        self._fresh = False
         self.drift.begin()
         off = round(error * self._device_hz)
         frames = self._stretch.process(frames)

@@ -179,9 +179,9 @@ def _start(rows: int, steps: int) -> Tensor:
     return start
 
 
-def ridge(read: Tensor, wanted: Tensor) -> Tensor:
+def ridge(read: Tensor, wanted: Tensor, penalty_share: float = RIDGE) -> Tensor:
     """Rows [M, hidden] whose products with `read` [N, hidden] come near to `wanted` [N, M]."""
-    penalty = RIDGE * read.square().mean() * len(read) * torch.eye(read.shape[1])
+    penalty = penalty_share * read.square().mean() * len(read) * torch.eye(read.shape[1])
     found: Tensor = torch.linalg.solve(read.T @ read + penalty, read.T @ wanted)
     return found.T
 

@@ -10,12 +10,10 @@ The order of things, each step of it learned the hard way:
           620 …       everything; an average of the weights is what is kept
 """
 
-import copy
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from streamgen.pocket.training.mel import MEL_SCALES, log_mel, mel_loss, wavefor
 from streamgen.pocket.training.pace import Pace
 from streamgen.pocket.training.quantizer import CODEBOOKS, CODES, ResidualQuantizer
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
+from streamgen.pocket.training.weight_norm import norm_pair
 
 SEGMENT_FRAMES = 64
 
@@ -47,16 +46,6 @@ class CodecPlan:
     mel_full: int = 450
     quantize_from: int = 500
     encoder_frozen: int = 120
-    save_every_s: float = 120.0
-
-
-@dataclass(frozen=True)
-class RefinePlan:
-    """How long the decoder is trained alone."""
-
-    seconds: float = 1200.0
-    batch: int = 8
-    learning_rate: float = 4e-4
     save_every_s: float = 120.0
 
 
@@ -92,12 +81,12 @@ def new_codec(seed: int = 0) -> EncodecModel:
     # Start quieter than the music: from ten times too loud, the way down leads to silence and stays there.
     with torch.no_grad():
         decoder: Any = model.decoder
-        _norm_pair(decoder.layers[-1].conv)[0].mul_(0.05)
+        norm_pair(decoder.layers[-1].conv)[0].mul_(0.05)
     return model
 
 
 def _restart(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
-    magnitude, direction = _norm_pair(conv)
+    magnitude, direction = norm_pair(conv)
     kernel = conv.kernel_size[0]
     taps = kernel / conv.stride[0] if isinstance(conv, nn.ConvTranspose1d) else kernel
     with torch.no_grad():
@@ -105,12 +94,6 @@ def _restart(conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
         magnitude.copy_(direction.norm(dim=(1, 2), keepdim=True))
         if conv.bias is not None:
             conv.bias.zero_()
-
-
-def _norm_pair(conv: Any) -> tuple[Tensor, Tensor]:
-    """The magnitude [n, 1, 1] and the direction [n, m, k] of a weight-normed convolution."""
-    pair = conv.parametrizations.weight
-    return pair.original0, pair.original1
 
 
 class CodecTrainer:
@@ -213,9 +196,9 @@ class CodecTrainer:
         parts: Any = self.model  # transformers' modules have no types mypy can follow
         last, first = parts.encoder.layers[-1].conv, parts.decoder.layers[0].conv
         first.bias += (first.weight.sum(2) * mean).sum(1)
-        _norm_pair(first)[0].mul_(scale)
+        norm_pair(first)[0].mul_(scale)
         last.bias.copy_((last.bias - mean) / scale)
-        _norm_pair(last)[0].div_(scale)
+        norm_pair(last)[0].div_(scale)
         self.quantizer.restart((latents - mean) / scale)
         self.optimiser = self._new_optimiser()
 
@@ -296,58 +279,3 @@ def train_codec(folder: Path, corpus: Path, plan: CodecPlan, seed: int = 0) -> N
                 error = held_out_error(trainer.kept_model(), unseen)
                 curve.add(trainer.step, {"held-out log10-mel L1": error})
                 print(f"codec: held-out log10-mel L1 {error:.4f}", flush=True)
-
-
-def refine_decoder(target: Path, codec: EncodecModel, corpus: Path, plan: RefinePlan, seed: int = 1) -> None:
-    """Train the decoder alone on the frozen codec's codes: the sound gets better and no token changes.
-
-    Args:
-        target: file of the refined codec's averaged weights; made, and taken as the start if it is there.
-        codec: the frozen codec.
-        corpus: rendered shards.
-        plan: for how long.
-        seed: of the segments.
-    """
-    torch.set_flush_denormal(True)
-    clips, unseen = list(all_clips(corpus)), held_out_audio(12, (GROOVE, GROOVE))
-    if target.exists():
-        codec.load_state_dict(torch.load(target, weights_only=True))
-    codec.to(training_device())  # type: ignore[arg-type] # transformers wraps it in a way mypy cannot follow
-    decoder, average = codec.decoder, copy.deepcopy(codec)
-    optimiser = torch.optim.Adam(decoder.parameters(), lr=plan.learning_rate, betas=(0.8, 0.99))
-    stream, pace = segments(clips, plan.batch, seed), Pace()
-    begun = saved = time.monotonic()
-    step, curve = 0, Curve(target.parent, "refine")
-    while (spent := time.monotonic() - begun) < plan.seconds:
-        rate = min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * spent / plan.seconds))
-        for group in optimiser.param_groups:
-            group["lr"] = plan.learning_rate * (0.02 + 0.98 * rate)
-        error = pace.run(partial(_refine_step, codec, optimiser, next(stream)))
-        step += 1
-        with torch.no_grad():
-            for kept, value in zip(average.decoder.parameters(), decoder.parameters(), strict=True):
-                kept.lerp_(value, 1 - min(0.998, step / (step + 20)))
-        if time.monotonic() - saved > plan.save_every_s or spent + 2 > plan.seconds:
-            saved = time.monotonic()
-            torch.save({name: value.cpu() for name, value in average.state_dict().items()}, target)
-            unseen_error = held_out_error(average, unseen)
-            curve.add(step, {"held-out log10-mel L1": unseen_error})
-            words = f"mel {error:.3f} held-out log10-mel L1 {unseen_error:.4f}"
-            print(f"refine: step {step} {spent:.0f}/{plan.seconds:.0f} s {words}", flush=True)
-
-
-def _refine_step(codec: EncodecModel, optimiser: torch.optim.Optimizer, audio: Tensor) -> float:
-    model: Any = codec
-    audio = audio.to(model.device)
-    with torch.no_grad(), bfloat16(model.device):
-        codes = model.quantizer.encode(model.encoder(audio[:, None]).float(), 2.0)
-        latents = model.quantizer.decode(codes)
-    with bfloat16(model.device):
-        made = model.decoder(latents)[:, 0].float()
-    mel = mel_loss(made, audio, [MEL_SCALES[int(pick)] for pick in torch.randperm(len(MEL_SCALES))[:3]])
-    loss = 4.0 * mel + 0.2 * waveform_loss(made, audio)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.decoder.parameters(), 1.0)
-    optimiser.step()
-    return mel.item()

@@ -20,6 +20,7 @@ from streamgen.model import Model, load_model
 from streamgen.pocket.training import measures
 from streamgen.pocket.training.captions import caption
 from streamgen.pocket.training.compose import Song, held_out_song
+from streamgen.pocket.training.defects import bars_of, death, distinct_bars, repeated_bars
 from streamgen.pocket.training.measures import Audio, Vector
 from streamgen.pocket.training.mel import log_mel
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
@@ -126,6 +127,9 @@ class EndlessFigures:
     stuck_notes: int
     longest_hold_seconds: float
     noisy_blocks: int
+    distinct_bars_a_stream: float
+    bars_equal_to_the_one_before: float
+    deaths: int
     rollovers: int
     chroma_at_rollover: float
     chroma_inside: float
@@ -147,6 +151,7 @@ def measure(passages: list[Passage], load_seconds: float, megabytes: float) -> E
         here = passage.rollovers
         at_seams.append(seams(passage, here))
         inside.append(seams(passage, [(a + b) // 2 for a, b in pairwise(here)]))
+    bars = [bars_of(passage.audio, passage.song.frames_per_bar * HOP_SAMPLES) for passage in passages]
     chroma, loudness = (_spread(at_seams, kind) for kind in (0, 1))
     chroma_in, loudness_in = (_spread(inside, kind) for kind in (0, 1))
     seconds = sum(len(passage.audio) for passage in passages) / SAMPLE_RATE_HZ
@@ -156,6 +161,9 @@ def measure(passages: list[Passage], load_seconds: float, megabytes: float) -> E
         stuck_notes=sum(hold > STUCK_SECONDS for hold in holds),
         longest_hold_seconds=max(holds),
         noisy_blocks=sum(noisy_blocks(p.audio, limit) for p, limit in zip(passages, allowed, strict=True)),
+        distinct_bars_a_stream=float(np.mean([distinct_bars(stream) for stream in bars])),
+        bars_equal_to_the_one_before=float(np.mean([repeated_bars(stream) for stream in bars])),
+        deaths=sum(death(passage.audio) is not None for passage in passages),
         rollovers=sum(len(passage.rollovers) for passage in passages),
         chroma_at_rollover=_mean(chroma),
         chroma_inside=_mean(chroma_in),

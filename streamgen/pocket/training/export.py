@@ -5,16 +5,28 @@ Rules: writes a folder and nothing else. What is written here is what `from_pret
 
 import copy
 import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
-from streamgen.pocket import HASH_FILE
+from streamgen.checkpoint.words import WORDS_FILE
+from streamgen.pocket import HASH_FILE, pocket_folder
 from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import MAX_POSITIONS, START
-from streamgen.pocket.training.playing import CHANGE_CONTEXT_SECONDS, GUIDANCE_SCALE, TEMPERATURE, TOP_K
+from streamgen.pocket.training.playing import (
+    CHANGE_CONTEXT_SECONDS,
+    GUIDANCE_SCALE,
+    TEMPERATURE,
+    TOP_K,
+    UNSUPPORTED_CONTROLS,
+)
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
+
+WEIGHTS_FILE, CONFIG_FILE, CODEC_PREFIX = "model.safetensors", "config.json", "audio_encoder."
 
 
 def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
@@ -26,17 +38,42 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
         folder: made if missing; files of an older export are replaced.
     """
     model = trainer.model
-    model.audio_encoder.load_state_dict(codec.state_dict())
-    settings: Any = model.generation_config  # the last of these is streamgen's own, which its type does not know
+    model.audio_encoder, model.config.audio_encoder = codec, codec.config
+    settings: Any = model.generation_config  # the last two are streamgen's own, which its type does not know
     settings.do_sample, settings.guidance_scale = True, GUIDANCE_SCALE
     settings.temperature, settings.top_k = TEMPERATURE, TOP_K
     settings.max_length, settings.change_context_seconds = MAX_POSITIONS, CHANGE_CONTEXT_SECONDS
+    settings.unsupported_controls = list(UNSUPPORTED_CONTROLS)
     settings._from_model_config = False  # these were chosen, not derived: transformers keeps them as they are
     settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = START
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).half()  # a copy: there and back would round the positions too
     half.save_pretrained(folder)
     save_processor(trainer.tokenizer, folder)
+    if folder != pocket_folder():
+        shutil.copy(pocket_folder() / WORDS_FILE, folder)
+    write_hashes(folder)
+
+
+def graft(checkpoint: Path, codec: EncodecModel, folder: Path) -> None:
+    """Write a checkpoint with another codec of the same codes; every other weight and setting stays, bit for bit.
+
+    Args:
+        checkpoint: an exported folder.
+        codec: the codec to put in.
+        folder: made if missing; it may be `checkpoint` itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(checkpoint / WEIGHTS_FILE)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(CODEC_PREFIX)}
+    new = {CODEC_PREFIX + name: tensor.half().contiguous() for name, tensor in codec.state_dict().items()}
+    settings = json.loads((checkpoint / CONFIG_FILE).read_text())
+    settings["audio_encoder"]["num_filters"] = codec.config.num_filters
+    for path in checkpoint.iterdir():
+        if path.name not in (WEIGHTS_FILE, CONFIG_FILE, HASH_FILE) and folder != checkpoint:
+            shutil.copy(path, folder)
+    save_file({**kept, **new}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n")
     write_hashes(folder)
 
 

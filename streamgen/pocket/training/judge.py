@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoProcessor, EncodecModel, MusicgenForConditionalGeneration, MusicgenProcessor
 
 from streamgen.model import load_model
-from streamgen.pocket.training import measures
+from streamgen.pocket.training import defects, measures
 from streamgen.pocket.training.captions import caption
 from streamgen.pocket.training.codec import codes_to_sound, held_out_error, sound_to_codes
 from streamgen.pocket.training.compose import (
@@ -101,7 +101,7 @@ class Judge:
 
     def decode(self, codes: Tensor) -> Audio:
         """Sound of codes [4, frames]."""
-        return np.asarray(codes_to_sound(self.codec, codes).numpy(), dtype=np.float32)
+        return _as_played(self.codec, codes)
 
     def each(self, measure: Measure, songs: Callable[[Song], bool] = lambda _: True) -> dict[str, float]:
         """Mean of a measure over the exhibits of some songs, for every kind of sound."""
@@ -114,6 +114,7 @@ class Judge:
         """Measure every row."""
         self._codec_rows()
         self._sound_rows()
+        self._defect_rows()
         self._style_rows()
         self._likelihood_rows()
         return self.rows
@@ -146,6 +147,21 @@ class Judge:
         self._add("half-seconds under -50 dBFS", self.each(lambda audio, _: measures.silent_share(audio)))
         self._add("loudness, RMS", self.each(lambda audio, _: float(np.sqrt(np.mean(audio**2)))))
 
+    def _defect_rows(self) -> None:
+        self._add("lines at k·400 Hz, of 24", self.each(lambda audio, _: defects.comb_lines(audio)))
+        self._add("digital silence through the codec (dBFS)", {"codec": silence_dbfs(self.codec)})
+        found = [defects.harmonic_detail(e.audio["codec"], e.audio["real"]) for e in self.exhibits]
+        for (low, high), value in zip(defects.BANDS_HZ, np.mean(found, axis=0), strict=True):
+            self._add(f"harmonic detail, {low} to {high} Hz: correlation with the real one", {"codec": float(value)})
+        elsewhere = [
+            defects.share_on_grid(e.audio["real"], 1.37 * _step(e.song)) for e in self.exhibits if _drums(e.song)
+        ]
+        self._add(
+            "onsets within 12 ms of the 16th grid, drums",
+            self.each(lambda audio, song: defects.share_on_grid(audio, _step(song)), _drums),
+            f"{np.mean(elsewhere):.2f} (real, a grid 1.37 times as wide)",
+        )
+
     def _elsewhere(self) -> str:
         """The real clips' autocorrelation at another tempo's bar."""
         values = [
@@ -162,11 +178,7 @@ class Judge:
         return f"{np.mean(hits):.2f} (captions shuffled)"
 
     def _style_rows(self) -> None:
-        songs = [training_song(500_000 + number) for number in range(3 * len(self.exhibits))]
-        with Synthesizer() as synth:
-            pcm = [_ten_seconds(synth, song)[: 5 * SAMPLE_RATE_HZ] for song in songs]
-        clips = [self.decode(sound_to_codes(self.codec, clip)) for clip in pcm]
-        classify = measures.StyleClassifier(clips, [song.style for song in songs])
+        classify = style_classifier(self.codec, 3 * len(self.exhibits))
         right = self.each(lambda audio, song: classify(audio[: 5 * SAMPLE_RATE_HZ]) == song.style)
         chance = f"{1 / len(STYLES):.2f}"
         self._add("style classifier fitted on codec audio", right, chance)
@@ -215,6 +227,26 @@ class Judge:
         for style, exhibit in list(by_style.items())[:pictures]:
             views = [spectrogram(exhibit.audio[kind][: 8 * SAMPLE_RATE_HZ]) for kind in ("real", "codec", "generated")]
             write_png(folder / f"{style}.png", stack(views))
+
+
+def style_classifier(codec: EncodecModel, count: int) -> measures.StyleClassifier:
+    """A classifier fitted on five seconds of songs that nothing else uses, as the codec plays them."""
+    songs = [training_song(500_000 + number) for number in range(count)]
+    with Synthesizer() as synth:
+        pcm = [_ten_seconds(synth, song)[: 5 * SAMPLE_RATE_HZ] for song in songs]
+    clips = [_as_played(codec, sound_to_codes(codec, clip)) for clip in pcm]
+    return measures.StyleClassifier(clips, [song.style for song in songs])
+
+
+def silence_dbfs(codec: EncodecModel) -> float:
+    """Loudness of what the codec makes of five seconds of nothing, after its first second."""
+    codes = sound_to_codes(codec, np.zeros(6 * SAMPLE_RATE_HZ, np.int16))
+    made = _as_played(codec, codes)[SAMPLE_RATE_HZ:].astype(np.float64)
+    return float(10 * np.log10(np.mean(made**2) + 1e-12))
+
+
+def _as_played(codec: EncodecModel, codes: Tensor) -> Audio:
+    return np.asarray(codes_to_sound(codec, codes).numpy(), dtype=np.float32)
 
 
 def songs_of_every_style(count: int) -> list[Song]:
@@ -273,6 +305,11 @@ def _floats(pcm: Pcm) -> Audio:
 
 def _bar_seconds(song: Song) -> float:
     return song.frames_per_bar / 50
+
+
+def _step(song: Song) -> float:
+    """Seconds of a sixteenth."""
+    return _bar_seconds(song) / STEPS_PER_BAR
 
 
 def _exact(bpm: int) -> float:

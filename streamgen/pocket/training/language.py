@@ -70,7 +70,7 @@ def new_language_model(text_vocabulary: int, seed: int = 0) -> MusicgenForCondit
     return model
 
 
-def decoder_config(hidden: int = 384, layers: int = 4, ffn: int = 1024) -> MusicgenDecoderConfig:
+def decoder_config(hidden: int = 384, layers: int = 4, ffn: int = 1280) -> MusicgenDecoderConfig:
     """The decoder's shape; heads are 64 wide."""
     return MusicgenDecoderConfig(
         vocab_size=CODES,
@@ -142,13 +142,9 @@ def hidden_after(
     decoder: Any, layers: int, delayed: Tensor, states: Tensor, mask: Tensor, dropout: float = 0.0
 ) -> Tensor:
     """As `hidden_states`, but what the first layers alone leave, not yet normed."""
-    hidden = embedded(decoder, delayed)
-    bias = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_fill(mask == 0, -1e9)
-    bias = bias[:, None, None] if bias.ndim == 2 else bias[:, None]
+    hidden, bias = embedded(decoder, delayed), text_bias(mask)
     for layer in decoder.layers[:layers]:
-        hidden = listened(layer, hidden, dropout)
-        read = _attend(layer.encoder_attn, layer.encoder_attn_layer_norm(hidden), states, bias)
-        hidden = hidden + F.dropout(read, dropout)
+        hidden = informed(layer, hidden, states, bias, dropout)
         hidden = hidden + F.dropout(layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(hidden)))), dropout)
     return hidden
 
@@ -157,6 +153,19 @@ def embedded(decoder: Any, delayed: Tensor) -> Tensor:
     """What the first layer reads, float32 [B, T, hidden], of delayed codes [B, K, T]."""
     codes = torch.stack([table(delayed[:, book]) for book, table in enumerate(decoder.embed_tokens)]).sum(0)
     return torch.as_tensor(codes + decoder.embed_positions.weights[: delayed.shape[-1]])
+
+
+def text_bias(mask: Tensor) -> Tensor:
+    """What is added to the scores of texts [B, 1, T or 1, S] for a mask as `hidden_states` takes it."""
+    bias = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_fill(mask == 0, -1e9)
+    return bias[:, None, None] if bias.ndim == 2 else bias[:, None]
+
+
+def informed(layer: Any, hidden: Tensor, states: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
+    """A layer's input [B, T, hidden] after its attention to the past and to the text."""
+    hidden = listened(layer, hidden, dropout)
+    read = _attend(layer.encoder_attn, layer.encoder_attn_layer_norm(hidden), states, bias)
+    return hidden + F.dropout(read, dropout)
 
 
 def listened(layer: Any, hidden: Tensor, dropout: float = 0.0) -> Tensor:

@@ -3,10 +3,11 @@
 Rules: tokens and captions in, batches out; no optimiser, no sound. In turn (`arranging` says how songs are laid out):
 
     openings   a bar from the first downbeat: the music has to be invented from the words. Rows hear their own past
-               whole, in part or not at all, so that tempo, key and instruments come from the words too and not only
-               from what already sounds: of the bits in a bar, two tell its key, and the first notes give them away to
-               whoever hears them. A model that had heard everything knew the tempo of a real bar in 96 of 100 cases,
-               yet opened half of its own in another one, and then held it
+               whole, in part or not at all, and many as if it had been played loosely, so that tempo, key, instruments
+               and the grid come from the words and the place too, and not only from what already sounds: of the bits in
+               a bar, two tell its key, and the first notes give them away to whoever hears them. A model that had heard
+               everything knew the tempo of a real bar in 96 of 100 cases, yet opened half of its own in another one,
+               and then held it
     rivals     half an opening bar twice, under its caption and under a wrong one, which names another key (half of
                them) or tempo, or is another song's: the likelier the music is under its own than under the other, the
                better. After 3,200 steps of likelihood alone one clip in eight followed the key (chance one in twelve),
@@ -40,6 +41,7 @@ from streamgen.pocket.training.quantizer import CODEBOOKS, CODES
 
 DAMAGE = 0.04  # share of tokens misread in training; without it a wrong token, once played, is copied for ever
 STANDS, LONGEST_STAND = 5, 48  # stretches that stand still, fewer than that many of fewer than that many frames
+LOOSE_FRAMES, LOOSE_SHARE = (6, 50), 0.6  # of openings
 NULL_SHARE = 0.12  # rows trained without text, for guidance
 FIRST_WEIGHTS = ((64, 3.0), (6, 8.0))  # the words decide what is heard in these frames; later the sound itself tells
 
@@ -56,7 +58,7 @@ class Kind:
 OPENING, RIVALS = Kind("opening", 12, 136), Kind("rivals", 48, 40)  # the tonic sounds for half a bar at least
 SPLICED, TURNED = Kind("spliced", 4, 400), Kind("turned", 5, 300)
 WINDOW = Kind("window", 2, MAX_POSITIONS - CODEBOOKS)
-KINDS = (WINDOW, RIVALS, OPENING, TURNED, SPLICED, RIVALS, OPENING, TURNED)
+KINDS = (WINDOW, RIVALS, OPENING, TURNED, SPLICED, OPENING, RIVALS, OPENING, OPENING)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Batch:
         ids, mask, read: text and who reads it, as `cross_entropy` takes them.
         weights: float32 [B, T], of each frame's loss, one on average.
         rivals: rows come in pairs of the same music, first under its caption, then under another's.
+        sixteenths: int64 [B], frames in a sixteenth of rows that all begin on a first downbeat under a text; 0 in a row
+            without text.
     """
 
     codes: Tensor
@@ -78,17 +82,39 @@ class Batch:
     weights: Tensor
     read: Tensor | None = None
     rivals: bool = False
+    sixteenths: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         parts = {"codes": self.codes, "heard": self.heard, "ids": self.ids, "mask": self.mask, "weights": self.weights}
-        parts |= {} if self.read is None else {"read": self.read}
+        parts |= {name: part for name in ("read", "sixteenths") if (part := getattr(self, name)) is not None}
         return replace(self, **{name: part.to(device) for name, part in parts.items()})  # type: ignore[arg-type]
 
 
 def damaged(codes: Tensor, rates: Tensor) -> Tensor:
     """Codes [B, K, T] with a share [B] of each row's replaced at random."""
     return torch.where(torch.rand(codes.shape) < rates[:, None, None], torch.randint_like(codes, CODES), codes)
+
+
+def loosened(codes: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
+    """Codes [B, K, T] as they sound when played loosely: pieces of a few sixteenths come a frame early or late.
+
+    What plays on its own hears its own mistakes: whoever only heard tight playing takes a late note for the grid.
+
+    Returns:
+        The codes that are heard, and bool [B, T], where they come early: what is to be played next was heard already
+        there, so nothing is to be learned from it.
+    """
+    heard, frames = codes.clone(), codes.shape[-1]
+    early = torch.zeros(len(codes), frames, dtype=torch.bool)
+    for row, source, hasty in zip(heard, codes, early, strict=True):
+        begin = 0
+        while begin < frames:
+            end, late = min(begin + rng.randrange(*LOOSE_FRAMES), frames), rng.choice((-1, 0, 1))
+            row[:, begin:end] = source[:, torch.arange(begin - late, end - late).clamp(0, frames - 1)]
+            hasty[begin : end + 1] = late < 0
+            begin = end
+    return heard, early
 
 
 def held(codes: Tensor, rng: random.Random) -> Tensor:
@@ -135,9 +161,15 @@ class Lessons:
         for first, weight in FIRST_WEIGHTS:
             weights[:, :first] = 1 + (weight - 1) * (1 - deaf[:, None])  # who hears nothing needs the words to the end
         bars = torch.tensor([pick.song.frames_per_bar for pick in picks])[:, None]
-        badly_heard = (torch.arange(kind.frames) >= bars) & (deaf[:, None] > 0)
+        loose = torch.tensor([self._rng.random() < LOOSE_SHARE for _ in picks])
+        badly_heard = (torch.arange(kind.frames) >= bars) & ((deaf > 0) | loose)[:, None]
         weights[badly_heard] = 0.0  # such a bar is not to be copied
-        return self._captioned(codes, damaged(codes, deaf), [self._caption(pick) for pick in picks], weights)
+        played, early = loosened(codes, self._rng)
+        heard = torch.where(loose[:, None, None], played, codes)
+        weights[early & loose[:, None]] = 0.0
+        batch = self._captioned(codes, damaged(heard, deaf), [self._caption(pick) for pick in picks], weights)
+        steps = torch.tensor([FRAMES_PER_STEP[pick.song.bpm] for pick in picks])
+        return replace(batch, sixteenths=steps * batch.mask.amax(1))
 
     def rivals(self, kind: Kind, songs: list[TokenSong]) -> Batch:
         """Openings, each under its caption and under the same words with another key."""

@@ -24,10 +24,15 @@ def log_mel(audio: Tensor, window: int = 1024, bands: int = 64) -> Tensor:
     Returns:
         float32 [B, bands, frames].
     """
+    bins = magnitudes(audio, window)
+    return torch.matmul(_mel_filters(window, bands).to(bins.device), bins).clamp(min=1e-5).log10()
+
+
+def magnitudes(audio: Tensor, window: int) -> Tensor:
+    """Magnitudes [B, window / 2 + 1, frames], 1 for a full-scale sine; the hop is a quarter of the window."""
     hann = torch.hann_window(window, device=audio.device)
     spectrum = torch.stft(audio.float(), window, window // 4, window=hann, return_complex=True)
-    magnitude = (spectrum.real**2 + spectrum.imag**2 + 1e-14).sqrt() * (2 / window * 2)
-    return torch.matmul(_mel_filters(window, bands).to(magnitude.device), magnitude).clamp(min=1e-5).log10()
+    return (spectrum.real**2 + spectrum.imag**2 + 1e-14).sqrt() * (2 / window * 2)
 
 
 _filters: dict[tuple[int, int], Tensor] = {}

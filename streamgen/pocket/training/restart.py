@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration, T5Tokenizer
 
 from streamgen.pocket.training.bar_heads import silence
@@ -45,11 +46,22 @@ def restart_language(folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, pla
                 fresh[number] = old[known[piece]]
         model.text_encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(fresh, freeze=False))
         for part, theirs in zip(modules_to_train(trainer.model), modules_to_train(model), strict=True):
-            part.load_state_dict(theirs.state_dict())
+            part.load_state_dict(widened(theirs.state_dict(), part.state_dict()))
     silence(trainer.model)
     trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
     trainer.step = 1
     trainer.save()
+
+
+def widened(theirs: dict[str, Tensor], mine: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of another width, with new units behind theirs: these read as fresh ones do, and write nothing yet."""
+    found = {}
+    for name, weight in theirs.items():
+        found[name] = mine[name].clone()
+        if found[name].shape != weight.shape and name.endswith("fc2.weight"):
+            found[name].zero_()
+        found[name][tuple(slice(0, size) for size in weight.shape)] = weight
+    return found
 
 
 def _load(checkpoint: Path) -> Any:

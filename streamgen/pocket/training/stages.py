@@ -5,6 +5,8 @@ handful of loops for a few steps, so that a change which breaks a stage is seen 
 """
 
 import argparse
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,10 @@ from transformers import EncodecModel
 from streamgen.config import PRECISIONS
 from streamgen.pocket import pocket_folder
 from streamgen.pocket.training.captions import train_tokenizer
-from streamgen.pocket.training.codec import CodecPlan, CodecTrainer, RefinePlan, new_codec, refine_decoder, train_codec
+from streamgen.pocket.training.codec import CodecPlan, CodecTrainer, new_codec, train_codec
 from streamgen.pocket.training.corpus import render_corpus
 from streamgen.pocket.training.endless import judge_endless
-from streamgen.pocket.training.export import export
+from streamgen.pocket.training.export import export, graft
 from streamgen.pocket.training.fitting import (
     LanguagePlan,
     LanguageTrainer,
@@ -26,9 +28,12 @@ from streamgen.pocket.training.fitting import (
     train_language_model,
 )
 from streamgen.pocket.training.judge import judge
+from streamgen.pocket.training.refining import DECODER_FILE, DecoderTrainer, RefinePlan, refine_decoder
 from streamgen.pocket.training.restart import restart_codec, restart_language
+from streamgen.pocket.training.strangers import judge_strangers
 
-STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless")
+# What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is.
+STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless", "strangers")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Run:
     refine: RefinePlan
     clips: int
     minutes: float
+    prompts: int
 
     @property
     def corpus(self) -> Path:
@@ -49,47 +55,60 @@ class Run:
         return self.folder / "audio"
 
 
-def full_run(folder: Path, lm_seconds: float, codec_steps: int) -> Run:
+def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: float) -> Run:
     """The run that made the shipped checkpoint."""
-    return Run(folder, 2400, CodecPlan(steps=codec_steps), LanguagePlan(seconds=lm_seconds), RefinePlan(), 48, 60.0)
+    return Run(
+        folder,
+        2400,
+        CodecPlan(steps=codec_steps),
+        LanguagePlan(seconds=lm_seconds),
+        RefinePlan(refine_seconds),
+        48,
+        60.0,
+        50,
+    )
 
 
 def smoke_run(folder: Path) -> Run:
     """Every stage on real code paths, in a minute or two."""
     codec = CodecPlan(steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9)
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
-    return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2)
+    return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2, 2)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one stage, or all of them in order."""
     parser = argparse.ArgumentParser(prog="python -m streamgen.pocket", description=__doc__)
-    parser.add_argument("stage", choices=(*STAGES, "all"))
+    parser.add_argument("stage", choices=(*STAGES, "graft", "all"))
     parser.add_argument("--run-dir", type=Path, default=Path("pocket-run"))
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything")
     parser.add_argument("--lm-seconds", type=float, default=3000.0, help="training time of the language model")
     parser.add_argument("--codec-steps", type=int, default=3000)
+    parser.add_argument("--refine-seconds", type=float, default=7200.0, help="training time of the decoder alone")
     parser.add_argument("--start", type=Path, help="begin codec and lm with this checkpoint's weights")
     parser.add_argument("--out", type=Path, help="where export writes and judge reads (default: RUN_DIR/weights)")
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="judge and endless play in it")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="judge, endless and strangers play in it"
+    )
     options = parser.parse_args(arguments)
-    full = full_run(options.run_dir, options.lm_seconds, options.codec_steps)
+    full = full_run(options.run_dir, options.lm_seconds, options.codec_steps, options.refine_seconds)
     run = smoke_run(options.run_dir) if options.smoke else full
     weights = options.out or options.model or options.run_dir / "weights"
     options.run_dir.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that a stage can save before it ends
     if options.start is not None:
-        begin(run, options.start)
+        begin(run, options.start, options.stage)
     for stage in STAGES if options.stage == "all" else (options.stage,):
         do(stage, run, weights, options.clips or run.clips, options.precision)
 
 
-def begin(run: Run, checkpoint: Path) -> None:
-    """Let the trainings of a new run go on from a checkpoint; one that is under way is left as it is."""
-    if not (run.folder / "codec.pt").exists():
+def begin(run: Run, checkpoint: Path, stage: str) -> None:
+    """Let the training of a stage, or all, go on from a checkpoint; one that is under way is left as it is."""
+    if stage in ("codec", "all") and not (run.folder / "codec.pt").exists():
         restart_codec(run.folder, checkpoint, run.codec)
-    if not (run.folder / "language.pt").exists():
+    if stage in ("lm", "all") and not (run.folder / "language.pt").exists():
         restart_language(run.folder, checkpoint, train_tokenizer(run.folder / "tokenizer"), run.language)
 
 
@@ -104,15 +123,21 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
     elif stage == "lm":
         train_language_model(run.folder, run.language)
     elif stage == "refine":
-        refine_decoder(refined_path(run), frozen_codec(run), run.corpus, run.refine)
+        refine_decoder(run.folder, frozen_codec(run), run.corpus, run.folder / "tokens", run.refine)
     elif stage == "export":
         trainer = LanguageTrainer(run.folder, train_tokenizer(run.folder / "tokenizer"), run.language)
         trainer.finish(load_songs(run.folder / "tokens"))
         export(trainer, refined_codec(run), weights)
+    elif stage == "graft":
+        graft(pocket_folder(), refined_codec(run), weights)
     elif stage == "judge":
         judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips, precision)
-    else:
+    elif stage == "endless":
         judge_endless(weights if weights.exists() else pocket_folder(), run.folder / "judge", run.minutes, precision)
+    else:
+        minutes = run.minutes / 20  # three of the full run's sixty
+        folder = weights if weights.exists() else pocket_folder()
+        judge_strangers(folder, run.folder / "judge", minutes, 3 * clips, run.prompts, precision)
 
 
 def frozen_codec(run: Run) -> EncodecModel:
@@ -127,14 +152,7 @@ def frozen_codec(run: Run) -> EncodecModel:
     return model
 
 
-def refined_path(run: Run) -> Path:
-    """Where the codec with the refined decoder lies."""
-    return run.folder / "codec_refined.pt"
-
-
 def refined_codec(run: Run) -> EncodecModel:
     """The frozen codec, with its decoder trained further where that was done."""
-    model = frozen_codec(run)
-    if refined_path(run).exists():
-        model.load_state_dict(torch.load(refined_path(run), weights_only=True))
-    return model
+    path, model = run.folder / DECODER_FILE, frozen_codec(run)
+    return DecoderTrainer(path, model, run.refine).kept_codec() if path.exists() else model

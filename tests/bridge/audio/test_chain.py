@@ -91,10 +91,29 @@ def test_what_is_no_number_becomes_silence() -> None:
 
 def test_a_new_session_has_width_gain_and_the_limiter_last() -> None:
     assert EFFECTS[-1] is Limiter
-    assert set(effect_parameters()) == {"width", "gain_db", "mute"}
+    assert set(effect_parameters()) == {"width", "master", "gain_db", "mute"}
     chain = Chain(RATE_HZ, 1, RATE_HZ)
     chain.set({"gain_db": 12.0, "width": 1.0})
     noise = np.random.default_rng(2).standard_normal(RATE_HZ).astype(np.float32)
     out = np.concatenate([chain.process(np.stack([noise, noise])), chain.finish()], axis=1)
     assert np.abs(out).max() <= 10 ** (-1 / 20)
     assert out.shape[1] == RATE_HZ
+
+
+def test_a_glide_goes_there_in_small_steps_and_what_is_set_next_ends_it() -> None:
+    chain = Chain(RATE_HZ, 2, 1_000, [Delay(10)])
+    chain.set({"mark": 8.0}, at_sample=1_000, glide_samples=24_000)
+    first = np.concatenate([chain.process(np.zeros((2, 1_000), np.float32)) for _ in range(14)], axis=1)[0]
+    assert not first[:1_000].any()
+    assert np.diff(first).max() < 0.1
+    assert first[-1] == pytest.approx(8 * (13_000 - 10) / 24_000, abs=0.1)
+    chain.set({"mark": 0.0}, glide_samples=4_800)
+    rest = np.concatenate([chain.process(np.zeros((2, 1_000), np.float32)) for _ in range(30)], axis=1)[0]
+    assert np.abs(np.diff(rest)).max() < 0.25
+    assert np.abs(rest[4_900:]).max() < 1e-6, "the first glide is over"
+
+
+def test_a_glide_of_nothing_but_a_number_is_a_step() -> None:
+    chain = Chain(RATE_HZ, 2, 1_000, [Gain()])
+    assert chain.set({"mute": True}, at_sample=100, glide_samples=48_000) == 100
+    assert len(chain._stages[0].waiting) == 1

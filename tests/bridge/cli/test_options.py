@@ -30,7 +30,7 @@ from bridge.errors import UsageError
 from bridge.session.parameters import session_table
 from bridge.settings import OPTIONS, Settings, music_table
 from streamgen.checkpoint import known
-from streamgen.config import number
+from streamgen.config import ControlSpec, number
 from streamgen.testing import FakeModel, tiny_checkpoint
 
 from ..conftest import ToyModel
@@ -58,26 +58,39 @@ def test_nothing_said_is_every_default(parsed: Parse) -> None:
 
 def test_every_setting_has_an_option(parsed: Parse) -> None:
     words = "--prompt a --host ::1 --port 1 --osc-port 2 --token t --insecure --allow-origin x --allow-origin y"
-    words += " --record r.wav --state s --fresh --no-soundcard --output o --latency 0.5 --session-rate 44100"
-    words += " --model m --threads 3 --device cuda:1 --precision bf16"
+    words += (
+        " --record r.wav --state s --fresh --rack r.toml --presets p --scene c --no-soundcard --output o --latency 0.5"
+    )
+    words += " --latency 0.5 --session-rate 44100"
+    words += " --tls-cert c.pem --tls-key k.pem --model m --threads 3 --device cuda:1 --precision bf16"
     found = settings_of(parsed(*words.split(), of=all_options))
     assert found == Settings(
         prompt="a", host="::1", port=1, osc_port=2, token="t", insecure=True, allow_origin=("x", "y"),
-        record=Path("r.wav"), state=Path("s"), fresh=True, soundcard=False, output="o", latency=0.5,
-        session_rate=44_100, model="m", threads=3, device="cuda:1", precision="bf16", said=frozenset(OPTIONS),
+        record=Path("r.wav"), state=Path("s"), fresh=True, rack=Path("r.toml"), presets=Path("p"),
+        tls_cert=Path("c.pem"), tls_key=Path("k.pem"), scene=Path("c"), soundcard=False,
+        output="o", latency=0.5, session_rate=44_100, model="m", threads=3, device="cuda:1", precision="bf16",
+        said=frozenset(OPTIONS),
     )  # fmt: skip
+
+
+def _number(spec: ControlSpec) -> str:
+    return str(int(spec.limits[1])) if spec.type == "int" else "0.5"
 
 
 def test_every_parameter_of_the_music_has_an_option(parsed: Parse) -> None:
     words = {
-        spec.name: "yes" if spec.type == "string" else str(int(spec.limits[1])) if spec.type == "int" else "0.5"
+        spec.name: (spec.choices or ("yes",))[-1] if spec.type == "string" else _number(spec)
         for spec in music_table().values()
         if spec.type != "bool"
     }
     said = [word for name, value in words.items() for word in ("--" + name.replace("_", "-"), value)]
-    music = settings_of(parsed("--mute", *said, of=all_options)).music
+    switches = [spec for spec in music_table().values() if spec.type == "bool"]
+    said += [("--no-" if spec.default else "--") + spec.name.replace("_", "-") for spec in switches]
+    music = settings_of(parsed(*said, of=all_options)).music
     assert set(music) == set(music_table())
-    assert (music["mute"], music["negative_prompt"], music["temperature"]) == (True, "yes", 0.5)
+    assert (music["mute"], music["guard"]) == (True, False)
+    assert (music["negative_prompt"], music["temperature"]) == ("yes", 0.5)
+    assert music["master"] == "gentle"
     assert music["top_k"] == 2_048
     assert isinstance(music["top_k"], int)
 
@@ -104,12 +117,13 @@ def test_a_switch_can_be_said_both_ways(parsed: Parse, tmp_path: Path) -> None:
 
 def test_a_session_begins_with_what_was_said_and_a_seed_that_is_always_known(parsed: Parse) -> None:
     found = settings_of(parsed("--top-k", "5", "--temperature", "0", of=all_options))
-    first = first_values(found, "piano")
+    first = first_values(found, "piano", {"top_k": 9, "width": 0.5})
     seed = first.pop("seed")
-    assert first == {"prompt/1/text": "piano", "top_k": 5, "temperature": 0.0}
+    assert first == {"prompt/1/text": "piano", "top_k": 5, "temperature": 0.0, "width": 0.5}
     assert 0 <= int(seed) < 2**31
-    assert seed != first_values(found, "piano")["seed"]
-    assert first_values(settings_of(parsed("--seed", "0", of=all_options)), None) == {"prompt/1/text": "", "seed": 0}
+    assert seed != first_values(found, "piano", {})["seed"]
+    of_none = first_values(settings_of(parsed("--seed", "0", of=all_options)), None, {})
+    assert of_none == {"prompt/1/text": "", "seed": 0}
 
 
 def test_files_are_read_with_their_rate(parsed: Parse, tmp_path: Path) -> None:

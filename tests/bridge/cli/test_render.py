@@ -17,6 +17,7 @@ import streamgen
 from bridge.app import App, Running, service_of
 from bridge.cli.options import first_values
 from bridge.cli.render import OfflineSession
+from bridge.session.rack_keeper import Beginning
 from bridge.settings import Settings
 from streamgen.errors import PromptError
 from streamgen.testing import FakeModel, tiny_checkpoint
@@ -57,7 +58,7 @@ def test_the_json_has_every_field_of_the_contract(run: Run, toy_model: ToyModel,
     assert fields.pop("seed") == toy_model.opened[0][1]["seed"]
     assert fields == {
         "model": "toy", "precision": "fp32", "device": "cpu", "sample_rate_hz": 48_000, "channels": 2,
-        "audio_seconds": 2.0, "windows": 1, "interrupted": False, "out": str(tmp_path / "a.wav"),
+        "audio_seconds": 2.0, "windows": 1, "interrupted": False, "out": str(tmp_path / "a.wav"), "heard": "",
     }  # fmt: skip
 
 
@@ -178,7 +179,7 @@ def test_render_and_a_recorded_service_of_one_prompt_and_seed_are_equal_to_the_l
         while running.live.position_samples() < seconds * rate_hz:
             await asyncio.sleep(0.05)
 
-    App(service_of(settings), [], first_values(settings, "house, drums")).run(model, 5.0, long_enough)
+    App(service_of(settings), [], first_values(settings, "house, drums", {})).run(model, 5.0, long_enough)
     words = [word for name, value in music.items() if name != "lead_seconds" for word in (f"--{name}", str(value))]
     options = [word.replace("_", "-") if word.startswith("--") else word for word in words]
     options += ["--model", str(tiny_checkpoint("mono")), "--precision", "fp32", "--session-rate", str(rate_hz)]
@@ -190,8 +191,25 @@ def test_render_and_a_recorded_service_of_one_prompt_and_seed_are_equal_to_the_l
 
 
 def test_memory_stays_flat(toy_model: ToyModel) -> None:
-    session = OfflineSession(toy_model, 48_000, {"prompt/1/text": "a"}, {})
+    session = OfflineSession(toy_model, Settings(), {"prompt/1/text": "a"}, {}, Beginning())
     for _ in range(2_000):
         assert sum(piece.shape[1] for piece in session.step()) <= 0.3 * 48_000
         assert session._player.generator.ahead_seconds <= 0.4
     session.close()
+
+
+def test_a_rack_is_in_the_file_and_what_it_holds_back_is_made_up_for(
+    run: Run, toy_model: ToyModel, tmp_path: Path
+) -> None:
+    rack = tmp_path / "rack.toml"
+    rack.write_text('version = 1\n[parameters]\n[[slots]]\neffect = "equalizer"\n[slots.parameters]\ngain_db = -12.0\n')
+    words = ("render", "piano", "--seconds", "1", "--seed", "5", "--out")
+    assert run(*words, tmp_path / "dry.wav").code == 0
+    answer = run(*words, tmp_path / "wet.wav", "--rack", rack)
+    assert answer.code == 0, answer.err
+    dry, wet = (soundfile.read(tmp_path / name)[0] for name in ("dry.wav", "wet.wav"))
+    assert dry.shape == wet.shape
+    assert np.abs(wet[12_000:] - 10 ** (-12 / 20) * dry[12_000:]).max() < 1e-3 * np.abs(dry).max()
+    rack.write_text("version = 1\n")
+    assert "--rack" in run(*words, tmp_path / "no.wav", "--rack", rack).error_line
+    assert not (tmp_path / "no.wav").exists()

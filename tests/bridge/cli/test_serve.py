@@ -273,16 +273,30 @@ def test_a_private_session_is_another_music(service: Service) -> None:
 def test_killed_it_goes_on_with_what_was_set_a_second_before(tmp_path: Path) -> None:
     async def turn(one: Service) -> None:
         async with one.connect("?enabled=0") as client:
-            await client.send(json.dumps({"type": "set", "id": 1, "values": {"prompt/1/text": "waltz", "tempo": 99}}))
-            async with asyncio.timeout(20):
-                while json.loads(await client.recv()).get("id") != 1:
-                    pass
+            values = {"prompt/1/text": "waltz", "tempo": 99, "plugin/1/wet": 0.75}
+            asked = [{"type": "rack", "action": "add", "effect": "reverb"}, {"type": "set", "values": values}]
+            for number, message in enumerate([*asked, {"type": "preset", "action": "save", "name": "mine"}]):
+                await client.send(json.dumps(message | {"id": number}))
+                async with asyncio.timeout(20):
+                    while (answer := json.loads(await client.recv())).get("id") != number:
+                        pass
+                assert answer["type"] == "ack", answer
 
-    options = ("--state", str(tmp_path / "live.json"))
+    async def see(one: Service) -> None:
+        async with one.connect("?enabled=0") as client:
+            hello = json.loads(await client.recv())
+            assert hello["state"]["values"]["plugin/1/wet"] == 0.75
+            assert ([slot["name"] for slot in hello["state"]["slots"]], hello["presets"]) == (["reverb"], ["mine"])
+
+    options = ("--state", str(tmp_path / "live.json"), "--presets", str(tmp_path / "presets"))
     with Service(tmp_path, *options) as one:
         asyncio.run(turn(one))
         time.sleep(1.0)
         one.process.kill()
     with Service(tmp_path, *options) as again:
-        assert f"restored 'waltz', 99 bpm, playing, from {tmp_path / 'live.json'}; --fresh starts anew" in again.log()
+        restored = (
+            f"restored 'waltz', 99 bpm, playing, rack of reverb, from {tmp_path / 'live.json'}; --fresh starts anew"
+        )
+        assert restored in again.log()
+        asyncio.run(see(again))
         assert again.stop() == 0

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 
+from bridge.audio.catalogue import Catalogue
+from bridge.audio.rack import Rack
 from bridge.doors.access import Access, Limits
 from bridge.doors.door import Service
 from bridge.doors.http.site import WEB_ROOT
@@ -31,15 +33,21 @@ from bridge.session.messages import (
     Block,
     Changed,
     Command,
+    EditRack,
     Event,
     Listener,
     PlayerState,
+    PresetsChanged,
+    RecallPreset,
+    SavePreset,
     Set,
+    SlotState,
     Stats,
     Transport,
     Transported,
 )
 from bridge.session.parameters import Parameters, session_table
+from bridge.session.rack_edits import edited
 from bridge.session.timeline import Moment, Schedule, Timeline
 from bridge.settings import Settings
 from streamgen.config import ControlSpec, Value
@@ -93,6 +101,8 @@ class SineSession:
         self.parameters = Parameters(self.table)
         self.table = self.parameters.table  # one: a test may add to it
         self.timeline = Timeline(self.rate_hz)
+        self.rack, self.catalogue, self.saved = Rack(), Catalogue(), list[str]()
+        self.rack.prepare(self.rate_hz, 2, BLOCK)
         self._schedule: Schedule[Command] = Schedule(self.timeline)
         self._runs = False
 
@@ -107,6 +117,18 @@ class SineSession:
     def state(self) -> PlayerState:
         return self.player_state
 
+    def heard(self) -> str:
+        return "a sine"
+
+    def slots(self) -> Sequence[SlotState]:
+        return self.rack.state()
+
+    def effects(self) -> Sequence[str]:
+        return self.catalogue.names
+
+    def presets(self) -> Sequence[str]:
+        return list(self.saved)
+
     def position_samples(self) -> int:
         return self.position
 
@@ -117,7 +139,15 @@ class SineSession:
             self.parameters.checked(command.values)
             if command.values.get("prompt/1/text") == "refused":
                 raise PromptError("prompt/1/text is refused: say something else")
+        if isinstance(command, EditRack):
+            self._edit(command)
         self.commands.append(command)
+        if isinstance(command, EditRack | RecallPreset):
+            return self.position
+        if isinstance(command, SavePreset):
+            self.saved.append(command.name)
+            self.tell(PresetsChanged(self.presets(), command.by))
+            return self.position
         if isinstance(command, AudioPrompt) or command.at is None:
             return self._carry_out(command, self.position)
         at = self.timeline.sample_at(command.at)
@@ -125,6 +155,12 @@ class SineSession:
             return self._carry_out(command, max(at, self.position))
         self._schedule.add(command.at, command)
         return self.position if at is None else at
+
+    def _edit(self, command: EditRack) -> None:
+        made = self.catalogue.make(command.effect, self.rate_hz) if command.effect else None
+        told = edited(self.rack, self.parameters, replace(command, made=made))
+        self.table = told.table
+        self.tell(told)
 
     def _carry_out(self, command: Command, at: int) -> int:
         if isinstance(command, Set):
@@ -159,7 +195,9 @@ class SineSession:
     def stats(self) -> Stats:
         plays = self.player_state.plays
         factor, count = self.realtime_factor, len(self.listeners)
-        return Stats(factor, 1.25, 3, count, 700, self.position, plays, self.player_state)
+        return Stats(
+            factor, 1.25, 3, count, 700, self.position, plays, self.player_state, slots=tuple(self.rack.state())
+        )
 
     async def record(self, path: Path | None) -> None:
         raise NotImplementedError

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 
 from bridge.session import messages
-from bridge.session.messages import Action, Block, Command, Event, PlayerState
+from bridge.session.messages import Action, Block, Command, Deed, Event, PlayerState, SlotState
 
 
 def test_a_block_knows_its_end() -> None:
@@ -16,7 +16,9 @@ def test_every_message_is_a_command_or_an_event() -> None:
     """A door that handles both unions misses none."""
     known = {*get_args(Command), *get_args(Event)}
     named = {getattr(messages, name) for name in messages.__all__}
-    others = {messages.Block, messages.Listener, messages.Session, Command, Event, Action, PlayerState}
+    others = {messages.Block, messages.Listener, messages.Session, Command, Event, Action, PlayerState, Deed, SlotState}
+    others |= {messages.PlayerCommand, messages.GLIDE_SECONDS, messages.MORPH_SECONDS}
+    assert {*get_args(messages.PlayerCommand)} < {*get_args(Command)}
     assert named - known == others
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -154,5 +155,18 @@ def test_a_left_session_that_does_not_play_gives_its_place_up_at_once(model: str
         await first.do(Transport(Action.PAUSE, "me"))
         assert (await sessions.get("second")).name == "second"
         assert len(sessions) == 2
+
+    with_sessions(model, 2, scene)
+
+
+def test_a_private_session_has_the_effects_and_presets_of_the_shared_one(
+    model: streamgen.Model, tmp_path: Path
+) -> None:
+    async def scene(sessions: SessionRegistry) -> None:
+        sessions.live.preset_folder.path = tmp_path
+        own = await sessions.get("new")
+        assert own.catalogue is sessions.live.catalogue
+        assert own.preset_folder.path == tmp_path
+        assert own.slots() == []
 
     with_sessions(model, 2, scene)

@@ -15,6 +15,7 @@ import soundfile
 from page_driver import Open, watch
 from toy_server import PITCHES_HZ, RATE_HZ, TABLE, ToyServer, toy_server
 
+from bridge.session.messages import Deed, SlotFault
 from streamgen.config import number, switch, text
 
 pytestmark = pytest.mark.device
@@ -235,6 +236,97 @@ def test_the_surface_blends_by_inverse_distance(opened: Open, server: ToyServer)
     opened.until(f"Math.abs({PITCH} - {pitch}) < 12")
 
 
+NAMES = "[...document.querySelectorAll('.unit-name')].map((e) => e.textContent)"
+
+
+def test_an_effect_is_added_turned_bypassed_and_taken_out(opened: Open, server: ToyServer) -> None:
+    assert opened.page.locator(".rack-empty").is_visible()
+    opened.page.select_option('[data-rack="add"]', "reverb")
+    opened.until(f"{NAMES}.join() === 'reverb'")
+    assert not opened.page.locator(".rack-empty").is_visible()
+    shown = opened.ask("[...document.querySelectorAll('[data-parameter^=plugin]')].map((e) => e.dataset.parameter)")
+    assert set(shown) == {name for name in server.session.table if name.startswith("plugin/1/")}
+    assert shown[0] == "plugin/1/decay_seconds", "its own knobs first"
+    opened.knob("plugin/1/wet").focus()
+    opened.page.keyboard.press("End")
+    eventually(lambda: server.session.values["plugin/1/wet"] == 1)
+    opened.knob("plugin/1/bypass").click()
+    eventually(lambda: server.session.values["plugin/1/bypass"] is True)
+    server.change({"plugin/1/wet": 0.5})
+    opened.until("document.querySelector('[data-parameter=\"plugin/1/wet\"]').ariaValueNow === '0.5'")
+    opened.page.click(".unit-out")
+    opened.until("document.querySelectorAll('.unit').length === 0")
+    assert opened.page.locator(".rack-empty").is_visible()
+
+
+def test_what_others_do_to_the_rack_is_shown_and_leaves_a_knob_in_the_hand(opened: Open, server: ToyServer) -> None:
+    for effect in ("tilt", "reverb"):
+        server.edit(Deed.ADD, effect=effect)
+    opened.until(f"{NAMES}.join() === 'tilt,reverb'")
+    opened.ask("(() => { window.held = document.querySelector('[data-parameter=\"plugin/2/wet\"]'); })()")
+    server.edit(Deed.ADD, effect="saturation", index=0)
+    server.edit(Deed.MOVE, 1, index=2)
+    opened.until(f"{NAMES}.join() === 'saturation,reverb,tilt'")
+    assert opened.ask("window.held === document.querySelector('[data-parameter=\"plugin/2/wet\"]')")
+    server.edit(Deed.REPLACE, 2, "compressor")
+    opened.until(f"{NAMES}.join() === 'saturation,compressor,tilt'")
+    assert opened.knob("plugin/2/ratio").get_attribute("aria-valuenow") == "2"
+    server.fault(SlotFault(2, "compressor", "it ended by signal 11", 1, False))
+    opened.until("document.querySelector('.is-failed .unit-fault')?.textContent === 'it ended by signal 11'")
+    opened.until("document.querySelector('#toast').textContent.includes('its input is heard')")
+    server.fault(SlotFault(2, "compressor", "", 1, False))
+    opened.until("!document.querySelector('.is-failed')")
+    server.close_all()
+    opened.until("document.body.dataset.link === 'open' && streamgen.session.greeted", timeout_ms=20_000)
+    opened.until(f"{NAMES}.join() === 'saturation,compressor,tilt'")
+
+
+@pytest.mark.parametrize("touch", [False, True], ids=["mouse", "keys"])
+def test_effects_are_put_into_another_order(opened: Open, server: ToyServer, touch: bool) -> None:
+    for effect in ("tilt", "reverb", "saturation"):
+        server.edit(Deed.ADD, effect=effect)
+    opened.until(f"{NAMES}.join() === 'tilt,reverb,saturation'")
+    handle = opened.page.locator('[data-slot="3"] .unit-handle')
+    handle.scroll_into_view_if_needed()
+    if touch:
+        handle.focus()
+        for _ in range(2):
+            before = len(server.messages)
+            opened.page.keyboard.press("ArrowLeft")
+            eventually(lambda before=before: len(server.messages) > before)  # type: ignore[misc]
+            opened.page.wait_for_timeout(100)
+    else:
+        start, end = handle.bounding_box(), opened.page.locator('[data-slot="1"]').bounding_box()
+        opened.page.mouse.move(start["x"] + 10, start["y"] + 10)
+        opened.page.mouse.down()
+        opened.page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=12)
+        opened.page.mouse.up()
+    opened.until(f"{NAMES}.join() === 'saturation,tilt,reverb'")
+    eventually(lambda: [slot.slot for slot in server.session.rack.state()] == [3, 1, 2])
+    assert opened.ask("document.activeElement.closest('.unit')?.dataset.slot") == "3", "the hand stays on it"
+
+
+def test_a_preset_is_saved_and_recalled_by_name_over_some_seconds(opened: Open, server: ToyServer) -> None:
+    opened.page.fill('[data-rack="name"]', "Night")
+    opened.page.click('[data-rack="save"]')
+    opened.until("document.querySelector('#preset-names option')?.value === 'Night'")
+    opened.page.fill('[data-rack="seconds"]', "8")
+    opened.page.click('[data-rack="recall"]')
+    eventually(lambda: len([message for message in server.messages if message["type"] == "preset"]) == 2)
+    asked = [{**message, "id": 0} for message in server.messages if message["type"] == "preset"]
+    assert asked == [
+        {"type": "preset", "id": 0, "action": "save", "name": "Night"},
+        {"type": "preset", "id": 0, "action": "recall", "name": "Night", "seconds": 8},
+    ]
+
+
+def test_an_effect_that_cannot_be_had_is_said_and_nothing_stays_loading(opened: Open, server: ToyServer) -> None:
+    opened.ask("document.querySelector('[data-rack=add]').append(new Option('gone', 'gone'))")
+    opened.page.select_option('[data-rack="add"]', "gone")
+    opened.until("document.querySelector('#alert').textContent.includes(\"there is no effect 'gone'\")")
+    assert opened.page.locator(".unit").count() == 0
+
+
 def test_what_others_change_moves_the_controls(opened: Open, server: ToyServer) -> None:
     server.change({"temperature": 2.5, "prompt/6/text": "choir", "prompt/6/weight": 0.7, "mute": True})
     opened.until("document.querySelector('[data-parameter=\"temperature\"]').ariaValueNow === '2.5'")
@@ -424,6 +516,8 @@ def test_a_token_can_be_given(chromium: Any) -> None:
 def test_nothing_is_wider_than_the_screen_or_too_small_for_a_thumb(
     chromium: Any, server: ToyServer, width: int
 ) -> None:
+    for effect in ("equalizer", "reverb", "compressor"):
+        server.session.edit(Deed.ADD, effect=effect)
     context = chromium.new_context(viewport={"width": width, "height": 780})
     opened = watch(context.new_page())
     opened.page.goto(server.url)
@@ -471,6 +565,12 @@ def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: To
     opened.ask("input.onmidimessage({data: [0xb0, 75, 99]})")  # nobody follows it
     eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].low)
     assert server.sets()[-1] == {"temperature": TABLE["temperature"].low}
+    server.edit(Deed.ADD, effect="reverb")
+    opened.until("document.querySelector('[data-parameter=\"plugin/1/wet\"]')")
+    opened.page.click("#midi")
+    opened.knob("plugin/1/wet").focus()
+    opened.ask("input.onmidimessage({data: [0xb0, 76, 127]})")
+    eventually(lambda: server.session.values["plugin/1/wet"] == 1)
     context.close()
     assert opened.complaints == []
 

@@ -24,9 +24,15 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from bridge.audio.catalogue import Catalogue
+from bridge.audio.rack import Rack
 from bridge.doors.http.site import WEB_ROOT, read_page
-from bridge.session.parameters import session_table
+from bridge.doors.native import protocol
+from bridge.session.messages import Deed, EditRack, SlotFault, TableChanged
+from bridge.session.parameters import Parameters, session_table
+from bridge.session.rack_edits import edited
 from streamgen.config import ControlSpec, checked
+from streamgen.errors import StreamgenError
 
 RATE_HZ = 48_000
 BLOCK = 1920  # 40 ms
@@ -52,8 +58,11 @@ class ToySession:
     anchor: tuple[int, float] = (0, 0.0)
     phase: float = 0.0
     noise: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+    rack: Rack = field(default_factory=Rack)
+    presets: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.rack.prepare(RATE_HZ, 2, BLOCK)
         self.values = {name: row.default for name, row in self.table.items()} | self.values
 
     @property
@@ -70,6 +79,15 @@ class ToySession:
         """The pitch that the weights ask for."""
         weights = [float(self.values[f"prompt/{slot}/weight"]) for slot in range(1, 9)]
         return sum(w * p for w, p in zip(weights, PITCHES_HZ, strict=True)) / (sum(weights) or 1.0)
+
+    def edit(self, deed: Deed, slot: int = 0, effect: str = "", index: int | None = None) -> TableChanged:
+        """Edit the rack; nobody hears it."""
+        made = Catalogue().make(effect, RATE_HZ) if effect else None
+        parameters = Parameters(self.table)
+        parameters.values = self.values
+        told = edited(self.rack, parameters, EditRack(deed, "websocket 1", slot, effect, index, made))
+        self.table, self.values = dict(told.table), dict(told.values)
+        return told
 
     def block(self) -> NDArray[np.int16]:
         """Make the next block, s16 [BLOCK, 2]: a sine with five harmonics and a little noise."""
@@ -131,6 +149,14 @@ class ToyServer:
     def _changed(self, values: dict[str, Any], by: str) -> dict[str, Any]:
         at = {"applied_at_sample": self.session.position, "rate_hz": RATE_HZ}
         return {"type": "changed", "values": values, "by": by, **at}
+
+    def edit(self, deed: Deed, slot: int = 0, effect: str = "", index: int | None = None) -> None:
+        """Edit the rack as another door would."""
+        self.tell(json.loads(protocol.event(self.session.edit(deed, slot, effect, index), RATE_HZ)))
+
+    def fault(self, fault: SlotFault) -> None:
+        """Tell of a fault in the rack."""
+        self.tell(json.loads(protocol.event(fault, RATE_HZ)))
 
     def transport(self, action: str, state: str) -> None:
         """Tell of the transport, from the test's thread."""
@@ -198,13 +224,30 @@ class ToyServer:
             "audio": {"codec": "s16le", "sample_rate_hz": RATE_HZ, "channels": 2},
             "codecs": ["s16le", "f32le"],
             "parameters": [row.as_dict() for row in self.session.table.values()],
+            "effects": Catalogue().names,
+            "presets": self.session.presets,
             "state": {
+                "slots": self._slots(),
                 "values": self.session.values,
                 "state": self.session.state,
                 "playing": self.session.playing,
                 "position_samples": self.session.position,
+                "heard": "",
             },
         }
+
+    def _slots(self) -> list[dict[str, Any]]:
+        return [vars(slot) for slot in self.session.rack.state()]
+
+    async def _edited(self, message: dict[str, Any]) -> str:
+        """Edit the rack as asked; returns why not."""
+        try:
+            deed, effect = Deed(message["action"]), message.get("effect", "")
+            told = self.session.edit(deed, message.get("slot", 0), effect, message.get("index"))
+        except StreamgenError as error:
+            return str(error)
+        await self._all(protocol.event(told, RATE_HZ))
+        return ""
 
     async def _received(self, client: ToyClient, message: dict[str, Any]) -> None:
         self.messages.append(message)
@@ -217,6 +260,15 @@ class ToyServer:
         if kind == "set":
             self.session.values |= checked(self.session.table, message["values"])
             await self._all(json.dumps(self._changed(message["values"], "websocket 1")))
+        elif kind == "rack":
+            if why := await self._edited(message):
+                answer = {"type": "error", "id": message["id"], "code": "refused", "message": why}
+                await self._send(client, json.dumps(answer))
+                return
+        elif kind == "preset" and message["action"] == "save":
+            self.session.presets.append(message["name"])
+            names = {"type": "presets", "names": self.session.presets, "by": "websocket 1"}
+            await self._all(json.dumps(names))
         elif kind == "audio":
             client.enabled = message["enabled"]
         elif kind == "transport":
@@ -263,7 +315,7 @@ class ToyServer:
         while not self._stop.is_set():
             stats = {"realtime_factor": 1.84, "lead_seconds": LEAD_SECONDS, "underruns": 0}
             stats |= {"listeners": len(self.clients), "window_position": self.session.position // 960 % 1503}
-            stats |= {"playing": self.session.playing, "state": self.session.state}
+            stats |= {"playing": self.session.playing, "state": self.session.state, "slots": self._slots()}
             await self._all(json.dumps({"type": "stats", **stats}))
             await asyncio.sleep(1)
 

@@ -4,9 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from streamgen import pocket
+from streamgen import load_model, pocket
 from streamgen.errors import CheckpointError
 from streamgen.pocket.training.export import write_hashes
 
@@ -51,3 +52,18 @@ def test_the_shipped_weights_are_what_their_hashes_say() -> None:
     pocket.verify_pocket()
     size = sum(path.stat().st_size for path in pocket.pocket_folder().iterdir())
     assert size < 60e6
+
+
+@pytest.mark.skipif(not pocket.pocket_folder().exists(), reason="no weights in this checkout")
+def test_the_shipped_checkpoint_tells_what_it_hears_its_bars_and_what_it_was_not_made_for() -> None:
+    model = load_model("pocket", device="cpu", precision="fp32")
+    heard = model.heard("chill beats to study to")
+    assert heard is not None
+    assert (heard.style, heard.tempo_bpm, heard.key) == ("lofi", 94, "A minor")
+    specs = model.control_specs
+    assert not specs["guidance_scale"].supported
+    assert not specs["negative_prompt"].supported
+    assert specs["temperature"].supported
+    with model.open_stream("house", seed=1) as one, model.open_stream(model.heard("house").prompt, seed=1) as other:
+        np.testing.assert_array_equal(one.read(6_400).samples, other.read(6_400).samples)
+        assert one.set(prompt="techno") == 96 * model.hop_samples, "on the next bar line"

@@ -11,7 +11,7 @@ from pythonosc.osc_message import OscMessage
 
 from bridge.doors.http.oscquery import Listener, attribute, find, host_info, packet, tree
 from bridge.errors import WireError
-from bridge.session.messages import Changed
+from bridge.session.messages import Changed, Deed, EditRack
 from streamgen.config import text
 
 from ..web_session import TABLE, SineSession, serving
@@ -28,7 +28,8 @@ def test_every_parameter_is_a_node_with_its_range() -> None:
         assert node["DESCRIPTION"] == row.description
         assert node["DEFAULT_VALUE"] == [row.default]
         assert node["TYPE"] == {"string": "s", "float": "f"}.get(row.type, "i")
-        assert node.get("RANGE") == ([{"MIN": row.low, "MAX": row.high}] if row.has_range else None)
+        choices = [{"VALS": list(row.choices)}] if row.choices else None
+        assert node.get("RANGE") == ([{"MIN": row.low, "MAX": row.high}] if row.has_range else choices)
 
 
 def test_branches_leaves_and_attributes() -> None:
@@ -71,6 +72,25 @@ def test_listen_and_ignore() -> None:
             listener.command(words)
 
 
+def test_another_rack_is_another_tree() -> None:
+    session, ready = SineSession(), list[bool]()
+    listener = Listener(session.table, lambda: ready.append(True))
+    session.add(listener)
+
+    async def edit() -> None:
+        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        listener.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/plugin/1/wet"}')
+        await session.do(EditRack(Deed.REMOVE, "page", 1))
+
+    before = find(tree(session.table, session.values()), "/streamgen/plugin/1/wet")
+    asyncio.run(edit())
+    assert before is None
+    assert listener.names == set(), "it is gone, and so is who listens to it"
+    assert listener.take() == ['{"COMMAND": "PATH_CHANGED", "DATA": "/streamgen"}']
+    assert len(ready) == 2
+    assert find(tree(session.table, session.values()), "/streamgen/rack/add") is not None
+
+
 def test_the_newest_value_of_each_is_told() -> None:
     ready: list[bool] = []
     listener = Listener(TABLE, lambda: ready.append(True))
@@ -89,7 +109,7 @@ def test_host_info_names_the_ports() -> None:
     assert (info["OSC_PORT"], info["OSC_TRANSPORT"], info["WS_PORT"]) == (8712, "UDP", 8711)
     assert "OSC_PORT" not in host_info("127.0.0.1", 8711, None)
     optional = {name for row in TABLE for name in (find(ROOT, f"/streamgen/{row}") or {})} - {"FULL_PATH", "TYPE"}
-    assert set(info["EXTENSIONS"]) == {*optional, "LISTEN"}
+    assert set(info["EXTENSIONS"]) == {*optional, "LISTEN", "PATH_CHANGED"}
 
 
 def test_host_info_names_the_address_that_was_reached_not_the_one_that_means_all() -> None:

@@ -14,7 +14,7 @@ from bridge.doors.native.connection import MOST_AHEAD_SECONDS, MOST_SCHEDULED, M
 from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import WebListener
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Command, Set, Transport
+from bridge.session.messages import Action, Command, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
 from bridge.session.timeline import Moment
 
 from ..web_session import BLOCK, RATE_HZ, SineSession, calling, serving
@@ -263,3 +263,46 @@ def test_the_transport_waits_for_its_sample_too() -> None:
             assert (await caller.ask(type="transport", action="play", at_sample=RATE_HZ * 10_000))["code"] == "too_far"
 
     asyncio.run(go())
+
+
+def test_the_rack_is_edited_and_presets_are_used_by_name() -> None:
+    async def scene(asked: Asked) -> None:
+        await asked.ask(type="rack", action="add", effect="reverb", id=1)
+        await asked.ask(type="rack", action="add", effect="tilt", index=0, id=2)
+        await asked.ask(type="rack", action="move", slot=2, index=1, id=3)
+        await asked.ask(type="rack", action="replace", slot=1, effect="equalizer", id=4)
+        await asked.ask(type="rack", action="remove", slot=2, id=5)
+        await asked.ask(type="preset", action="save", name="a set", id=6)
+        await asked.ask(type="preset", action="recall", name="a set", seconds=8, id=7)
+        await asked.ask(type="preset", action="save", name="hall", slot=1, id=8)
+        await asked.ask(type="set", values={"gain_db": -6}, glide_seconds=2.5, id=9)
+        await asked.ask(type="set", values={"mute": True}, id=10)
+        await asked.done()
+        assert [answer["type"] for answer in asked.answers] == ["ack"] * 10
+        assert [slot["name"] for slot in asked.answers[1]["slots"]] == ["tilt", "reverb"]
+        assert [(slot["slot"], slot["name"]) for slot in asked.answers[4]["slots"]] == [(1, "equalizer")]
+        assert asked.session.commands == [
+            EditRack(Deed.ADD, "me", effect="reverb"), EditRack(Deed.ADD, "me", effect="tilt", index=0),
+            EditRack(Deed.MOVE, "me", 2, index=1), EditRack(Deed.REPLACE, "me", 1, "equalizer"),
+            EditRack(Deed.REMOVE, "me", 2), SavePreset("a set", "me"), RecallPreset("a set", "me", 8.0),
+            SavePreset("hall", "me", 1), Set({"gain_db": -6.0}, "me", glide_seconds=2.5), Set({"mute": True}, "me"),
+        ]  # fmt: skip
+
+    with_asked(scene)
+
+
+def test_a_new_effects_parameters_are_the_tables_from_its_answer_on() -> None:
+    async def scene(asked: Asked) -> None:
+        asked.session.free.set()
+        await asked.ask(type="set", values={"plugin/1/wet": 0.5}, id=1)
+        await asked.ask(type="rack", action="add", effect="reverb", id=2)
+        await asked.done()
+        await asked.ask(type="set", values={"plugin/1/wet": 0.5}, id=3)
+        await asked.ask(type="rack", action="add", effect="/usr/lib/vst3/ZamVerb.vst3", id=4)
+        await asked.done()
+        answers = {answer["id"]: answer for answer in asked.answers}
+        assert [answers[number]["type"] for number in (1, 2, 3, 4)] == ["error", "ack", "ack", "error"]
+        assert answers[4]["code"] == "refused"
+        assert "there is no effect" in answers[4]["message"]
+
+    with_asked(scene)

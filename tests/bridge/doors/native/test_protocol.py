@@ -139,13 +139,15 @@ def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
     audio = {"codec": "s16le", "sample_rate_hz": 44_100, "chunk_ms": 40.0, "enabled": True, "channels": 2}
     message = json.loads(hello(session, audio, ["s16le"]))
     assert [row["name"] for row in message["parameters"]] == list(TABLE)
+    assert (message["effects"], message["presets"]) == (session.effects(), [])
     fields = ["name", "type", "min", "max", "default", "unit", "description"]
     assert list(message["parameters"][0]) == fields
     assert {row["name"]: row["default"] for row in message["parameters"]}["guidance_scale"] == 1.0
     assert message["audio"] == audio
     assert (message["sample_rate_hz"], message["model_rate_hz"]) == (48_000, 32_000)
     assert message["state"] == {
-        "values": session.values(), "state": "playing", "playing": True, "position_samples": 5
+        "values": session.values(), "state": "playing", "playing": True, "position_samples": 5, "slots": [],
+        "heard": "a sine",
     }  # fmt: skip
 
 

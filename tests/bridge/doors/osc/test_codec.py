@@ -145,7 +145,7 @@ def test_an_address_may_hold_a_letter_that_is_a_strange_tag_elsewhere() -> None:
     assert decode(b"/IcS\0\0\0\0,Is\0IcS\0") == [Message("/IcS", (IMPULSE, "IcS"))]
 
 
-def test_python_oscs_time_grows_with_the_square_of_the_number_of_arguments() -> None:
+def test_python_osc_reads_all_of_many_arguments_slowly_where_ours_refuses_at_once() -> None:
     def packet(count: int) -> bytes:
         return b"/a\0\0" + b"," + b"i" * count + bytes(4 - (count + 1) % 4) + bytes(4 * count)
 
@@ -162,8 +162,8 @@ def test_python_oscs_time_grows_with_the_square_of_the_number_of_arguments() -> 
             assert (with_error is not None) == (read is decode)
         return min(times)
 
-    assert seconds(OscMessage, 12_000) > 20 * seconds(OscMessage, 1_200), "ten times as many"
-    assert seconds(decode, 12_000) < 0.002
+    # the square of their number: a datagram holds 12,000, some 10 ms of an event loop; ours reads the type tags
+    assert seconds(OscMessage, 12_000) > 20 * seconds(decode, 12_000)
     assert refusal(packet(33)) == "too_big"
     assert len(decode(packet(32))[0].arguments) == 32
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bridge.doors.limits import Turns
 from bridge.doors.osc.clients import Echo
 from bridge.doors.osc.codec import decode
 from bridge.doors.osc.feedback import Subscriber, stats_packets
-from bridge.session.messages import PlayerState, Stats
+from bridge.session.messages import PlayerState, SlotState, Stats
 
 
 def test_a_meter_falls_to_the_floor_once_and_the_heart_beats_each_second() -> None:
@@ -36,4 +38,14 @@ def test_statistics_have_an_address_each_and_no_number_beyond_32_bits() -> None:
         "/streamgen/stats/position_seconds": 144_000.0,
         "/streamgen/stats/playing": 1,
         "/streamgen/stats/state": "playing",
+        "/streamgen/stats/rack_latency_seconds": 0.0,
+        "/streamgen/stats/rack_faults": 0,
     }
+
+
+def test_every_slot_of_the_rack_has_statistics_of_its_own() -> None:
+    slot = SlotState(3, "reverb", 480, True, 2, 0.25)
+    stats = Stats(2.5, 1.25, 3, 4, 700, 0, True, PlayerState.PLAYING, 0.01, 5, (slot,))
+    messages = [message for packet in stats_packets(stats, 48_000) for message in decode(packet)]
+    (about,) = [message.arguments for message in messages if message.address == "/streamgen/stats/slot/3"]
+    assert about == (0.25, pytest.approx(0.01), 2, 1)

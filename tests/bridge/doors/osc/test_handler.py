@@ -12,7 +12,7 @@ from bridge.doors.access import Access
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import Message, decode, encode, encode_bundle
 from bridge.doors.osc.handler import RequestHandler
-from bridge.session.messages import Action, Set, Transport
+from bridge.session.messages import Action, RecallPreset, Set, SlotFault, Transport
 from streamgen.errors import ConfigError
 
 HERE, THERE, OTHER = ("127.0.0.1", 5000), ("10.0.0.9", 5000), ("10.0.0.8", 5000)
@@ -393,5 +393,75 @@ def test_two_servers_do_not_talk_to_each_other_for_ever(sine_session) -> None:
             for packet in back:
                 room.packet(packet)
         assert set(rounds[-1]) <= {"/streamgen/meter", "/streamgen/heartbeat"}
+
+    in_room(sine_session, test)
+
+
+def test_the_rack_is_edited_and_its_addresses_follow(sine_session) -> None:
+    async def test(room: Room) -> None:
+        room.send("/streamgen/plugin/1/wet", 0.5)
+        await asyncio.sleep(0.05)
+        assert "there is no address" in errors(room.got())[0]
+        room.send("/streamgen/subscribe")
+        room.send("/streamgen/rack/add", "reverb")
+        await asyncio.sleep(0.2)
+        told = {message.address: message.arguments for message in room.got()}
+        assert told["/streamgen/rack"] == (1, 1, "reverb")
+        assert told["/streamgen/plugin/1/wet"] == (0.25,)
+        assert "/streamgen/plugin/1/wet/norm" in told
+        room.send("/streamgen/plugin/1/wet", 0.5, 2.0)
+        await asyncio.sleep(0.1)
+        assert room.session.commands[-1] == Set({"plugin/1/wet": 0.5}, "osc 127.0.0.1:5000", glide_seconds=2.0)
+        room.send("/streamgen/rack/add", "/usr/lib/vst3/ZamVerb.vst3")
+        room.send("/streamgen/rack/remove", 1)
+        await asyncio.sleep(0.2)
+        messages = room.got()
+        assert "there is no effect" in errors(messages)[0]
+        assert {m.address: m.arguments for m in messages}["/streamgen/rack"] == (0,)
+        assert room.handler.feedback.read("/streamgen/plugin/1/wet") is None
+
+    in_room(sine_session, test)
+
+
+def test_who_only_asks_is_told_of_its_own_edit_and_what_there_is(sine_session) -> None:
+    async def test(room: Room) -> None:
+        room.send("/streamgen/rack/effects")
+        room.send("/streamgen/presets")
+        room.send("/streamgen/rack/add", "tilt")
+        room.send("/streamgen/preset/save", "a set")
+        await asyncio.sleep(0.2)
+        told = {message.address: message.arguments for message in room.got()}
+        effects = room.session.effects()
+        assert told["/streamgen/rack/effects"] == (len(effects), *effects)
+        assert told["/streamgen/rack"] == (1, 1, "tilt")
+        assert told["/streamgen/presets"] == (1, "a set")
+        room.send("/streamgen/preset/recall", "a set", 8.0)
+        await asyncio.sleep(0.05)
+        assert room.session.commands[-1] == RecallPreset("a set", "osc 127.0.0.1:5000", 8.0)
+
+    in_room(sine_session, test)
+
+
+def test_a_fault_in_the_rack_is_told_to_subscribers(sine_session) -> None:
+    async def test(room: Room) -> None:
+        room.send("/streamgen/subscribe")
+        await asyncio.sleep(0.1)
+        room.got()
+        room.session.tell(SlotFault(2, "ill", "it ended by signal 11", 1, False))
+        (fault,) = [message for message in room.got() if message.address == "/streamgen/rack/fault"]
+        assert fault.arguments == (2, "ill", "it ended by signal 11", 1, 0)
+
+    in_room(sine_session, test)
+
+
+def test_an_edit_in_a_bundle_for_later_is_refused_and_a_knob_is_scheduled(sine_session) -> None:
+    async def test(room: Room) -> None:
+        at = time.time() + 0.5
+        room.packet(encode_bundle(at, [encode("/streamgen/rack/add", "tilt"), encode("/streamgen/gain_db", -6.0, 1.0)]))
+        await asyncio.sleep(0.1)
+        assert errors(room.got()) == ["this is done at once: send it in no bundle for later"]
+        (change,) = room.session.commands
+        assert (change.values, change.glide_seconds) == ({"gain_db": -6.0}, 1.0)
+        assert abs(change.at.unix_seconds - at) < 1e-6  # a timetag's resolution
 
     in_room(sine_session, test)

@@ -9,17 +9,22 @@ import pytest
 
 from bridge.doors.osc.codec import IMPULSE, Argument, Message, OscError, decode
 from bridge.doors.osc.namespace import (
+    EFFECTS,
+    PRESETS,
+    RACK,
     STATES,
     Act,
     Assign,
+    Edit,
     Ignored,
     Login,
     Namespace,
     Query,
     Subscribe,
     SubscribeAudio,
+    UsePreset,
 )
-from bridge.session.messages import Action
+from bridge.session.messages import Action, Deed
 from bridge.session.parameters import Parameters, session_table
 from streamgen.config import number
 
@@ -45,6 +50,44 @@ def test_every_parameter_is_queried_set_and_read(name: str) -> None:
     assert requests(address) == requests(address, IMPULSE) == [Query(address)]
     assert requests(address, value) == [Assign({name: value}, (address,))]
     assert shown(address, Parameters(TABLE).defaults) == (value,)
+
+
+def test_a_second_number_is_how_long_it_takes_to_get_there() -> None:
+    assert requests("/streamgen/gain_db", -6.0, 2) == [Assign({"gain_db": -6.0}, ("/streamgen/gain_db",), 2.0)]
+    assert requests("/streamgen/gain_db", -6.0, 0) == requests("/streamgen/gain_db", -6.0)
+    (norm,) = requests("/streamgen/gain_db/norm", 1.0, 2.5)
+    assert isinstance(norm, Assign)
+    assert norm.glide_seconds == 2.5
+    first, second = Assign({"a": 1}, ("a",), 1.0), Assign({"b": 1}, ("b",))
+    assert not first.goes_with(second)
+    (many,) = requests("/streamgen/prompt/*/weight", 0.0, 3.0)
+    assert isinstance(many, Assign)
+    assert (len(many.values), many.glide_seconds) == (8, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "arguments", "request_"),
+    [
+        ("rack", (), Query(RACK)),
+        ("rack/effects", (), Query(EFFECTS)),
+        ("presets", (), Query(PRESETS)),
+        ("rack", (1, 1, "reverb"), Ignored()),
+        ("presets", (0,), Ignored()),
+        ("rack/fault", (1, "a", "b", 1, 0), Ignored()),
+        ("rack/add", ("reverb",), Edit(Deed.ADD, effect="reverb")),
+        ("rack/add", ("reverb", 0), Edit(Deed.ADD, effect="reverb", index=0)),
+        ("rack/remove", (3.0,), Edit(Deed.REMOVE, 3)),
+        ("rack/replace", (3, "tilt"), Edit(Deed.REPLACE, 3, "tilt")),
+        ("rack/move", (3, 1), Edit(Deed.MOVE, 3, index=1)),
+        ("rack/save", (3, "hall"), UsePreset(True, "hall", slot=3)),
+        ("rack/load", (3, "hall"), UsePreset(False, "hall", slot=3)),
+        ("preset/save", ("a set",), UsePreset(True, "a set")),
+        ("preset/recall", ("a set",), UsePreset(False, "a set")),
+        ("preset/recall", ("a set", 8), UsePreset(False, "a set", 8.0)),
+    ],
+)
+def test_the_rack_and_presets(address: str, arguments: tuple[object, ...], request_: object) -> None:
+    assert requests(f"/streamgen/{address}", *arguments) == [request_]
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.has_range])
@@ -173,7 +216,20 @@ def test_patterns_mean_parameters_only() -> None:
         ("/streamgen/x*", (), "unknown_address", "no parameter"),
         ("/streamgen/tempo", (301,), "value", "tempo is 301, must be within 0 … 300 bpm"),
         ("/streamgen/tempo", ("fast",), "value", "tempo is 'fast'"),
-        ("/streamgen/tempo", (1, 2), "type", "2 arguments"),
+        ("/streamgen/tempo", (1, 2, 3), "type", "3 arguments"),
+        ("/streamgen/tempo", (1, 61), "value", "glide_seconds is 61"),
+        ("/streamgen/rack/add", (), "type", "an effect's name"),
+        ("/streamgen/rack/add", (3,), "type", "an effect's name"),
+        ("/streamgen/rack/add", ("reverb", 16), "type", "index is 16"),
+        ("/streamgen/rack/remove", (0,), "type", "slot is 0"),
+        ("/streamgen/rack/remove", ("reverb",), "type", "a slot's number"),
+        ("/streamgen/rack/replace", (1,), "type", "an effect's name"),
+        ("/streamgen/rack/move", (1, 0.5), "type", "index is 0.5"),
+        ("/streamgen/rack/nothing", (1,), "unknown_address", "no address"),
+        ("/streamgen/preset/save", (), "type", "must have its name"),
+        ("/streamgen/preset/save", ("a", 1), "type", "must have its name"),
+        ("/streamgen/preset/recall", ("a", -1.0), "value", "seconds is -1"),
+        ("/streamgen/preset/recall", ("a", None), "value", "seconds is None"),
         ("/streamgen/tempo", (b"x" * 60_000,), "type", "is a blob"),
         ("/streamgen/tempo", (None,), "type", "is a nil"),
         ("/streamgen/tempo", ((1, 2, 3, 4),), "type", "is a time or MIDI message"),

@@ -25,11 +25,34 @@ def hour(ppm: float, jitter_seconds: float = 0.0, bias_seconds: float = 0.0, blo
 
 @pytest.mark.parametrize("ppm", [200.0, -200.0, 50.0])
 @pytest.mark.parametrize("jitter_seconds", [0.0, 0.01])
-def test_an_hour_of_drift_moves_the_music_by_less_than_14_ms(ppm: float, jitter_seconds: float) -> None:
-    errors = hour(ppm, jitter_seconds)
-    expected = np.sign(ppm) * (TOLERATED_SECONDS + abs(ppm) * 1e-6 / 0.05)
-    assert np.abs(errors).max() < 0.014
-    np.testing.assert_allclose(errors[6_000:], expected, atol=0.004 if jitter_seconds else 1e-3)
+def test_an_hour_of_drift_moves_the_music_by_less_than_10_ms(ppm: float, jitter_seconds: float) -> None:
+    errors = hour(ppm, jitter_seconds) * np.sign(ppm)
+    noise = 0.0035 if jitter_seconds else 0.0005  # of the first mean, which is what errors are measured from
+    assert -noise < errors.min() < errors.max() < TOLERATED_SECONDS + 0.001 + noise
+    assert errors[6_000:].mean() < TOLERATED_SECONDS + noise
+
+
+def test_a_device_that_stood_still_is_seen_as_soon_as_it_runs_again() -> None:
+    control, seen = DriftControl(), []
+    for late in (*[0.0] * 20, *np.arange(0.04, 1.6, 0.04), *[1.6] * 20):  # it stops; it runs
+        control.update(late, BLOCK)
+        seen.append(control.stood_still_seconds)
+    assert not any(seen[:59])
+    assert seen[-1] == pytest.approx(1.6)
+    assert np.count_nonzero(seen) > 9
+
+
+def test_what_is_once_corrected_is_corrected_until_it_is_hardly_there() -> None:
+    """A device that stood still for 20 ms, after the first measurements: in half a minute all is untouched again."""
+    control, error, drops = DriftControl(), 0.0, []
+    for at in range(600):
+        error += 0.02 if at == 100 else 0.0
+        drops.append(control.update(error, BLOCK))
+        error -= drops[-1] / RATE_HZ
+    assert not any(drops[:100])
+    assert any(drops[100:])
+    assert not any(drops[400:])
+    assert abs(error) < 0.001
 
 
 def test_without_drift_nothing_is_ever_touched() -> None:

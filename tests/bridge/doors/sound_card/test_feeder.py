@@ -102,8 +102,7 @@ def test_a_device_that_runs_at_another_speed_never_starves_and_never_clicks(ppm:
     stage = Stage(ppm=ppm)
     stage.run(120.0)
     assert (stage.feeder.starvations, stage.feeder.jumps, stage.feeder.overflow_frames) == (0, 0, 0)
-    assert abs(stage.feeder.drift.error_seconds) < 0.014
-    assert stage.feeder.drift.correction * 1e6 == pytest.approx(-ppm, rel=0.3)
+    assert abs(stage.feeder.drift.error_seconds) < 0.008
     steady = stage.out()[DEVICE_HZ:]
     assert roughness(steady) < 5e-5
     assert np.abs(steady).max() == pytest.approx(0.5, abs=1e-3)

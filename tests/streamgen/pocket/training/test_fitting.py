@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from streamgen.pocket.training import language
 from streamgen.pocket.training.arranging import TokenSong
 from streamgen.pocket.training.bar_heads import reserved
 from streamgen.pocket.training.fitting import LanguageTrainer, rivalry
-from streamgen.pocket.training.lessons import KINDS
+from streamgen.pocket.training.lessons import KINDS, OPENING
 
 
 @pytest.fixture
@@ -29,8 +30,9 @@ def test_rivals_cost_more_the_likelier_the_wrong_caption() -> None:
 
 
 def test_steps_lower_the_entropy_and_training_resumes(
-    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
+    trainer: LanguageTrainer, token_song: Callable[[int], TokenSong], tmp_path: Path
 ) -> None:
+    trainer = LanguageTrainer(tmp_path, trainer.tokenizer, trainer.plan)  # the shared one is never trained
     songs = [token_song(3)]
     first = trainer.train_step(songs)
     for _ in range(2):  # a window, rivals, an opening
@@ -41,6 +43,27 @@ def test_steps_lower_the_entropy_and_training_resumes(
     again = LanguageTrainer(trainer.path.parent, trainer.tokenizer, trainer.plan)
     assert again.step == trainer.step
     assert all(torch.equal(again.average[name], value) for name, value in trainer.average.items())
+
+
+def test_places_in_the_sixteenth_can_be_learned_from_words_and_positions(
+    trainer: LanguageTrainer, songs: list[TokenSong], tmp_path: Path
+) -> None:
+    fresh = LanguageTrainer(tmp_path, trainer.tokenizer, trainer.plan)
+    batch = fresh.lessons.opening(OPENING, songs)
+    steps = batch.sixteenths
+    assert steps is not None
+    optimiser = torch.optim.Adam(fresh.modules.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(12):
+        loss = fresh.timing_loss(batch, steps)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert abs(losses[0] - np.log(8)) < 0.7, "at first as good as guessing"
+    nobody = fresh.timing_loss(batch, torch.where(torch.arange(len(steps)) == 0, steps.clamp(min=5), 0))
+    assert torch.isfinite(nobody), "rows without text don't count"
 
 
 @pytest.mark.parametrize("step", range(len(KINDS)))

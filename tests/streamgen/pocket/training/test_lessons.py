@@ -9,7 +9,7 @@ import torch
 from streamgen.pocket.training.arranging import TokenSong
 from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import cross_entropy
-from streamgen.pocket.training.lessons import OPENING, RIVALS, TURNED, Lessons, damaged, held
+from streamgen.pocket.training.lessons import OPENING, RIVALS, TURNED, Lessons, damaged, held, loosened
 
 
 @pytest.fixture
@@ -28,17 +28,33 @@ def test_rows_are_damaged_by_their_own_share() -> None:
 def test_an_opening_heard_badly_counts_to_its_end_and_one_heard_well_at_its_front(
     drawn: Lessons, token_song: Callable[[int], TokenSong]
 ) -> None:
-    batch = drawn.opening(OPENING, [token_song(1)])
-    wrong = (batch.heard != batch.codes).float().mean(dim=(1, 2))
-    whole, deaf = wrong == 0, wrong > 0.99
+    bar = token_song(1).song.frames_per_bar
+    batches = [drawn.opening(OPENING, [token_song(1)]) for _ in range(6)]
+    for batch in batches:
+        assert abs(batch.weights.mean() - 1) < 1e-5
+        assert batch.sixteenths is not None
+        assert batch.sixteenths.tolist() == [bar // 16 if row.any() else 0 for row in batch.mask]
+    codes, sounds, weights = (
+        torch.cat([getattr(batch, name) for batch in batches]) for name in ("codes", "heard", "weights")
+    )
+    wrong = (sounds != codes).float().mean(dim=(1, 2))
+    whole, deaf = wrong == 0, (wrong > 0.99) & (weights[:, :bar] > 0).all(1)
     assert whole.any()
     assert deaf.any()
-    bar = token_song(1).song.frames_per_bar
-    front, end = batch.weights[:, :6].mean(1), batch.weights[:, bar - 6 : bar].mean(1)
+    front, end = weights[:, :6].mean(1), weights[:, bar - 6 : bar].mean(1)
     torch.testing.assert_close(front[whole], (8 if bar > 70 else 8 / 3) * end[whole])
     torch.testing.assert_close(front[deaf], end[deaf])
-    assert not batch.weights[deaf, bar:].any(), "what is heard badly is not to be copied"
-    assert abs(batch.weights.mean() - 1) < 1e-5
+    assert not weights[deaf, bar:].any(), "what is heard badly is not to be copied"
+
+
+def test_what_is_played_loosely_comes_a_frame_early_or_late_and_nothing_is_learned_from_what_came_early() -> None:
+    codes = torch.arange(200).expand(8, 4, -1)
+    heard, early = loosened(codes, random.Random(0))
+    late = codes - heard
+    assert set(late[:, :, 1:-1].unique().tolist()) == {-1, 0, 1}
+    assert early[:, :-1][(late[:, 0, :-1] < 0)].all()
+    assert 0.2 < early.float().mean() < 0.45
+    assert (heard[:, 0] == heard[:, 3]).all(), "all codebooks together"
 
 
 def test_what_stands_still_is_the_frame_it_began_with() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,21 @@ def test_a_repeated_bar_is_the_same_sound() -> None:
 def test_a_missing_soundfont_says_what_to_install() -> None:
     with pytest.raises(FileNotFoundError, match="fluid-soundfont-gm"):
         Synthesizer("/nowhere.sf2")
+
+
+def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fluidsynth", None)
+    with pytest.raises(FileNotFoundError, match=r"pip install pyfluidsynth.*libfluidsynth3"):
+        Synthesizer()
+
+
+@needs_soundfont
+def test_a_song_starts_from_silence_whatever_was_played_before_it() -> None:
+    song, other = training_song(2), training_song(4)
+    with Synthesizer() as synth:
+        first = synth.render([song.loops[0]] * 2, song.bpm)
+        synth.render([other.loops[0]], other.bpm)
+        again = synth.render([song.loops[0]] * 2, song.bpm)
+    assert first[0] == again[0] == 0
+    assert np.std(first - again) < 0.01 * np.std(first)  # a voice's filter starts where its last note left it
+    assert np.unique(first).size > 65536  # finer than 16 bits

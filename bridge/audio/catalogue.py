@@ -1,0 +1,68 @@
+"""What can be put into the rack, by name: the built-in effects and the plugins that the operator allows.
+
+Rules: a plugin's path is the operator's, out of a scan or a rack file; who asks over the network gives a name. `make`
+takes as long as a plugin takes to load.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge.audio.built_in import BUILT_IN
+from bridge.audio.effect import Effect
+from bridge.audio.plugins.engine import Reference
+from bridge.audio.plugins.plugin import Plugin
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
+from streamgen.errors import ConfigError
+
+__all__ = ["Catalogue"]
+
+_serial = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The effects that there are.
+
+    Attributes:
+        plugins: by name.
+        settings: how plugins are kept; None where there are none.
+    """
+
+    plugins: Mapping[str, Reference] = field(default_factory=dict)
+    settings: HostSettings | None = None
+
+    def __post_init__(self) -> None:
+        assert self.settings is not None or not self.plugins, "plugins need settings"
+
+    @property
+    def names(self) -> list[str]:
+        """Of all, the built-in ones first."""
+        return [*BUILT_IN, *(name for name in self.plugins if name not in BUILT_IN)]
+
+    def make(self, name: str, rate_hz: int, restore: Path | None = None, preset: Path | None = None) -> Effect:
+        """Make an effect.
+
+        Args:
+            name: one of `names`.
+            rate_hz: of the audio.
+            restore: a plugin's state to begin with.
+            preset: or a file of its own format, such as `.vstpreset`.
+
+        Raises:
+            ConfigError: there is none of that name, or it cannot be loaded.
+        """
+        if name in BUILT_IN:
+            return BUILT_IN[name]()
+        if name not in self.plugins or self.settings is None:
+            raise ConfigError(f"there is no effect {name!r}; there are {', '.join(self.names)}")
+        try:
+            return Plugin.open(
+                self.plugins[name], self.settings, rate_hz, f"{os.getpid()}-{next(_serial)}", restore, preset
+            )
+        except PluginTrouble as trouble:
+            raise ConfigError(f"{name} could not be loaded: {trouble}") from None

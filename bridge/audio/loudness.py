@@ -1,0 +1,151 @@
+"""How loud music is to people: ITU-R BS.1770-5, gated, in LUFS; and a slow gain towards a loudness.
+
+    samples ─► K-weighting ─► power of every 100 ms ─► blocks of 400 ms, each 100 ms ─► those above −70 LUFS
+                                                                                     ─► those above their mean − 10 LU
+Rules: numpy only, no I/O, no thread; any chunking gives the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.effect import Pcm
+from bridge.audio.filters import Sections
+
+__all__ = ["HOP_SECONDS", "LoudnessMeter", "SlowGain", "gated_lufs", "k_weighting"]
+
+HOP_SECONDS = 0.1
+_BLOCK_HOPS = 4
+_OFFSET = -0.691  # so that a sine of 997 Hz at 0 dBFS in one channel is −3.01 LUFS
+_SILENCE_LUFS, _RELATIVE_LU = -70.0, -10.0
+
+
+def k_weighting(rate_hz: int) -> NDArray[np.float64]:
+    """Return the two filters of annex 1, [2, 5], for any rate: a shelf for the head, a high-pass for the ear.
+
+    The recommendation tabulates 48 kHz; these are the analogue filters behind its tables.
+    """
+    k, q, high = math.tan(math.pi * 1_681.974450955533 / rate_hz), 0.7071752369554196, 10 ** (3.999843853973347 / 20)
+    band = high**0.4996667741545416
+    a0 = 1 + k / q + k * k
+    shelf = [
+        (high + band * k / q + k * k) / a0,
+        2 * (k * k - high) / a0,
+        (high - band * k / q + k * k) / a0,
+        2 * (k * k - 1) / a0,
+        (1 - k / q + k * k) / a0,
+    ]
+    k, q = math.tan(math.pi * 38.13547087602444 / rate_hz), 0.5003270373238773
+    a0 = 1 + k / q + k * k
+    return np.array([shelf, [1.0, -2.0, 1.0, 2 * (k * k - 1) / a0, (1 - k / q + k * k) / a0]])
+
+
+def gated_lufs(powers: NDArray[np.float64]) -> float:
+    """Return the loudness of hops' powers, gated twice; −inf for silence."""
+    if len(powers) < _BLOCK_HOPS:
+        return -math.inf
+    blocks = np.convolve(powers, np.full(_BLOCK_HOPS, 1 / _BLOCK_HOPS), "valid")
+    loud = blocks[blocks > _power(_SILENCE_LUFS)]
+    if not loud.size:
+        return -math.inf
+    gated = loud[loud > _power(_lufs(float(loud.mean())) + _RELATIVE_LU)]
+    return _lufs(float(gated.mean()))
+
+
+def _lufs(power: float) -> float:
+    return _OFFSET + 10 * math.log10(power)
+
+
+def _power(lufs: float) -> float:
+    return float(10 ** ((lufs - _OFFSET) / 10))
+
+
+class LoudnessMeter:
+    """Powers of hops, and the loudness of the newest of them.
+
+    Args:
+        rate_hz: samples a second.
+        seconds: how far back it remembers; None is for ever.
+    """
+
+    def __init__(self, rate_hz: int, seconds: float | None = None) -> None:
+        self._filter = Sections(k_weighting(rate_hz), 2)
+        self.hop_samples = round(HOP_SECONDS * rate_hz)
+        self._sum, self._count = 0.0, 0
+        self._powers: deque[float] = deque(maxlen=None if seconds is None else round(seconds / HOP_SECONDS))
+
+    def until_hop(self) -> int:
+        """Return how many samples the present hop lacks."""
+        return self.hop_samples - self._count
+
+    def add(self, block: Pcm) -> bool:
+        """Take the next float32 [2, n], no more than the hop lacks; tells whether that completed it."""
+        weighted = self._filter.process(block)
+        self._sum += float(np.square(weighted).sum())
+        self._count += block.shape[1]
+        if self._count < self.hop_samples:
+            return False
+        self._powers.append(self._sum / self.hop_samples)
+        self._sum, self._count = 0.0, 0
+        return True
+
+    def process(self, block: Pcm) -> None:
+        """Take any number of samples."""
+        while block.shape[1]:
+            count = self.until_hop()
+            self.add(block[:, :count])
+            block = block[:, count:]
+
+    @property
+    def lufs(self) -> float:
+        """The loudness of what it remembers; −inf for silence."""
+        return gated_lufs(np.array(self._powers))
+
+
+class SlowGain:
+    """A gain that follows the loudness so slowly that it is not heard, and stands still in silence.
+
+    Args:
+        rate_hz: samples a second.
+        target_lufs: what it makes for.
+    """
+
+    REMEMBERED_SECONDS = 30.0
+    MOST_DB = 15.0  # either way
+    _FIRST_SECONDS, _FIRST_DB_A_SECOND = 6.0, 4.0  # of music: until then nobody has got used to a level
+    _DB_A_SECOND = 0.5
+
+    def __init__(self, rate_hz: int, target_lufs: float) -> None:
+        self._meter = LoudnessMeter(rate_hz, self.REMEMBERED_SECONDS)
+        self._target = target_lufs
+        self._from_db = self._to_db = 0.0
+        self._heard_seconds = 0.0
+
+    def process(self, block: Pcm) -> Pcm:
+        """Take the next float32 [2, n]; returns it with the gain."""
+        pieces, left = [], block
+        while left.shape[1]:
+            count = min(self._meter.until_hop(), left.shape[1])
+            piece, done = left[:, :count], self._meter.hop_samples - self._meter.until_hop()
+            share = (done + 1 + np.arange(count)) / self._meter.hop_samples
+            level_db = self._from_db + (self._to_db - self._from_db) * share
+            pieces.append(piece * np.exp(level_db * (math.log(10) / 20)).astype(np.float32))
+            if self._meter.add(piece):
+                self._aim()
+            left = left[:, count:]
+        return np.concatenate(pieces, axis=1) if pieces else block
+
+    def _aim(self) -> None:
+        """After a hop: where the gain shall be after the next one."""
+        self._from_db, loudness = self._to_db, self._meter.lufs
+        if loudness == -math.inf:
+            return
+        self._heard_seconds += HOP_SECONDS
+        fast = self._heard_seconds < self._FIRST_SECONDS
+        most = HOP_SECONDS * (self._FIRST_DB_A_SECOND if fast else self._DB_A_SECOND)
+        wanted = min(max(self._target - loudness, -self.MOST_DB), self.MOST_DB)
+        self._to_db += min(max(wanted - self._to_db, -most), most)

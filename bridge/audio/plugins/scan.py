@@ -1,0 +1,176 @@
+"""Which plugins there are on this machine, each looked at in a child of its own.
+
+    folders ─► files and bundles ─► changed since the last scan? ─► child, with a time-out ─► what it is, or why not
+                                                 └ no: as it was then ───────────────────────┘
+
+Rules: for the operator's command line; takes as long as the plugins take. A plugin that hangs or dies costs its
+time-out, is remembered with its reason, and is not tried again until its file changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from bridge.audio.plugins.engine import PluginInfo, Reference
+from bridge.audio.plugins.lv2 import plugin_uris
+from bridge.audio.plugins.process import PluginProcess
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
+
+__all__ = ["Found", "catalogue_names", "folders", "load_cache", "save_cache", "scan"]
+
+_SCAN_RATE_HZ = 48_000
+_AT_ONCE = 2
+_ENDINGS = (".vst3", ".lv2", ".component")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plugin, or what is none.
+
+    Attributes:
+        reference: where it is.
+        changed: its file's time and size when it was looked at.
+        info: what it is; None if it cannot be loaded.
+        reason: why not.
+    """
+
+    reference: Reference
+    changed: str
+    info: PluginInfo | None = None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """As people read it."""
+        if self.info is not None and self.info.name:
+            return self.info.name
+        return Path(self.reference.path).stem
+
+
+def folders() -> list[Path]:
+    """Return where this system keeps plugins, the user's own first."""
+    home = Path.home()
+    if sys.platform == "darwin":
+        library = "Library/Audio/Plug-Ins"
+        kinds = ("VST3", "LV2", "Components")
+        return [root / library / kind for root in (home, Path("/")) for kind in kinds]
+    if sys.platform == "win32":
+        common = Path(os.environ.get("COMMONPROGRAMFILES", "C:/Program Files/Common Files"))
+        local = Path(os.environ.get("LOCALAPPDATA", home)) / "Programs/Common"
+        return [local / "VST3", common / "VST3", common / "LV2"]
+    named = [Path(one) for one in os.environ.get("LV2_PATH", "").split(":") if one]
+    roots = [home, Path("/usr/local/lib"), Path("/usr/lib")]
+    usual = [root / (f".{kind}" if root == home else kind) for root in roots for kind in ("vst3", "lv2")]
+    return [*named, *usual]
+
+
+def scan(
+    settings: HostSettings,
+    where: Iterable[Path] | None = None,
+    known: Iterable[Found] = (),
+    tell: Callable[[Found], None] = lambda _found: None,
+) -> list[Found]:
+    """Look at every plugin.
+
+    Args:
+        settings: `load_seconds` is every plugin's time-out.
+        where: folders; None takes `folders()`.
+        known: what an earlier scan found; what has not changed since is not looked at again.
+        tell: called for each as it is found, from several threads.
+
+    Returns:
+        All of them, in the folders' order; none twice.
+    """
+    before = {(one.reference, one.changed): one for one in known}
+    there = {reference: _changed(reference) for reference in _references(folders() if where is None else where)}
+
+    def look(reference: Reference) -> Found:
+        changed = there[reference]
+        found = before.get((reference, changed)) or _looked_at(reference, changed, settings)
+        tell(found)
+        return found
+
+    with ThreadPoolExecutor(_AT_ONCE, "plugin scan") as pool:
+        return list(pool.map(look, there))
+
+
+def _references(where: Iterable[Path]) -> Iterator[Reference]:
+    for folder in where:
+        for path in sorted(_bundles(folder)):
+            if path.suffix == ".lv2":
+                yield from (Reference(str(path), uri) for uri in plugin_uris(path))
+            else:
+                yield Reference(str(path))
+
+
+def _bundles(folder: Path) -> Iterator[Path]:
+    """Every plugin below a folder; a bundle is not looked into."""
+    try:
+        inside = list(folder.iterdir())
+    except OSError:  # not there, or not ours to read
+        return
+    for path in inside:
+        if path.suffix.lower() in _ENDINGS:
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from _bundles(path)
+
+
+def _changed(reference: Reference) -> str:
+    path = Path(reference.path)
+    newest = max((one.stat().st_mtime_ns for one in (path, *path.rglob("*")) if one.exists()), default=0)
+    return f"{newest}"
+
+
+def _looked_at(reference: Reference, changed: str, settings: HostSettings) -> Found:
+    try:
+        process = PluginProcess.start(reference, settings, _SCAN_RATE_HZ, None)
+    except PluginTrouble as trouble:
+        return Found(reference, changed, None, str(trouble))
+    process.kill()
+    return Found(reference, changed, replace(process.loaded.info, parameters=()))
+
+
+def catalogue_names(found: Iterable[Found]) -> dict[str, Reference]:
+    """Return what can be put into a rack, by names of which no two are the same."""
+    named: dict[str, Reference] = {}
+    for one in found:
+        if one.info is not None:
+            name = one.name if one.name not in named else f"{one.name} ({one.info.format})"
+            named.setdefault(name, one.reference)
+    return named
+
+
+# -- the cache ---------------------------------------------------------------------------------------------------------
+
+
+def save_cache(path: Path, found: Iterable[Found]) -> None:
+    """Write what a scan found, whole or not at all."""
+    rows = [{**asdict(one), "info": None if one.info is None else one.info.as_dict()} for one in found]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(rows, indent=1))
+    os.replace(new, path)
+
+
+def load_cache(path: Path) -> list[Found]:
+    """Read what `save_cache` wrote; nothing if there is none, or it is of another version."""
+    try:
+        rows = json.loads(path.read_text())
+        return [
+            Found(
+                Reference(**row["reference"]),
+                row["changed"],
+                None if row["info"] is None else PluginInfo.from_dict(row["info"]),
+                row["reason"],
+            )
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,95 @@
+"""What a person at the terminal types about the rack and presets: `:rack`, `:add EFFECT`, `:recall NAME SECONDS`.
+
+Rules: the event loop; a line becomes one command of the session, and one line of answer.
+"""
+
+from __future__ import annotations
+
+from bridge.session.messages import (
+    GLIDE_SECONDS,
+    MORPH_SECONDS,
+    Command,
+    Deed,
+    EditRack,
+    RecallPreset,
+    SavePreset,
+    Session,
+    Set,
+)
+from streamgen.config import ControlSpec
+from streamgen.errors import ConfigError
+
+__all__ = ["RACK_WORDS", "rack_line"]
+
+RACK_WORDS = {
+    "rack": ":rack",
+    "add": ":add EFFECT",
+    "remove": ":remove SLOT",
+    "replace": ":replace SLOT EFFECT",
+    "move": ":move SLOT PLACE",
+    "glide": ":glide SECONDS NAME VALUE",
+    "save": ":save PRESET",
+    "recall": ":recall PRESET [SECONDS]",
+}
+"""The words, each with its form."""
+
+
+async def rack_line(session: Session, by: str, word: str, rest: str) -> str:
+    """Do what one line asks; returns what to say.
+
+    Args:
+        session: whose rack.
+        by: who types.
+        word: one of `RACK_WORDS`.
+        rest: of the line.
+
+    Raises:
+        StreamgenError: it cannot be done.
+    """
+    if word != "rack":
+        await session.do(_command(session, by, word, rest))
+    if word in ("save", "recall"):
+        return f"presets: {', '.join(session.presets())}"
+    return rest if word == "glide" else _shown(session)
+
+
+def _shown(session: Session) -> str:
+    slots = ", ".join(f"{slot.slot} {slot.name}{' (failed)' * slot.failed}" for slot in session.slots())
+    return f"rack: {slots or 'empty'}; there are {', '.join(session.effects())}"
+
+
+def _command(session: Session, by: str, word: str, rest: str) -> Command:
+    first, _, second = rest.partition(" ")
+    if word == "glide":
+        name, _, value = second.strip().partition(" ")
+        if name not in session.table:
+            raise ConfigError(f"there is no parameter {name!r}; there are {', '.join(session.table)}")
+        seconds = float(GLIDE_SECONDS.parse(first))
+        return Set({name: session.table[name].parse(value)}, by, glide_seconds=seconds)
+    if word == "save":
+        return SavePreset(rest, by)
+    if word == "recall":
+        name, seconds_ = _name_and_seconds(rest)
+        return RecallPreset(name, by, seconds_)
+    if word == "add":
+        return EditRack(Deed.ADD, by, effect=rest)
+    slot = _whole(word, first)
+    if word == "move":
+        return EditRack(Deed.MOVE, by, slot, index=_whole(word, second) - 1)
+    return EditRack(Deed(word), by, slot, second.strip())
+
+
+def _name_and_seconds(rest: str) -> tuple[str, float]:
+    """Take seconds off the end of a name, which may hold spaces."""
+    name, _, last = rest.rpartition(" ")
+    spec: ControlSpec = MORPH_SECONDS
+    try:
+        return (name.strip(), float(spec.parse(last))) if name else (rest, 0.0)
+    except ConfigError:
+        return rest, 0.0
+
+
+def _whole(word: str, text: str) -> int:
+    if not text.strip().isdigit() or not int(text):
+        raise ConfigError(f"{text.strip()!r} is no number of a slot; the form is {RACK_WORDS[word]}")
+    return int(text)

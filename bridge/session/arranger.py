@@ -1,0 +1,172 @@
+"""Form by steering: the parts of a scene, one after another on bar lines, each a little different from the prompt.
+
+    scene (TOML) ─► parts ─► dressed: the prompts that a part has the stream play, and its take
+                      └───► when the next one begins: after so many bars
+
+A model that repeats a bar for minutes is steered as a hand at the knobs would: a turn, a break without drums, an
+answer, the theme again. What the person asked for stays what it is; only what the stream is told differs.
+
+Rules: plain data; knows no stream and no clock. Positions count the model's samples.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from streamgen.checkpoint import Heard
+from streamgen.config import CONTROLS
+from streamgen.errors import ConfigError
+
+__all__ = ["DEFAULT_SCENE", "Arranger", "Part", "read_scene"]
+
+DEFAULT_SCENE = Path(__file__).with_name("scenes.toml")
+MOST_PARTS, MOST_BARS, MOST_SEMITONES = 64, 64, 11
+_USUAL_BPM, _BEATS = 120.0, 4
+_TEMPO = re.compile(r"(\d{2,3}(?:\.\d+)?)\s*bpm", re.IGNORECASE)
+_NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+_MOST_TAKES = int(CONTROLS["take"].limits[1])
+
+Prompts = Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a scene.
+
+    Attributes:
+        name: as it is told.
+        bars: how long it is.
+        words: that go before those of the prompt.
+        semitones: by which the prompt's key moves.
+        take: parts of one take are the same music; "" is music that was not there before.
+    """
+
+    name: str
+    bars: int
+    words: str = ""
+    semitones: int = 0
+    take: str = ""
+
+
+def read_scene(path: Path | None = None) -> tuple[Part, ...]:
+    """Read the parts of a scene; None is the shipped one.
+
+    Raises:
+        ConfigError: it cannot be read, or says what cannot be.
+    """
+    path = path or DEFAULT_SCENE
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("part", [])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the scene {str(path)!r} cannot be read: {error}") from error
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_PARTS:
+        raise ConfigError(f"the scene {str(path)!r} must have 1 … {MOST_PARTS} parts, each under [[part]]")
+    return tuple(_part(row, f"part {number} of {str(path)!r}") for number, row in enumerate(rows, 1))
+
+
+def _part(row: Mapping[str, Any], where: str) -> Part:
+    known = {field.name: field for field in fields(Part)}
+    for name in row:
+        if name not in known:
+            raise ConfigError(f"{where} has {name!r}; a part has {', '.join(known)}")
+    kinds = {"name": str, "bars": int, "words": str, "semitones": int, "take": str}
+    for name, kind in kinds.items():
+        if not isinstance(row.get(name, kind()), kind) or isinstance(row.get(name), bool):
+            raise ConfigError(
+                f"{where}: {name} is {row[name]!r}, must be a {'text' if kind is str else 'whole number'}"
+            )
+    part = Part(row.get("name", ""), **{name: row[name] for name in ("words", "semitones", "take") if name in row},
+                bars=row.get("bars", 0))  # fmt: skip
+    if not 1 <= part.bars <= MOST_BARS:
+        raise ConfigError(f"{where}: bars is {part.bars}, must be within 1 … {MOST_BARS}")
+    if abs(part.semitones) > MOST_SEMITONES:
+        limit = f"-{MOST_SEMITONES} … {MOST_SEMITONES}"
+        raise ConfigError(f"{where}: semitones is {part.semitones}, must be within {limit}")
+    return part
+
+
+class Arranger:
+    """Where a session is in its scene.
+
+    Args:
+        parts: of the scene.
+        heard: what the model hears in a text; None from models that read texts as they are typed.
+        frame_rate_hz: of the model.
+        hop_samples: of one frame.
+
+    Attributes:
+        part: that plays.
+        began: the sample it began at.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], heard: Callable[[str], Heard | None], frame_rate_hz: float, hop_samples: int
+    ) -> None:
+        self._parts, self._heard = parts, heard
+        self._frame_rate_hz, self._hop = frame_rate_hz, hop_samples
+        self._number, self._takes = 0, dict[str, int]()
+        self._played = 0
+        self.began = 0
+        self._take = self._next_take()
+
+    @property
+    def part(self) -> Part:
+        """The part that plays."""
+        return self._parts[self._number]
+
+    def restart(self) -> None:
+        """Go back to the first part."""
+        self._number = 0
+        self._take = self._next_take()
+
+    def advance(self) -> None:
+        """Go on to the next part."""
+        self._number = (self._number + 1) % len(self._parts)
+        self._take = self._next_take()
+
+    def _next_take(self) -> int:
+        """The number of the part's take: its own, or one that was not there yet."""
+        name = self.part.take
+        if name in self._takes:
+            return self._takes[name]
+        self._played = self._played % _MOST_TAKES + 1
+        if name:
+            self._takes[name] = self._played
+        return self._played
+
+    def ends(self, prompts: Prompts) -> int:
+        """The sample at which the part has had its bars, under these prompts."""
+        return self.began + self.part.bars * self._bar_samples(prompts)
+
+    def _bar_samples(self, prompts: Prompts) -> int:
+        text = max(prompts, key=lambda pair: pair[1])[0] if prompts else ""
+        heard = self._heard(text) if text else None
+        if heard is not None:
+            return heard.bar_frames * self._hop
+        found = _TEMPO.search(text)
+        bpm = min(max(float(found.group(1)), 40.0), 240.0) if found else _USUAL_BPM
+        return round(_BEATS * 60 / bpm * self._frame_rate_hz) * self._hop
+
+    def dressed(self, prompts: Prompts) -> dict[str, Any]:
+        """What the stream is told in this part: the prompts with its words and key, and its take.
+
+        A take begins the music anew, out of the prompt alone: right for a model that makes a bar of it and repeats
+        that, not for one whose music grows out of what it played.
+        """
+        if not prompts:
+            return {"prompt": None}
+        told: dict[str, Any] = {"prompts": [(self._words(text), weight) for text, weight in prompts]}
+        return told | ({"take": self._take} if self._heard(prompts[0][0]) is not None else {})
+
+    def _words(self, text: str) -> str:
+        heard = self._heard(text)
+        words = [self.part.words] if self.part.words else []
+        if heard is not None and self.part.semitones:
+            tonic, mode = heard.key.split()
+            words.append(f"in {_NOTES[(_NOTES.index(tonic) + self.part.semitones) % len(_NOTES)]} {mode}")
+        return ", ".join([*words, text])

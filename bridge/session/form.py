@@ -1,0 +1,93 @@
+"""A session's way through its scene: dresses what its stream is told, and schedules each part just before it is drawn.
+
+    values ─► told ─► the stream
+    turn: before a block is made that reaches a part's end, the next part is scheduled there
+
+Where the music begins anew by another's hand, the part begins there, and what was scheduled behind it is set to change
+nothing: what a stream was asked for stays asked for, though the music before it was taken back.
+
+Rules: the engine's thread. Positions count the model's samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bridge.session.arranger import Arranger
+from bridge.session.generator import Generator
+from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
+from streamgen.config import BEGIN_ANEW, Value
+
+__all__ = ["Form"]
+
+
+class Form:
+    """What `arrange` does for one session.
+
+    Args:
+        arranger: of its scene.
+    """
+
+    def __init__(self, arranger: Arranger) -> None:
+        self._arranger = arranger
+        self._turns: list[int] = []  # where parts begin, as far as they may be taken back
+
+    def told(self, values: Mapping[str, Value], changed: Mapping[str, Value]) -> dict[str, Any]:
+        """Return what the stream has to be told of a change: as it is, or dressed for the part."""
+        controls = stream_controls(values, changed)
+        if "arrange" in changed or (values["arrange"] and not BEGIN_ANEW.isdisjoint(controls)):
+            controls |= self._dressed(values)
+        return controls
+
+    def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """Return what a fresh stream is told of the first part; nothing without a scene."""
+        if not values["arrange"]:
+            return {}
+        self._arranger.restart()
+        return self._dressed(values)
+
+    def _dressed(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        if values["arrange"]:
+            return self._arranger.dressed(prompts_of(values))
+        return stream_controls(values, (*PROMPT_NAMES, "take"))
+
+    def begin(self, at: int) -> None:
+        """Let the part begin with a fresh stream."""
+        self._arranger.began, self._turns = at, []
+
+    def follow(self, generator: Generator, controls: Mapping[str, Any], at: int) -> None:
+        """Let the part begin where controls have begun the music anew."""
+        if BEGIN_ANEW.isdisjoint(controls):
+            return
+        self._arranger.began = at
+        told = {name: controls[name] for name in (*BEGIN_ANEW, "candidate") if name in controls}
+        for turn in [turn for turn in self._turns if turn > at]:
+            generator.set(told, turn)
+        self._turns = [turn for turn in self._turns if turn <= at][-1:]
+
+    def turn(
+        self, generator: Generator, values: Mapping[str, Value], hop_samples: int, between_steps: Callable[[], None]
+    ) -> tuple[str, int] | None:
+        """Schedule the next part, if the block that is made next reaches it.
+
+        Args:
+            generator: whose stream is told.
+            values: of all parameters.
+            hop_samples: of a frame.
+            between_steps: called after each step that trying openings takes.
+
+        Returns:
+            The part's name and where it begins.
+        """
+        if not values["arrange"]:
+            return None
+        ends = self._arranger.ends(prompts_of(values))
+        if generator.drawn + generator.block_samples + hop_samples < ends:
+            return None
+        self._arranger.advance()
+        controls = generator.auditioned(self._dressed(values), between_steps)
+        at = generator.set(controls, max(ends, generator.drawn))
+        self._arranger.began = at
+        self._turns.append(at)
+        return self._arranger.part.name, at

@@ -1,0 +1,122 @@
+"""The operator's folder of presets, as one session uses it: everything by name, no path from the network.
+
+    SavePreset ───► captured ──► NAME.toml           slot N: the plugin's own state ──► NAME.vstpreset
+    RecallPreset ─► NAME.toml ─► recall, or morph    slot N: NAME.vstpreset ─► the same plugin, made anew
+
+Rules: the event loop; files and plugins in threads beside it. One recall at a time: the next one ends a morph.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+from bridge.errors import BridgeError
+from bridge.session import preset_files
+from bridge.session.messages import Deed, EditRack, RecallPreset, SavePreset
+from bridge.session.preset_files import Preset
+from bridge.session.presets import Racked, captured, morph, plugin_of, recall
+from streamgen.errors import CapacityError, ConfigError, StreamgenError
+
+__all__ = ["PresetFolder"]
+
+_log = logging.getLogger("bridge.presets")
+
+_MOST_FILES = 500  # saved from the network: a disk shall not fill up with names
+
+
+class PresetFolder:
+    """The presets of a session.
+
+    Args:
+        session: whose.
+        path: the folder; None for a session that has none.
+    """
+
+    def __init__(self, session: Racked, path: Path | None) -> None:
+        self._session, self.path = session, path
+        self._one_at_a_time = asyncio.Lock()
+        self._morph: asyncio.Task[None] | None = None
+
+    def names(self) -> list[str]:
+        """Return the names of the sets there are."""
+        return [] if self.path is None else preset_files.names(self.path)
+
+    async def do(self, command: SavePreset | RecallPreset) -> None:
+        """Save, or recall; of a morph that has begun, what goes wrong later is in the log.
+
+        Raises:
+            StreamgenError: it cannot be done; one line says why.
+        """
+        try:
+            async with self._one_at_a_time:
+                await (self._save(command) if isinstance(command, SavePreset) else self._recall(command))
+        except BridgeError as error:  # doors tell what a session refuses, whatever it is about
+            raise ConfigError(str(error)) from None
+
+    async def close(self) -> None:
+        """End a morph where it is."""
+        morph_, self._morph = self._morph, None
+        if morph_ is not None:
+            morph_.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await morph_
+
+    # -- in and out -----------------------------------------------------------------------------------------------
+
+    def _file(self, name: str, ending: str = ".toml") -> Path:
+        if self.path is None:
+            raise ConfigError("presets have no folder here: start with --presets FOLDER")
+        return preset_files.path_of(self.path, name).with_suffix(ending)
+
+    async def _save(self, command: SavePreset) -> None:
+        path = self._file(command.name, ".vstpreset" if command.slot else ".toml")
+        if not path.exists() and len(list(path.parent.glob("*"))) >= _MOST_FILES:
+            raise CapacityError(f"{path.parent} holds {_MOST_FILES} presets, the limit: remove some there")
+        if command.slot:
+            await self._session.saved_states()
+            plugin = plugin_of(await self._session.rack_effects(), command.slot)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(plugin.save_preset, path)
+        else:
+            preset = await captured(self._session)
+            await asyncio.to_thread(preset_files.write, path, preset)
+
+    async def _recall(self, command: RecallPreset) -> None:
+        if command.slot:
+            await self._recall_slot(command)
+            return
+        preset = await asyncio.to_thread(preset_files.read, self._file(command.name))
+        await self.close()
+        if not command.seconds:
+            await recall(self._session, preset, command.by)
+            return
+        self._check(preset)
+        self._morph = asyncio.create_task(self._morph_to(preset, command))
+
+    async def _recall_slot(self, command: RecallPreset) -> None:
+        path, session = self._file(command.name, ".vstpreset"), self._session
+        if not path.exists():
+            raise ConfigError(f"there is no preset {command.name!r} of a plugin: save one first, or put {path} there")
+        plugin_of(await session.rack_effects(), command.slot)
+        (name,) = [slot.name for slot in session.slots() if slot.slot == command.slot]
+        made = await asyncio.to_thread(session.catalogue.make, name, session.rate_hz, None, path)
+        await session.do(EditRack(Deed.REPLACE, command.by, command.slot, name, made=made))
+
+    def _check(self, preset: Preset) -> None:
+        """Refuse before it begins what could only fail half-way."""
+        known = self._session.effects()
+        for slot in preset.slots:
+            if slot.effect not in known:
+                raise ConfigError(f"there is no effect {slot.effect!r}; there are {', '.join(known)}")
+        for name, value in preset.values.items():
+            if name in self._session.table:
+                self._session.table[name].check(value)
+
+    async def _morph_to(self, preset: Preset, command: RecallPreset) -> None:
+        try:
+            await morph(self._session, preset, command.seconds, command.by)
+        except StreamgenError as error:
+            _log.warning("the way to preset %r ended: %s", command.name, error)

@@ -1,0 +1,163 @@
+"""Fifty prompts as people type them who never read the card: does the music live, and is the style theirs?
+
+Rules: plays a checkpoint through streamgen itself, minutes at a time, as users hear it; writes `strangers.json` and
+`strangers.md`. No prompt names a tempo in numbers: with one, the checkpoint's bar heads open and little goes wrong.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from streamgen.checkpoint import load_checkpoint
+from streamgen.model import Model, load_model
+from streamgen.pocket.training.defects import death
+from streamgen.pocket.training.judge import style_classifier
+from streamgen.pocket.training.measures import Audio, StyleClassifier
+from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
+
+STYLE_SECONDS = 5
+# What is asked for, and the style that a listener would accept; none where the twelve styles have no answer.
+PROMPTS: dict[str, str | None] = {
+    "house": "house",
+    "solo piano": "piano",
+    "techno": "techno",
+    "dubstep with a heavy drop": None,
+    "chill beats to study to": "lofi",
+    "epic cinematic trailer": "orchestral",
+    "8-bit video game music": "chiptune",
+    "slow jazz": "jazz",
+    "jazz piano trio in a smoky bar": "jazz",
+    "heavy metal riff": "rock",
+    "classic rock guitar solo": "rock",
+    "punk rock": "rock",
+    "funky slap bass groove": "funk",
+    "disco": "house",
+    "70s funk with horns": "funk",
+    "reggae sunset on the beach": "reggae",
+    "dub": "reggae",
+    "bob marley style": "reggae",
+    "drum & bass": "drum and bass",
+    "jungle breakbeats": "drum and bass",
+    "liquid dnb with a warm pad": "drum and bass",
+    "ambient soundscape": "ambient",
+    "relaxing meditation music": "ambient",
+    "music for sleeping": "ambient",
+    "space drone": "ambient",
+    "sad piano": "piano",
+    "romantic piano ballad": "piano",
+    "nocturne by chopin": "piano",
+    "string quartet": "orchestral",
+    "symphony orchestra, majestic": "orchestral",
+    "film score, tense": "orchestral",
+    "waltz": None,
+    "lo-fi hip hop": "lofi",
+    "boom bap beat": "lofi",
+    "trap beat with 808s": None,
+    "deep house for a rooftop party": "house",
+    "ibiza club anthem": "house",
+    "berlin warehouse techno": "techno",
+    "acid techno 303": "techno",
+    "trance": "techno",
+    "nintendo soundtrack": "chiptune",
+    "retro arcade": "chiptune",
+    "bebop": "jazz",
+    "bossa nova": None,
+    "smooth saxophone": None,
+    "country song with banjo": None,
+    "happy ukulele": None,
+    "something fast and angry": None,
+    "música electrónica para bailar": "house",
+    "ruhige Klaviermusik": "piano",
+}
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What became of one prompt."""
+
+    prompt: str
+    wanted: str | None
+    heard: str
+    dies_at_second: float | None
+    loudness_dbfs: float
+
+
+@dataclass(frozen=True)
+class StrangersFigures:
+    """The counts over all prompts."""
+
+    prompts: int
+    minutes_each: float
+    deaths: int
+    style_right: float
+    loudness_spread_db: float
+
+
+def play(model: Model, prompt: str, seconds: float, seed: int) -> Audio:
+    """The first `seconds` of a prompt's stream, at the checkpoint's own settings, mono."""
+    with model.open_stream(prompt, seed=seed) as stream:
+        pieces = [chunk.samples[0] for _, chunk in zip(range(round(seconds)), stream.chunks(seconds=1.0), strict=False)]
+    return np.concatenate(pieces).astype(np.float32)
+
+
+def hear(prompt: str, audio: Audio, classify: StyleClassifier) -> Hearing:
+    """Judge one stream; its style is that of its first five seconds."""
+    loudness = 10 * np.log10(np.mean(audio.astype(np.float64) ** 2) + 1e-12)
+    heard = classify(audio[: STYLE_SECONDS * SAMPLE_RATE_HZ])
+    return Hearing(prompt, PROMPTS[prompt], heard, death(audio), float(loudness))
+
+
+def measure(hearings: list[Hearing], minutes: float) -> StrangersFigures:
+    """Count everything over the prompts."""
+    answered = [hearing for hearing in hearings if hearing.wanted is not None]
+    levels = [hearing.loudness_dbfs for hearing in hearings]
+    return StrangersFigures(
+        prompts=len(hearings),
+        minutes_each=minutes,
+        deaths=sum(hearing.dies_at_second is not None for hearing in hearings),
+        style_right=float(np.mean([hearing.heard == hearing.wanted for hearing in answered])),
+        loudness_spread_db=max(levels) - min(levels),
+    )
+
+
+def table(figures: StrangersFigures, hearings: list[Hearing]) -> str:
+    """The figures and the prompts that went wrong, in markdown."""
+    lines = ["| row | value |", "|---|---|"]
+    lines += [f"| {name.replace('_', ' ')} | {value:.3g} |" for name, value in asdict(figures).items()]
+    lines += ["", "| prompt | wanted | heard | dies at (s) |", "|---|---|---|---|"]
+    for hearing in hearings:
+        if hearing.dies_at_second is not None or hearing.wanted not in (None, hearing.heard):
+            dies = "" if hearing.dies_at_second is None else f"{hearing.dies_at_second:g}"
+            lines.append(f"| {hearing.prompt} | {hearing.wanted or ''} | {hearing.heard} | {dies} |")
+    return "\n".join(lines) + "\n"
+
+
+def judge_strangers(
+    folder: Path, target: Path, minutes: float, songs: int, prompts: int = len(PROMPTS), precision: str = "auto"
+) -> StrangersFigures:
+    """Play prompts for `minutes` each on one thread, in the precision users get; write what was counted.
+
+    Args:
+        folder: the checkpoint.
+        target: where the figures go.
+        minutes: of each prompt.
+        songs: how many songs the style classifier is fitted on.
+        prompts: how many, from the top of the list.
+        precision: as in `load_model`.
+    """
+    torch.set_num_threads(1)
+    model = load_model(str(folder), device="cpu", precision=precision)
+    classify, hearings = style_classifier(load_checkpoint(str(folder)).codec, songs), list[Hearing]()
+    for number, prompt in enumerate(list(PROMPTS)[:prompts]):
+        hearings.append(hear(prompt, play(model, prompt, minutes * 60, number), classify))
+        print(f"strangers: {number + 1}/{prompts} {hearings[-1]}", flush=True)
+    figures = measure(hearings, minutes)
+    target.mkdir(parents=True, exist_ok=True)
+    data = {**asdict(figures), "hearings": [asdict(hearing) for hearing in hearings]}
+    (target / "strangers.json").write_text(json.dumps(data, indent=1) + "\n")
+    (target / "strangers.md").write_text(table(figures, hearings))
+    print(table(figures, hearings), flush=True)
+    return figures

@@ -1,0 +1,87 @@
+"""One switch: louder or quieter to −14 LUFS, wide where it was mono, and nothing lost where channels are summed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bridge.audio.chain import Chain
+from bridge.audio.effect import Change, Pcm
+from bridge.audio.loudness import LoudnessMeter
+from bridge.audio.master import TARGET_LUFS, Master, master_default
+from bridge.session.parameters import session_table
+from streamgen.testing import FakeModel
+
+RATE_HZ = 48_000
+ON = [Change(0, "master", "gentle")]
+
+
+def prepared(channels: int = 1) -> Master:
+    master = Master()
+    master.prepare(RATE_HZ, channels, RATE_HZ)
+    return master
+
+
+def music(seconds: float, level: float = 0.1) -> Pcm:
+    """Noise that swells, with a bass below."""
+    rng, time = np.random.default_rng(5), np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    swell = 0.6 + 0.4 * np.sin(2 * np.pi * 2 * time)
+    mono = level * (swell * rng.standard_normal(len(time)) + np.sin(2 * np.pi * 60 * time))
+    return np.stack([mono] * 2).astype(np.float32)
+
+
+def played(samples: Pcm, channels: int = 1) -> Pcm:
+    master = prepared(channels)
+    out = [
+        master.process(samples[:, at : at + 960], at, ON if not at else ()) for at in range(0, samples.shape[1], 960)
+    ]
+    return np.concatenate(out, axis=1)
+
+
+@pytest.mark.parametrize("level", [0.04, 0.1, 0.2])
+def test_it_makes_for_its_loudness(level: float) -> None:
+    meter = LoudnessMeter(RATE_HZ)
+    meter.process(played(music(20, level))[:, 10 * RATE_HZ :])
+    assert meter.lufs == pytest.approx(TARGET_LUFS, abs=1.0)
+
+
+def test_mono_becomes_wide_and_its_sum_keeps_all() -> None:
+    samples = music(12)
+    left, right = played(samples)[:, 8 * RATE_HZ :]
+    assert 0.5 < np.corrcoef(left, right)[0, 1] < 0.95
+    stereo, summed = np.mean(left**2 + right**2) / 2, np.mean(((left + right) / 2) ** 2)
+    assert 10 * np.log10(summed / stereo) > -1.0
+
+
+def test_stereo_keeps_its_image() -> None:
+    samples = music(6)
+    samples[1] *= 0.25
+    left, right = played(samples, channels=2)[:, RATE_HZ:]
+    np.testing.assert_allclose(right, 0.25 * left, atol=1e-5)
+
+
+def test_off_it_gives_back_what_it_gets_and_the_switch_does_not_click() -> None:
+    samples, master = music(3), prepared()
+    np.testing.assert_array_equal(master.process(samples[:, :9_600], 0, ()), samples[:, :9_600])
+    tone = np.stack([0.2 * np.sin(2 * np.pi * 200 * np.arange(3 * RATE_HZ) / RATE_HZ)] * 2).astype(np.float32)
+    switched = [Change(RATE_HZ, "master", "gentle"), Change(2 * RATE_HZ, "master", "off")]
+    out = master.process(tone, 0, switched)
+    assert np.abs(np.diff(out, 2)).max() < 4 * np.abs(np.diff(tone, 2)).max()
+    np.testing.assert_array_equal(out[:, -9_600:], tone[:, -9_600:])
+
+
+def test_it_is_on_for_the_shipped_checkpoint_alone() -> None:
+    assert [master_default(name) for name in ("pocket", "facebook/musicgen-small")] == ["gentle", "off"]
+    assert session_table()["master"].default == session_table(FakeModel())["master"].default == "off"
+    assert session_table(FakeModel(name="pocket"))["master"].default == "gentle"
+
+
+def test_the_chain_limits_what_it_lifts() -> None:
+    chain = Chain(RATE_HZ, 1, RATE_HZ)
+    chain.set({"master": "gentle"})
+    samples = music(8, 0.02)
+    samples[:, 6 * RATE_HZ : 6 * RATE_HZ + 4_800] *= 8
+    out = np.concatenate(
+        [chain.process(samples[:, at : at + 4_800]) for at in range(0, samples.shape[1], 4_800)], axis=1
+    )
+    assert np.abs(out).max() <= 10 ** (-1 / 20)

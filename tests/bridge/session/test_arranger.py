@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
+from streamgen.checkpoint import Heard
+from streamgen.errors import ConfigError
+from streamgen.testing.fake import HOP_SAMPLES as HOP
+
+SCENE = (Part("theme", 2, take="a"), Part("break", 1, words="no drums"), Part("higher", 1, semitones=5))
+BAR = 50 * HOP
+
+
+def heard(text: str) -> Heard:
+    return Heard(text, "house", (), 60, "A minor", (), (), 50)
+
+
+def arranger(hears: bool = True, scene: tuple[Part, ...] = SCENE) -> Arranger:
+    return Arranger(scene, heard if hears else lambda _: None, 50.0, HOP)
+
+
+def test_parts_dress_the_prompt_and_only_a_take_that_is_named_comes_again() -> None:
+    one = arranger()
+    told = []
+    for _ in range(6):
+        told.append(one.dressed([("house", 1.0)]))
+        one.advance()
+    assert [row["prompts"][0][0] for row in told[:3]] == ["house", "no drums, house", "in D minor, house"]
+    takes = [row["take"] for row in told]
+    assert takes[0] == takes[3]
+    assert len(set(takes)) == 5
+
+
+def test_a_model_that_reads_prompts_as_typed_is_told_words_alone() -> None:
+    one = arranger(hears=False)
+    assert one.dressed([("house", 1.0)]) == {"prompts": [("house", 1.0)]}
+    one.advance()
+    assert one.dressed([("house", 1.0)]) == {"prompts": [("no drums, house", 1.0)]}
+    assert one.dressed([]) == {"prompt": None}
+
+
+def test_a_part_is_as_long_as_the_bars_of_its_prompt() -> None:
+    one = arranger()
+    one.began = 3 * HOP
+    assert one.ends([("house", 1.0)]) == 3 * HOP + 2 * BAR
+    typed = arranger(hears=False)
+    assert typed.ends([("techno, 150 bpm", 1.0)]) == 2 * 80 * HOP
+    assert typed.ends([("techno", 1.0)]) == 2 * 100 * HOP, "at 120, where no tempo is named"
+
+
+def test_the_shipped_scene_is_one_and_a_bad_one_is_told(tmp_path: Path) -> None:
+    assert len(read_scene(DEFAULT_SCENE)) > 3
+    for text, complaint in {
+        "": "1 … 64 parts",
+        "[[part]]\nname = 1": "must be a text",
+        "[[part]]\nbars = 0": "bars is 0",
+        "[[part]]\nbars = 2\nsemitones = 40": "semitones is 40",
+        "[[part]]\nbars = 2\nspeed = 1": "'speed'",
+        "[[part": "cannot be read",
+    }.items():
+        path = tmp_path / "scene.toml"
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=complaint):
+            read_scene(path)

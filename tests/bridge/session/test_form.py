@@ -1,0 +1,94 @@
+"""Parts in a session: a player of a fake model whose bars are a second long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.session.arranger import Part
+from bridge.session.messages import Block, Event, Notice, Set
+from bridge.session.player import Player
+from bridge.session.timeline import Timeline
+from streamgen.checkpoint import Heard
+from streamgen.testing.fake import HOP_SAMPLES as HOP
+from streamgen.testing.fake import FakeModel
+
+SCENE = (Part("theme", 2, take="a"), Part("break", 1, words="no drums"), Part("higher", 1, semitones=5))
+BAR = 50 * HOP
+
+
+def heard(text: str) -> Heard:
+    return Heard(text, "house", (), 60, "A minor", (), (), 50)
+
+
+class Stage:
+    """A player of a fake model with bars of a second, by a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
+        self.model = FakeModel()
+        monkeypatch.setattr(self.model.runtime.prompts, "heard", lambda text: None if text is None else heard(text))
+        self.seconds, self.told = 0.0, list[Block | Event]()
+        timeline = Timeline(32_000, lambda: self.seconds, lambda: self.seconds)
+        start = {"prompt/1/text": "house", "lead_seconds": 0.5, "seed": 1, "change_context_seconds": 0.0}
+        self.player = Player(self.model, self.told.append, timeline, values=start | values, scene=SCENE)
+        self.player.wanted = True
+
+    def play(self, seconds: float) -> None:
+        until = self.seconds + seconds
+        while self.seconds < until:
+            wait = self.player.tick()
+            if self.player.needs_audio:
+                self.player.make()
+            else:
+                self.seconds += wait
+
+    def parts(self) -> list[tuple[str, int]]:
+        return [
+            (one.text, one.applied_at_sample) for one in self.told if isinstance(one, Notice) and one.topic == "part"
+        ]
+
+    @property
+    def sounding(self) -> str | None:
+        return self.player.generator._stream.controls.mix.dominant
+
+
+def test_parts_follow_one_another_on_bar_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True)
+    stage.play(6.0)
+    names, samples = zip(*stage.parts(), strict=True)
+    assert names[:4] == ("break", "higher", "theme", "break")
+    bars = [round(sample / BAR, 3) for sample in samples[:4]]
+    assert bars == [2, 3, 4, 6]
+
+
+def test_the_default_plays_one_prompt_and_switching_on_and_off_lands_on_bar_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(monkeypatch)
+    stage.play(3.3)
+    assert stage.parts() == []
+    at = stage.player.do(Set({"arrange": True}, "test"))
+    assert at % BAR == 0
+    stage.play(5.0)
+    assert [name for name, _ in stage.parts()][:2] == ["break", "higher"]
+    stage.player.do(Set({"arrange": False}, "test"))
+    stage.play(3.0)
+    assert stage.sounding == "house"
+    told = len(stage.parts())
+    stage.play(4.0)
+    assert len(stage.parts()) == told
+
+
+def test_another_prompt_takes_over_and_the_part_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, lead_seconds=2.0)
+    stage.play(1.2)
+    assert stage.player.do(Set({"prompt/1/text": "techno"}, "test")) == 2 * BAR
+    seen = set()
+    for _ in range(40):
+        stage.play(0.1)
+        seen.add(stage.sounding)
+    assert seen <= {"house", "techno", "no drums, house", "no drums, techno", "in D minor, techno"}
+    assert "techno" in seen
+    stage.play(2.0)
+    assert "house" not in str(stage.sounding)

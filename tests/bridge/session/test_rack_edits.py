@@ -1,0 +1,272 @@
+"""The rack in a session: the table follows every edit, every listener hears the same, and no sample is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bridge.audio.catalogue import Catalogue
+from bridge.audio.gain import Gain
+from bridge.audio.rack import Rack
+from bridge.session.live_session import LiveSession
+from bridge.session.messages import (
+    Action,
+    Block,
+    Changed,
+    Deed,
+    EditRack,
+    Gap,
+    PlayerState,
+    Set,
+    SlotFault,
+    TableChanged,
+    Transport,
+)
+from bridge.session.parameters import Parameters, session_table
+from bridge.session.player import Player
+from bridge.session.rack_edits import edited
+from bridge.session.timeline import Moment, Timeline
+from streamgen.errors import ConfigError
+from streamgen.testing import FakeModel
+
+from .live import RATE_HZ, Listening, ill_catalogue, ill_host, play
+
+
+async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    host = ill_host(tmp_path, deadline_seconds=0.15, memory_bytes=1 << 30, strikes=1_000, forgiven_seconds=0.0)
+    return ill_catalogue(tmp_path, host)
+
+
+def slot_names(table: object) -> set[str]:
+    return {name for name in table if name.startswith("plugin/")}  # type: ignore[attr-defined]
+
+
+def test_the_table_follows_and_values_stay_where_their_effect_stays() -> None:
+    rack, parameters = Rack(), Parameters(session_table(), {"temperature": 0.5})
+    rack.prepare(RATE_HZ, 2, 4_096)
+    catalogue = Catalogue()
+
+    def do(deed: Deed, slot: int = 0, effect: str = "", index: int | None = None) -> TableChanged:
+        made = catalogue.make(effect, RATE_HZ) if effect else None
+        return edited(rack, parameters, EditRack(deed, "test", slot, effect, index, made))
+
+    told = do(Deed.ADD, effect="reverb")
+    assert told.values["plugin/1/wet"] == 0.25
+    assert (told.values["temperature"], told.by) == (0.5, "test")
+    assert [(slot.slot, slot.name) for slot in told.slots] == [(1, "reverb")]
+    parameters.values.update({"plugin/1/decay_seconds": 5.0, "plugin/1/wet": 0.5})
+    told = do(Deed.ADD, effect="tilt", index=0)
+    assert [slot.slot for slot in told.slots] == [2, 1]
+    assert told.values["plugin/1/decay_seconds"] == 5.0
+    told = do(Deed.MOVE, slot=2)
+    assert [slot.slot for slot in told.slots] == [1, 2]
+    told = do(Deed.REPLACE, slot=1, effect="compressor")
+    assert told.values["plugin/1/ratio"] == 2
+    assert told.values["plugin/1/wet"] == 0.5
+    assert "plugin/1/decay_seconds" not in told.table
+    told = do(Deed.REMOVE, slot=1)
+    assert {name.split("/")[1] for name in slot_names(told.table)} == {"2"}
+    with pytest.raises(ConfigError):
+        do(Deed.REMOVE, slot=1)
+
+
+@pytest.mark.parametrize("edits", [40, pytest.param(100, marks=pytest.mark.slow)])
+def test_every_listener_is_told_and_hears_the_same_through_many_edits(edits: int) -> None:
+    async def scene(session: LiveSession) -> None:
+        three = [Listening() for _ in range(3)]
+        for listener in three:
+            session.add(listener)
+        await until(lambda: len(three[0].blocks) > 10)
+        rng = np.random.default_rng(1)
+        for _ in range(edits):
+            slots = [slot.slot for slot in session.slots()]
+            deed = Deed(rng.choice(["add", "remove", "replace", "move"])) if slots else Deed.ADD
+            deed = Deed.MOVE if deed is Deed.ADD and len(slots) > 5 else deed
+            effect = str(rng.choice(session.effects())) if deed in (Deed.ADD, Deed.REPLACE) else ""
+            slot = int(rng.choice(slots)) if deed is not Deed.ADD else 0
+            await session.do(EditRack(deed, "page", slot, effect, 0 if deed is Deed.MOVE else None))
+            await asyncio.sleep(0.02)
+        await until(lambda: three[0].told(TableChanged)[-1] is not None)
+        await asyncio.sleep(0.3)
+        for listener in three:
+            listener.assert_unbroken()
+            assert len(listener.told(TableChanged)) == edits
+            np.testing.assert_array_equal(
+                listener.audio_so_far, three[0].audio_so_far[:, : listener.audio_so_far.shape[1]]
+            )
+            steps = np.abs(np.diff(listener.audio_so_far, 2, axis=1)).max()
+            assert steps < 0.1
+        assert (
+            slot_names(session.table)
+            == slot_names(session.values())
+            == slot_names(three[0].told(TableChanged)[-1].table)
+        )
+
+    play(scene)
+
+
+class Late(Gain):
+    """An effect that is late, by more than all that is committed ahead of the listeners."""
+
+    def __init__(self, latency_samples: int) -> None:
+        self.latency_samples = latency_samples
+
+    def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:
+        super().prepare(rate_hz, channels, max_block)
+        self.reset()
+
+    def reset(self) -> None:
+        self._held = np.zeros((2, self.latency_samples), np.float32)
+
+    def process(self, block: np.ndarray, start_sample: int, changes: object) -> np.ndarray:
+        audio = np.concatenate((self._held, block), axis=1)
+        self._held = audio[:, block.shape[1] :]
+        return audio[:, : block.shape[1]]
+
+
+def test_effects_that_are_late_come_and_go_and_the_player_is_never_late() -> None:
+    """On a clock of its own, so that only the rack could make it late; half a second is what is made ahead at most."""
+    now, told = [100.0], list[object]()
+    timeline = Timeline(RATE_HZ, lambda: now[0], lambda: 1e9 + now[0])
+    player = Player(FakeModel(), told.append, timeline, values={"prompt/1/text": "piano", "lead_seconds": 2.0})
+    player.wanted = True
+
+    def run(seconds: float) -> None:
+        end = now[0] + seconds
+        while now[0] < end:
+            player.tick()
+            if player.needs_audio:
+                player.make()
+            now[0] += 0.005
+
+    run(1.0)
+    rng = np.random.default_rng(2)
+    for _ in range(60):
+        numbers = [slot.slot for slot in player.output.rack.state()]
+        if numbers and (len(numbers) > 1 or rng.random() < 0.5):
+            player.do(EditRack(Deed.REMOVE, "test", int(rng.choice(numbers))))
+        else:
+            player.do(EditRack(Deed.ADD, "test", effect="late", made=Late(int(rng.choice([0, 4_800, 23_000])))))
+        run(0.3)
+        if rng.random() < 0.1:
+            player.do(Transport(Action.PAUSE, "test"))
+            run(0.1)
+            player.do(Transport(Action.PLAY, "test"))
+            run(0.5)
+    blocks = [item for item in told if isinstance(item, Block)]
+    for before, after in itertools.pairwise(blocks):
+        assert after.start_sample == before.end_sample
+    assert player.underruns == 0
+    assert [item for item in told if isinstance(item, Gap)] == []
+    assert player.state is PlayerState.PLAYING
+
+
+def test_a_short_lead_gets_through_a_long_rack() -> None:
+    now, told = [100.0], list[object]()
+    timeline = Timeline(RATE_HZ, lambda: now[0], lambda: 1e9 + now[0])
+    player = Player(FakeModel(), told.append, timeline, values={"prompt/1/text": "piano", "lead_seconds": 0.2})
+    player.wanted = True
+    player.do(EditRack(Deed.ADD, "test", effect="late", made=Late(40_000)))
+    for _ in range(600):
+        player.tick()
+        if player.needs_audio:
+            player.make()
+        now[0] += 0.005
+    assert (player.state, player.underruns) == (PlayerState.PLAYING, 0)
+    assert player.output.position > 2 * RATE_HZ
+
+
+def test_a_parameter_of_a_slot_is_set_scheduled_checked_and_told() -> None:
+    async def scene(session: LiveSession) -> None:
+        listener = Listening()
+        session.add(listener)
+        await session.do(EditRack(Deed.ADD, "page", effect="equalizer"))
+        await until(lambda: len(listener.blocks) > 5)
+        at = session.position_samples() + RATE_HZ // 2
+        assert await session.do(Set({"plugin/1/gain_db": -60.0}, "osc", Moment(sample=at))) == at
+        await until(lambda: session.position_samples() > at + RATE_HZ // 4)
+        audio, start = listener.audio_so_far, listener.blocks[0].start_sample
+        assert np.abs(audio[:, at - start - 480 : at - start]).max() > 0.05
+        assert np.abs(audio[:, at - start + 4_800 :]).max() < 1e-3
+        (changed,) = [event for event in listener.told(Changed) if "plugin/1/gain_db" in event.values]
+        assert (changed.applied_at_sample, changed.by) == (at, "osc")
+        with pytest.raises(ConfigError, match="must be within"):
+            await session.do(Set({"plugin/1/gain_db": 100.0}, "osc"))
+
+    play(scene)
+
+
+def test_names_of_the_network_are_names_of_the_catalogue_never_paths(tmp_path: Path) -> None:
+    async def scene(session: LiveSession) -> None:
+        for name in ("/usr/lib/vst3/ZamCompX2.vst3", "../x", "", "nothing"):
+            with pytest.raises(ConfigError, match="there is no effect"):
+                await session.do(EditRack(Deed.ADD, "websocket 1", effect=name))
+        assert session.slots() == []
+
+    play(scene)
+
+
+def test_what_cannot_be_loaded_is_said_and_nothing_is_changed(catalogue: Catalogue, tmp_path: Path) -> None:
+    async def scene(session: LiveSession) -> None:
+        (tmp_path / "orders").write_text("on-load segfault")
+        with pytest.raises(ConfigError, match="ill could not be loaded: it ended"):
+            await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        assert session.slots() == []
+
+    play(scene, catalogue)
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ill", ["raise", "segfault", "hang", "memory", "nan"])
+def test_a_plugin_falls_ill_while_three_listen(catalogue: Catalogue, tmp_path: Path, ill: str, times: int) -> None:
+    async def scene(session: LiveSession) -> None:
+        three = [Listening() for _ in range(3)]
+        for listener in three:
+            session.add(listener)
+        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(Set({"plugin/1/gain": 0.5}, "page"))
+        await until(lambda: len(three[0].blocks) > 20)
+        for time_ in range(1, times + 1):
+            (tmp_path / "new").write_text(ill)
+            (tmp_path / "new").rename(tmp_path / "orders")
+            await until(lambda time_=time_: len(three[0].told(SlotFault)) == 2 * time_)  # type: ignore[misc]
+        began = time.monotonic()
+        await until(lambda: time.monotonic() - began > 0.3)
+        for listener in three:
+            listener.assert_unbroken()
+            faults = listener.told(SlotFault)
+            assert [bool(fault.reason) for fault in faults] == [True, False] * times
+        assert session.stats().rack_faults == times
+        assert not session.slots()[0].failed
+        last = three[0].blocks[-3].samples
+        assert np.abs(last).max() < 0.6 * np.abs(three[0].audio_so_far).max(), "its gain of a half is back"
+
+    play(scene, catalogue)
+
+
+def test_closing_the_session_ends_its_children(catalogue: Catalogue) -> None:
+    pids: list[int] = []
+
+    async def scene(session: LiveSession) -> None:
+        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        effect = session.player.output.rack.effect(1)
+        pids.append(effect._process.pid)  # type: ignore[attr-defined]
+
+    play(scene, catalogue)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pids[0]}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pids[0]}").exists()

@@ -1,0 +1,106 @@
+"""The normaliser on the shipped words: strangers' prompts, other languages, and captions it must leave as they are."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from streamgen.checkpoint.words import Vocabulary, hear, read_vocabulary, words_of
+from streamgen.pocket import pocket_folder
+from streamgen.pocket.training.captions import caption
+from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, training_song
+from streamgen.pocket.training.strangers import PROMPTS
+from streamgen.pocket.training.styles import STYLES
+
+
+@pytest.fixture(scope="module")
+def words() -> Vocabulary:
+    found = read_vocabulary(pocket_folder())
+    assert found is not None
+    return found
+
+
+def test_the_file_knows_what_training_taught(words: Vocabulary) -> None:
+    assert words.bar_frames == {bpm: 16 * frames for bpm, frames in FRAMES_PER_STEP.items()}
+    assert words.tonics == tuple(KEY_NAMES.values())
+    assert words.styles.keys() == STYLES.keys()
+    for name, style in words.styles.items():
+        trained = STYLES[name]
+        assert style.say in trained.names
+        assert style.moods == trained.moods
+        assert style.key.endswith("minor" if trained.minor else "major")
+        roles = [{part.word for part in role} for role in (trained.bass, trained.chords, trained.leads) if role]
+        drums = [{"drums"}] if trained.kit is not None else []
+        assert {frozenset(part) for part in style.parts} == {frozenset(role) for role in [*drums, *roles]}
+
+
+def test_a_caption_in_training_words_keeps_its_meaning(words: Vocabulary) -> None:
+    rng = random.Random(0)
+    for number in range(200):
+        song = training_song(number)
+        heard = hear(caption(song, rng, complete=True), words)
+        assert (heard.style, heard.tempo_bpm, heard.key) == (song.style, song.bpm, song.key)
+        assert set(heard.instruments) == set(song.instruments)
+        assert (heard.moods, heard.unheard) == ((song.mood,), ())
+        assert hear(heard.prompt, words) == heard, "what it says it hears as it said it"
+
+
+@pytest.mark.parametrize(("prompt", "style"), [(p, s) for p, s in PROMPTS.items() if s])
+def test_strangers_get_the_style_they_mean(prompt: str, style: str, words: Vocabulary) -> None:
+    assert hear(prompt, words).style == style
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("house", "house, drums, synth bass, piano, 125 bpm, in A minor"),
+        ("", "house, drums, synth bass, piano, 125 bpm, in A minor"),
+        ("HOUSE with a SAW SYNTH!!", "house, drums, synth bass, saw synth, 125 bpm, in A minor"),
+        ("slow jazz", "jazz trio, drums, double bass, piano, 94 bpm, in F major"),
+        ("techno 140", "techno, drums, synth bass, synth lead, 150 bpm, in A minor"),
+        ("techno at 128 bpm in f# minor", "techno, drums, synth bass, synth lead, 125 bpm, in F minor"),
+        ("rock ohne Schlagzeug", "rock, electric bass, distorted guitar, 150 bpm, in A major"),
+        ("reggae, no guitar, b flat major", "reggae, drums, bass, organ, 94 bpm, in A major"),
+        ("Orchester, schnell, h-moll", "orchestral, contrabass, strings, french horn, 150 bpm, in C minor"),
+        ("lofi in Em", "lofi hip hop, drums, bass, electric piano, 94 bpm, in E minor"),
+        ("batería y guitarra eléctrica", "rock, drums, electric bass, distorted guitar, 150 bpm, in A major"),
+        ("reggae, bass, guitar", "reggae, drums, bass, guitar, 94 bpm, in G major"),
+        ("reggae drums bass guitar", "reggae, drums, bass, guitar, 94 bpm, in G major"),
+        ("electric piano house", "house, drums, synth bass, piano, 125 bpm, in A minor"),
+        ("no piano", "house, drums, synth bass, 125 bpm, in A minor"),
+        ("solo piano without piano", "solo piano, piano, 94 bpm, in A major"),
+        ("chiptune 60 bpm", "chiptune, drums, synth bass, square wave, 94 bpm, in C major"),
+    ],
+)
+def test_what_is_not_said_is_filled_in_from_the_style(prompt: str, wanted: str, words: Vocabulary) -> None:
+    assert hear(prompt, words).prompt == wanted
+
+
+def test_numbers_that_are_no_tempo_stay_words(words: Vocabulary) -> None:
+    for prompt in ("acid techno 303", "8-bit", "70s funk", "trap beat with 808s", "24/7 lofi"):
+        heard = hear(prompt, words)
+        assert heard.tempo_bpm == words.styles[heard.style].tempo_bpm, prompt
+
+
+def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
+    heard = hear("shimmering house for my grandmother", words)
+    assert heard.unheard == ("shimmering", "grandmother")
+    assert heard.told() == f"{heard.prompt}; not understood: shimmering grandmother"
+    assert hear("house", words).told() == "house, drums, synth bass, piano, 125 bpm, in A minor"
+
+
+def test_phrases_are_told_apart_by_no_one_twice(words: Vocabulary) -> None:
+    """One phrase names one style, one instrument, one tempo: else the file's order would decide."""
+    for phrase, meanings in words.lexicon.items():
+        kinds = [meaning.kind for meaning in meanings if meaning.kind not in ("mood", "small")]
+        assert len(kinds) == len(set(kinds)), phrase
+
+
+def test_words_are_compared_without_accents_case_and_marks() -> None:
+    said = words_of("Música Électronique: drum & Bass, 8-bit, Straße!")
+    assert said == ["musica", "electronique", ",", "drum", "and", "bass", ",", "8", "bit", ",", "strasse", ","]
+
+
+def test_a_folder_without_words_has_none(tmp_path: object) -> None:
+    assert read_vocabulary(pocket_folder().parent / "training") is None
