@@ -73,6 +73,7 @@ class EngineThread:
         self._handover = threading.Lock()  # nothing is handed over once the thread has looked for the last time
         self._stopping = False
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
+        self._learning = asyncio.Lock()
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -106,6 +107,15 @@ class EngineThread:
         async with self._encoding:
             codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
         return replace(prompt, codes=codes)
+
+    async def learn(self, texts: Sequence[str | None]) -> None:
+        """Encode prompts beside the music, one caller at a time: on the engine's thread it would wait for them.
+
+        Raises:
+            PromptError: one cannot be used.
+        """
+        async with self._learning:
+            await asyncio.to_thread(self.model.learn, texts)
 
     async def open_player(
         self,
