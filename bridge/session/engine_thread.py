@@ -156,7 +156,7 @@ class EngineThread:
             lambda item: self._on_loop(deliver, item),
             timeline,
             values=values,
-            options=options,
+            options={**(options or {}), "between_steps": self._keep_playing},
             step_seconds=self._step_seconds,
             scene=self._scene,
         )
