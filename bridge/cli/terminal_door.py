@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli.terminal import say, typed_lines
 from bridge.cli.terminal_rack import RACK_WORDS, rack_line
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     Action,
     Block,
     Event,
@@ -146,8 +147,6 @@ class TerminalDoor:
     @property
     def delay_seconds(self) -> float:
         """From a change to where it is heard."""
-        from bridge.session.player import COMMIT_SECONDS
-
         return COMMIT_SECONDS + self._sound().get("sound_delay_seconds", 0.0)
 
     def figures(self, limit_seconds: float | None = None, windows: int = 1) -> Figures:
