@@ -46,7 +46,7 @@ MAX_TEXT = 2_000  # characters of one prompt
 _CLAMPED = 0.001  # of a controller's travel past its ends
 MAX_PROMPTS = 8  # sounding together
 BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})  # controls with which other music begins
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int6", "mixed", "int4")
 DEVICES = ("auto", "cpu", "cuda")
 
 Value = str | float | int | bool

@@ -18,6 +18,7 @@ plays begins with that.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,18 +34,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
-from streamgen.codec import StreamingDecoder, encode_audio
+from streamgen.codec import Native, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
 from streamgen.conditioning.rows import Prompts
 from streamgen.conditioning.text import TextConditioner
 from streamgen.errors import NumericError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
-from streamgen.lm.precision import choose_engine, is_small
+from streamgen.lm.precision import choose_engine
 from streamgen.lm.step import Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowLayout
 from streamgen.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from transformers import EncodecModel
 
 __all__ = ["Facts", "Runtime", "computing_on"]
 
@@ -57,8 +62,9 @@ class Facts:
 
     Attributes:
         name, format, licence: the checkpoint's.
-        precision: "fp32", "bf16", "fp16" or "int8", as chosen.
+        precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
+        kernels: "torch", or the instruction set of the native ones.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Facts:
     licence: str
     precision: str
     load_note: str
+    kernels: str = "torch"
 
 
 @dataclass(eq=False, repr=False)
@@ -116,10 +123,17 @@ class Runtime:
         with ExitStack() as own:
             for setting in (torch.inference_mode(False), *_own_settings(device)):
                 own.enter_context(setting)
-            codec = StreamingDecoder(checkpoint.codec, audio_channels=decoder.audio_channels, device=device)
             pattern = DelayPattern.of(decoder.num_codebooks, decoder.audio_channels, decoder.vocab_size)
-            frame_seconds = codec.hop_samples / codec.sample_rate_hz
-            choice = choose_engine(checkpoint, pattern, frame_seconds, device=device, precision=precision)
+            frame_seconds = checkpoint.codec.config.hop_length / checkpoint.codec.config.sampling_rate
+            choice = choose_engine(
+                checkpoint, pattern, frame_seconds, device=device, precision=precision, threads=threads
+            )
+            native = None
+            if choice.library is not None:
+                native = Native(choice.library, choice.library.pool(choice.native_threads))
+            codec = StreamingDecoder(
+                checkpoint.codec, audio_channels=decoder.audio_channels, device=device, native=native
+            )
             prompts = Prompts(
                 TextConditioner(checkpoint, new_lock=threading.Lock),
                 MelodyConditioner(checkpoint),
@@ -128,18 +142,25 @@ class Runtime:
                 new_lock=threading.Lock,
             )
         return cls(
-            Facts(checkpoint.name, checkpoint.format, checkpoint.licence, choice.precision, choice.note),
+            Facts(
+                checkpoint.name,
+                checkpoint.format,
+                checkpoint.licence,
+                choice.precision,
+                choice.note,
+                choice.library.instruction_set if choice.library else "torch",
+            ),
             decoder,
             checkpoint.defaults,
             device,
-            1 if threads is None and is_small(checkpoint, device) else threads,
+            choice.threads,
             choice.engine,
             codec,
             prompts,
             pattern,
             partial(
                 encode_audio,
-                checkpoint.codec,
+                _without_decoder(checkpoint.codec),
                 audio_channels=decoder.audio_channels,
                 last_seconds=decoder.max_positions * frame_seconds,
             ),
@@ -206,6 +227,13 @@ class Runtime:
             lengths = codes.shape[1] / self.frame_rate_hz, frames / self.frame_rate_hz
             _log.warning("the audio prompt has %.2f s or more, room is for %.2f s: its newest part is kept", *lengths)
         return codes[:, -frames:]
+
+
+def _without_decoder(codec: EncodecModel) -> EncodecModel:
+    """Return a codec that only encodes: decoding is our own, with weights of its own."""
+    encoder = copy.copy(codec)
+    encoder._modules = {**codec._modules, "decoder": torch.nn.Identity()}
+    return encoder
 
 
 @contextmanager

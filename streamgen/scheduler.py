@@ -34,8 +34,15 @@ class Steppable(Protocol[Begun_co, Drawn_contra]):
         """Complete frames so far."""
         ...
 
-    def begin_step(self) -> Begun_co:
+    def begin_step(self, beside_others: bool) -> Begun_co | None:
         """Return what the pass needs. Changes nothing that cannot be begun again.
+
+        Args:
+            beside_others: whether other streams wait for the same pass.
+
+        Returns:
+            None where there is so much to do first that it takes several turns: one of them is done, and the pass is
+            made without this stream.
 
         Raises:
             StreamgenError: it cannot step now.
@@ -100,17 +107,20 @@ class Scheduler(Generic[Begun, Drawn]):
         """Make one step of some streams, in one pass.
 
         Returns:
-            Streams that could not step, and why: the others have.
+            Streams that could not step, and why: the others have, but for those that are not ready yet.
         """
         refused: dict[AnyStream, StreamgenError] = {}
         with self._around():
             stepping, begun = [], []
             for stream in streams:
                 try:
-                    begun.append(stream.begin_step())
-                    stepping.append(stream)
+                    one = stream.begin_step(len(streams) > 1)
                 except StreamgenError as error:
                     refused[stream] = error
+                    continue
+                if one is not None:
+                    begun.append(one)
+                    stepping.append(stream)
             began = self._clock()
             results = self._one_pass(begun) if begun else []
             seconds = self._clock() - began

@@ -104,7 +104,7 @@ def _say_speed(factor: float, model: Model) -> None:
         return
     say(
         f"{model.name} plays at {factor:.2f} × real time here: there will be pauses. Choose --model pocket, a smaller "
-        "checkpoint, --precision bf16, or a GPU (--device cuda)"
+        "checkpoint, --precision int8, or a GPU (--device cuda)"
     )
 
 

@@ -372,13 +372,28 @@ class Player:
 
     def make(self, between_steps: Callable[[], None] | None = None) -> None:
         """Make one block ahead; `between_steps` may let players `keep_time`."""
+        Player.make_together([self], between_steps)
+
+    @staticmethod
+    def make_together(players: Sequence[Player], between_steps: Callable[[], None] | None = None) -> None:
+        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's."""
+        for player in players:
+            player._take_turn()
+        found = Generator.make_together([player.generator for player in players], between_steps)
+        for player, faults in zip(players, found, strict=True):
+            player._tell_faults(faults)
+            player._commit_due()  # before the next command: a knob in motion would take back every block, for ever
+
+    def _take_turn(self) -> None:
+        """Let the form of the piece have its next part, if it is time."""
         turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.keep_time)
         if turn is not None:
             self._tell_part(*turn)
-        for fault, at in self.generator.make(between_steps):
+
+    def _tell_faults(self, faults: Sequence[tuple[str, int]]) -> None:
+        for fault, at in faults:
             line = f"the music had died ({fault}) and begins anew"
             self._publish(Notice("guard", line, self.output.session_sample(at)))
-        self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
 
     def _tell_part(self, name: str, at: int) -> None:
         applied = self.output.session_sample(at)

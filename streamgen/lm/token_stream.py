@@ -20,11 +20,12 @@ text, no clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from streamgen.lm.cache import KVCache
+from streamgen.lm.cache import CacheRows
 from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.delay import DelayPattern
@@ -93,7 +94,7 @@ class TokenStream:
         self,
         pattern: DelayPattern,
         settings: StepSettings,
-        cache: KVCache,
+        cache: CacheRows[Any],
         cross: CrossCache,
         *,
         keep_frames: int = 0,

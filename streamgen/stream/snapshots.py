@@ -56,7 +56,7 @@ class StreamSnapshot:
     def bytes(self) -> int:
         """Memory that it holds, most of it the cache's."""
         copies = [window.copy for window in self.tokens.windows]
-        return sum(tensor.nbytes for copy in copies for tensor in (copy.keys, copy.values))
+        return sum(copy.nbytes for copy in copies)
 
     def __repr__(self) -> str:
         """Say of which stream and place it is, and what it costs to keep."""

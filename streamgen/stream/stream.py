@@ -123,7 +123,6 @@ class Stream:
         self._pcm = PcmBuffer(self.runtime.codec, self.runtime.device, given)
         if audio_prompt is not None:
             self._tokens.begin_with(audio_prompt)
-        self.runtime.engine.prefill(self._tokens.unread())
         for start in range(0, given, DECODE_FRAMES):
             self.decode_until(min(start + DECODE_FRAMES, given))
 
@@ -162,8 +161,14 @@ class Stream:
         """Complete frames so far, the audio prompt's included."""
         return self._tokens.frames_done
 
-    def begin_step(self) -> Step:
+    def begin_step(self, beside_others: bool = False) -> Step | None:
         """Bring controls, rows and windows up to the next frame, and return what to feed.
+
+        Args:
+            beside_others: whether other streams wait: what is unread is read a slice at a time then.
+
+        Returns:
+            None after a slice that was not the last.
 
         Raises:
             CapacityError: as in `read`.
@@ -175,8 +180,8 @@ class Stream:
         coming = self._control.coming(frame, heard.openings + mending)
         step = self._tokens.begin_step(coming.settings)
         self._note(frame, coming, mending)
-        if step.unread:
-            self.runtime.engine.prefill(step.unread)
+        if step.unread and not self.runtime.engine.prefill(step.unread, slice_only=beside_others):
+            return None
         return step
 
     def _note(self, frame: int, coming: ControlMemory, mending: bool) -> None:

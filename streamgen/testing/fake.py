@@ -211,9 +211,10 @@ class _Singer(LmEngine):
         self._model.clock.advance(self._model.step_seconds)
         return [torch.tensor(self._songbook.codes(_sines(step.rows)), dtype=torch.int64) for step in steps]
 
-    def prefill(self, unread: Sequence[Unread]) -> None:
+    def prefill(self, unread: Sequence[Unread], *, slice_only: bool = False) -> bool:  # noqa: ARG002 - it takes no time
         for one in unread:
             one.window.fed += one.length
+        return True
 
 
 def _sines(rows: Rows) -> Sines:

@@ -60,7 +60,7 @@ def test_a_switch_is_named_as_on_the_command_line_or_plainly(stage: Path, text: 
         ("host = 1", "host is 1, must be a text"),
         ('insecure = "yes"', "insecure is 'yes', must be true or false"),
         ("allow_origin = [1]", "allow_origin is 1, must be a text"),
-        ('precision = "fp8"', "precision is 'fp8', must be one of auto, fp32, bf16, fp16, int8"),
+        ('precision = "fp8"', "precision is 'fp8', must be one of auto, fp32, bf16, fp16, int8, int6, mixed, int4"),
         ("temperature = 9", "temperature is 9, must be within 0 … 5; change it there, or leave it out (1)"),
         ("top_k = 2.5", "top_k is 2.5, must be a whole number"),
         ("[music]\ntop_k = 2", "music is {'top_k': 2}, but there is no such setting"),

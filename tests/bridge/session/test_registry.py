@@ -47,7 +47,7 @@ def model() -> streamgen.Model:
 
 def with_sessions(model: streamgen.Model, capacity: int, scene: Callable[[SessionRegistry], Awaitable[None]]) -> None:
     async def run() -> None:
-        engine = EngineThread(model, asyncio.get_running_loop(), capacity / 0.8 + 0.1)
+        engine = EngineThread(model, asyncio.get_running_loop(), capacity)
         try:
             sessions = SessionRegistry(engine, await LiveSession.open("live", engine, 48_000))
             await scene(sessions)

@@ -142,7 +142,7 @@ def test_a_step_that_is_interrupted_is_done_again(twin: Twins, monkeypatch: pyte
     with model.open_stream("piano", seed=1) as stream, model.open_stream("piano", seed=1) as other:
         stream.read(6400)
         with monkeypatch.context() as disturbed:
-            disturbed.setattr("streamgen.lm.engine.sample", interrupt)
+            disturbed.setattr("streamgen.lm.engine.sample_together", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 stream.read(6400)
         stream.read(12_800)
@@ -156,7 +156,7 @@ def test_a_stream_that_cannot_begin_leaves_no_rows_taken(twin: Twins, monkeypatc
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model.runtime.engine, "prefill", interrupt)
+    monkeypatch.setattr(model.runtime.codec, "new_state", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.open_stream("piano")
     assert all(model.runtime.engine.cache._free)
