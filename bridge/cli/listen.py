@@ -19,7 +19,7 @@ from typing import Any
 
 from bridge.audio.files import AudioFile, check_output
 from bridge.cli.options import add_json_option, number
-from bridge.cli.terminal import StopFlag, print_json, say, stop_on_signals
+from bridge.cli.terminal import StopFlag, may_write, print_json, say, stop_on_signals
 from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.native.client import Call, Pcm, Received, stream_url
@@ -42,7 +42,10 @@ _NOTICE_SECONDS, _FAREWELL_SECONDS = 0.1, 0.5  # after Ctrl-C: until it is seen;
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("url", metavar="URL", help="of the server, such as ws://127.0.0.1:8711 or just HOST:PORT")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="save it: .wav, .flac or .ogg (default: play it)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="save it: .wav, .flac, .ogg or .mp3 (default: play it)"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a FILE that is there")
     parser.add_argument(
         "--seconds", type=number(0.1, 86_400 * 365, "seconds"), metavar="S", help="stop after (default: never)"
     )
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     words = words_of(args.changes)
     if args.out is not None:
         check_output(args.out, args.seconds or 0.0, int(args.sample_rate or 48_000))
+        may_write(args.out, force=args.force)
     device = None if args.out is not None else choose_device(args.output)
     query = _query(args, device)
     sink = _ToFile(args.out) if device is None else _ToCard(device, int(query["sample_rate_hz"]), args.output)

@@ -100,7 +100,7 @@ def test_what_only_the_server_knows_can_be_set(door: Open, tmp_path: Path, run: 
     url, out = f"127.0.0.1:{door.web.port}", tmp_path / "a.wav"
     assert run("listen", url, "--seconds", 0.5, "--out", out, "--set", "sparkle=7").code == 0
     eventually(lambda: door.session.now.get("sparkle") == 7)
-    answer = run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=11")
+    answer = run("listen", url, "--seconds", 0.1, "--out", out, "--force", "--set", "sparkle=11")
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2, "streamgen: --set: sparkle is 11.0, must be within 0 … 10"
     )  # fmt: skip

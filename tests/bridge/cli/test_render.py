@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def test_what_shapes_the_music_is_in_the_file(run: Run, toy_model: ToyModel, tmp
     assert run("render", "a, 90 bpm", "--seconds", "1", "--out", plain).code == 0
     one, other = (soundfile.read(path)[0][4_800:] for path in (quiet, plain))
     np.testing.assert_allclose(one, other / 10, atol=1e-6)
-    assert run("render", "a", "--seconds", "1", "--out", quiet, "--mute").code == 0
+    assert run("render", "a", "--seconds", "1", "--out", quiet, "--force", "--mute").code == 0
     assert np.abs(soundfile.read(quiet)[0][4_800:]).max() == 0
 
 
@@ -213,3 +215,32 @@ def test_a_rack_is_in_the_file_and_what_it_holds_back_is_made_up_for(
     rack.write_text("version = 1\n")
     assert "--rack" in run(*words, tmp_path / "no.wav", "--rack", rack).error_line
     assert not (tmp_path / "no.wav").exists()
+
+
+def test_what_is_there_is_written_over_when_told_to(
+    run: Run, toy_model: ToyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.wav"
+    out.write_bytes(b"kept")
+    words = ("render", "a", "--seconds", "0.2", "--out", out)
+    answer = run(*words)
+    assert (answer.code, out.read_bytes()) == (2, b"kept")
+    assert answer.error_line.endswith("a.wav' is there already: choose another --out, or --force to write over it")
+    monkeypatch.setattr("bridge.cli.terminal.on_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    assert run(*words).error_line.endswith("a.wav' stays as it is")
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert run(*words).code == 0
+    assert run(*words, "--force").code == 0
+    assert soundfile.info(out).frames == 9_600
+
+
+def test_a_wav_into_standard_output_is_the_file(toy_model: ToyModel, run: Run, tmp_path: Path) -> None:
+    words = ["render", "piano", "--model", str(tiny_checkpoint("mono")), "--seconds", "0.3", "--seed", "4", "--out"]
+    piped = subprocess.run([sys.executable, "-m", "bridge.cli.main", *words, "-"], capture_output=True, check=True)
+    subprocess.run([sys.executable, "-m", "bridge.cli.main", *words, str(tmp_path / "a.wav")], check=True)
+    (tmp_path / "piped.wav").write_bytes(piped.stdout)
+    heard, written = (soundfile.read(tmp_path / name, dtype="int32")[0] for name in ("piped.wav", "a.wav"))
+    assert len(written) == 14_400
+    assert np.array_equal(heard, written)
+    assert "--out is '-'" in run("render", "a", "--out", "-", "--json").error_line
