@@ -131,7 +131,11 @@ class LmEngine:
         guided = [combine(rows, step.rows.coefficients) for step, rows in zip(steps, each, strict=True)]
         samplings, columns = [step.sampling for step in steps], [step.column for step in steps]
         drawn = sample_together(guided, samplings, columns, self._uniforms)
-        return [_numbers_only(codes, logits).cpu() for codes, logits in zip(drawn, guided, strict=True)]
+        # one sum tells of every NaN and infinity; the answer travels with the codes: a GPU is not waited for twice
+        return [
+            torch.where(rows.sum().isfinite(), codes, NOT_DRAWN).cpu()
+            for rows, codes in zip(guided, drawn, strict=True)
+        ]
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
         """Return the input vectors of single steps, [Σ rows, D]."""
@@ -175,11 +179,6 @@ class LmEngine:
         segment = Segment(window.block, window.fed, length, window.start_position)
         self.decoder.read(piece.reshape(-1, piece.shape[-1]), [segment], self.cache, self.cross)
         window.fed += length
-
-
-def _numbers_only(codes: Tensor, logits: Tensor) -> Tensor:
-    """Let codes through that were drawn from numbers; the answer travels with them: a GPU is not waited for twice."""
-    return torch.where(logits.sum().isfinite(), codes, NOT_DRAWN)  # one sum tells of every NaN and infinity
 
 
 def _leader_rows(steps: Sequence[Step]) -> list[int]:

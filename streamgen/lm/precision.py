@@ -97,10 +97,10 @@ def choose_engine(
     if few_bits and precision != "int8" and builder.library is None:
         raise ConfigError(f"precision is {precision!r}, which needs the native kernels: {builder.lack}; use 'int8'")
     if precision != "auto":
-        choice = builder.choice(precision, f"{precision}, as asked")
-        if precision == "fp16" and not _makes_numbers(choice.engine, pattern):
+        asked = builder.choice(precision, f"{precision}, as asked")
+        if precision == "fp16" and not _makes_numbers(asked.engine, pattern):
             raise ConfigError("precision is 'fp16', which overflows with this checkpoint: use 'bf16' or 'fp32'")
-        return choice
+        return asked
     if is_small(checkpoint, device):
         chosen = "int8" if builder.library is not None or _multiplies_bf16() else "fp32"
         return builder.choice(chosen, f"{chosen}, as it is small")
@@ -116,7 +116,7 @@ def _fastest(builder: _Builder, pattern: DelayPattern, frame_seconds: float) -> 
         if candidate == "fp16" and not _makes_numbers(engine, pattern):
             continue
         factors[candidate] = frame_seconds / bare_step_seconds(engine, pattern)
-        if factors[candidate] >= _COMFORTABLE_FACTOR or candidate == "fp16":
+        if factors[candidate] >= _COMFORTABLE_FACTOR or builder.on_gpu:
             return candidate, factors[candidate]
     return max(factors.items(), key=lambda one: one[1])
 
@@ -137,6 +137,10 @@ class _Builder:
         self.library, self.lack = native_kernels(checkpoint) if device.type == "cpu" else (None, "")
 
     @property
+    def on_gpu(self) -> bool:
+        return self._device.type != "cpu"
+
+    @property
     def machine(self) -> str:
         """Name all that a measurement depends on: processor, threads, kernels, checkpoint."""
         kernels_ = self.library.instruction_set if self.library else "torch"
@@ -145,7 +149,7 @@ class _Builder:
 
     def candidates(self) -> list[str]:
         """Return the precisions worth measuring, best quality first."""
-        if self._device.type != "cpu":
+        if self.on_gpu:
             return ["fp16", "bf16"]
         full = ["fp32", "bf16"] if _full_bytes(self._checkpoint) < _HOPELESS_BYTES else ["bf16"]
         return full if self.library is None else [*full, *(name for name in ROUNDED if name != "int4")]
@@ -212,7 +216,7 @@ def bare_step_seconds(engine: LmEngine, pattern: DelayPattern) -> float:
     while len(seconds) < _LEAST_STEPS or (len(seconds) < _STEPS and sum(seconds) < _LONGEST_SECONDS):
         began = time.perf_counter()
         (codes,) = engine.step([tokens.begin_step(settings)])
-        tokens.finish_step(codes)
+        tokens.finish_step(codes.clamp(min=0))  # a checkpoint of NaN is told of when it plays
         seconds.append(time.perf_counter() - began)
     tokens.close()
     return statistics.median(seconds)
