@@ -67,7 +67,12 @@ def _door(module: str, name: str) -> Callable[[Service], Door]:
 
 
 SOUND_CARD = _door("sound_card", "SoundCardDoor")
-DOORS: list[Callable[[Service], Door | None]] = [_door("osc", "OscDoor"), _door("native", "NativeDoor"), SOUND_CARD]
+DOORS: list[Callable[[Service], Door | None]] = [
+    _door("osc", "OscDoor"),
+    _door("native", "NativeDoor"),
+    _door("radio", "RadioDoor"),  # at the port of the one before, and so closed first
+    SOUND_CARD,
+]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""
 
 
