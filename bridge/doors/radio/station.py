@@ -33,7 +33,7 @@ __all__ = ["BURST_SECONDS", "DOOR", "Piece", "Station", "Tuner"]
 
 DOOR = "radio"
 BURST_SECONDS = 4.0
-_PREROLL_SECONDS = 1.0  # of silence, at least, where nothing was heard yet: a player needs something to begin with
+_PREROLL_SECONDS = 2.0  # of silence, at least, where nothing was heard yet: a player needs something to begin with
 _SILENT_AFTER_SECONDS = 0.3
 _TICK_SECONDS = 0.1
 _MOST_WAITING_SECONDS = 20.0  # for the coder; a machine that is as late as that cannot code in real time

@@ -37,7 +37,7 @@ async def on_air(seconds: float = 5, **options: object) -> AsyncIterator[tuple[O
 
 
 BURST = -1
-QUIET_SECONDS = 0.3
+QUIET_SECONDS = 0.2
 
 
 async def asked(web: Open, request: str, size: int = 0) -> tuple[str, dict[str, str], bytes]:

@@ -36,12 +36,15 @@ def pieces(suffix: str, seconds: float, rate_hz: int = RATE_HZ) -> tuple[bytes, 
 
 
 def is_one_sine(samples: NDArray[np.float32], rate_hz: int) -> bool:
-    """Whether it is 440 Hz on the left at half scale, its phase never jumping: no gap, nothing lost."""
+    """Tell whether it is 440 Hz on the left at half scale, its phase never jumping: no gap, nothing lost.
+
+    A lost frame turns the phase by 1.3 to 2.8, by codec; AAC itself wanders by 0.6 now and then.
+    """
     at = np.arange(samples.shape[1]) / rate_hz
     turned = samples[0] * np.exp(-2j * np.pi * 440 * at)
     window = rate_hz // 100
     turned = turned[: turned.size // window * window].reshape(-1, window).mean(axis=1)
-    return bool(np.all(np.abs(np.abs(turned) - 0.25) < 0.1) and np.ptp(np.unwrap(np.angle(turned))) < 0.5)
+    return bool(np.all(np.abs(np.abs(turned) - 0.25) < 0.1) and np.ptp(np.unwrap(np.angle(turned))) < 1)
 
 
 @pytest.mark.parametrize("suffix", CODECS)

@@ -20,6 +20,7 @@ from bridge.session.messages import Set
 from ..web_session import BLOCK, RATE_HZ, SineSession, sine
 
 WAV = CODECS["wav"]
+PREROLL = round(station_module._PREROLL_SECONDS * RATE_HZ)
 
 
 @dataclass(eq=False)
@@ -115,8 +116,8 @@ def test_before_and_while_nothing_plays_there_is_silence_and_then_the_music_whol
         async with on_air() as (session, station):
             ear = Ear()
             station.join(WAV, ear)
-            await ear.until(RATE_HZ)  # at once: a player needs something to begin with
-            await ear.until(round(1.2 * RATE_HZ))  # and then as time goes by
+            await ear.until(PREROLL)  # at once: a player needs something to begin with
+            await ear.until(PREROLL + RATE_HZ // 5)  # and then as time goes by
             session.play(20)
             before = 0
             while not heard(ear).any():
@@ -139,7 +140,7 @@ def test_a_title_begins_where_its_music_does() -> None:
             await session.do(Set({"prompt/1/text": "rain"}, "test"))
             assert station.title == "rain"
             session.play(5)
-            await ear.until(RATE_HZ + 10 * BLOCK)
+            await ear.until(PREROLL + 10 * BLOCK)
             assert [piece.title for piece in ear.pieces] == ["streamgen"] * 6 + ["rain"] * 5
 
     asyncio.run(go())
