@@ -85,7 +85,12 @@ PLAY = """(url) => new Promise((done) => {
   audio.onplaying = () => { told.began ??= performance.now(); };
   audio.onwaiting = () => { told.waits += told.began ? 1 : 0; };
   audio.onerror = () => done({ error: audio.error.message });
-  audio.ontimeupdate = () => { if (audio.currentTime > %s) { audio.pause(); done({ ...told, ms: performance.now() - told.began }); audio.src = ""; } };
+  audio.ontimeupdate = () => {
+    if (audio.currentTime < %s) return;
+    audio.ontimeupdate = null;
+    audio.src = "";
+    done(told);
+  };
   audio.play();
 })"""
 

@@ -118,7 +118,7 @@ def model() -> streamgen.Model:
 @asynccontextmanager
 async def on_stage(model: streamgen.Model, catalogue: Catalogue | None = None) -> AsyncIterator[Musician]:
     loop = asyncio.get_running_loop()
-    engine = EngineThread(model, loop, 5.0)
+    engine = EngineThread(model, loop, 4)
     live = await LiveSession.open("live", engine, RATE_HZ, FIRST, catalogue=catalogue)
     service = Service(Settings(port=0, osc_port=0), Access(), Metrics())
     osc, web = OscDoor(service), NativeDoor(service)

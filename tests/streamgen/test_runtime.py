@@ -61,7 +61,7 @@ def test_a_small_checkpoint_plays_on_one_thread_unless_told_otherwise(
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True, 1025])
 def test_a_wrong_number_of_threads_is_refused(threads: object) -> None:
-    with pytest.raises(streamgen.ConfigError, match=r"threads is .*, must be (a whole number|within 1 … 1024)"):
+    with pytest.raises(streamgen.ConfigError, match=r"threads is .*, must be (a whole |a )?(number|within)"):
         streamgen.load_model("pocket", threads=threads)  # type: ignore[arg-type]
 
 

@@ -296,11 +296,14 @@ async def serving(
     osc_port: int | None = 8712,
     page: Path = WEB_ROOT,
     session: SineSession | None = None,
+    tls: tuple[Path, Path] | tuple[None, None] = (None, None),
     **access: Any,
 ) -> AsyncIterator[Open]:
     session, metrics = session or SineSession(), Metrics()
     judge = Access(limits=limits or Limits(), **access)
-    service = Service(Settings(host=judge.host, port=0), judge, metrics, {"osc_port": osc_port})
+    service = Service(
+        Settings(host=judge.host, port=0, tls_cert=tls[0], tls_key=tls[1]), judge, metrics, {"osc_port": osc_port}
+    )
     web = NativeDoor(service, page)
     await web.open(SineSessions(session))
     try:

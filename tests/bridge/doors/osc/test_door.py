@@ -366,7 +366,7 @@ def test_a_bundle_lands_at_its_sample_of_a_real_session_running_or_not() -> None
 
     async def main() -> None:
         model = load_model(str(tiny_checkpoint("causal")), device="cpu", precision="fp32")
-        engine = EngineThread(model, asyncio.get_running_loop(), 5.0)
+        engine = EngineThread(model, asyncio.get_running_loop(), 4)
         session = await LiveSession.open("live", engine, 48_000, {"prompt/1/text": "piano", "lead_seconds": 0.6})
         told, door = Told(), await opened(session)
         session.add(told)

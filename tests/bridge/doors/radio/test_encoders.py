@@ -63,7 +63,9 @@ def test_what_loses_nothing_is_the_sessions_to_the_last_of_16_bits(suffix: str) 
     assert np.abs(heard - sine(0, heard.shape[1])).max() <= 1 / 32_768
 
 
-@pytest.mark.parametrize(("suffix", "rate_hz", "sent_hz"), [("mp3", 44_100, 44_100), ("ogg", 44_100, 48_000), ("flac", 96_000, 96_000)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "rate_hz", "sent_hz"), [("mp3", 44_100, 44_100), ("ogg", 44_100, 48_000), ("flac", 96_000, 96_000)]
+)
 def test_another_rate_is_sent_as_it_is_where_the_codec_has_it(suffix: str, rate_hz: int, sent_hz: int) -> None:
     assert CODECS[suffix].rate_hz(rate_hz) == sent_hz
     head, made = pieces(suffix, 1, rate_hz)
