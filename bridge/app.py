@@ -84,6 +84,7 @@ DOORS: list[Callable[[Service], Door | None]] = [
     _door("osc", "OscDoor"),
     _door("native", "NativeDoor"),
     _door("radio", "RadioDoor"),  # at the port of the one before, and so closed first
+    _door("lyria", "LyriaDoor"),  # likewise
     SOUND_CARD,
 ]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""

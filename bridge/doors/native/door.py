@@ -182,7 +182,7 @@ class NativeDoor:
         return address.path in (PATH, "/", oscquery.ROOT) or self._service.routes.socket(address.path) is not None
 
     def _judge(self, headers: dict[str, str], address: Address, peer: str) -> Refusal | None:
-        token = token_of(address.query, headers.get("Authorization"))
+        token = token_of(address.query, headers.get("Authorization"), headers.get("X-Goog-Api-Key"))
         return self._access.refuses_page(headers) or self._access.refuses_token(token, peer)
 
     async def _turn_away(self, socket: GuardedConnection, refusal: Refusal) -> None:

@@ -18,11 +18,12 @@ from urllib.parse import quote
 from websockets.http11 import Request
 
 from bridge.doors.access import Refusal, token_of
+from bridge.doors.buffers import bound_buffers
 from bridge.doors.door import Place, Service, Sessions
 from bridge.doors.http.site import Address, address_of, plain_headers
 from bridge.doors.radio import icy
 from bridge.doors.radio.encoders import CODECS, Codec, missing
-from bridge.doors.radio.listener import HttpListener, bound_buffers
+from bridge.doors.radio.listener import UNSENT_BYTES, HttpListener
 from bridge.doors.radio.station import DOOR, Station
 
 __all__ = ["PATH", "PLAYLISTS", "RadioDoor"]
@@ -117,7 +118,7 @@ class RadioDoor:
         self, request: Request, writer: asyncio.StreamWriter, codec: Codec, headers: Mapping[str, str]
     ) -> None:
         assert self._station is not None, codec
-        bound_buffers(writer)
+        bound_buffers(writer.transport, UNSENT_BYTES)
         _write_head(request, writer, 200, self._stream_headers(request, codec, headers))
         titles = _wants_titles(request, codec)
         listener = HttpListener(writer, titles, self._session.rate_hz, self._access.limits, self._metrics)

@@ -9,20 +9,18 @@ oldest first, and after a minute without reading it is let go.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 
 from bridge.doors.access import Limits
 from bridge.doors.radio.icy import Interleaver
 from bridge.doors.radio.station import BURST_SECONDS, DOOR, Piece
 from bridge.metrics import Metrics
 
-__all__ = ["HttpListener", "bound_buffers"]
+__all__ = ["UNSENT_BYTES", "HttpListener"]
 
 _QUEUE_SECONDS = BURST_SECONDS + 6.0
-_UNSENT_BYTES = 16_384
+UNSENT_BYTES = 16_384
 
 
 class HttpListener:
@@ -92,19 +90,9 @@ class HttpListener:
     def _taken(self) -> bytes:
         """Take what goes out in one write: as many pieces as fit what may lie unsent."""
         out, size = [], 0
-        while self._queue and size < _UNSENT_BYTES:
+        while self._queue and size < UNSENT_BYTES:
             piece = self._queue.popleft()
             self._queued_seconds -= piece.seconds
             out.append(self._titles.process(piece.data, piece.title) if self._titles else piece.data)
             size += len(piece.data)
         return b"".join(out)
-
-
-def bound_buffers(writer: asyncio.StreamWriter) -> None:
-    """Let little wait below us: what is dropped, and what a listener hears, is decided here, not by the system."""
-    writer.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
-    raw = writer.get_extra_info("socket")
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
-    if raw is not None and option is not None:
-        with suppress(OSError):  # the peer may have gone this moment
-            raw.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
