@@ -2,10 +2,11 @@
 
     client  {"setup": {"model": …}} · {"clientContent": {"weightedPrompts": [{"text": …, "weight": …}]}}
             {"musicGenerationConfig": {…}} · {"playbackControl": "PLAY"}                      one of them a message
-    server  {"setupComplete": {}} · {"serverContent": {"audioChunks": [{"data": …, "mimeType": …, "sourceMetadata": …}]}}
+    server  {"setupComplete": {}}
+            {"serverContent": {"audioChunks": [{"data": …, "mimeType": …, "sourceMetadata": …}]}, "warning": …}
 
-What a client should know stands as `warning` beside `serverContent`, never in a message of its own: Google's own samples
-take the first chunk of every message, and fail at one that has none.
+What a client should know stands as `warning` beside `serverContent`, never in a message of its own: Google's own
+samples take the first chunk of every message, and fail at one that has none.
 
 Rules: knows no session. The names are JSON's; those of Google's documentation (client_content) are taken too.
 """
@@ -27,6 +28,7 @@ __all__ = ["MIME", "RATE_HZ", "SETUP_COMPLETE", "Config", "Control", "Message", 
 RATE_HZ = 48_000
 MIME = f"audio/l16;rate={RATE_HZ};channels=2"
 SETUP_COMPLETE = '{"setupComplete": {}}'
+_KINDS = ("setup", "clientContent", "musicGenerationConfig", "playbackControl")
 _CONTROLS = ("PLAY", "PAUSE", "STOP", "RESET_CONTEXT", "PLAYBACK_CONTROL_UNSPECIFIED")
 _MOST_PROMPTS = 64
 _WORD = re.compile(r"_([a-z])")
@@ -72,9 +74,7 @@ def parse(data: str | bytes) -> Message:
     except (ValueError, RecursionError):
         raise WireError("bad_json", "this is not JSON") from None
     if not isinstance(message, dict) or len(message) != 1:
-        raise WireError(
-            "bad_message", "a message has one of setup, clientContent, musicGenerationConfig, playbackControl"
-        )
+        raise WireError("bad_message", f"a message is an object with one of {', '.join(_KINDS)}")
     ((name, body),) = message.items()
     match _camel(name):
         case "setup":
@@ -86,9 +86,8 @@ def parse(data: str | bytes) -> Message:
         case "playbackControl" if body in _CONTROLS:
             return Control(body)
         case "playbackControl":
-            raise WireError(
-                "bad_value", f"playbackControl is {str(body)[:40]!a}, must be one of {', '.join(_CONTROLS)}"
-            )
+            must = f"must be one of {', '.join(_CONTROLS)}"
+            raise WireError("bad_value", f"playbackControl is {str(body)[:40]!a}, {must}")
     raise WireError("unknown_type", f"there is no {str(name)[:40]!a} in this protocol")
 
 
@@ -106,10 +105,9 @@ def _weighted(body: object) -> tuple[tuple[str, float], ...]:
 
 def _prompt(prompt: object) -> tuple[str, float]:
     text, weight = (prompt.get("text"), prompt.get("weight", 1.0)) if isinstance(prompt, dict) else (None, None)
-    number = isinstance(weight, int | float) and not isinstance(weight, bool) and math.isfinite(weight)
-    if not isinstance(text, str) or not number:
-        raise WireError("bad_value", f"a prompt is {str(prompt)[:60]!a}, must be a text and a weight that is a number")
-    return text, float(weight)
+    if isinstance(text, str) and isinstance(weight, int | float) and math.isfinite(weight):
+        return text, float(weight)
+    raise WireError("bad_value", f"a prompt is {str(prompt)[:60]!a}, must be a text and a weight that is a number")
 
 
 def audio(pcm: bytes, source: Mapping[str, Any], warnings: Sequence[str]) -> str:

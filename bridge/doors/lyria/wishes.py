@@ -27,20 +27,7 @@ _NUMBERS = {
 }
 _RANGES = {"bpm": (60, 200), "density": (0.0, 1.0), "brightness": (0.0, 1.0)}
 _FLAGS = ("muteBass", "muteDrums", "onlyBassAndDrums")
-_KEYS = [
-    "C",
-    "D_FLAT",
-    "D",
-    "E_FLAT",
-    "E",
-    "F",
-    "G_FLAT",
-    "G",
-    "A_FLAT",
-    "A",
-    "B_FLAT",
-    "B",
-]  # their majors; each goes with its minor
+_KEYS = ["C", "D_FLAT", "D", "E_FLAT", "E", "F", "G_FLAT", "G", "A_FLAT", "A", "B_FLAT", "B"]
 _MODES = ("QUALITY", "DIVERSITY", "VOCALIZATION", "MUSIC_GENERATION_MODE_UNSPECIFIED")
 _BRIGHTNESS_DB, _BASS_DB = 12.0, -18.0
 _IN_PART = {

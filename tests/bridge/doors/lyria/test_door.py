@@ -1,4 +1,4 @@
-"""The Lyria door: whose path it is, the key as token, no room, and the end of the service; and both SDKs, unmodified."""
+"""The Lyria door: whose path it is, the key as token, and no room."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_key_is_the_token_in_header_or_query() -> None:
             await door.open(SineSessions(web.session))
             assert await answer(web, "?key=secret") == '{"setupComplete": {}}'
             assert await answer(web, **{"x-goog-api-key": "secret"}) == '{"setupComplete": {}}'
-            with pytest.raises(ConnectionClosed, match="1008.*wrong"):
+            with pytest.raises(ConnectionClosed, match=r"1008.*wrong"):
                 await answer(web, "?key=no")
             assert door.stats() == {"listeners": 0}
 
@@ -60,7 +60,7 @@ def test_where_there_is_no_room_it_is_told_behind_the_setup() -> None:
             async with connect(f"ws://127.0.0.1:{web.web.port}{path()}") as socket:
                 await socket.send(SETUP)
                 assert json.loads(await socket.recv()) == {"setupComplete": {}}
-                with pytest.raises(ConnectionClosed, match="1013.*RESOURCE_EXHAUSTED.*try again in 5 s"):
+                with pytest.raises(ConnectionClosed, match=r"1013.*RESOURCE_EXHAUSTED.*try again in 5 s"):
                     await socket.recv()
             assert web.metrics.refused["capacity"] == 1
 
