@@ -23,6 +23,7 @@ from bridge.doors.door import Place, Service, Sessions
 from bridge.doors.http.site import Address, address_of, plain_headers
 from bridge.doors.radio import icy
 from bridge.doors.radio.encoders import CODECS, Codec, missing
+from bridge.doors.radio.icecast import IcecastSource, mount_of
 from bridge.doors.radio.listener import UNSENT_BYTES, HttpListener
 from bridge.doors.radio.station import DOOR, Station
 
@@ -37,12 +38,17 @@ class RadioDoor:
 
     Args:
         service: settings, access, metrics, and the routes it writes itself into.
+
+    Raises:
+        UsageError: an Icecast mount that is none.
     """
 
     name = DOOR
 
     def __init__(self, service: Service) -> None:
         self._service, self._access, self._metrics = service, service.access, service.metrics
+        self._mounts = [mount_of(url) for url in service.settings.icecast]  # faults are told before loading
+        self._sources: dict[IcecastSource, asyncio.Task[None]] = {}
         self._station: Station | None = None
         self._listeners = 0
 
@@ -50,10 +56,17 @@ class RadioDoor:
         """Answer from now on."""
         self._station, self._session = Station(sessions.live, self._metrics), sessions.live
         self._service.routes.streams[PATH] = self._answer
+        for mount in self._mounts:
+            limits = self._access.limits
+            source = IcecastSource(mount, self._station, self._session.rate_hz, limits, self._metrics)
+            self._sources[source] = asyncio.create_task(source.run(), name=f"icecast {mount.name}")
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - a stream of sound has no words for it
         """Let every listener hear what it was sent, and end the streams."""
         self._service.routes.streams.pop(PATH, None)
+        for task in self._sources.values():
+            task.cancel()
+        await asyncio.gather(*self._sources.values(), return_exceptions=True)
         if self._station is not None:
             await self._station.close()
 
@@ -65,7 +78,8 @@ class RadioDoor:
     def stats(self) -> Mapping[str, float]:
         """Return who listens, and in how many codecs."""
         running = 0 if self._station is None else len(self._station.programmes)
-        return {"listeners": self._listeners, "encoders": running}
+        on_air = sum(source.connected for source in self._sources)
+        return {"listeners": self._listeners, "encoders": running, "sources": on_air}
 
     # -- requests -----------------------------------------------------------------------------------------------------
 

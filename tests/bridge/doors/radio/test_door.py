@@ -116,7 +116,7 @@ def test_a_hundred_listeners_are_one_encoder_and_all_leave() -> None:
             assert len(bodies) == 1
             pace = asyncio.create_task(web.session.pace())  # who has gone is found out by writing
             async with asyncio.timeout(10):
-                while radio.stats() != {"listeners": 0, "encoders": 0} or web.access.connections.total():
+                while radio.stats() != {"listeners": 0, "encoders": 0, "sources": 0} or web.access.connections.total():
                     await asyncio.sleep(0.02)
             pace.cancel()
             assert web.access.clients.total() == 0
@@ -138,7 +138,7 @@ def test_head_and_playlists_and_what_is_not_there() -> None:
             first, _, body = await asked(web, "GET /listen.xm?token=s/cret HTTP/1.1")
             assert first.startswith("HTTP/1.1 404")
             assert b"/listen.mp3" in body
-            assert radio.stats() == {"listeners": 0, "encoders": 0}
+            assert radio.stats() == {"listeners": 0, "encoders": 0, "sources": 0}
 
     asyncio.run(go())
 
