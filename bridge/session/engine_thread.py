@@ -41,7 +41,6 @@ __all__ = ["EngineThread"]
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
-_RETRY_SECONDS = 10.0  # a listener who left gives the place up within seconds where it is needed
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
 
 
@@ -151,10 +150,7 @@ class EngineThread:
         attach: Callable[[Player], None],
     ) -> None:
         if len(self._players) >= self.capacity:  # asked here: many may wait for this thread at once
-            raise CapacityError(
-                f"{len(self._players)} sessions play, this machine keeps up with {self.capacity}; try again in "
-                f"{_RETRY_SECONDS:.0f} s"
-            )
+            raise CapacityError(f"{len(self._players)} sessions play, this machine keeps up with {self.capacity}")
         player = Player(
             self.model,
             lambda item: self._on_loop(deliver, item),

@@ -69,7 +69,7 @@ class SessionRegistry:
         except CapacityError as full:
             if not await self._make_room():
                 seconds = math.ceil(self._room_in_seconds())
-                raise CapacityError(f"{str(full).removesuffix('; try later')}; try again in {seconds} s") from None
+                raise CapacityError(f"{full}; try again in {seconds} s") from None
             return await self._opened_now(name)
 
     async def _opened_now(self, name: str) -> LiveSession:

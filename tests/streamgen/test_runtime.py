@@ -135,14 +135,14 @@ def played(model: streamgen.Model, host: Callable[[], AbstractContextManager[obj
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("kind", ["mono", "melody"])
+@pytest.mark.parametrize("kind", ["mono", pytest.param("melody", marks=pytest.mark.slow)])
 def test_a_host_that_set_torch_up_for_itself_hears_the_same_music(twin: Twins, kind: str, host: str) -> None:
     model = twin(kind).model
     assert np.array_equal(played(model, HOSTS[host]), played(model, nullcontext))
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("kind", ["mono", "melody"])
+@pytest.mark.parametrize("kind", ["mono", pytest.param("melody", marks=pytest.mark.slow)])
 def test_a_model_loaded_inside_a_hosts_settings_is_the_same(twin: Twins, kind: str, host: str) -> None:
     with HOSTS[host]():
         before = settings()

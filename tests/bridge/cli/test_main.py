@@ -111,7 +111,7 @@ def test_the_engines_errors_are_one_line_with_their_exit_code(
     assert answer.err.splitlines() == ["loading pocket …", f"streamgen: {said}"]
 
 
-@pytest.mark.parametrize("page", ["cp1252", "cp850", "ascii"])
+@pytest.mark.parametrize("page", ["cp1252", *(pytest.param(p, marks=pytest.mark.slow) for p in ("cp850", "ascii"))])
 def test_a_legacy_console_gets_help_and_json(page: str) -> None:
     """Windows writes pipes and files in its code page, which lacks … and most of the world's names."""
     run = partial(subprocess.run, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": page})

@@ -252,6 +252,7 @@ def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_g
     assert np.abs(recorded[start : start + len(heard)].astype(int) - heard).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_private_session_is_another_music(service: Service) -> None:
     async def scene() -> None:
         async with service.connect() as live, service.connect("?session=new") as own:
@@ -270,6 +271,7 @@ def test_a_private_session_is_another_music(service: Service) -> None:
     assert service.stop() == 0
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_with_what_was_set_a_second_before(tmp_path: Path) -> None:
     async def turn(one: Service) -> None:
         async with one.connect("?enabled=0") as client:

@@ -259,7 +259,7 @@ class SineSessions:
 
     async def get(self, name: str) -> SineSession:
         if name == "full":
-            raise CapacityError("2 sessions play, this machine keeps up with 2; try later")
+            raise CapacityError("2 sessions play, this machine keeps up with 2; try again in 5 s")
         return self.live if name == "live" else SineSession(name)
 
 

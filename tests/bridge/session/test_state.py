@@ -157,6 +157,7 @@ asyncio.run(play())
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_file_is_whole_and_a_second_old_at_most(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     code = _KEEP.format(here=str(Path(__file__).parent), path=str(path))

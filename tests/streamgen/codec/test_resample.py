@@ -109,7 +109,14 @@ def test_rates_below_one_are_refused(from_hz: int, to_hz: int) -> None:
         resample(np.zeros((1, 9), np.float32), from_hz, to_hz)
 
 
-@pytest.mark.parametrize(("up", "down"), [(32_000, 47_999), (47_999, 32_000), (4_000, 5_507), (1_000, 23_999)])
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        (32_000, 47_999),
+        (4_000, 5_507),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [(47_999, 32_000), (1_000, 23_999)]),
+    ],
+)
 @pytest.mark.parametrize("length", [1, 300, 20_000])
 def test_filters_from_the_table_are_those_computed_for_each_phase(up: int, down: int, length: int) -> None:
     audio = torch.from_numpy(np.random.default_rng(3).normal(0, 0.1, (2, length)).astype(np.float32))
@@ -119,6 +126,7 @@ def test_filters_from_the_table_are_those_computed_for_each_phase(up: int, down:
     assert (quick - slow).abs().max() < 0.1 * 10 ** (-105 / 20)
 
 
+@pytest.mark.slow
 def test_an_odd_rate_costs_no_more_than_ten_times_a_usual_one() -> None:
     """A rate in a file's header is anybody's choice. Side by side, in seconds of processor, the best of three."""
 

@@ -116,6 +116,7 @@ def test_impossible_chunks_are_refused(twin: Twins, seconds: float) -> None:
         next(stream.chunks(seconds))
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(short_twin: Twins) -> None:
     """Python's own allocations; the slow twin of this in test_endless.py watches the process for an hour of audio."""
     with short_twin("mono").model.open_stream("piano", seed=1, context_seconds=1.0) as stream:

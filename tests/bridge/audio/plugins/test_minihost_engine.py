@@ -222,6 +222,7 @@ def test_killed_it_comes_back_with_its_state_and_no_sample_is_lost(opened: Calla
     assert np.abs(np.diff(out[0, 4_800:])).max() < 0.005, "it fades, both ways"
 
 
+@pytest.mark.slow
 def test_a_program_that_turns_other_knobs_is_noticed(opened: Callable[..., Plugin]) -> None:
     plugin = opened(Reference(f"{VST3}/ZamCompX2.vst3"))
     plugin._settings = HostSettings(plugin._settings.folder, deadline_seconds=1.0, save_seconds=0.05)
