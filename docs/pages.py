@@ -482,6 +482,7 @@ COUNTED = {
     "websocket_connections": "TCP connections, those of HTTP included",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
+    "sound_lost_seconds_total": "of audio while there was no device",
     "sound_delay_seconds": "from due to heard, the device's latency included",
     "sound_starvations_total": "times the device found nothing to play",
     "sound_starved_seconds_total": "silence that came of it",

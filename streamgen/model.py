@@ -165,6 +165,7 @@ class Model:
         melody: Audio | None = None,
         melody_rate_hz: int | None = None,
         rewind_seconds: float = 0.0,
+        between_steps: Callable[[], None] | None = None,
         **controls: Unpack[StreamValues],
     ) -> Stream:
         """Open an endless stream.
@@ -178,6 +179,7 @@ class Model:
             melody: float32 [samples] or [channels, samples] to follow (melody checkpoints).
             melody_rate_hz: its samples a second.
             rewind_seconds: how far back `Stream.rewind` must reach.
+            between_steps: called again and again, on this thread, while `audition` tries openings.
             controls: `prompts`, `negative_prompt`, `seed` and all other names in `streamgen.config.CONTROLS`.
 
         Raises:
@@ -195,7 +197,8 @@ class Model:
         if codes is None:
             codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
         if codes is None and melody is None and settings.audition > 1 and settings.mix.dominant is not None:
-            settings = settings.changed({"candidate": best_candidate(runtime, settings, int(settings.audition))})
+            best = best_candidate(runtime, settings, int(settings.audition), between_steps)
+            settings = settings.changed({"candidate": best})
         if codes is not None:
             codes = runtime.newest(codes, plan.longest_prompt())
         with runtime.alone():

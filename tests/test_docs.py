@@ -154,6 +154,23 @@ def test_paths_on_the_map_exist() -> None:
     assert [path for path in way if not (ROOT / path).is_file()] == []
 
 
+DOORS = {"page", "WebSocket", "HTTP", "OSC", "sound card", "commands", "Python"}
+
+
+def test_every_fault_is_tried_at_its_doors_by_tests_that_exist() -> None:
+    rows = re.findall(r"^\| (.+) \| (`.+) \| (.+) \| (.+) \|$", (DOCS / "topics/faults.md").read_text(), re.MULTILINE)
+    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(rows) > 20
+    for fault, mended, tried, elsewhere in rows:
+        assert all((ROOT / path).exists() for path in re.findall(r"`(.+?)`", mended)), fault
+        tests = re.findall(r"`(test_\w+)`", tried)
+        assert [name for name in tests if f"def {name}(" not in sources] == [], fault
+        doors = {door for door in DOORS if door in re.sub(r"`test_\w+`", "", tried)}
+        assert tests, fault
+        assert doors, fault
+        assert elsewhere.strip() or doors == DOORS, f"{fault}: nothing is said of {DOORS - doors}"
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     """CI does this as a step of its own, whatever is marked slow."""
