@@ -84,6 +84,7 @@ class Model:
         name, format, licence: the checkpoint's.
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
+        notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
         device: where the decoder runs.
         threads: how many torch computes on while it plays; None is what torch is set to.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
@@ -98,7 +99,7 @@ class Model:
         facts, codec = runtime.facts, runtime.codec
         self.runtime = runtime
         self.name, self.format, self.licence = facts.name, facts.format, facts.licence
-        self.precision, self.load_note = facts.precision, facts.load_note
+        self.precision, self.load_note, self.notes = facts.precision, facts.load_note, facts.notes
         self.device, self.threads = runtime.device, runtime.threads
         self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.channels, self.frame_rate_hz = runtime.config.audio_channels, runtime.frame_rate_hz

@@ -65,6 +65,7 @@ class Facts:
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
         kernels: "torch", or the instruction set of the native ones.
+        notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Facts:
     precision: str
     load_note: str
     kernels: str = "torch"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
@@ -149,6 +151,7 @@ class Runtime:
                 choice.precision,
                 choice.note,
                 choice.library.instruction_set if choice.library else "torch",
+                checkpoint.notes,
             ),
             decoder,
             checkpoint.defaults,

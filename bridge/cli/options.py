@@ -229,6 +229,9 @@ def load_model(settings: Settings) -> Model:
         settings.model, device=settings.device, precision=settings.precision, threads=settings.threads
     )
     say(f"loaded on {model.device}: {model.load_note}")
+    if settings.model != "pocket":
+        for note in model.notes:
+            say(note)
     if settings.model == "pocket":
         _name_larger_ones()
     return model

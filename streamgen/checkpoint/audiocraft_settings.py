@@ -22,7 +22,9 @@ __all__ = [
     "decoder_config",
     "generation_defaults",
     "melody_config",
+    "owns_text_encoder",
     "parse_settings",
+    "segment_seconds",
     "text_encoder_name",
 ]
 
@@ -40,12 +42,15 @@ LM_ARCHITECTURE = {
     "codebooks_pattern.modeling": "delay", "codebooks_pattern.delay.flatten_first": 0,
     "codebooks_pattern.delay.empty_initial": 0, "interleave_stereo_codebooks.per_timestep": False,
     "conditioners.description.model": "t5", "conditioners.description.t5.normalize_text": False,
+    "fuser.sum": [], "fuser.input_interpolate": [], "fuser.ignore": [],
 }  # fmt: skip
 CODEC_ARCHITECTURE = {
     "compression_model": "encodec", "encodec.autoencoder": "seanet", "encodec.quantizer": "rvq",
-    "seanet.activation": "ELU", "seanet.activation_params.alpha": 1.0, "seanet.disable_norm_outer_blocks": 0,
-    "seanet.decoder.final_activation": None,
+    "seanet.activation": "ELU", "seanet.activation_params": {"alpha": 1.0}, "seanet.disable_norm_outer_blocks": 0,
+    "seanet.norm_params": {}, "seanet.decoder.final_activation": None, "seanet.channels": 1,
 }  # fmt: skip
+
+DECODER_ALONE = ("trim_right_ratio", "final_activation", "final_activation_params")
 
 
 def parse_settings(text: Any, where: str) -> Settings:
@@ -85,6 +90,7 @@ def _get(settings: Settings, path: str, default: Any = MISSING, where: str = "",
 
 def _whole(settings: Settings, path: str, where: str, default: Any = MISSING) -> int:
     value = _get(settings, path, default, where)
+    value = default if value is None and default is not MISSING else value
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000_000:
         raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; a whole number from 1 is needed")
     return value
@@ -92,15 +98,16 @@ def _whole(settings: Settings, path: str, where: str, default: Any = MISSING) ->
 
 def _number(settings: Settings, path: str, where: str, default: float) -> float:
     value = _get(settings, path, default, where)
+    value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6 or math.isnan(value):
         raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; a number from 0 is needed")
     return float(value)
 
 
-def _require(settings: Settings, architecture: dict[str, Any], what: str, where: str) -> None:
+def _require(settings: Settings, architecture: dict[str, Any], what: str, where: str, also: Any = MISSING) -> None:
     for path, needed in architecture.items():
         found = _get(settings, path, needed, where)
-        if found != needed:
+        if found not in (needed, also):
             text = f"{where}: xp.cfg's {path} is {found!r:.60}, {what} has {needed!r}"
             raise CheckpointError(f"{text}; streamgen plays MusicGen only: use a MusicGen checkpoint")
 
@@ -112,14 +119,17 @@ def decoder_config(settings: Settings, where: str) -> DecoderConfig:
         CheckpointError: not MusicGen's transformer, or other delays than MusicGen's.
     """
     _require(settings, LM_ARCHITECTURE, "MusicGen", where)
+    _refuse_conditioners(settings, where)
     width, codebooks = _whole(settings, "transformer_lm.dim", where), _whole(settings, "transformer_lm.n_q", where)
     channels = 2 if _get(settings, "interleave_stereo_codebooks.use", False) is True else 1
     needed = [k // channels for k in range(codebooks)]
     delays = _get(settings, "codebooks_pattern.delay.delays", None) or list(range(codebooks))  # audiocraft's default
     if delays != needed:
         raise CheckpointError(
-            f"{where}: the codebooks' delays are {delays!r:.60}, MusicGen's are {needed}; use a MusicGen"
+            f"{where}: the codebooks' delays are {delays!r:.60}; MusicGen's, for n_q = {codebooks}, are {needed}: "
+            "use a MusicGen checkpoint"
         )
+    _require(settings, {"compression_model_n_q": None}, "MusicGen", where, codebooks // channels)
     return DecoderConfig(
         hidden_size=width, num_layers=_whole(settings, "transformer_lm.num_layers", where),
         num_heads=_whole(settings, "transformer_lm.num_heads", where),
@@ -128,6 +138,16 @@ def decoder_config(settings: Settings, where: str) -> DecoderConfig:
         max_positions=MAX_TRAINED_POSITIONS, activation=str(_get(settings, "transformer_lm.activation", "gelu", where)),
         cross_attention=not _text_is_prefix(settings, where),
     )  # fmt: skip
+
+
+def _refuse_conditioners(settings: Settings, where: str) -> None:
+    """Refuse what the music would be conditioned on beside text and audio."""
+    others = sorted(set(_get(settings, "conditioners", {}) or {}) - {"description", "self_wav", "args"})
+    if others:
+        raise CheckpointError(
+            f"{where}: xp.cfg's conditioners.{others[0]} is none of MusicGen's (description, self_wav); "
+            "streamgen plays MusicGen only: use a MusicGen checkpoint"
+        )
 
 
 def _text_is_prefix(settings: Settings, where: str) -> bool:
@@ -153,16 +173,37 @@ def melody_config(settings: Settings, where: str) -> MelodyConfig | None:
         return None
     path = "conditioners.self_wav"
     _require(settings, {f"{path}.model": "chroma_stem", f"{path}.chroma_stem.argmax": True}, "MusicGen Melody", where)
-    exponent = _whole(settings, f"{path}.chroma_stem.radix2_exp", where, 14)
+    chroma = f"{path}.chroma_stem"
+    _require(settings, {f"{chroma}.norm": math.inf}, "MusicGen Melody", where)
+    exponent = _whole(settings, f"{chroma}.radix2_exp", where, 14)
     if not 8 <= exponent <= 16:
-        raise CheckpointError(f"{where}: xp.cfg's {path}.chroma_stem.radix2_exp is {exponent}; 8 to 16 is possible")
-    rate_hz, n_fft = _whole(settings, f"{path}.chroma_stem.sample_rate", where, 32_000), 2**exponent
-    seconds = _number(settings, "dataset.segment_duration", where, 30)
+        raise CheckpointError(f"{where}: xp.cfg's {chroma}.radix2_exp is {exponent}; 8 to 16 is possible")
+    window = _whole(settings, f"{chroma}.winlen", where, 2**exponent)
+    n_fft = _whole(settings, f"{chroma}.nfft", where, window)
+    if not 256 <= window <= n_fft <= 2**16:
+        raise CheckpointError(
+            f"{where}: xp.cfg's {chroma}.winlen is {window} and nfft {n_fft}; 256 to {2**16} is possible, "
+            "nfft the larger"
+        )
+    hop, rate_hz = (
+        _whole(settings, f"{chroma}.winhop", where, window // 4),
+        _whole(settings, f"{chroma}.sample_rate", where),
+    )
+    seconds = segment_seconds(settings, where)
     return MelodyConfig(
-        num_chroma=_whole(settings, f"{path}.chroma_stem.n_chroma", where, 12),
-        chroma_length=1 + int(rate_hz * seconds) // (n_fft // 4),  # frames of a centred spectrogram
-        n_fft=n_fft, hop_length=n_fft // 4, sample_rate_hz=rate_hz,
+        num_chroma=_whole(settings, f"{chroma}.n_chroma", where, 12),
+        chroma_length=1 + int(rate_hz * seconds) // hop,  # frames of a centred spectrogram
+        n_fft=n_fft, hop_length=hop, sample_rate_hz=rate_hz, win_length=None if window == n_fft else window,
+        seconds=seconds,
     )  # fmt: skip
+
+
+def segment_seconds(settings: Settings, where: str) -> float:
+    """Return how long the music was that the decoder was trained on: as long as its windows are."""
+    seconds = _number(settings, "dataset.segment_duration", where, 30.0)
+    if not 1 <= seconds <= 600:
+        raise CheckpointError(f"{where}: xp.cfg's dataset.segment_duration is {seconds:g} s; 1 to 600 is possible")
+    return seconds
 
 
 def text_encoder_name(settings: Settings, where: str) -> str:
@@ -175,12 +216,17 @@ def text_encoder_name(settings: Settings, where: str) -> str:
     return name
 
 
+def owns_text_encoder(settings: Settings) -> bool:
+    """Tell whether the T5 was trained with the decoder, so that its weights lie beside it."""
+    return _get(settings, "conditioners.description.t5.finetune", False) is True
+
+
 def generation_defaults(settings: Settings, where: str) -> GenerationDefaults:
     """Guidance as trained; the rest is the default of audiocraft's own MusicGen class, not of its evaluation."""
     usual = GenerationDefaults()
     path = "classifier_free_guidance.inference_coef"
     scale = _number(settings, path, where, usual.guidance_scale)
-    return GenerationDefaults(guidance_scale=CONTROLS["guidance_scale"].nearest(scale))
+    return GenerationDefaults(guidance_scale=CONTROLS["guidance_scale"].nearest(scale), top_p_alone=True)
 
 
 def codec_settings(settings: Settings, where: str) -> Settings:
@@ -189,6 +235,7 @@ def codec_settings(settings: Settings, where: str) -> Settings:
     Raises:
         CheckpointError: not an EnCodec.
     """
+    settings = {**settings, "seanet": _both_sides(settings, where)}
     _require(settings, CODEC_ARCHITECTURE, "MusicGen's EnCodec", where)
     ratios = _get(settings, "seanet.ratios", MISSING, where)
     if not isinstance(ratios, list) or not ratios or not all(isinstance(r, int) and 1 <= r <= 64 for r in ratios):
@@ -206,9 +253,25 @@ def codec_settings(settings: Settings, where: str) -> Settings:
         "audio_channels": _whole(settings, "encodec.channels", where),
         "normalize": _get(settings, "encodec.renormalize", False),
         "target_bandwidths": [kilobits], "norm_type": _get(settings, "seanet.norm", "weight_norm"),
-        "use_causal_conv": _get(settings, "encodec.causal", False),
+        "use_causal_conv": _get(settings, "seanet.causal", False),  # encodec.causal alone changes no convolution
         "pad_mode": _get(settings, "seanet.pad_mode", "reflect"),
         "num_lstm_layers": _get(settings, "seanet.lstm", 0, where),
         "use_conv_shortcut": not _get(settings, "seanet.true_skip", False),
         "trim_right_ratio": _number(settings, "seanet.decoder.trim_right_ratio", where, 1.0),
     }  # fmt: skip
+
+
+def _both_sides(settings: Settings, where: str) -> Settings:
+    """Return the SEANet's settings, its overrides for encoder and decoder in force: what both have must be the same."""
+    common = {**_get(settings, "seanet", MISSING, where)}
+    own = {side: common.pop(side, None) or {} for side in ("encoder", "decoder")}
+    encoder, decoder = ({**common, **own[side]} for side in ("encoder", "decoder"))
+    last = {name: decoder.pop(name) for name in DECODER_ALONE if name in decoder}
+    for name in sorted({*encoder, *decoder}):
+        ours, theirs = encoder.get(name), decoder.get(name)
+        if ours != theirs:
+            raise CheckpointError(
+                f"{where}: xp.cfg's seanet.{name} is {ours!r:.40} in the encoder, {theirs!r:.40} in the decoder; a "
+                "codec with the same in both is needed: use a codec like facebook/encodec_32khz"
+            )
+    return {**encoder, "decoder": last}

@@ -95,6 +95,7 @@ def build_codec(settings: Any, tensors: dict[str, Tensor], decoder: DecoderConfi
     match_tensors(f"{where}: the codec", shapes, named, [name for name in shapes if CODEC_STATISTICS.fullmatch(name)])
     codec = _seedless(EncodecModel, config).float()
     codec.load_state_dict(named, strict=False)  # only statistics may be absent: the names were compared above
+    codec.quantizer.layers = codec.quantizer.layers[: decoder.channel_codebooks]  # each refines those before it
     return cast("EncodecModel", codec.eval().requires_grad_(False))
 
 

@@ -33,7 +33,7 @@ class DecoderConfig:
         num_codebooks: K; 4 for mono, 8 for stereo (left and right interleaved).
         vocab_size: V, codes per codebook; code V is the padding (and start) code.
         audio_channels: 1 or 2.
-        max_positions: positions the model may use (never more than 1503, what MusicGen was trained on).
+        max_positions: positions the model may use beside a prefix: what it was trained on, 1503 for Meta's.
         activation: name of the feed-forward activation, as in transformers' ACT2FN.
         cross_attention: True where text is attended to (MusicGen), False where it is a prefix (MusicGen Melody).
     """
@@ -65,6 +65,7 @@ class GenerationDefaults:
     """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's.
 
     `unsupported` names the controls that it was not made for: other values than the default do harm, or nothing.
+    `top_p_alone`: where top_p is on, top_k is not looked at, as in audiocraft.
     """
 
     guidance_scale: float = float(CONTROLS["guidance_scale"].default)
@@ -75,6 +76,7 @@ class GenerationDefaults:
     guard: bool = bool(CONTROLS["guard"].default)
     audition: int = int(CONTROLS["audition"].default)
     unsupported: tuple[str, ...] = ()
+    top_p_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class MelodyConfig:
         num_chroma: pitch classes, 12.
         chroma_length: frames of chroma in the prefix (235 for Meta's).
         n_fft, hop_length, sample_rate_hz: the spectrogram's.
+        win_length: of its window; None is n_fft.
+        seconds: how much of a melody is read.
     """
 
     num_chroma: int
@@ -92,6 +96,8 @@ class MelodyConfig:
     n_fft: int = 16384
     hop_length: int = 4096
     sample_rate_hz: int = 32000
+    win_length: int | None = None
+    seconds: float = 30
 
 
 @dataclass
@@ -117,6 +123,7 @@ class Checkpoint:
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
         defaults: of its controls.
         words: which of its words people's words mean, or None: it reads prompts as they are typed.
+        notes: what its settings say and has no effect here, or is otherwise than one would think: one line each.
     """
 
     name: str
@@ -133,3 +140,4 @@ class Checkpoint:
     melody_projection: tuple[Tensor, Tensor] | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     words: Vocabulary | None = None
+    notes: tuple[str, ...] = ()

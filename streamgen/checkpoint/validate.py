@@ -80,9 +80,9 @@ def check_codec(codec: EncodecConfig, decoder: DecoderConfig, where: str) -> Non
         text = f"{found} has {codec.codebook_size} codes a codebook, the decoder {decoder.vocab_size}"
         raise CheckpointError(f"{text}; they must be equal: pair the decoder with the codec it was trained on")
     _check_codec_sizes(codec, found)
-    if codec.num_quantizers != decoder.channel_codebooks:
+    if codec.num_quantizers < decoder.channel_codebooks:  # of more, the first are used
         text = f"{found} has {codec.num_quantizers} codebooks, the decoder {decoder.channel_codebooks} a channel"
-        raise CheckpointError(f"{text}; they must be equal: pair the decoder with the codec it was trained on")
+        raise CheckpointError(f"{text}; it must have as many: pair the decoder with the codec it was trained on")
 
 
 def _check_codec_sizes(codec: EncodecConfig, found: str) -> None:

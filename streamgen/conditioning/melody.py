@@ -205,8 +205,9 @@ def _at_least(samples: Tensor, length: int) -> Tensor:
 
 def _power_spectrogram(samples: Tensor, config: MelodyConfig) -> Tensor:
     """As torchaudio's Spectrogram(power=2, center=True, normalized=True): float32 [n_fft / 2 + 1, frames]."""
-    window = torch.hann_window(config.n_fft, dtype=torch.float32)
+    length = config.win_length or config.n_fft
+    window = torch.hann_window(length, dtype=torch.float32)
     spectrum = torch.stft(
-        samples, config.n_fft, config.hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
+        samples, config.n_fft, config.hop_length, length, window, center=True, pad_mode="reflect", return_complex=True
     )
     return (spectrum / window.square().sum().sqrt()).abs().square()

@@ -36,11 +36,13 @@ class Controls:
         mix: weighted prompts and the negative one.
         numbers: every other control of the table.
         candidate: which opening of an audition plays, from 1; 0 where none was held.
+        top_p_alone: the checkpoint's format looks at no top_k where top_p is on.
     """
 
     mix: PromptMix
     numbers: Mapping[str, float]
     candidate: int = 0
+    top_p_alone: bool = False
 
     def __getattr__(self, name: str) -> float:
         if name == "numbers" or name not in self.numbers:  # the first: while it is being copied
@@ -71,7 +73,7 @@ class Controls:
         }
         numbers["seed"] = secrets.randbelow(int(CONTROLS["seed"].limits[1]) + 1)
         numbers["context_seconds"] = min(numbers["context_seconds"], longest_context_seconds)
-        start = cls(PromptMix.of(), numbers)
+        start = cls(PromptMix.of(), numbers, top_p_alone=defaults.top_p_alone)
         return start.changed({name: value for name, value in values.items() if value is not None})
 
     def changed(self, values: Mapping[str, Any]) -> Controls:
@@ -103,7 +105,8 @@ class Controls:
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
         seed = (int(self.seed) + int(self.take) * _TAKES + self.candidate * _CANDIDATES) % 2**63
-        return Sampling(self.temperature, int(self.top_k), self.top_p, seed)
+        top_k = 0 if self.top_p_alone and 0 < self.top_p < 1 else int(self.top_k)
+        return Sampling(self.temperature, top_k, self.top_p, seed)
 
     @property
     def recalls(self) -> bool:
