@@ -19,6 +19,8 @@ from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
+from streamgen.conditioning.melody import Melody
+from streamgen.conditioning.style import Style
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
 from streamgen.errors import ConfigError, PromptError
 from streamgen.runtime import Runtime
@@ -163,8 +165,10 @@ class Model:
         audio_prompt: Audio | None = None,
         audio_prompt_rate_hz: int | None = None,
         audio_prompt_codes: Tensor | None = None,
-        melody: Audio | None = None,
+        melody: Audio | Melody | None = None,
         melody_rate_hz: int | None = None,
+        style: Audio | Style | None = None,
+        style_rate_hz: int | None = None,
         rewind_seconds: float = 0.0,
         **controls: Unpack[StreamValues],
     ) -> Stream:
@@ -176,8 +180,12 @@ class Model:
                 if it is too long, with a warning in the log. The stream begins after it.
             audio_prompt_rate_hz: its samples a second.
             audio_prompt_codes: instead of both, what `prompt_codes` made of it: on a thread that may take its time.
-            melody: float32 [samples] or [channels, samples] to follow (melody checkpoints).
+            melody: float32 [samples] or [channels, samples] to follow (melody checkpoints), or what `melody` made of
+                it. It is repeated for ever, and each window of the music follows its own part of it.
             melody_rate_hz: its samples a second.
+            style: float32 [samples] or [channels, samples] to sound like (style checkpoints), or what `style` made of
+                it; `excerpt_seconds` of it are listened to.
+            style_rate_hz: its samples a second.
             rewind_seconds: how far back `Stream.rewind` must reach.
             controls: `prompts`, `negative_prompt`, `seed` and all other names in `streamgen.config.CONTROLS`.
 
@@ -188,14 +196,22 @@ class Model:
         runtime, values = self.runtime, frozen({"prompt": prompt, **controls})
         REWIND_SECONDS.check(rewind_seconds)
         with runtime.computing():
-            conditioner = runtime.prompts.conditioner(melody, melody_rate_hz)
-            settings = new_controls(runtime, conditioner, values)
-            rows = conditioner.of(settings.mix, settings.guidance_scale)  # encoded here, beside the music of others
+            conditioner = runtime.prompts.conditioner()
+            audio = {"melody": melody, "melody_rate_hz": melody_rate_hz, "style": style, "style_rate_hz": style_rate_hz}
+            heard = runtime.prompts.prepared(audio)
+            settings = new_controls(runtime, conditioner, {**values, **heard})
+            rows = conditioner.of(settings.wanted())  # encoded here, beside the music of others
             plan = runtime.layout.plan(settings.context_seconds, settings.context_start_seconds, rows.prefix)
         codes = audio_prompt_codes
         if codes is None:
             codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
-        if codes is None and melody is None and settings.audition > 1 and settings.mix.dominant is not None:
+        if (
+            codes is None
+            and melody is None
+            and style is None
+            and settings.audition > 1
+            and settings.mix.dominant is not None
+        ):
             settings = settings.changed({"candidate": best_candidate(runtime, settings, int(settings.audition))})
         if codes is not None:
             codes = runtime.newest(codes, plan.longest_prompt())
@@ -242,6 +258,24 @@ class Model:
         """
         return self.runtime.prompt_codes(audio, rate_hz)
 
+    def melody(self, audio: Audio, rate_hz: int) -> Melody:
+        """Prepare a melody on any thread and beside the music, for `open_stream` and `Stream.set`.
+
+        Args:
+            audio: float32 [samples] or [channels, samples], nominally within ±1; at most 10 minutes count.
+            rate_hz: its samples a second.
+
+        Raises:
+            PromptError: it cannot be used, or the checkpoint takes none.
+        """
+        with self.runtime.computing():
+            return self.runtime.prompts.chroma.melody(audio, rate_hz)
+
+    def style(self, audio: Audio, rate_hz: int) -> Style:
+        """Prepare a style as `melody` prepares a melody. Arguments and errors as there."""
+        with self.runtime.computing():
+            return self.runtime.prompts.style.style(audio, rate_hz)
+
     # -- batches --------------------------------------------------------------------------------------------------
 
     def generate(
@@ -254,6 +288,8 @@ class Model:
         include_prompt: bool = False,
         melody: Sequence[Audio | None] | None = None,
         melody_rate_hz: int | None = None,
+        style: Sequence[Audio | None] | None = None,
+        style_rate_hz: int | None = None,
         seed: int | Sequence[int] | None = None,
         progress: Callable[[int, int], None] | None = None,
         **controls: Unpack[ClipValues],
@@ -270,6 +306,8 @@ class Model:
             include_prompt: begin the clips with their audio prompt.
             melody: one per clip; None = none for that clip.
             melody_rate_hz: their samples a second.
+            style: one per clip; None = none for that clip.
+            style_rate_hz: their samples a second.
             seed: of the first clip (the next ones count up from it), or one per clip.
             progress: called with (frames done, frames in total).
             controls: as in `open_stream`.
@@ -284,5 +322,6 @@ class Model:
             raise PromptError("prompt is given beside the list of prompts: write it there, one per clip")
         batch = Batch(self.runtime, prompts, seconds, seed=seed, controls=frozen(controls))
         batch.give_melodies(melody, melody_rate_hz)
+        batch.give_styles(style, style_rate_hz)
         batch.give_audio_prompts(audio_prompt, audio_prompt_rate_hz)
         return batch.run(progress, include_prompt=include_prompt)

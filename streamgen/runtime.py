@@ -37,6 +37,7 @@ from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefa
 from streamgen.codec import Native, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
 from streamgen.conditioning.rows import Prompts
+from streamgen.conditioning.style import StyleConditioner
 from streamgen.conditioning.text import TextConditioner
 from streamgen.errors import PromptError
 from streamgen.lm.delay import DelayPattern
@@ -109,7 +110,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Make what is made of the parts."""
-        self.layout = WindowLayout(self.config.max_positions, self.frame_rate_hz)
+        self.layout = WindowLayout(self.config.max_positions, self.frame_rate_hz, self.config.prefix_positions)
         self.scheduler: Scheduler[Step, Tensor] = Scheduler(
             lambda steps: self.engine.step(steps), around=self.alone, clock=lambda: self.clock()
         )
@@ -140,7 +141,8 @@ class Runtime:
                 TextConditioner(checkpoint, new_lock=threading.Lock),
                 MelodyConditioner(checkpoint),
                 choice.engine.projector.project,
-                has_melody=checkpoint.melody is not None,
+                style=StyleConditioner(checkpoint),
+                reads="melody" if checkpoint.melody else "style" if checkpoint.style else None,
                 new_lock=threading.Lock,
             )
         return cls(

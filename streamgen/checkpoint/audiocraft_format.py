@@ -31,8 +31,8 @@ from streamgen.checkpoint.audiocraft_settings import (
 from streamgen.checkpoint.files import one_line, read_json, read_package, read_tensors
 from streamgen.checkpoint.find import hub_folder
 from streamgen.checkpoint.parts import build_codec, build_text_encoder, load_tokenizer, projection, with_prefix
-from streamgen.checkpoint.types import Checkpoint, DecoderConfig
-from streamgen.checkpoint.validate import check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig, MelodyConfig
+from streamgen.checkpoint.validate import TEXT_ROOM, check_decoder, decoder_shapes, match_tensors
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
     weights = lm_tensors(state, where)
     match_tensors(f"{where}: the decoder", decoder_shapes(decoder), weights)
     codec, codec_settings = _load_codec(folder, decoder)
-    decoder = _with_windows(decoder, segment_seconds(settings, where), codec)
+    decoder = _with_windows(decoder, segment_seconds(settings, where), codec, chroma)
     trained = with_prefix(state, TEXT_ENCODER) if owns_text_encoder(settings) else None
     text_encoder, tokenizer = _load_text_encoder(text_encoder_name(settings, where), folder, trained, where)
     width = text_encoder.config.d_model
@@ -76,10 +76,13 @@ def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
     )  # fmt: skip
 
 
-def _with_windows(decoder: DecoderConfig, seconds: float, codec: EncodecModel) -> DecoderConfig:
-    """Windows as long as the music that the decoder was trained on, and its delays."""
+def _with_windows(
+    decoder: DecoderConfig, seconds: float, codec: EncodecModel, chroma: MelodyConfig | None
+) -> DecoderConfig:
+    """Windows as long as the music that the decoder was trained on, and its delays; a prefix stands beside them."""
     frames = round(seconds * codec.config.sampling_rate / codec.config.hop_length)
-    return replace(decoder, max_positions=frames + decoder.channel_codebooks - 1)
+    prefix = 0 if chroma is None else chroma.chroma_length + TEXT_ROOM
+    return replace(decoder, max_positions=frames + decoder.channel_codebooks - 1, prefix_positions=prefix)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

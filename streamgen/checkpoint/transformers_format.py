@@ -11,6 +11,7 @@ Rules: never builds the composite model; takes tensors by prefix.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from streamgen.checkpoint.parts import (
     with_prefix,
 )
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
-from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS, check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS, TEXT_ROOM, check_decoder, decoder_shapes, match_tensors
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
     where, melody = str(folder), settings["model_type"] == "musicgen_melody"
     decoder = _decoder_config(settings.get("decoder"), melody, where)
     chroma = _melody_config(settings, folder) if melody else None
+    if chroma is not None:
+        decoder = replace(decoder, prefix_positions=chroma.chroma_length + TEXT_ROOM)
     defaults, notes = _defaults(folder, decoder)
     tensors = read_tensors(folder)
     weights = _decoder_weights(with_prefix(tensors, "decoder."), decoder, where)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from streamgen.checkpoint.words import Vocabulary
 
-__all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig"]
+__all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig", "StyleConfig"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class DecoderConfig:
         max_positions: positions the model may use beside a prefix: what it was trained on, 1503 for Meta's.
         activation: name of the feed-forward activation, as in transformers' ACT2FN.
         cross_attention: True where text is attended to (MusicGen), False where it is a prefix (MusicGen Melody).
+        prefix_positions: positions beside `max_positions` for what is read first: audio and text.
     """
 
     hidden_size: int
@@ -48,6 +49,12 @@ class DecoderConfig:
     max_positions: int
     activation: str = "gelu"
     cross_attention: bool = True
+    prefix_positions: int = 0
+
+    @property
+    def positions(self) -> int:
+        """Positions of a window with its prefix."""
+        return self.max_positions + self.prefix_positions
 
     @property
     def head_dim(self) -> int:
@@ -73,6 +80,8 @@ class GenerationDefaults:
     top_k: int = int(CONTROLS["top_k"].default)
     top_p: float = float(CONTROLS["top_p"].default)
     change_context_seconds: float = float(CONTROLS["change_context_seconds"].default)
+    eval_q: int = int(CONTROLS["eval_q"].default)
+    excerpt_seconds: float = float(CONTROLS["excerpt_seconds"].default)
     guard: bool = bool(CONTROLS["guard"].default)
     audition: int = int(CONTROLS["audition"].default)
     unsupported: tuple[str, ...] = ()
@@ -100,6 +109,36 @@ class MelodyConfig:
     seconds: float = 30
 
 
+@dataclass(frozen=True)
+class StyleConfig:
+    """How audio becomes a prefix of style.
+
+    Attributes:
+        features: what hears the audio: "encodec" or "mert".
+        feature_codes: codes a codebook of EnCodec's, or MERT's width.
+        feature_codebooks: of EnCodec's that are embedded.
+        width, heads, layers: of the transformer.
+        codebooks, codes: of the bottleneck.
+        every: of its frames, one in so many is read by the decoder.
+        sample_rate_hz: of the audio.
+        centred: the excerpt is the audio's middle, not where the seed says.
+        batch_norm: whether there is one before the bottleneck.
+    """
+
+    features: str
+    feature_codes: int
+    feature_codebooks: int
+    width: int
+    heads: int
+    layers: int
+    codebooks: int
+    codes: int
+    every: int
+    sample_rate_hz: int
+    centred: bool = False
+    batch_norm: bool = True
+
+
 @dataclass
 class Checkpoint:
     """A checkpoint in memory, on the CPU, in the dtype it was stored in.
@@ -121,6 +160,9 @@ class Checkpoint:
         text_projection: (weight [D, T5 width], bias [D]) of enc_to_dec_proj, float32, or None where widths are equal.
         melody: chroma settings of a melody checkpoint, else None.
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
+        style: settings of a style checkpoint, else None.
+        style_weights: its tensors, float32, under audiocraft's names in StyleConditioner.
+        style_features: what hears the audio: transformers' EncodecModel or HubertModel, in eval mode, float32.
         defaults: of its controls.
         words: which of its words people's words mean, or None: it reads prompts as they are typed.
         notes: what its settings say and has no effect here, or is otherwise than one would think: one line each.
@@ -138,6 +180,9 @@ class Checkpoint:
     text_projection: tuple[Tensor, Tensor] | None = None
     melody: MelodyConfig | None = None
     melody_projection: tuple[Tensor, Tensor] | None = None
+    style: StyleConfig | None = None
+    style_weights: dict[str, Tensor] | None = None
+    style_features: PreTrainedModel | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     words: Vocabulary | None = None
     notes: tuple[str, ...] = ()

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from streamgen.checkpoint.types import DecoderConfig
 
-__all__ = ["MAX_TRAINED_POSITIONS", "check_codec", "check_decoder", "decoder_shapes", "match_tensors"]
+__all__ = ["MAX_TRAINED_POSITIONS", "TEXT_ROOM", "check_codec", "check_decoder", "decoder_shapes", "match_tensors"]
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
 MAX_TRAINED_POSITIONS = 1503
 MIN_POSITIONS = 64
+# For the text that stands before the music; a longer one takes of the music's positions.
+TEXT_ROOM = 64
 # Far outside any MusicGen: damaged settings must not cost minutes or gigabytes before they are found out.
 DECODER_LIMITS = {"hidden_size": 65_536, "num_layers": 1024, "num_heads": 1024, "ffn_dim": 1_000_000,
                   "num_codebooks": 64, "vocab_size": 1_000_000}  # fmt: skip
