@@ -9,7 +9,7 @@ Rules: says what a call takes and gives, and hands it on; nothing below imports 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Unpack
 
 import numpy as np
@@ -217,6 +217,16 @@ class Model:
             codes = runtime.newest(codes, plan.longest_prompt())
         with runtime.alone():
             return Stream(runtime, settings, conditioner, audio_prompt=codes, rewind_seconds=rewind_seconds)
+
+    def learn(self, texts: Iterable[str | None]) -> None:
+        """Encode prompts ahead, on any thread, beside the music: setting them then takes no time.
+
+        Raises:
+            PromptError: one cannot be used.
+        """
+        with self.runtime.computing():
+            for text in texts:
+                self.runtime.prompts.learn(text)
 
     def read_together(
         self, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None

@@ -39,9 +39,9 @@ from streamgen.conditioning.melody import MelodyConditioner
 from streamgen.conditioning.rows import Prompts
 from streamgen.conditioning.style import StyleConditioner
 from streamgen.conditioning.text import TextConditioner
-from streamgen.errors import PromptError
+from streamgen.errors import NumericError
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.engine import LmEngine
+from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.precision import choose_engine
 from streamgen.lm.step import Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
@@ -89,7 +89,7 @@ class Runtime:
         device: where the decoder runs.
         threads: how many torch computes on; None is what torch is set to.
         engine, codec, prompts, pattern: the parts.
-        encode: an audio prompt, float32 [channels, samples], and its samples a second into codes int64 [K, frames].
+        encode: the newest window's worth of an audio prompt, and its samples a second, into codes int64 [K, frames].
         clock: seconds by which steps are timed.
         lock: around whatever streams share; the same thread may take it again.
         layout, scheduler: made of the others.
@@ -104,7 +104,7 @@ class Runtime:
     codec: StreamingDecoder
     prompts: Prompts
     pattern: DelayPattern
-    encode: Callable[[Audio, int], Tensor]
+    encode: Callable[[Audio, int | None], Tensor]
     clock: Callable[[], float] = time.perf_counter
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -163,7 +163,12 @@ class Runtime:
             codec,
             prompts,
             pattern,
-            partial(encode_audio, _without_decoder(checkpoint.codec), audio_channels=decoder.audio_channels),
+            partial(
+                encode_audio,
+                _without_decoder(checkpoint.codec),
+                audio_channels=decoder.audio_channels,
+                last_seconds=decoder.max_positions * frame_seconds,
+            ),
         )
 
     @property
@@ -202,14 +207,24 @@ class Runtime:
         """Encode the newest window's worth of an audio prompt, int64 [K, frames]. See `Model.prompt_codes`."""
         if audio is None:
             return None
-        if rate_hz is None:
-            raise PromptError("the audio prompt's sample rate is missing: give audio_prompt_rate_hz with it")
-        channels = np.atleast_2d(audio)
-        if isinstance(rate_hz, int | np.integer) and rate_hz > 0:  # others are refused below
-            rate_hz = int(rate_hz)
-            channels = channels[:, -round(self.config.max_positions / self.frame_rate_hz * rate_hz) :]
         with self.computing():
-            return self.encode(channels, rate_hz)
+            return self.encode(audio, rate_hz)
+
+    def check_numbers(self, drawn: Tensor) -> None:
+        """Check a column that a pass drew.
+
+        Raises:
+            NumericError: its logits were no numbers, so that what was drawn is nothing.
+        """
+        if int(drawn[0]) == NOT_DRAWN:
+            raise NumericError(
+                f"the decoder's results are NaN or infinite in {self.facts.precision}: "
+                + (
+                    "the checkpoint's weights are damaged, download it again"
+                    if self.facts.precision == "fp32"
+                    else "load the model with precision='fp32', or 'bf16', whose range is the same"
+                )
+            )
 
     def newest(self, codes: Tensor, frames: int) -> Tensor:
         """Keep at most the newest `frames` of an audio prompt, and say so where that cuts it."""

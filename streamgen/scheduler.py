@@ -50,7 +50,11 @@ class Steppable(Protocol[Begun_co, Drawn_contra]):
         ...
 
     def finish_step(self, drawn: Drawn_contra, seconds: float) -> None:
-        """Take what the pass made of it, and how long that took."""
+        """Take what the pass made of it, and how long that took.
+
+        Raises:
+            StreamgenError: it is nothing; the stream is where it was.
+        """
         ...
 
 
@@ -103,7 +107,7 @@ class Scheduler(Generic[Begun, Drawn]):
         """Make one step of some streams, in one pass.
 
         Returns:
-            Streams that could not begin, and why: the others have stepped, but for those that are not ready yet.
+            Streams that could not step, and why: the others have, but for those that are not ready yet.
         """
         refused: dict[AnyStream, StreamgenError] = {}
         with self._around():
@@ -121,5 +125,8 @@ class Scheduler(Generic[Begun, Drawn]):
             results = self._one_pass(begun) if begun else []
             seconds = self._clock() - began
             for stream, drawn in zip(stepping, results, strict=True):
-                stream.finish_step(drawn, seconds)
+                try:
+                    stream.finish_step(drawn, seconds)
+                except StreamgenError as error:
+                    refused[stream] = error
         return refused

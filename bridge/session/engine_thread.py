@@ -41,7 +41,6 @@ __all__ = ["EngineThread"]
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
-_RETRY_SECONDS = 10.0  # a listener who left gives the place up within seconds where it is needed
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
 
 
@@ -73,6 +72,7 @@ class EngineThread:
         self._handover = threading.Lock()  # nothing is handed over once the thread has looked for the last time
         self._stopping = False
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
+        self._learning = asyncio.Lock()
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -106,6 +106,15 @@ class EngineThread:
         async with self._encoding:
             codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
         return replace(prompt, codes=codes)
+
+    async def learn(self, texts: Sequence[str | None]) -> None:
+        """Encode prompts beside the music, one caller at a time: on the engine's thread it would wait for them.
+
+        Raises:
+            PromptError: one cannot be used.
+        """
+        async with self._learning:
+            await asyncio.to_thread(self.model.learn, texts)
 
     async def open_player(
         self,
@@ -141,10 +150,7 @@ class EngineThread:
         attach: Callable[[Player], None],
     ) -> None:
         if len(self._players) >= self.capacity:  # asked here: many may wait for this thread at once
-            raise CapacityError(
-                f"{len(self._players)} sessions play, this machine keeps up with {self.capacity}; try again in "
-                f"{_RETRY_SECONDS:.0f} s"
-            )
+            raise CapacityError(f"{len(self._players)} sessions play, this machine keeps up with {self.capacity}")
         player = Player(
             self.model,
             lambda item: self._on_loop(deliver, item),

@@ -20,6 +20,7 @@ from streamgen.stream.snapshots import StreamMark
 
 if TYPE_CHECKING:
     from streamgen.model import Model
+    from streamgen.stream.snapshots import StreamMark
     from streamgen.stream.stream import Stream
 
 __all__ = ["BLOCK_FRAMES", "Generator"]
@@ -61,6 +62,7 @@ class Generator:
         self.block_samples = BLOCK_FRAMES * model.hop_samples
         self.taken = self._offset = 0
         self.pace, self._lookahead = Pace(), Lookahead()
+        self._kept_from: StreamMark | None = None  # what lies before is given back
         self._stream = self._open(options)
 
     def _open(self, options: dict[str, Any]) -> Stream:
@@ -135,6 +137,10 @@ class Generator:
         """Hand out at most so many samples, float32 [2, n]; they are final. None if there are none."""
         samples = self._lookahead.take(most)
         self.taken += 0 if samples is None else samples.shape[1]
+        mark = self._lookahead.oldest_mark
+        if mark is not None and mark is not self._kept_from:
+            self._stream.forget_before(mark)
+            self._kept_from = mark
         return samples
 
     def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ from bridge.session.messages import (
 from bridge.session.parameters import PROMPT_NAMES, Parameters, prompts_of, session_table, stream_controls
 from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Schedule, Timeline
+from streamgen.conditioning import check_text
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
 
@@ -141,6 +142,9 @@ class Player:
 
     def _set(self, command: Set) -> int:
         values = self.parameters.checked(command.values)
+        for name, value in values.items():
+            if name in PROMPT_NAMES and isinstance(value, str) and value.strip():
+                check_text(value)  # also of a slot that is silent yet: on stage it is too late to be told
         at = None if command.at is None else self.timeline.sample_at(command.at)
         if command.at is not None and at is None:
             return self._wait(command.at, command)

@@ -31,7 +31,7 @@ from streamgen.lm.step import Rows
 
 __all__ = ["AudioPart", "Conditioner", "PrefixRows", "Prompts", "TextRows", "Wanted"]
 
-_TEXTS_KEPT = 32
+_KEPT_BYTES = 128 * 2**20  # of texts' keys and values: a long text of a large model has 200 MB
 _WINDOWS_KEPT = 3  # leader, successor, and one that begins anew
 
 
@@ -162,7 +162,7 @@ class Prompts:
     ) -> None:
         self.text, self.chroma, self.style = text, chroma, style
         self._project, self.reads = project, reads
-        self._kept: TextCache[TextKV] = TextCache(_TEXTS_KEPT, lambda _: 1, new_lock)
+        self._kept: TextCache[TextKV] = TextCache(_KEPT_BYTES, lambda kv: kv.keys.nbytes + kv.values.nbytes, new_lock)
 
     def conditioner(self) -> Conditioner:
         """Return what makes the rows of a stream."""
@@ -203,6 +203,17 @@ class Prompts:
             if audio is not None and not isinstance(audio, kind):
                 found[name] = prepare(audio, rate_hz)
         return found
+
+    def learn(self, text: str | None) -> None:
+        """Compute now what a stream will ask for.
+
+        Raises:
+            PromptError: it cannot be encoded.
+        """
+        if self.reads:
+            self.text.encode(text)
+        else:
+            self.keys(text)
 
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""

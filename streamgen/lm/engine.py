@@ -23,7 +23,9 @@ from streamgen.lm.native import NativeDecoder, PackedWeights
 from streamgen.lm.sampling import Uniforms, sample_together
 from streamgen.lm.step import Feed, Step, Unread, Window
 
-__all__ = ["LmEngine"]
+__all__ = ["NOT_DRAWN", "LmEngine"]
+
+NOT_DRAWN = -1  # in place of every code of a column whose logits are no numbers
 
 _PREFILL_VECTORS = 256  # per piece: bounds the activations of a long audio prompt
 _ROWS = 4  # of the cache to start with: a stream's and its successor's, with guidance
@@ -117,7 +119,7 @@ class LmEngine:
             steps: all that was unread before them is read.
 
         Returns:
-            The column that each stream draws, int64 [K] on the CPU.
+            The column that each stream draws, int64 [K] on the CPU; all `NOT_DRAWN` where its logits were no numbers.
         """
         feeds = [feed for step in steps for feed in step.feeds]
         segments = [
@@ -128,7 +130,12 @@ class LmEngine:
         each = [logits] if len(steps) == 1 else logits.split([step.rows.count for step in steps])
         guided = [combine(rows, step.rows.coefficients) for step, rows in zip(steps, each, strict=True)]
         samplings, columns = [step.sampling for step in steps], [step.column for step in steps]
-        return [codes.cpu() for codes in sample_together(guided, samplings, columns, self._uniforms)]
+        drawn = sample_together(guided, samplings, columns, self._uniforms)
+        # one sum tells of every NaN and infinity; the answer travels with the codes: a GPU is not waited for twice
+        return [
+            torch.where(rows.sum().isfinite(), codes, NOT_DRAWN).cpu()
+            for rows, codes in zip(guided, drawn, strict=True)
+        ]
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
         """Return the input vectors of single steps, [Σ rows, D]."""

@@ -1,6 +1,6 @@
 """In which precision a decoder runs: as asked, or the best that is real time here, measured.
 
-    auto, GPU             fp16
+    auto, GPU             fp16; bf16 where a trial shows that fp16 cannot hold this checkpoint's activations
     auto, CPU, small      int8 on the native kernels; without them where the processor multiplies bf16 natively
                           (AVX512-BF16, AMX); else fp32
     auto, CPU             the first of fp32, bf16, int8, int6 and mixed that is comfortably faster than real time, else
@@ -29,7 +29,7 @@ from streamgen.checkpoint.types import Checkpoint
 from streamgen.errors import ConfigError
 from streamgen.kernels import Kernels, kernels
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.engine import LmEngine
+from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.native import fits_native
 from streamgen.lm.rounding import ROUNDED, bits_of, fingerprint, kept, rounded_weights
 from streamgen.lm.sampling import Sampling
@@ -87,7 +87,8 @@ def choose_engine(
         threads: that compute; None is one for a small checkpoint, else as many as torch is set to.
 
     Raises:
-        ConfigError: fewer bits than 16 on anything but a CPU, or fewer than 8 without the native kernels.
+        ConfigError: fewer bits than 16 on anything but a CPU, or fewer than 8 without the native kernels; fp16 where it
+            cannot hold this checkpoint's activations.
     """
     few_bits = precision in ROUNDED
     if few_bits and device.type != "cpu":
@@ -96,7 +97,10 @@ def choose_engine(
     if few_bits and precision != "int8" and builder.library is None:
         raise ConfigError(f"precision is {precision!r}, which needs the native kernels: {builder.lack}; use 'int8'")
     if precision != "auto":
-        return builder.choice(precision, f"{precision}, as asked")
+        asked = builder.choice(precision, f"{precision}, as asked")
+        if precision == "fp16" and not _makes_numbers(asked.engine, pattern):
+            raise ConfigError("precision is 'fp16', which overflows with this checkpoint: use 'bf16' or 'fp32'")
+        return asked
     if is_small(checkpoint, device):
         chosen = "int8" if builder.library is not None or _multiplies_bf16() else "fp32"
         return builder.choice(chosen, f"{chosen}, as it is small")
@@ -108,8 +112,11 @@ def _fastest(builder: _Builder, pattern: DelayPattern, frame_seconds: float) -> 
     """Measure until a precision is comfortable; return it, else the fastest, and how much faster than real time."""
     factors: dict[str, float] = {}
     for candidate in builder.candidates():
-        factors[candidate] = frame_seconds / bare_step_seconds(builder.choice(candidate, "").engine, pattern)
-        if factors[candidate] >= _COMFORTABLE_FACTOR:
+        engine = builder.choice(candidate, "").engine
+        if candidate == "fp16" and not _makes_numbers(engine, pattern):
+            continue
+        factors[candidate] = frame_seconds / bare_step_seconds(engine, pattern)
+        if factors[candidate] >= _COMFORTABLE_FACTOR or builder.on_gpu:
             return candidate, factors[candidate]
     return max(factors.items(), key=lambda one: one[1])
 
@@ -130,6 +137,10 @@ class _Builder:
         self.library, self.lack = native_kernels(checkpoint) if device.type == "cpu" else (None, "")
 
     @property
+    def on_gpu(self) -> bool:
+        return self._device.type != "cpu"
+
+    @property
     def machine(self) -> str:
         """Name all that a measurement depends on: processor, threads, kernels, checkpoint."""
         kernels_ = self.library.instruction_set if self.library else "torch"
@@ -138,8 +149,8 @@ class _Builder:
 
     def candidates(self) -> list[str]:
         """Return the precisions worth measuring, best quality first."""
-        if self._device.type != "cpu":
-            return ["fp16"]
+        if self.on_gpu:
+            return ["fp16", "bf16"]
         full = ["fp32", "bf16"] if _full_bytes(self._checkpoint) < _HOPELESS_BYTES else ["bf16"]
         return full if self.library is None else [*full, *(name for name in ROUNDED if name != "int4")]
 
@@ -186,17 +197,34 @@ def _full_bytes(checkpoint: Checkpoint) -> int:
     return 4 * sum(weight.numel() for weight in checkpoint.weights.values())
 
 
+def _makes_numbers(engine: LmEngine, pattern: DelayPattern) -> bool:
+    """Tell whether bare steps give numbers: activations that a precision cannot hold become infinite, then NaN."""
+    tokens, drawn = _bare_tokens(engine, pattern), True
+    for _ in range(_LEAST_STEPS):
+        (codes,) = engine.step([tokens.begin_step(tokens.settings)])
+        drawn = drawn and int(codes[0]) != NOT_DRAWN
+        tokens.finish_step(codes.clamp(min=0))
+    tokens.close()
+    return drawn
+
+
 def bare_step_seconds(engine: LmEngine, pattern: DelayPattern) -> float:
     """Measure the median step with two rows and no text."""
-    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size, dtype=torch.float32))
-    rows = Rows(("prompt", None), (nothing, nothing), (0.5, 0.5))
-    settings = StepSettings(rows, Sampling(), WindowPlan(engine.config.max_positions, 1))
-    tokens = TokenStream(pattern, settings, engine.cache, engine.cross)
+    tokens = _bare_tokens(engine, pattern)
+    settings = tokens.settings
     seconds: list[float] = []
     while len(seconds) < _LEAST_STEPS or (len(seconds) < _STEPS and sum(seconds) < _LONGEST_SECONDS):
         began = time.perf_counter()
         (codes,) = engine.step([tokens.begin_step(settings)])
-        tokens.finish_step(codes)
+        tokens.finish_step(codes.clamp(min=0))  # a checkpoint of NaN is told of when it plays
         seconds.append(time.perf_counter() - began)
     tokens.close()
     return statistics.median(seconds)
+
+
+def _bare_tokens(engine: LmEngine, pattern: DelayPattern) -> TokenStream:
+    """Begin a stream of two rows without text."""
+    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size, dtype=torch.float32))
+    rows = Rows(("prompt", None), (nothing, nothing), (0.5, 0.5))
+    settings = StepSettings(rows, Sampling(), WindowPlan(engine.config.max_positions, 1))
+    return TokenStream(pattern, settings, engine.cache, engine.cross)

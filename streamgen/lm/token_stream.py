@@ -285,6 +285,10 @@ class TokenStream:
         self._set.rewind(mark.windows, mark.state.settings.rows, mark.head)
         self._go_to(mark.state)
 
+    def forget_before(self, mark: TokenMark) -> None:
+        """Give back the rows that only a rewind to before a mark would need."""
+        self._set.forget(mark.head)
+
     def snapshot(self) -> TokenSnapshot:
         """Clone everything."""
         return TokenSnapshot(self._state(), self._ring.snapshot(), self._set.snapshot())

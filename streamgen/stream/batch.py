@@ -72,6 +72,7 @@ class _Clip:
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:  # noqa: ARG002 - nobody asks
         """Take the column that was drawn, and keep what it completes: the token stream forgets."""
+        self._runtime.check_numbers(drawn)
         before = self.frames_done
         self._tokens.finish_step(drawn)
         self.pieces.append(self._tokens.frames(before, self.frames_done))

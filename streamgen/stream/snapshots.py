@@ -107,6 +107,10 @@ class Trail:
             raise ConfigError("the mark is of another stream, or of music that was revoked since; make a new one")
         del self._marks[numbers.index(mark.number) + 1 :]
 
+    def begin_at(self, mark: StreamMark) -> None:
+        """Forget the marks before one."""
+        self._marks = [one for one in self._marks if one[1] >= mark.tokens.head]
+
     def clear(self) -> None:
         """Forget all marks."""
         self._marks.clear()

@@ -54,7 +54,7 @@ def test_a_switch_is_named_as_on_the_command_line_or_plainly(stage: Path, text: 
     ("text", "words"),
     [
         ("port = 99999", "port is 99999, must be within 0 … 65535; change it there, or leave it out (8711)"),
-        ('port = "8711"', "port is '8711', must be within 0 … 65535"),
+        ('port = "8711"', "port is the text '8711', must be a number within 0 … 65535"),
         ("port = true", "port is True, must be within 0 … 65535"),
         ("session_rate = 8000", "session_rate is 8000, must be within 32000 … 96000 Hz"),
         ("host = 1", "host is 1, must be a text"),

@@ -81,6 +81,7 @@ def test_from_checkpoint_plays_what_load_model_plays(twin: Twins) -> None:
     assert np.array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_the_masked_form_gives_the_same_tokens(short_twin: Twins) -> None:
     """What a GPU runs, on the CPU: a batch, through rollovers."""
     model = short_twin("mono").model
@@ -94,6 +95,7 @@ def test_the_masked_form_gives_the_same_tokens(short_twin: Twins) -> None:
     assert np.abs(results[0] - results[1]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_importing_streamgen_needs_only_four_packages_and_starts_nothing() -> None:
     """Other packages are hidden, as on a machine that lacks them."""
     code = """

@@ -145,6 +145,7 @@ def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -
     play(model, scene)
 
 
+@pytest.mark.slow
 def test_the_music_goes_on_while_an_audio_prompt_is_read(
     model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +213,7 @@ def test_sessions_are_their_own_and_admitted_by_measured_speed(model: streamgen.
     play(model, scene, capacity=2)
 
 
+@pytest.mark.slow
 def test_stats_count_the_listeners(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         listener = Listening()

@@ -200,6 +200,7 @@ def work(decoder: StreamingDecoder, codes: Tensor, state: CodecState) -> tuple[C
     return counted.operations, counted.numbers
 
 
+@pytest.mark.slow
 def test_second_600_does_the_work_of_second_6(lab: Any) -> None:
     decoder = StreamingDecoder(lab.make(num_filters=2, hidden_size=4, sampling_rate=1000))  # 50 frames a second
     state, piece = decoder.new_state(1), lab.codes(1, 4, 500)

@@ -69,7 +69,7 @@ def run(engine: LmEngine, x: Tensor, texts: list[TextKV | None], pieces: list[in
     return torch.cat(logits, dim=1)
 
 
-@pytest.mark.parametrize("kind", ["mono", "stereo", "pocket"])
+@pytest.mark.parametrize("kind", ["mono", *(pytest.param(k, marks=pytest.mark.slow) for k in ("stereo", "pocket"))])
 @pytest.mark.parametrize("bits", BITS.values(), ids=BITS)
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_a_step_is_its_slow_twins(kind: str, bits: int, instruction_set: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,25 @@ def test_few_bits_are_refused_without_the_native_kernels(chosen: Callable[..., E
     words = "precision is 'int6', which needs the native kernels: this streamgen was installed without a C"
     with pytest.raises(ConfigError, match=words):
         chosen(1.0, 1.0, asked="int6")
+
+
+@pytest.fixture(scope="module")
+def overflowing() -> Checkpoint:
+    """Activations beyond fp16's 65,504, of weights that it holds."""
+    checkpoint = load_checkpoint(str(tiny_checkpoint("mono")))
+    layer = "model.decoder.layers.1."
+    loud = {layer + name: 300 * checkpoint.weights[layer + name] for name in ("fc1.weight", "fc2.weight")}
+    assert max(float(weight.abs().max()) for weight in loud.values()) < 1_000
+    return replace(checkpoint, weights=checkpoint.weights | loud)
+
+
+def test_fp16_that_overflows_is_refused_when_asked_and_passed_over_by_auto(
+    overflowing: Checkpoint, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="overflows with this checkpoint: use 'bf16' or 'fp32'"):
+        choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="fp16")
+    assert choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="bf16").precision == "bf16"
+    monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(precision._Builder, "candidates", lambda _: ["fp16", "bf16"])
+    assert choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="auto").precision == "bf16"
+    assert choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="fp16").precision == "fp16"
