@@ -36,7 +36,8 @@ _PROGRAM = """solver fsdp profiler deadlock checkpoint evaluate optim schedule d
     seed show continue_from execute_only execute_inplace benchmark_no_load efficient_attention_backend
     num_threads dataset mp_start_method label logging tensorboard wandb slurm dora datasource metrics generate
     sample_rate channels"""
-_CHROMA, _TEXT = "conditioners.self_wav.chroma_stem", "conditioners.description.t5"
+_CHROMA, _STYLE = "conditioners.self_wav.chroma_stem", "conditioners.self_wav.style"
+_TEXT = "conditioners.description.t5"
 LM_FIELDS = Fields(
     read=frozenset(
         {"lm_model", "compression_model_n_q", "interleave_stereo_codebooks", "classifier_free_guidance.inference_coef"}
@@ -51,6 +52,11 @@ LM_FIELDS = Fields(
         | _below("fuser", "cross prepend sum input_interpolate ignore cross_attention_pos_emb")
         | _below(_TEXT, "name finetune normalize_text")
         | _below(_CHROMA, "sample_rate n_chroma radix2_exp argmax norm nfft winlen winhop")
+        | _below(
+            _STYLE,
+            "model_name transformer_scale sample_rate encodec_checkpoint encodec_n_q length ds_factor n_q_out eval_q "
+            "bins batch_norm use_middle_of_segment",
+        )
     ),
     inert=frozenset(
         {*_PROGRAM.split(), "tokens", "cache", "attribute_dropout", "compression_model_checkpoint"}
@@ -63,6 +69,10 @@ LM_FIELDS = Fields(
         | _below("codebooks_pattern", "unroll music_lm coarse_first")
         | _below(_TEXT, "word_dropout autocast_dtype")
         | _below(_CHROMA, "match_len_on_eval n_eval_wavs cache_path")
+        | _below(
+            _STYLE,
+            "q_dropout varying_lengths compute_mask num_codebooks_lm ds_rate_compression rvq_threshold_ema_dead_code",
+        )
     ),
 )
 CODEC_FIELDS = Fields(

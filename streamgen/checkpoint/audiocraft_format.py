@@ -24,20 +24,28 @@ from streamgen.checkpoint.audiocraft_settings import (
     generation_defaults,
     melody_config,
     owns_text_encoder,
-    parse_settings,
     segment_seconds,
     text_encoder_name,
 )
+from streamgen.checkpoint.audiocraft_style import features_name, style_config, style_defaults, style_weights
 from streamgen.checkpoint.files import one_line, read_json, read_package, read_tensors
 from streamgen.checkpoint.find import hub_folder
-from streamgen.checkpoint.parts import build_codec, build_text_encoder, load_tokenizer, projection, with_prefix
-from streamgen.checkpoint.types import Checkpoint, DecoderConfig, MelodyConfig
-from streamgen.checkpoint.validate import TEXT_ROOM, check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.parts import (
+    build_codec,
+    build_mert,
+    build_text_encoder,
+    load_tokenizer,
+    projection,
+    with_prefix,
+)
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig, StyleConfig
+from streamgen.checkpoint.validate import STYLE_ROOM, TEXT_ROOM, check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.xp_cfg import Settings, parse_settings
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecModel, T5EncoderModel, T5Tokenizer
+    from transformers import EncodecModel, HubertModel, T5EncoderModel, T5Tokenizer
 
 __all__ = ["load_audiocraft"]
 
@@ -61,11 +69,13 @@ def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
     weights = lm_tensors(state, where)
     match_tensors(f"{where}: the decoder", decoder_shapes(decoder), weights)
     codec, codec_settings = _load_codec(folder, decoder)
-    decoder = _with_windows(decoder, segment_seconds(settings, where), codec, chroma)
+    style = style_config(settings, decoder, where)
+    read_first = chroma.chroma_length if chroma else STYLE_ROOM if style else None
+    decoder = _with_windows(decoder, segment_seconds(settings, where), codec, read_first)
     trained = with_prefix(state, TEXT_ENCODER) if owns_text_encoder(settings) else None
     text_encoder, tokenizer = _load_text_encoder(text_encoder_name(settings, where), folder, trained, where)
     width = text_encoder.config.d_model
-    return Checkpoint(
+    found = Checkpoint(
         name=name, folder=folder, format="audiocraft", licence=licence, decoder=decoder, weights=weights,
         codec=codec, text_encoder=text_encoder, tokenizer=tokenizer,
         text_projection=_output_projection(state, TEXT_PROJECTION, width, decoder, where), melody=chroma,
@@ -74,14 +84,24 @@ def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
         defaults=generation_defaults(settings, where),
         notes=(*notes_of(settings, LM_FIELDS, LM_FILE), *notes_of(codec_settings, CODEC_FIELDS, CODEC_FILE)),
     )  # fmt: skip
+    return found if style is None else _with_style(found, style, state, settings)
 
 
-def _with_windows(
-    decoder: DecoderConfig, seconds: float, codec: EncodecModel, chroma: MelodyConfig | None
-) -> DecoderConfig:
+def _with_style(found: Checkpoint, style: StyleConfig, state: dict[str, Tensor], settings: Settings) -> Checkpoint:
+    folder, decoder, where = found.folder, found.decoder, str(found.folder / LM_FILE)
+    return replace(
+        found,
+        style=style,
+        style_weights=style_weights(state, style, decoder.hidden_size, where),
+        style_features=_load_features(features_name(settings, style, where), style, folder, decoder),
+        defaults=style_defaults(settings, found.defaults, where),
+    )
+
+
+def _with_windows(decoder: DecoderConfig, seconds: float, codec: EncodecModel, read_first: int | None) -> DecoderConfig:
     """Windows as long as the music that the decoder was trained on, and its delays; a prefix stands beside them."""
     frames = round(seconds * codec.config.sampling_rate / codec.config.hop_length)
-    prefix = 0 if chroma is None else chroma.chroma_length + TEXT_ROOM
+    prefix = 0 if read_first is None else read_first + TEXT_ROOM
     return replace(decoder, max_positions=frames + decoder.channel_codebooks - 1, prefix_positions=prefix)
 
 
@@ -138,6 +158,14 @@ def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> tuple[
     if not (found / "config.json").is_file() and (found / CODEC_FILE).is_file() and found.resolve() != folder.resolve():
         return _load_codec(found, decoder)
     return build_codec(read_json(found / "config.json"), read_tensors(found), decoder, str(found)), {}
+
+
+def _load_features(name: str, style: StyleConfig, folder: Path, decoder: DecoderConfig) -> EncodecModel | HubertModel:
+    """What hears a style: an EnCodec or MERT, by name."""
+    if style.features == "encodec":
+        return _load_named_codec(name, folder, decoder)[0]
+    found = _named_folder(name, folder)
+    return build_mert(read_json(found / "config.json"), read_tensors(found), str(found))
 
 
 def _load_text_encoder(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from streamgen.checkpoint.types import DecoderConfig
 
 __all__ = [
-    "MAX_TRAINED_POSITIONS", "TEXT_ROOM", "check_codec", "check_decoder", "check_not_wrapped", "decoder_shapes",
-    "match_tensors",
+    "MAX_TRAINED_POSITIONS", "STYLE_ROOM", "TEXT_ROOM", "check_codec", "check_decoder", "check_not_wrapped",
+    "decoder_shapes", "match_tensors",
 ]  # fmt: skip
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
@@ -27,6 +27,8 @@ MAX_TRAINED_POSITIONS = 1503
 MIN_POSITIONS = 64
 # For the text that stands before the music; a longer one takes of the music's positions.
 TEXT_ROOM = 64
+# For a style before the text: 30 s at 5 a second.
+STYLE_ROOM = 150
 # Far outside any MusicGen: damaged settings must not cost minutes or gigabytes before they are found out.
 DECODER_LIMITS = {"hidden_size": 65_536, "num_layers": 1024, "num_heads": 1024, "ffn_dim": 1_000_000,
                   "num_codebooks": 64, "vocab_size": 1_000_000}  # fmt: skip

@@ -25,7 +25,7 @@ from streamgen.conditioning.melody import check_melody, mono_at_rate
 from streamgen.errors import PromptError
 
 if TYPE_CHECKING:
-    from streamgen.checkpoint.types import Checkpoint, StyleConfig
+    from streamgen.checkpoint.types import Checkpoint
 
 __all__ = ["LONGEST_STYLE_SECONDS", "Style", "StyleConditioner"]
 
@@ -182,22 +182,3 @@ def _sines(length: int, width: int) -> Tensor:
     rates = torch.full([], 10_000.0) ** (torch.arange(half) / (half - 1))
     phase = torch.arange(length)[:, None] / rates
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
-
-
-def style_shapes(config: StyleConfig, width: int) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor a style part must have, but for those of its training."""
-    inner = config.width
-    shapes: dict[str, tuple[int, ...]] = {"output_proj.weight": (width, inner), "output_proj.bias": (width,)}
-    if config.features == "encodec":
-        shapes |= {f"embed.{k}.weight": (config.feature_codes, inner) for k in range(config.feature_codebooks)}
-    else:
-        shapes |= {"embed.weight": (inner, config.feature_codes), "embed.bias": (inner,)}
-    for layer in range(config.layers):
-        name = f"transformer.layers.{layer}"
-        shapes |= {f"{name}.self_attn.in_proj_weight": (3 * inner, inner), f"{name}.linear1.weight": (4 * inner, inner)}
-        shapes |= {f"{name}.self_attn.out_proj.weight": (inner, inner), f"{name}.linear2.weight": (inner, 4 * inner)}
-        shapes |= {f"{name}.{norm}.{part}": (inner,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
-    if config.batch_norm:
-        shapes |= {f"batch_norm.running_{part}": (inner,) for part in ("mean", "var")}
-    shapes |= {f"rvq.vq.layers.{k}._codebook.embed": (config.codes, inner) for k in range(config.codebooks)}
-    return shapes

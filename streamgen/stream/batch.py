@@ -185,9 +185,9 @@ class Batch:
 
     def _heard(self) -> list[Melody | None]:
         """Return the melody of each clip; the chroma of one that fits a window are repeated, as transformers does."""
-        chroma, rate_hz = self._runtime.prompts.chroma, self._melody_rate_hz
+        prompts, rate_hz = self._runtime.prompts, self._melody_rate_hz
         repeats = self._frames + self._runtime.pattern.max_delay > self._runtime.layout.limit
-        return [None if one is None else chroma.melody(one, rate_hz, repeats=repeats) for one in self._melodies]
+        return [None if one is None else prompts.chroma.melody(one, rate_hz, repeats=repeats) for one in self._melodies]
 
     def _conditioners(self, values: Sequence[Mapping[str, Any]]) -> list[Conditioner]:
         """Return what makes the rows of each clip; melody prefixes of a batch share the longest text's length."""

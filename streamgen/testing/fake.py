@@ -180,9 +180,8 @@ class _Text(TextKV):
 class _Texts(Prompts):
     """Prompts without an encoder."""
 
-    reads = None
-
     def __init__(self) -> None:
+        self.reads = None
         self._nothing = torch.zeros(1, 1, 0, 1, dtype=torch.float32)
 
     def learn(self, text: str | None) -> None:

@@ -11,6 +11,7 @@ Rules: builds models from transformers' own configs, so their files are what rea
     causal            transformers  MusicGen, 4                   32 kHz, causal            T5
     decoder           transformers  MusicgenForCausalLM alone, 4  in the folder "audio_encoder"   none: unconditional
     audiocraft…       audiocraft    the weights of mono, stereo, melody, melody-stereo
+    style             audiocraft    the weights of melody, style by EnCodec's codes in the place of chroma
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ AUDIOCRAFT_KINDS = {
     "audiocraft-melody": "melody",
     "audiocraft-melody-stereo": "melody-stereo",
 }
-TINY_KINDS = ("mono", "stereo", "melody", "melody-stereo", "causal", "decoder", *AUDIOCRAFT_KINDS)
+STYLE_KIND, STYLE_TWIN = "style", "melody"  # and whose weights it has beside its own
+TINY_KINDS = ("mono", "stereo", "melody", "melody-stereo", "causal", "decoder", STYLE_KIND, *AUDIOCRAFT_KINDS)
 CODES, CHANNEL_CODEBOOKS, SAMPLE_RATE_HZ = 64, 4, 32_000
 HIDDEN, LAYERS, HEADS = 64, 3, 4
 TEXT_WIDTH, TEXT_HEAD_WIDTH = 48, 12
@@ -104,6 +106,10 @@ def _build(kind: str, seed: int, folder: Path) -> None:
         from streamgen.testing.tiny_audiocraft import write_audiocraft
 
         write_audiocraft(tiny_checkpoint(AUDIOCRAFT_KINDS[kind], seed=seed), folder)
+    elif kind == STYLE_KIND:
+        from streamgen.testing.tiny_style import write_style
+
+        write_style(tiny_checkpoint(STYLE_TWIN, seed=seed), folder, seed)
     elif kind == "decoder":
         _build_decoder_alone(seed, folder)
     else:

@@ -17,7 +17,7 @@ from streamgen.testing.tiny_vocabulary import copy_tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["write_audiocraft"]
+__all__ = ["write_audiocraft", "write_yaml"]
 
 TEXT_ENCODER_NAME = "t5-tiny"
 LM_NAMES = (
@@ -52,9 +52,14 @@ def write_audiocraft(source: Path, folder: Path) -> None:
     state = load_file(source / "model.safetensors")
     config = json.loads((source / "config.json").read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    lm = {"best_state": _lm_state(state), "xp.cfg": _yaml(_lm_config(config)), "version": "1.3.0", "exported": True}
+    lm = {
+        "best_state": _lm_state(state),
+        "xp.cfg": write_yaml(_lm_config(config)),
+        "version": "1.3.0",
+        "exported": True,
+    }
     torch.save(lm, folder / "state_dict.bin")
-    codec = {"best_state": _codec_state(state, config["audio_encoder"]), "xp.cfg": _yaml(_codec_config(config))}
+    codec = {"best_state": _codec_state(state, config["audio_encoder"]), "xp.cfg": write_yaml(_codec_config(config))}
     torch.save({**codec, "version": "1.3.0", "exported": True}, folder / "compression_state_dict.bin")
     _write_text_encoder(state, config, source, folder / TEXT_ENCODER_NAME)
 
@@ -99,7 +104,8 @@ def _write_text_encoder(state: dict[str, Tensor], config: dict[str, Any], source
     copy_tokenizer(source, folder)
 
 
-def _yaml(config: dict[str, Any]) -> str:
+def write_yaml(config: dict[str, Any]) -> str:
+    """Return a configuration as the text of an xp.cfg."""
     import yaml  # type: ignore[import-untyped]
 
     return str(yaml.safe_dump(config, sort_keys=False))

@@ -17,10 +17,10 @@ from streamgen.checkpoint.audiocraft_settings import (
     generation_defaults,
     melody_config,
     owns_text_encoder,
-    parse_settings,
     segment_seconds,
     text_encoder_name,
 )
+from streamgen.checkpoint.xp_cfg import parse_settings
 from streamgen.errors import CheckpointError
 from streamgen.testing import tiny_checkpoint
 

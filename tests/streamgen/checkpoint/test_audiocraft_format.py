@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from transformers import EncodecModel
 
 from streamgen.checkpoint import load_checkpoint
-from streamgen.checkpoint.audiocraft_settings import parse_settings, text_encoder_name
+from streamgen.checkpoint.audiocraft_settings import text_encoder_name
+from streamgen.checkpoint.xp_cfg import parse_settings
 from streamgen.testing import tiny_checkpoint
 
 TWINS = [

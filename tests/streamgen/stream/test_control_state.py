@@ -281,7 +281,7 @@ def test_a_melody_set_while_it_plays_begins_at_its_sample(short_twin: Twins) -> 
         stream.set(melody=None)
         stream.read(640)
         assert stream.controls.melody is None
-        with pytest.raises(PromptError, match="melody_rate_hz"):
+        with pytest.raises(PromptError, match="sample rate is missing"):
             stream.set(melody=other)
 
 
