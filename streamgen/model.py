@@ -279,12 +279,16 @@ class Model:
             PromptError: it cannot be used, or the checkpoint takes none.
         """
         with self.runtime.computing():
-            return self.runtime.prompts.chroma.melody(audio, rate_hz)
+            prepared = self.runtime.prompts.prepared({"melody": audio, "melody_rate_hz": rate_hz})
+        melody: Melody = prepared["melody"]
+        return melody
 
     def style(self, audio: Audio, rate_hz: int) -> Style:
         """Prepare a style as `melody` prepares a melody. Arguments and errors as there."""
         with self.runtime.computing():
-            return self.runtime.prompts.style.style(audio, rate_hz)
+            prepared = self.runtime.prompts.prepared({"style": audio, "style_rate_hz": rate_hz})
+        style: Style = prepared["style"]
+        return style
 
     # -- batches --------------------------------------------------------------------------------------------------
 

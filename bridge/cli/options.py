@@ -47,7 +47,11 @@ __all__ = [
 ]
 
 _MODEL = tuple(name for name, option in OPTIONS.items() if option.group == "model")
-_PROMPT_FILES = {"audio_prompt": "music to continue", "melody": "a tune to follow; melody models only"}
+_PROMPT_FILES = {
+    "audio_prompt": "music to continue",
+    "melody": "a tune to follow; melody models only",
+    "style": "music to sound like; style models only",
+}
 
 
 def number(low: float, high: float, unit: str = "", whole: bool = False) -> Callable[[str], Value]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamgen.checkpoint import load_checkpoint
+from streamgen.checkpoint import GenerationDefaults, load_checkpoint
 from streamgen.checkpoint.audiocraft_fields import CODEC_FIELDS, LM_FIELDS, notes_of
 from streamgen.checkpoint.audiocraft_settings import (
     codec_settings,
@@ -20,6 +20,7 @@ from streamgen.checkpoint.audiocraft_settings import (
     segment_seconds,
     text_encoder_name,
 )
+from streamgen.checkpoint.audiocraft_style import features_name, style_config, style_defaults
 from streamgen.checkpoint.xp_cfg import parse_settings
 from streamgen.errors import CheckpointError
 from streamgen.testing import tiny_checkpoint
@@ -67,15 +68,18 @@ def changed(settings: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def read_lm(settings: dict[str, Any]) -> tuple[Any, ...]:
+    decoder = decoder_config(settings, "x")
+    style = style_config(settings, decoder, "x")
+    heard = style and (features_name(settings, style, "x"), style_defaults(settings, GenerationDefaults(), "x"))
     return (
-        decoder_config(settings, "x"), melody_config(settings, "x"), text_encoder_name(settings, "x"),
+        decoder, style, heard, melody_config(settings, "x"), text_encoder_name(settings, "x"),
         owns_text_encoder(settings), segment_seconds(settings, "x"), generation_defaults(settings, "x"),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in names("audiocraft_lm_fields.txt") if ".style." not in name])
+@pytest.mark.parametrize("name", names("audiocraft_lm_fields.txt"))
 def test_every_field_of_a_decoder_is_honoured_refused_or_named(name: str) -> None:
-    kind = "audiocraft-melody" if "self_wav" in name else "audiocraft"
+    kind = "style" if ".style." in name else "audiocraft-melody" if "self_wav" in name else "audiocraft"
     check(settings_of(kind, "state_dict.bin"), name, read_lm, LM_FIELDS)
 
 

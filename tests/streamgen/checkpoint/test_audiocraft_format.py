@@ -192,7 +192,7 @@ def test_another_codec_gets_one_line(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"conditioners.self_wav.model": "style"}, {"conditioners.self_wav.chroma_stem.argmax": False}]
+    "changes", [{"conditioners.self_wav.model": "clap"}, {"conditioners.self_wav.chroma_stem.argmax": False}]
 )
 def test_another_melody_gets_one_line(changes: dict[str, Any], copy_of: Any, edit_package: Any, complaint: Any) -> None:
     folder = copy_of("audiocraft-melody")
