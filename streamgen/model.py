@@ -170,6 +170,7 @@ class Model:
         style: Audio | Style | None = None,
         style_rate_hz: int | None = None,
         rewind_seconds: float = 0.0,
+        between_steps: Callable[[], None] | None = None,
         **controls: Unpack[StreamValues],
     ) -> Stream:
         """Open an endless stream.
@@ -187,6 +188,7 @@ class Model:
                 it; `excerpt_seconds` of it are listened to.
             style_rate_hz: its samples a second.
             rewind_seconds: how far back `Stream.rewind` must reach.
+            between_steps: called again and again, on this thread, while `audition` tries openings.
             controls: `prompts`, `negative_prompt`, `seed` and all other names in `streamgen.config.CONTROLS`.
 
         Raises:
@@ -205,14 +207,10 @@ class Model:
         codes = audio_prompt_codes
         if codes is None:
             codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
-        if (
-            codes is None
-            and melody is None
-            and style is None
-            and settings.audition > 1
-            and settings.mix.dominant is not None
-        ):
-            settings = settings.changed({"candidate": best_candidate(runtime, settings, int(settings.audition))})
+        follows = codes is not None or settings.melody is not None or settings.style is not None
+        if not follows and settings.audition > 1 and settings.mix.dominant is not None:
+            best = best_candidate(runtime, settings, int(settings.audition), between_steps)
+            settings = settings.changed({"candidate": best})
         if codes is not None:
             codes = runtime.newest(codes, plan.longest_prompt())
         with runtime.alone():

@@ -72,6 +72,7 @@ _BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
 _GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.35
+_DRY_SECONDS = 0.4
 _IDLE_SECONDS = 0.02
 
 
@@ -93,6 +94,8 @@ class Player:
         wanted: whether anybody hears it.
         underruns: how often the timeline caught up with what is committed.
         heard: what the model understands of the prompts, one line.
+        meanwhile: called again and again while openings are tried, which takes a second: whoever owns the thread serves
+            all of its sessions.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Player:
         self.underruns = 0
         self._schedule: Schedule[PlayerCommand] = Schedule(timeline)
         self.heard = self._hear()
+        self.meanwhile: Callable[[], None] = self.keep_time
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
@@ -198,7 +202,7 @@ class Player:
     def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample."""
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
-        controls = self.generator.auditioned(controls, self.keep_time)
+        controls = self.generator.auditioned(controls, self.meanwhile)
         at = None if at_sample is None else self.output.model_sample(at_sample)
         if self.state is not PlayerState.LATE:
             self.generator.revoke(self._revocable_from() if at is None else at)
@@ -314,6 +318,11 @@ class Player:
         return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"]) + held
 
     @property
+    def runs_dry(self) -> bool:
+        """Whether too little lies ahead to do anything else first: under automation, all the time."""
+        return self.needs_audio and self.lead_seconds < _DRY_SECONDS
+
+    @property
     def _in_vain(self) -> bool:
         """Whether the next turn of a knob in motion would take back what is drawn now.
 
@@ -391,9 +400,14 @@ class Player:
         Player.make_together([self], between_steps)
 
     @staticmethod
-    def make_together(players: Sequence[Player], between_steps: Callable[[], None] | None = None) -> None:
-        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's."""
-        for player in players:
+    def make_together(
+        players: Sequence[Player], between_steps: Callable[[], None] | None = None, *, turn: bool = True
+    ) -> None:
+        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's.
+
+        `turn` False leaves the form of the pieces as it is: a next part may have openings to try.
+        """
+        for player in players if turn else ():
             player._take_turn()
         found = Generator.make_together([player.generator for player in players], between_steps)
         for player, faults in zip(players, found, strict=True):
@@ -402,7 +416,7 @@ class Player:
 
     def _take_turn(self) -> None:
         """Let the form of the piece have its next part, if it is time."""
-        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.keep_time)
+        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.meanwhile)
         if turn is not None:
             self._tell_part(*turn)
 
