@@ -1,6 +1,7 @@
 """A small random MusicGen-Style in audiocraft's format: melody's decoder, with style in the place of chroma.
 
-Rules: as for tiny_audiocraft.py. The codec that hears styles lies beside it under the name that its settings say.
+Rules: what audiocraft's StyleConditioner has, under its names. The codec that hears styles lies beside it under the
+name that its settings say.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamgen.testing.tiny_audiocraft import write_audiocraft, write_yaml
+from streamgen.checkpoint.write_audiocraft import write_audiocraft, write_yaml
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -31,12 +32,14 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def write_style(melody: Path, folder: Path, seed: int) -> None:
+def write_style(melody: Path, folder: Path, seed: int, text_encoder_name: str) -> None:
     """Write a style checkpoint from a melody one in transformers' format."""
     import torch
     import yaml  # type: ignore[import-untyped]
 
-    write_audiocraft(melody, folder)
+    from streamgen.checkpoint import load_checkpoint
+
+    write_audiocraft(load_checkpoint(str(melody)), folder, text_encoder_name)
     package = torch.load(folder / "state_dict.bin", weights_only=True)
     settings, state = yaml.safe_load(package["xp.cfg"]), package["best_state"]
     settings["conditioners"]["self_wav"] = {"model": "style", "style": SETTINGS}
