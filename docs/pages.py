@@ -28,14 +28,18 @@ from typing import Any, cast
 import streamgen
 from bridge.cli import main as cli
 from bridge.doors.access import Access, Limits
+from bridge.doors.discovery.door import DiscoveryDoor
 from bridge.doors.door import Service
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, read_page
+from bridge.doors.lyria.door import LyriaDoor
 from bridge.doors.native import codecs, frames, protocol
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.osc import namespace
 from bridge.doors.osc.admission import OscLimits
 from bridge.doors.osc.door import OscDoor
+from bridge.doors.radio import door as radio
+from bridge.doors.radio import encoders
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.metrics import Metrics
 from bridge.session.messages import Action, PlayerState, Session
@@ -461,6 +465,15 @@ HTTP = {
     oscquery.ROOT: ("token", "the OSC namespace as JSON; below it, every address"),
     "/…?HOST_INFO": ("token", "where OSC and the WebSocket are"),
     protocol.PATH: ("token", "the [WebSocket](websocket.md)"),
+    "/ws/google.ai.generativelanguage.VERSION.GenerativeService.BidiGenerateMusic": (
+        "token, as key",
+        "a WebSocket for [Lyria's clients](../howto/lyria.md)",
+    ),
+    **{
+        f"{radio.PATH}{codec.suffix}": ("token", f"`{codec.kind}` without end: [radio](../howto/radio.md)")
+        for codec in encoders.CODECS.values()
+    },
+    **{f"{radio.PATH}{suffix}": ("token", "a playlist with the MP3's address") for suffix in radio.PLAYLISTS},
 }
 
 
@@ -472,9 +485,13 @@ COUNTED = {
     "osc_scheduled_total": "commands handed to the session for a time",
     "osc_sent_total": "packets sent, audio not counted",
     "osc_audio_packets_total": "audio packets sent",
+    "radio_encoders": "codecs that somebody listens in",
+    "radio_sources": "Icecast mounts that are streamed to now",
+    "discovery_services": "what is announced by multicast DNS",
     "websocket_connections": "TCP connections, those of HTTP included",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
+    "sound_lost_seconds_total": "of audio while there was no device",
     "sound_delay_seconds": "from due to heard, the device's latency included",
     "sound_starvations_total": "times the device found nothing to play",
     "sound_starved_seconds_total": "silence that came of it",
@@ -514,7 +531,14 @@ def _counted() -> Metrics:
     service = Service(Settings(soundcard=False), Access(), counted)
     sound = SoundCardDoor(service)
     sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
-    for door in (OscDoor(service), NativeDoor(service), sound):
+    for door in (
+        OscDoor(service),
+        NativeDoor(service),
+        radio.RadioDoor(service),
+        LyriaDoor(service),
+        DiscoveryDoor(service),
+        sound,
+    ):
         counted.doors[door.name] = door.stats
     return counted
 

@@ -21,6 +21,7 @@ from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.recorder import Recorder
 from bridge.session.engine_thread import EngineThread
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     AudioPrompt,
     Block,
     Changed,
@@ -44,7 +45,7 @@ from bridge.session.messages import (
     Transported,
 )
 from bridge.session.parameters import stream_controls
-from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.player import Player
 from bridge.session.preset_folder import PresetFolder
 from bridge.session.timeline import Timeline
 from streamgen.config import ControlSpec, Value

@@ -23,6 +23,7 @@ from streamgen.config import ControlSpec, Value, number
 
 __all__ = [
     "Action",
+    "COMMIT_SECONDS",
     "AudioPrompt",
     "Follow",
     "Block",
@@ -222,6 +223,9 @@ Command = PlayerCommand | SavePreset | RecallPreset
 
 
 # -- audio and events --------------------------------------------------------------------------------------------------
+
+COMMIT_SECONDS = 0.2
+"""How long before it is due a block is told; more, and a change is heard later."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from bridge.session.committer import Committer
 from bridge.session.form import Form
 from bridge.session.generator import Generator
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     Action,
     AudioPrompt,
     Block,
@@ -62,11 +63,10 @@ from streamgen.errors import StreamgenError
 if TYPE_CHECKING:
     from streamgen.model import Model
 
-__all__ = ["COMMIT_SECONDS", "Player"]
+__all__ = ["Player"]
 
 _log = logging.getLogger("bridge.player")
 
-COMMIT_SECONDS = 0.2  # more, and a change is heard later
 _COMMIT_FRAMES = 2  # committed at once, at least
 _BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun

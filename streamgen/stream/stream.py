@@ -19,6 +19,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any, Unpack
 
 from torch import Tensor
@@ -144,11 +145,13 @@ class Stream:
         return read_together({self: samples}, between_steps)[self]
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
-        """Yield the stream for ever, `seconds` at a time.
+        """Yield the stream until it is closed, `seconds` at a time.
 
         Raises:
             ConfigError: a chunk shorter than one sample or longer than 60 s.
+            SessionClosed: the stream was closed before.
         """
+        self._check_open()
         samples = round(seconds * self.sample_rate_hz) if _finite(seconds) else 0
         if not 1 <= samples <= 60 * self.sample_rate_hz:
             raise ConfigError(f"a chunk of {seconds!r} seconds does not go: use 0.02 … 60")
@@ -335,20 +338,26 @@ class Stream:
         """
         with self.runtime.alone():
             self._check_open()
-            return StreamSnapshot(self._tokens.snapshot(), self._memory(), self._number)
+            return StreamSnapshot(self._tokens.snapshot(), self._memory(), self._number, self._kind)
 
     def restore(self, saved: StreamSnapshot) -> None:
-        """Go back to a snapshot of this stream; it stays valid and can be restored again. Marks made before do not.
+        """Go back to a snapshot of this stream, or one that was loaded; it stays valid. Marks made before do not.
+
+        Of a melody, what plays is in a snapshot; what is set later follows the melody that this stream was opened with.
 
         Raises:
-            ConfigError: it is another stream's.
+            ConfigError: it is another stream's, or of another model, precision, audio prompt or rewind_seconds.
             CapacityError: no room for its rows; nothing is changed then.
             SessionClosed: the stream was closed.
         """
         with self.runtime.alone():
             self._check_open()
-            if saved.stream != self._number:
-                raise ConfigError("the snapshot is another stream's; restore it on the stream that made it")
+            if not isinstance(saved, StreamSnapshot):
+                raise ConfigError(f"restore takes a snapshot of this stream, not {type(saved).__name__}")
+            if saved.stream not in (None, self._number):
+                raise ConfigError("the snapshot is another stream's; restore it there, or save() and load() it")
+            if saved.kind != self._kind:
+                raise ConfigError(f"the snapshot is of {saved.kind}; this stream is of {self._kind}: open one like it")
             self._tokens.restore(saved.tokens)
             self._trail.clear()
             self._control.memory = saved.memory.controls
@@ -366,6 +375,13 @@ class Stream:
             number = self._trail.add(self._tokens.head, self._tokens.keep_frames)
             return StreamMark(self._tokens.mark(), self._memory(), self._control.serial, self.next_sample, number)
 
+    @property
+    def _kind(self) -> str:
+        """What a stream must have in common with one whose snapshots it can restore."""
+        facts, tokens = self.runtime.facts, self._tokens
+        kept = f"{tokens.prompt_frames} frames of audio prompt, {tokens.keep_frames} to rewind"
+        return f"{Path(facts.name).name} in {facts.precision} on {facts.kernels}, {kept}"
+
     def rewind(self, mark: StreamMark) -> None:
         """Go back to a mark made at most `rewind_seconds` of music ago: audio generated ahead is revoked.
 
@@ -378,6 +394,8 @@ class Stream:
         """
         with self.runtime.alone():
             self._check_open()
+            if not isinstance(mark, StreamMark):
+                raise ConfigError(f"rewind takes a mark of this stream, not {type(mark).__name__}")
             self._trail.go_back(mark, self._tokens.head, self._tokens.keep_frames)
             self._tokens.rewind(mark.tokens)
             self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)

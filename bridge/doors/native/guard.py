@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +28,7 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
+from bridge.doors.buffers import bound_buffers
 from bridge.doors.limits import Bucket
 from bridge.doors.native.protocol import FOLLOWED
 from bridge.metrics import Metrics
@@ -213,16 +212,10 @@ def _announces(text: bytes) -> bool:
 
 
 def bound_kernel_buffer(connection: ServerConnection, bytes_per_second: float) -> None:
-    """Let little audio wait below us: the system otherwise takes in half a minute of it before a write blocks.
+    """Let little audio wait below us: see `bound_buffers`.
 
     Args:
         connection: an open one.
         bytes_per_second: of its audio.
     """
-    unsent = int(min(16_384, max(2_048, bytes_per_second * _KERNEL_SECONDS)))
-    connection.transport.set_write_buffer_limits(high=unsent)
-    raw = connection.transport.get_extra_info("socket")
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
-    if raw is not None and option is not None:
-        with suppress(OSError):  # the peer may have gone this moment
-            raw.setsockopt(socket.IPPROTO_TCP, option, unsent)
+    bound_buffers(connection.transport, int(min(16_384, max(2_048, bytes_per_second * _KERNEL_SECONDS))))

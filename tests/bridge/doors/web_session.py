@@ -272,6 +272,7 @@ class Open:
     session: SineSession
     metrics: Metrics
     access: Access
+    service: Service
 
     @property
     def stream(self) -> str:
@@ -307,7 +308,7 @@ async def serving(
     web = NativeDoor(service, page)
     await web.open(SineSessions(session))
     try:
-        yield Open(web, session, metrics, judge)
+        yield Open(web, session, metrics, judge, service)
     finally:
         await web.close("the test is over")
 

@@ -15,9 +15,9 @@ from pythonosc.osc_message import OscMessage
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from bridge.audio.s16 import to_s16
 from bridge.doors.access import Access, Limits
 from bridge.doors.door import Service
-from bridge.doors.native.codecs import to_s16
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import DISCONTINUITY, PROMPT_CHANGE
 from bridge.errors import BridgeError
