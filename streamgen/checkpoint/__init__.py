@@ -11,6 +11,7 @@ Rules: importing this imports no torch; reading a damaged or hostile folder ends
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,8 @@ __all__ = [
     "load_checkpoint",
 ]
 
+_log = logging.getLogger("streamgen")
+
 
 def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     """Load a checkpoint into CPU memory.
@@ -52,6 +55,8 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     folder = find_folder(name, revision)
     with own_settings():
         found = _read(str(name), folder, licence_of(str(name), folder))
+    for note in found.notes:
+        _log.info("%s", note)
     return replace(found, words=read_vocabulary(folder))
 
 
