@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import EncodecModel, PreTrainedModel, PreTrainedTokenizerBase
 
+    from streamgen.checkpoint.code_bias import CodeBias
     from streamgen.checkpoint.words import Vocabulary
 
 __all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig"]
@@ -117,6 +118,7 @@ class Checkpoint:
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
         defaults: of its controls.
         words: which of its words people's words mean, or None: it reads prompts as they are typed.
+        code_bias: what is added to its logits under such words, or None.
     """
 
     name: str
@@ -133,3 +135,4 @@ class Checkpoint:
     melody_projection: tuple[Tensor, Tensor] | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     words: Vocabulary | None = None
+    code_bias: CodeBias | None = None

@@ -104,6 +104,10 @@ class Prompts:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
         return self.text.heard(text)
 
+    def bias(self, text: str | None) -> Tensor | None:
+        """What is added to the logits under a text, float32 [M, K, V], as in `Rows`; None where nothing is."""
+        return self.text.bias(text)
+
     def keys(self, text: str | None) -> TextKV:
         """Return a text's keys and values.
 
@@ -126,7 +130,7 @@ class TextRows:
         names, coefficients = mix.rows(guidance_scale)
         known = {} if like is None else dict(zip(like.names, like.texts, strict=True))
         texts = [known[name] if name in known else self._prompts.keys(name) for name in names]
-        return Rows(names, tuple(texts), coefficients)
+        return Rows(names, tuple(texts), coefficients, bias=self._prompts.bias(mix.dominant))
 
     def positions(self, mix: PromptMix) -> int:  # noqa: ARG002 - whatever the mix
         """None: texts are attended to, not read."""

@@ -81,6 +81,8 @@ class LmEngine:
     def _draw(self, step: Step, logits: Tensor) -> Tensor:
         """Guide float32 [rows, K, V] and draw: int64 [K]."""
         guided = combine(logits, step.rows.coefficients)
+        if step.bias is not None:
+            guided = guided + step.bias.to(guided.device)
         return sample(guided, step.sampling, step.column, self._uniforms).cpu()
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
