@@ -18,8 +18,8 @@ from torch import Tensor
 
 from streamgen.checkpoint.code_bias import BAR, CODE_BIAS_FILE, KEY
 from streamgen.pocket.training.arranging import TokenSong
-from streamgen.pocket.training.compose import FRAMES_PER_STEP, STEPS_PER_BAR
-from streamgen.pocket.training.quantizer import CODEBOOKS, CODES
+from streamgen.pocket.training.compose import FRAMES_PER_STEP
+from streamgen.pocket.training.quantizer import CODES
 
 PLACE_SHRINK, KEY_SHRINK = 3.0, 50.0  # n: a key's codes come from some thirty songs that share their melodies' notes
 KEY_SHARE = 1.0
@@ -48,12 +48,12 @@ def count(codes: Tensor) -> Tensor:
 
 def place_tables(songs: Iterable[TokenSong]) -> dict[str, Tensor]:
     """For every tempo, by place in the sixteenth: float64 [P, K, V]."""
-    counts = {steps: torch.zeros(steps, CODEBOOKS, CODES, dtype=torch.float64) for steps in FRAMES_PER_STEP.values()}
+    counts: dict[int, Tensor] = {}
     for source in songs:
         steps = FRAMES_PER_STEP[source.song.bpm]
-        for place in range(steps):
-            counts[steps][place] += count(source.codes[:, place::steps])
-    return {f"{BAR}{steps * STEPS_PER_BAR}": log_ratio(found, PLACE_SHRINK) for steps, found in counts.items()}
+        places = torch.stack([count(source.codes[:, place::steps]) for place in range(steps)])
+        counts[source.song.frames_per_bar] = counts.get(source.song.frames_per_bar, 0) + places
+    return {f"{BAR}{bar}": log_ratio(found, PLACE_SHRINK) for bar, found in counts.items()}
 
 
 def key_tables(songs: Iterable[TokenSong]) -> dict[str, Tensor]:

@@ -126,8 +126,9 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
         refine_decoder(run.folder, frozen_codec(run), run.corpus, run.folder / "tokens", run.refine)
     elif stage == "export":
         trainer = LanguageTrainer(run.folder, train_tokenizer(run.folder / "tokenizer"), run.language)
-        trainer.finish(load_songs(run.folder / "tokens"))
-        export(trainer, refined_codec(run), weights)
+        songs = load_songs(run.folder / "tokens")
+        trainer.finish(songs)
+        export(trainer, refined_codec(run), weights, songs)
     elif stage == "graft":
         graft(pocket_folder(), refined_codec(run), weights)
     elif stage == "judge":
