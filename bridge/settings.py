@@ -115,6 +115,13 @@ class Settings:
     token: str = _setting(text("what clients must know; other hosts demand it"), "service", "SECRET")
     insecure: bool = _setting(switch(False, "let other machines in without a token"), "service")
     allow_origin: tuple[str, ...] = _setting(text("web pages that may connect"), "service", "URL", many=True)
+    tls_cert: Path | None = _setting(  # noqa: RUF009
+        text("certificate (PEM), for https and wss; `streamgen certificate` makes one"),
+        "service", "FILE", path=True, unset="plain http",
+    )  # fmt: skip
+    tls_key: Path | None = _setting(  # noqa: RUF009
+        text("the certificate's key (PEM)"), "service", "FILE", path=True, unset="in the certificate's file"
+    )
     record: Path | None = _setting(  # noqa: RUF009 - it makes a field
         text("record the output: .flac or .wav"), "service", "FILE", path=True, unset="no recording"
     )

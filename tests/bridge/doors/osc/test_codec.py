@@ -162,7 +162,7 @@ def test_python_osc_reads_all_of_many_arguments_slowly_where_ours_refuses_at_onc
             assert (with_error is not None) == (read is decode)
         return min(times)
 
-    # the square of their number: a datagram holds 12,000, some 10 ms of an event loop; ours looks at the type tags alone
+    # the square of their number, some 10 ms for what a datagram holds; ours looks at the type tags alone
     assert seconds(OscMessage, 12_000) > 20 * seconds(decode, 12_000)
     assert refusal(packet(33)) == "too_big"
     assert len(decode(packet(32))[0].arguments) == 32
