@@ -22,7 +22,7 @@ from streamgen.pocket.training.compose import FRAMES_PER_STEP
 from streamgen.pocket.training.quantizer import CODES
 
 PLACE_SHRINK, KEY_SHRINK = 3.0, 50.0  # n: a key's codes come from some thirty songs that share their melodies' notes
-KEY_SHARE = 1.0
+KEY_SHARE = 0.5  # all of it costs a twentieth of the onsets their grid
 
 
 def log_ratio(counts: Tensor, shrink: float) -> Tensor:
