@@ -5,6 +5,7 @@
     transformers_format, audiocraft_format   a folder → Checkpoint
     parts     configs and tensors → codec, text encoder, tokenizer      validate   what can be streamed
     types     what a Checkpoint is                              words    what it hears in people's words
+    code_bias    which codes are likelier in a place of the bar, and in a key
 
 Rules: importing this imports no torch; reading a damaged or hostile folder ends in one CheckpointError.
 """
@@ -15,6 +16,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from streamgen.checkpoint.code_bias import read_code_bias
 from streamgen.checkpoint.files import WEIGHTS, read_json
 from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
 from streamgen.checkpoint.known import KnownCheckpoint, list_checkpoints
@@ -57,7 +59,7 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
         found = _read(str(name), folder, licence_of(str(name), folder))
     for note in found.notes:
         _log.info("%s", note)
-    return replace(found, words=read_vocabulary(folder))
+    return replace(found, words=read_vocabulary(folder), code_bias=read_code_bias(folder, found.decoder))
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

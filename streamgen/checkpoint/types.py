@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import EncodecModel, PreTrainedModel, PreTrainedTokenizerBase
 
+    from streamgen.checkpoint.code_bias import CodeBias
     from streamgen.checkpoint.words import Vocabulary
 
 __all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig", "StyleConfig"]
@@ -165,6 +166,7 @@ class Checkpoint:
         style_features: what hears the audio: transformers' EncodecModel or HubertModel, in eval mode, float32.
         defaults: of its controls.
         words: which of its words people's words mean, or None: it reads prompts as they are typed.
+        code_bias: what is added to its logits under such words, or None.
         notes: what its settings say and has no effect here, or is otherwise than one would think: one line each.
     """
 
@@ -185,4 +187,5 @@ class Checkpoint:
     style_features: PreTrainedModel | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     words: Vocabulary | None = None
+    code_bias: CodeBias | None = None
     notes: tuple[str, ...] = ()

@@ -219,6 +219,10 @@ class Prompts:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
         return self.text.heard(text)
 
+    def bias(self, text: str | None) -> Tensor | None:
+        """What is added to the logits under a text, float32 [M, K, V], as in `Rows`; None where nothing is."""
+        return self.text.bias(text)
+
     def keys(self, text: str | None) -> TextKV:
         """Return a text's keys and values.
 
@@ -241,7 +245,7 @@ class TextRows:
         names, coefficients = wanted.mix.rows(wanted.guidance_scale, wanted.guidance_beta)
         known = {} if like is None else dict(zip(like.names, like.texts, strict=True))
         texts = [known[name] if name in known else self._prompts.keys(name) for name in names]
-        return Rows(names, tuple(texts), coefficients)
+        return Rows(names, tuple(texts), coefficients, bias=self._prompts.bias(wanted.mix.dominant))
 
     def positions(self, wanted: Wanted) -> int:  # noqa: ARG002 - whatever is wanted
         """None: texts are attended to, not read."""

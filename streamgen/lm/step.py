@@ -46,12 +46,14 @@ class Rows:
         texts: keys and values to attend to, per row.
         coefficients: share of each row's logits in the guided logits, sum 1.
         prefixes: of checkpoints that read melody or style and text first, else None.
+        bias: float32 [M, K, V]: row f % M is added to the guided logits of frame f after the downbeat; None for none.
     """
 
     names: tuple[Hashable, ...]
     texts: tuple[TextKV, ...]
     coefficients: tuple[float, ...]
     prefixes: Prefixes | None = None
+    bias: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -162,6 +164,7 @@ class Step:
         rows: what the leader's logits are guided with.
         sampling: how the codes are drawn.
         column: number of the column that they are for.
+        bias: float32 [K, V], added to the guided logits; None adds nothing.
     """
 
     unread: Sequence[Unread]
@@ -169,3 +172,4 @@ class Step:
     rows: Rows
     sampling: Sampling
     column: int
+    bias: Tensor | None = None

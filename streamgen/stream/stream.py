@@ -249,9 +249,9 @@ class Stream:
         """
         heard = self.runtime.prompts.heard(self.controls.mix.dominant)
         tokens, hop = self._tokens, self.runtime.codec.hop_samples
-        if heard is None or (tokens.prompt_frames and not tokens.origin):
+        if heard is None or tokens.downbeat is None:
             return None
-        first = max(tokens.origin - tokens.prompt_frames, 0)  # the downbeat that this music began with
+        first = tokens.downbeat - tokens.prompt_frames
         bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
         return hop * (first + bars * heard.bar_frames)
 

@@ -190,6 +190,9 @@ class _Texts(Prompts):
     def heard(self, text: str | None) -> None:  # noqa: ARG002 - it reads prompts as they are typed
         return None
 
+    def bias(self, text: str | None) -> None:  # noqa: ARG002 - nor does it say more of them
+        return None
+
     def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)
 
