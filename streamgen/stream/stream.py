@@ -226,8 +226,8 @@ class Stream:
         """Take samples that are decoded out of the buffer."""
         return self._pcm.take(samples)
 
-    def bar_line(self) -> int | None:
-        """Return the sample of the first bar line that is not drawn yet.
+    def bars(self) -> tuple[int, int] | None:
+        """Return the sample of the downbeat that the music drawn last began with, and the samples of a bar.
 
         None where the checkpoint does not tell how long its bars are, or the music went on from audio whose bars nobody
         knows.
@@ -236,9 +236,15 @@ class Stream:
         tokens, hop = self._tokens, self.runtime.codec.hop_samples
         if heard is None or (tokens.prompt_frames and not tokens.origin):
             return None
-        first = max(tokens.origin - tokens.prompt_frames, 0)  # the downbeat that this music began with
-        bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
-        return hop * (first + bars * heard.bar_frames)
+        return hop * max(tokens.origin - tokens.prompt_frames, 0), hop * heard.bar_frames
+
+    def bar_line(self) -> int | None:
+        """Return the sample of the first bar line that is not drawn yet; None where `bars` has none."""
+        bars = self.bars()
+        if bars is None:
+            return None
+        first, length = bars
+        return first + math.ceil(max(self.next_sample - first, 0) / length) * length
 
     # -- controls -------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ _PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
 _NOTICES = ("guard", "part", "unsupported")
 _SENT_ONLY = (
-    "error", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault", *_NOTICES,
+    "error", "heartbeat", "meter", "beat", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault",
+    *_NOTICES,
 )  # fmt: skip
 _NUMBER = int | float | bool
 _ACTIONS = {str(action): action for action in Action}
