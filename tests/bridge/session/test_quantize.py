@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+import streamgen
 from bridge.audio.catalogue import Catalogue
 from bridge.session.messages import (
     Action,
@@ -34,7 +35,7 @@ BAR = SECOND
 class Rig:
     """A player whose clock moves in hundredths of a second, and all that it told."""
 
-    def __init__(self, model: FakeModel, **values: float | str) -> None:
+    def __init__(self, model: streamgen.Model, **values: float | str) -> None:
         self.time, self.told = 100.0, list[Block | Event]()
         self.timeline = Timeline(SECOND, lambda: self.time, lambda: 1e9 + self.time)
         start = {"prompt/1/text": "a", "lead_seconds": 1.0, "quantize": "bar", "change_context_seconds": 0.0}
@@ -195,3 +196,38 @@ def test_a_tempo_that_the_model_takes_for_the_same_begins_nothing_anew(rig: Call
     one.player.do(Set({"tempo": 125.0}, "link"))
     one.run(2.5)
     assert one.player.generator._stream.controls.mix.dominant == "a, 125 bpm"
+
+
+# -- the shipped checkpoint --------------------------------------------------------------------------------------------
+
+
+def onsets(audio: np.ndarray) -> np.ndarray:
+    """How much louder each band becomes, summed, every 2 ms, as a listener's tracker hears it."""
+    windows = np.lib.stride_tricks.sliding_window_view(audio, 512)[::96]
+    bands = np.log1p(100 * np.abs(np.fft.rfft(windows * np.hanning(512), axis=1)))
+    return np.maximum(np.diff(bands, axis=0), 0).sum(1)
+
+
+@pytest.mark.slow
+def test_twenty_prompts_of_pocket_begin_on_their_bars_for_a_listener() -> None:
+    """Each one's first onset lies within a codec frame of its bar line."""
+    prompts = ("punchy techno", "drum and bass, drums, 125 bpm", "house, drums", "funk, slap bass, drums")
+    one = Rig(streamgen.load_model("pocket"), tempo=125.0, audition=1, **{"prompt/1/text": "techno, drums"})
+    try:
+        one.run(1.0)
+        landed = []
+        for number in range(20):
+            one.run(0.7 + number % 3 / 2)
+            landed.append(one.player.do(Set({"prompt/1/text": prompts[number % 4]}, "test")))
+            one.run((landed[-1] - one.player.output.position) / SECOND + 0.3)
+        audio, reach = one.audio(), 3 * FRAME // 2  # further off there are notes of the music before
+    finally:
+        one.player.close()
+    bar = 1.92 * SECOND
+    assert [at % bar for at in landed] == [0] * 20
+    near = [onsets(audio[at - reach : at + reach]) for at in landed]
+    firsts = [int(np.argmax(strength)) * 96 + 96 + 256 - reach for strength in near]
+    assert max(abs(first) for first in firsts) <= FRAME + 96, firsts
+    around = [float(np.median(onsets(audio[at - SECOND // 2 : at + SECOND // 2]))) for at in landed]
+    assert [at for at, strength, usual in zip(landed, near, around, strict=True) if strength.max() < 3 * usual] == []
+    assert len(set(landed)) == 20

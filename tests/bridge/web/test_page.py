@@ -337,6 +337,22 @@ def test_what_others_change_moves_the_controls(opened: Open, server: ToyServer) 
     assert server.sets() == [], "showing is not changing"
 
 
+def test_a_light_shows_the_beat_when_it_is_heard(opened: Open, server: ToyServer) -> None:
+    assert {"type": "beats", "enabled": True}.items() <= next(
+        m for m in server.messages if m["type"] == "beats"
+    ).items()
+    opened.play()
+    opened.until("streamgen.player.report.heard > 4800 && !streamgen.player.report.waiting")
+    at = server.session.position + RATE_HZ // 10
+    beat = {"type": "beat", "tempo": 117.5, "phase": -0.25, "source": "link", "rate_hz": RATE_HZ, "time_us": 0}
+    server.tell(beat | {"beat": 8, "bar": 2, "applied_at_sample": at})
+    assert not opened.page.is_visible("#beat"), "it is not heard yet"
+    opened.until("!document.querySelector('#beat').hidden")
+    assert opened.ask("streamgen.player.report.heard") >= at
+    assert opened.page.inner_text("#beat-words") == "117.5 bpm · link"
+    assert opened.page.get_attribute("#beat", "class") == "beat is-downbeat"
+
+
 def test_a_refused_change_goes_back_and_says_why(opened: Open, server: ToyServer) -> None:
     server.refuses = True
     opened.knob("guidance_scale").focus()
