@@ -67,7 +67,12 @@ def _door(module: str, name: str) -> Callable[[Service], Door]:
 
 
 SOUND_CARD = _door("sound_card", "SoundCardDoor")
-DOORS: list[Callable[[Service], Door | None]] = [_door("osc", "OscDoor"), _door("native", "NativeDoor"), SOUND_CARD]
+DOORS: list[Callable[[Service], Door | None]] = [
+    _door("osc", "OscDoor"),
+    _door("native", "NativeDoor"),
+    _door("link", "LinkDoor"),
+    SOUND_CARD,
+]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""
 
 

@@ -115,6 +115,12 @@ class Settings:
     token: str = _setting(text("what clients must know; other hosts demand it"), "service", "SECRET")
     insecure: bool = _setting(switch(False, "let other machines in without a token"), "service")
     allow_origin: tuple[str, ...] = _setting(text("web pages that may connect"), "service", "URL", many=True)
+    link: bool = _setting(
+        switch(False, "join Ableton Link: beats, tempo, start and stop are the room's; announced there"), "service"
+    )
+    link_interface: str | None = _setting(
+        text("address of the network that Link is joined at"), "service", "ADDRESS", unset="where multicast goes out"
+    )
     record: Path | None = _setting(  # noqa: RUF009 - it makes a field
         text("record the output: .flac or .wav"), "service", "FILE", path=True, unset="no recording"
     )

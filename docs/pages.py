@@ -31,6 +31,7 @@ from bridge.doors.access import Access, Limits
 from bridge.doors.door import Service
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, read_page
+from bridge.doors.link.door import LinkDoor
 from bridge.doors.native import codecs, frames, protocol
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.osc import namespace
@@ -476,6 +477,8 @@ COUNTED = {
     "osc_sent_total": "packets sent, audio not counted",
     "osc_audio_packets_total": "audio packets sent",
     "websocket_connections": "TCP connections, those of HTTP included",
+    "link_peers": "others in the Link session",
+    "link_tempo_changes_total": "tempi that it went to, the first included",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
     "sound_delay_seconds": "from due to heard, the device's latency included",
@@ -517,7 +520,7 @@ def _counted() -> Metrics:
     service = Service(Settings(soundcard=False), Access(), counted)
     sound = SoundCardDoor(service)
     sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
-    for door in (OscDoor(service), NativeDoor(service), sound):
+    for door in (OscDoor(service), NativeDoor(service), LinkDoor(service), sound):
         counted.doors[door.name] = door.stats
     return counted
 

@@ -228,6 +228,6 @@ def test_twenty_prompts_of_pocket_begin_on_their_bars_for_a_listener() -> None:
     near = [onsets(audio[at - reach : at + reach]) for at in landed]
     firsts = [int(np.argmax(strength)) * 96 + 96 + 256 - reach for strength in near]
     assert max(abs(first) for first in firsts) <= FRAME + 96, firsts
-    around = [float(np.median(onsets(audio[at - SECOND // 2 : at + SECOND // 2]))) for at in landed]
-    assert [at for at, strength, usual in zip(landed, near, around, strict=True) if strength.max() < 3 * usual] == []
+    around = [onsets(audio[at - SECOND // 2 : at + SECOND // 2]) for at in landed]
+    assert min(np.mean(more < one.max()) for one, more in zip(near, around, strict=True)) > 0.9, "a real onset"
     assert len(set(landed)) == 20
