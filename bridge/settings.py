@@ -121,6 +121,13 @@ class Settings:
     link_interface: str | None = _setting(
         text("address of the network that Link is joined at"), "service", "ADDRESS", unset="where multicast goes out"
     )
+    tls_cert: Path | None = _setting(  # noqa: RUF009
+        text("certificate (PEM), for https and wss; `streamgen certificate` makes one"),
+        "service", "FILE", path=True, unset="plain http",
+    )  # fmt: skip
+    tls_key: Path | None = _setting(  # noqa: RUF009
+        text("the certificate's key (PEM)"), "service", "FILE", path=True, unset="in the certificate's file"
+    )
     record: Path | None = _setting(  # noqa: RUF009 - it makes a field
         text("record the output: .flac or .wav"), "service", "FILE", path=True, unset="no recording"
     )

@@ -459,7 +459,7 @@ def _addresses(words: Mapping[str, tuple[str, str]], head: Sequence[str]) -> str
 # -- HTTP and metrics --------------------------------------------------------------------------------------------------
 
 HTTP = {
-    "/": ("free", "the page; the whole OSCQuery tree to who asks for JSON and not for HTML"),
+    "/": ("free", "the page to who asks for `text/html`; the whole OSCQuery tree to all others"),
     "/healthz": ("free", '200 `{"status": "ok", "listeners": 2}`, or 503 with the reason'),
     "/metrics": ("token", "[metrics](metrics.md) in Prometheus' text format"),
     oscquery.ROOT: ("token", "the OSC namespace as JSON; below it, every address"),

@@ -1,20 +1,29 @@
-"""AudioChunk: the only PCM type that crosses a public edge.
+"""AudioChunk: the only PCM type that crosses a public edge; and the check of what comes in over it.
 
     ├─ chunk ───────────┤├─ chunk ─────┤├─ chunk ───────────┤      one's end_sample is the next one's start_sample
     start_sample        end_sample
 
 Rules: numpy float32, `[channels, samples]`, nominally within ±1; a chunk knows where it starts in its stream.
 Chunks of any length follow each other without a gap, so any of them may be joined with `numpy.concatenate(…, axis=1)`.
+What a caller gives is never guessed at: what could mean two things is refused, with what to write instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AudioChunk"]
+from streamgen.errors import PromptError
+
+__all__ = ["MAX_CHANNELS", "MAX_PEAK", "AudioChunk", "check_audio", "check_rate"]
+
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
+MAX_CHANNELS = 64
+MAX_PEAK = 16.0  # 24 dB over full scale: a hot mix is below it, integer PCM that was only cast to float far above
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -48,3 +57,82 @@ class AudioChunk:
     def end_sample(self) -> int:
         """Position of the first sample after this chunk."""
         return self.start_sample + int(self.samples.shape[1])
+
+
+def check_audio(
+    what: str, audio: object, rate_hz: object, *, first_seconds: float | None = None, last_seconds: float | None = None
+) -> tuple[NDArray[np.floating[Any]], int]:
+    """Let usable audio through: the part of it that counts, [channels, samples] in its own dtype, and its rate.
+
+    No more is looked at than can count: an hour costs what a minute does.
+
+    Args:
+        what: its name in messages: "the melody".
+        audio: floats [samples] or [channels, samples], within about ±1.
+        rate_hz: its samples a second.
+        first_seconds: only so much of its beginning.
+        last_seconds: only so much of its end.
+
+    Raises:
+        PromptError: something else than such an array; empty; more channels than samples; not finite or out of range;
+            no rate or an impossible one.
+    """
+    array = _floats(what, audio)
+    rate = check_rate(what, rate_hz)
+    _check_shape(what, array.shape)
+    part = np.atleast_2d(array)
+    if first_seconds is not None:
+        part = part[:, : round(first_seconds * rate)]
+    if last_seconds is not None:
+        part = part[:, -round(last_seconds * rate) :]
+    peak = float(np.abs(part).max())
+    if not peak <= MAX_PEAK:  # also true of NaN
+        raise PromptError(
+            f"{what}'s peak is {peak:g}: samples are finite and within ±1; divide integers by their range"
+        )
+    return part, rate
+
+
+def _floats(what: str, audio: object) -> NDArray[np.floating[Any]]:
+    if isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.floating):
+        return audio
+    wanted = "a numpy array of float32 within ±1"
+    if isinstance(audio, AudioChunk):
+        remedy = "give its .samples, with its .sample_rate_hz"
+    elif isinstance(audio, str | bytes | PathLike):
+        remedy = "samples, rate_hz = soundfile.read(path, dtype='float32'), then samples.T"
+    elif hasattr(audio, "detach"):
+        remedy = "tensor.detach().cpu().numpy()"
+    else:
+        remedy = "convert it (int16: x / 32768)"
+    found = f"an array of {audio.dtype}" if isinstance(audio, np.ndarray) else type(audio).__name__
+    raise PromptError(f"{what} is {wanted}, not {found}: {remedy}")
+
+
+def check_rate(what: str, rate_hz: object) -> int:
+    """Let a usable sample rate through.
+
+    Raises:
+        PromptError: none, no whole number, or out of range.
+    """
+    if rate_hz is None:
+        raise PromptError(f"{what}'s sample rate is missing: give it in Hz with the audio")
+    limits = f"a whole number of Hz, {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}"
+    if isinstance(rate_hz, bool) or not isinstance(rate_hz, int | np.integer):
+        raise PromptError(f"{what}'s sample rate is a {type(rate_hz).__name__}; give {limits}")
+    number = int(rate_hz)
+    if not MIN_RATE_HZ <= number <= MAX_RATE_HZ:
+        shown = f"{number:,}" if abs(number) < 10**15 else "far"  # Python prints no very long integers
+        raise PromptError(f"{what}'s sample rate is {shown}, outside its limits; give {limits}")
+    return number
+
+
+def _check_shape(what: str, shape: tuple[int, ...]) -> None:
+    if len(shape) not in (1, 2):
+        raise PromptError(f"{what} has shape {list(shape)}; it is [samples] or [channels, samples]")
+    if 0 in shape:
+        raise PromptError(f"{what} is empty (shape {list(shape)}): give at least one sample, or None for none")
+    if len(shape) == 2 and shape[0] > min(MAX_CHANNELS, shape[1]):
+        raise PromptError(
+            f"{what} has {shape[0]:,} channels of {shape[1]:,} samples; it is [channels, samples]: transpose it (x.T)"
+        )

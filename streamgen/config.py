@@ -43,9 +43,10 @@ __all__ = [
 ]
 
 MAX_TEXT = 2_000  # characters of one prompt
+_CLAMPED = 0.001  # of a controller's travel past its ends
 MAX_PROMPTS = 8  # sounding together
 BEGIN_ANEW = frozenset({"prompt", "prompts", "take"})  # controls with which other music begins
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int6", "mixed", "int4")
 DEVICES = ("auto", "cpu", "cuda")
 
 Value = str | float | int | bool
@@ -97,6 +98,8 @@ class ControlSpec:
         """
         found, (low, high) = _as_float(value), self.limits
         if not low <= found <= high:  # NaN fails it
+            if isinstance(value, str):
+                raise ConfigError(f"{self.name} is the text {value!r:.60}, must be a number within {self.in_words}")
             raise ConfigError(f"{self.name} is {value!r}, must be within {self.in_words}")
         if self.type != "int":
             return found
@@ -117,6 +120,29 @@ class ControlSpec:
         if isinstance(value, bool | int | float) and value in (0, 1):
             return bool(value)
         raise ConfigError(f"{self.name} is {value!r}, must be true or false (1 or 0)")
+
+    def read(self, value: object) -> Value:
+        """Return the value of a controller, which may know nothing but floats, or nothing but texts.
+
+        A number written as text is read, a fraction is rounded where a whole number is due, and a switch is on from
+        the middle of 0 … 1.
+
+        Raises:
+            ConfigError, PromptError: as `check`.
+        """
+        if isinstance(value, str) and self.type != "string":
+            return self._read_words(value)
+        if self.type == "int" and math.isfinite(found := _as_float(value)):
+            return self.check(round(found))
+        if self.type == "bool" and 0 <= _as_float(value) <= 1:
+            return _as_float(value) >= 0.5
+        return self.check(value)
+
+    def _read_words(self, words: str) -> Value:
+        try:
+            return self.read(float(words))
+        except ValueError:  # a ConfigError is one too
+            return self.parse(words.strip())
 
     def parse(self, words: str) -> Value:
         """Read a value that people type.
@@ -163,17 +189,17 @@ class ControlSpec:
         return min(max(value, low), high)
 
     def from_unit(self, position: float) -> Value:
-        """Map a controller's 0 … 1 to the row's range.
+        """Map a controller's 0 … 1 to the row's range; what its rounding took just past the ends is the end.
 
         Raises:
             ConfigError: a text has no range, or the position is outside 0 … 1.
         """
         if not self.has_range:
             raise ConfigError(f"{self.name} is a {self.type} and has no 0 … 1 range; send the value itself")
-        if not 0 <= position <= 1:
+        if not -_CLAMPED <= position <= 1 + _CLAMPED:
             raise ConfigError(f"{self.name}/norm is {position!r}, must be within 0 … 1")
         low, high = self.limits
-        value = low + position * (high - low)
+        value = low + min(max(position, 0), 1) * (high - low)
         return self.check(value if self.type == "float" else round(value))
 
     def to_unit(self, value: Value) -> float:
@@ -276,7 +302,7 @@ THREADS = replace(number(1, 1_024, 1, "", "how many threads torch computes on", 
 
 
 def checked(table: Mapping[str, ControlSpec], values: Mapping[str, object]) -> dict[str, Value]:
-    """Check values against a table.
+    """Check values against a table, as controllers and clients send them; see `ControlSpec.read`.
 
     Raises:
         ConfigError, PromptError: an unknown name, a wrong type or a value outside its limits; none is taken then.
@@ -284,4 +310,4 @@ def checked(table: Mapping[str, ControlSpec], values: Mapping[str, object]) -> d
     unknown = [name for name in values if name not in table]
     if unknown:
         raise ConfigError.unknown("parameter", unknown[0], table)
-    return {name: table[name].check(value) for name, value in values.items()}
+    return {name: table[name].read(value) for name, value in values.items()}

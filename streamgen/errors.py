@@ -5,6 +5,7 @@
     ├── ConfigError       a number or name outside its range
     ├── PromptError       a text, audio or melody prompt that cannot be used
     ├── CapacityError     no room for another session or row
+    ├── NumericError      the model's results are no numbers: a precision too narrow, or damaged weights
     └── SessionClosed     the stream was closed
 
 An impossible internal state is an `assert cond, value`; late audio is a counter, never an exception.
@@ -15,7 +16,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CapacityError", "CheckpointError", "ConfigError", "PromptError", "SessionClosed", "StreamgenError"]
+__all__ = [
+    "CapacityError",
+    "CheckpointError",
+    "ConfigError",
+    "NumericError",
+    "PromptError",
+    "SessionClosed",
+    "StreamgenError",
+]
 
 
 class StreamgenError(Exception):
@@ -50,6 +59,10 @@ class PromptError(StreamgenError, ValueError):
 
 class CapacityError(StreamgenError):
     """No free slot or row is left: says the limit and what would free one."""
+
+
+class NumericError(StreamgenError):
+    """The model's results are NaN or infinite: says in which precision, and what to load it in."""
 
 
 class SessionClosed(StreamgenError):

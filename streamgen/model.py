@@ -9,7 +9,7 @@ Rules: says what a call takes and gives, and hands it on; nothing below imports 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Unpack
 
 import numpy as np
@@ -41,14 +41,15 @@ def load_model(
     Args:
         name: "pocket" (shipped), a Hub id, or a folder in transformers' or audiocraft's format.
         device: "auto", "cpu" or "cuda" ("cuda:1" …).
-        precision: "fp32", "bf16", "fp16", "int8" (8-bit weights, on a CPU), or "auto": the best that is real time here,
-            measured unless it is small.
-        threads: how many torch computes on while the model plays; None is one for a small checkpoint on a CPU, where
-            waiting for a second costs more than it gains, and else as many as torch is set to.
+        precision: "fp32", "bf16", "fp16"; on a CPU also "int8", "int6", "int4" (so many bits a weight) and "mixed" (as
+            few as accuracy allows); or "auto": the best that is real time here, measured unless it is small.
+        threads: how many compute while the model plays; None is one for a small checkpoint on a CPU, where waiting for
+            a second costs more than it gains, and else as many as torch is set to.
 
     Raises:
         CheckpointError: it cannot be loaded; says why and what to do.
-        ConfigError: unknown device, precision or number of threads, or int8 on a GPU.
+        ConfigError: unknown device, precision or number of threads, or few bits on a GPU, or fewer than 8 without
+            the native kernels.
     """
     _check_precision(precision)
     if threads is not None:
@@ -81,7 +82,7 @@ class Model:
     Attributes:
         runtime: the parts it is made of, for those who look inside.
         name, format, licence: the checkpoint's.
-        precision: "fp32", "bf16", "fp16" or "int8", as chosen.
+        precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
         device: where the decoder runs.
         threads: how many torch computes on while it plays; None is what torch is set to.
@@ -90,6 +91,7 @@ class Model:
         frame_rate_hz: frames a second.
         window_seconds: how much music the model knows at most.
         weight_bytes: bytes of decoder weights that one step reads.
+        kernels: "torch", or the instruction set of the native ones.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -101,7 +103,7 @@ class Model:
         self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.channels, self.frame_rate_hz = runtime.config.audio_channels, runtime.frame_rate_hz
         self.window_seconds = runtime.config.max_positions / runtime.frame_rate_hz
-        self.weight_bytes = runtime.engine.weight_bytes
+        self.weight_bytes, self.kernels = runtime.engine.weight_bytes, runtime.facts.kernels
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -198,6 +200,16 @@ class Model:
             codes = runtime.newest(codes, plan.longest_prompt())
         with runtime.alone():
             return Stream(runtime, settings, conditioner, audio_prompt=codes, rewind_seconds=rewind_seconds)
+
+    def learn(self, texts: Iterable[str | None]) -> None:
+        """Encode prompts ahead, on any thread, beside the music: setting them then takes no time.
+
+        Raises:
+            PromptError: one cannot be used.
+        """
+        with self.runtime.computing():
+            for text in texts:
+                self.runtime.prompts.learn(text)
 
     def read_together(
         self, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None

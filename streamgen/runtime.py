@@ -18,6 +18,7 @@ plays begins with that.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,18 +34,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
-from streamgen.codec import StreamingDecoder, encode_audio
+from streamgen.codec import Native, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
 from streamgen.conditioning.rows import Prompts
 from streamgen.conditioning.text import TextConditioner
-from streamgen.errors import PromptError
+from streamgen.errors import NumericError
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.engine import LmEngine
-from streamgen.lm.precision import choose_engine, is_small
+from streamgen.lm.engine import NOT_DRAWN, LmEngine
+from streamgen.lm.precision import choose_engine
 from streamgen.lm.step import Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowLayout
 from streamgen.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from transformers import EncodecModel
 
 __all__ = ["Facts", "Runtime", "computing_on"]
 
@@ -57,8 +62,9 @@ class Facts:
 
     Attributes:
         name, format, licence: the checkpoint's.
-        precision: "fp32", "bf16", "fp16" or "int8", as chosen.
+        precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
+        kernels: "torch", or the instruction set of the native ones.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Facts:
     licence: str
     precision: str
     load_note: str
+    kernels: str = "torch"
 
 
 @dataclass(eq=False, repr=False)
@@ -79,7 +86,7 @@ class Runtime:
         device: where the decoder runs.
         threads: how many torch computes on; None is what torch is set to.
         engine, codec, prompts, pattern: the parts.
-        encode: an audio prompt, float32 [channels, samples], and its samples a second into codes int64 [K, frames].
+        encode: the newest window's worth of an audio prompt, and its samples a second, into codes int64 [K, frames].
         clock: seconds by which steps are timed.
         lock: around whatever streams share; the same thread may take it again.
         layout, scheduler: made of the others.
@@ -94,7 +101,7 @@ class Runtime:
     codec: StreamingDecoder
     prompts: Prompts
     pattern: DelayPattern
-    encode: Callable[[Audio, int], Tensor]
+    encode: Callable[[Audio, int | None], Tensor]
     clock: Callable[[], float] = time.perf_counter
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -116,10 +123,17 @@ class Runtime:
         with ExitStack() as own:
             for setting in (torch.inference_mode(False), *_own_settings(device)):
                 own.enter_context(setting)
-            codec = StreamingDecoder(checkpoint.codec, audio_channels=decoder.audio_channels, device=device)
             pattern = DelayPattern.of(decoder.num_codebooks, decoder.audio_channels, decoder.vocab_size)
-            frame_seconds = codec.hop_samples / codec.sample_rate_hz
-            choice = choose_engine(checkpoint, pattern, frame_seconds, device=device, precision=precision)
+            frame_seconds = checkpoint.codec.config.hop_length / checkpoint.codec.config.sampling_rate
+            choice = choose_engine(
+                checkpoint, pattern, frame_seconds, device=device, precision=precision, threads=threads
+            )
+            native = None
+            if choice.library is not None:
+                native = Native(choice.library, choice.library.pool(choice.native_threads))
+            codec = StreamingDecoder(
+                checkpoint.codec, audio_channels=decoder.audio_channels, device=device, native=native
+            )
             prompts = Prompts(
                 TextConditioner(checkpoint, new_lock=threading.Lock),
                 MelodyConditioner(checkpoint),
@@ -128,16 +142,28 @@ class Runtime:
                 new_lock=threading.Lock,
             )
         return cls(
-            Facts(checkpoint.name, checkpoint.format, checkpoint.licence, choice.precision, choice.note),
+            Facts(
+                checkpoint.name,
+                checkpoint.format,
+                checkpoint.licence,
+                choice.precision,
+                choice.note,
+                choice.library.instruction_set if choice.library else "torch",
+            ),
             decoder,
             checkpoint.defaults,
             device,
-            1 if threads is None and is_small(checkpoint, device) else threads,
+            choice.threads,
             choice.engine,
             codec,
             prompts,
             pattern,
-            partial(encode_audio, checkpoint.codec, audio_channels=decoder.audio_channels),
+            partial(
+                encode_audio,
+                _without_decoder(checkpoint.codec),
+                audio_channels=decoder.audio_channels,
+                last_seconds=decoder.max_positions * frame_seconds,
+            ),
         )
 
     @property
@@ -176,14 +202,24 @@ class Runtime:
         """Encode the newest window's worth of an audio prompt, int64 [K, frames]. See `Model.prompt_codes`."""
         if audio is None:
             return None
-        if rate_hz is None:
-            raise PromptError("the audio prompt's sample rate is missing: give audio_prompt_rate_hz with it")
-        channels = np.atleast_2d(audio)
-        if isinstance(rate_hz, int | np.integer) and rate_hz > 0:  # others are refused below
-            rate_hz = int(rate_hz)
-            channels = channels[:, -round(self.config.max_positions / self.frame_rate_hz * rate_hz) :]
         with self.computing():
-            return self.encode(channels, rate_hz)
+            return self.encode(audio, rate_hz)
+
+    def check_numbers(self, drawn: Tensor) -> None:
+        """Check a column that a pass drew.
+
+        Raises:
+            NumericError: its logits were no numbers, so that what was drawn is nothing.
+        """
+        if int(drawn[0]) == NOT_DRAWN:
+            raise NumericError(
+                f"the decoder's results are NaN or infinite in {self.facts.precision}: "
+                + (
+                    "the checkpoint's weights are damaged, download it again"
+                    if self.facts.precision == "fp32"
+                    else "load the model with precision='fp32', or 'bf16', whose range is the same"
+                )
+            )
 
     def newest(self, codes: Tensor, frames: int) -> Tensor:
         """Keep at most the newest `frames` of an audio prompt, and say so where that cuts it."""
@@ -191,6 +227,13 @@ class Runtime:
             lengths = codes.shape[1] / self.frame_rate_hz, frames / self.frame_rate_hz
             _log.warning("the audio prompt has %.2f s or more, room is for %.2f s: its newest part is kept", *lengths)
         return codes[:, -frames:]
+
+
+def _without_decoder(codec: EncodecModel) -> EncodecModel:
+    """Return a codec that only encodes: decoding is our own, with weights of its own."""
+    encoder = copy.copy(codec)
+    encoder._modules = {**codec._modules, "decoder": torch.nn.Identity()}
+    return encoder
 
 
 @contextmanager

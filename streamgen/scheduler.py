@@ -34,8 +34,15 @@ class Steppable(Protocol[Begun_co, Drawn_contra]):
         """Complete frames so far."""
         ...
 
-    def begin_step(self) -> Begun_co:
+    def begin_step(self, beside_others: bool) -> Begun_co | None:
         """Return what the pass needs. Changes nothing that cannot be begun again.
+
+        Args:
+            beside_others: whether other streams wait for the same pass.
+
+        Returns:
+            None where there is so much to do first that it takes several turns: one of them is done, and the pass is
+            made without this stream.
 
         Raises:
             StreamgenError: it cannot step now.
@@ -43,7 +50,11 @@ class Steppable(Protocol[Begun_co, Drawn_contra]):
         ...
 
     def finish_step(self, drawn: Drawn_contra, seconds: float) -> None:
-        """Take what the pass made of it, and how long that took."""
+        """Take what the pass made of it, and how long that took.
+
+        Raises:
+            StreamgenError: it is nothing; the stream is where it was.
+        """
         ...
 
 
@@ -96,20 +107,26 @@ class Scheduler(Generic[Begun, Drawn]):
         """Make one step of some streams, in one pass.
 
         Returns:
-            Streams that could not begin, and why: the others have stepped.
+            Streams that could not step, and why: the others have, but for those that are not ready yet.
         """
         refused: dict[AnyStream, StreamgenError] = {}
         with self._around():
             stepping, begun = [], []
             for stream in streams:
                 try:
-                    begun.append(stream.begin_step())
-                    stepping.append(stream)
+                    one = stream.begin_step(len(streams) > 1)
                 except StreamgenError as error:
                     refused[stream] = error
+                    continue
+                if one is not None:
+                    begun.append(one)
+                    stepping.append(stream)
             began = self._clock()
             results = self._one_pass(begun) if begun else []
             seconds = self._clock() - began
             for stream, drawn in zip(stepping, results, strict=True):
-                stream.finish_step(drawn, seconds)
+                try:
+                    stream.finish_step(drawn, seconds)
+                except StreamgenError as error:
+                    refused[stream] = error
         return refused

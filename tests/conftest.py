@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 # Before transformers is imported: a test that would reach for the Hub must fail at once, the same everywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="streamgen-test-cache-")  # rounded weights are kept there
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest

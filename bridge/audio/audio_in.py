@@ -1,16 +1,19 @@
 """Audio prompts and melodies: the operator's files, and bytes that came from the network.
 
 Rules: float32 [channels, samples] at the file's own rate; the engine resamples. A file is checked before a model is
-loaded. Bytes are read from memory only, no path is ever opened for them; their format, channels, rate and length are
-checked before samples are read, and no more are read than allowed, whatever the header claims (32 MiB of FLAC can hold
-a day of silence). What does not begin as one of these formats is not shown to libsndfile: it takes it for MP3, whose
-decoder writes a dozen lines about it to our terminal.
+loaded. Bytes are read from memory only, no path is ever opened for them; their format, channels and rate are checked
+before samples are read. No more are read than allowed, whatever the header claims: 32 MiB of FLAC can hold a day of
+silence, and who writes into a pipe cannot know a length and leaves 0, all ones or 2⁶³ − 1 there. What does not begin as
+one of these formats is not shown to libsndfile: it takes it for MP3, whose decoder writes a dozen lines about it to our
+terminal.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -22,9 +25,23 @@ __all__ = ["decode_audio", "read_audio"]
 
 # A prompt longer than the model's window (30 s) is cut to its newest part anyway; this only keeps hours out of memory.
 _MAX_SECONDS = 600
-_FORMATS, _BEGINNINGS = ("WAV", "WAVEX", "FLAC", "OGG"), (b"RIFF", b"RIFX", b"fLaC", b"OggS")
+_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")
+_BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS")
 _MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 192_000
 _MIN_SECONDS = 0.1
+_HEAD_BYTES = 65_536  # in which a WAV's data begins, behind whatever else it tells
+_ID3, _ID3_BYTES = b"ID3", 10
+
+
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
+    """A file that is read from its beginning to its end.
+
+    soundfile otherwise seeks to where it is after each read, which libsndfile refuses at the end of a FLAC of unknown
+    length.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 def read_audio(path: Path, option: str) -> tuple[NDArray[np.float32], int]:
@@ -36,21 +53,53 @@ def read_audio(path: Path, option: str) -> tuple[NDArray[np.float32], int]:
     if not path.is_file():
         raise UsageError(f"{option} is {str(path)!r}: there is no such file")
     try:
-        with soundfile.SoundFile(path) as file:
-            _check_length(file.frames / file.samplerate, path, option)
-            return np.ascontiguousarray(file.read(dtype="float32", always_2d=True).T), int(file.samplerate)
+        with path.open("rb") as raw, _Sequential(_with_its_length(raw)) as file:
+            samples, rate_hz = _first(file, _MAX_SECONDS), int(file.samplerate)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(". ")
         raise UsageError(f"{option} is {str(path)!r}: {reason}; wav, flac, ogg and mp3 are read") from error
-
-
-def _check_length(seconds: float, path: Path, option: str) -> None:
-    if seconds == 0:
+    if not len(samples):
         raise UsageError(f"{option} is {str(path)!r}: the file holds no audio")
-    if seconds > _MAX_SECONDS:
-        raise UsageError(
-            f"{option} is {str(path)!r}: {seconds:.0f} s long; at most {_MAX_SECONDS} s are read, cut it first"
-        )
+    if len(samples) > _MAX_SECONDS * rate_hz:
+        raise UsageError(f"{option} is {str(path)!r}: longer than the {_MAX_SECONDS} s that are read, cut it first")
+    return np.ascontiguousarray(samples.T), rate_hz
+
+
+def _with_its_length(raw: BinaryIO) -> BinaryIO:
+    """Return what libsndfile can read: a WAV whose data is said to be 0 bytes long gets its length, in memory."""
+    head = raw.read(_HEAD_BYTES)
+    raw.seek(0)
+    at = _unsized_data(head)
+    if at is None:
+        return raw
+    data = bytearray(raw.read())
+    struct.pack_into("<I", data, at, min(len(data) - at - 4, 0xFFFFFFFF))
+    return io.BytesIO(data)
+
+
+def _unsized_data(head: bytes) -> int | None:
+    """Return where a WAV tells its data's length, if it says 0 and something follows."""
+    if not head.startswith(b"RIFF"):
+        return None
+    at = 12
+    while at + 8 < len(head):
+        name, size = struct.unpack_from("<4sI", head, at)
+        if name == b"data":
+            return at + 4 if size == 0 else None
+        at += 8 + size + size % 2
+    return None
+
+
+def _first(file: soundfile.SoundFile, seconds: float) -> NDArray[np.float32]:
+    """Read so many seconds and one sample, or all there is if that is less: float32 [samples, channels]."""
+    left, pieces = int(seconds * file.samplerate) + 1, [np.empty((0, file.channels), np.float32)]
+    while left > 0:
+        wanted = min(left, file.samplerate)
+        pieces.append(file.read(wanted, dtype="float32", always_2d=True))
+        left -= wanted
+        if len(pieces[-1]) < wanted:
+            break
+    return np.concatenate(pieces)
 
 
 def decode_audio(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], int]:
@@ -62,18 +111,27 @@ def decode_audio(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], 
     Raises:
         FileError: not such a file, damaged, too short or long, or of a rate or number of channels we do not take.
     """
-    if not data.startswith(_BEGINNINGS):
-        raise FileError(f"the audio prompt is no WAV, FLAC or Ogg file: it begins with {data[:4]!r}")
+    audio = _behind_tag(data)
+    if not audio.startswith(_BEGINNINGS):
+        raise FileError(f"the audio prompt is no WAV, FLAC or Ogg file: it begins with {audio[:4]!r}")
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with _Sequential(_with_its_length(io.BytesIO(audio))) as file:
             _check_kind(file.format, file.channels, file.samplerate)
-            most = int(max_seconds * file.samplerate)
-            samples = file.read(most + 1, dtype="float32", always_2d=True)
-            rate_hz = int(file.samplerate)
+            samples, rate_hz = _first(file, max_seconds), int(file.samplerate)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError) as problem:
         text = " ".join(str(getattr(problem, "error_string", problem)).split())
         raise FileError(f"the audio prompt is no WAV, FLAC or Ogg file that can be read: {text}") from None
     return _checked(samples, rate_hz, max_seconds), rate_hz
+
+
+def _behind_tag(data: bytes) -> bytes:
+    """Leave out an ID3v2 tag, which taggers put in front of FLAC too; its size has seven bits a byte."""
+    if not data.startswith(_ID3) or len(data) < _ID3_BYTES:
+        return data
+    size = 0
+    for byte in data[6:_ID3_BYTES]:
+        size = size << 7 | byte & 0x7F
+    return data[_ID3_BYTES + size :]
 
 
 def _check_kind(kind: str, channels: int, rate_hz: int) -> None:

@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", choices=("transformers",), help="the same job by transformers' generate(), and the ratio"
     )
+    parser.add_argument("--curve", action="store_true", help="what a pass costs, by rows and by place in the window")
     add_settings(parser)
     add_json_option(parser)
 
@@ -85,7 +86,7 @@ def _checkpoint(args: argparse.Namespace) -> Iterator[Settings]:
 
 
 def _measure(model: Model, args: argparse.Namespace, seconds: float) -> dict[str, Any]:
-    from bridge.measuring.speed import memory_bytes_per_second, missed_deadlines, run_stream
+    from bridge.measuring.speed import memory_bytes_per_second, missed_deadlines, run_stream, step_costs
 
     runs = _RUNS if seconds >= _ROLLOVER_SECONDS else 1
     progress = Progress(seconds * runs)
@@ -98,7 +99,8 @@ def _measure(model: Model, args: argparse.Namespace, seconds: float) -> dict[str
         {"count": count, "missed_deadlines": missed_deadlines(model, count, session_seconds)} for count in counts
     ]
     name = {"shape": args.shape} if args.shape else {"model": model.name}
-    return name | _fields(model, figures, bandwidth) | {"sessions": sessions}
+    fields = name | _fields(model, figures, bandwidth) | {"sessions": sessions}
+    return fields | ({"curve": [asdict(cost) for cost in step_costs(model)]} if args.curve else {})
 
 
 def _fields(model: Model, figures: StreamFigures, bandwidth: float) -> dict[str, Any]:
@@ -106,6 +108,8 @@ def _fields(model: Model, figures: StreamFigures, bandwidth: float) -> dict[str,
     return {
         "stereo": model.channels == 2,
         "precision": model.precision,
+        "precision_note": model.load_note,
+        "kernels": model.kernels,
         "device": str(model.device),
         "realtime_factor": round(figures.realtime_factor, 3),
         "memory_limit_factor": round(bandwidth / model.weight_bytes / 50, 3),
@@ -144,7 +148,8 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, ...]]:
     step, ratio = fields["step_ms"], fields["rollover_ratio"]
     rows: list[tuple[str, ...]] = [
         ("what", f"{fields.get('model') or fields['shape']}, {'stereo' if fields['stereo'] else 'mono'}"),
-        ("precision, device", f"{fields['precision']}, {fields['device']}"),
+        ("precision", fields["precision_note"]),
+        ("device, kernels", f"{fields['device']}, {fields['kernels']}"),
         ("speed", f"{fields['realtime_factor']:.2f} × real time"),
         ("limit set by memory", f"{fields['memory_limit_factor']:.2f} × real time"),
         ("first audio after", f"{fields['first_audio_seconds']:.2f} s"),
@@ -152,6 +157,10 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, ...]]:
         ("codec's share", f"{100 * fields['codec_share']:.0f} %"),
         ("rollover", _rollover_line(fields) if ratio else _no_rollover(fields)),
         *((f"{row['count']} at once", f"{row['missed_deadlines']} chunks late") for row in fields["sessions"]),
+    ]
+    rows += [
+        (f"{cost['rows']} rows at {cost['position']}", f"{cost['ms']:.2f} ms a pass")
+        for cost in fields.get("curve", ())
     ]
     if "ratio" in fields:
         theirs = fields["transformers"]

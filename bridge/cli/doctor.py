@@ -82,6 +82,18 @@ def _processor() -> tuple[str, str]:
     return "OK", f"{threads}, {torch.backends.cpu.get_cpu_capability()}{': ' * bool(flags)}{' '.join(flags)}"
 
 
+def _kernels() -> tuple[str, str]:
+    from streamgen.kernels import kernels
+
+    library = kernels()
+    if library is None:
+        return (
+            "—",
+            "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen again",
+        )
+    return "OK", f"native, for {library.instruction_set}"
+
+
 def _cpu_flags() -> set[str]:
     info = Path("/proc/cpuinfo")  # Linux only; elsewhere torch's own word for the capability must do
     lines = info.read_text().splitlines() if info.exists() else []
@@ -157,6 +169,7 @@ _CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
     "python": _python,
     "libraries": _libraries,
     "processor": _processor,
+    "kernels": _kernels,
     "graphics": _graphics,
     "sound card": _sound,
     "audio files": _files,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.audio.files import AudioFile, check_output
+from bridge.audio.resample import Resampler, resampler
 from bridge.audio.ring import Ring
 from bridge.cli.options import add_json_option, number
 from bridge.cli.terminal import StopFlag, print_json, say, stop_on_signals
@@ -182,14 +183,22 @@ class _ToFile:
 
 
 class _ToCard:
-    """A ring of two seconds before the sound card; what does not fit is dropped, for the server's clock runs ahead."""
+    """A ring of two seconds before the sound card; what does not fit is dropped, for the server's clock runs ahead.
+
+    The server is asked for the device's rate; where it has none such (192 kHz), what comes is converted here.
+    """
 
     def __init__(self, device: OutputDevice) -> None:
         self._mono = device.channels == 1
-        rate = device.sample_rate_hz
-        self.ring = Ring(_RING_SECONDS * rate, device.channels, resume_frames=round(_RESUME_SECONDS * rate))
+        self._rate_hz = device.sample_rate_hz
+        frames, resume = _RING_SECONDS * self._rate_hz, round(_RESUME_SECONDS * self._rate_hz)
+        self.ring = Ring(frames, device.channels, resume_frames=resume)
+        self._converter: tuple[int, Resampler] | None = None
 
-    def write(self, samples: Pcm, rate_hz: int) -> None:  # noqa: ARG002 - the server was asked for the device's
+    def write(self, samples: Pcm, rate_hz: int) -> None:
+        if self._converter is None or self._converter[0] != rate_hz:
+            self._converter = rate_hz, resampler(rate_hz, self._rate_hz)
+        samples = self._converter[1].process(samples)
         self.ring.write(samples.mean(axis=0, keepdims=True).T if self._mono else samples.T)
 
 

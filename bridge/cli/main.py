@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, Protocol, cast
 
-from bridge.cli.terminal import warnings_as_lines
+from bridge.cli.terminal import lenient_output, warnings_as_lines
 from bridge.errors import BridgeError, UsageError
 from bridge.threads import wait_asleep
 
@@ -26,6 +26,7 @@ _COMMANDS = {
     "play": "text to the sound card, the prompt changeable while it plays",
     "serve": "the service: page, WebSocket, OSC, sound card, all on one session",
     "listen": "play or save what a server sends",
+    "certificate": "TLS for this machine's names and addresses, so that phones trust the page",
     "models": "checkpoints known here, what they are, their licence",
     "plugins": "VST3, LV2 and AU plugins for the rack: scan, list, show",
     "devices": "sound devices, by host API",
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     wait_asleep()
+    lenient_output()
     try:
         with _ended_as_by_hand(), warnings_as_lines():
             return _dispatch(words)

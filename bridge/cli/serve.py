@@ -11,6 +11,7 @@ Rules: options in, one line and one JSON object out when all is ready; app.py do
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,15 +104,18 @@ def _say_speed(factor: float, model: Model) -> None:
         return
     say(
         f"{model.name} plays at {factor:.2f} × real time here: there will be pauses. Choose --model pocket, a smaller "
-        "checkpoint, --precision bf16, or a GPU (--device cuda)"
+        "checkpoint, --precision int8, or a GPU (--device cuda)"
     )
 
 
 def _ready_line(places: Mapping[str, Any], settings: Settings) -> str:
-    """Tell where everything is to be found, so that a page can be clicked: with its token, where there is one."""
+    """Tell where everything is to be found, so that a page can be clicked.
+
+    With its token where a person reads it, behind the #, which browsers keep to themselves; a log must not have it.
+    """
     found = dict(places)
     recording = found.pop("recording", None)
-    if settings.token and "page" in found:
-        found["page"] = f"{found['page']}?token={quote(settings.token, safe='')}"
+    if settings.token and "page" in found and sys.stderr.isatty():
+        found["page"] = f"{found['page']}#token={quote(settings.token, safe='')}"
     words = [f"{name.replace('_', ' ')} {'none' if place is None else place}" for name, place in found.items()]
     return "ready: " + " · ".join([*words, f"recording to {recording}"] if recording else words)

@@ -6,6 +6,7 @@ would take a tenth of a second from every `--help`.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import signal
@@ -23,6 +24,7 @@ __all__ = [
     "Progress",
     "StopFlag",
     "kept_terminal",
+    "lenient_output",
     "on_terminal",
     "print_json",
     "say",
@@ -43,13 +45,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
+def lenient_output() -> None:
+    """Let what a console's code page lacks (cp850: …, ×) be shown as ?, and not end the command with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def say(line: str) -> None:
     """Print one line for a person."""
     print(line, file=sys.stderr, flush=True)
 
 
 def print_json(fields: dict[str, Any]) -> None:
-    """Print the command's result as one JSON object, on one line."""
+    """Print the command's result as one JSON object, on one line, in UTF-8 whatever the console's code page is."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     print(json.dumps(fields, ensure_ascii=False, allow_nan=False), flush=True)
 
 

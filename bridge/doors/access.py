@@ -7,7 +7,8 @@ web can reach a service on localhost: what stops it is here.
     Host     without a token it must be an address, localhost or an allowed name: a hostile name that resolves to
              127.0.0.1 (DNS rebinding) would otherwise be its own origin.
     token    query `token=…` (browsers cannot set headers) or `Authorization: Bearer …`, compared in constant time.
-             After five wrong ones an address is not listened to, right or wrong, but once a second.
+             After five wrong ones an address is told no more than one answer a second; the right one always lets in,
+             for behind a proxy everyone has one address. So it must be long: `openssl rand -hex 16`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from bridge.doors.limits import Buckets, is_loopback
+from bridge.doors.limits import Buckets, is_loopback, plain_address
 from bridge.errors import UsageError
 
-__all__ = ["Access", "Limits", "Refusal", "token_of"]
+__all__ = ["Access", "Limits", "Refusal", "tls_context", "token_of"]
 
 _GUESSES_A_SECOND, _GUESSES_AT_ONCE = 1.0, 5.0
-_ORIGIN = re.compile(r"https?://(?P<place>(\[[0-9a-f:]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?)")
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:]+\]|[a-z0-9_.-]+)(:(?P<port>[0-9]{1,5}))?")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,16 @@ class Access:
         host: the address it binds.
         token: the secret; "" asks for none, which only loopback or `insecure` allow.
         insecure: serve other machines without a token; for closed networks.
-        allowed_origins: further origins, such as "https://stage.example", and by them further names of this host.
+        allowed_origins: further origins, such as "https://stage.example", and by them further names of this host. As
+            people write them: a slash at the end, capitals and the scheme's own port make no difference, and without a
+            scheme both are meant.
         limits: how much anyone may take.
         connections, clients: who is in, by address.
         guesses: wrong tokens that an address may still show.
         now: a monotonic clock in seconds.
 
     Raises:
-        UsageError: a bind that others can reach without token and without `insecure`.
+        UsageError: a bind that others can reach without token and without `insecure`; an origin that is none.
     """
 
     host: str = "127.0.0.1"
@@ -114,13 +120,14 @@ class Access:
             )
         if self.token and not self.token.isascii():
             raise UsageError("--token has characters that HTTP headers cannot carry: use letters and digits")
+        self.allowed_origins = tuple(one for text in self.allowed_origins for one in _allowed(text))
 
     def refuses_page(self, headers: Mapping[str, str]) -> Refusal | None:
         """Judge a request by where it comes from; None lets it in."""
-        origin, host = headers.get("Origin"), headers.get("Host", "")
-        if origin is not None and not self._origin_allowed(origin, host):
+        origin, host = headers.get("Origin"), headers.get("Host")
+        if origin is not None and not self._origin_allowed(origin, host or ""):
             return Refusal("origin", f"pages of {origin[:100]!r} may not connect; allow it with --allow-origin")
-        if not self.token and not self._host_allowed(host):
+        if not self.token and host is not None and not self._host_allowed(host):  # health checks send none, browsers do
             return Refusal("host", f"{host[:100]!r} is not a name of this service; use its address, or --allow-origin")
         return None
 
@@ -130,16 +137,15 @@ class Access:
             return None
         if offered is None:
             return Refusal("token", "a token is needed: add ?token=… to the URL", status=401)
-        guesses, now = self.guesses.of(address), self.now()
-        if not guesses.take(1, now):
-            return Refusal("guesses", "too many wrong tokens came from your address: wait a second", 1013, 429)
-        if not hmac.compare_digest(self.token.encode(), offered.encode(errors="replace")):
-            return Refusal("token", "the token is wrong", status=401)
-        guesses.owe(-1, now)
-        return None
+        if hmac.compare_digest(self.token.encode(), offered.encode(errors="replace")):
+            return None
+        if not self.guesses.of(plain_address(address)).take(1, self.now()):
+            return Refusal("guesses", "the token is wrong, as many from your address were: wait a second", 1013, 429)
+        return Refusal("token", "the token is wrong", status=401)
 
     def enter(self, address: str) -> Refusal | None:
         """Count a client in, or say why there is no room."""
+        address = plain_address(address)
         if self.clients.total() >= self.limits.clients:
             return Refusal("clients", f"all {self.limits.clients} places are taken; try later", 1013, 503)
         if self.clients[address] >= self.limits.clients_per_address:
@@ -150,10 +156,11 @@ class Access:
 
     def leave(self, address: str) -> None:
         """Count a client out."""
-        _count_out(self.clients, address)
+        _count_out(self.clients, plain_address(address))
 
     def connect(self, address: str) -> bool:
         """Count a TCP connection in; False if that is one too many."""
+        address = plain_address(address)
         self.connections[address] += 1
         limits = self.limits
         alone = self.connections[address] <= limits.connections_per_address
@@ -161,18 +168,44 @@ class Access:
 
     def disconnect(self, address: str) -> None:
         """Count a TCP connection out."""
-        _count_out(self.connections, address)
+        _count_out(self.connections, plain_address(address))
 
     def _origin_allowed(self, origin: str, host: str) -> bool:
-        if origin in self.allowed_origins:
-            return True
-        place = _ORIGIN.fullmatch(origin.lower())
-        return place is not None and (place["place"] == host.lower() or is_loopback(_name(place["place"])))
+        found = _ORIGIN.fullmatch(origin.lower())
+        if found is None:
+            return False
+        own = _ORIGIN.fullmatch(f"{found['scheme']}://{host.lower()}")
+        same = own is not None and _normal(own) == _normal(found)
+        return same or _normal(found) in self.allowed_origins or is_loopback(_name(found["host"]))
 
     def _host_allowed(self, host: str) -> bool:
         name = _name(host)
         allowed = {_name(origin.partition("://")[2]) for origin in self.allowed_origins}
         return _is_address(name) or name in ("localhost", self.host.lower()) or name in allowed
+
+
+def _normal(origin: re.Match[str]) -> str:
+    """Return an origin as browsers send it: without the port that is its scheme's own."""
+    port = origin["port"]
+    own = port is None or port == _DEFAULT_PORTS[origin["scheme"]]
+    return f"{origin['scheme']}://{origin['host']}" + ("" if own else f":{port}")
+
+
+def _allowed(text: str) -> list[str]:
+    """Return the origins that an operator means.
+
+    Raises:
+        UsageError: it is none.
+    """
+    written = text.strip().lower().removesuffix("/")
+    forms = [written] if "://" in written else [f"http://{written}", f"https://{written}"]
+    found = [_ORIGIN.fullmatch(form) for form in forms]
+    if any(one is None or int(one["port"] or 1) > 65_535 for one in found):
+        raise UsageError(
+            f"--allow-origin is {text[:100]!r}, must be a scheme, a host and, if need be, a port, without path or *: "
+            "https://stage.example"
+        )
+    return [_normal(one) for one in found if one is not None]
 
 
 def _count_out(counts: Counter[str], address: str) -> None:
@@ -194,6 +227,31 @@ def _name(place: str) -> str:
     if place.startswith("["):
         return place[1:].partition("]")[0].lower()
     return place.partition(":")[0].lower()
+
+
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Return what serves https and wss; None for plain http.
+
+    Raises:
+        UsageError: a key without a certificate, or files that are none, or not of each other.
+    """
+    if certificate is None:
+        if key is not None:
+            raise UsageError("--tls-key is given without --tls-cert: give both, or neither")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except FileNotFoundError:
+        missing = [str(path) for path in (certificate, key) if path is not None and not path.is_file()]
+        raise UsageError(f"--tls-cert, --tls-key: there is no file {missing[0]!r}") from None
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise UsageError(
+            f"--tls-cert is {str(certificate)!r}: not a certificate in PEM with its key ({reason}); "
+            "`streamgen certificate` makes both"
+        ) from None
+    return context
 
 
 def token_of(query: Mapping[str, str], authorization: str | None) -> str | None:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from functools import lru_cache
 
-__all__ = ["TURN_SECONDS", "Bucket", "Buckets", "Turns", "is_loopback"]
+__all__ = ["TURN_SECONDS", "Bucket", "Buckets", "Turns", "is_loopback", "plain_address"]
 
 TURN_SECONDS = 0.005
 _MAX_HOSTS = 1024
@@ -95,8 +95,16 @@ class Turns:
 def is_loopback(host: str) -> bool:
     """Tell whether an address is this machine's own; localhost is the only name that is."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(plain_address(host)).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+
+
+@lru_cache(maxsize=1024)
+def plain_address(host: str) -> str:
+    """Return an address as it is counted: IPv4 within IPv6 is IPv4, and a zone is left out. A name stays as it is."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SHAPES", "Comparison", "Shape", "compare", "write_random_checkpoint"]
 
-# what transformers runs in beside each of ours: it has no int8 on a CPU, and rows are bfloat16 in ours too
-_THEIRS = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "int8": "bf16"}
+# what transformers runs in beside each of ours: on a CPU it has no fewer bits
+_THEIRS = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", **dict.fromkeys(("int8", "int6", "mixed", "int4"), "bf16")}
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _PROMPT = "house, 125 bpm, drums"
 _GUIDANCE = 3.0

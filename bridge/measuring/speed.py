@@ -20,22 +20,27 @@ from typing import TYPE_CHECKING
 import torch
 
 from bridge.metrics import quantile
+from streamgen.lm.attention import Segment
 
 if TYPE_CHECKING:
+    from streamgen.lm.engine import LmEngine
     from streamgen.model import Model
 
 __all__ = [
     "FRAMES_PER_SECOND",
     "MARGIN_STEPS",
     "RolloverFigures",
+    "StepCost",
     "StreamFigures",
     "memory_bytes_per_second",
     "missed_deadlines",
     "rollover_figures",
     "run_stream",
+    "step_costs",
 ]
 
 FRAMES_PER_SECOND = 50
+_ROWS, _PLACES, _PASSES = (1, 2, 4, 8), (0.2, 0.5, 1.0), 6  # places in the window; the first pass warms up
 MARGIN_STEPS = 5
 _CHUNK_SECONDS = 0.1
 _WARM_UP_SECONDS = 0.5
@@ -142,21 +147,50 @@ def missed_deadlines(model: Model, count: int, seconds: float) -> int:
     """Count the 0.1 s chunks that came too late when `count` listeners began together.
 
     Each listener starts half a second after its first chunk was due; being ahead is fine, being late is a gap it hears.
+    All are served in common passes, as the service does.
     """
     with ExitStack() as stack:
         streams = [
             stack.enter_context(closing(model.open_stream(prompt=_PROMPT, seed=seed, audition=1)))
             for seed in range(count)
         ]
-        takers = [stream.chunks(seconds=_CHUNK_SECONDS) for stream in streams]
-        for taker in takers:
-            next(taker)
+        wanted = dict.fromkeys(streams, round(_CHUNK_SECONDS * model.sample_rate_hz))
+        model.read_together(wanted)
         began, missed = time.perf_counter() + _LISTENER_LEAD_SECONDS, 0
         for number in range(1, round(seconds / _CHUNK_SECONDS)):
-            for taker in takers:
-                next(taker)
-                missed += time.perf_counter() > began + number * _CHUNK_SECONDS
+            model.read_together(wanted)
+            missed += count * (time.perf_counter() > began + number * _CHUNK_SECONDS)
     return missed
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a pass of so many rows costs that all stand at one position: the median, in milliseconds."""
+
+    rows: int
+    position: int
+    ms: float
+
+
+def step_costs(model: Model) -> list[StepCost]:
+    """Measure a pass over rows × positions: the curve that a session's price is read from."""
+    engine, costs = model.runtime.engine, []
+    with model.runtime.alone(), torch.inference_mode():
+        for rows in _ROWS:
+            block = engine.cache.allocate(rows)
+            x = torch.randn(rows, engine.config.hidden_size).to(model.device, engine.decoder.dtype)
+            for place in _PLACES:
+                past = round(place * (engine.config.max_positions - 1))
+                took = [_pass_seconds(engine, x, Segment(block, past)) for _ in range(_PASSES)]
+                costs.append(StepCost(rows, past, 1e3 * median(took[1:])))
+            engine.cache.release(block)
+    return costs
+
+
+def _pass_seconds(engine: LmEngine, x: torch.Tensor, segment: Segment) -> float:
+    began = time.perf_counter()
+    engine.decoder.step(x, [segment], engine.cache, engine.cross, range(len(x))).sum().item()
+    return time.perf_counter() - began
 
 
 def memory_bytes_per_second(device: str) -> float:

@@ -3,7 +3,7 @@
     event loop                                   engine's thread
     LiveSession.do(command) ── queue, future ──► player.do
     listeners ◄────── call_soon_threadsafe ───── player's publish
-                                                 player.tick of all, player.make of whoever runs dry first,
+                                                 player.tick of all, a block for those who run dry first,
                                                  and between its steps player.keep_time of all
 
 One thread steps every session: they share the model. A session without listeners and recording does not run.
@@ -40,7 +40,7 @@ __all__ = ["EngineThread"]
 
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
-_SHARE = 0.8  # of real time that sessions may use together
+_TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
 
 
@@ -50,7 +50,7 @@ class EngineThread:
     Args:
         model: what plays.
         loop: the event loop that sessions are used on.
-        realtime_factor: measured speed of one session; how many are admitted follows from it.
+        capacity: how many sessions this machine keeps up with.
         step_seconds: where the wall seconds of every step of the language model are noted.
         scene: the parts that `arrange` plays; None for those that are shipped.
     """
@@ -59,19 +59,20 @@ class EngineThread:
         self,
         model: Model,
         loop: asyncio.AbstractEventLoop,
-        realtime_factor: float,
+        capacity: int,
         step_seconds: deque[float] | None = None,
         scene: Sequence[Part] | None = None,
     ) -> None:
         self._step_seconds, self._scene = step_seconds, scene
         self.model, self.loop = model, loop
-        self.capacity = max(1, int(realtime_factor * _SHARE))
+        self.capacity = max(1, capacity)
         self._players: list[Player] = []
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._handover = threading.Lock()  # nothing is handed over once the thread has looked for the last time
         self._stopping = False
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
+        self._learning = asyncio.Lock()
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -105,6 +106,15 @@ class EngineThread:
         async with self._encoding:
             codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
         return replace(prompt, codes=codes)
+
+    async def learn(self, texts: Sequence[str | None]) -> None:
+        """Encode prompts beside the music, one caller at a time: on the engine's thread it would wait for them.
+
+        Raises:
+            PromptError: one cannot be used.
+        """
+        async with self._learning:
+            await asyncio.to_thread(self.model.learn, texts)
 
     async def open_player(
         self,
@@ -140,9 +150,7 @@ class EngineThread:
         attach: Callable[[Player], None],
     ) -> None:
         if len(self._players) >= self.capacity:  # asked here: many may wait for this thread at once
-            raise CapacityError(
-                f"{len(self._players)} sessions play, this machine keeps up with {self.capacity}; try later"
-            )
+            raise CapacityError(f"{len(self._players)} sessions play, this machine keeps up with {self.capacity}")
         player = Player(
             self.model,
             lambda item: self._on_loop(deliver, item),
@@ -193,20 +201,33 @@ class EngineThread:
                 return
 
     def _tick(self) -> float:
-        """Serve everyone; make one block for whoever runs dry first. Returns seconds to rest."""
+        """Serve everyone; make one block for those who run dry first. Returns seconds to rest."""
         waits = [player.tick() for player in self._players]
-        waiting = [player for player in self._players if player.needs_audio]
-        if waiting:
-            self._make(min(waiting, key=lambda player: player.lead_seconds))
+        driest = self._driest()
+        if driest:
+            self._make(driest)
             return 0.0
         return min(waits, default=0.1)
 
-    def _make(self, player: Player) -> None:
+    def _driest(self) -> list[Player]:
+        """Whoever lacks audio most, and those who lack about as much: the weights are read once for all of them.
+
+        Who has much more in store waits: beside it the driest would come to its own later. `live` goes along always.
+        """
+        waiting = [player for player in self._players if player.needs_audio]
+        limit = min((player.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
+        return [player for player in waiting if player.lead_seconds <= limit or player is self._players[0]]
+
+    def _make(self, players: Sequence[Player]) -> None:
         try:
-            player.make(self._keep_time)
+            Player.make_together(players, self._keep_time)
         except Exception as error:  # noqa: BLE001 - one session's trouble must not silence the others
+            if len(players) > 1:  # whose it was shows when each goes on alone
+                for player in players:
+                    self._make([player])
+                return
             _log.warning("a session was paused: %s", error, exc_info=not isinstance(error, StreamgenError))
-            player.fail(str(error))
+            players[0].fail(str(error))
 
     def _keep_time(self) -> None:
         for player in self._players:

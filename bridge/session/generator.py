@@ -7,7 +7,8 @@ beginning, whichever stream they come from.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.session.lookahead import Lookahead, Pace, Piece
+from streamgen.stream.snapshots import StreamMark
 
 if TYPE_CHECKING:
     from streamgen.model import Model
+    from streamgen.stream.snapshots import StreamMark
     from streamgen.stream.stream import Stream
 
 __all__ = ["BLOCK_FRAMES", "Generator"]
 
 BLOCK_FRAMES = 5  # made at once: the codec is cheaper on several frames than on one
 _REWIND_SECONDS = 13.0  # the longest lead and the longest rack, the block beyond it and the codec's look-ahead
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a block begins: the stream's mark, the session's sample, steps and mends so far, and when."""
+
+    mark: StreamMark
+    start: int
+    steps: int
+    mends: int
+    began: float
 
 
 class Generator:
@@ -48,6 +62,7 @@ class Generator:
         self.block_samples = BLOCK_FRAMES * model.hop_samples
         self.taken = self._offset = 0
         self.pace, self._lookahead = Pace(), Lookahead()
+        self._kept_from: StreamMark | None = None  # what lies before is given back
         self._stream = self._open(options)
 
     def _open(self, options: dict[str, Any]) -> Stream:
@@ -83,19 +98,38 @@ class Generator:
         bars = self._stream.bars()
         return None if bars is None else (self._offset + bars[0], bars[1])
 
-    def make(self, between_steps: Callable[[], None] | None = None) -> list[tuple[str, int]]:
-        """Make one block ahead; `between_steps` may take what is ahead already, and do nothing else here.
+    @staticmethod
+    def make_together(
+        generators: Sequence[Generator], between_steps: Callable[[], None] | None = None
+    ) -> list[list[tuple[str, int]]]:
+        """Make one block ahead for each of some generators of one model, in common passes over its weights.
+
+        Args:
+            generators: whose.
+            between_steps: may take what is ahead already, and do nothing else here.
 
         Returns:
-            What the guard found meanwhile, and the sample from which the music begins anew for it.
+            For each, what its guard found meanwhile, and the sample from which the music begins anew for it.
+
+        Raises:
+            StreamgenError: one of them cannot go on; none has a block more, and what the others drew is in their next.
         """
-        began, steps, mends = self._now(), self._stream.metrics.steps, self._stream.metrics.mends
-        mark, start = self._stream.mark(), self._offset + self._stream.position_samples
-        samples = self._stream.read(self.block_samples, between_steps).samples
-        self._lookahead.add(Piece(samples, start, mark, self._offset + mark.next_sample))
-        self._note_steps(steps)
-        self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - began)
-        count = self._stream.metrics.mends - mends
+        marked = [one._mark() for one in generators]
+        wanted = {one._stream: one.block_samples for one in generators}
+        chunks = generators[0]._model.read_together(wanted, between_steps)
+        return [one._add(chunks[one._stream].samples, place) for one, place in zip(generators, marked, strict=True)]
+
+    def _mark(self) -> _Place:
+        stream = self._stream
+        metrics = stream.metrics
+        start = self._offset + stream.position_samples
+        return _Place(stream.mark(), start, metrics.steps, metrics.mends, self._now())
+
+    def _add(self, samples: NDArray[np.float32], place: _Place) -> list[tuple[str, int]]:
+        self._lookahead.add(Piece(samples, place.start, place.mark, self._offset + place.mark.next_sample))
+        self._note_steps(place.steps)
+        self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - place.began)
+        count = self._stream.metrics.mends - place.mends
         return [(one.fault, self._offset + one.at_sample) for one in self._stream.mended[-count:]] if count else []
 
     def _note_steps(self, before: int) -> None:
@@ -108,6 +142,10 @@ class Generator:
         """Hand out at most so many samples, float32 [2, n]; they are final. None if there are none."""
         samples = self._lookahead.take(most)
         self.taken += 0 if samples is None else samples.shape[1]
+        mark = self._lookahead.oldest_mark
+        if mark is not None and mark is not self._kept_from:
+            self._stream.forget_before(mark)
+            self._kept_from = mark
         return samples
 
     def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:

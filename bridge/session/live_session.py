@@ -36,11 +36,13 @@ from bridge.session.messages import (
     PresetsChanged,
     RecallPreset,
     SavePreset,
+    Set,
     SlotState,
     Stats,
     TableChanged,
     Transported,
 )
+from bridge.session.parameters import stream_controls
 from bridge.session.player import COMMIT_SECONDS, Player
 from bridge.session.preset_folder import PresetFolder
 from bridge.session.timeline import AT_ONCE, Moment, Timeline
@@ -146,11 +148,24 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
+        if isinstance(command, Set) and (texts := self._texts(command.values)):
+            await self._engine.learn(texts)
         if isinstance(command, SavePreset | RecallPreset):
             return await self._use_preset(command)
         if isinstance(command, EditRack) and command.deed in (Deed.ADD, Deed.REPLACE):
             return await self._put(command)
         return await self._engine.call(lambda: self.player.do(command))
+
+    def _texts(self, values: Mapping[str, Value]) -> list[str | None]:
+        """Return the prompts that a change would let sound.
+
+        Raises:
+            StreamgenError: it cannot be done, as the player would say.
+        """
+        checked = self.player.parameters.checked(values)
+        controls = stream_controls({**self._values, **checked}, checked)
+        negative = [controls["negative_prompt"]] if "negative_prompt" in controls else []
+        return [text for text, _ in controls.get("prompts", ())] + negative
 
     async def rack_effects(self) -> dict[int, Effect]:
         """Return what is in the rack's slots, by number, in the order of the signal."""

@@ -89,6 +89,11 @@ class Lookahead:
                 break
         return mark
 
+    @property
+    def oldest_mark(self) -> StreamMark | None:
+        """The earliest place that `revoke` may name; None if nothing can be taken back."""
+        return next((piece.mark for piece in self._pieces if piece.mark is not None), None)
+
     def clear(self) -> None:
         """Drop everything."""
         self._pieces.clear()

@@ -64,6 +64,7 @@ from bridge.session.parameters import (
 )
 from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline, quantized
+from streamgen.conditioning import check_text
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
 
@@ -155,6 +156,9 @@ class Player:
 
     def _set(self, command: Set) -> int:
         values = self.parameters.checked(command.values)
+        for name, value in values.items():
+            if name in PROMPT_NAMES and isinstance(value, str) and value.strip():
+                check_text(value)  # also of a slot that is silent yet: on stage it is too late to be told
         waits = not QUANTIZED.isdisjoint(values)
         moment = self.moment(command.at, waits or "tempo" in values, self.soonest if waits else self.output.frontier)
         if moment is not None and self._lies_far(moment, waits):
@@ -488,14 +492,29 @@ class Player:
 
     def make(self, between_steps: Callable[[], None] | None = None) -> None:
         """Make one block ahead; `between_steps` may let players `keep_time`."""
+        Player.make_together([self], between_steps)
+
+    @staticmethod
+    def make_together(players: Sequence[Player], between_steps: Callable[[], None] | None = None) -> None:
+        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's."""
+        for player in players:
+            player._take_turn()
+        found = Generator.make_together([player.generator for player in players], between_steps)
+        for player, faults in zip(players, found, strict=True):
+            player._tell_faults(faults)
+            player._note_bars()
+            player._commit_due()  # before the next command: a knob in motion would take back every block, for ever
+
+    def _take_turn(self) -> None:
+        """Let the form of the piece have its next part, if it is time."""
         turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.keep_time)
         if turn is not None:
             self._tell_part(*turn)
-        for fault, at in self.generator.make(between_steps):
+
+    def _tell_faults(self, faults: Sequence[tuple[str, int]]) -> None:
+        for fault, at in faults:
             line = f"the music had died ({fault}) and begins anew"
             self._publish(Notice("guard", line, self.output.session_sample(at)))
-        self._note_bars()
-        self._commit_due()  # before the next command: a knob in motion would take back every block, for ever
 
     def _note_bars(self) -> None:
         bars, scale = self.generator.bars(), self.timeline.rate_hz / self.model.sample_rate_hz

@@ -14,6 +14,7 @@ Rules: event loop; knows no door.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 
@@ -65,9 +66,10 @@ class SessionRegistry:
     async def _opened(self, name: str) -> LiveSession:
         try:
             return await self._opened_now(name)
-        except CapacityError:
+        except CapacityError as full:
             if not await self._make_room():
-                raise
+                seconds = math.ceil(self._room_in_seconds())
+                raise CapacityError(f"{full}; try again in {seconds} s") from None
             return await self._opened_now(name)
 
     async def _opened_now(self, name: str) -> LiveSession:
@@ -77,13 +79,25 @@ class SessionRegistry:
         )
 
     async def _make_room(self) -> bool:
-        """Close the session that was left longest ago, if that is long enough; tells whether it did."""
+        """Close the session that was left longest ago, if that is long enough; tells whether it did.
+
+        One that does not play is nobody's loss: it gives its place up at once.
+        """
         self._note_the_left()
-        name = min(self._left_at, key=self._left_at.__getitem__, default=None)
-        if name is None or time.monotonic() - self._left_at[name] < GRACE_SECONDS:
-            return False
-        await self._close(name, "its place was needed")
-        return True
+        for name in sorted(self._left_at, key=self._left_at.__getitem__):
+            if self._room_in_seconds(name) <= 0:
+                await self._close(name, "its place was needed")
+                return True
+        return False
+
+    def _room_in_seconds(self, *names: str) -> float:
+        """How long until a left session, of these or of all, gives its place up; none is left: how long one is kept."""
+        return min((self._grace_left(name) for name in names or self._left_at), default=KEPT_SECONDS)
+
+    def _grace_left(self, name: str) -> float:
+        if not self._open[name].state().plays:
+            return 0.0
+        return max(0.0, self._left_at[name] + GRACE_SECONDS - time.monotonic())
 
     def _note_the_left(self) -> None:
         for name, session in self._open.items():

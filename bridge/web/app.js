@@ -1,7 +1,7 @@
 /* The page: joins connection, state, sound and controls.
  *
  * Rules: the only file that knows all the others. What the server says goes to the state and the player; what the hand
- * does goes to the server, and is seen and, where it can be, heard at once. Addresses: ?session=NAME&token=…
+ * does goes to the server, and is seen and, where it can be, heard at once. Addresses: ?session=NAME#token=…
  */
 
 import { announce, toast } from "./announce.js";
@@ -25,7 +25,7 @@ const FADE_MS = 60; // longer than the ring's own fade
 const $ = (id) => document.getElementById(id);
 const glowing = [$("play"), $("surface").querySelector("canvas")];
 const query = new URLSearchParams(location.search);
-const access = { session: query.get("session"), token: query.get("token") };
+const access = { session: query.get("session"), token: takeToken() };
 
 const connection = new Link();
 const state = new State((values) => connection.send("set", { values }));
@@ -41,6 +41,19 @@ const midi = new Midi($("midi"), state);
 const light = new BeatLight($("beat"), $("beat-words"));
 
 const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null };
+
+/** Out of the address bar, where it would be read over a shoulder, kept in a history and sent along with a link. */
+function takeToken() {
+  const hash = new URLSearchParams(location.hash.slice(1));
+  const given = hash.get("token") ?? query.get("token");
+  if (given === null) return sessionStorage.getItem("token");
+  query.delete("token");
+  hash.delete("token");
+  const rest = `${query.size ? `?${query}` : ""}${hash.size ? `#${hash}` : ""}`;
+  history.replaceState(null, "", location.pathname + rest);
+  sessionStorage.setItem("token", given); // for a reload; it ends with the tab
+  return given;
+}
 
 // ---- the server speaks
 
@@ -153,12 +166,24 @@ async function play() {
   if (!session.greeted) return playOnceConnected();
   if (!connection.isOpen) return;
   if (joins) document.body.classList.add("is-buffering"); // until the player reports
-  if (session.listening) await player.start(session.rateHz);
+  if (session.listening && !(await startSound())) return;
   if (joins) askForAudio();
   if (joins && session.playing) return showPlay(); // it plays already, elsewhere: only join in
   const before = session.playing;
   session.asked = { id: connection.send("transport", { action: before ? "pause" : "play" }), before };
   showTransport(!before);
+}
+
+/** Open the sound; tells what is wrong if there will be none. */
+async function startSound() {
+  try {
+    await player.start(session.rateHz);
+  } catch (fault) {
+    document.body.classList.remove("is-buffering");
+    await player.close();
+    toast(`There is no sound here: ${fault.message}. Try again, or another browser; Listen off makes this a remote control`, { urgent: true });
+  }
+  return player.started;
 }
 
 /** Pressed before the server has answered, as on a browser's first, slow start: it plays as soon as it can. */
@@ -170,7 +195,7 @@ function playOnceConnected() {
 async function toggleListening() {
   session.listening = !session.listening;
   $("listen").setAttribute("aria-checked", session.listening);
-  if (session.listening && session.rateHz) await player.start(session.rateHz);
+  if (session.listening && session.rateHz) await startSound();
   player.hold(!session.listening || !session.playing);
   if (!session.listening) setTimeout(() => player.flush(), FADE_MS);
   askForAudio();
@@ -210,6 +235,7 @@ $("retry").addEventListener("click", () => connection.connect());
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   access.token = $("token").value;
+  sessionStorage.setItem("token", access.token);
   audioFormat();
   connection.connect();
 });

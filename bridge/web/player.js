@@ -1,15 +1,21 @@
-/* Sound: an AudioContext at the stream's own rate, the worklet, and an analyser for the picture.
+/* Sound: an AudioContext at the stream's own rate, the voice, and an analyser for the picture.
  *
- * Rules: owns the audio graph, knows no socket and no DOM; the audio itself goes past it, from feed.js to worklet.js.
+ *     secure page (https, localhost)    the voice in the audio thread, an AudioWorklet
+ *     plain http from elsewhere         browsers offer none there: the voice in the page, a ScriptProcessor
+ *
+ * Rules: owns the audio graph, knows no socket and no DOM; the audio itself goes past it, from feed.js to voice.js.
  * `start` must be called from a user's gesture, as browsers demand. Tells "report" (buffer, peaks, underruns) 25 times a
  * second while it runs.
  */
 
 import { OutputClock } from "./clock.js";
+import { Voice } from "./voice.js";
 
 const SPECTRUM_SAMPLES = 4096;
 // A sound system fills its own buffer at once, two reports long, and may then rest for a second before it plays.
 const REPORTS_UNTIL_STEADY = 5;
+const SILENT_MS = 8000; // without a report after the gesture: there will be no sound
+const PAGE_BLOCK = 2048; // frames that the page makes at once: what it does meanwhile must be shorter
 
 export class Player extends EventTarget {
   #context = null;
@@ -39,13 +45,18 @@ export class Player extends EventTarget {
   /** Open the sound at a rate, or resume it. A stream of another rate gets a new context.
    *
    * Done when audio is taken at a steady pace: a browser says "running" a good while before that on its first start, and
-   * what its clock shows meanwhile is not what will be heard. */
+   * what its clock shows meanwhile is not what will be heard. Fails where the browser gives no sound. */
   async start(rateHz) {
     if (this.#context && this.#context.sampleRate !== rateHz) await this.close();
     if (!this.#context) await this.#open(rateHz);
+    const silent = new Promise((_, fail) => setTimeout(() => fail(new Error("the browser gives no sound")), SILENT_MS));
+    await Promise.race([this.#sounding(), silent]);
+    this.#clock.reset();
+  }
+
+  async #sounding() {
     if (this.#context.state !== "running") await this.#context.resume();
     await this.#steady;
-    this.#clock.reset();
   }
 
   async close() {
@@ -75,8 +86,7 @@ export class Player extends EventTarget {
     this.#context = context;
     this.#steady = this.#reports(REPORTS_UNTIL_STEADY);
     this.#readAnewAfterInterruptions(context);
-    await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
-    const node = new AudioWorkletNode(context, "streamgen-player", { numberOfInputs: 0, outputChannelCount: [2] });
+    const node = context.audioWorklet ? await inTheAudioThread(context) : inThePage(context);
     this.analyser = new AnalyserNode(context, { fftSize: SPECTRUM_SAMPLES, smoothingTimeConstant: 0.72 });
     node.connect(this.analyser).connect(context.destination);
     node.port.onmessage = ({ data }) => this.#reported(data);
@@ -114,6 +124,23 @@ export class Player extends EventTarget {
     this.#setClock();
     this.dispatchEvent(new CustomEvent("report", { detail: data }));
   }
+}
+
+async function inTheAudioThread(context) {
+  await context.audioWorklet.addModule(new URL("./worklet.js", import.meta.url));
+  return new AudioWorkletNode(context, "streamgen-player", { numberOfInputs: 0, outputChannelCount: [2] });
+}
+
+/** A node with a port, as the worklet's is. */
+function inThePage(context) {
+  const node = context.createScriptProcessor(PAGE_BLOCK, 0, 2);
+  const { port1, port2 } = new MessageChannel();
+  const voice = new Voice(context.sampleRate, (report) => port2.postMessage(report));
+  port2.onmessage = ({ data }) => voice.order(data);
+  node.onaudioprocess = ({ outputBuffer, playbackTime }) =>
+    voice.render(outputBuffer.getChannelData(0), outputBuffer.getChannelData(1), playbackTime);
+  node.port = port1;
+  return node;
 }
 
 /** For a browser that does not say what is heard: as if it were what is made now, and the latency it knows of. */

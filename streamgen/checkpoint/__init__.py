@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from streamgen.checkpoint.files import WEIGHTS
+from streamgen.checkpoint.files import WEIGHTS, read_json
 from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
 from streamgen.checkpoint.known import KnownCheckpoint, list_checkpoints
 from streamgen.checkpoint.licence import licence_of
@@ -56,6 +56,7 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:
+    _check_no_adapter(folder)
     if (folder / "config.json").is_file() and not _only_audiocraft_weights(folder):
         from streamgen.checkpoint.transformers_format import load_transformers
 
@@ -68,6 +69,18 @@ def _read(name: str, folder: Path, licence: str) -> Checkpoint:
         f"{folder} holds no checkpoint: neither config.json (transformers' format) nor state_dict.bin (audiocraft's); "
         "give the folder that save_pretrained or audiocraft's export wrote"
     )
+
+
+def _check_no_adapter(folder: Path) -> None:
+    """An adapter (LoRA) changes another model's weights: left out without a word, it would be other music."""
+    path = folder / "adapter_config.json"
+    if path.is_file():
+        base = read_json(path).get("base_model_name_or_path")
+        beside = " beside its weights" if any((folder / file).is_file() for file in WEIGHTS) else ""
+        raise CheckpointError(
+            f"{folder} holds a LoRA adapter{beside} (of {base!r:.60}), which is not applied here: merge it "
+            "(peft: merge_and_unload, then save_pretrained), and give that folder, without adapter_config.json"
+        )
 
 
 def _only_audiocraft_weights(folder: Path) -> bool:

@@ -98,6 +98,11 @@ def _output_projection(
 
 def _load_codec(folder: Path, decoder: DecoderConfig) -> EncodecModel:
     path = folder / CODEC_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} has no codec ({CODEC_FILE}), which audiocraft exports beside {LM_FILE}: download it too, or "
+            "name one (audiocraft.utils.export.export_pretrained_compression_model)"
+        )
     package = read_package(path)
     if "pretrained" in package:
         return _load_named_codec(package["pretrained"], folder, decoder)

@@ -20,9 +20,11 @@ from streamgen.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["WEIGHTS", "explained", "one_line", "read_json", "read_package", "read_tensors"]
+__all__ = ["WEIGHTS", "check_no_pointer", "explained", "one_line", "read_json", "read_package", "read_tensors"]
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:
@@ -71,7 +73,27 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         if (folder / name).is_file():
             shards = _shards(folder / name) if name.endswith(".json") else [folder / name]
             return {key: tensor for shard in shards for key, tensor in _read_shard(shard).items()}
-    raise CheckpointError(f"{folder} has no weights; one of {', '.join(WEIGHTS)} is needed: download it again")
+    raise CheckpointError(f"{folder} has no weights; one of {', '.join(WEIGHTS)} is needed: {_remedy(folder)}")
+
+
+def _remedy(folder: Path) -> str:
+    """Say how weights get their names: what saved them with a variant put it in the middle."""
+    for name in sorted(file.name for file in folder.iterdir()):
+        if re.fullmatch(r"model\.\w+\.safetensors|pytorch_model\.\w+\.bin", name):
+            first, _, last = name.split(".")
+            return f"rename {name} to {first}.{last}"
+    return "download it again"
+
+
+def check_no_pointer(path: Path) -> None:
+    """Check that a file is itself, not what Git puts in its place where LFS is missing.
+
+    Raises:
+        CheckpointError: it is a pointer.
+    """
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CheckpointError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull` in {path.parent}")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -87,6 +109,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _read_shard(path: Path) -> dict[str, Tensor]:
+    check_no_pointer(path)
     if path.suffix != ".safetensors":
         return _only_tensors(read_package(path), path)
     from safetensors.torch import load_file
@@ -106,6 +129,7 @@ def read_package(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; download the checkpoint again")
+    check_no_pointer(path)
     with explained(f"{path} cannot be read as a torch file", "the file is damaged or cut short: download it again"):
         try:
             with warnings.catch_warnings():

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from streamgen.checkpoint.files import explained, read_json
+from streamgen.checkpoint.files import check_no_pointer, explained, read_json
 from streamgen.checkpoint.validate import check_codec, match_tensors
 from streamgen.errors import CheckpointError
 
@@ -143,6 +143,9 @@ def load_tokenizer(folder: Path, text_encoder: T5EncoderModel) -> T5Tokenizer:
         raise CheckpointError(
             f"{folder} has no tokenizer.json and no spiece.model; copy the T5 tokenizer's files there"
         )
+    for name in ("tokenizer.json", "spiece.model"):
+        if (folder / name).is_file():
+            check_no_pointer(folder / name)
     _check_extra_ids(folder / "tokenizer_config.json")
     with explained(f"the tokenizer in {folder} cannot be read", "download tokenizer.json or spiece.model again"):
         # The class by name: AutoTokenizer would look for code named in the folder, and ask on stdin whether to run it.

@@ -25,7 +25,13 @@ from streamgen.checkpoint.parts import (
     with_prefix,
 )
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
-from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS, check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.validate import (
+    MAX_TRAINED_POSITIONS,
+    check_decoder,
+    check_not_wrapped,
+    decoder_shapes,
+    match_tensors,
+)
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -64,6 +70,12 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
     chroma = _melody_config(settings, folder) if melody else None
     defaults = _defaults(folder)
     tensors = read_tensors(folder)
+    check_not_wrapped(where, tensors)
+    if not any(name.startswith("audio_encoder.") for name in tensors):
+        raise CheckpointError(
+            f"{where}: the codec is not in the weights (no audio_encoder.…): save the whole model "
+            "(MusicgenForConditionalGeneration.save_pretrained), which holds decoder, T5 and EnCodec"
+        )
     weights = _decoder_weights(with_prefix(tensors, "decoder."), decoder, where)
     codec = build_codec(settings.get("audio_encoder"), with_prefix(tensors, "audio_encoder."), decoder, where)
     text_encoder = build_text_encoder(settings.get("text_encoder"), with_prefix(tensors, "text_encoder."), where)
@@ -86,7 +98,9 @@ def _load_decoder_alone(name: str, folder: Path, licence: str, settings: dict[st
             f"{folder} is a decoder alone; its codec is looked for in {codec_folder}, which is missing: save the "
             "EnCodec it was trained on there (EncodecModel.save_pretrained)"
         )
-    weights = _decoder_weights(read_tensors(folder), decoder, where)
+    tensors = read_tensors(folder)
+    check_not_wrapped(where, tensors)
+    weights = _decoder_weights(tensors, decoder, where)
     codec_settings, codec_tensors = read_json(codec_folder / "config.json"), read_tensors(codec_folder)
     codec = build_codec(codec_settings, codec_tensors, decoder, str(codec_folder))
     return Checkpoint(

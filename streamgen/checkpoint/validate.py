@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from streamgen.checkpoint.types import DecoderConfig
 
-__all__ = ["MAX_TRAINED_POSITIONS", "check_codec", "check_decoder", "decoder_shapes", "match_tensors"]
+__all__ = [
+    "MAX_TRAINED_POSITIONS", "check_codec", "check_decoder", "check_not_wrapped", "decoder_shapes", "match_tensors",
+]  # fmt: skip
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
 MAX_TRAINED_POSITIONS = 1503
@@ -29,6 +31,13 @@ CODEC_LIMITS = {"sampling_rate": 384_000, "hidden_size": 4096, "num_filters": 10
                 "num_lstm_layers": 16, "kernel_size": 64, "last_kernel_size": 64, "residual_kernel_size": 64,
                 "compress": 64, "codebook_dim": 4096, "dilation_growth_rate": 16}  # fmt: skip
 USE_32KHZ = "use a codec like facebook/encodec_32khz"
+QUANTISED = (".SCB", ".absmax", ".quant_map", ".qweight", ".qzeros", ".weight_format")
+# What wrappers put before every name, and how one gets rid of it.
+WRAPPERS = {
+    "base_model.model.": "peft: model.merge_and_unload().save_pretrained(…)",
+    "_orig_mod.": "torch.compile: model._orig_mod.save_pretrained(…)",
+    "module.": "DataParallel: model.module.save_pretrained(…)",
+}
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -122,6 +131,17 @@ def _norm(name: str, width: int) -> Shapes:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
+def check_not_wrapped(where: str, found: Collection[str]) -> None:
+    """Check that tensors have their own names.
+
+    Raises:
+        CheckpointError: a wrapper's prefix is before them; names it, and how to save them without.
+    """
+    for prefix, remedy in WRAPPERS.items():
+        if any(name.startswith(prefix) for name in found):
+            raise CheckpointError(f"{where}: the tensors' names begin with {prefix!r}: save them without ({remedy})")
+
+
 def match_tensors(
     part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], optional: Collection[str] = ()
 ) -> None:
@@ -136,6 +156,7 @@ def match_tensors(
     Raises:
         CheckpointError: a tensor too few, too many, of another shape, or of integers.
     """
+    _check_not_quantised(part, found)
     remedy = "weights and settings are not of one model: download both again"
     missing = sorted(set(expected) - set(found) - set(optional))
     if missing:
@@ -149,6 +170,15 @@ def match_tensors(
             raise CheckpointError(f"{part}: {shapes}; {remedy}")
         if not tensor.is_floating_point() or tensor.element_size() < 2:
             raise CheckpointError(f"{part}: {name} is {tensor.dtype}; float32, float16 or bfloat16 is needed")
+
+
+def _check_not_quantised(part: str, found: Mapping[str, Tensor]) -> None:
+    quantised = sorted(name for name in found if name.endswith(QUANTISED))
+    if quantised:
+        raise CheckpointError(
+            f"{part}: {quantised[0]} is of 8-bit or 4-bit weights (bitsandbytes, GPTQ or AWQ), which are not read: "
+            "dequantise it (transformers: model.dequantize(), then save_pretrained), and choose precision='int8' here"
+        )
 
 
 def _count(names: list[str]) -> str:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from streamgen.codec.decoder import StreamingDecoder
 from streamgen.codec.encoder import encode_audio
+from streamgen.codec.kernels import Native
 from streamgen.codec.resample import resample
 from streamgen.codec.state import CodecState
 
-__all__ = ["CodecState", "StreamingDecoder", "encode_audio", "resample"]
+__all__ = ["CodecState", "Native", "StreamingDecoder", "encode_audio", "resample"]

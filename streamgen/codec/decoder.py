@@ -29,6 +29,7 @@ from transformers.models.encodec.modeling_encodec import (
     EncodecResnetBlock,
 )
 
+from streamgen.codec.kernels import Native
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
 from streamgen.codec.state import CodecState
 from streamgen.codec.window import STREAMABLE_PADDING
@@ -58,20 +59,20 @@ def _check_streamable(config: EncodecConfig) -> None:
         raise CheckpointError(f"this EnCodec cannot be streamed: {refusal}, as in facebook/encodec_32khz")
 
 
-def _layers(modules: nn.ModuleList, like: Tensor) -> list[Layer]:
+def _layers(modules: nn.ModuleList, like: Tensor, native: Native | None) -> list[Layer]:
     """Translate transformers' modules; an ELU joins the layer behind it."""
     layers: list[Layer] = []
     elu = False
     for module in modules:
         if isinstance(module, EncodecConv1d):
-            layers.append(Conv(module, elu=elu, like=like))
+            layers.append(Conv(module, elu=elu, like=like, native=native))
         elif isinstance(module, EncodecConvTranspose1d):
             assert elu, "EnCodec puts an ELU before each transposed convolution"
-            layers.append(Upsample(module, like))
+            layers.append(Upsample(module, like, native))
         elif isinstance(module, EncodecResnetBlock):
-            layers.append(Residual(module, like))
+            layers.append(Residual(module, like, native))
         elif isinstance(module, EncodecLSTM):
-            layers.append(Recurrent(module, like))
+            layers.append(Recurrent(module, like, native))
         else:  # an Identity is a codec without LSTM, which audiocraft can make and transformers' config cannot
             assert isinstance(module, nn.ELU | nn.Identity), type(module)
         elu = isinstance(module, nn.ELU)
@@ -103,6 +104,7 @@ class StreamingDecoder:
         audio_channels: int = 1,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        native: Native | None = None,
     ) -> None:
         """Fold and lay out the weights.
 
@@ -112,6 +114,7 @@ class StreamingDecoder:
                 decoded in one batch.
             device: where to decode.
             dtype: of weights and states; the audio is float32 always.
+            native: the kernels that are to decode, on a CPU in float32; None is torch's.
 
         Raises:
             CheckpointError: the codec cannot be streamed.
@@ -127,14 +130,14 @@ class StreamingDecoder:
         self.sample_rate_hz, self.hop_samples = int(config.sampling_rate), int(config.hop_length)
         self.audio_channels, self._parts = audio_channels, audio_channels // self._codec_channels
         self._like = torch.empty(0, device=device, dtype=dtype)
-        self._read_weights(codec)
+        self._read_weights(codec, native)
         self.lookahead_samples = 0
         for layer in self._layers:
             self.lookahead_samples = layer.lag(self.lookahead_samples)
         self.lookahead_frames = -(-self.lookahead_samples // self.hop_samples)
         self.startup_frames = self._measure_startup()
 
-    def _read_weights(self, codec: EncodecModel) -> None:
+    def _read_weights(self, codec: EncodecModel, native: Native | None) -> None:
         quantizers: list[Any] = list(codec.quantizer.layers)
         tables = [quantizer.codebook.embed.detach().to(self._like) for quantizer in quantizers]
         self.num_codebooks = len(tables) * self._parts
@@ -142,7 +145,7 @@ class StreamingDecoder:
         self._table = torch.cat(tables)
         self._offsets = torch.arange(len(tables), device=self._like.device)[:, None] * self._codebook_size
         with torch.no_grad():
-            self._layers = _layers(codec.decoder.layers, self._like)
+            self._layers = _layers(codec.decoder.layers, self._like, native)
 
     def _measure_startup(self) -> int:
         """Count frames until samples come: lookahead, or the first mirror if that is longer."""

@@ -12,16 +12,38 @@ rows times a packed matrix they are read once. With small weights copying the wi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from streamgen.kernels import Kernels, PackedMatrix, Pool, gate_order, multiply, pack, run_lstm
 from streamgen.linear import Linear
 
-__all__ = ["Convolution"]
+__all__ = ["Convolution", "Native", "NativeLstm"]
 
 # From this many numbers on a weight matrix is worth copying windows for.
 _MATRIX_NUMEL = 1 << 16
+# From here on reading the weights takes longer than multiplying: the native kernels keep them in bfloat16.
+_LARGE_NUMEL = 1 << 20
+_TILE = 32  # outputs they make at once: the last convolution, which makes one or two, is left to torch
+
+
+@dataclass(frozen=True)
+class Native:
+    """The native kernels and the threads that run them: convolutions in floats, an LSTM's matrices in 8 bits."""
+
+    library: Kernels
+    pool: Pool
+
+    def pack(self, weight: Tensor, bits: int, order: list[int] | None = None) -> PackedMatrix:
+        """Lay a matrix [out, in] out."""
+        return pack(self.library, self.pool, weight, bits, order)
+
+    def multiply(self, matrix: PackedMatrix, rows: Tensor, outputs: int, bias: Tensor | None, elu: bool) -> Tensor:
+        """Multiply rows [n, in], which may overlap: [n, outputs]."""
+        return multiply(self.library, self.pool, matrix, rows, outputs, bias=bias, elu=elu)
 
 
 class Convolution:
@@ -32,20 +54,40 @@ class Convolution:
         in_channels, out_channels: widths.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> None:
-        """Take weight [out, in, kernel] and bias [out]."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, dilation: int = 1, native: Native | None = None) -> None:
+        """Take weight [out, in, kernel] and bias [out]; with `native`, the kernels do it where they can."""
         self.out_channels, self.in_channels, self._kernel = weight.shape
         self._dilation = dilation
         self.span = (self._kernel - 1) * dilation + 1
         self._matrix: Linear | None = None
-        self._bias = bias
-        if self._kernel == 1 or weight.numel() >= _MATRIX_NUMEL or weight.device.type != "cpu":
+        dense, wide = dilation == 1 or self._kernel == 1, self.out_channels >= _TILE // 2
+        self._bias, self._native = bias, native if dense and wide else None
+        if self._native is not None:
+            bits = 16 if weight.numel() >= _LARGE_NUMEL else 32
+            self._packed = self._native.pack(weight.transpose(1, 2).reshape(self.out_channels, -1), bits)
+        elif self._kernel == 1 or weight.numel() >= _MATRIX_NUMEL or weight.device.type != "cpu":
             self._matrix = Linear(weight.transpose(1, 2).reshape(self.out_channels, -1), bias)
         else:  # [out, in, 1, kernel] with channels innermost, as the input has them
             self._filter = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return [B, T - span + 1, out] for x, contiguous [B, T, in] with T >= span."""
+    def __call__(self, x: Tensor, *, elu: bool = False) -> Tensor:
+        """Return [B, T - span + 1, out] for x, contiguous [B, T, in] with T >= span; an ELU may follow."""
+        if self._native is not None:
+            return self._by_kernels(self._native, x, elu)
+        out = self._by_torch(x)
+        return F.elu_(out) if elu else out
+
+    def _by_kernels(self, native: Native, x: Tensor, elu: bool) -> Tensor:
+        """All streams as one: where one ends and the next begins, a few outputs see both and are left out."""
+        batch, length, channels = x.shape
+        rows = x.as_strided((batch * length - self.span + 1, self._kernel * channels), (channels, 1))
+        out = native.multiply(self._packed, rows, self.out_channels, self._bias, elu)
+        if batch == 1:
+            return out[None]
+        strides = (length * self.out_channels, self.out_channels, 1)
+        return out.as_strided((batch, length - self.span + 1, self.out_channels), strides).contiguous()
+
+    def _by_torch(self, x: Tensor) -> Tensor:
         if self._matrix is not None:
             batch, steps = x.shape[0], x.shape[1] - self.span + 1
             return self._matrix(self._windows(x, steps)).view(batch, steps, self.out_channels)
@@ -60,3 +102,26 @@ class Convolution:
         shape = (batch, steps, self._kernel, channels)
         strides = (length * channels, channels, self._dilation * channels, 1)
         return x.as_strided(shape, strides).reshape(batch * steps, self._kernel * channels)
+
+
+class NativeLstm:
+    """One layer of an LSTM, its two matrices in 8 bits."""
+
+    def __init__(self, native: Native, into: Tensor, again: Tensor, bias: Tensor) -> None:
+        """Take what the inputs and the last outputs are multiplied by, [4 · H, …], and the bias [4 · H]."""
+        self._native, self._bias = native, bias
+        self._into = native.pack(into, 8)
+        self._again = native.pack(again, 8, gate_order(again.shape[1]))
+
+    @staticmethod
+    def fits(width: int) -> bool:
+        """Tell whether the kernels run an LSTM of this width."""
+        return width % 32 == 0
+
+    def __call__(self, x: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
+        """Run [B, n, H] and update hidden and cell [B, H] in place: [B, n, H]."""
+        batch, steps, width = x.shape
+        driven = self._native.multiply(
+            self._into, x.reshape(batch * steps, width), 4 * width, self._bias, elu=False
+        ).view(batch, steps, 4 * width)
+        return run_lstm(self._native.library, self._native.pool, self._again, driven, hidden, cell)

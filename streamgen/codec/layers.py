@@ -11,6 +11,7 @@ transposed convolution gives raw samples that its left trimming shifts to earlie
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +24,7 @@ from transformers.models.encodec.modeling_encodec import (
     EncodecResnetBlock,
 )
 
-from streamgen.codec.kernels import Convolution
+from streamgen.codec.kernels import Convolution, Native, NativeLstm
 from streamgen.codec.state import LayerState, RecurrentState, UpsampleState, WindowState, zeros
 from streamgen.codec.window import Window
 from streamgen.linear import Linear
@@ -54,8 +55,8 @@ def _folded(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | None]:
     return weight.detach().to(like), bias.detach().to(like) if isinstance(bias, Tensor) else None
 
 
-def _convolution(module: EncodecConv1d, like: Tensor) -> Convolution:
-    return Convolution(*_folded(module.conv, like), dilation=module.conv.dilation[0])
+def _convolution(module: EncodecConv1d, like: Tensor, native: Native | None) -> Convolution:
+    return Convolution(*_folded(module.conv, like), dilation=module.conv.dilation[0], native=native)
 
 
 def _window(module: EncodecConv1d) -> Window:
@@ -68,8 +69,8 @@ def _window(module: EncodecConv1d) -> Window:
 class Conv:
     """A padded convolution, after an ELU or not."""
 
-    def __init__(self, module: EncodecConv1d, *, elu: bool, like: Tensor) -> None:
-        self.window, self._convolution, self._elu = _window(module), _convolution(module, like), elu
+    def __init__(self, module: EncodecConv1d, *, elu: bool, like: Tensor, native: Native | None = None) -> None:
+        self.window, self._convolution, self._elu = _window(module), _convolution(module, like, native), elu
 
     def new_state(self, batch: int, like: Tensor) -> WindowState:
         """State of a stream that has not begun."""
@@ -94,12 +95,13 @@ class Residual:
     It remembers its input before the ELU: the shortcut needs it, as late as the convolution's right padding makes it.
     """
 
-    def __init__(self, module: EncodecResnetBlock, like: Tensor) -> None:
+    def __init__(self, module: EncodecResnetBlock, like: Tensor, native: Native | None = None) -> None:
         parts: list[Any] = list(module.block)
         _, wide, _, point = parts
         assert point.conv.kernel_size[0] == 1, "transformers' residual blocks end in a pointwise convolution"
-        self.window, self._wide, self._point = _window(wide), _convolution(wide, like), _convolution(point, like)
-        self._shortcut = _convolution(module.shortcut, like) if isinstance(module.shortcut, EncodecConv1d) else None
+        self.window, self._wide = _window(wide), _convolution(wide, like, native)
+        self._point, own = _convolution(point, like, native), module.shortcut
+        self._shortcut = _convolution(own, like, native) if isinstance(own, EncodecConv1d) else None
 
     def new_state(self, batch: int, like: Tensor) -> WindowState:
         """State of a stream that has not begun."""
@@ -116,7 +118,7 @@ class Residual:
         steps = joined.shape[1] - self.window.size
         if steps <= 0:
             return x[:, :0]
-        out = self._point(F.elu_(self._wide(F.elu(joined))))
+        out = self._point(self._wide(F.elu(joined), elu=True))
         residual = joined[:, self.window.left : self.window.left + steps]
         return out.add_(residual if self._shortcut is None else self._shortcut(residual.contiguous()))
 
@@ -127,16 +129,19 @@ class Recurrent:
     Written out, because torch's own repacks all weights in every call, which for a frame or two is most of the time.
     """
 
-    def __init__(self, module: EncodecLSTM, like: Tensor) -> None:
+    def __init__(self, module: EncodecLSTM, like: Tensor, native: Native | None = None) -> None:
         lstm = module.lstm
         self._width = lstm.hidden_size
-        self._stack = [self._matrices(lstm, layer, like) for layer in range(lstm.num_layers)]
+        kernels = native if native is not None and NativeLstm.fits(self._width) else None
+        self._stack = [self._layer(lstm, layer, like, kernels) for layer in range(lstm.num_layers)]
 
     @staticmethod
-    def _matrices(lstm: nn.LSTM, layer: int, like: Tensor) -> tuple[Linear, Linear]:
+    def _layer(lstm: nn.LSTM, layer: int, like: Tensor, native: Native | None) -> _Lstm | NativeLstm:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         into, again, bias, more = (getattr(lstm, f"{name}_l{layer}").detach().to(like) for name in names)
-        return Linear(into, bias + more), Linear(again)
+        if native is not None:
+            return NativeLstm(native, into, again, bias + more)
+        return _Lstm(Linear(into, bias + more), Linear(again))
 
     def new_state(self, batch: int, like: Tensor) -> RecurrentState:
         """State of a stream that has not begun."""
@@ -152,17 +157,25 @@ class Recurrent:
         assert isinstance(state, RecurrentState), state
         out = x
         if x.shape[1]:
-            for (into, again), hidden, cell in zip(self._stack, state.hidden, state.cell, strict=True):
-                out = self._run(out, into, again, hidden, cell)
+            for layer, hidden, cell in zip(self._stack, state.hidden, state.cell, strict=True):
+                out = layer(out, hidden, cell)
         return out + x
 
-    def _run(self, x: Tensor, into: Linear, again: Linear, hidden: Tensor, cell: Tensor) -> Tensor:
-        """One LSTM over [B, n, H]; the part that does not depend on the past is one product for all steps."""
+
+@dataclass(frozen=True)
+class _Lstm:
+    """One layer of an LSTM."""
+
+    into: Linear
+    again: Linear
+
+    def __call__(self, x: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
+        """Run [B, n, H]; the part that does not depend on the past is one product for all steps."""
         batch, steps, width = x.shape
-        driven = into(x.reshape(batch * steps, width)).view(batch, steps, 4 * width)
+        driven = self.into(x.reshape(batch * steps, width)).view(batch, steps, 4 * width)
         out = torch.empty_like(x)
         for step in range(steps):
-            _advance(again(hidden).add_(driven[:, step]), hidden, cell)
+            _advance(self.again(hidden).add_(driven[:, step]), hidden, cell)
             out[:, step] = hidden
         return out
 
@@ -187,7 +200,7 @@ class Upsample:
         output           [ stride ][ stride ][ stride ]         trim = where the output begins in block 0
     """
 
-    def __init__(self, module: EncodecConvTranspose1d, like: Tensor) -> None:
+    def __init__(self, module: EncodecConvTranspose1d, like: Tensor, native: Native | None = None) -> None:
         weight, bias = _folded(module.conv, like)  # [in, out, kernel]
         self._stride = module.conv.stride[0]
         kernel, taps = weight.shape[2], -(-weight.shape[2] // self._stride)
@@ -195,15 +208,14 @@ class Upsample:
         self._trim = total - (math.ceil(total * module.trim_right_ratio) if module.causal else total // 2)
         self._tail = -(-self._trim // self._stride)
         self._window = Window(taps - 1, 0, "constant")
-        self._convolution = self._polyphase(F.pad(weight, (0, taps * self._stride - kernel)), bias)
+        self._convolution = self._polyphase(F.pad(weight, (0, taps * self._stride - kernel)), bias, native)
 
-    def _polyphase(self, weight: Tensor, bias: Tensor | None) -> Convolution:
+    def _polyphase(self, weight: Tensor, bias: Tensor | None, native: Native | None) -> Convolution:
         """Weight [in, out, taps · stride] as [stride · out, in, taps]; the newest input meets the kernel's start."""
         into, out, _ = weight.shape
         phases = weight.view(into, out, -1, self._stride).flip(2).permute(3, 1, 0, 2)
-        return Convolution(
-            phases.reshape(self._stride * out, into, -1), None if bias is None else bias.repeat(self._stride)
-        )
+        repeated = None if bias is None else bias.repeat(self._stride)
+        return Convolution(phases.reshape(self._stride * out, into, -1), repeated, native=native)
 
     def new_state(self, batch: int, like: Tensor) -> UpsampleState:
         """State of a stream that has not begun."""

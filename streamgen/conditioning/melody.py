@@ -1,6 +1,6 @@
 """Melody prompts: audio → one pitch class per frame → the prefix that MusicGen Melody's decoder reads.
 
-Rules: owns the check of a melody, its chroma, and the order of the prefix; knows no text, no stream. Chroma are those
+Rules: owns a melody's chroma, and the order of the prefix; knows no text, no stream. Chroma are those
 of audiocraft and transformers (transformers' extractor needs torchaudio, so the arithmetic is here, in torch.stft):
 
     mono ─ resampled ─ first 30 s ─ power spectrogram ─ 12 chroma filters ─ loudest class ─ projected ─ repeated or
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from streamgen.audio import check_audio
 from streamgen.errors import PromptError
 
 if TYPE_CHECKING:
@@ -29,56 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["MELODY_SECONDS", "MelodyConditioner", "build_prefix", "check_melody"]
 
 MELODY_SECONDS = 30  # what every MusicGen Melody was trained on, and where transformers' feature extractor cuts
-MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
-MAX_CHANNELS = 64
-MAX_PEAK = 2.0**31  # integer PCM that was only cast is still in range; beyond it the power spectrum could overflow
 _FILTER_SECONDS = 1  # kept past the cut while resampling, so that the cut's edge is not heard before it
 
 
 def check_melody(melody: object, rate_hz: object) -> NDArray[np.float32]:
-    """Let a usable melody through, as mono. No more of it is looked at than can count: an hour costs what 31 s do.
-
-    Args:
-        melody: floating point array [samples] or [channels, samples], nominally within ±1.
-        rate_hz: its samples a second.
-    Returns:
-        float32 [samples]: the mean of its channels, at most 31 s.
-    Raises:
-        PromptError: not such an array; empty; not finite; out of range; no rate or an impossible one.
-    """
-    if not isinstance(melody, np.ndarray) or not np.issubdtype(melody.dtype, np.floating):
-        found = f"an array of {melody.dtype}" if isinstance(melody, np.ndarray) else type(melody).__name__
-        raise PromptError(f"a melody is a numpy array of float32 within ±1, not {found}: convert it (int16: x / 32768)")
-    rate = _check_rate(rate_hz)
-    _check_shape(melody.shape)
-    head = np.atleast_2d(np.asarray(melody))[:, : (MELODY_SECONDS + _FILTER_SECONDS) * rate]
-    peak = float(np.abs(head).max())
-    if not peak <= MAX_PEAK:  # also true of NaN
-        raise PromptError(f"the melody's peak is {peak:g}, which is no audio: samples are finite and within ±1")
+    """Let a usable melody through, as mono float32 [samples], at most 31 s; errors as in `check_audio`."""
+    head, _ = check_audio("the melody", melody, rate_hz, first_seconds=MELODY_SECONDS + _FILTER_SECONDS)
     mono: NDArray[np.float64] = head.mean(axis=0, dtype=np.float64)
     return mono.astype(np.float32)
-
-
-def _check_rate(rate_hz: object) -> int:
-    if rate_hz is None:
-        raise PromptError("the melody's sample rate is missing: give melody_rate_hz with it")
-    limits = f"a whole number of Hz, {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}"
-    if isinstance(rate_hz, bool) or not isinstance(rate_hz, int | np.integer):
-        raise PromptError(f"the melody's sample rate is a {type(rate_hz).__name__}; give {limits}")
-    number = int(rate_hz)
-    if not MIN_RATE_HZ <= number <= MAX_RATE_HZ:
-        shown = f"{number:,}" if abs(number) < 10**15 else "far"  # Python prints no very long integers
-        raise PromptError(f"the melody's sample rate is {shown}, outside its limits; give {limits}")
-    return number
-
-
-def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) not in (1, 2):
-        raise PromptError(f"the melody has shape {list(shape)}; it is [samples] or [channels, samples]")
-    if 0 in shape:
-        raise PromptError(f"the melody is empty (shape {list(shape)}): give at least one sample, or None for no melody")
-    if len(shape) == 2 and shape[0] > MAX_CHANNELS:
-        raise PromptError(f"the melody has {shape[0]:,} channels, the limit is {MAX_CHANNELS}: transpose it")
 
 
 class MelodyConditioner:
@@ -105,7 +64,7 @@ class MelodyConditioner:
         Returns:
             float32 [chroma_length, D]; [0, D] for None where the checkpoint has no melody part.
         Raises:
-            PromptError: see `check_melody`; also a melody where the checkpoint has no melody part.
+            PromptError: see `check_audio`; also a melody where the checkpoint has no melody part.
         Source: transformers, MusicgenMelody…._prepare_encoder_hidden_states_kwargs_for_generation; audiocraft,
             ChromaStemConditioner._get_wav_embedding (without the stems).
         """

@@ -29,7 +29,7 @@ from streamgen.lm.step import Rows
 __all__ = ["Conditioner", "PrefixRows", "Prompts", "TextRows"]
 
 Audio = NDArray[np.float32]
-_TEXTS_KEPT = 32
+_KEPT_BYTES = 128 * 2**20  # of texts' keys and values: a long text of a large model has 200 MB
 
 
 class Conditioner(Protocol):
@@ -84,7 +84,7 @@ class Prompts:
     ) -> None:
         self.text, self.chroma = text, chroma
         self._project, self._has_melody = project, has_melody
-        self._kept: TextCache[TextKV] = TextCache(_TEXTS_KEPT, lambda _: 1, new_lock)
+        self._kept: TextCache[TextKV] = TextCache(_KEPT_BYTES, lambda kv: kv.keys.nbytes + kv.values.nbytes, new_lock)
 
     def conditioner(self, melody: Audio | None = None, rate_hz: int | None = None) -> Conditioner:
         """Return what makes the rows of a stream.
@@ -99,6 +99,17 @@ class Prompts:
         if melody is None and not self._has_melody:
             return TextRows(self)
         return PrefixRows(self, self.chroma.prefix(melody, rate_hz))
+
+    def learn(self, text: str | None) -> None:
+        """Compute now what a stream will ask for.
+
+        Raises:
+            PromptError: it cannot be encoded.
+        """
+        if self._has_melody:
+            self.text.encode(text)
+        else:
+            self.keys(text)
 
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""

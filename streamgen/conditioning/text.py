@@ -8,6 +8,7 @@ masks the padding, which gives the same values. Any thread may ask for a text; l
 from __future__ import annotations
 
 import copy
+import logging
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
@@ -32,6 +33,8 @@ Value = TypeVar("Value")
 NewLock = Callable[[], AbstractContextManager[Any]]
 
 CACHE_TOKENS = 8192  # states kept: 32 MB for a width of 1024; bounded in tokens because texts differ 500-fold in length
+_MOST_TOLD = 1_000
+_log = logging.getLogger("streamgen")
 _WHITE = "\t\n\r"  # category Cc as well, but the tokenizer reads them as a space
 
 
@@ -134,6 +137,7 @@ class TextConditioner:
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
         self._words = checkpoint.words
         self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
+        self._told: set[str] = set()  # words, so that each is told once
 
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
@@ -174,9 +178,22 @@ class TextConditioner:
                 f"checkpoint {self._name} has no text encoder and can't read {text[:40]!r}: use None (unconditional)"
             )
         ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]  # verbose: 512 tokens is no limit of T5's
+        self._tell_unknown(text, ids)
         if set(ids) <= {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}:
             raise PromptError(f"nothing is left of the prompt {text[:40]!r} in {self._name}'s tokens: write some words")
         return torch.tensor([ids], device=self.device)
+
+    def _tell_unknown(self, text: str, ids: list[int]) -> None:
+        """Say which words the tokenizer has no token for: they are left out, whatever they mean."""
+        assert self._tokenizer is not None, "tokens without a tokenizer"
+        unknown = self._tokenizer.unk_token_id
+        if unknown not in ids:
+            return
+        words = [word for word in text.split() if unknown in self._tokenizer(word, verbose=False)["input_ids"]]
+        shown = ", ".join(word for word in dict.fromkeys(words) if word not in self._told)
+        if shown:
+            _log.warning("%s has no token for %.200s: not heard, use other words", self._name, shown)
+        self._told |= set(words[: _MOST_TOLD - len(self._told)])
 
 
 def _on_device(encoder: PreTrainedModel | None, device: torch.device) -> PreTrainedModel | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,18 @@ from torch import Tensor
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.errors import CapacityError
 
-__all__ = ["Block", "BlockCopy", "KVCache", "attention_dtype"]
+__all__ = ["AnyCopy", "Block", "BlockCopy", "CacheRows", "KVCache", "attention_dtype"]
+
+Copy = TypeVar("Copy", bound="AnyCopy")
+
+
+class AnyCopy(Protocol):
+    """A snapshot of a block's first positions, of whatever cache."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        ...
 
 
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -58,29 +70,23 @@ class BlockCopy:
     keys: Tensor
     values: Tensor
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.keys.nbytes + self.values.nbytes
 
-class KVCache:
-    """Keys and values of every layer, [layers, rows, heads, positions, head_dim].
+
+class CacheRows(Generic[Copy]):
+    """Which rows of a cache are taken. Where they lie is said by those who hold them: `KVCache`, `native.NativeCache`.
 
     Args:
-        config: decoder shape.
-        rows: rows to start with.
+        rows: to start with.
         max_rows: refuse to grow past it.
     """
 
-    def __init__(
-        self, config: DecoderConfig, rows: int, *, dtype: torch.dtype, device: torch.device, max_rows: int = 256
-    ) -> None:
+    def __init__(self, rows: int, max_rows: int) -> None:
         self.max_rows = max_rows
-        self._shape = (config.num_layers, config.num_heads, config.max_positions, config.head_dim)
-        self._dtype, self._device = dtype, device
-        self.keys, self.values = self._empty(rows), self._empty(rows)
         self._free = [True] * rows
-
-    def _empty(self, rows: int) -> Tensor:
-        layers, heads, positions, head_dim = self._shape
-        # zeros, not empty: a masked read of a position never written must be finite
-        return torch.zeros(layers, rows, heads, positions, head_dim, dtype=self._dtype, device=self._device)
 
     @property
     def rows(self) -> int:
@@ -119,6 +125,14 @@ class KVCache:
             self._free = before + [True] * (self.rows - len(before))
             raise
 
+    def copy_out(self, block: Block, length: int) -> Copy:
+        """Clone the first `length` positions of a block."""
+        raise NotImplementedError
+
+    def copy_in(self, block: Block, copy: Copy, rows: Sequence[int] | None = None) -> None:
+        """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
+        raise NotImplementedError
+
     def _free_at_the_end(self) -> int:
         taken = (at for at, free in enumerate(reversed(self._free)) if not free)
         return next(taken, self.rows)
@@ -131,17 +145,47 @@ class KVCache:
                 return row - rows + 1
         return None
 
-    @torch.inference_mode(False)  # written inside it and out
     def _grow(self, rows: int) -> None:
         if rows > self.max_rows:
             raise CapacityError(
                 f"{rows} rows needed, the limit is {self.max_rows}; close a stream or use fewer prompts"
             )
+        self._grow_to(rows)
+        self._free += [True] * (rows - self.rows)
+
+    def _grow_to(self, rows: int) -> None:
+        """Make room for so many rows in all."""
+        raise NotImplementedError
+
+
+class KVCache(CacheRows[BlockCopy]):
+    """Keys and values of every layer, [layers, rows, heads, positions, head_dim].
+
+    Args:
+        config: decoder shape.
+        rows: rows to start with.
+        max_rows: refuse to grow past it.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, rows: int, *, dtype: torch.dtype, device: torch.device, max_rows: int = 256
+    ) -> None:
+        super().__init__(rows, max_rows)
+        self._shape = (config.num_layers, config.num_heads, config.max_positions, config.head_dim)
+        self._dtype, self._device = dtype, device
+        self.keys, self.values = self._empty(rows), self._empty(rows)
+
+    def _empty(self, rows: int) -> Tensor:
+        layers, heads, positions, head_dim = self._shape
+        # zeros, not empty: a masked read of a position never written must be finite
+        return torch.zeros(layers, rows, heads, positions, head_dim, dtype=self._dtype, device=self._device)
+
+    @torch.inference_mode(False)  # written inside it and out
+    def _grow_to(self, rows: int) -> None:
         grown = [self._empty(rows), self._empty(rows)]
         for new, old in zip(grown, (self.keys, self.values), strict=True):
             new[:, : self.rows] = old
         self.keys, self.values = grown
-        self._free += [True] * (rows - self.rows)
 
     @torch.inference_mode()
     def copy_out(self, block: Block, length: int) -> BlockCopy:

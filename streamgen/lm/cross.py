@@ -87,6 +87,10 @@ class CrossCache:
             self._texts[row] = text
         self._stacked.clear()
 
+    def text(self, row: int) -> TextKV | None:
+        """Return a row's text; None if it has none."""
+        return self._texts.get(row)
+
     def select(self, rows: list[int], lengths: list[int]) -> _TextRows | None:
         """Gather the texts of a pass.
 

@@ -79,6 +79,10 @@ class Decoder:
         weights: tensors under transformers' names (see `Checkpoint.weights`).
         dtype: float32, bfloat16 or float16.
         int8: round the large matrices to 8 bits (see `linear`); the dtype is bfloat16 then, on a CPU.
+
+    Attributes:
+        masked: whether `step` attends in one fixed shape under a mask.
+        weight_bytes: bytes of weights that one step reads.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Decoder:
         int8: bool = False,
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
+        self.masked = device.type != "cpu"
         take = _Weights(weights, device, dtype, int8)
         vocab = config.vocab_size
         self._embed = torch.cat([take(f"model.decoder.embed_tokens.{k}.weight") for k in range(config.num_codebooks)])
@@ -140,6 +145,28 @@ class Decoder:
             x = x + layer.ffn_out(self._activation(layer.ffn_in(layer.ffn_norm(x))))
         normed: Tensor = self._norm(x)
         return normed
+
+    def step(
+        self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache, wanted: Sequence[int]
+    ) -> Tensor:
+        """Run single vectors through all layers and return the logits of some.
+
+        Args:
+            x: [N, D] as in `forward`.
+            segments: the same.
+            cache: the same.
+            cross: the same.
+            wanted: vectors whose logits are wanted.
+
+        Returns:
+            float32 [len(wanted), K, V].
+        """
+        hidden = self.forward(x, segments, cache, cross, masked=self.masked)
+        return self.logits(hidden if len(wanted) == len(hidden) else hidden[torch.tensor(wanted)])
+
+    def read(self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache) -> None:
+        """Run vectors through all layers for their keys and values alone. Arguments as in `forward`."""
+        self.forward(x, segments, cache, cross)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Project [N, D] to float32 [N, K, V]."""

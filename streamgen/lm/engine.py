@@ -7,52 +7,104 @@ time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from streamgen.checkpoint.types import Checkpoint
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig
+from streamgen.kernels import Kernels
 from streamgen.lm.attention import Segment
-from streamgen.lm.cache import KVCache, attention_dtype
+from streamgen.lm.cache import CacheRows, KVCache, attention_dtype
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder
 from streamgen.lm.guidance import combine
-from streamgen.lm.sampling import Uniforms, sample
+from streamgen.lm.native import NativeDecoder, PackedWeights
+from streamgen.lm.sampling import Uniforms, sample_together
 from streamgen.lm.step import Feed, Step, Unread, Window
 
-__all__ = ["LmEngine"]
+__all__ = ["NOT_DRAWN", "LmEngine"]
+
+NOT_DRAWN = -1  # in place of every code of a column whose logits are no numbers
 
 _PREFILL_VECTORS = 256  # per piece: bounds the activations of a long audio prompt
+_ROWS = 4  # of the cache to start with: a stream's and its successor's, with guidance
+_SLICE_VECTORS = 24  # per piece beside streams that play: about as long as a step or two
+
+
+class AnyDecoder(Protocol):
+    """What the engine asks of a decoder, `decoder.Decoder` or `native.NativeDecoder`. The cache is its own kind's."""
+
+    device: torch.device
+    dtype: torch.dtype
+    weight_bytes: int
+
+    def embed(self, columns: Tensor) -> Tensor:
+        """Sum the K code embeddings of each column, int64 [..., K]: [..., D] without positions."""
+        ...
+
+    def step(
+        self, x: Tensor, segments: Sequence[Segment], cache: Any, cross: CrossCache, wanted: Sequence[int]
+    ) -> Tensor:
+        """Run single vectors and return the logits of some, float32 [len(wanted), K, V]."""
+        ...
+
+    def read(self, x: Tensor, segments: Sequence[Segment], cache: Any, cross: CrossCache) -> None:
+        """Run vectors for their keys and values alone."""
+        ...
 
 
 class LmEngine:
     """The decoder and its memory.
 
     Args:
-        checkpoint: whose decoder to run.
-        device: where.
-        dtype: float32, bfloat16 or float16.
-        int8: whether the decoder's large matrices are rounded to 8 bits.
-        rows: cache rows to start with; it grows when streams need more.
+        config: the decoder's shape.
+        decoder: its weights.
+        cache: its memory.
+        projector: of texts.
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        int8: bool = False,
-        rows: int = 4,
+        self, config: DecoderConfig, decoder: AnyDecoder, cache: CacheRows[Any], projector: TextProjector
     ) -> None:
-        config = checkpoint.decoder
-        self.config = config
-        self.decoder = Decoder(config, checkpoint.weights, device=device, dtype=dtype, int8=int8)
-        self.projector = TextProjector(config, checkpoint.weights, device=device, dtype=dtype)
-        self.cache = KVCache(config, rows, dtype=attention_dtype(device, dtype), device=device)
+        self.config, self.decoder, self.cache, self.projector = config, decoder, cache, projector
         self.cross = CrossCache()
-        self._masked = device.type != "cpu"
         self._uniforms = Uniforms()
+
+    @classmethod
+    def on_torch(
+        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, int8: bool = False, rows: int = _ROWS
+    ) -> LmEngine:
+        """Run on torch's kernels.
+
+        Args:
+            checkpoint: whose decoder to run.
+            device: where.
+            dtype: float32, bfloat16 or float16.
+            int8: whether the decoder's large matrices are rounded to 8 bits.
+            rows: cache rows to start with; it grows when streams need more.
+        """
+        config, weights = checkpoint.decoder, checkpoint.weights
+        decoder = Decoder(config, weights, device=device, dtype=dtype, int8=int8)
+        projector = TextProjector(config, weights, device=device, dtype=dtype)
+        return cls(
+            config, decoder, KVCache(config, rows, dtype=attention_dtype(device, dtype), device=device), projector
+        )
+
+    @classmethod
+    def native(cls, checkpoint: Checkpoint, packed: PackedWeights, library: Kernels, threads: int) -> LmEngine:
+        """Run on the native kernels, on a CPU.
+
+        Args:
+            checkpoint: whose decoder to run.
+            packed: its matrices, rounded.
+            library: that runs them.
+            threads: that compute a step.
+        """
+        config, weights = checkpoint.decoder, checkpoint.weights
+        decoder = NativeDecoder(config, weights, packed, library, threads)
+        projector = TextProjector(config, weights, device=decoder.device, dtype=torch.bfloat16)
+        return cls(config, decoder, decoder.new_cache(_ROWS), projector)
 
     @property
     def weight_bytes(self) -> int:
@@ -67,21 +119,23 @@ class LmEngine:
             steps: all that was unread before them is read.
 
         Returns:
-            The column that each stream draws, int64 [K] on the CPU.
+            The column that each stream draws, int64 [K] on the CPU; all `NOT_DRAWN` where its logits were no numbers.
         """
         feeds = [feed for step in steps for feed in step.feeds]
         segments = [
             Segment(feed.window.block, feed.window.fed, start_position=feed.window.start_position) for feed in feeds
         ]
-        hidden = self.decoder.forward(self._vectors(feeds), segments, self.cache, self.cross, masked=self._masked)
-        logits = self.decoder.logits(hidden[_leader_rows(steps)])
+        wanted = _leader_rows(steps)
+        logits = self.decoder.step(self._vectors(feeds), segments, self.cache, self.cross, wanted)
         each = [logits] if len(steps) == 1 else logits.split([step.rows.count for step in steps])
-        return [self._draw(step, rows) for step, rows in zip(steps, each, strict=True)]
-
-    def _draw(self, step: Step, logits: Tensor) -> Tensor:
-        """Guide float32 [rows, K, V] and draw: int64 [K]."""
-        guided = combine(logits, step.rows.coefficients)
-        return sample(guided, step.sampling, step.column, self._uniforms).cpu()
+        guided = [combine(rows, step.rows.coefficients) for step, rows in zip(steps, each, strict=True)]
+        samplings, columns = [step.sampling for step in steps], [step.column for step in steps]
+        drawn = sample_together(guided, samplings, columns, self._uniforms)
+        # one sum tells of every NaN and infinity; the answer travels with the codes: a GPU is not waited for twice
+        return [
+            torch.where(rows.sum().isfinite(), codes, NOT_DRAWN).cpu()
+            for rows, codes in zip(guided, drawn, strict=True)
+        ]
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
         """Return the input vectors of single steps, [Σ rows, D]."""
@@ -94,10 +148,17 @@ class LmEngine:
         return self.decoder.embed(feed.column.to(self.decoder.device)).expand(feed.window.block.rows, -1)
 
     @torch.inference_mode()
-    def prefill(self, unread: Sequence[Unread]) -> None:
+    def prefill(self, unread: Sequence[Unread], *, slice_only: bool = False) -> bool:
         """Read what windows have to know before their next step, each in a few large passes.
 
         Interrupted, it leaves a window with what was read: what is unread then is the rest.
+
+        Args:
+            unread: what to read.
+            slice_only: read one short piece and leave the rest for the next call: others play.
+
+        Returns:
+            Whether all is read.
         """
         for one in unread:
             rows = one.window.block.rows
@@ -105,22 +166,26 @@ class LmEngine:
             if one.prefixes is not None:
                 pieces.insert(0, one.prefixes.to(self.decoder.device, self.decoder.dtype))
             vectors = torch.cat(pieces, dim=1)  # [rows, length, D]
+            if slice_only:
+                most = max(_SLICE_VECTORS // rows, 1)
+                self._prefill_piece(one.window, vectors[:, :most])
+                return len(unread) == 1 and vectors.shape[1] <= most
             for start in range(0, vectors.shape[1], _PREFILL_VECTORS):
                 self._prefill_piece(one.window, vectors[:, start : start + _PREFILL_VECTORS])
+        return True
 
     def _prefill_piece(self, window: Window, piece: Tensor) -> None:
         length = piece.shape[1]
         segment = Segment(window.block, window.fed, length, window.start_position)
-        self.decoder.forward(piece.reshape(-1, piece.shape[-1]), [segment], self.cache, self.cross)
+        self.decoder.read(piece.reshape(-1, piece.shape[-1]), [segment], self.cache, self.cross)
         window.fed += length
 
 
-def _leader_rows(steps: Sequence[Step]) -> Tensor | slice:
+def _leader_rows(steps: Sequence[Step]) -> list[int]:
     """Index of the leaders' rows in the pass: successors' logits are not needed."""
-    spans, offset = [], 0
+    wanted: list[int] = []
+    offset = 0
     for step in steps:
-        spans.append(range(offset, offset + step.rows.count))
+        wanted += range(offset, offset + step.rows.count)
         offset += sum(feed.window.block.rows for feed in step.feeds)
-    if len(spans) == 1:
-        return slice(spans[0].start, spans[0].stop)
-    return torch.tensor([row for span in spans for row in span])
+    return wanted

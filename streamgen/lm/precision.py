@@ -1,39 +1,48 @@
 """In which precision a decoder runs: as asked, or the best that is real time here, measured.
 
-    auto, GPU             fp16
-    auto, CPU, small      int8 where the processor multiplies bf16 natively (AVX512-BF16, AMX), else fp32
-    auto, CPU             fp32 where a bare step is comfortably faster than real time, else the faster of fp32 and bf16
+    auto, GPU             fp16; bf16 where a trial shows that fp16 cannot hold this checkpoint's activations
+    auto, CPU, small      int8 on the native kernels; without them where the processor multiplies bf16 natively
+                          (AVX512-BF16, AMX); else fp32
+    auto, CPU             the first of fp32, bf16, int8, int6 and mixed that is comfortably faster than real time, else
+                          the fastest of them; without the native kernels of fp32 and bf16
 
 A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded; any
-processor reads so little 50 times a second, and a quarter of it leaves time for everything else that plays. int8 is
-8-bit weights under bf16 rows. A large one gets it only when asked: in bf16 it is nearer to what was trained.
+processor reads so little 50 times a second, and a quarter of it leaves time for everything else that plays.
+
+int8, int6 and int4 are weights of so many bits under rows of 8 (`native`, `rounding`), mixed has some of each. Without
+the native kernels int8 is 8-bit weights under bf16 rows, and the others are refused.
 
 Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
 """
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from streamgen.checkpoint.types import Checkpoint
 from streamgen.errors import ConfigError
+from streamgen.kernels import Kernels, kernels
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.engine import LmEngine
+from streamgen.lm.engine import NOT_DRAWN, LmEngine
+from streamgen.lm.native import fits_native
+from streamgen.lm.rounding import ROUNDED, bits_of, fingerprint, kept, rounded_weights
 from streamgen.lm.sampling import Sampling
 from streamgen.lm.step import Rows, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowPlan
 
-__all__ = ["EngineChoice", "bare_step_seconds", "choose_engine", "is_small"]
+__all__ = ["EngineChoice", "bare_step_seconds", "choose_engine", "is_small", "native_kernels", "processor_name"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
 _SMALL_BYTES = 200_000_000  # of float32 weights
 _HOPELESS_BYTES = 4_000_000_000  # of float32 weights: no processor reads them 50 times a second; memory is short too
-_COMFORTABLE_FACTOR = 1.4  # `auto` keeps full precision when a bare step is this much faster than real time
+_COMFORTABLE_FACTOR = 1.4  # `auto` takes what makes a bare step this much faster than real time
 _STEPS, _LEAST_STEPS, _LONGEST_SECONDS = 8, 3, 0.3  # timed; a machine with much else to do must not wait for all
 
 
@@ -43,17 +52,29 @@ class EngineChoice:
 
     Attributes:
         engine: the decoder.
-        precision: "fp32", "bf16", "fp16" or "int8".
+        precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4".
         note: one line: what was chosen and why.
+        threads: that torch computes on beside it; None is what it is set to.
+        library: the native kernels that it runs on; None is torch's.
+        native_threads: that they compute on.
     """
 
     engine: LmEngine
     precision: str
     note: str
+    threads: int | None = None
+    library: Kernels | None = None
+    native_threads: int = 1
 
 
 def choose_engine(
-    checkpoint: Checkpoint, pattern: DelayPattern, frame_seconds: float, *, device: torch.device, precision: str
+    checkpoint: Checkpoint,
+    pattern: DelayPattern,
+    frame_seconds: float,
+    *,
+    device: torch.device,
+    precision: str,
+    threads: int | None = None,
 ) -> EngineChoice:
     """Build the decoder in a precision, "auto" included.
 
@@ -63,28 +84,104 @@ def choose_engine(
         frame_seconds: what a step may take in real time.
         device: where it runs.
         precision: one of `streamgen.config.PRECISIONS`.
+        threads: that compute; None is one for a small checkpoint, else as many as torch is set to.
 
     Raises:
-        ConfigError: int8 on anything but a CPU.
+        ConfigError: fewer bits than 16 on anything but a CPU, or fewer than 8 without the native kernels; fp16 where it
+            cannot hold this checkpoint's activations.
     """
-    if precision == "int8" and device.type != "cpu":
-        raise ConfigError(f"precision is 'int8', which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
+    few_bits = precision in ROUNDED
+    if few_bits and device.type != "cpu":
+        raise ConfigError(f"precision is {precision!r}, which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
+    builder = _Builder(checkpoint, device, threads)
+    if few_bits and precision != "int8" and builder.library is None:
+        raise ConfigError(f"precision is {precision!r}, which needs the native kernels: {builder.lack}; use 'int8'")
     if precision != "auto":
-        return EngineChoice(_engine(checkpoint, device, precision), precision, f"{precision}, as asked")
+        asked = builder.choice(precision, f"{precision}, as asked")
+        if precision == "fp16" and not _makes_numbers(asked.engine, pattern):
+            raise ConfigError("precision is 'fp16', which overflows with this checkpoint: use 'bf16' or 'fp32'")
+        return asked
     if is_small(checkpoint, device):
-        chosen = "int8" if _multiplies_bf16() else "fp32"
-        return EngineChoice(_engine(checkpoint, device, chosen), chosen, f"{chosen}, as it is small")
-    best: tuple[float, LmEngine, str] | None = None
-    for candidate in _candidates(checkpoint, device):
-        engine = _engine(checkpoint, device, candidate)
-        factor = frame_seconds / bare_step_seconds(engine, pattern)
-        if best is None or factor > best[0]:
-            best = (factor, engine, candidate)
-        if factor >= _COMFORTABLE_FACTOR:
-            break
-    assert best is not None, "there is always a candidate"
-    factor, engine, chosen = best
-    return EngineChoice(engine, chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
+        chosen = "int8" if builder.library is not None or _multiplies_bf16() else "fp32"
+        return builder.choice(chosen, f"{chosen}, as it is small")
+    chosen, factor = kept(builder.machine, lambda: _fastest(builder, pattern, frame_seconds))
+    return builder.choice(chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
+
+
+def _fastest(builder: _Builder, pattern: DelayPattern, frame_seconds: float) -> tuple[str, float]:
+    """Measure until a precision is comfortable; return it, else the fastest, and how much faster than real time."""
+    factors: dict[str, float] = {}
+    for candidate in builder.candidates():
+        engine = builder.choice(candidate, "").engine
+        if candidate == "fp16" and not _makes_numbers(engine, pattern):
+            continue
+        factors[candidate] = frame_seconds / bare_step_seconds(engine, pattern)
+        if factors[candidate] >= _COMFORTABLE_FACTOR or builder.on_gpu:
+            return candidate, factors[candidate]
+    return max(factors.items(), key=lambda one: one[1])
+
+
+class _Builder:
+    """Builds the engines of one checkpoint.
+
+    Attributes:
+        library: the native kernels, if they run it.
+        lack: why they do not.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, threads: int | None) -> None:
+        self._checkpoint, self._device = checkpoint, device
+        small = is_small(checkpoint, device)
+        self._torch_threads = 1 if threads is None and small else threads
+        self._threads = self._torch_threads or torch.get_num_threads()
+        self.library, self.lack = native_kernels(checkpoint) if device.type == "cpu" else (None, "")
+
+    @property
+    def on_gpu(self) -> bool:
+        return self._device.type != "cpu"
+
+    @property
+    def machine(self) -> str:
+        """Name all that a measurement depends on: processor, threads, kernels, checkpoint."""
+        kernels_ = self.library.instruction_set if self.library else "torch"
+        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else processor_name()
+        return f"auto {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
+
+    def candidates(self) -> list[str]:
+        """Return the precisions worth measuring, best quality first."""
+        if self.on_gpu:
+            return ["fp16", "bf16"]
+        full = ["fp32", "bf16"] if _full_bytes(self._checkpoint) < _HOPELESS_BYTES else ["bf16"]
+        return full if self.library is None else [*full, *(name for name in ROUNDED if name != "int4")]
+
+    def choice(self, precision: str, note: str) -> EngineChoice:
+        """Build one. Beside the native kernels torch computes on one thread: a second would be in their way."""
+        if precision in ROUNDED and self.library is not None:
+            bits, measured = bits_of(self._checkpoint, precision, self.library, self._threads)
+            packed = rounded_weights(self._checkpoint, bits, self.library, self._threads)
+            engine = LmEngine.native(self._checkpoint, packed, self.library, self._threads)
+            noted = f"{note}; {measured}" if measured else note
+            return EngineChoice(engine, precision, noted, 1, self.library, self._threads)
+        engine = LmEngine.on_torch(
+            self._checkpoint, device=self._device, dtype=_DTYPES[precision], int8=precision == "int8"
+        )
+        return EngineChoice(engine, precision, note, self._torch_threads)
+
+
+def native_kernels(checkpoint: Checkpoint) -> tuple[Kernels | None, str]:
+    """Return the kernels that run a checkpoint's decoder, or None and why there are none."""
+    if not fits_native(checkpoint.decoder):
+        return None, "they do not run a decoder of this shape"
+    library = kernels()
+    return library, "" if library else "this streamgen was installed without a C++ compiler"
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself, as far as the system tells."""
+    info = Path("/proc/cpuinfo")  # Linux only
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else f"{platform.machine()} {platform.processor()}"
 
 
 def is_small(checkpoint: Checkpoint, device: torch.device) -> bool:
@@ -96,32 +193,38 @@ def _multiplies_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _candidates(checkpoint: Checkpoint, device: torch.device) -> list[str]:
-    """Return the precisions worth measuring, best quality first."""
-    if device.type != "cpu":
-        return ["fp16"]
-    return ["fp32", "bf16"] if _full_bytes(checkpoint) < _HOPELESS_BYTES else ["bf16"]
-
-
 def _full_bytes(checkpoint: Checkpoint) -> int:
     return 4 * sum(weight.numel() for weight in checkpoint.weights.values())
 
 
-def _engine(checkpoint: Checkpoint, device: torch.device, precision: str) -> LmEngine:
-    return LmEngine(checkpoint, device=device, dtype=_DTYPES[precision], int8=precision == "int8")
+def _makes_numbers(engine: LmEngine, pattern: DelayPattern) -> bool:
+    """Tell whether bare steps give numbers: activations that a precision cannot hold become infinite, then NaN."""
+    tokens, drawn = _bare_tokens(engine, pattern), True
+    for _ in range(_LEAST_STEPS):
+        (codes,) = engine.step([tokens.begin_step(tokens.settings)])
+        drawn = drawn and int(codes[0]) != NOT_DRAWN
+        tokens.finish_step(codes.clamp(min=0))
+    tokens.close()
+    return drawn
 
 
 def bare_step_seconds(engine: LmEngine, pattern: DelayPattern) -> float:
     """Measure the median step with two rows and no text."""
-    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size, dtype=torch.float32))
-    rows = Rows(("prompt", None), (nothing, nothing), (0.5, 0.5))
-    settings = StepSettings(rows, Sampling(), WindowPlan(engine.config.max_positions, 1))
-    tokens = TokenStream(pattern, settings, engine.cache, engine.cross)
+    tokens = _bare_tokens(engine, pattern)
+    settings = tokens.settings
     seconds: list[float] = []
     while len(seconds) < _LEAST_STEPS or (len(seconds) < _STEPS and sum(seconds) < _LONGEST_SECONDS):
         began = time.perf_counter()
         (codes,) = engine.step([tokens.begin_step(settings)])
-        tokens.finish_step(codes)
+        tokens.finish_step(codes.clamp(min=0))  # a checkpoint of NaN is told of when it plays
         seconds.append(time.perf_counter() - began)
     tokens.close()
     return statistics.median(seconds)
+
+
+def _bare_tokens(engine: LmEngine, pattern: DelayPattern) -> TokenStream:
+    """Begin a stream of two rows without text."""
+    nothing = engine.projector.project(torch.zeros(0, engine.config.hidden_size, dtype=torch.float32))
+    rows = Rows(("prompt", None), (nothing, nothing), (0.5, 0.5))
+    settings = StepSettings(rows, Sampling(), WindowPlan(engine.config.max_positions, 1))
+    return TokenStream(pattern, settings, engine.cache, engine.cross)

@@ -9,15 +9,15 @@ Rules: knows no window, no cache; float32 in, int64 out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Sampling", "Uniforms", "draw", "probabilities", "sample", "uniforms"]
+__all__ = ["Sampling", "Uniforms", "draw", "probabilities", "sample", "sample_together", "uniforms"]
 
 _COLDEST = 1e-6  # greedy below it, where logits divided by it could leave float32
 
@@ -131,3 +131,37 @@ def sample(
         return logits.argmax(dim=-1)
     distribution = probabilities(logits, sampling)
     return draw(distribution, source(sampling.seed, column, len(logits)).to(logits.device))
+
+
+def sample_together(
+    logits: Sequence[Tensor],
+    samplings: Sequence[Sampling],
+    columns: Sequence[int],
+    source: Callable[[int, int, int], Tensor] = uniforms,
+) -> list[Tensor]:
+    """Draw for several streams: each gets what `sample` would have given it alone.
+
+    Those whose settings differ in the seed alone are drawn in one go, for a call costs more than its numbers.
+
+    Args:
+        logits: float32 [K, V] of each.
+        samplings: settings of each.
+        columns: the column of each that the codes are for.
+        source: as in `sample`.
+
+    Returns:
+        int64 [K] for each.
+    """
+    alike: dict[Sampling, list[int]] = {}
+    for at, sampling in enumerate(samplings):
+        alike.setdefault(replace(sampling, seed=0), []).append(at)
+    drawn: dict[int, Tensor] = {}
+    for sampling, members in alike.items():
+        if len(members) == 1 or sampling.temperature < _COLDEST:
+            drawn |= {at: sample(logits[at], samplings[at], columns[at], source) for at in members}
+            continue
+        distribution = probabilities(torch.cat([logits[at] for at in members]), sampling)
+        numbers = [source(samplings[at].seed, columns[at], len(logits[at])) for at in members]
+        codes = draw(distribution, torch.cat(numbers).to(distribution.device))
+        drawn |= dict(zip(members, codes.split([len(logits[at]) for at in members]), strict=True))
+    return [drawn[at] for at in range(len(logits))]

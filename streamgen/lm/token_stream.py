@@ -20,11 +20,12 @@ text, no clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from streamgen.lm.cache import KVCache
+from streamgen.lm.cache import CacheRows
 from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.delay import DelayPattern
@@ -93,7 +94,7 @@ class TokenStream:
         self,
         pattern: DelayPattern,
         settings: StepSettings,
-        cache: KVCache,
+        cache: CacheRows[Any],
         cross: CrossCache,
         *,
         keep_frames: int = 0,
@@ -282,6 +283,10 @@ class TokenStream:
         assert self.head - mark.head <= self.keep_frames, (self.head, mark.head, self.keep_frames)
         self._set.rewind(mark.windows, mark.state.settings.rows, mark.head)
         self._go_to(mark.state)
+
+    def forget_before(self, mark: TokenMark) -> None:
+        """Give back the rows that only a rewind to before a mark would need."""
+        self._set.forget(mark.head)
 
     def snapshot(self) -> TokenSnapshot:
         """Clone everything."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from streamgen.lm.cache import Block, BlockCopy, KVCache
+from streamgen.lm.cache import AnyCopy, Block, CacheRows
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.step import Rows, Window
 
@@ -41,7 +42,7 @@ class SavedWindow:
     """A window and a clone of what its block held."""
 
     window: Window
-    copy: BlockCopy
+    copy: AnyCopy
 
 
 class WindowSet:
@@ -57,7 +58,7 @@ class WindowSet:
         keep_frames: as given.
     """
 
-    def __init__(self, cache: KVCache, cross: CrossCache, keep_frames: int = 0) -> None:
+    def __init__(self, cache: CacheRows[Any], cross: CrossCache, keep_frames: int = 0) -> None:
         self._cache, self._cross = cache, cross
         self.open: list[Window] = []
         self.keep_frames = keep_frames

@@ -61,7 +61,7 @@ class _Clip:
         """Complete frames so far without the audio prompt's."""
         return max(self.frames_done - self._tokens.prompt_frames, 0)
 
-    def begin_step(self) -> Step:
+    def begin_step(self, beside_others: bool) -> Step:  # noqa: ARG002 - nobody listens yet: clips read all at once
         """Return what to feed."""
         step = self._tokens.begin_step(self._settings)
         if step.unread:
@@ -70,6 +70,7 @@ class _Clip:
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:  # noqa: ARG002 - nobody asks
         """Take the column that was drawn, and keep what it completes: the token stream forgets."""
+        self._runtime.check_numbers(drawn)
         before = self.frames_done
         self._tokens.finish_step(drawn)
         self.pieces.append(self._tokens.frames(before, self.frames_done))

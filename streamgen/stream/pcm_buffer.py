@@ -17,6 +17,7 @@ from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.codec import CodecState, StreamingDecoder
+from streamgen.errors import NumericError
 
 __all__ = ["DECODE_FRAMES", "PcmBuffer", "PcmMemory"]
 
@@ -68,8 +69,13 @@ class PcmBuffer:
         Returns:
             float32 [2, samples], what came out of it, without an audio prompt's: a codec that looks ahead holds some
             back.
+
+        Raises:
+            NumericError: the codec made no numbers of them; until another beginning, it makes no sound.
         """
         pcm = self._codec.decode(codes[None].to(self._device), self._state)[0]
+        if not pcm.sum().isfinite():
+            raise NumericError("the codec's sound is NaN or infinite: its weights are damaged, download them again")
         self.decoded_frames += codes.shape[1]
         skipped = min(self._skip_samples, pcm.shape[1])
         self._skip_samples -= skipped

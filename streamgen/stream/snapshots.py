@@ -56,7 +56,7 @@ class StreamSnapshot:
     def bytes(self) -> int:
         """Memory that it holds, most of it the cache's."""
         copies = [window.copy for window in self.tokens.windows]
-        return sum(tensor.nbytes for copy in copies for tensor in (copy.keys, copy.values))
+        return sum(copy.nbytes for copy in copies)
 
     def __repr__(self) -> str:
         """Say of which stream and place it is, and what it costs to keep."""
@@ -106,6 +106,10 @@ class Trail:
         if mark.number not in numbers:
             raise ConfigError("the mark is of another stream, or of music that was revoked since; make a new one")
         del self._marks[numbers.index(mark.number) + 1 :]
+
+    def begin_at(self, mark: StreamMark) -> None:
+        """Forget the marks before one."""
+        self._marks = [one for one in self._marks if one[1] >= mark.tokens.head]
 
     def clear(self) -> None:
         """Forget all marks."""

@@ -123,7 +123,6 @@ class Stream:
         self._pcm = PcmBuffer(self.runtime.codec, self.runtime.device, given)
         if audio_prompt is not None:
             self._tokens.begin_with(audio_prompt)
-        self.runtime.engine.prefill(self._tokens.unread())
         for start in range(0, given, DECODE_FRAMES):
             self.decode_until(min(start + DECODE_FRAMES, given))
 
@@ -138,6 +137,7 @@ class Stream:
             ConfigError: fewer than one, or no whole number.
             CapacityError: the cache has no room for the next window, or for the rows of prompts that are due. Nothing
                 is changed: read again once there is room, or after setting fewer prompts.
+            NumericError: the model's results are NaN or infinite; nothing of it becomes sound.
             SessionClosed: the stream was closed.
         """
         return read_together({self: samples}, between_steps)[self]
@@ -161,8 +161,14 @@ class Stream:
         """Complete frames so far, the audio prompt's included."""
         return self._tokens.frames_done
 
-    def begin_step(self) -> Step:
+    def begin_step(self, beside_others: bool = False) -> Step | None:
         """Bring controls, rows and windows up to the next frame, and return what to feed.
+
+        Args:
+            beside_others: whether other streams wait: what is unread is read a slice at a time then.
+
+        Returns:
+            None after a slice that was not the last.
 
         Raises:
             CapacityError: as in `read`.
@@ -174,8 +180,8 @@ class Stream:
         coming = self._control.coming(frame, heard.openings + mending)
         step = self._tokens.begin_step(coming.settings)
         self._note(frame, coming, mending)
-        if step.unread:
-            self.runtime.engine.prefill(step.unread)
+        if step.unread and not self.runtime.engine.prefill(step.unread, slice_only=beside_others):
+            return None
         return step
 
     def _note(self, frame: int, coming: ControlMemory, mending: bool) -> None:
@@ -197,7 +203,12 @@ class Stream:
         return self._guard.heard.mended
 
     def finish_step(self, drawn: Tensor, seconds: float) -> None:
-        """Take the column that was drawn, int64 [K], and the time that the pass took."""
+        """Take the column that was drawn, int64 [K], and the time that the pass took.
+
+        Raises:
+            NumericError: nothing was drawn, for the logits were no numbers; the stream stays where it was.
+        """
+        self.runtime.check_numbers(drawn)
         self._tokens.finish_step(drawn)
         windows = self._tokens.windows
         self.metrics.record_step(seconds, self._tokens.rollovers, windows[0].position, len(windows))
@@ -366,6 +377,19 @@ class Stream:
             self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)
             self._pcm.restore(mark.memory.pcm)
             self._guard.heard = mark.memory.heard
+
+    def forget_before(self, mark: StreamMark) -> None:
+        """Give back what only a rewind to before a mark would need: earlier marks are void from now on.
+
+        Who changes prompts many times a second would otherwise keep the rows of every change for `rewind_seconds`.
+
+        Raises:
+            SessionClosed: the stream was closed.
+        """
+        with self.runtime.alone():
+            self._check_open()
+            self._trail.begin_at(mark)
+            self._tokens.forget_before(mark.tokens)
 
     def _memory(self) -> StreamMemory:
         return StreamMemory(self._control.memory, self._pcm.snapshot(), self._guard.heard)

@@ -136,7 +136,7 @@ class FakeModel(Model):
         self.runtime.clock = clock
 
 
-def _no_audio(audio: Audio, rate_hz: int) -> Tensor:  # noqa: ARG001 - as the codec's encoder
+def _no_audio(audio: Audio, rate_hz: int | None) -> Tensor:  # noqa: ARG001 - as the codec's encoder
     """Refuse audio: a sine goes on from nothing; pretending it did would let a test pass that should not."""
     raise _text_only()
 
@@ -182,6 +182,9 @@ class _Texts(Prompts):
     def __init__(self) -> None:
         self._nothing = torch.zeros(1, 1, 0, 1, dtype=torch.float32)
 
+    def learn(self, text: str | None) -> None:
+        """There is nothing to learn."""
+
     def heard(self, text: str | None) -> None:  # noqa: ARG002 - it reads prompts as they are typed
         return None
 
@@ -208,9 +211,10 @@ class _Singer(LmEngine):
         self._model.clock.advance(self._model.step_seconds)
         return [torch.tensor(self._songbook.codes(_sines(step.rows)), dtype=torch.int64) for step in steps]
 
-    def prefill(self, unread: Sequence[Unread]) -> None:
+    def prefill(self, unread: Sequence[Unread], *, slice_only: bool = False) -> bool:  # noqa: ARG002 - it takes no time
         for one in unread:
             one.window.fed += one.length
+        return True
 
 
 def _sines(rows: Rows) -> Sines:

@@ -17,7 +17,16 @@ from typing import Any
 import pytest
 
 from bridge import app
-from bridge.app import App, Running, check_ports, make_doors, measure, service_of
+from bridge.app import (
+    App,
+    Running,
+    check_ports,
+    make_doors,
+    measure,
+    measure_capacity,
+    service_of,
+    sessions_within,
+)
 from bridge.doors.door import Place, Service, Sessions
 from bridge.errors import BridgeError, UsageError
 from bridge.session.messages import Action, Block, Event, PlayerState, Set, Transport, Transported
@@ -247,7 +256,8 @@ def test_live_runs_at_the_session_rate_and_is_recorded_from_its_first_sample(tmp
     assert abs(piece.T - first.samples).max() < 2**-22
 
 
-def test_other_sessions_are_opened_and_admission_is_by_speed() -> None:
+def test_other_sessions_are_opened_and_admission_is_by_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "measure_capacity", lambda _model, _factor: 4)
     from streamgen.errors import CapacityError
 
     async def scene(running: Running) -> None:
@@ -404,3 +414,28 @@ def test_the_transport_is_told_before_any_door_opens(tmp_path: Path) -> None:
     (door,) = run_app(look, state=path)
     assert door.heard == []
     assert not [event for event in door.told if isinstance(event, Transported)]
+
+
+@pytest.mark.parametrize(
+    ("share", "first", "together", "count", "sessions"),
+    [
+        (0.8, 0.10, 0.19, 4, 24),  # each further one costs a third of the first
+        (0.8, 0.10, 0.43, 4, 7),  # no gain in common passes
+        (0.8, 0.50, 0.92, 4, 3),
+        (0.8, 0.90, 3.0, 4, 1),  # not even one: it is admitted all the same
+        (0.8, 0.10, 0.05, 4, 351),  # disturbed: four seemed cheaper than one
+    ],
+)
+def test_how_many_sessions_stay_within_a_share(
+    share: float, first: float, together: float, count: int, sessions: int
+) -> None:
+    assert sessions_within(share, first, together, count) == sessions
+
+
+def test_a_machine_without_room_for_a_second_session_is_not_asked_for_it() -> None:
+    assert measure_capacity(None, realtime_factor=1.1) == 1  # type: ignore[arg-type] # it would fail
+
+
+def test_capacity_is_measured_with_real_streams() -> None:
+    model = FakeModel()
+    assert measure_capacity(model, realtime_factor=1e9) >= 4

@@ -17,6 +17,7 @@ _ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP studio.test 127.0.0.1",  # another host's name, for which browsers trust plain http less
     "--autoplay-policy=no-user-gesture-required",
 ]
 

@@ -1,18 +1,25 @@
-"""A real `streamgen serve` in a process of its own, for tests that attack it or count what it costs."""
+"""A real `streamgen serve` in a process of its own, and who hears it: for tests that attack it or count its cost."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import struct
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from websockets.asyncio.client import connect
 
 from streamgen.testing import tiny_checkpoint
+
+HEADER = struct.Struct("<BBBBIQQII")
+SAMPLE_RATE_HZ = 48_000
 
 
 class Service:
@@ -82,3 +89,34 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Ear:
+    """A WebSocket listener that keeps every sample and message."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.pieces, self.messages = url, [], []
+        self.start: int | None = None
+        self.samples = 0
+        self.first_audio_seconds = 0.0
+
+    async def listen(self, seconds: float) -> None:
+        began = time.perf_counter()
+        async with connect(self.url, subprotocols=["streamgen.v1"], max_size=None, compression=None) as client:
+            async with asyncio.timeout(seconds * 3 + 20):
+                while self.samples < seconds * SAMPLE_RATE_HZ:
+                    self._take(await client.recv(), began)
+
+    def _take(self, message: str | bytes, began: float) -> None:
+        if isinstance(message, str):
+            self.messages.append(json.loads(message))
+            return
+        position, frames = HEADER.unpack(message[: HEADER.size])[5], HEADER.unpack(message[: HEADER.size])[8]
+        if self.start is None:
+            self.start, self.first_audio_seconds = position, time.perf_counter() - began
+        assert position == self.start + self.samples, "a gap nobody told of"
+        self.samples += frames
+        self.pieces.append(np.frombuffer(message[HEADER.size :], "<i2").reshape(-1, 2))
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["type"] == kind]

@@ -118,7 +118,7 @@ def model() -> streamgen.Model:
 @asynccontextmanager
 async def on_stage(model: streamgen.Model, catalogue: Catalogue | None = None) -> AsyncIterator[Musician]:
     loop = asyncio.get_running_loop()
-    engine = EngineThread(model, loop, 5.0)
+    engine = EngineThread(model, loop, 4)
     live = await LiveSession.open("live", engine, RATE_HZ, FIRST, catalogue=catalogue)
     service = Service(Settings(port=0, osc_port=0), Access(), Metrics())
     osc, web = OscDoor(service), NativeDoor(service)
@@ -171,6 +171,7 @@ def rendered(model: streamgen.Model, changes: list[tuple[int, dict[str, Value]]]
     return np.concatenate(parts, axis=1)
 
 
+@pytest.mark.slow
 def test_a_bundle_two_seconds_ahead_and_at_sample_land_where_they_say_and_delay_nothing(model: streamgen.Model) -> None:
     hop = model.hop_samples * RATE_HZ // model.sample_rate_hz
 
@@ -206,7 +207,9 @@ def test_a_bundle_two_seconds_ahead_and_at_sample_land_where_they_say_and_delay_
     heard, start = np.concatenate(me.pieces, axis=1), me.start
     assert start is not None
     np.testing.assert_allclose(heard, rendered(model, changes, me.end)[:, start : me.end], atol=2e-4)
-    for number, early in ((0, 3), (1, 0), (2, 3)):  # a step draws the later codebooks of the three frames before, too
+    # a step draws the later codebooks of the three frames before, too
+    for name, early in (("temperature", 3), ("gain_db", 0), ("top_k", 3)):
+        number = next(number for number, (_, values) in enumerate(changes) if name in values)
         at = changes[number][0]
         other = rendered(model, changes[:number] + changes[number + 1 :], me.end)[:, start : me.end]
         first = start + np.flatnonzero(np.abs(other - heard).max(axis=0) > 2e-4)[0]
@@ -226,6 +229,7 @@ def steps_of(sine: np.ndarray) -> list[int]:
     return [int(at) for at in found if at - 1 not in found and at - 2 not in found]
 
 
+@pytest.mark.slow
 def test_a_plugins_knob_is_turned_at_its_sample_from_every_door(tmp_path: Path) -> None:
     """A plugin in a child of its own, whose gain jumps: by at_sample, by an OSC bundle's time, and at once."""
     host = HostSettings(

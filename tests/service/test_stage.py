@@ -22,17 +22,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from websockets.asyncio.client import connect
 
 from ..real_parts.comparison import found, resampled, snrs_db
 from ..real_parts.pulseaudio import RATE_HZ, recorded
-from .running import Service
+from .running import SAMPLE_RATE_HZ, Ear, Service
 
 pytestmark = pytest.mark.device
 
 SECONDS = float(os.environ.get("STREAMGEN_STAGE_SECONDS", "20"))
-HEADER = struct.Struct("<BBBBIQQII")
-SAMPLE_RATE_HZ = 48_000
 TURNED_TO = "ambient pad, slow, no drums"
 # What the page tells 25 times a second, from its first sound on: the least that it had in hand.
 WATCH = """() => {
@@ -42,37 +39,6 @@ WATCH = """() => {
         if (!detail.waiting) window.least = Math.min(window.least, detail.bufferedSeconds);
     });
 }"""
-
-
-class Ear:
-    """A WebSocket listener that keeps every sample and message."""
-
-    def __init__(self, url: str) -> None:
-        self.url, self.pieces, self.messages = url, [], []
-        self.start: int | None = None
-        self.samples = 0
-        self.first_audio_seconds = 0.0
-
-    async def listen(self, seconds: float) -> None:
-        began = time.perf_counter()
-        async with connect(self.url, subprotocols=["streamgen.v1"], max_size=None, compression=None) as client:
-            async with asyncio.timeout(seconds * 3 + 20):
-                while self.samples < seconds * SAMPLE_RATE_HZ:
-                    self._take(await client.recv(), began)
-
-    def _take(self, message: str | bytes, began: float) -> None:
-        if isinstance(message, str):
-            self.messages.append(json.loads(message))
-            return
-        position, frames = HEADER.unpack(message[: HEADER.size])[5], HEADER.unpack(message[: HEADER.size])[8]
-        if self.start is None:
-            self.start, self.first_audio_seconds = position, time.perf_counter() - began
-        assert position == self.start + self.samples, "a gap nobody told of"
-        self.samples += frames
-        self.pieces.append(np.frombuffer(message[HEADER.size :], "<i2").reshape(-1, 2))
-
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.messages if message["type"] == kind]
 
 
 async def turn_knobs(port: int, seconds: float) -> None:

@@ -17,6 +17,7 @@ def test_public_names() -> None:
         "CheckpointError",
         "ConfigError",
         "Model",
+        "NumericError",
         "PromptError",
         "SessionClosed",
         "Stream",

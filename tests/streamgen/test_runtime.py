@@ -61,7 +61,7 @@ def test_a_small_checkpoint_plays_on_one_thread_unless_told_otherwise(
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True, 1025])
 def test_a_wrong_number_of_threads_is_refused(threads: object) -> None:
-    with pytest.raises(streamgen.ConfigError, match=r"threads is .*, must be (a whole number|within 1 … 1024)"):
+    with pytest.raises(streamgen.ConfigError, match=r"threads is .*, must be (a whole |a )?(number|within)"):
         streamgen.load_model("pocket", threads=threads)  # type: ignore[arg-type]
 
 
@@ -135,14 +135,14 @@ def played(model: streamgen.Model, host: Callable[[], AbstractContextManager[obj
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("kind", ["mono", "melody"])
+@pytest.mark.parametrize("kind", ["mono", pytest.param("melody", marks=pytest.mark.slow)])
 def test_a_host_that_set_torch_up_for_itself_hears_the_same_music(twin: Twins, kind: str, host: str) -> None:
     model = twin(kind).model
     assert np.array_equal(played(model, HOSTS[host]), played(model, nullcontext))
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("kind", ["mono", "melody"])
+@pytest.mark.parametrize("kind", ["mono", pytest.param("melody", marks=pytest.mark.slow)])
 def test_a_model_loaded_inside_a_hosts_settings_is_the_same(twin: Twins, kind: str, host: str) -> None:
     with HOSTS[host]():
         before = settings()

@@ -22,14 +22,18 @@ class Counter:
         self.drawn: list[str] = []
         self.seconds: list[float] = []
         self.error: BaseException | None = None
+        self.unread = 0  # turns that it takes beside others until it is ready
 
     @property
     def frames_done(self) -> int:
         return max(len(self.drawn) - self.delay, 0)
 
-    def begin_step(self) -> tuple[str, int]:
+    def begin_step(self, beside_others: bool) -> tuple[str, int] | None:
         if self.error is not None:
             raise self.error
+        if self.unread:
+            self.unread -= 1 if beside_others else self.unread
+            return None if self.unread else (self.name, len(self.drawn) + 1)
         return self.name, len(self.drawn) + 1
 
     def finish_step(self, drawn: str, seconds: float) -> None:
@@ -163,3 +167,18 @@ def test_a_step_that_fails_can_be_made_again(broken: str) -> None:
 def test_it_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import streamgen.scheduler"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_who_has_much_to_read_first_reads_it_in_turns_beside_the_others() -> None:
+    rig, a, b = Rig(), Counter("a"), Counter("b")
+    b.unread = 3
+    rig.scheduler.advance({a: 5, b: 2})
+    assert rig.passes == ["a", "a", "ab", "ab", "a"]
+    assert (len(a.drawn), len(b.drawn)) == (5, 2)
+
+
+def test_who_is_alone_reads_all_of_it_at_once() -> None:
+    rig, b = Rig(), Counter("b")
+    b.unread = 3
+    rig.scheduler.advance({b: 2})
+    assert rig.passes == ["b", "b"]

@@ -167,9 +167,8 @@ class Site:
 
 
 def _asks_namespace(address: Address, headers: dict[str, str]) -> bool:
-    if address.path == "/":  # shared with the page: programs ask for JSON, or for an attribute
-        accept = headers.get("Accept", "")
-        return "HOST_INFO" in address.query or ("json" in accept and "html" not in accept)
+    if address.path == "/":  # shared with the page, which browsers ask for by its type; ossia score says */*
+        return "HOST_INFO" in address.query or "text/html" not in headers.get("Accept", "").lower()
     return (address.path + "/").startswith(oscquery.ROOT + "/") or "HOST_INFO" in address.query
 
 

@@ -55,7 +55,10 @@ def stream_url(url: str, query: dict[str, str]) -> str:
     if not usable:
         raise UsageError(f"URL is {url!r}, must be like ws://127.0.0.1:8711")
     path = PATH if parts.path in ("", "/") else parts.path
-    merged = dict(parse_qsl(parts.query)) | query
+    shown = {
+        name: value for name, value in parse_qsl(parts.fragment) if name == "token"
+    }  # as the page's address has it
+    merged = dict(parse_qsl(parts.query)) | shown | query
     return urlunsplit((schemes[parts.scheme], parts.netloc, path, urlencode(merged), ""))
 
 

@@ -19,7 +19,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -27,7 +26,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from bridge.doors.access import Refusal, token_of
+from bridge.doors.access import Refusal, tls_context, token_of
 from bridge.doors.door import Place, Service, Sessions, cannot_listen
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
@@ -72,6 +71,7 @@ class NativeDoor:
     def __init__(self, service: Service, page: Path = WEB_ROOT) -> None:
         self._service, self._access, self._metrics = service, service.access, service.metrics
         self._site = Site(service, page)
+        self._tls = tls_context(service.settings.tls_cert, service.settings.tls_key)  # faults are told before loading
         self.port = 0
         self.listeners: set[WebListener] = set()
         self._server: Server | None = None
@@ -93,6 +93,7 @@ class NativeDoor:
                 self._accept,
                 host,
                 port,
+                ssl=self._tls,
                 process_request=self._process_request,
                 select_subprotocol=_subprotocol,
                 subprotocols=[Subprotocol(PROTOCOL)],
@@ -125,12 +126,12 @@ class NativeDoor:
         await self._server.wait_closed()
 
     def places(self) -> Mapping[str, Place]:
-        """Return the page's address, and the WebSocket's with the token that it asks for."""
-        host, token = self._service.settings.host, self._access.token
+        """Return the page's address and the WebSocket's, without the token: what is printed is kept in logs."""
+        host = self._service.settings.host
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
         place = f"{f'[{shown}]' if ':' in shown else shown}:{self.port}"
-        query = f"?token={quote(token, safe='')}" if token else ""
-        return {"page": f"http://{place}/", "websocket": f"ws://{place}{PATH}{query}"}
+        s = "s" if self._tls else ""
+        return {"page": f"http{s}://{place}/", "websocket": f"ws{s}://{place}{PATH}"}
 
     def stats(self) -> Mapping[str, float]:
         """Return who is here now."""

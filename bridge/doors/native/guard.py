@@ -3,7 +3,8 @@
 What websockets leaves to its user, each found by attacking this door:
 
 - a message is limited to its size only: with room for a 32 MiB audio prompt, every client could park 32 MiB × the
-  queue. Here a long message must have been announced, one at a time, a few in the whole service.
+  queue. Here a long message must have been announced, one at a time, a few in the whole service. What announces it is
+  a whole message, in as many frames as anyone on the way made of it.
 - a read full of empty frames is parsed in one go, and holds the event loop meanwhile. Reads are 4 KiB until a long
   message is due.
 - a ping is answered at once, whether or not the peer reads: floods of pings, and pongs that pile up, are cut off.
@@ -14,6 +15,7 @@ Rules: event loop; knows frames, not their meaning (but for the word that announ
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 import time
@@ -37,7 +39,7 @@ _READ_BYTES, _LONG_READ_BYTES = 4_096, 65_536
 _CONTROLS_A_SECOND, _CONTROLS_AT_ONCE = 50.0, 400  # an honest peer sends a dozen pongs a second
 _UNREAD_ANSWER_BYTES = 262_144
 _UPLOADS = 8
-_ANNOUNCED = b'"audio_prompt"'
+_ANNOUNCED = "audio_prompt"
 _KERNEL_SECONDS = 0.1  # of audio left unsent in the system's buffer; TCP_NOTSENT_LOWAT counts from there
 _MARK = struct.Struct("!4sQ")  # what our pings say: which mark in the audio it is (see outbox.FlowControl)
 
@@ -70,6 +72,7 @@ class GuardedConnection(ServerConnection):
         self._places = places
         self._message_bytes = self._unparsed_bytes = 0
         self._text, self._ending = True, False
+        self._words: list[bytes] = []  # of a text message that is not whole yet
         self._controls = Bucket(_CONTROLS_A_SECOND, _CONTROLS_AT_ONCE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -168,9 +171,13 @@ class GuardedConnection(ServerConnection):
     def _count(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:
             self._text, self._message_bytes = frame.opcode is Opcode.TEXT, 0
+            self._words = []
         self._message_bytes += len(frame.data)
-        if self._text and not self.announced and _ANNOUNCED in frame.data:
-            self.announced = True
+        if self._text and self._message_bytes <= self._places.access.limits.message_bytes:
+            self._words.append(bytes(frame.data))
+            if frame.fin:
+                self.announced = self.announced or _announces(b"".join(self._words))
+                self._words = []
 
     def _may_be_long(self) -> bool:
         """Tell whether an upload was announced and there is a place for it, and take the place."""
@@ -191,6 +198,17 @@ class GuardedConnection(ServerConnection):
         self.protocol.fail(1009 if reason == "message_bytes" else 1008, text)
         self.send_data()
         self.loop.call_later(1.0, self.transport.abort)  # time for the close frame to be read
+
+
+def _announces(text: bytes) -> bool:
+    """Tell whether a message announces an upload; its characters may be written as JSON's escapes."""
+    if b"\\" not in text:
+        return _ANNOUNCED.encode() in text
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):  # the connection says so
+        return False
+    return isinstance(message, dict) and message.get("type") == _ANNOUNCED
 
 
 def bound_kernel_buffer(connection: ServerConnection, bytes_per_second: float) -> None:

@@ -123,7 +123,7 @@ class Tokens:
         return True
 
     def show(self, host: str, token: str) -> bool:
-        """Take a token; False if it is wrong or this host has tried too often."""
+        """Take a token; False if it is wrong."""
         if not self._access.token:
             return True
         if self._access.refuses_token(token, host):
@@ -203,10 +203,10 @@ class Admission:
         """Take a token.
 
         Raises:
-            OscError: it is wrong, or was tried too often.
+            OscError: it is wrong.
         """
         if not self._tokens.show(client.host, token):
-            raise OscError("this is not the token, or it was tried too often: wait 5 s", "token", f"{PREFIX}token")
+            raise OscError("this is not the token", "token", f"{PREFIX}token")
 
     def proved(self, client: Client) -> bool:
         """Tell whether a client is where it says it is."""

@@ -48,6 +48,7 @@ _SENT_ONLY = (
     "error", "heartbeat", "meter", "beat", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault",
     *_NOTICES,
 )  # fmt: skip
+_MIDI_ON = 127  # what a button sends that knows MIDI's range alone
 _NUMBER = int | float | bool
 _ACTIONS = {str(action): action for action in Action}
 
@@ -213,17 +214,20 @@ class Namespace:
         spec, norm = self._places[address].spec, self._places[address].norm
         glides = spec.has_range and len(arguments) == 2
         glide = _number(arguments[1], GLIDE_SECONDS) if glides else 0.0
-        value = _only(arguments[:1] if glides else arguments)
+        value = _only(arguments[:1] if glides else arguments) if spec.has_range or spec.choices else _words(arguments)
         if not norm:
-            return Assign({spec.name: spec.check(value)}, (address,), glide)
-        if isinstance(value, str):
-            raise OscError(f"{spec.name}/norm is a text, must be a number within 0 … 1", "type")
-        return Assign({spec.name: spec.from_unit(float(value))}, (address,), glide)
+            return Assign({spec.name: spec.read(value)}, (address,), glide)
+        try:
+            position = float(value)
+        except ValueError:
+            text = f"{spec.name}/norm is the text {value!r:.40}, must be a number within 0 … 1"
+            raise OscError(text, "type") from None
+        return Assign({spec.name: spec.from_unit(position)}, (address,), glide)
 
     def _prompt(self, arguments: tuple[Argument, ...]) -> Assign | Query:
         if _is_bare(arguments):
             return Query(_PROMPT)
-        text = self._table[_FIRST_TEXT].check(_only(arguments))
+        text = self._table[_FIRST_TEXT].check(_words(arguments))
         weights = {name: 1.0 if name == "prompt/1/weight" else 0.0 for name in self._weights}
         return Assign({_FIRST_TEXT: text, **weights}, (_PROMPT,))
 
@@ -253,8 +257,9 @@ def _action(action: Action, arguments: tuple[Argument, ...]) -> Request:
     if _is_bare(arguments):
         return Act(action)
     value = _only(arguments)
-    if isinstance(value, str) or value not in (0, 1):
-        raise OscError(f"{action} is {value!r:.40}, must have no argument or 1; 0, a release, is ignored", "type")
+    if isinstance(value, str) or not (value == 0 or 1 <= value <= _MIDI_ON):  # NaN fails it
+        text = f"{action} is {value!r:.40}, must have no argument or 1 (up to {_MIDI_ON}); 0, a release, is ignored"
+        raise OscError(text, "type")
     return Act(action) if value else Ignored()
 
 
@@ -348,6 +353,12 @@ def _whole(value: Argument, name: str, low: int, high: int) -> int:
 
 def _is_bare(arguments: tuple[Argument, ...]) -> bool:
     return arguments in ((), (IMPULSE,))
+
+
+def _words(arguments: tuple[Argument, ...]) -> str | int | float:
+    """Return a text; Max, Pd and Companion send each of its words, and its numbers, as an argument of their own."""
+    words = [one if isinstance(one, str) else f"{one:g}" for one in arguments if isinstance(one, str | int | float)]
+    return " ".join(words) if 1 < len(words) == len(arguments) else _only(arguments)
 
 
 def _only(arguments: tuple[Argument, ...]) -> str | int | float:

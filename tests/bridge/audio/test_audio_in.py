@@ -44,8 +44,38 @@ def test_an_empty_recording_is_refused(tmp_path: Path) -> None:
 
 def test_an_hour_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", np.zeros(8_000 * 700, np.int16), 8_000)
-    with pytest.raises(UsageError, match="700 s long; at most 600 s"):
+    with pytest.raises(UsageError, match="longer than the 600 s that are read"):
         read_audio(tmp_path / "a.flac", "--melody")
+
+
+# -- lengths that say nothing, and what DAWs and taggers write -------------------------------------------------------
+
+
+def in_a_pipe(kind: str) -> bytes:
+    """Half a second of sound as one gets it whose writer could not go back to its header."""
+    flac = bytearray(file_bytes(format="FLAC", subtype="PCM_16"))
+    flac[21] &= 0xF0  # STREAMINFO's number of samples, 36 bits: 0 is "unknown", RFC 9639, section 8.2
+    flac[22:26] = bytes(4)
+    wav = bytearray(file_bytes(subtype="PCM_16"))
+    at = wav.index(b"data") + 4
+    tag = b"ID3\x03\0\0\0\0\x01\x0a" + bytes(138)
+    return {
+        "flac": bytes(flac),
+        "flac behind a tag": tag + bytes(flac),
+        "wav of 0": bytes(wav[:4] + bytes(4) + wav[8:at] + bytes(4) + wav[at + 4 :]),
+        "wav of all ones": bytes(wav[:4] + b"\xff" * 4 + wav[8:at] + b"\xff" * 4 + wav[at + 4 :]),
+        "ogg": file_bytes(format="OGG", subtype="VORBIS"),
+        "RF64": file_bytes(format="RF64", subtype="PCM_16"),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["flac", "flac behind a tag", "wav of 0", "wav of all ones", "ogg", "RF64"])
+def test_files_that_do_not_know_their_length_are_read_at_both_doors(tmp_path: Path, kind: str) -> None:
+    data = in_a_pipe(kind)
+    (tmp_path / "piped").write_bytes(data)
+    for samples, rate_hz in (decode_audio(data, 10.0), read_audio(tmp_path / "piped", "--audio-prompt")):
+        assert (rate_hz, samples.shape) == (16_000, (2, 8_000))
+        assert abs(samples).max() == pytest.approx(0.5, abs=0.02)
 
 
 # -- bytes from the network -----------------------------------------------------------------------------------------

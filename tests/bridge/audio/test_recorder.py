@@ -81,6 +81,7 @@ def ended(process: subprocess.Popen[str], sign: int, after_seconds: float) -> in
     return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_killed_process_leaves_a_file_that_opens(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"

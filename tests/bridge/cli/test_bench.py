@@ -50,6 +50,7 @@ def test_a_model_without_a_rollover_says_how_to_see_one(run: Run) -> None:
     assert "raise --seconds" in answer.err
 
 
+@pytest.mark.slow
 def test_a_shape_against_transformers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "musicgen-small", Shape(64, 2, 4, 96))
     monkeypatch.setattr(

@@ -16,7 +16,18 @@ from ..conftest import ToyModel
 
 Run = Callable[..., Any]
 
-WHAT = ["python", "libraries", "processor", "graphics", "sound card", "audio files", "pocket", "Hub cache", "speed"]
+WHAT = [
+    "python",
+    "libraries",
+    "processor",
+    "kernels",
+    "graphics",
+    "sound card",
+    "audio files",
+    "pocket",
+    "Hub cache",
+    "speed",
+]
 
 
 def test_every_part_gets_one_line_and_one_json_row(
@@ -78,4 +89,13 @@ def test_slower_than_real_time_is_said_plainly(toy_model: ToyModel, monkeypatch:
     assert doctor._speed() == (
         "—",
         "pocket makes 0.5 × real time in fp32 on cpu: `render` works, `play` will have gaps",
+    )
+
+
+def test_without_native_kernels_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    finding = doctor.examine("kernels", doctor._kernels)
+    assert (finding.mark, finding.text) == (
+        "—",
+        "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen again",
     )

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from bridge.cli.listen import values_of, words_of
+from bridge.cli.listen import _ToCard, values_of, words_of
+from bridge.doors.sound_card.card import OutputDevice
 from bridge.errors import UsageError
 from bridge.session.parameters import session_table
 from streamgen.config import number
@@ -159,3 +160,12 @@ def test_the_example_hears_and_steers_too(door: Open, tmp_path: Path) -> None:
     start = _start_of(samples)
     np.testing.assert_allclose(samples.T, sine(start, start + len(samples)), atol=2e-4)
     assert door.session.now["prompt/1/text"] == "waltz"
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 192_000])
+def test_a_device_of_any_rate_gets_as_many_seconds_as_came(rate_hz: int) -> None:
+    """The server gives at most 96 kHz: written as they came, they would be over in half the time."""
+    card = _ToCard(OutputDevice(0, "card", "ALSA", 2, rate_hz, 0.1, True))
+    for _ in range(15):
+        card.write(np.zeros((2, 4_800), np.float32), 48_000)
+    assert card.ring.filled_frames == pytest.approx(1.5 * rate_hz, rel=0.12)  # the converter holds a little back

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 
 import streamgen
 import streamgen.checkpoint.find
+from bridge.cli import main as cli
 from streamgen.errors import CapacityError, CheckpointError, ConfigError, PromptError
 
 Run = Callable[..., Any]
@@ -105,3 +109,14 @@ def test_the_engines_errors_are_one_line_with_their_exit_code(
     assert answer.code == code
     said = "interrupted" if error is KeyboardInterrupt else "what, the value, the remedy"
     assert answer.err.splitlines() == ["loading pocket …", f"streamgen: {said}"]
+
+
+@pytest.mark.parametrize("page", ["cp1252", *(pytest.param(p, marks=pytest.mark.slow) for p in ("cp850", "ascii"))])
+def test_a_legacy_console_gets_help_and_json(page: str) -> None:
+    """Windows writes pipes and files in its code page, which lacks … and most of the world's names."""
+    run = partial(subprocess.run, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": page})
+    for name in cli._COMMANDS:
+        assert b"--help" in run([sys.executable, "-m", "bridge.cli.main", name, "--help"]).stdout
+    code = "from bridge.cli.terminal import lenient_output, print_json, say; lenient_output(); say('音 …')"
+    done = run([sys.executable, "-c", code + "; print_json({'out': '音é.wav'})"])
+    assert json.loads(done.stdout.decode("utf-8")) == {"out": "音é.wav"}

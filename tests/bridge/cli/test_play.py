@@ -120,6 +120,7 @@ def test_a_mono_device_gets_the_mean_of_both_channels(run: Run, toy_model: ToyMo
     assert np.abs(music).max() == pytest.approx(AMPLITUDE, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_line_from_a_pipe_changes_the_prompt_and_its_end_plays_on(
     run: Run, toy_model: ToyModel, device: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ def test_quitting_stops_the_music(run: Run, toy_model: ToyModel, device: Any, mo
     assert run("play", "a").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(run: Run, toy_model: ToyModel, device: Any, number: int) -> None:
     toy_model.before_step = lambda steps: os.kill(os.getpid(), number) if steps == 120 else None
@@ -148,6 +150,7 @@ def test_a_signal_ends_it_cleanly(run: Run, toy_model: ToyModel, device: Any, nu
     assert toy_model.all_closed
 
 
+@pytest.mark.slow
 def test_a_stream_slower_than_its_listener_has_gaps_that_are_counted_and_explained(
     run: Run, toy_model: ToyModel, device: Any
 ) -> None:

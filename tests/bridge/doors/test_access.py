@@ -37,14 +37,16 @@ def test_guesses_are_slowed_for_their_address_alone() -> None:
     access = Access(token="secret", now=lambda: time)
     for _ in range(100):
         assert access.refuses_token("secret", "a") is None, "right ones cost nothing"
-    reasons = [(refusal := access.refuses_token("wrong", "a")) and refusal.reason for _ in range(20)]
-    assert reasons == ["token"] * 5 + ["guesses"] * 15
-    refusal = access.refuses_token("secret", "a")
-    assert refusal is not None
-    assert (refusal.status, refusal.close_code) == (429, 1013), "else a flood would find out which was right"
-    assert access.refuses_token("secret", "b") is None
+    refusals = [access.refuses_token("wrong", address) for address in ("a", "::ffff:10.0.0.1", "10.0.0.1") * 7]
+    assert all(refusal is not None for refusal in refusals)
+    reasons = [refusal.reason for refusal in refusals if refusal]
+    assert reasons[0::3] == ["token"] * 5 + ["guesses"] * 2
+    assert reasons.count("token") == 5 + 5, "an address is the same one in IPv6's clothes"
+    assert (refusals[-1].status, refusals[-1].close_code) == (429, 1013)  # type: ignore[union-attr]
+    assert access.refuses_token("secret", "a") is None, "behind a proxy everyone has one address"
     time = 1.0
-    assert access.refuses_token("secret", "a") is None
+    assert (refusal := access.refuses_token("wrong", "a")) is not None
+    assert refusal.reason == "token"
 
 
 def test_a_token_comes_by_query_or_header() -> None:
@@ -75,6 +77,12 @@ def test_a_token_comes_by_query_or_header() -> None:
         ("http://evil.example:8711", "evil.example:8711", "host"),  # DNS rebinding: a hostile name for 127.0.0.1
         (None, "evil.example:8711", "host"),
         (None, "", "host"),
+        ("http://127.0.0.1", "127.0.0.1:80", None),
+        ("https://127.0.0.1:443", "127.0.0.1", None),
+        ("HTTPS://STAGE.example", "127.0.0.1:8711", None),
+        ("https://stage.example:443", "127.0.0.1:8711", None),
+        ("https://stage.example:8443", "127.0.0.1:8711", "origin"),
+        ("http://stage.example", "127.0.0.1:8711", "origin"),
     ],
 )
 def test_pages_and_names(origin: str | None, host: str, reason: str | None) -> None:
@@ -82,6 +90,37 @@ def test_pages_and_names(origin: str | None, host: str, reason: str | None) -> N
     headers = {"Host": host} | ({} if origin is None else {"Origin": origin})
     refusal = access.refuses_page(headers)
     assert (None if refusal is None else refusal.reason) == reason
+
+
+def test_a_request_without_host_is_no_browsers() -> None:
+    """HAProxy's health check, in HTTP/1.0, by default."""
+    assert Access().refuses_page({}) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "origins"),
+    [
+        ("https://stage.example", ["https://stage.example"]),
+        ("https://stage.example/", ["https://stage.example"]),
+        (" HTTPS://Stage.Example:443 ", ["https://stage.example"]),
+        ("http://stage.example:80", ["http://stage.example"]),
+        ("https://stage.example:80", ["https://stage.example:80"]),
+        ("stage.example", ["http://stage.example", "https://stage.example"]),
+        ("stage.example:443", ["http://stage.example:443", "https://stage.example"]),
+        ("http://[::1]:8711/", ["http://[::1]:8711"]),
+    ],
+)
+def test_an_allowed_origin_is_meant_as_people_write_it(written: str, origins: list[str]) -> None:
+    access = Access(allowed_origins=(written,))
+    assert list(access.allowed_origins) == origins
+    for origin in origins:
+        assert access.refuses_page({"Host": "127.0.0.1:8711", "Origin": origin}) is None
+
+
+@pytest.mark.parametrize("written", ["*", "", "https://", "https://stage.example/page", "ftp://a", "a:99999", "a b"])
+def test_an_origin_that_could_never_match_is_refused_at_the_start(written: str) -> None:
+    with pytest.raises(UsageError, match=r"--allow-origin is .*https://stage\.example"):
+        Access(allowed_origins=(written,))
 
 
 def test_with_a_token_any_name_of_the_host_will_do() -> None:

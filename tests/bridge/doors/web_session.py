@@ -261,7 +261,7 @@ class SineSessions:
 
     async def get(self, name: str) -> SineSession:
         if name == "full":
-            raise CapacityError("2 sessions play, this machine keeps up with 2; try later")
+            raise CapacityError("2 sessions play, this machine keeps up with 2; try again in 5 s")
         return self.live if name == "live" else SineSession(name)
 
 
@@ -297,11 +297,14 @@ async def serving(
     osc_port: int | None = 8712,
     page: Path = WEB_ROOT,
     session: SineSession | None = None,
+    tls: tuple[Path, Path] | tuple[None, None] = (None, None),
     **access: Any,
 ) -> AsyncIterator[Open]:
     session, metrics = session or SineSession(), Metrics()
     judge = Access(limits=limits or Limits(), **access)
-    service = Service(Settings(host=judge.host, port=0), judge, metrics, {"osc_port": osc_port})
+    service = Service(
+        Settings(host=judge.host, port=0, tls_cert=tls[0], tls_key=tls[1]), judge, metrics, {"osc_port": osc_port}
+    )
     web = NativeDoor(service, page)
     await web.open(SineSessions(session))
     try:

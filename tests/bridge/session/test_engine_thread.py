@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from bridge.session.messages import (
     Transport,
     Transported,
 )
+from bridge.session.player import Player
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
 
@@ -65,10 +67,10 @@ def model() -> streamgen.Model:
 
 
 def play(
-    model: streamgen.Model, scene: Callable[[EngineThread, LiveSession], Awaitable[None]], factor: float = 5
+    model: streamgen.Model, scene: Callable[[EngineThread, LiveSession], Awaitable[None]], capacity: int = 4
 ) -> None:
     async def run() -> None:
-        engine = EngineThread(model, asyncio.get_running_loop(), factor)
+        engine = EngineThread(model, asyncio.get_running_loop(), capacity)
         try:
             values = {"prompt/1/text": "piano", "seed": 1, "lead_seconds": 0.5}
             session = await LiveSession.open("live", engine, RATE_HZ, values)
@@ -143,6 +145,7 @@ def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -
     play(model, scene)
 
 
+@pytest.mark.slow
 def test_the_music_goes_on_while_an_audio_prompt_is_read(
     model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,9 +210,10 @@ def test_sessions_are_their_own_and_admitted_by_measured_speed(model: streamgen.
             await other.do(Set({"seed": 1}, "test"))
         await (await LiveSession.open("third", engine, RATE_HZ)).close("bye")
 
-    play(model, scene, factor=2.6)
+    play(model, scene, capacity=2)
 
 
+@pytest.mark.slow
 def test_stats_count_the_listeners(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         listener = Listening()
@@ -235,10 +239,14 @@ def test_a_session_that_fails_is_paused_and_told_and_the_others_play_on(
         other.add(listeners[1])
         await listeners[1].until(0.3)
 
-        def full(*_: object) -> None:
-            raise CapacityError("no rows are left; close a stream")
+        make = Player.make_together
 
-        monkeypatch.setattr(session.player, "make", full)
+        def full(players: list[Player], *rest: Any) -> None:
+            if session.player in players:
+                raise CapacityError("no rows are left; close a stream")
+            make(players, *rest)
+
+        monkeypatch.setattr(Player, "make_together", full)
         async with asyncio.timeout(10):
             while not listeners[0].told(Transported):
                 await asyncio.sleep(0.01)

@@ -29,7 +29,7 @@ from bridge.session.messages import (
 from bridge.session.player import COMMIT_SECONDS, Player
 from bridge.session.timeline import Moment, Timeline
 from streamgen.checkpoint import GenerationDefaults
-from streamgen.errors import ConfigError, StreamgenError
+from streamgen.errors import ConfigError, PromptError, StreamgenError
 from streamgen.testing import FakeModel, tiny_checkpoint
 from streamgen.testing.fake import fake_pitch_hz
 
@@ -493,3 +493,11 @@ def test_a_player_that_fails_is_paused_and_the_next_command_tries_again(rig: Cal
         "engine: no rows are left",
         PlayerState.FAILED,
     )
+
+
+def test_a_text_is_checked_where_it_is_written_though_its_slot_is_silent(rig: Callable[..., Rig]) -> None:
+    player = rig().player
+    with pytest.raises(PromptError, match="control character"):
+        player.do(Set({"prompt/3/text": "pi\x00ano", "prompt/3/weight": 0.0}, "me"))
+    assert player.parameters.values["prompt/3/text"] == ""
+    player.do(Set({"prompt/3/text": ""}, "me"))

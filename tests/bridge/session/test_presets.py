@@ -145,6 +145,7 @@ def test_an_effect_that_is_not_here_is_said(tmp_path: Path) -> None:
     play(scene)
 
 
+@pytest.mark.slow
 def test_a_morph_gets_there_in_its_time_and_no_step_is_heard() -> None:
     async def scene(session: LiveSession) -> None:
         listener = Listening()

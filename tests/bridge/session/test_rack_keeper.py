@@ -193,6 +193,7 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_service_that_is_killed_leaves_its_rack_and_its_states(catalogue: Catalogue, tmp_path: Path) -> None:
     kept = tmp_path / "kept.toml"
     service = subprocess.Popen([sys.executable, "-c", SERVICE, str(tmp_path), str(ILL)], env=os.environ)

@@ -39,7 +39,7 @@ async def serve() -> None:
     """Serve until SIGTERM."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    engine = EngineThread(FakeModel(), loop, 5.0)
+    engine = EngineThread(FakeModel(), loop, 4)
     live = await LiveSession.open("live", engine, RATE_HZ, FIRST)
     service = Service(Settings(port=0), Access(), Metrics())
     doors = [NativeDoor(service), SoundCardDoor(service)]

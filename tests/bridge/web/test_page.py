@@ -473,6 +473,48 @@ def test_starvation_is_counted_and_ends_by_itself(opened: Open, server: ToyServe
     assert opened.page.inner_text("#stat-underruns") == str(before + 1)
 
 
+def test_it_plays_over_plain_http_from_another_host(chromium: Any, server: ToyServer) -> None:
+    """Browsers offer AudioWorklet to secure pages only, and a LAN's name is none."""
+    context = chromium.new_context(viewport={"width": 390, "height": 780})
+    opened = watch(context.new_page())
+    opened.page.goto(server.url.replace("127.0.0.1", "studio.test"))
+    opened.until("document.body.dataset.link === 'open'")
+    assert opened.ask("isSecureContext") is False
+    began = time.monotonic()
+    opened.play()
+    assert time.monotonic() - began < 6, "within 2 s where the machine has nothing else to do"
+    assert opened.ask("Math.max(...streamgen.player.report.peak)") > 0
+    assert not opened.ask("document.body.classList.contains('is-buffering')")
+    heard = opened.ask("streamgen.player.report.heard")
+    opened.until(f"streamgen.player.report.heard > {heard} + 2 * streamgen.player.rateHz")
+    context.close()
+    assert [line for line in opened.complaints if "ScriptProcessorNode is deprecated" not in line] == []
+
+
+def test_a_browser_without_sound_says_so_and_does_not_spin(opened: Open) -> None:
+    opened.ask("void (AudioContext.prototype.resume = () => new Promise(() => {}), AudioContext.prototype.close.call)")
+    opened.ask("void (globalThis.AudioWorkletNode = class { constructor() { throw new Error('no device') } })")
+    opened.page.click("#play")
+    opened.until("document.getElementById('alert').innerText.includes('There is no sound here: no device')")
+    assert not opened.ask("document.body.classList.contains('is-buffering')")
+    assert opened.ask("streamgen.player.started") is False
+
+
+def test_a_token_leaves_the_address_bar_and_survives_a_reload(chromium: Any) -> None:
+    with toy_server(token="secret") as server:
+        for form in ("?token=secret&session=live", "#token=secret"):
+            context = chromium.new_context()
+            opened = watch(context.new_page())
+            opened.page.goto(server.url + form)
+            for _ in range(2):
+                opened.until("document.body.dataset.link === 'open'")
+                assert "secret" not in opened.page.url
+                assert opened.page.url.endswith("?session=live" if "session" in form else "/")
+                opened.page.reload()
+            context.close()
+            assert opened.complaints == []
+
+
 def test_a_token_can_be_given(chromium: Any) -> None:
     with toy_server(token="secret") as server:
         context = chromium.new_context()

@@ -15,8 +15,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import EncodecModel
 
-from streamgen.codec import CodecState, StreamingDecoder
+from streamgen.checkpoint import load_checkpoint
+from streamgen.codec import CodecState, Native, StreamingDecoder
 from streamgen.errors import CheckpointError, ConfigError, SessionClosed
+from streamgen.kernels import kernels
+from streamgen.pocket import pocket_folder
 
 TOLERANCE = 1e-5  # issue: 1e-4; audio is of order 0.1
 
@@ -197,6 +200,7 @@ def work(decoder: StreamingDecoder, codes: Tensor, state: CodecState) -> tuple[C
     return counted.operations, counted.numbers
 
 
+@pytest.mark.slow
 def test_second_600_does_the_work_of_second_6(lab: Any) -> None:
     decoder = StreamingDecoder(lab.make(num_filters=2, hidden_size=4, sampling_rate=1000))  # 50 frames a second
     state, piece = decoder.new_state(1), lab.codes(1, 4, 500)
@@ -310,3 +314,16 @@ def test_a_finished_stream_is_closed(lab: Any) -> None:
 def test_no_stream_at_all(lab: Any) -> None:
     with pytest.raises(ConfigError, match="batch is 0"):
         StreamingDecoder(lab.make()).new_state(0)
+
+
+@pytest.mark.parametrize("audio_channels", [1, 2])
+def test_on_the_native_kernels_the_shipped_codecs_error_is_below_50_db(audio_channels: int) -> None:
+    library = kernels()
+    if library is None:
+        pytest.skip("the package was installed without a C++ compiler")
+    codec = load_checkpoint(str(pocket_folder())).codec
+    exact = StreamingDecoder(codec, audio_channels=audio_channels)
+    native = StreamingDecoder(codec, audio_channels=audio_channels, native=Native(library, library.pool(2)))
+    codes = torch.randint(0, 1024, (2, exact.num_codebooks, 60))
+    wanted, ours = torch.cat(stream(exact, codes), 2), torch.cat(stream(native, codes), 2)
+    assert 10 * ((ours - wanted).square().mean() / wanted.square().mean()).log10() < -50

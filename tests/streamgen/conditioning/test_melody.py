@@ -145,7 +145,7 @@ def test_a_pure_tone_is_its_pitch_class_from_c(melody: Any, hz: float, pitch_cla
     assert set(MelodyConditioner(melody.checkpoint).chroma(tone, RATE_HZ).argmax(-1).tolist()) == {pitch_class}
 
 
-@pytest.mark.parametrize("gain", [1e-12, 1e-6, 1.0, 32768.0, 2.0**30])
+@pytest.mark.parametrize("gain", [1e-12, 1e-6, 1.0, 16.0])
 def test_loudness_does_not_matter(melody: Any, gain: float) -> None:
     audio = notes(C_MAJOR, 0.5)
     conditioner = MelodyConditioner(melody.checkpoint)
@@ -296,6 +296,7 @@ BAD_MELODIES: dict[str, tuple[Any, Any]] = {
     "nan": (np.array([0.0, np.nan], np.float32), RATE_HZ),
     "inf": (np.array([0.0, -np.inf], np.float32), RATE_HZ),
     "opposite infinities": (np.array([[np.inf], [-np.inf]], np.float32), RATE_HZ),
+    "cast from integers": (np.full(100, 32_767, np.float32), RATE_HZ),
     "absurdly loud": (np.full(100, 1e30, np.float32), RATE_HZ),
     "float64 beyond float32": (np.full(100, 1e300), RATE_HZ),
     "rate missing": (SOME, None),

@@ -148,7 +148,7 @@ def test_a_bad_mix_is_refused_in_one_line(arguments: dict[str, Any], said: str) 
 
 @pytest.mark.parametrize("scale", [-0.1, math.nan, math.inf, 20.5, "3", None, True, 10**400])
 def test_a_bad_guidance_scale_is_refused(scale: Any) -> None:
-    with pytest.raises(ConfigError, match=r"guidance_scale is .*, must be within 0 … 20"):
+    with pytest.raises(ConfigError, match=r"guidance_scale is .*, must be (a number )?within 0 … 20"):
         PromptMix.of("piano").rows(scale)
 
 

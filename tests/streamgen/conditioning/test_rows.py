@@ -29,20 +29,30 @@ def test_each_text_is_a_row_with_its_own_keys_computed_once(twin: Twins) -> None
     assert again.texts[1] is rows.texts[2]
 
 
-def test_texts_not_used_for_long_are_forgotten(twin: Twins) -> None:
+@pytest.fixture
+def few_kept(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Prompts of a model that keeps some five texts."""
     prompts = twin("mono").model.runtime.prompts
-    for number in range(40):
-        prompts.conditioner().of(PromptMix.of(f"piano {number}"), 3.0)
-    assert len(prompts._kept._values) == 32
-    assert "piano 0" not in prompts._kept._values
-    assert {None, "piano 39"} <= set(prompts._kept._values)
+    keys = prompts.keys("piano 0")
+    monkeypatch.setattr(prompts._kept, "_limit", 5 * (keys.keys.nbytes + keys.values.nbytes))
+    return prompts
 
 
-def test_rows_in_force_keep_their_texts_however_many_others_come(twin: Twins) -> None:
+def test_texts_not_used_for_long_are_forgotten(few_kept: Any) -> None:
+    for number in range(10):
+        few_kept.conditioner().of(PromptMix.of(f"piano {number}"), 3.0)
+    assert (
+        sum(text.keys.nbytes + text.values.nbytes for text in few_kept._kept._values.values()) <= few_kept._kept._limit
+    )
+    assert "piano 0" not in few_kept._kept._values
+    assert {None, "piano 9"} <= set(few_kept._kept._values)
+
+
+def test_rows_in_force_keep_their_texts_however_many_others_come(few_kept: Any) -> None:
     """A glide makes rows anew for each frame: what it plays already is not encoded again and again."""
-    conditioner = twin("mono").model.runtime.prompts.conditioner()
+    conditioner = few_kept.conditioner()
     rows = conditioner.of(PromptMix.of("organ"), 3.0)
-    for number in range(40):
+    for number in range(10):
         conditioner.of(PromptMix.of(f"organ {number}"), 3.0)
     later = conditioner.of(PromptMix.of("organ"), 2.0, rows)
     assert later.texts[0] is rows.texts[0]

@@ -231,3 +231,16 @@ def test_a_text_that_cannot_be_computed_stops_no_other() -> None:
         with pytest.raises(PromptError, match="is no text"):
             cache.get("", refuse)
     assert cache.get("piano", lambda _: "states") == "states"
+
+
+def test_words_without_a_token_are_told_once(mono: Any, caplog: pytest.LogCaptureFixture) -> None:
+    conditioner = TextConditioner(mono.checkpoint)
+    tokenizer = mono.checkpoint.tokenizer
+    assert tokenizer.unk_token_id in tokenizer("piano \u266b\U0001f3b9")["input_ids"], "else this test says nothing"
+    with caplog.at_level("WARNING", logger="streamgen"):
+        conditioner.encode("piano")
+        assert caplog.messages == []
+        conditioner.encode("piano \u266b\U0001f3b9")
+        conditioner.encode("strings \u266b\U0001f3b9")
+    (line,) = caplog.messages
+    assert "has no token for \u266b\U0001f3b9: not heard" in line

@@ -148,6 +148,7 @@ def test_fewer_bits_stay_near_float32(
     twin: Twins, monkeypatch: pytest.MonkeyPatch, precision: str, error: float
 ) -> None:
     both = twin("mono")
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
     monkeypatch.setattr(linear, "_PACK_NUMEL", 1)  # as if this small one's matrices were large
     model = Model.from_checkpoint(load_checkpoint(str(tiny_checkpoint("mono"))), device="cpu", precision=precision)
     logits = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +27,12 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture
-def chosen(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EngineChoice]:
-    """Choose on a machine whose bare step has these real-time factors."""
+def chosen(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EngineChoice]:
+    """Choose on a machine whose bare step has these real-time factors, and that was never measured before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def choose(fp32: float, bf16: float, asked: str = "auto") -> EngineChoice:
+        monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
         factors = {torch.float32: fp32, torch.bfloat16: bf16}
         monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
         monkeypatch.setattr(precision, "bare_step_seconds", lambda engine, _: 0.02 / factors[engine.decoder.dtype])
@@ -67,6 +71,7 @@ def test_a_small_one_is_not_measured(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, native: bool, precision_: str, note: str
 ) -> None:
     """Else what the machine did while it was loaded would choose its precision, and with it its music."""
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
     monkeypatch.delattr(precision, "bare_step_seconds")
     monkeypatch.setattr(precision, "_multiplies_bf16", lambda: native)
     choice = choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="auto")
@@ -108,3 +113,44 @@ def test_the_bare_step_is_timed_a_few_times_and_not_for_long(
     assert bare_step_seconds(engine, PATTERN) == pytest.approx(step)
     assert calls[0] == steps
     assert all(engine.cache._free), "the stream it was timed on is gone"
+
+
+def test_a_machine_is_measured_once(chosen: Callable[..., EngineChoice]) -> None:
+    first = chosen(1.2, 2.0)
+    again = chosen(9.0, 0.1)
+    assert (
+        (again.precision, again.note)
+        == (first.precision, first.note)
+        == (
+            "bf16",
+            "bf16, measured 2.0 × real time for a bare step with guidance",
+        )
+    )
+
+
+def test_few_bits_are_refused_without_the_native_kernels(chosen: Callable[..., EngineChoice]) -> None:
+    words = "precision is 'int6', which needs the native kernels: this streamgen was installed without a C"
+    with pytest.raises(ConfigError, match=words):
+        chosen(1.0, 1.0, asked="int6")
+
+
+@pytest.fixture(scope="module")
+def overflowing() -> Checkpoint:
+    """Activations beyond fp16's 65,504, of weights that it holds."""
+    checkpoint = load_checkpoint(str(tiny_checkpoint("mono")))
+    layer = "model.decoder.layers.1."
+    loud = {layer + name: 300 * checkpoint.weights[layer + name] for name in ("fc1.weight", "fc2.weight")}
+    assert max(float(weight.abs().max()) for weight in loud.values()) < 1_000
+    return replace(checkpoint, weights=checkpoint.weights | loud)
+
+
+def test_fp16_that_overflows_is_refused_when_asked_and_passed_over_by_auto(
+    overflowing: Checkpoint, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="overflows with this checkpoint: use 'bf16' or 'fp32'"):
+        choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="fp16")
+    assert choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="bf16").precision == "bf16"
+    monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(precision._Builder, "candidates", lambda _: ["fp16", "bf16"])
+    assert choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="auto").precision == "bf16"
+    assert choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="fp16").precision == "fp16"

@@ -10,7 +10,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from streamgen.lm.sampling import Sampling, Uniforms, draw, probabilities, sample, uniforms
+from streamgen.lm.sampling import Sampling, Uniforms, draw, probabilities, sample, sample_together, uniforms
 
 SETTINGS = [
     Sampling(1.0, 0, 0.0),
@@ -109,3 +109,20 @@ def test_one_generator_for_all_columns_gives_what_one_for_each_gives() -> None:
     logits = torch.randn(4, 64)
     for column in range(20):
         assert torch.equal(sample(logits, Sampling(seed=3), column, source), sample(logits, Sampling(seed=3), column))
+
+
+@pytest.mark.parametrize("top_p", [0.0, 0.9])
+def test_streams_drawn_together_get_what_each_gets_alone(top_p: float) -> None:
+    chosen = [
+        Sampling(seed=1, top_p=top_p),
+        Sampling(temperature=0.7, seed=2),
+        Sampling(seed=3, top_p=top_p),
+        Sampling(temperature=0.0, seed=4),
+        Sampling(seed=5, top_p=top_p),
+        Sampling(temperature=0.0, seed=6),
+    ]
+    logits = [torch.randn(books, 300) * 3 for books in (4, 4, 8, 4, 4, 4)]
+    columns = [7, 7, 8, 9, 7, 1]
+    together = sample_together(logits, chosen, columns)
+    for codes, one, sampling, column in zip(together, logits, chosen, columns, strict=True):
+        assert torch.equal(codes, sample(one, sampling, column))

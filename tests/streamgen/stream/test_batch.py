@@ -234,7 +234,7 @@ def test_what_makes_no_sense_is_refused_by_name(twin: Twins) -> None:
     with pytest.raises(PromptError, match="prompt is given beside the list of prompts"):
         model.generate(["piano"], 1.0, prompt="rock")
     for rate in ("44100", float("nan"), 0):
-        with pytest.raises(PromptError, match="audio prompt's rate is"):
+        with pytest.raises(PromptError, match="audio prompt's sample rate is"):
             model.generate(["piano"], 1.0, audio_prompt=TONE, audio_prompt_rate_hz=rate)
     clips = [
         model.generate(["piano"], 0.1, seed=1, audio_prompt=TONE, audio_prompt_rate_hz=rate)[0].samples

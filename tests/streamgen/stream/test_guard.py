@@ -119,6 +119,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRONE_CHANGE", 10.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("strict")
 def test_a_dead_stream_begins_anew_at_the_same_frame_however_it_is_read(mono: Any) -> None:
     with opened(mono) as one, opened(mono) as other, opened(mono, guard=False) as unguarded:

@@ -163,3 +163,24 @@ def test_a_snapshot_of_another_stream_is_refused(twin: Twins) -> None:
             with pytest.raises(ConfigError, match="the snapshot is another stream's"):
                 each.restore(saved)
             assert each.read(640).start_sample == 0
+
+
+def test_rows_of_many_changes_are_given_back_once_nothing_goes_back_before_a_mark(short_twin: Twins) -> None:
+    """Ten other mixes of eight prompts a second keep the rows of each for `rewind_seconds`, unless told otherwise."""
+    model = short_twin("mono").model
+    cache = model.runtime.engine.cache
+    with model.open_stream("piano", seed=1, rewind_seconds=12.0) as stream:
+        first, most = stream.mark(), 0
+        for change in range(40):
+            stream.set(prompts=[(f"{change} {slot}", 1.0) for slot in range(8)])
+            stream.read(640)
+            mark = stream.mark()
+            stream.forget_before(mark)
+            most = max(most, sum(not free for free in cache._free))
+        assert most <= 4 * 9, "leader, successor, and what they were before the newest change"
+        ahead = stream.read(6_400).samples
+        stream.rewind(mark)
+        assert np.array_equal(stream.read(6_400).samples, ahead), "what is not forgotten can be gone back to"
+        with pytest.raises(ConfigError, match="make a new one"):
+            stream.rewind(first)
+    assert all(cache._free)

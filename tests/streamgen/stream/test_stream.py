@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamgen.errors import ConfigError, SessionClosed
+from streamgen.errors import ConfigError, NumericError, SessionClosed
 from streamgen.model import load_model
 from streamgen.stream.stream import Stream
 from streamgen.testing import tiny_checkpoint
@@ -116,6 +116,7 @@ def test_impossible_chunks_are_refused(twin: Twins, seconds: float) -> None:
         next(stream.chunks(seconds))
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(short_twin: Twins) -> None:
     """Python's own allocations; the slow twin of this in test_endless.py watches the process for an hour of audio."""
     with short_twin("mono").model.open_stream("piano", seed=1, context_seconds=1.0) as stream:
@@ -142,7 +143,7 @@ def test_a_step_that_is_interrupted_is_done_again(twin: Twins, monkeypatch: pyte
     with model.open_stream("piano", seed=1) as stream, model.open_stream("piano", seed=1) as other:
         stream.read(6400)
         with monkeypatch.context() as disturbed:
-            disturbed.setattr("streamgen.lm.engine.sample", interrupt)
+            disturbed.setattr("streamgen.lm.engine.sample_together", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 stream.read(6400)
         stream.read(12_800)
@@ -156,7 +157,7 @@ def test_a_stream_that_cannot_begin_leaves_no_rows_taken(twin: Twins, monkeypatc
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model.runtime.engine, "prefill", interrupt)
+    monkeypatch.setattr(model.runtime.codec, "new_state", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.open_stream("piano")
     assert all(model.runtime.engine.cache._free)
@@ -187,3 +188,37 @@ def test_a_gpu_plays_and_batches_the_same_music(twin: Twins) -> None:
         streamed = take(stream, 1.0)
     clip = model.generate(["piano"], 1.5, seed=7)[0].samples
     assert np.abs(streamed - clip[:, :32_000]).max() < 1e-3
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_no_numbers_are_told_and_never_heard(
+    twin: Twins, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    """One code for ever was what became of them. Once they are numbers again, it goes on where it was."""
+    model = twin("mono").model
+    decoder = model.runtime.engine.decoder
+    logits = decoder.logits
+
+    def broken(hidden: torch.Tensor) -> torch.Tensor:
+        found = logits(hidden).clone()
+        found[0, 2, 5] = wrong
+        return found
+
+    with model.open_stream("piano", seed=7) as stream, model.open_stream("piano", seed=7) as twin_stream:
+        assert np.array_equal(stream.read(2_000).samples, twin_stream.read(2_000).samples)
+        with monkeypatch.context() as disturbed:
+            disturbed.setattr(decoder, "logits", broken)
+            for _ in range(2):
+                with pytest.raises(NumericError, match=r"NaN or infinite in fp32: .*damaged"):
+                    stream.read(6_400)
+            with pytest.raises(NumericError):
+                model.generate(["piano"], 0.1)
+        assert np.array_equal(stream.read(6_400).samples, twin_stream.read(6_400).samples)
+
+
+def test_a_codec_that_makes_no_numbers_is_told(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = twin("mono").model
+    decode = model.runtime.codec.decode
+    monkeypatch.setattr(model.runtime.codec, "decode", lambda *given: decode(*given) * float("nan"))
+    with model.open_stream("piano", seed=7) as stream, pytest.raises(NumericError, match="codec's sound is NaN"):
+        stream.read(6_400)

@@ -166,6 +166,35 @@ def test_its_state_is_saved_and_comes_back(opened: Callable[..., Plugin]) -> Non
     np.testing.assert_allclose(came[:, 9_600:], expected[:, 9_600:], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("case", "knob"), [(CASES[0], "makeup"), (CASES[4], "output")], ids=["ZamCompX2 makeup", "Overdrive output"]
+)
+def test_no_knob_of_a_plugin_is_heard_turning(opened: Callable[..., Plugin], case: Case, knob: str) -> None:
+    """A tone of 300 Hz while a level goes through a third of its range, 50 times a second: nothing new above 6 kHz."""
+    rack = Rack()
+    chain = Chain(RATE_HZ, 2, 8_192, [rack])
+    rack.add(opened(case.reference), case.name)
+    name, spec = f"plugin/1/{knob}", rack.parameters[f"plugin/1/{knob}"]
+    low, high = spec.limits
+    tone = np.tile((0.25 * np.sin(np.arange(960) * (2 * np.pi * 300 / RATE_HZ))).astype(np.float32), (2, 1))
+
+    def second(turning: bool) -> np.ndarray:
+        blocks = []
+        for turn in range(50):
+            if turning:
+                chain.set({name: low + (high - low) * (100 + turn) / 300})
+            blocks.append(chain.process(tone)[0])
+        out = np.concatenate(blocks).astype(np.float64)
+        window = np.hanning(len(out))
+        return np.asarray(20 * np.log10(np.abs(np.fft.rfft(out * window)) * 2 / window.sum() + 1e-12))
+
+    chain.set({name: low + (high - low) / 3})
+    second(turning=False)
+    standing, turned = second(turning=False), second(turning=True)
+    assert turned[300] > standing[300] + 1, "it was turned"
+    assert turned[6_000:].max() < max(standing[6_000:].max() + 6, -90)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
 def test_killed_it_comes_back_with_its_state_and_no_sample_is_lost(opened: Callable[..., Plugin]) -> None:
     plugin, rack = opened(Reference(f"{VST3}/ZamCompX2.vst3")), Rack()
@@ -193,6 +222,7 @@ def test_killed_it_comes_back_with_its_state_and_no_sample_is_lost(opened: Calla
     assert np.abs(np.diff(out[0, 4_800:])).max() < 0.005, "it fades, both ways"
 
 
+@pytest.mark.slow
 def test_a_program_that_turns_other_knobs_is_noticed(opened: Callable[..., Plugin]) -> None:
     plugin = opened(Reference(f"{VST3}/ZamCompX2.vst3"))
     plugin._settings = HostSettings(plugin._settings.folder, deadline_seconds=1.0, save_seconds=0.05)

@@ -145,7 +145,7 @@ def test_the_state_is_written_whole_and_restored(
     [
         ("on-load raise", "RuntimeError: asked to raise"),
         ("on-load segfault", "ended while it was loaded: signal 11"),
-        ("on-load hang", "not loaded within 2 s"),
+        pytest.param("on-load hang", "not loaded within 2 s", marks=pytest.mark.slow),
         ("on-load memory", "MemoryError"),
     ],
 )
@@ -168,6 +168,7 @@ def test_a_missing_host_for_plugins_is_said(settings: HostSettings, orders: Path
         PluginProcess.start(Reference(str(orders)), replace(settings, engine="nowhere:Engine"), RATE_HZ, None)
 
 
+@pytest.mark.slow
 def test_a_child_goes_when_its_parent_is_killed(settings: HostSettings, orders: Path, tmp_path: Path) -> None:
     """Even while its plugin hangs."""
     program = f"""

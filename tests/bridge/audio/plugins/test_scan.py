@@ -25,6 +25,7 @@ def three(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_dies_or_hangs_is_listed_with_its_reason(settings: HostSettings, three: Path) -> None:
     told: list[Found] = []
     began = time.monotonic()

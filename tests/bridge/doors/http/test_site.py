@@ -78,11 +78,13 @@ def test_every_answer_is_safe_to_show() -> None:
 def test_secrets_need_the_token_and_pages_do_not() -> None:
     async def go() -> None:
         async with serving(token="secret") as door:
-            statuses = {target: (await door.http(target))[0] for target in ("/", "/healthz", "/metrics", "/streamgen")}
+            paths = ("/", "/healthz", "/metrics", "/streamgen")
+            statuses = {target: (await door.http(target, Accept="text/html,*/*"))[0] for target in paths}
             assert statuses == {"/": 200, "/healthz": 200, "/metrics": 401, "/streamgen": 401}
             assert (await door.http("/?HOST_INFO"))[0] == 401
             assert (await door.http("/streamgen/"))[0] == 401
-            assert (await door.http("/", Accept="application/json"))[0] == 401
+            for accepted in ("application/json", "*/*"):
+                assert (await door.http("/", Accept=accepted))[0] == 401
             assert (await door.http("/metrics?token=secret"))[0] == 200
             assert (await door.http("/metrics", Authorization="Bearer secret"))[0] == 200
             assert (await door.http("/streamgen/top_k?VALUE&token=secret"))[2] == b'{"VALUE": [250]}'

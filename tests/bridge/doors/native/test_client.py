@@ -50,6 +50,7 @@ async def hear(door: Open, seconds: float, query: str = "", **wanted: object) ->
         ("127.0.0.1:8711", "ws://127.0.0.1:8711/v1/stream?codec=f32le"),
         ("http://h", "ws://h/v1/stream?codec=f32le"),
         ("https://h/?token=a%20b", "wss://h/v1/stream?token=a+b&codec=f32le"),
+        ("http://h:1/#token=a%20b", "ws://h:1/v1/stream?token=a+b&codec=f32le"),
         ("ws://[::1]:8711/v1/stream?codec=opus", "ws://[::1]:8711/v1/stream?codec=f32le"),
         ("wss://h/studio/v1/stream", "wss://h/studio/v1/stream?codec=f32le"),
     ],

@@ -41,6 +41,26 @@ def test_one_upload_at_a_time() -> None:
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("form", ["one frame", "fragments", "escaped"])
+def test_an_announcement_is_one_in_whatever_form_it_comes(form: str) -> None:
+    """RFC 6455 lets anyone on the way split a message; JSON lets a writer escape any character."""
+    note = json.dumps({"type": "audio_prompt", "bytes": 100_000})
+    forms = {
+        "one frame": note,
+        "fragments": [note[:14], note[14:20], note[20:]],
+        "escaped": note.replace("_", "\\u005f"),
+    }
+
+    async def go() -> None:
+        async with serving(SMALL) as door, calling(door.stream) as caller:
+            await caller.socket.send(forms[form])
+            await caller.until("ack")
+            await caller.socket.send(b"x" * 100_000)
+            assert (await caller.until("error"))["code"] == "bad_audio"
+
+    asyncio.run(go())
+
+
 def test_few_uploads_in_the_whole_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "_UPLOADS", 1)
 

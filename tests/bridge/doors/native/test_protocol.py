@@ -86,7 +86,7 @@ def test_every_type_is_read(message: dict[str, object], body: object) -> None:
         ({"type": "set"}, "bad_message"),
         ({"type": "set", "values": {}}, "bad_message"),
         ({"type": "set", "values": {"mute": 2}}, "bad_value"),
-        ({"type": "set", "values": {"top_k": 1.5}}, "bad_value"),
+        ({"type": "set", "values": {"top_k": "many"}}, "bad_value"),
         ({"type": "set", "values": {"prompt/1/text": "x" * 2_001}}, "bad_value"),
         ({"type": "set", "values": {"top_k": 5}, "at_sample": -1}, "bad_value"),
         ({"type": "set", "values": {"top_k": 5}, "at_sample": True}, "bad_value"),
@@ -218,3 +218,9 @@ def test_ack_and_error_echo_the_id_if_there_was_one() -> None:
     assert json.loads(error(WireError("bad_json", "é", 2))) == {
         "type": "error", "id": 2, "code": "bad_json", "message": "é"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "sent", "value"), [("top_k", "5", 5), ("top_k", 4.6, 5), ("temperature", "1.2", 1.2)])
+def test_numbers_are_read_as_controllers_send_them(name: str, sent: object, value: object) -> None:
+    request = parse(json.dumps({"type": "set", "values": {name: sent}}), TABLE, 48_000, 1_000)
+    assert request.body == SetValues({name: value})

@@ -277,6 +277,7 @@ def test_a_loop_with_much_else_to_do_takes_many_datagrams_a_turn(sine_session) -
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_bundle_two_seconds_ahead_lands_at_its_sample_and_delays_nothing(sine_session) -> None:
     async def test(stage: Stage) -> None:
         client = await stage.client()
@@ -383,7 +384,7 @@ def test_a_bundle_lands_at_its_sample_of_a_real_session_running_or_not() -> None
 
     async def main() -> None:
         model = load_model(str(tiny_checkpoint("causal")), device="cpu", precision="fp32")
-        engine = EngineThread(model, asyncio.get_running_loop(), 5.0)
+        engine = EngineThread(model, asyncio.get_running_loop(), 4)
         session = await LiveSession.open("live", engine, 48_000, {"prompt/1/text": "piano", "lead_seconds": 0.6})
         told, door = Told(), await opened(session)
         session.add(told)
@@ -556,6 +557,7 @@ def test_mutated_datagrams_raise_nothing_and_never_hold_the_loop(sine_session, c
     on_stage(sine_session, test, OscLimits(messages_per_second=1e6, burst=1e6, total_messages_per_second=1e6))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_old_garbage")
 def test_a_flood_leaves_the_loop_to_others(sine_session) -> None:
     """20,000 datagrams, dear ones among them: most are dropped, and the loop keeps its pace."""
@@ -582,6 +584,7 @@ def test_a_flood_leaves_the_loop_to_others(sine_session) -> None:
     on_stage(sine_session, test)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_old_garbage")
 @pytest.mark.parametrize(
     "data",

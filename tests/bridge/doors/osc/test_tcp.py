@@ -159,6 +159,7 @@ def test_silent_and_creeping_clients_are_closed(sine_session) -> None:
     on_stage(sine_session, test, OscLimits(silence_seconds=0.4))
 
 
+@pytest.mark.slow
 def test_a_deaf_client_is_closed_before_it_costs_much(sine_session) -> None:
     async def test(stage: Stage) -> None:
         loop, counters = asyncio.get_running_loop(), stage.door.counters

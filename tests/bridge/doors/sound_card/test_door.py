@@ -179,6 +179,7 @@ def test_a_device_that_goes_away_is_opened_again_under_its_new_number(
     assert "playing on Speakers" in told[1]
 
 
+@pytest.mark.slow
 def test_a_device_that_only_falls_silent_counts_as_gone(scans: list[OutputDevice]) -> None:
     async def play(door: SoundCardDoor, session: Session) -> None:
         await session.play(0.3)

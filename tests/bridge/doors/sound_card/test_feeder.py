@@ -97,6 +97,7 @@ def test_the_device_hears_the_resampled_stream_to_the_bit_and_on_time() -> None:
     assert (stage.feeder.starvations, stage.feeder.jumps, stage.feeder.overflow_frames) == (0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ppm", [200.0, -200.0])
 def test_a_device_that_runs_at_another_speed_never_starves_and_never_clicks(ppm: float) -> None:
     stage = Stage(ppm=ppm)

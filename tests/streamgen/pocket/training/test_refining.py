@@ -77,6 +77,7 @@ def test_endings_fall_silent(material: Material) -> None:
     assert sum(sound.any() for _, sound in material.endings) == 84, "one in eight is silence from the start"
 
 
+@pytest.mark.slow
 def test_steps_lower_the_losses_keep_kernels_even_and_training_resumes(
     codec: EncodecModel, material: Material, tmp_path: Path
 ) -> None:

@@ -1,0 +1,28 @@
+"""The decoder step and the codec's products in C++: 4-, 6- and 8-bit weights, all of a step in one call.
+
+Rules: built when the package is installed where a C++ compiler is (`setup.py`), loaded by ctypes, chosen by what the
+processor knows; never compiled at run time. Without it everything plays on torch's kernels (`streamgen.linear`).
+
+    native/      the C++, and the libraries that were built of it
+    library.py   finding, loading and calling them
+    packed.py    matrices in the layout that they read
+"""
+
+from __future__ import annotations
+
+from streamgen.kernels.library import Kernels, Pool, built_for, kernels
+from streamgen.kernels.packed import BITS, PackedMatrix, gate_order, head_order, multiply, pack, run_lstm
+
+__all__ = [
+    "BITS",
+    "Kernels",
+    "PackedMatrix",
+    "Pool",
+    "built_for",
+    "gate_order",
+    "head_order",
+    "kernels",
+    "multiply",
+    "pack",
+    "run_lstm",
+]

@@ -1,0 +1,159 @@
+"""The built libraries: one for each instruction set, the best that this processor runs, called through ctypes.
+
+    portable ─ asked what the processor knows ─► avx512 │ avxvnni │ avx2 │ portable
+
+Rules: everything that crosses to C is here or in `packed`; pointers are of tensors that the caller keeps alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamgen.errors import ConfigError
+
+__all__ = ["INSTRUCTION_SETS", "Kernels", "Matrix", "Pool", "Shape", "address", "built_for", "kernels"]
+
+INSTRUCTION_SETS = ("portable", "avx2", "avxvnni", "avx512")  # each runs where those after it do
+_VARIABLE = "STREAMGEN_KERNELS"
+_FOLDER = Path(__file__).parent / "native"
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+_int, _long, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+
+
+class Matrix(ctypes.Structure):
+    """A packed matrix as C sees it."""
+
+    _fields_ = [("tiles", _pointer), ("outputs", _int), ("inputs", _int), ("bits", _int)]
+
+
+class Shape(ctypes.Structure):
+    """A decoder's shape as C sees it; `positions` is a multiple of 16."""
+
+    _fields_ = [(name, _int) for name in ("width", "heads", "ffn", "layers", "positions", "relu")]
+
+
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "processor": (_int, ()),
+    "pool": (_pointer, (_int,)),
+    "pool_end": (None, (_pointer,)),
+    "packed_bytes": (_long, (_int, _int, _int)),
+    "pack": (None, (_pointer, _pointer, _pointer, _int, _int, _int, _pointer)),
+    "use_huge_pages": (None, (_pointer, _long)),
+    "decoder": (_pointer, (ctypes.POINTER(Shape),)),
+    "decoder_end": (None, (_pointer,)),
+    "decoder_layer": (None, (_pointer, _int, ctypes.POINTER(Matrix), ctypes.POINTER(_pointer))),
+    "decoder_heads": (None, (_pointer, ctypes.POINTER(Matrix), _pointer, _pointer)),
+    "step": (None, (_pointer, _pointer, _pointer, _int, _pointer, _pointer, _int, _pointer)),
+    "multiply": (
+        None,
+        (_pointer, ctypes.POINTER(Matrix), _pointer, _long, _int, _pointer, _int, _int, _pointer),
+    ),
+    "lstm": (None, (_pointer, ctypes.POINTER(Matrix), _pointer, _int, _int, _pointer, _pointer, _pointer)),
+    "read": (ctypes.c_float, (_pointer, _pointer, _long)),
+}
+
+
+class Kernels:
+    """One loaded library.
+
+    Attributes:
+        instruction_set: one of INSTRUCTION_SETS.
+        call: its functions without their prefix; what they take is said in `native/step.cpp`.
+    """
+
+    def __init__(self, instruction_set: str) -> None:
+        """Load it.
+
+        Raises:
+            OSError: it was not built, or cannot be loaded.
+        """
+        self.instruction_set = instruction_set
+        library = ctypes.CDLL(str(_file(instruction_set)))
+        self.call: Any = SimpleNamespace()
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, f"streamgen_{name}")
+            function.restype, function.argtypes = result, arguments
+            setattr(self.call, name, function)
+        self._pools: dict[tuple[int, int], Pool] = {}
+
+    def pool(self, threads: int) -> Pool:
+        """Return the threads that compute together; they are started once, and anew in a forked process."""
+        place = os.getpid(), threads
+        if place not in self._pools:
+            self._pools[place] = Pool(self.call.pool(threads), threads)
+        return self._pools[place]
+
+    def empty(self, size: int) -> Tensor:
+        """Allocate bytes, uint8 [size], in huge pages where the system has them."""
+        memory = torch.empty(size, dtype=torch.uint8)
+        self.call.use_huge_pages(memory.data_ptr(), size)
+        return memory
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Threads that compute one call at a time, the caller among them; asleep while there is nothing to do.
+
+    Attributes:
+        handle: for the library's functions.
+        threads: how many, the caller included.
+    """
+
+    handle: int
+    threads: int
+
+
+def _file(instruction_set: str) -> Path:
+    return _FOLDER / f"step-{instruction_set}{_SUFFIX}"
+
+
+def built_for() -> list[str]:
+    """Return the instruction sets that were built when the package was installed, the widest last."""
+    return [name for name in INSTRUCTION_SETS if _file(name).exists()]
+
+
+def kernels(instruction_set: str | None = None) -> Kernels | None:
+    """Load the library for an instruction set.
+
+    Args:
+        instruction_set: one of INSTRUCTION_SETS; None is what the environment's STREAMGEN_KERNELS says, "torch" for
+            none at all; else the widest that this processor runs and that was built.
+
+    Returns:
+        None where no such library was built, or none is wanted.
+
+    Raises:
+        ConfigError: the processor does not run the one that was asked for, or there is no such set.
+    """
+    wanted, built = instruction_set or os.environ.get(_VARIABLE) or None, built_for()
+    if wanted not in (None, "torch", *INSTRUCTION_SETS):
+        raise ConfigError(f"{_VARIABLE} is {wanted!r}, must be one of torch, {', '.join(INSTRUCTION_SETS)}")
+    if wanted == "torch" or "portable" not in built:
+        return None
+    known = [name for name in INSTRUCTION_SETS[: _load("portable").call.processor() + 1] if name in built]
+    if wanted is not None and wanted not in known:
+        raise ConfigError(f"{_VARIABLE} is {wanted!r}; here run {', '.join(known)}")
+    return _load(wanted or known[-1])
+
+
+@lru_cache
+def _load(instruction_set: str) -> Kernels:
+    return Kernels(instruction_set)
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Return where a contiguous tensor lies; None for None."""
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous(), tensor.stride()
+    return tensor.data_ptr()

@@ -1,0 +1,593 @@
+// MusicGen's decoder step on a CPU, whole: few rows, weights of 4, 6 or 8 bits read once, keys and values of 8 bits.
+// And what the codec is made of: rows times a float32 matrix, and an LSTM over 8-bit weights.
+//
+//     x ─ norm ─ quantise ─ qkv ─ attention │ quantise ─ out ─ + │ norm … ─ ffn_in ─ gelu │ quantise ─ ffn_out ─ + │ …
+//         each thread all rows, its heads   ↑ meet             ↑ meet     its columns   ↑ meet                 ↑ meet
+//
+// A row's memory is, for each layer and head, keys and values of all positions and their bfloat16 scales:
+//     keys [position / 16][quad][position % 16][4]   values [position][width]   key scales, value scales [position]
+//
+// Rules: threads split outputs and heads, never a sum, so a result depends neither on their number nor on the rows
+// beside it. Tensors are the caller's, who keeps them alive. Whoever calls holds the decoder's lock; a pool has its own.
+#include <vector>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+#if defined(_MSC_VER)
+#include <intrin.h>
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+#include "matrix.h"
+
+namespace {
+
+constexpr int BLOCK = 16;           // positions whose keys lie together
+constexpr int EACH_FOR_ITSELF = 8;  // up to so many rows every thread normalises all: cheaper than meeting
+
+// --------------------------------------------------------------------------------------------------- the decoder
+
+struct Norm {
+  const float *weight, *bias;
+};
+
+APART void normalise(const float* x, int width, const Norm& norm, float* out) {
+  F total = all(0.f), squares = all(0.f);
+  for (int i = 0; i < width; i += LANES) total = add(total, load(x + i));
+  const F mean = all(sum(total) / float(width));
+  for (int i = 0; i < width; i += LANES) {
+    const F off = sub(load(x + i), mean);
+    squares = fma(off, off, squares);
+  }
+  const F rate = all(1.f / std::sqrt(sum(squares) / float(width) + 1e-5f));
+  for (int i = 0; i < width; i += LANES)
+    store(out + i, fma(mul(sub(load(x + i), mean), rate), load(norm.weight + i), load(norm.bias + i)));
+}
+
+struct Layer {
+  Matrix qkv, out, cross_query, cross_out, ffn_in, ffn_out;  // qkv: a head's queries, keys, values, then the next head's
+  Norm attention_norm, cross_norm, ffn_norm;
+};
+
+struct Shape {
+  int32_t width, heads, ffn, layers, positions, relu;  // positions: a multiple of BLOCK; relu: 0 is gelu
+};
+
+struct Row {
+  uint8_t* memory;
+  const float *text_keys, *text_values;  // [layers, heads, text_length, head width]
+  int32_t text_length, past;             // past: vectors before this one in its memory
+};
+
+struct HeadMemory {
+  uint8_t* keys;
+  int8_t* values;
+  uint16_t *key_scales, *value_scales;
+};
+
+template <int W> void remember(const HeadMemory& m, int at, const float* key, const float* value) {
+  float most[2] = {0, 0};
+  for (int i = 0; i < W; ++i) {
+    most[0] = std::max(most[0], std::fabs(key[i]));
+    most[1] = std::max(most[1], std::fabs(value[i]));
+  }
+  float inverse[2];
+  uint16_t scales[2];
+  for (int i = 0; i < 2; ++i) {
+    scales[i] = to_bf16_upwards(std::max(most[i], 1e-30f) / 127.f);
+    inverse[i] = 1.f / from_bf16(scales[i]);
+  }
+  uint8_t* k = m.keys + size_t(at / BLOCK) * BLOCK * W + (at % BLOCK) * 4;
+  int8_t* v = m.values + size_t(at) * W;
+  for (int i = 0; i < W; ++i) {
+    k[i / 4 * 4 * BLOCK + i % 4] = uint8_t(int(std::nearbyint(key[i] * inverse[0])) + 128);
+    v[i] = int8_t(std::nearbyint(value[i] * inverse[1]));
+  }
+  m.key_scales[at] = scales[0];
+  m.value_scales[at] = scales[1];
+}
+
+// A query in two bytes a number: one alone is most of what 8-bit attention loses, and the second costs no memory.
+template <int W> struct Query {
+  int8_t coarse[W], fine[W];
+  int32_t start[2] = {0, 0};  // of the sums: the keys' zero is 128
+  float scale;
+  explicit Query(const float* q) {
+    float most = 0;
+    for (int i = 0; i < W; ++i) most = std::max(most, std::fabs(q[i]));
+    most = std::max(most, 1e-30f);
+    scale = most / 127.f;
+    for (int i = 0; i < W; ++i) {
+      const int c = int(std::nearbyint(q[i] / scale));
+      const int f = std::min(std::max(int(std::nearbyint((q[i] - float(c) * scale) * (254.f / scale))), -127), 127);
+      coarse[i] = int8_t(c), fine[i] = int8_t(f);
+      start[0] -= 128 * c, start[1] -= 128 * f;
+    }
+    scale /= std::sqrt(float(W));
+  }
+};
+
+// Scores of `count` positions, padded with -1e30 to a whole block; returns the largest.
+template <int W> float score(const HeadMemory& m, int count, const Query<W>& query, float* scores) {
+  const int blocks = (count + BLOCK - 1) / BLOCK;
+  F top = all(-1e30f);
+  for (int b = 0; b < blocks; ++b) {
+    const uint8_t* keys = m.keys + size_t(b) * BLOCK * W;
+    for (int i = 0; i < BLOCK * W; i += 64) fetch(keys + 2 * BLOCK * W + i);
+    for (int s = 0; s < BLOCK; s += LANES) {
+      Dot<8> coarse(query.start[0]), fine(query.start[1]);
+      for (int j = 0; j < W / 4; ++j) {
+        const Q k = load_quads(keys + j * 4 * BLOCK + 4 * s);
+        coarse.add(k, all_quads(quad_of(query.coarse + 4 * j)));
+        fine.add(k, all_quads(quad_of(query.fine + 4 * j)));
+      }
+      const F both = fma(floats(fine.sums()), all(1.f / 254.f), floats(coarse.sums()));
+      const F scaled = mul(both, mul(all(query.scale), load(m.key_scales + b * BLOCK + s)));
+      store(scores + b * BLOCK + s, scaled);
+    }
+    for (int i = count; i < (b + 1) * BLOCK; ++i) scores[i] = -1e30f;
+    for (int s = 0; s < BLOCK; s += LANES) top = larger(top, load(scores + b * BLOCK + s));
+  }
+  return largest(top);
+}
+
+template <int W> APART void attend(const HeadMemory& m, int count, const float* q, float* scores, float* out) {
+  const Query<W> query(q);
+  const F top = all(score<W>(m, count, query, scores));
+  F total = all(0.f);
+  for (int i = 0; i < count; i += LANES) {
+    const F e = exponential(sub(load(scores + i), top));
+    total = add(total, e);
+    store(scores + i, mul(e, load(m.value_scales + i)));
+  }
+  constexpr int N = W / LANES;
+  F even[N], odd[N];  // two chains of sums: one would wait for itself
+  for (int i = 0; i < N; ++i) even[i] = odd[i] = all(0.f);
+  const int8_t* v = m.values;
+  int at = 0;
+  for (; at + 2 <= count; at += 2, v += 2 * W) {
+    fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD);
+    if (W >= 64) fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD + 64);
+    const F one = all(scores[at]), two = all(scores[at + 1]);
+    for (int i = 0; i < N; ++i) {
+      even[i] = fma(one, load_int8(v + i * LANES), even[i]);
+      odd[i] = fma(two, load_int8(v + W + i * LANES), odd[i]);
+    }
+  }
+  if (at < count)
+    for (int i = 0; i < N; ++i) even[i] = fma(all(scores[at]), load_int8(v + i * LANES), even[i]);
+  const F rate = all(1.f / sum(total));
+  for (int i = 0; i < N; ++i) store(out + i * LANES, mul(add(even[i], odd[i]), rate));
+}
+
+template <int W>
+APART void attend_to_text(const float* keys, const float* values, int count, const float* q, float* scores, float* out) {
+  float top = -1e30f;
+  for (int t = 0; t < count; ++t) {
+    F dot = all(0.f);
+    for (int i = 0; i < W; i += LANES) dot = fma(load(q + i), load(keys + size_t(t) * W + i), dot);
+    scores[t] = sum(dot) / std::sqrt(float(W));
+    top = std::max(top, scores[t]);
+  }
+  F rows[W / LANES];
+  for (auto& row : rows) row = all(0.f);
+  float total = 0;
+  for (int t = 0; t < count; ++t) {
+    const float e = std::exp(scores[t] - top);
+    total += e;
+    for (int i = 0; i < W / LANES; ++i) rows[i] = fma(all(e), load(values + size_t(t) * W + i * LANES), rows[i]);
+  }
+  for (int i = 0; i < W / LANES; ++i) store(out + i * LANES, divide(rows[i], all(total)));
+}
+
+struct Scratch {  // one thread's
+  QuantisedBuffer quantised;
+  Buffer<float> normed, projected, tile, scores;
+};
+
+class Decoder {
+ public:
+  explicit Decoder(const Shape& shape) : shape(shape), layers(size_t(shape.layers)) {
+    head_width = shape.width / shape.heads;
+    heads_together = std::max(1, TILE / head_width);
+  }
+  void step(Pool& pool, const Row* rows, int count, const float* x, const int32_t* wanted, int wanted_count, float* out);
+
+  const Shape shape;
+  std::vector<Layer> layers;
+  Norm last_norm{};
+  Matrix heads{};
+
+ private:
+  template <int W> void run(Pool& pool, int t);
+  template <int W> void self_attention(Pool& pool, int t, int layer);
+  template <int W> void cross_attention(Pool& pool, int t, int layer);
+  void feed_forward(Pool& pool, int t, const Layer& layer);
+  void project(Pool& pool, int t);
+  Quantised normed(Pool& pool, int t, const int* which, int count, const Norm& norm);
+  void quantise_columns(const float* from, int width, int count, Span columns);
+  void add_product(Pool& pool, int t, const Matrix& m, int width, const int* which, int count);
+  template <int W> HeadMemory memory(int row, int layer, int head) const;
+  Span own_heads(int t, int threads) const {
+    const Span blocks = share(t, threads, shape.heads / heads_together);
+    return {blocks.start * heads_together, blocks.stop * heads_together};
+  }
+
+  int head_width, heads_together;
+  const Row* rows_ = nullptr;
+  int count_ = 0, text_count_ = 0, wanted_count_ = 0;
+  float* logits_ = nullptr;
+  std::vector<int> text_rows_, wanted_;
+  Buffer<float> x_, attended_, inner_;
+  QuantisedBuffer shared_rows_, columns_;
+  std::vector<Scratch> scratch_;
+};
+
+template <int W> HeadMemory Decoder::memory(int row, int layer, int head) const {
+  const size_t p = size_t(shape.positions);
+  uint8_t* at = rows_[row].memory + (size_t(layer) * shape.heads + head) * p * (2 * W + 4);
+  uint16_t* scales = reinterpret_cast<uint16_t*>(at + 2 * p * W);
+  return {at, reinterpret_cast<int8_t*>(at + p * W), scales, scales + p};
+}
+
+// Normalised and quantised rows of x, `which` or all.
+Quantised Decoder::normed(Pool& pool, int t, const int* which, int count, const Norm& norm) {
+  Scratch& own = scratch_[size_t(t)];
+  const int width = shape.width;
+  const bool together = count > EACH_FOR_ITSELF;
+  const Quantised rows = (together ? shared_rows_ : own.quantised).of(size_t(count), width);
+  const Span mine = together ? share(t, pool.threads, count) : Span{0, count};
+  for (int b = mine.start; b < mine.stop; ++b) {
+    normalise(x_.get() + size_t(which ? which[b] : b) * width, width, norm, own.normed.get());
+    const Quantised to = rows.from(b);
+    quantise(own.normed.get(), width, to.bytes, to.scales, to.negative_sums);
+  }
+  if (together) pool.meet();
+  return rows;
+}
+
+void Decoder::quantise_columns(const float* from, int width, int count, Span columns) {
+  const Quantised rows = columns_.of(size_t(count), width);
+  for (int b = 0; b < count; ++b) {
+    const Quantised to = rows.from(b);
+    const int g = columns.start / GROUP;
+    quantise(from + size_t(b) * width + columns.start, columns.stop - columns.start, to.bytes + columns.start, to.scales + g,
+             to.negative_sums + g);
+  }
+}
+
+// x += quantised columns times a matrix.
+void Decoder::add_product(Pool& pool, int t, const Matrix& m, int width, const int* which, int count) {
+  multiply(m, share(t, pool.threads, m.count()), columns_.of(size_t(count), width), count, scratch_[size_t(t)].tile.get(),
+           [&](int tile, const float* out) {
+             for (int b = 0; b < count; ++b) {
+               float* to = x_.get() + size_t(which ? which[b] : b) * shape.width + tile * TILE;
+               for (int i = 0; i < TILE; i += LANES) store(to + i, add(load(to + i), load(out + b * TILE + i)));
+             }
+           });
+}
+
+template <int W> void Decoder::self_attention(Pool& pool, int t, int index) {
+  const Layer& layer = layers[size_t(index)];
+  Scratch& own = scratch_[size_t(t)];
+  const Span heads = own_heads(t, pool.threads);
+  const int width = 3 * W * (heads.stop - heads.start), first = 3 * W * heads.start / TILE;
+  const Quantised rows = normed(pool, t, nullptr, count_, layer.attention_norm);
+  multiply(layer.qkv, {first, 3 * W * heads.stop / TILE}, rows, count_, own.tile.get(), [&](int tile, const float* out) {
+    for (int b = 0; b < count_; ++b)
+      memcpy(own.projected.get() + size_t(b) * width + (tile - first) * TILE, out + b * TILE, TILE * sizeof(float));
+  });
+  const auto of_head = [&](int b, int h) { return own.projected.get() + size_t(b) * width + 3 * W * (h - heads.start); };
+  for (int b = 0; b < count_; ++b)  // all before any attends: a prefill's vectors see each other
+    for (int h = heads.start; h < heads.stop; ++h)
+      remember<W>(memory<W>(b, index, h), rows_[b].past, of_head(b, h) + W, of_head(b, h) + 2 * W);
+  for (int b = 0; b < count_; ++b)
+    for (int h = heads.start; h < heads.stop; ++h)
+      attend<W>(memory<W>(b, index, h), rows_[b].past + 1, of_head(b, h), own.scores.get(),
+                attended_.get() + size_t(b) * shape.width + h * W);
+  quantise_columns(attended_.get(), shape.width, count_, {heads.start * W, heads.stop * W});
+  pool.meet();
+  add_product(pool, t, layer.out, shape.width, nullptr, count_);
+  pool.meet();
+}
+
+template <int W> void Decoder::cross_attention(Pool& pool, int t, int index) {
+  const Layer& layer = layers[size_t(index)];
+  Scratch& own = scratch_[size_t(t)];
+  const Span heads = own_heads(t, pool.threads);
+  const int width = W * (heads.stop - heads.start), first = W * heads.start / TILE;
+  const Quantised rows = normed(pool, t, text_rows_.data(), text_count_, layer.cross_norm);
+  multiply(layer.cross_query, {first, W * heads.stop / TILE}, rows, text_count_, own.tile.get(),
+           [&](int tile, const float* out) {
+             for (int b = 0; b < text_count_; ++b)
+               memcpy(own.projected.get() + size_t(b) * width + (tile - first) * TILE, out + b * TILE, TILE * sizeof(float));
+           });
+  for (int b = 0; b < text_count_; ++b) {
+    const Row& row = rows_[text_rows_[size_t(b)]];
+    for (int h = heads.start; h < heads.stop; ++h) {
+      const size_t at = (size_t(index) * shape.heads + h) * size_t(row.text_length) * W;
+      attend_to_text<W>(row.text_keys + at, row.text_values + at, row.text_length,
+                        own.projected.get() + size_t(b) * width + W * (h - heads.start), own.scores.get(),
+                        attended_.get() + size_t(b) * shape.width + h * W);
+    }
+  }
+  quantise_columns(attended_.get(), shape.width, text_count_, {heads.start * W, heads.stop * W});
+  pool.meet();
+  add_product(pool, t, layer.cross_out, shape.width, text_rows_.data(), text_count_);
+  pool.meet();
+}
+
+void Decoder::feed_forward(Pool& pool, int t, const Layer& layer) {
+  const Span tiles = share(t, pool.threads, layer.ffn_in.count());
+  const Quantised rows = normed(pool, t, nullptr, count_, layer.ffn_norm);
+  multiply(layer.ffn_in, tiles, rows, count_, scratch_[size_t(t)].tile.get(), [&](int tile, const float* out) {
+    for (int b = 0; b < count_; ++b)
+      for (int i = 0; i < TILE; i += LANES) {
+        const F y = load(out + b * TILE + i);
+        store(inner_.get() + size_t(b) * shape.ffn + tile * TILE + i, shape.relu ? larger(y, all(0.f)) : gelu(y));
+      }
+  });
+  quantise_columns(inner_.get(), shape.ffn, count_, {tiles.start * TILE, tiles.stop * TILE});
+  pool.meet();
+  add_product(pool, t, layer.ffn_out, shape.ffn, nullptr, count_);
+  pool.meet();
+}
+
+void Decoder::project(Pool& pool, int t) {
+  const Quantised rows = normed(pool, t, wanted_.data(), wanted_count_, last_norm);
+  multiply(heads, share(t, pool.threads, heads.count()), rows, wanted_count_, scratch_[size_t(t)].tile.get(),
+           [&](int tile, const float* out) {
+             for (int b = 0; b < wanted_count_; ++b)
+               memcpy(logits_ + size_t(b) * heads.outputs + tile * TILE, out + b * TILE, TILE * sizeof(float));
+           });
+}
+
+template <int W> void Decoder::run(Pool& pool, int t) {
+  for (int i = 0; i < shape.layers; ++i) {
+    self_attention<W>(pool, t, i);
+    if (text_count_) cross_attention<W>(pool, t, i);
+    feed_forward(pool, t, layers[size_t(i)]);
+  }
+  if (wanted_count_) project(pool, t);
+}
+
+void Decoder::step(Pool& pool, const Row* rows, int count, const float* x, const int32_t* wanted, int wanted_count,
+                   float* out) {
+  const size_t n = size_t(count), width = size_t(shape.width), inner = size_t(shape.ffn);
+  rows_ = rows, count_ = count, wanted_count_ = wanted_count, logits_ = out;
+  wanted_.assign(wanted, wanted + wanted_count);
+  text_rows_.clear();
+  size_t longest = size_t(shape.positions);
+  for (int b = 0; b < count; ++b) {
+    longest = std::max(longest, size_t(rows[b].text_length));
+    if (layers[0].cross_query.tiles && rows[b].text_length) text_rows_.push_back(b);
+  }
+  text_count_ = int(text_rows_.size());
+  memcpy(x_.of(n * width), x, n * width * sizeof(float));
+  attended_.of(n * width), inner_.of(n * inner);
+  shared_rows_.of(n, shape.width), columns_.of(n, std::max(shape.width, shape.ffn));
+  if (scratch_.size() < size_t(pool.threads)) scratch_ = std::vector<Scratch>(size_t(pool.threads));
+  for (auto& own : scratch_) {
+    own.quantised.of(n, shape.width);
+    own.normed.of(width), own.projected.of(n * 3 * width), own.tile.of(n * TILE), own.scores.of(longest + BLOCK);
+  }
+  pool.run([&](int t) {
+    switch (head_width) {
+      case 16: run<16>(pool, t); break;
+      case 32: run<32>(pool, t); break;
+      case 64: run<64>(pool, t); break;
+      default: run<128>(pool, t);
+    }
+  });
+}
+
+// ----------------------------------------------------------------------------------------------------- the codec
+
+// out[rows][outputs of the caller] = rows of x, `stride` apart, times a matrix of floats, plus a bias.
+void multiply_floats(Pool& pool, const Matrix& m, const float* x, int64_t stride, int rows, const float* bias, int outputs,
+                     bool elu, float* out) {
+  constexpr int CHUNK = 4 * FLOAT_ROWS;
+  const int chunks = (rows + CHUNK - 1) / CHUNK;
+  pool.run([&](int t) {
+    const Span mine = share(t, pool.threads, m.count() * chunks);
+    float product[FLOAT_ROWS * TILE];
+    for (int unit = mine.start; unit < mine.stop; ++unit) {
+      const int tile = unit / chunks, column = tile * TILE, end = std::min((unit % chunks + 1) * CHUNK, rows);
+      for (int r = unit % chunks * CHUNK; r < end;) {
+        const int passes = (end - r + FLOAT_ROWS - 1) / FLOAT_ROWS, done = (end - r + passes - 1) / passes;
+        times_float_tile(m, tile, x + r * stride, stride, done, product);
+        for (int i = 0; i < done; ++i, ++r)
+          for (int c = 0; c < TILE; c += LANES) {
+            F y = load(product + i * TILE + c);
+            if (bias) y = add(y, load(bias + column + c));
+            if (elu) y = where_negative(y, sub(exponential(smaller(y, all(0.f))), all(1.f)), y);
+            if (column + c + LANES <= outputs) {
+              store(out + size_t(r) * outputs + column + c, y);
+            } else {
+              store(product + i * TILE + c, y);
+              for (int k = 0; column + c + k < outputs && k < LANES; ++k)
+                out[size_t(r) * outputs + column + c + k] = product[i * TILE + c + k];
+            }
+          }
+      }
+    }
+  });
+}
+
+// An LSTM over some steps of some streams: driven [streams, steps, 4 · width] is what does not depend on the past.
+// A tile of `again` holds one gate of 32 units; its four gates lie side by side.
+void run_lstm(Pool& pool, const Matrix& again, const float* driven, int streams, int steps, float* hidden, float* cell,
+              float* out) {
+  const int width = again.inputs;
+  std::vector<QuantisedBuffer> buffers(size_t(pool.threads));
+  std::vector<Buffer<float>> gates(size_t(pool.threads));
+  for (auto& buffer : buffers) buffer.of(size_t(streams), width);
+  for (auto& gate : gates) gate.of(size_t(streams) * 5 * TILE);
+  pool.run([&](int t) {
+    const Span blocks = share(t, pool.threads, width / TILE);
+    const Quantised rows = buffers[size_t(t)].of(size_t(streams), width);
+    float *product = gates[size_t(t)].get(), *gate = product + size_t(streams) * TILE;  // gate: [4][streams][TILE]
+    for (int step = 0; step < steps; ++step) {
+      for (int b = 0; b < streams; ++b) {
+        const Quantised to = rows.from(b);
+        const float* past = step ? out + (size_t(b) * steps + step - 1) * width : hidden + size_t(b) * width;
+        quantise(past, width, to.bytes, to.scales, to.negative_sums);
+      }
+      multiply(again, {4 * blocks.start, 4 * blocks.stop}, rows, streams, product, [&](int tile, const float* sums) {
+        memcpy(gate + size_t(tile % 4) * streams * TILE, sums, size_t(streams) * TILE * sizeof(float));
+        if (tile % 4 < 3) return;
+        const int unit = tile / 4 * TILE;
+        for (int b = 0; b < streams; ++b) {
+          const float* drive = driven + (size_t(b) * steps + step) * 4 * width + unit;
+          for (int i = 0; i < TILE; i += LANES) {
+            F g[4];
+            for (int k = 0; k < 4; ++k) g[k] = add(load(gate + (size_t(k) * streams + b) * TILE + i), load(drive + k * width + i));
+            float* c = cell + size_t(b) * width + unit + i;
+            const F now = fma(sigmoid(g[0]), tanh_of(g[2]), mul(sigmoid(g[1]), load(c)));
+            store(c, now);
+            store(out + (size_t(b) * steps + step) * width + unit + i, mul(sigmoid(g[3]), tanh_of(now)));
+          }
+        }
+      });
+      pool.meet();
+    }
+  });
+  for (int b = 0; b < streams; ++b)
+    memcpy(hidden + size_t(b) * width, out + (size_t(b) * steps + steps - 1) * width, size_t(width) * sizeof(float));
+}
+
+}  // namespace
+
+// -------------------------------------------------------------------------------------------------------- C's names
+
+// What this processor and system can run: 0 the portable build, 1 AVX2, 2 AVX-VNNI, 3 AVX-512 VNNI.
+EXPORT int streamgen_processor() {
+#if (defined(__x86_64__) || defined(__i386__)) && !defined(_MSC_VER)
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) return 3;
+  unsigned a = 7, b, c = 1, d;
+  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  return a >> 4 & 1 ? 2 : 1;  // leaf 7.1, EAX bit 4: AVX-VNNI
+#elif defined(_M_X64)
+  int info[4];
+  __cpuid(info, 1);
+  if (!(info[2] >> 27 & 1) || !(info[2] >> 12 & 1)) return 0;  // OSXSAVE, FMA
+  const uint64_t kept = _xgetbv(0);
+  __cpuidex(info, 7, 0);
+  if ((kept & 6) != 6 || !(info[1] >> 5 & 1)) return 0;
+  if ((kept & 0xE0) == 0xE0 && info[1] >> 30 & 1 && info[1] >> 31 & 1 && info[2] >> 11 & 1) return 3;
+  __cpuidex(info, 7, 1);
+  return info[0] >> 4 & 1 ? 2 : 1;
+#else
+  return 0;
+#endif
+}
+
+EXPORT void* streamgen_pool(int32_t threads) { return new Pool(threads); }
+EXPORT void streamgen_pool_end(void* pool) { delete static_cast<Pool*>(pool); }
+
+EXPORT int64_t streamgen_packed_bytes(int32_t outputs, int32_t inputs, int32_t bits) {
+  const Matrix m{nullptr, outputs, inputs, bits};
+  return int64_t(m.count()) * int64_t(m.tile_bytes());
+}
+
+// Pack float32 [n, inputs] into tiles: output i is row order[i], or zeros where that is -1.
+EXPORT void streamgen_pack(void* pool, const float* weight, const int32_t* order, int32_t outputs, int32_t inputs,
+                           int32_t bits, uint8_t* out) {
+  const std::vector<float> zeros(size_t(inputs), 0.f);
+  const Matrix m{out, outputs, inputs, bits};
+  Pool& threads = *static_cast<Pool*>(pool);
+  threads.run([&](int t) {
+    const Span mine = share(t, threads.threads, m.count());
+    for (int tile = mine.start; tile < mine.stop; ++tile) {
+      const float* rows[TILE];
+      for (int o = 0; o < TILE; ++o) {
+        const int32_t from = order[tile * TILE + o];
+        rows[o] = from < 0 ? zeros.data() : weight + size_t(from) * inputs;
+      }
+      pack_tile(rows, inputs, bits, out + size_t(tile) * m.tile_bytes());
+    }
+  });
+}
+
+// Ask for huge pages under memory that has not been written: without them the weights are read a third slower.
+EXPORT void streamgen_use_huge_pages(void* memory, int64_t bytes) {
+#if defined(__linux__)
+  const uintptr_t page = uintptr_t(2) << 20, first = (uintptr_t(memory) + page - 1) / page * page;
+  const uintptr_t stop = (uintptr_t(memory) + uintptr_t(bytes)) / page * page;
+  if (stop > first) madvise(reinterpret_cast<void*>(first), stop - first, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
+
+EXPORT void* streamgen_decoder(const Shape* shape) { return new Decoder(*shape); }
+EXPORT void streamgen_decoder_end(void* decoder) { delete static_cast<Decoder*>(decoder); }
+
+// matrices: qkv, out, cross query, cross out, ffn in, ffn out (tiles null where there is none); norms: weight and bias of
+// attention, cross and ffn.
+EXPORT void streamgen_decoder_layer(void* decoder, int32_t index, const Matrix* matrices, const float* const* norms) {
+  static_cast<Decoder*>(decoder)->layers[size_t(index)] = {
+      matrices[0], matrices[1], matrices[2], matrices[3], matrices[4], matrices[5],
+      {norms[0], norms[1]}, {norms[2], norms[3]}, {norms[4], norms[5]}};
+}
+EXPORT void streamgen_decoder_heads(void* decoder, const Matrix* heads, const float* weight, const float* bias) {
+  static_cast<Decoder*>(decoder)->heads = *heads;
+  static_cast<Decoder*>(decoder)->last_norm = {weight, bias};
+}
+
+// x: float32 [count, width], positions added; logits: float32 [wanted_count, outputs of the heads].
+EXPORT void streamgen_step(void* pool, void* decoder, const Row* rows, int32_t count, const float* x, const int32_t* wanted,
+                           int32_t wanted_count, float* logits) {
+  static_cast<Decoder*>(decoder)->step(*static_cast<Pool*>(pool), rows, count, x, wanted, wanted_count, logits);
+}
+
+// out: float32 [rows, outputs]; bias: of all outputs of the matrix, padded, or null.
+EXPORT void streamgen_multiply(void* pool, const Matrix* matrix, const float* x, int64_t stride, int32_t rows,
+                               const float* bias, int32_t outputs, int32_t elu, float* out) {
+  Pool& threads = *static_cast<Pool*>(pool);
+  const Matrix& m = *matrix;
+  if (m.bits >= 16) return multiply_floats(threads, m, x, stride, rows, bias, outputs, elu != 0, out);
+  QuantisedBuffer buffer;
+  const Quantised all_rows = buffer.of(size_t(rows), m.inputs);
+  threads.run([&](int t) {
+    const Span own = share(t, threads.threads, rows), tiles = share(t, threads.threads, m.count());
+    for (int r = own.start; r < own.stop; ++r) {
+      const Quantised to = all_rows.from(r);
+      quantise(x + r * stride, m.inputs, to.bytes, to.scales, to.negative_sums);
+    }
+    threads.meet();
+    std::vector<float> product(size_t(rows) * TILE);
+    multiply(m, tiles, all_rows, rows, product.data(), [&](int tile, const float* sums) {
+      for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < TILE && tile * TILE + c < outputs; ++c)
+          out[size_t(r) * outputs + tile * TILE + c] = sums[r * TILE + c] + (bias ? bias[tile * TILE + c] : 0.f);
+    });
+  });
+}
+
+EXPORT void streamgen_lstm(void* pool, const Matrix* again, const float* driven, int32_t streams, int32_t steps,
+                           float* hidden, float* cell, float* out) {
+  run_lstm(*static_cast<Pool*>(pool), *again, driven, streams, steps, hidden, cell, out);
+}
+
+// Only read some memory: the limit that a step is held against.
+EXPORT float streamgen_read(void* pool, const float* memory, int64_t count) {
+  Pool& threads = *static_cast<Pool*>(pool);
+  std::vector<float> sums(size_t(threads.threads));
+  threads.run([&](int t) {
+    const int64_t lines = count / 64, first = lines * t / threads.threads, stop = lines * (t + 1) / threads.threads;
+    F parts[4] = {all(0.f), all(0.f), all(0.f), all(0.f)};
+    for (int64_t line = first; line < stop; ++line) {
+      const float* p = memory + 64 * line;
+      for (int i = 0; i < 256; i += 64) fetch(reinterpret_cast<const uint8_t*>(p) + FETCH_AHEAD + i);
+      for (int i = 0; i < 64; i += LANES) parts[i / LANES % 4] = larger(parts[i / LANES % 4], load(p + i));
+    }
+    sums[size_t(t)] = sum(add(add(parts[0], parts[1]), add(parts[2], parts[3])));
+  });
+  float total = 0;
+  for (float s : sums) total += s;
+  return total;
+}

@@ -1,0 +1,337 @@
+"""The decoder on the native kernels: rounded weights in one arena, a step in one call, keys and values in bytes.
+
+    NativeDecoder   as `decoder.Decoder`: embeds, steps, reads
+    NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
+
+Every vector is a row of the call, with a cache row and a past of its own, whether it is a step's or a prefill's, and a
+row's result does not depend on the others: to read a context at once, in pieces or beside a leader gives the same bits.
+
+Rules: arithmetic is the kernels' own; knows no prompt text, no window plan, no sampling.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamgen.checkpoint.types import DecoderConfig
+from streamgen.kernels import Kernels, PackedMatrix, head_order, pack
+from streamgen.kernels.library import Matrix, Shape, address
+from streamgen.kernels.packed import TILE
+from streamgen.lm.attention import Segment
+from streamgen.lm.cache import Block, CacheRows
+from streamgen.lm.cross import CrossCache
+from streamgen.lm.decoder import sinusoids
+
+__all__ = [
+    "MATRICES",
+    "NativeCache",
+    "NativeDecoder",
+    "PackedWeights",
+    "fits_native",
+    "full_matrix",
+    "matrix_names",
+    "pack_weights",
+]
+
+MATRICES = ("qkv", "out", "cross_query", "cross_out", "ffn_in", "ffn_out")  # of a layer, in the order of use
+_NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
+_HEAD_WIDTHS = (16, 32, 64, 128)
+_POSITIONS = 16  # lie together in a row's memory
+_ROW = np.dtype([("memory", "u8"), ("keys", "u8"), ("values", "u8"), ("text_length", "i4"), ("past", "i4")])
+
+
+def fits_native(config: DecoderConfig) -> bool:
+    """Tell whether the kernels can run a decoder of this shape: all of Meta's are."""
+    together = max(TILE // config.head_dim, 1)
+    widths = config.hidden_size % TILE == 0 and config.ffn_dim % TILE == 0
+    heads = config.head_dim in _HEAD_WIDTHS and config.num_heads % together == 0
+    return widths and heads and config.activation in ("gelu", "relu")
+
+
+# -- weights ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """A decoder's matrices as the kernels read them.
+
+    Attributes:
+        matrices: by name: those of `matrix_names`.
+    """
+
+    matrices: Mapping[str, PackedMatrix]
+
+    @property
+    def bytes(self) -> int:
+        """What a step reads."""
+        return sum(matrix.tiles.numel() for matrix in self.matrices.values())
+
+
+def matrix_names(config: DecoderConfig) -> list[str]:
+    """Return the names of a decoder's matrices in their order of use: "0.qkv" … "heads"."""
+    kinds = [kind for kind in MATRICES if config.cross_attention or not kind.startswith("cross")]
+    return [*(f"{layer}.{kind}" for layer in range(config.num_layers) for kind in kinds), "heads"]
+
+
+def full_matrix(config: DecoderConfig, weights: Mapping[str, Tensor], name: str) -> Tensor:
+    """Put one matrix together, [out, in]: queries, keys and values in one, all codebooks' heads in one."""
+    if name == "heads":
+        return torch.cat([weights[f"lm_heads.{k}.weight"] for k in range(config.num_codebooks)])
+    layer, kind = name.split(".")
+    place = f"model.decoder.layers.{layer}"
+    if kind == "qkv":
+        return torch.cat([weights[f"{place}.self_attn.{part}_proj.weight"] for part in "qkv"])
+    part = {
+        "out": "self_attn.out_proj", "cross_query": "encoder_attn.q_proj", "cross_out": "encoder_attn.out_proj",
+        "ffn_in": "fc1", "ffn_out": "fc2",
+    }[kind]  # fmt: skip
+    return weights[f"{place}.{part}.weight"]
+
+
+def pack_weights(
+    config: DecoderConfig, weights: Mapping[str, Tensor], bits: Mapping[str, int], library: Kernels, threads: int
+) -> PackedWeights:
+    """Round and lay out a decoder's matrices.
+
+    Args:
+        config: shape.
+        weights: under transformers' names (see `Checkpoint.weights`).
+        bits: of each matrix, by its name.
+        library: any.
+        threads: that do it.
+    """
+    by_heads, pool = head_order(config.num_heads, config.head_dim), library.pool(threads)
+    return PackedWeights(
+        {
+            name: pack(
+                library, pool, full_matrix(config, weights, name), count, by_heads if name.endswith("qkv") else None
+            )
+            for name, count in bits.items()
+        }
+    )
+
+
+def _in_one_arena(packed: PackedWeights, library: Kernels) -> dict[str, PackedMatrix]:
+    """Move all tiles into one piece of memory in huge pages, in their order of use."""
+    arena, moved, at = library.empty(packed.bytes + 64), {}, 0
+    at = -arena.data_ptr() % 64
+    for name, matrix in packed.matrices.items():
+        tiles = arena[at : at + matrix.tiles.numel()]
+        tiles.copy_(matrix.tiles)
+        moved[name] = PackedMatrix(tiles, matrix.outputs, matrix.inputs, matrix.bits)
+        at += matrix.tiles.numel()
+    return moved
+
+
+# -- keys and values --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _RowsCopy:
+    """A snapshot of a block's first positions.
+
+    Attributes:
+        length: how many.
+        rows: for each row its keys, values and their scales, as far as they reach.
+    """
+
+    length: int
+    rows: tuple[tuple[Tensor, ...], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return sum(part.nbytes for row in self.rows for part in row)
+
+
+class NativeCache(CacheRows[_RowsCopy]):
+    """Keys and values in bytes, a piece of memory for each row, taken when it is first used.
+
+    Args:
+        config: decoder shape.
+        library: whose huge pages to use.
+        rows: to start with; their memory is the system's to give before the music begins, not in its midst.
+        max_rows: refuse to grow past it.
+    """
+
+    def __init__(self, config: DecoderConfig, library: Kernels, rows: int, max_rows: int = 256) -> None:
+        super().__init__(rows, max_rows)
+        self._config, self._library = config, library
+        self.positions = -(-config.max_positions // _POSITIONS) * _POSITIONS
+        self._memory: list[Tensor] = []
+        self._grow_to(rows)
+        for memory in self._memory:
+            memory.zero_()
+
+    def row_address(self, row: int) -> int:
+        """Return where a row's memory lies."""
+        return self._memory[row].data_ptr()
+
+    def _grow_to(self, rows: int) -> None:
+        c = self._config
+        size = c.num_layers * c.num_heads * self.positions * (2 * c.head_dim + 4)
+        self._memory += [self._library.empty(size) for _ in range(rows - len(self._memory))]
+
+    def _parts(self, row: int, length: int) -> tuple[Tensor, ...]:
+        """Views of what a row's first positions take: keys, values, their scales; each [layers, heads, bytes]."""
+        c, whole = self._config, -(-length // _POSITIONS) * _POSITIONS
+        memory = self._memory[row].view(c.num_layers, c.num_heads, -1)
+        starts = [
+            0,
+            self.positions * c.head_dim,
+            self.positions * 2 * c.head_dim,
+            self.positions * (2 * c.head_dim + 2),
+        ]
+        sizes = [whole * c.head_dim, whole * c.head_dim, 2 * whole, 2 * whole]
+        return tuple(memory[..., start : start + size] for start, size in zip(starts, sizes, strict=True))
+
+    @torch.inference_mode()
+    def copy_out(self, block: Block, length: int) -> _RowsCopy:
+        """Clone the first `length` positions of a block."""
+        rows = range(block.start, block.stop)
+        return _RowsCopy(length, tuple(tuple(part.clone() for part in self._parts(row, length)) for row in rows))
+
+    @torch.inference_mode()
+    def copy_in(self, block: Block, copy: _RowsCopy, rows: Sequence[int] | None = None) -> None:
+        """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
+        for at, row in enumerate(range(block.start, block.stop)):
+            saved = copy.rows[at if rows is None else rows[at]]
+            for part, clone in zip(self._parts(row, copy.length), saved, strict=True):
+                part.copy_(clone)
+
+
+# -- the decoder ------------------------------------------------------------------------------------------------------
+
+
+class NativeDecoder:
+    """The decoder's weights, rounded, and the calls that use them.
+
+    Args:
+        config: shape; `fits_native`.
+        weights: tensors under transformers' names: embeddings and norms are taken from them.
+        packed: the matrices.
+        library: that runs them.
+        threads: that compute a step.
+
+    Attributes:
+        device, dtype: where vectors lie and what they are made of: float32 on the CPU.
+        weight_bytes: what a step reads.
+        threads: as given.
+        matrices: as the kernels read them, in one arena.
+        positions: float32 [positions, D], added to what `embed` gives.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        weights: Mapping[str, Tensor],
+        packed: PackedWeights,
+        library: Kernels,
+        threads: int,
+    ) -> None:
+        self.config, self.threads, self.weight_bytes = config, threads, packed.bytes
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self._library, self._pool = library, library.pool(threads)
+        tables = [weights[f"model.decoder.embed_tokens.{k}.weight"] for k in range(config.num_codebooks)]
+        self._embed = torch.cat([table.to(torch.bfloat16) for table in tables])  # a few rows of many are read
+        self._embed_offsets = torch.arange(config.num_codebooks) * (config.vocab_size + 1)
+        self.positions = sinusoids(config.max_positions, config.hidden_size)
+        self.matrices = _in_one_arena(packed, library)
+        self._norms = {name: weights[name].float().contiguous() for name in _norm_names(config)}
+        positions = -(-config.max_positions // _POSITIONS) * _POSITIONS
+        sizes = (config.hidden_size, config.num_heads, config.ffn_dim, config.num_layers, positions)
+        self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu")))
+        for layer in range(config.num_layers):
+            self._hand_over(layer)
+        heads, last = self.matrices["heads"].as_argument, "model.decoder.layer_norm"
+        norm = [address(self._norms[f"{last}.{part}"]) for part in ("weight", "bias")]
+        library.call.decoder_heads(self._handle, ctypes.byref(heads), *norm)
+
+    def _hand_over(self, layer: int) -> None:
+        matrices, norms = (Matrix * len(MATRICES))(), (ctypes.c_void_p * (2 * len(_NORMS)))()
+        for at, kind in enumerate(MATRICES):
+            if f"{layer}.{kind}" in self.matrices:
+                matrices[at] = self.matrices[f"{layer}.{kind}"].as_argument
+        for at, kind in enumerate(_NORMS):
+            for offset, part in enumerate(("weight", "bias")):
+                norm = self._norms.get(f"model.decoder.layers.{layer}.{kind}.{part}")
+                norms[2 * at + offset] = address(norm)
+        self._library.call.decoder_layer(self._handle, layer, matrices, norms)
+
+    def __del__(self) -> None:
+        """Give the library's part back."""
+        if hasattr(self, "_handle"):
+            self._library.call.decoder_end(self._handle)
+
+    def exchange(self, name: str, matrix: PackedMatrix) -> PackedMatrix:
+        """Put a layer's matrix in the place of another of its shape; returns that one."""
+        before, self.matrices[name] = self.matrices[name], matrix
+        self._hand_over(int(name.split(".")[0]))
+        return before
+
+    def new_cache(self, rows: int = 1) -> NativeCache:
+        """Return memory for keys and values of so many rows to start with."""
+        return NativeCache(self.config, self._library, rows)
+
+    def embed(self, columns: Tensor) -> Tensor:
+        """Sum the K code embeddings of each column, int64 [..., K]: float32 [..., D] without positions."""
+        return F.embedding(columns + self._embed_offsets, self._embed).float().sum(dim=-2)
+
+    def step(
+        self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache, wanted: Sequence[int]
+    ) -> Tensor:
+        """Run vectors through all layers, write their keys and values, and return the logits of some.
+
+        Args:
+            x: [N, D] input vectors without positions; segment after segment, row after row, time last.
+            segments: who the vectors belong to; Σ vectors = N.
+            cache: written in place after each segment's past.
+            cross: text keys and values per cache row.
+            wanted: vectors whose logits are wanted.
+
+        Returns:
+            float32 [len(wanted), K, V].
+        """
+        places = [place for segment in segments for place in _places(segment)]
+        rows = np.zeros(len(places), _ROW)
+        for at, (row, past, _) in enumerate(places):
+            text = cross.text(row)
+            if text is None:
+                rows[at] = (cache.row_address(row), 0, 0, 0, past)
+            else:
+                texts = (text.keys.data_ptr(), text.values.data_ptr(), text.length)
+                rows[at] = (cache.row_address(row), *texts, past)
+        vectors = (x.float() + self.positions[[position for _, _, position in places]]).contiguous()
+        heads = self.matrices["heads"]
+        logits = torch.empty(len(wanted), heads.outputs)
+        indices = np.asarray(wanted, np.int32)
+        self._library.call.step(
+            self._pool.handle, self._handle, rows.ctypes.data, len(rows), address(vectors),
+            indices.ctypes.data, len(indices), address(logits),
+        )  # fmt: skip
+        c = self.config
+        return logits[:, : c.num_codebooks * c.vocab_size].view(len(wanted), c.num_codebooks, c.vocab_size)
+
+    def read(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> None:
+        """Run vectors through all layers for their keys and values alone. Arguments as in `step`."""
+        self.step(x, segments, cache, cross, ())
+
+
+def _places(segment: Segment) -> Iterator[tuple[int, int, int]]:
+    """Cache row, past and position of each vector of a segment."""
+    for row in range(segment.block.start, segment.block.stop):
+        for at in range(segment.length):
+            yield row, segment.past + at, segment.position + at
+
+
+def _norm_names(config: DecoderConfig) -> list[str]:
+    kinds = [kind for kind in _NORMS if config.cross_attention or not kind.startswith("encoder")]
+    layers = [f"model.decoder.layers.{layer}.{kind}" for layer in range(config.num_layers) for kind in kinds]
+    return [f"{name}.{part}" for name in (*layers, "model.decoder.layer_norm") for part in ("weight", "bias")]

@@ -1,0 +1,118 @@
+"""How many bits each matrix of a decoder is rounded to, and the rounded matrices kept on disk.
+
+    int8, int6, int4   every matrix alike; the heads, of which little is read, in 8 at least
+    mixed              as few bits each as the budget of accuracy allows, measured (see `mixing`)
+
+Rounding small's matrices takes seconds, reading them back a fraction of one: they are kept in the user's cache folder,
+under what they were made of. A cache that cannot be written is a line in the log and costs time only.
+
+Rules: knows weights, bits and files; what is measured is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from streamgen.checkpoint.types import Checkpoint
+from streamgen.kernels import Kernels, PackedMatrix
+from streamgen.kernels.packed import LAYOUT
+from streamgen.lm.mixing import choose_bits
+from streamgen.lm.native import PackedWeights, matrix_names, pack_weights
+
+__all__ = ["ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "rounded_weights"]
+
+_UNIFORM = {"int8": 8, "int6": 6, "int4": 4}
+ROUNDED = ("int8", "int6", "mixed", "int4")
+_HEADS_BITS = 8
+_SAMPLES = 64  # numbers of each tensor that tell one checkpoint from another
+T = TypeVar("T")
+_log = logging.getLogger("streamgen")
+
+
+def cache_folder() -> Path:
+    """Return where rounded weights and measurements are kept: $XDG_CACHE_HOME/streamgen, else ~/.cache/streamgen."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamgen"
+
+
+def bits_of(checkpoint: Checkpoint, precision: str, library: Kernels, threads: int) -> tuple[dict[str, int], str]:
+    """Return the bits of each matrix under a precision of `ROUNDED`, and a note on what was measured for it.
+
+    What `mixed` takes is measured once for a checkpoint, and kept.
+    """
+    if precision != "mixed":
+        names, bits = matrix_names(checkpoint.decoder), _UNIFORM[precision]
+        return {name: _HEADS_BITS if name == "heads" else bits for name in names}, ""
+    plan = kept(f"mixed {LAYOUT} {fingerprint(checkpoint)}", lambda: choose_bits(checkpoint, library, threads))
+    return plan[0], f"KL {plan[1]:.4f} nats a code, measured"
+
+
+def kept(what: str, measure: Callable[[], T]) -> T:
+    """Return what was measured before, or measure it and keep it: anything that JSON can hold, tuples as lists."""
+    file = cache_folder() / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
+    with suppress(OSError, ValueError):
+        found: T = json.loads(file.read_text())
+        return found
+    result = measure()
+    _put(file, lambda draft: Path(draft).write_text(json.dumps(result)))
+    return result
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Tell a checkpoint's decoder from others by its shape and a few numbers of each tensor."""
+    digest = hashlib.sha256(f"{checkpoint.decoder}".encode())
+    for name, weight in sorted(checkpoint.weights.items()):
+        flat = weight.flatten()
+        few = flat[:: max(len(flat) // _SAMPLES, 1)].float().numpy().tobytes()
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} ".encode() + few)
+    return digest.hexdigest()[:24]
+
+
+def rounded_weights(checkpoint: Checkpoint, bits: Mapping[str, int], library: Kernels, threads: int) -> PackedWeights:
+    """Round a decoder's matrices, or read them from the cache."""
+    plan = json.dumps(bits, sort_keys=True)
+    key = hashlib.sha256(f"{LAYOUT} {fingerprint(checkpoint)} {plan}".encode()).hexdigest()[:32]
+    file = cache_folder() / f"{key}.safetensors"
+    packed = _read(file)
+    if packed is None:
+        packed = pack_weights(checkpoint.decoder, checkpoint.weights, bits, library, threads)
+        _write(file, packed)
+    return packed
+
+
+def _read(file: Path) -> PackedWeights | None:
+    """Read what was kept; None if nothing was, or not the whole of it."""
+    with suppress(OSError, SafetensorError), safe_open(file, "pt") as kept:
+        shapes = json.loads(kept.metadata()["matrices"])
+        return PackedWeights({name: PackedMatrix(kept.get_tensor(name), *shape) for name, shape in shapes.items()})
+    return None
+
+
+def _write(file: Path, packed: PackedWeights) -> None:
+    """Keep it."""
+    shapes = {name: (matrix.outputs, matrix.inputs, matrix.bits) for name, matrix in packed.matrices.items()}
+    tensors: dict[str, torch.Tensor] = {name: matrix.tiles for name, matrix in packed.matrices.items()}
+    _put(file, lambda draft: save_file(tensors, draft, {"matrices": json.dumps(shapes)}))
+
+
+def _put(file: Path, write: Callable[[str], object]) -> None:
+    """Write a file whole or not at all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=file.parent, delete=False) as draft:
+            pass
+        write(draft.name)
+        os.replace(draft.name, file)
+    except (OSError, SafetensorError) as error:
+        _log.warning("nothing can be kept in %s: %s; each start rounds and measures anew", file.parent, error)
