@@ -479,6 +479,7 @@ COUNTED = {
     "websocket_connections": "TCP connections, those of HTTP included",
     "link_peers": "others in the Link session",
     "link_tempo_changes_total": "tempi that it went to, the first included",
+    "link_audio_messages_total": "pieces of Link Audio that were due while somebody listened",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
     "sound_delay_seconds": "from due to heard, the device's latency included",

@@ -4,6 +4,7 @@
     this node's own port     ─┴─► peer ─ in a session ─┼─► tempo: the words of the prompts, told at every door
                                                        └─► start, stop
     tempo, play, pause at any door ──► peer ──► everybody in the session
+    the session's blocks ──► channel ──► who asked for it, when each piece is due
 
 Off unless the operator says `--link`: nothing is announced, no port is opened. One interface, IPv4.
 
@@ -22,6 +23,7 @@ from contextlib import closing
 
 from bridge.doors.door import Place, Service, Sessions
 from bridge.doors.link import wire
+from bridge.doors.link.channel import Channel
 from bridge.doors.link.peer import ALIVE_SECONDS, LinkPeer
 from bridge.errors import BridgeError
 from bridge.session.beats import BAR_BEATS
@@ -35,7 +37,7 @@ _log = logging.getLogger("bridge.link")
 
 NAME = "link"
 _MEASURING_SECONDS = 0.01  # between looks at a measurement under way
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS, _AUDIO_SECONDS = 0.05, 0.005
 _SETTLED_SECONDS = 0.3  # after which a tempo counts as chosen: a knob in motion must not begin the music anew
 _PAUSE = Transport(Action.PAUSE, "link", AT_ONCE)
 
@@ -48,14 +50,16 @@ class LinkDoor:
 
     Attributes:
         peer: the node, once it is open.
+        wants_audio: whether anybody has asked for the channel: it makes nothing for nobody.
     """
 
     name = NAME
-    wants_audio = False
 
     def __init__(self, service: Service) -> None:
         self._wanted, self._interface = service.settings.link, service.settings.link_interface
         self.peer: LinkPeer | None = None
+        self.wants_audio = False
+        self._channel: Channel | None = None
         self._session: Session | None = None
         self._transports: list[asyncio.DatagramTransport] = []  # its own, the group's
         self._tasks: set[asyncio.Task[object]] = set()
@@ -86,9 +90,17 @@ class LinkDoor:
             self._transports.append(transport)
         timeline = session.timeline
         bpm = timeline.bpm(timeline.due())
-        self.peer = LinkPeer(lambda: timeline.now() * 1e6, self._send, own.getsockname()[:2], bpm)
+        place = own.getsockname()[:2]
+        self.peer = LinkPeer(lambda: timeline.now() * 1e6, self._send, place, bpm, audio=True)
+        self._channel = Channel(
+            self.peer.node,
+            session.rate_hz,
+            lambda sample: (timeline.beat(sample), timeline.bpm(sample)),
+            lambda sample: timeline.seconds(sample) * 1e6,
+        )
         session.add(self)
         self._spawn(self._run(self.peer, session))
+        self._spawn(self._send_audio(self.peer, self._channel, session))
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - Link's farewell has no words
         """Leave the session of Link and ours."""
@@ -100,6 +112,9 @@ class LinkDoor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._channel is not None:
+            for place in self.peer.audio_places:
+                self._send(self._channel.farewell(), place)
         self.peer.close()
         for transport in self._transports:
             transport.close()
@@ -111,7 +126,12 @@ class LinkDoor:
     def stats(self) -> Mapping[str, float]:
         """Return how many are in the session, and how often its tempo changed."""
         peers = 0 if self.peer is None else self.peer.peers
-        return {"link_peers": peers, "link_tempo_changes_total": self._tempo_changes}
+        sent = 0 if self._channel is None else self._channel.sent
+        return {
+            "link_peers": peers,
+            "link_tempo_changes_total": self._tempo_changes,
+            "link_audio_messages_total": sent,
+        }
 
     # -- sockets --------------------------------------------------------------------------------------------------
 
@@ -119,8 +139,12 @@ class LinkDoor:
         self._transports[0].sendto(data, place or (wire.GROUP, wire.PORT))
 
     def _received(self, data: bytes, source: wire.Place) -> None:
-        if self.peer is not None and self._session is not None and self.peer.received(data, source):
+        if self.peer is None or self._session is None or self._channel is None:
+            return
+        if self.peer.received(data, source):
             self._follow(self.peer, self._session)
+        elif (answer := self._channel.received(data, source, self._session.timeline.now() * 1e6)) is not None:
+            self._send(answer, source)
 
     async def _run(self, peer: LinkPeer, session: Session) -> None:
         """Announce, measure and let go of who is silent, for ever."""
@@ -132,8 +156,30 @@ class LinkDoor:
             self._follow(peer, session)
             if loop.time() >= next_alive:
                 peer.announce()
+                self._announce_channel(peer, timeline.now() * 1e6)
                 next_alive = loop.time() + ALIVE_SECONDS
             await asyncio.sleep(_MEASURING_SECONDS if peer.busy else _LOOK_SECONDS)
+
+    def _announce_channel(self, peer: LinkPeer, now_us: float) -> None:
+        if self._channel is not None:
+            for place in peer.audio_places:
+                self._send(self._channel.announcement(peer.session, now_us), place)
+
+    async def _send_audio(self, peer: LinkPeer, channel: Channel, session: Session) -> None:
+        """Send what is due to who listens, for ever; nobody listening, take no audio."""
+        while True:
+            now_us = session.timeline.now() * 1e6
+            places = channel.listeners(now_us)
+            if bool(places) != self.wants_audio:
+                self.wants_audio = bool(places)
+                channel.clear()
+                session.remove(self)  # it counts who wants audio when they come and go
+                for block in session.add(self):
+                    self.audio(block)
+            for message in channel.due(peer.session, now_us):
+                for place in places:
+                    self._send(message, place)
+            await asyncio.sleep(_AUDIO_SECONDS if places else _LOOK_SECONDS)
 
     def _spawn(self, work: Coroutine[object, object, object]) -> None:
         task = asyncio.create_task(work)
@@ -177,7 +223,9 @@ class LinkDoor:
     # -- from the live session ------------------------------------------------------------------------------------
 
     def audio(self, block: Block) -> None:
-        """Take no audio."""
+        """Take a block, where anybody has asked for it."""
+        if self.wants_audio and self._channel is not None:
+            self._channel.take(block.samples, block.start_sample)
 
     def event(self, event: Event) -> None:
         """Let the room go at a tempo that was set here, start and stop."""

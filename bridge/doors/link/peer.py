@@ -98,6 +98,12 @@ class LinkPeer:
         """How many others are in its session."""
         return sum(one.state.session == self.session for one in self.nodes.values())
 
+    @property
+    def audio_places(self) -> list[Place]:
+        """Where the others of its session take audio messages."""
+        states = [one.state for one in self.nodes.values() if one.state.session == self.session]
+        return [state.audio for state in states if state.audio is not None]
+
     def ghost_us(self, host_us: float) -> float:
         """Return the session's time at one of ours."""
         return host_us + self._offset

@@ -97,7 +97,8 @@ def test_the_session_goes_with_the_room_and_the_room_with_the_session() -> None:
         assert session.commands[-1].action is Action.PAUSE
         await session.do(Transport(Action.PLAY, "osc"))
         await until(lambda: room.play.playing)
-        assert door.stats() == {"link_peers": 1, "link_tempo_changes_total": 2}
+        counted = {"link_peers": 1, "link_tempo_changes_total": 2, "link_audio_messages_total": 0}
+        assert door.stats() == counted
         room.close()
         await until(lambda: session.timeline.source == "internal", there=False)
         await door.close("the test is over")
