@@ -84,6 +84,7 @@ DOORS: list[Callable[[Service], Door | None]] = [
     _door("osc", "OscDoor"),
     _door("native", "NativeDoor"),
     _door("link", "LinkDoor"),
+    _door("midi", "MidiDoor"),
     SOUND_CARD,
 ]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""

@@ -32,6 +32,7 @@ from bridge.doors.door import Service
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, read_page
 from bridge.doors.link.door import LinkDoor
+from bridge.doors.midi.door import MidiDoor
 from bridge.doors.native import codecs, frames, protocol
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.osc import namespace
@@ -480,6 +481,8 @@ COUNTED = {
     "link_peers": "others in the Link session",
     "link_tempo_changes_total": "tempi that it went to, the first included",
     "link_audio_messages_total": "pieces of Link Audio that were due while somebody listened",
+    "midi_ports": "inputs that are open, one's own included",
+    "midi_messages_total": "messages that came in, clocks included",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
     "sound_delay_seconds": "from due to heard, the device's latency included",
@@ -521,7 +524,7 @@ def _counted() -> Metrics:
     service = Service(Settings(soundcard=False), Access(), counted)
     sound = SoundCardDoor(service)
     sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
-    for door in (OscDoor(service), NativeDoor(service), LinkDoor(service), sound):
+    for door in (OscDoor(service), NativeDoor(service), LinkDoor(service), MidiDoor(service), sound):
         counted.doors[door.name] = door.stats
     return counted
 

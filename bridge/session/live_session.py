@@ -184,7 +184,8 @@ class LiveSession:
 
     async def when(self, at: Moment | None) -> Moment | None:
         """Return the moment at which something asked for now shall begin; None is at once."""
-        moment = await self._engine.call(lambda: self.player.moment(at, True, self.player.soonest))
+        landing = self.player.landing
+        moment = await self._engine.call(lambda: landing.moment(at, True, landing.soonest))
         return None if moment == AT_ONCE else moment
 
     async def until(self, moment: Moment) -> None:

@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 
 from bridge.audio.faults import close as close_effect
 from bridge.session.arranger import Arranger, Part, read_scene
-from bridge.session.beats import INTERNAL, QUANTA
 from bridge.session.committer import Committer
 from bridge.session.form import Form
 from bridge.session.generator import Generator
+from bridge.session.landing import Landing
 from bridge.session.messages import (
     Action,
     AudioPrompt,
@@ -63,7 +63,7 @@ from bridge.session.parameters import (
     stream_controls,
 )
 from bridge.session.rack_edits import edited, news
-from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline, quantized
+from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline
 from streamgen.conditioning import check_text
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -80,8 +80,7 @@ _COMMIT_FRAMES = 2  # committed at once, at least
 _BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
-_GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.35
-_NEAR_SECONDS = 3.0  # before its beat a change is prepared: trying openings takes a second; longer, and tempi change
+_GESTURE_SECONDS = 0.5
 _IN_TIME_SECONDS = 0.05  # a start that would come later than that waits for the next of its beats
 _IDLE_SECONDS = 0.02
 
@@ -104,6 +103,7 @@ class Player:
         wanted: whether anybody hears it.
         underruns: how often the timeline caught up with what is committed.
         heard: what the model understands of the prompts, one line.
+        landing: when what is asked for can happen.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Player:
         self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
         self._schedule: Schedule[PlayerCommand | Callable[[], object]] = Schedule(timeline)
+        self.landing = Landing(timeline, self.generator, self.output, self.parameters)
         self._metronome = Metronome(timeline, float(self.parameters.values["tempo"]))
         self._starts_on: Moment | None = None
         self.heard = self._hear()
@@ -160,61 +161,22 @@ class Player:
             if name in PROMPT_NAMES and isinstance(value, str) and value.strip():
                 check_text(value)  # also of a slot that is silent yet: on stage it is too late to be told
         waits = not QUANTIZED.isdisjoint(values)
-        moment = self.moment(command.at, waits or "tempo" in values, self.soonest if waits else self.output.frontier)
-        if moment is not None and self._lies_far(moment, waits):
+        moment = self.landing.moment(command.at, waits or "tempo" in values, self.landing.soonest if waits else None)
+        if moment is not None and (self.landing.is_far(moment) if waits else self.timeline.sample_at(moment) is None):
             self.generator.check(self._form.told({**self.parameters.values, **values}, values))
             return self._wait(moment, replace(command, at=moment))
         applied = self._apply(values, moment, round(command.glide_seconds * self.timeline.rate_hz))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
         if "tempo" in values:
-            self._metronome.set_tempo(float(values["tempo"]), applied if waits else self.output.frontier)
+            at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
+            self._metronome.set_tempo(float(values["tempo"]), self.output.frontier if at_once else applied)
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
         for name in values:
             if not self.parameters.table[name].supported:
                 self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))
         return applied
-
-    def moment(self, at: Moment | None, waits: bool, soonest: int) -> Moment | None:
-        """Return when something asked for shall happen; None is as soon as can be.
-
-        Args:
-            at: as it was asked for.
-            waits: whether `quantize` says so for what was not asked for at a moment.
-            soonest: where it could.
-        """
-        if at is None and waits and QUANTA[str(self.parameters.values["quantize"])]:
-            at = quantized(QUANTA[str(self.parameters.values["quantize"])])
-        if at is None or at.sample is not None or at.unix_seconds is not None:
-            return at
-        if self.timeline.source == INTERNAL and not self.timeline.running:
-            return None  # its beats stand still as well: nothing to wait for
-        return self.timeline.next(at, soonest) if at.beat is None else at
-
-    def _lies_far(self, moment: Moment, waits: bool) -> bool:
-        """Whether a change waits here: for a time without a sample, or a beat that may still move."""
-        at = self.timeline.sample_at(moment)
-        return at is None or (waits and moment.beat is not None and at > self.output.frontier + self._near_samples)
-
-    @property
-    def _near_samples(self) -> int:
-        return round(_NEAR_SECONDS * self.timeline.rate_hz)
-
-    @property
-    def soonest(self) -> int:
-        """First sample at which a change of the stream lands where it is wanted, whatever lies ahead."""
-        block, taken = self.generator.block_samples, self.generator.taken
-        in_time = taken if self.generator.pace.quick else max(taken, self._kept)
-        return self.output.session_sample(in_time + 2 * block)
-
-    def _landing(self, moment: Moment | None, soonest: int) -> int | None:
-        """Return the sample of a moment, of the next such beat if it is missed; None is as soon as can be."""
-        if moment is None or (at := self.timeline.sample_at(moment)) is None:
-            return None
-        if moment.every and at < soonest:
-            at = self.timeline.sample_at(self.timeline.next(moment, soonest))
-        return at if at is not None and at > self.output.frontier else None
 
     def _hear(self) -> str:
         """What the model understands of the sounding prompts, the loudest first."""
@@ -232,7 +194,7 @@ class Player:
         controls = self._form.told({**self.parameters.values, **values}, self._audible(values))
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
         controls = self.generator.auditioned(controls, self.keep_time) if controls else controls
-        at = self._landing(moment, self.soonest if controls else self.output.frontier)
+        at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
         if not controls:
             return self.output.set(values, at, glide_samples)
         # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
@@ -272,15 +234,10 @@ class Player:
         self._revoked_at = self.timeline.now()
         committed = self.generator.taken
         quick = self.generator.pace.quick
-        return committed if quick else max(committed, self._kept + self.generator.block_samples)
-
-    @property
-    def _kept(self) -> int:
-        """The sample up to which a change leaves what is drawn, but for the block that crosses it."""
-        return self.output.model_sample(round(self.timeline.due() + _KEPT_SECONDS * self.timeline.rate_hz))
+        return committed if quick else max(committed, self.landing.kept + self.generator.block_samples)
 
     def _edit_rack(self, command: EditRack) -> int:
-        moment = self.moment(command.at, True, self.output.frontier)
+        moment = self.landing.moment(command.at, True)
         if moment is not None and not self.timeline.reached(moment, self.output.frontier):
             return self._wait(moment, replace(command, at=moment))
         self._publish(edited(self.output.rack, self.parameters, command))
@@ -289,7 +246,7 @@ class Player:
 
     def _transport(self, command: Transport) -> int:
         starts = command.action is Action.PLAY and not self.state.plays
-        moment = self.moment(command.at, True, self.output.frontier)
+        moment = self.landing.moment(command.at, True)
         on_beat = moment is not None and moment.beat is not None
         if moment is not None and not (starts and on_beat):
             at = self.timeline.sample_at(moment)
@@ -307,7 +264,7 @@ class Player:
 
     def _wait(self, moment: Moment, command: PlayerCommand) -> int:
         at = self.timeline.sample_at(moment)
-        early = self._near_samples if isinstance(command, Set) and moment.beat is not None else 0
+        early = self.landing.near_samples if isinstance(command, Set) and moment.beat is not None else 0
         if not (isinstance(command, Set) and self._schedule.join(moment, lambda other: _joined(other, command))):
             self._schedule.add(moment, command, early)
         return self.output.position if at is None else at
@@ -397,7 +354,7 @@ class Player:
         browser and event loop waited for that core.
         """
         turning = self.timeline.now() - self._revoked_at < _GESTURE_SECONDS
-        return turning and self.state is not PlayerState.LATE and self.generator.drawn > self._kept
+        return turning and self.state is not PlayerState.LATE and self.generator.drawn > self.landing.kept
 
     def tick(self) -> float:
         """Do what is due: run the timeline, commit, tell.

@@ -24,6 +24,7 @@ from bridge.audio.plugins.child import read_state, write_state
 from bridge.audio.plugins.plugin import Plugin
 from bridge.errors import FileError
 from bridge.session.messages import Deed, EditRack, Session, Set, SlotState
+from bridge.session.parameters import MIDI_LEARN
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import Value
@@ -32,7 +33,7 @@ __all__ = ["Racked", "captured", "commands", "made", "morph", "plugin_of", "rack
 
 _STEP_SECONDS = 0.05  # of a morph's effects
 _MODEL_STEPS = 10  # of these, until the model is told: it makes its lead anew each time
-_KEPT = frozenset({"lead_seconds", "mute"})  # of the machine and the moment, not of a set
+_KEPT = frozenset({"lead_seconds", "mute", MIDI_LEARN})  # of the machine and the moment, not of a set
 
 
 class Racked(Session, Protocol):

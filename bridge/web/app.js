@@ -33,7 +33,7 @@ const player = new Player((port, rateHz) => connection.feed(port, rateHz));
 const recorder = new Recorder();
 const slots = new Slots($("slots"), state);
 const surface = new Surface($("surface"), state, slots);
-const elsewhere = /^(prompt|plugin)\/\d+\//;
+const elsewhere = /^(prompt|plugin)\/\d+\/|^midi\//;
 const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state, (name) => !elsewhere.test(name));
 const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
 const meters = new Meters($("spectrum"), $("level"), player);

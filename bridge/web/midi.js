@@ -1,7 +1,7 @@
 /* MIDI: any controller's knob turns any knob of the page, learned by touching both.
  *
  * Rules: optional. Without Web MIDI there is no button; access is asked for by a press on it, never on load. What was
- * learned stays in this browser.
+ * learned stays in this browser, and goes on after a reload where the browser remembers that it may.
  */
 
 import { announce, toast } from "./announce.js";
@@ -24,6 +24,7 @@ export class Midi {
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => this.#toggle());
     document.addEventListener("focusin", ({ target }) => (this.#touched = target.dataset?.parameter ?? this.#touched));
+    this.#resume();
   }
 
   /** Forget what a new session has no parameter for. */
@@ -31,12 +32,24 @@ export class Midi {
     this.#learned = new Map(stored().filter(([, name]) => this.#state.has(name)));
   }
 
+  /** Go on with what was learned here before, if that needs no question. */
+  async #resume() {
+    if (!navigator.requestMIDIAccess || stored().length === 0) return;
+    const permission = await navigator.permissions?.query({ name: "midi" }).catch(() => null); // unknown: a press asks
+    if (permission?.state === "granted") await this.#connect().catch(() => null); // no MIDI today: the button says why
+  }
+
+  async #connect() {
+    const access = await navigator.requestMIDIAccess();
+    for (const input of access.inputs.values()) input.onmidimessage = ({ data }) => this.#received(data);
+    access.onstatechange = ({ port }) => port.type === "input" && (port.onmidimessage = ({ data }) => this.#received(data));
+    return access;
+  }
+
   async #toggle() {
     if (this.#learning) return this.#learn(false);
     try {
-      const access = await navigator.requestMIDIAccess();
-      for (const input of access.inputs.values()) input.onmidimessage = ({ data }) => this.#received(data);
-      access.onstatechange = ({ port }) => port.type === "input" && (port.onmidimessage = ({ data }) => this.#received(data));
+      const access = await this.#connect();
       this.#learn(true);
       toast(access.inputs.size ? "MIDI: touch a knob here, then turn one there" : "MIDI: no controller is plugged in yet");
     } catch (error) {

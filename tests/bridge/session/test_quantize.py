@@ -86,7 +86,7 @@ def test_a_prompt_lands_on_the_next_of_them_to_the_sample(rig: Callable[..., Rig
     one.run(1.23)
     at = one.player.do(Set({"prompt/1/text": "b"}, "test"))
     assert at % (beats * BAR // 4) == 0
-    assert 0 <= at - one.player.soonest <= beats * BAR // 4
+    assert 0 <= at - one.player.landing.soonest <= beats * BAR // 4
     one.run(at / SECOND - 1.23 + 1.0)
     (changed,) = one.of(Changed)
     assert changed.applied_at_sample == at

@@ -564,7 +564,7 @@ def test_an_empty_session_offers_a_start(chromium: Any) -> None:
 
 
 def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: ToyServer) -> None:
-    context = chromium.new_context()
+    context = chromium.new_context(permissions=["midi"])
     context.add_init_script(
         "window.input = {}; navigator.requestMIDIAccess = async () => ({inputs: new Map([['a', window.input]])});"
     )
@@ -587,6 +587,11 @@ def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: To
     opened.knob("plugin/1/wet").focus()
     opened.ask("input.onmidimessage({data: [0xb0, 76, 127]})")
     eventually(lambda: server.session.values["plugin/1/wet"] == 1)
+    opened.page.reload()
+    opened.until("document.body.dataset.link === 'open'")
+    opened.until("window.input.onmidimessage !== undefined")
+    opened.ask("input.onmidimessage({data: [0xb0, 74, 127]})")
+    eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].high)
     context.close()
     assert opened.complaints == []
 
