@@ -119,8 +119,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         UsageError: the file says what cannot be.
     """
     said = {name: value for name, value in vars(args).items() if value is not None}
-    if "allow_origin" in said:
-        said["allow_origin"] = tuple(said["allow_origin"])
+    said |= {name: tuple(said[name]) for name, option in OPTIONS.items() if option.many and name in said}
     return Settings.of(said, said.get("config"))
 
 
