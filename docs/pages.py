@@ -28,16 +28,20 @@ from typing import Any, cast
 import streamgen
 from bridge.cli import main as cli
 from bridge.doors.access import Access, Limits
+from bridge.doors.discovery.door import DiscoveryDoor
 from bridge.doors.door import Service
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, read_page
 from bridge.doors.link.door import LinkDoor
+from bridge.doors.lyria.door import LyriaDoor
 from bridge.doors.midi.door import MidiDoor
 from bridge.doors.native import codecs, frames, protocol
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.osc import namespace
 from bridge.doors.osc.admission import OscLimits
 from bridge.doors.osc.door import OscDoor
+from bridge.doors.radio import door as radio
+from bridge.doors.radio import encoders
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.metrics import Metrics
 from bridge.session.messages import Action, PlayerState, Session
@@ -189,6 +193,14 @@ REQUESTS = {
         "`bytes`: of the WAV, FLAC or Ogg file that follows as one binary message once this is acknowledged",
         "the music begins anew, and goes on from that recording",
     ),
+    "melody": (
+        "`bytes`: as for `audio_prompt`; 0: none is followed any more; `at_sample`, `rate_hz`",
+        "the music follows that tune from a sample on, on checkpoints that follow melodies",
+    ),
+    "style": (
+        "`bytes`, `at_sample`, `rate_hz`: as for `melody`",
+        "the music takes on the style of that recording, on checkpoints that take one",
+    ),
     "get": (
         "`name`: a parameter; without it, all",
         "the answer has `values`, `state`, `playing`, `position_samples`, `heard`, `slots`",
@@ -238,7 +250,8 @@ FIELDS = {
     "applied_at_sample": "from where on it is heard",
     "action": "an [action](#actions), or `audio_prompt`",
     "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` (of "
-    "a scene, that begins) or `unsupported` (what the checkpoint was not made for)",
+    "a scene, that begins), `unsupported` (what the checkpoint was not made for), `melody` or `style` (what is "
+    "followed)",
     "text": "the line",
     "beat": "its number, from 0",
     "bar": "its bar's number, from 0; a bar has four beats",
@@ -466,6 +479,15 @@ HTTP = {
     oscquery.ROOT: ("token", "the OSC namespace as JSON; below it, every address"),
     "/…?HOST_INFO": ("token", "where OSC and the WebSocket are"),
     protocol.PATH: ("token", "the [WebSocket](websocket.md)"),
+    "/ws/google.ai.generativelanguage.VERSION.GenerativeService.BidiGenerateMusic": (
+        "token, as key",
+        "a WebSocket for [Lyria's clients](../howto/lyria.md)",
+    ),
+    **{
+        f"{radio.PATH}{codec.suffix}": ("token", f"`{codec.kind}` without end: [radio](../howto/radio.md)")
+        for codec in encoders.CODECS.values()
+    },
+    **{f"{radio.PATH}{suffix}": ("token", "a playlist with the MP3's address") for suffix in radio.PLAYLISTS},
 }
 
 
@@ -477,6 +499,9 @@ COUNTED = {
     "osc_scheduled_total": "commands handed to the session for a time",
     "osc_sent_total": "packets sent, audio not counted",
     "osc_audio_packets_total": "audio packets sent",
+    "radio_encoders": "codecs that somebody listens in",
+    "radio_sources": "Icecast mounts that are streamed to now",
+    "discovery_services": "what is announced by multicast DNS",
     "websocket_connections": "TCP connections, those of HTTP included",
     "link_peers": "others in the Link session",
     "link_tempo_changes_total": "tempi that it went to, the first included",
@@ -485,6 +510,7 @@ COUNTED = {
     "midi_messages_total": "messages that came in, clocks included",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
+    "sound_lost_seconds_total": "of audio while there was no device",
     "sound_delay_seconds": "from due to heard, the device's latency included",
     "sound_starvations_total": "times the device found nothing to play",
     "sound_starved_seconds_total": "silence that came of it",
@@ -524,7 +550,16 @@ def _counted() -> Metrics:
     service = Service(Settings(soundcard=False), Access(), counted)
     sound = SoundCardDoor(service)
     sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
-    for door in (OscDoor(service), NativeDoor(service), LinkDoor(service), MidiDoor(service), sound):
+    for door in (
+        OscDoor(service),
+        NativeDoor(service),
+        LinkDoor(service),
+        MidiDoor(service),
+        radio.RadioDoor(service),
+        LyriaDoor(service),
+        DiscoveryDoor(service),
+        sound,
+    ):
         counted.doors[door.name] = door.stats
     return counted
 

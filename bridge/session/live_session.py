@@ -21,6 +21,7 @@ from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.recorder import Recorder
 from bridge.session.engine_thread import EngineThread
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     AudioPrompt,
     Block,
     Changed,
@@ -28,6 +29,7 @@ from bridge.session.messages import (
     Deed,
     EditRack,
     Event,
+    Follow,
     Gap,
     Goaway,
     Listener,
@@ -43,7 +45,7 @@ from bridge.session.messages import (
     Transported,
 )
 from bridge.session.parameters import stream_controls
-from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.player import Player
 from bridge.session.preset_folder import PresetFolder
 from bridge.session.timeline import AT_ONCE, Moment, Timeline
 from streamgen.config import ControlSpec, Value
@@ -148,6 +150,8 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
+        if isinstance(command, Follow) and command.samples is not None:
+            command = await self._engine.prepared(command)
         if isinstance(command, Set) and (texts := self._texts(command.values)):
             await self._engine.learn(texts)
         if isinstance(command, SavePreset | RecallPreset):

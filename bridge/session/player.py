@@ -38,12 +38,14 @@ from bridge.session.form import Form
 from bridge.session.generator import Generator
 from bridge.session.landing import Landing
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     Action,
     AudioPrompt,
     Block,
     Changed,
     EditRack,
     Event,
+    Follow,
     Gap,
     Notice,
     PlayerCommand,
@@ -71,16 +73,15 @@ from streamgen.errors import StreamgenError
 if TYPE_CHECKING:
     from streamgen.model import Model
 
-__all__ = ["COMMIT_SECONDS", "Player"]
+__all__ = ["Player"]
 
 _log = logging.getLogger("bridge.player")
 
-COMMIT_SECONDS = 0.2  # more, and a change is heard later
 _COMMIT_FRAMES = 2  # committed at once, at least
 _BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
-_GESTURE_SECONDS = 0.5
+_GESTURE_SECONDS, _DRY_SECONDS = 0.5, 0.4
 _IN_TIME_SECONDS = 0.05  # a start that would come later than that waits for the next of its beats
 _IDLE_SECONDS = 0.02
 
@@ -104,6 +105,8 @@ class Player:
         underruns: how often the timeline caught up with what is committed.
         heard: what the model understands of the prompts, one line.
         landing: when what is asked for can happen.
+        meanwhile: called again and again while openings are tried, which takes a second: whoever owns the thread serves
+            all of its sessions.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Player:
         self._metronome = Metronome(timeline, float(self.parameters.values["tempo"]))
         self._starts_on: Moment | None = None
         self.heard = self._hear()
+        self.meanwhile: Callable[[], None] = self.keep_time
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
@@ -152,6 +156,8 @@ class Player:
             return self._set(command)
         if isinstance(command, Transport):
             return self._transport(command)
+        if isinstance(command, Follow):
+            return self._follow(command)
         self._begin_anew(command)
         return self._told_transport("audio_prompt", command.by)
 
@@ -178,6 +184,20 @@ class Player:
                 self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))
         return applied
 
+    def _follow(self, command: Follow) -> int:
+        """Hand a melody or style to the stream, and to those that will be opened."""
+        moment = self.landing.moment(command.at, False, self.landing.soonest)
+        if moment is not None and self.timeline.sample_at(moment) is None:
+            return self._wait(moment, replace(command, at=moment))
+        controls = self.generator.auditioned({command.kind: command.prepared}, self.meanwhile)
+        at = self.landing.sample(moment, self.landing.soonest)
+        applied = self._set_stream(controls, None if at is None else self.output.model_sample(at))
+        self._options[command.kind] = command.prepared
+        self._options.pop(f"{command.kind}_rate_hz", None)
+        line = f"{'no' if command.prepared is None else 'another'} {command.kind}"
+        self._publish(Notice(command.kind, line, applied))
+        return applied
+
     def _hear(self) -> str:
         """What the model understands of the sounding prompts, the loudest first."""
         prompts = sorted(prompts_of(self.parameters.values), key=lambda pair: -pair[1])
@@ -193,7 +213,7 @@ class Player:
         """Tell stream and effects; returns the sample from which it is heard."""
         controls = self._form.told({**self.parameters.values, **values}, self._audible(values))
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
-        controls = self.generator.auditioned(controls, self.keep_time) if controls else controls
+        controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
         at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
         if not controls:
             return self.output.set(values, at, glide_samples)
@@ -347,6 +367,11 @@ class Player:
         return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"]) + held
 
     @property
+    def runs_dry(self) -> bool:
+        """Whether too little lies ahead to do anything else first: under automation, all the time."""
+        return self.needs_audio and self.lead_seconds < _DRY_SECONDS
+
+    @property
     def _in_vain(self) -> bool:
         """Whether the next turn of a knob in motion would take back what is drawn now.
 
@@ -452,9 +477,14 @@ class Player:
         Player.make_together([self], between_steps)
 
     @staticmethod
-    def make_together(players: Sequence[Player], between_steps: Callable[[], None] | None = None) -> None:
-        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's."""
-        for player in players:
+    def make_together(
+        players: Sequence[Player], between_steps: Callable[[], None] | None = None, *, turn: bool = True
+    ) -> None:
+        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's.
+
+        `turn` False leaves the form of the pieces as it is: a next part may have openings to try.
+        """
+        for player in players if turn else ():
             player._take_turn()
         found = Generator.make_together([player.generator for player in players], between_steps)
         for player, faults in zip(players, found, strict=True):
@@ -464,7 +494,7 @@ class Player:
 
     def _take_turn(self) -> None:
         """Let the form of the piece have its next part, if it is time."""
-        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.keep_time)
+        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.meanwhile)
         if turn is not None:
             self._tell_part(*turn)
 

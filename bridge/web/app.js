@@ -34,13 +34,18 @@ const recorder = new Recorder();
 const slots = new Slots($("slots"), state);
 const surface = new Surface($("surface"), state, slots);
 const elsewhere = /^(prompt|plugin)\/\d+\/|^midi\//;
-const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state, (name) => !elsewhere.test(name));
+const rare = /^(top_|context_|change_context_|lead_|audition|guard|on_bar)/;
+const boxes = (prefix) => Object.fromEntries(["knobs", "words", "switches"].map((kind) => [kind, $(`${prefix}${kind}`)]));
+const controls = [
+  new Controls(boxes(""), state, (name) => !elsewhere.test(name) && !rare.test(name)),
+  new Controls(boxes("advanced-"), state, (name) => rare.test(name)),
+];
 const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
 const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
 const light = new BeatLight($("beat"), $("beat-words"));
 
-const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null };
+const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null, listeners: 0, upload: null };
 
 /** Out of the address bar, where it would be read over a shoulder, kept in a history and sent along with a link. */
 function takeToken() {
@@ -59,7 +64,9 @@ function takeToken() {
 
 const told = {
   hello: greet,
-  ack: ({ id }) => {
+  ack: ({ id, ready }) => {
+    if (ready && id === session.upload?.id) connection.upload(session.upload.bytes);
+    else if (id && id === session.upload?.id) toast("The music goes on from what was dropped");
     state.acknowledged(id);
     rack.answered(id);
   },
@@ -67,6 +74,7 @@ const told = {
     state.refused(id);
     rack.answered(id);
     if (id && id === session.asked?.id) showTransport(session.asked.before, true);
+    if (id && id === session.upload?.id) session.upload = null;
     toast(message, { urgent: true });
   },
   changed: ({ values, applied_at_sample }) => {
@@ -114,7 +122,7 @@ function greet(hello) {
   state.load(parameters, now.values);
   slots.build();
   surface.build();
-  controls.build();
+  for (const each of controls) each.build();
   rack.greet(hello);
   midi.build();
   $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
@@ -172,6 +180,14 @@ async function play() {
   const before = session.playing;
   session.asked = { id: connection.send("transport", { action: before ? "pause" : "play" }), before };
   showTransport(!before);
+  if (before && session.listeners > 1) toast(`Paused for all ${session.listeners} who listen`);
+}
+
+/** Let the music go on from a recording: announced first, sent when the server is ready for it. */
+async function goOnFrom(file) {
+  const bytes = await file.arrayBuffer();
+  session.upload = { id: connection.send("audio_prompt", { bytes: bytes.byteLength }), bytes };
+  if (session.upload.id) toast(`Sending ${file.name}`);
 }
 
 /** Open the sound; tells what is wrong if there will be none. */
@@ -226,6 +242,16 @@ function save(file) {
 $("play").addEventListener("click", play);
 $("listen").addEventListener("click", toggleListening);
 $("record").addEventListener("click", toggleRecording);
+for (const action of ["stop", "reset"]) $(action).addEventListener("click", () => connection.send("transport", { action }));
+$("full").hidden = !document.fullscreenEnabled;
+$("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
+document.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
+document.addEventListener("drop", (event) => {
+  const [file] = event.dataTransfer.files;
+  if (!file) return;
+  event.preventDefault();
+  goOnFrom(file);
+});
 $("suggest").addEventListener("click", () => {
   slots.suggest();
   slots.select(1);
@@ -283,6 +309,7 @@ function showStats(stats) {
   $("stat-factor").textContent = factor ? factor.toFixed(2) : "–";
   $("stat-factor").parentElement.classList.toggle("is-bad", factor > 0 && factor < 1);
   $("stat-buffer").textContent = `${player.report.bufferedSeconds.toFixed(1)} s`;
+  session.listeners = stats.listeners;
   $("stat-listeners").textContent = stats.listeners;
   rack.report(stats.slots);
   $("stat-window").textContent = stats.window_position ?? "–";

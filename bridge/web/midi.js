@@ -1,7 +1,7 @@
 /* MIDI: any controller's knob turns any knob of the page, learned by touching both.
  *
- * Rules: optional. Without Web MIDI there is no button; access is asked for by a press on it, never on load. What was
- * learned stays in this browser, and goes on after a reload where the browser remembers that it may.
+ * Rules: optional. Without Web MIDI there is no button; access is asked for by a press on it. What was learned
+ * stays in this browser, and is followed again after a reload.
  */
 
 import { announce, toast } from "./announce.js";
@@ -24,32 +24,33 @@ export class Midi {
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => this.#toggle());
     document.addEventListener("focusin", ({ target }) => (this.#touched = target.dataset?.parameter ?? this.#touched));
-    this.#resume();
   }
 
-  /** Forget what a new session has no parameter for. */
-  build() {
+  /** Forget what a new session has no parameter for; hear again what was learned, where that was allowed once. */
+  async build() {
     this.#learned = new Map(stored().filter(([, name]) => this.#state.has(name)));
+    this.#show();
+    if (!this.#learned.size || this.#button.hidden) return;
+    const allowed = await navigator.permissions?.query({ name: "midi" }).catch(() => null);
+    if (allowed?.state === "granted") await this.#hear();
   }
 
-  /** Go on with what was learned here before, if that needs no question. */
-  async #resume() {
-    if (!navigator.requestMIDIAccess || stored().length === 0) return;
-    const permission = await navigator.permissions?.query({ name: "midi" }).catch(() => null); // unknown: a press asks
-    if (permission?.state === "granted") await this.#connect().catch(() => null); // no MIDI today: the button says why
-  }
-
-  async #connect() {
+  async #hear() {
     const access = await navigator.requestMIDIAccess();
     for (const input of access.inputs.values()) input.onmidimessage = ({ data }) => this.#received(data);
     access.onstatechange = ({ port }) => port.type === "input" && (port.onmidimessage = ({ data }) => this.#received(data));
     return access;
   }
 
+  #show() {
+    this.#button.textContent = this.#learned.size ? `MIDI · ${this.#learned.size}` : "MIDI";
+    this.#button.title = [...this.#learned].map(([source, name]) => `${source.split("/")[1]}: ${label(this.#state.parameters.get(name))}`).join("\n");
+  }
+
   async #toggle() {
     if (this.#learning) return this.#learn(false);
     try {
-      const access = await this.#connect();
+      const access = await this.#hear();
       this.#learn(true);
       toast(access.inputs.size ? "MIDI: touch a knob here, then turn one there" : "MIDI: no controller is plugged in yet");
     } catch (error) {
@@ -77,6 +78,7 @@ export class Midi {
     this.#learned.set(source, name);
     this.#touched = null;
     localStorage.setItem(STORE, JSON.stringify([...this.#learned]));
+    this.#show();
     toast(`MIDI: ${label(this.#state.parameters.get(name))} follows controller ${source.split("/")[1]}`);
   }
 }

@@ -181,6 +181,12 @@ class Feedback:
         echo.mark((*self._namespace.readable, *STATES, HEARD, RACK, PRESETS) if known is None else ())
         return encode(f"{PREFIX}subscribed", request.port or client.address[1], round(meter * 1000))
 
+    def keep(self, address: tuple[str, int]) -> None:
+        """Tell an address everything for as long as the door is open; it need not subscribe, and is no client."""
+        echo = Echo(self._counted(lambda packet: self._udp_send(packet, address)), self.read, self._turns)
+        self._subscribers[address[:2]] = Subscriber(echo, METER_SECONDS, None, self._until(connected=True))
+        echo.mark((*self._namespace.readable, *STATES, HEARD, RACK, PRESETS))
+
     def change_audio(self, client: Client, request: SubscribeAudio) -> None:
         """Begin audio packets, renew or end them.
 

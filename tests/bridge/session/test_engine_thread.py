@@ -174,6 +174,39 @@ def test_the_music_goes_on_while_an_audio_prompt_is_read(
     play(model, scene)
 
 
+def test_the_music_of_all_goes_on_while_openings_are_tried_though_little_lies_ahead(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(_runtime: object, _controls: object, count: int, between_steps: Callable[[], None]) -> int:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            time.sleep(0.005)
+            between_steps()
+        return count
+
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        values = {"prompt/1/text": "rock", "seed": 2, "lead_seconds": 0.5}
+        other = await LiveSession.open("mine", engine, RATE_HZ, values)
+        first, second = Listening(), Listening()
+        session.add(first)
+        other.add(second)
+        await first.until(0.5)
+        before = session.position_samples()
+        changed = {"prompt/1/text": "techno", "audition": 2, "change_context_seconds": 0.0}
+        applied = await session.do(Set(changed, "test"))
+        assert applied > before + RATE_HZ, "it is heard after they were tried, and what was there plays until then"
+        await first.until((applied - first.blocks[0].start_sample) / RATE_HZ + 0.3)
+        begun = await session.do(Transport(Action.RESET, "test"))
+        await LiveSession.open("third", engine, RATE_HZ, {**values, "audition": 2})
+        await first.until((begun - first.blocks[0].start_sample) / RATE_HZ + 0.3)
+        assert not first.told(Gap)
+        assert not second.told(Gap)
+
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", slowly)
+    monkeypatch.setattr("streamgen.model.best_candidate", slowly)
+    play(model, scene)
+
+
 def test_nobody_listening_makes_nothing_and_a_listener_is_served_at_once(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         await asyncio.sleep(1.0)
@@ -241,10 +274,10 @@ def test_a_session_that_fails_is_paused_and_told_and_the_others_play_on(
 
         make = Player.make_together
 
-        def full(players: list[Player], *rest: Any) -> None:
+        def full(players: list[Player], *rest: Any, **options: Any) -> None:
             if session.player in players:
                 raise CapacityError("no rows are left; close a stream")
-            make(players, *rest)
+            make(players, *rest, **options)
 
         monkeypatch.setattr(Player, "make_together", full)
         async with asyncio.timeout(10):
