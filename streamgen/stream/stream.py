@@ -241,8 +241,8 @@ class Stream:
         """Take samples that are decoded out of the buffer."""
         return self._pcm.take(samples)
 
-    def bar_line(self) -> int | None:
-        """Return the sample of the first bar line that is not drawn yet.
+    def bars(self) -> tuple[int, int] | None:
+        """Return the sample of the downbeat that the music drawn last began with, and the samples of a bar.
 
         None where the checkpoint does not tell how long its bars are, or the music went on from audio whose bars nobody
         knows.
@@ -251,9 +251,15 @@ class Stream:
         tokens, hop = self._tokens, self.runtime.codec.hop_samples
         if heard is None or tokens.downbeat is None:
             return None
-        first = tokens.downbeat - tokens.prompt_frames
-        bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
-        return hop * (first + bars * heard.bar_frames)
+        return hop * (tokens.downbeat - tokens.prompt_frames), hop * heard.bar_frames
+
+    def bar_line(self) -> int | None:
+        """Return the sample of the first bar line that is not drawn yet; None where `bars` has none."""
+        bars = self.bars()
+        if bars is None:
+            return None
+        first, length = bars
+        return first + math.ceil(max(self.next_sample - first, 0) / length) * length
 
     # -- controls -------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import (
     Action,
+    Beat,
     Block,
     Changed,
     Event,
@@ -157,6 +158,22 @@ def test_meters_heartbeat_statistics_and_goodbye(sine_session) -> None:
         assert client.of("/streamgen/stats/realtime_factor") == [(2.5,)]
         assert client.of("/streamgen/stats/underruns") == [(3,)]
         assert isinstance(stage.session.stats(), Stats)
+
+    on_stage(sine_session, test)
+
+
+def test_each_beat_is_told_when_it_comes(sine_session) -> None:
+    async def test(stage: Stage) -> None:
+        client = await stage.client()
+        stage.send(client, "/streamgen/subscribe")
+        await until(lambda: client.of("/streamgen/subscribed"))
+        comes = time.time() + 0.25
+        for phase in (None, -0.5):
+            stage.session.tell(Beat(9, 2, 117.5, phase, "link", 4_800, round(comes * 1e6)))
+        await until(lambda: len(client.of("/streamgen/beat")) == 2)
+        assert sorted(client.of("/streamgen/beat")) == [(9, 2, 117.5, -0.5), (9, 2, 117.5, 0.0)]
+        times = [at for at, message in client.got if message.address == "/streamgen/beat"]
+        assert -0.002 <= min(times) - comes <= 0.1
 
     on_stage(sine_session, test)
 
