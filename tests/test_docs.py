@@ -19,6 +19,8 @@ from bridge.doors.access import Access
 from bridge.doors.http import oscquery, site
 from bridge.doors.native import door, frames, protocol
 from bridge.doors.osc import codec, namespace
+from bridge.doors.radio import door as radio
+from bridge.doors.radio import encoders
 from bridge.errors import WireError
 from bridge.session.messages import Action, PlayerState
 from bridge.session.parameters import session_table
@@ -113,7 +115,9 @@ def test_every_address_of_osc_is_told_and_none_that_is_not_there(pages: ModuleTy
 
 
 def test_every_path_of_http_is_told(pages: ModuleType) -> None:
-    paths = {text for text in strings(site.Site._get.__code__) | strings(door._route.__code__) if text.startswith("/")}
+    found = strings(site.Site._get.__code__) | strings(door.NativeDoor._leads_anywhere.__code__)
+    paths = {text for text in found if text.startswith("/")}
+    paths |= {f"{radio.PATH}{suffix}" for suffix in (*encoders.CODECS, *radio.PLAYLISTS)}
     told = pages.http()
     assert [path for path in {*paths, "/", protocol.PATH, oscquery.ROOT, "/app.js"} if f"`{path}`" not in told] == []
 

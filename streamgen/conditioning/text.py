@@ -138,6 +138,7 @@ class TextConditioner:
         self._encoder = _on_device(checkpoint.text_encoder, self.device)
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
         self._words = words = checkpoint.words
+        self._code_bias = checkpoint.code_bias
         # asked again at every change, on the thread that makes the music
         self._hear = lru_cache(_TEXTS_HEARD)(lambda text: None if words is None else hear(text, words))
         self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
@@ -146,6 +147,11 @@ class TextConditioner:
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
         return None if text is None or self._words is None else self._hear(text)
+
+    def bias(self, text: str | None) -> Tensor | None:
+        """What is added to the logits under a text, float32 [M, K, V], by place in the bar; None where nothing is."""
+        heard = self.heard(text)
+        return None if heard is None or self._code_bias is None else self._code_bias.of(heard)
 
     def encode(self, text: str | None) -> Tensor:
         """States of one text, encoded alone.
