@@ -13,6 +13,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
@@ -34,6 +35,7 @@ NewLock = Callable[[], AbstractContextManager[Any]]
 
 CACHE_TOKENS = 8192  # states kept: 32 MB for a width of 1024; bounded in tokens because texts differ 500-fold in length
 _MOST_TOLD = 1_000
+_TEXTS_HEARD = 64
 _log = logging.getLogger("streamgen")
 _WHITE = "\t\n\r"  # category Cc as well, but the tokenizer reads them as a space
 
@@ -135,13 +137,16 @@ class TextConditioner:
         self._tokenizer: PreTrainedTokenizerBase | None = checkpoint.tokenizer
         self._encoder = _on_device(checkpoint.text_encoder, self.device)
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
-        self._words, self._code_bias = checkpoint.words, checkpoint.code_bias
+        self._words = words = checkpoint.words
+        self._code_bias = checkpoint.code_bias
+        # asked again at every change, on the thread that makes the music
+        self._hear = lru_cache(_TEXTS_HEARD)(lambda text: None if words is None else hear(text, words))
         self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
         self._told: set[str] = set()  # words, so that each is told once
 
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
-        return None if text is None or self._words is None else hear(text, self._words)
+        return None if text is None or self._words is None else self._hear(text)
 
     def bias(self, text: str | None) -> Tensor | None:
         """What is added to the logits under a text, float32 [M, K, V], by place in the bar; None where nothing is."""
