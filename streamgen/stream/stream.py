@@ -349,8 +349,6 @@ class Stream:
     def restore(self, saved: StreamSnapshot) -> None:
         """Go back to a snapshot of this stream, or one that was loaded; it stays valid. Marks made before do not.
 
-        Of a melody, what plays is in a snapshot; what is set later follows the melody that this stream was opened with.
-
         Raises:
             ConfigError: it is another stream's, or of another model, precision, audio prompt or rewind_seconds.
             CapacityError: no room for its rows; nothing is changed then.
@@ -364,6 +362,8 @@ class Stream:
                 raise ConfigError("the snapshot is another stream's; restore it there, or save() and load() it")
             if saved.kind != self._kind:
                 raise ConfigError(f"the snapshot is of {saved.kind}; this stream is of {self._kind}: open one like it")
+            if saved.stream is None:
+                saved = saved.with_settings(self._control.completed(saved.memory.controls), None)
             self._tokens.restore(saved.tokens)
             self._trail.clear()
             self._control.memory = saved.memory.controls

@@ -115,7 +115,13 @@ def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> Non
     assert metrics['event_loop_lag_seconds{quantile="0.99"}'] <= 0.05
     assert_changed(stream, ears[0].told("changed"))
     fits = sound_card_fits(recorded(tmp_path / "card.raw"), stage.ready["recording"])
-    print("FITS", fits)
+    exact = [fit > 60 for _, fit in fits]
+    print(f"sound card against the stream: {sum(exact)} of {len(fits)} half seconds exact, {fits[-1][0]} frames apart")
+    moved = [n for n, (one, other) in enumerate(pairwise(fits)) if one[0] != other[0]]
+    assert sum(exact) > 0.7 * len(fits)
+    assert all(fine or any(abs(n - at) <= 8 for at in moved) for n, fine in enumerate(exact)), (
+        "only where the card's clock is followed it is stretched"
+    )
     assert recorded(tmp_path / "page.raw").std() > 0.01, "the page plays"
 
 

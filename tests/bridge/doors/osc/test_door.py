@@ -140,6 +140,7 @@ def test_a_fader_in_motion_is_echoed_thirty_times_a_second_and_ends_where_it_sto
     on_stage(sine_session, test)
 
 
+@pytest.mark.slow
 def test_meters_heartbeat_statistics_and_goodbye(sine_session) -> None:
     async def test(stage: Stage) -> None:
         client, slow = await stage.client(), await stage.client()
@@ -365,6 +366,7 @@ def test_while_nothing_plays_a_bundle_waits_for_its_time(sine_session) -> None:
     on_stage(sine_session, test)
 
 
+@pytest.mark.slow
 def test_a_bundle_lands_at_its_sample_of_a_real_session_running_or_not() -> None:
     class Told:
         wants_audio = True
