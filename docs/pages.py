@@ -194,11 +194,11 @@ REQUESTS = {
         "the music begins anew, and goes on from that recording",
     ),
     "melody": (
-        "`bytes`: as for `audio_prompt`; 0: none is followed any more; `at_sample`, `rate_hz`",
+        "`bytes`: as for `audio_prompt`; 0: none is followed any more; [when](#when)",
         "the music follows that tune from a sample on, on checkpoints that follow melodies",
     ),
     "style": (
-        "`bytes`, `at_sample`, `rate_hz`: as for `melody`",
+        "`bytes`, [when](#when): as for `melody`",
         "the music takes on the style of that recording, on checkpoints that take one",
     ),
     "get": (

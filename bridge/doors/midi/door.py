@@ -281,7 +281,7 @@ class ClockOut:
     """
 
     def __init__(self, session: Session, send: Callable[[Sequence[int]], None]) -> None:
-        self._session, self._send = session, send
+        self._session, self._send, self._plays = session, send, False
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamgen midi clock", daemon=True)
         self._thread.start()
@@ -292,24 +292,31 @@ class ClockOut:
         self._thread.join(2.0)
 
     def _run(self) -> None:
-        timeline, plays, sent = self._session.timeline, False, None
-        while not self._ending.is_set():
+        """Send each clock when it comes; those that this thread overslept at once, for who follows counts them."""
+        timeline, sent = self._session.timeline, None
+        while True:
             due = timeline.due()
-            at, bpm = timeline.beat(due) * CLOCKS_A_BEAT, timeline.bpm(due)
-            number = int(at // 1) + 1
-            if self._ending.wait(max((number - at) * 60 / bpm / CLOCKS_A_BEAT, 0.0)):
+            at, pace = timeline.beat(due) * CLOCKS_A_BEAT, timeline.bpm(due) / 60 * CLOCKS_A_BEAT
+            if sent is None or not 0 <= at - sent <= CLOCKS_A_BEAT:  # another count has begun
+                sent = int(at // 1)
+            if self._ending.wait(max((sent + 1 - at) / pace, 0.0)):
                 return
-            if timeline.running and not plays and number % (BAR_BEATS * CLOCKS_A_BEAT) == 0:
-                plays = True
-                sixteenths = number // 6 & 0x3FFF
-                self._send([_SONG_POSITION, sixteenths & 0x7F, sixteenths >> 7])
-                self._send([_CONTINUE])
-            elif plays and not timeline.running:
-                plays = False
-                self._send([_STOP])
-            if number != sent:  # an early riser finds the same clock once more
+            if timeline.beat(timeline.due()) * CLOCKS_A_BEAT >= sent + 1:
+                sent += 1
+                self._tell_transport(sent)
                 self._send([_CLOCK])
-                sent = number
+
+    def _tell_transport(self, number: int) -> None:
+        """Start on a bar, and stop, before a clock."""
+        runs = self._session.timeline.running
+        if runs and not self._plays and number % (BAR_BEATS * CLOCKS_A_BEAT) == 0:
+            self._plays = True
+            sixteenths = number // 6 & 0x3FFF
+            self._send([_SONG_POSITION, sixteenths & 0x7F, sixteenths >> 7])
+            self._send([_CONTINUE])
+        elif self._plays and not runs:
+            self._plays = False
+            self._send([_STOP])
 
 
 def _unknown(target: str, table: Mapping[str, ControlSpec]) -> str:
