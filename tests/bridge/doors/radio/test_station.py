@@ -139,9 +139,10 @@ def test_a_title_begins_where_its_music_does() -> None:
             session.play(5)
             await session.do(Set({"prompt/1/text": "rain"}, "test"))
             assert station.title == "rain"
+            station._send(np.zeros((2, BLOCK), np.float32), station._title)  # silence is not the new music yet
             session.play(5)
-            await ear.until(PREROLL + 10 * BLOCK)
-            assert [piece.title for piece in ear.pieces] == ["streamgen"] * 6 + ["rain"] * 5
+            await ear.until(PREROLL + 11 * BLOCK)
+            assert [piece.title for piece in ear.pieces] == ["streamgen"] * 7 + ["rain"] * 5
 
     asyncio.run(go())
 
