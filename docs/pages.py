@@ -190,6 +190,14 @@ REQUESTS = {
         "`bytes`: of the WAV, FLAC or Ogg file that follows as one binary message once this is acknowledged",
         "the music begins anew, and goes on from that recording",
     ),
+    "melody": (
+        "`bytes`: as for `audio_prompt`; 0: none is followed any more; `at_sample`, `rate_hz`",
+        "the music follows that tune from a sample on, on checkpoints that follow melodies",
+    ),
+    "style": (
+        "`bytes`, `at_sample`, `rate_hz`: as for `melody`",
+        "the music takes on the style of that recording, on checkpoints that take one",
+    ),
     "get": (
         "`name`: a parameter; without it, all",
         "the answer has `values`, `state`, `playing`, `position_samples`, `heard`, `slots`",
@@ -238,7 +246,8 @@ FIELDS = {
     "applied_at_sample": "from where on it is heard",
     "action": "an [action](#actions), or `audio_prompt`",
     "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` (of "
-    "a scene, that begins) or `unsupported` (what the checkpoint was not made for)",
+    "a scene, that begins), `unsupported` (what the checkpoint was not made for), `melody` or `style` (what is "
+    "followed)",
     "text": "the line",
     "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`, `slots`; elsewhere what the "
     "[player](#what-the-player-does) does",

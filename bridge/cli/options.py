@@ -47,7 +47,11 @@ __all__ = [
 ]
 
 _MODEL = tuple(name for name, option in OPTIONS.items() if option.group == "model")
-_PROMPT_FILES = {"audio_prompt": "music to continue", "melody": "a tune to follow; melody models only"}
+_PROMPT_FILES = {
+    "audio_prompt": "music to continue",
+    "melody": "a tune to follow; melody models only",
+    "style": "music to sound like; style models only",
+}
 
 
 def number(low: float, high: float, unit: str = "", whole: bool = False) -> Callable[[str], Value]:
@@ -229,6 +233,9 @@ def load_model(settings: Settings) -> Model:
         settings.model, device=settings.device, precision=settings.precision, threads=settings.threads
     )
     say(f"loaded on {model.device}: {model.load_note}")
+    if settings.model != "pocket":
+        for note in model.notes:
+            say(note)
     if settings.model == "pocket":
         _name_larger_ones()
     return model

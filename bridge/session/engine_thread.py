@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.session.arranger import Part
-from bridge.session.messages import AudioPrompt, Block, Event
+from bridge.session.messages import AudioPrompt, Block, Event, Follow
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
@@ -106,6 +106,18 @@ class EngineThread:
         async with self._encoding:
             codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
         return replace(prompt, codes=codes)
+
+    async def prepared(self, command: Follow) -> Follow:
+        """Give a melody or style what the model makes of it, beside the music.
+
+        Raises:
+            PromptError: it cannot be used, or the checkpoint takes none.
+        """
+        assert command.samples is not None, command
+        prepare = {"melody": self.model.melody, "style": self.model.style}[command.kind]
+        async with self._encoding:
+            prepared = await asyncio.to_thread(prepare, command.samples, command.rate_hz)
+        return replace(command, samples=None, prepared=prepared)
 
     async def learn(self, texts: Sequence[str | None]) -> None:
         """Encode prompts beside the music, one caller at a time: on the engine's thread it would wait for them.

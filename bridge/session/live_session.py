@@ -29,6 +29,7 @@ from bridge.session.messages import (
     Deed,
     EditRack,
     Event,
+    Follow,
     Gap,
     Goaway,
     Listener,
@@ -149,6 +150,8 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
+        if isinstance(command, Follow) and command.samples is not None:
+            command = await self._engine.prepared(command)
         if isinstance(command, Set) and (texts := self._texts(command.values)):
             await self._engine.learn(texts)
         if isinstance(command, SavePreset | RecallPreset):

@@ -25,6 +25,7 @@ __all__ = [
     "Action",
     "COMMIT_SECONDS",
     "AudioPrompt",
+    "Follow",
     "Block",
     "Changed",
     "Command",
@@ -134,6 +135,27 @@ class AudioPrompt:
     codes: Any = None
 
 
+@dataclass(frozen=True)
+class Follow:
+    """Let the music follow a melody, or take on a style, from a sample on.
+
+    Attributes:
+        kind: "melody" or "style".
+        samples: float32 [channels, samples]; None ends it.
+        rate_hz: their rate.
+        by: who asks.
+        at: when it shall begin; None = as soon as can be.
+        prepared: what the model makes of it: by the session, before the engine's thread hears of it.
+    """
+
+    kind: str
+    samples: NDArray[np.float32] | None
+    rate_hz: int
+    by: str
+    at: Moment | None = None
+    prepared: Any = None
+
+
 class Deed(StrEnum):
     """What can be done to the rack."""
 
@@ -196,7 +218,7 @@ class RecallPreset:
     slot: int = 0
 
 
-PlayerCommand = Set | Transport | AudioPrompt | EditRack
+PlayerCommand = Set | Transport | AudioPrompt | Follow | EditRack
 Command = PlayerCommand | SavePreset | RecallPreset
 
 
@@ -301,7 +323,8 @@ class Notice:
 
     Attributes:
         topic: "heard": what the model understands of the prompts; "guard": what had died and begins anew; "part": which
-            part of the scene begins; "unsupported": what the checkpoint was not made for.
+            part of the scene begins; "unsupported": what the checkpoint was not made for; "melody" and "style": what is
+            followed.
         text: the line.
         applied_at_sample: from where on.
     """

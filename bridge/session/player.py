@@ -43,6 +43,7 @@ from bridge.session.messages import (
     Changed,
     EditRack,
     Event,
+    Follow,
     Gap,
     Notice,
     PlayerCommand,
@@ -141,6 +142,8 @@ class Player:
             return self._set(command)
         if isinstance(command, Transport):
             return self._transport(command)
+        if isinstance(command, Follow):
+            return self._follow(command)
         self._begin_anew(command)
         return self._told_transport("audio_prompt", command.by)
 
@@ -161,6 +164,19 @@ class Player:
         for name in values:
             if not self.parameters.table[name].supported:
                 self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))
+        return applied
+
+    def _follow(self, command: Follow) -> int:
+        """Hand a melody or style to the stream, and to those that will be opened."""
+        at = None if command.at is None else self.timeline.sample_at(command.at)
+        if command.at is not None and at is None:
+            return self._wait(command.at, command)
+        at_sample = at if at is not None and at > self.output.frontier else None
+        applied = self._set_stream({command.kind: command.prepared}, at_sample)
+        self._options[command.kind] = command.prepared
+        self._options.pop(f"{command.kind}_rate_hz", None)
+        line = f"{'no' if command.prepared is None else 'another'} {command.kind}"
+        self._publish(Notice(command.kind, line, applied))
         return applied
 
     def _hear(self) -> str:
@@ -373,7 +389,7 @@ class Player:
     def _do_scheduled(self) -> None:
         for command in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
             try:
-                self.do(command if not isinstance(command, Set) else replace(command, at=None))
+                self.do(replace(command, at=None) if isinstance(command, Set | Follow) else command)
             except StreamgenError as error:  # it was checked when it was asked for; something else has changed since
                 _log.warning("what was scheduled by %s could not be done: %s", command.by, error)
 

@@ -5,15 +5,18 @@
     transformers_format, audiocraft_format   a folder → Checkpoint
     parts     configs and tensors → codec, text encoder, tokenizer      validate   what can be streamed
     types     what a Checkpoint is                              words    what it hears in people's words
+    code_bias    which codes are likelier in a place of the bar, and in a key
 
 Rules: importing this imports no torch; reading a damaged or hostile folder ends in one CheckpointError.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
+from streamgen.checkpoint.code_bias import read_code_bias
 from streamgen.checkpoint.files import WEIGHTS, read_json
 from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
 from streamgen.checkpoint.known import KnownCheckpoint, list_checkpoints
@@ -32,6 +35,8 @@ __all__ = [
     "list_checkpoints",
     "load_checkpoint",
 ]
+
+_log = logging.getLogger("streamgen")
 
 
 def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
@@ -52,7 +57,9 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     folder = find_folder(name, revision)
     with own_settings():
         found = _read(str(name), folder, licence_of(str(name), folder))
-    return replace(found, words=read_vocabulary(folder))
+    for note in found.notes:
+        _log.info("%s", note)
+    return replace(found, words=read_vocabulary(folder), code_bias=read_code_bias(folder, found.decoder))
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

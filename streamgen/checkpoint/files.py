@@ -20,7 +20,16 @@ from streamgen.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["WEIGHTS", "check_no_pointer", "explained", "one_line", "read_json", "read_package", "read_tensors"]
+__all__ = [
+    "WEIGHTS",
+    "check_no_pointer",
+    "explained",
+    "one_line",
+    "read_json",
+    "read_package",
+    "read_safetensors",
+    "read_tensors",
+]
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -109,9 +118,16 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _read_shard(path: Path) -> dict[str, Tensor]:
+    return read_safetensors(path) if path.suffix == ".safetensors" else _only_tensors(read_package(path), path)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read one file of tensors.
+
+    Raises:
+        CheckpointError: damaged.
+    """
     check_no_pointer(path)
-    if path.suffix != ".safetensors":
-        return _only_tensors(read_package(path), path)
     from safetensors.torch import load_file
 
     with explained(f"{path} cannot be read as safetensors", "the file is damaged or cut short: download it again"):

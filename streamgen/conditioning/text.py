@@ -135,13 +135,18 @@ class TextConditioner:
         self._tokenizer: PreTrainedTokenizerBase | None = checkpoint.tokenizer
         self._encoder = _on_device(checkpoint.text_encoder, self.device)
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
-        self._words = checkpoint.words
+        self._words, self._code_bias = checkpoint.words, checkpoint.code_bias
         self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
         self._told: set[str] = set()  # words, so that each is told once
 
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
         return None if text is None or self._words is None else hear(text, self._words)
+
+    def bias(self, text: str | None) -> Tensor | None:
+        """What is added to the logits under a text, float32 [M, K, V], by place in the bar; None where nothing is."""
+        heard = self.heard(text)
+        return None if heard is None or self._code_bias is None else self._code_bias.of(heard)
 
     def encode(self, text: str | None) -> Tensor:
         """States of one text, encoded alone.

@@ -128,7 +128,7 @@ class LmEngine:
         wanted = _leader_rows(steps)
         logits = self.decoder.step(self._vectors(feeds), segments, self.cache, self.cross, wanted)
         each = [logits] if len(steps) == 1 else logits.split([step.rows.count for step in steps])
-        guided = [combine(rows, step.rows.coefficients) for step, rows in zip(steps, each, strict=True)]
+        guided = [_guided(step, rows) for step, rows in zip(steps, each, strict=True)]
         samplings, columns = [step.sampling for step in steps], [step.column for step in steps]
         drawn = sample_together(guided, samplings, columns, self._uniforms)
         # one sum tells of every NaN and infinity; the answer travels with the codes: a GPU is not waited for twice
@@ -179,6 +179,12 @@ class LmEngine:
         segment = Segment(window.block, window.fed, length, window.start_position)
         self.decoder.read(piece.reshape(-1, piece.shape[-1]), [segment], self.cache, self.cross)
         window.fed += length
+
+
+def _guided(step: Step, logits: Tensor) -> Tensor:
+    """Guide float32 [rows, K, V] and add the step's bias: float32 [K, V]."""
+    guided = combine(logits, step.rows.coefficients)
+    return guided if step.bias is None else guided + step.bias.to(guided.device)
 
 
 def _leader_rows(steps: Sequence[Step]) -> list[int]:

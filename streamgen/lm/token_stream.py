@@ -44,6 +44,7 @@ class _State:
     settings: StepSettings
     rollovers: int
     origin: int
+    downbeat: int | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class TokenStream:
         head: undelayed frame of the column that is fed next.
         rollovers: handovers so far.
         origin: first frame that may be read again: 0, or where the context was last dropped.
+        downbeat: first frame of the first bar; None after an audio prompt, whose bars nobody knows.
         prompt_frames: frames of the audio prompt it began with.
 
     Raises:
@@ -102,6 +104,8 @@ class TokenStream:
     ) -> None:
         self.pattern, self.settings, self.total_frames = pattern, settings, total_frames
         self.head, self.rollovers, self.prompt_frames, self.origin = -1, 0, 0, 0
+        self.downbeat: int | None = 0
+        self._delays = pattern.offsets()
         # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again
         self._ring = CodeRing(pattern, settings.plan.limit + 8 + keep_frames, total_frames)
         self._set = WindowSet(cache, cross, keep_frames)
@@ -124,7 +128,7 @@ class TokenStream:
             codes: int64 [K, F].
         """
         assert self.head == -1, "an audio prompt comes first"
-        self.prompt_frames = codes.shape[1]
+        self.prompt_frames, self.downbeat = codes.shape[1], None
         self._ring.give(codes)
         self.head = codes.shape[1] - 1
 
@@ -143,7 +147,14 @@ class TokenStream:
             self._arrange(settings)
         unread, feeds = self.unread(), [self._feed(window) for window in self.windows]
         column = self.head + 1 - (self.origin if settings.recalls else 0)
-        return Step(unread, feeds, settings.rows, settings.sampling, column)
+        return Step(unread, feeds, settings.rows, settings.sampling, column, self._bias(settings.rows.bias))
+
+    def _bias(self, table: Tensor | None) -> Tensor | None:
+        """Of each codebook the row for the place of its frame in the bar, [K, V]: a column holds several frames."""
+        if table is None or self.downbeat is None:
+            return None
+        frames = self.head + 1 - self._delays - self.downbeat
+        return table[frames % len(table), torch.arange(len(frames))]
 
     def finish_step(self, codes: Tensor) -> None:
         """Take the column that was drawn, int64 [K], and move on."""
@@ -162,14 +173,16 @@ class TokenStream:
 
     def _unread(self, window: Window) -> Unread:
         rows, fed, due = self.settings.rows, window.fed, self._due(window)
-        prefixes = rows.prefixes[:, fed : min(rows.prefix, due)] if rows.prefixes is not None else None
+        prefixes = None
+        if rows.prefixes is not None and fed < rows.prefix:
+            prefixes = rows.prefixes.of(window.start_frame)[:, fed : min(rows.prefix, due)]
         first = window.start_frame - 1 + max(fed - rows.prefix, 0)
         return Unread(window, prefixes, self._ring.columns(first, self.head, window.start_frame))
 
     def _feed(self, window: Window) -> Feed:
         prefixes = self.settings.rows.prefixes
-        if prefixes is not None and self._due(window) < prefixes.shape[1]:
-            return Feed(window, None, prefixes[:, self._due(window)])
+        if prefixes is not None and self._due(window) < prefixes.length:
+            return Feed(window, None, prefixes.of(window.start_frame)[:, self._due(window)])
         return Feed(window, self.column(self.head, window.start_frame), None)
 
     # -- other settings, and windows that are due -----------------------------------------------------------------
@@ -190,6 +203,8 @@ class TokenStream:
             # them from padding: noise. Held for as long, they go unnoticed beneath a new beginning.
             self._ring.hold(self.head, self._settled_frames, dropped)
             self.origin = dropped
+            if dropped > self.head:  # nothing is left of the music before: this is the beginning of another
+                self.downbeat = dropped
         self.settings, self.rollovers = settings, self.rollovers + handovers
 
     def _standing(self, settings: StepSettings, dropped: int | None) -> list[Place]:
@@ -234,7 +249,7 @@ class TokenStream:
         old = self.settings.rows
         if rows.prefixes is None or old.prefixes is None:
             return False
-        return rows.names != old.names or not torch.equal(rows.prefixes, old.prefixes)
+        return rows.names != old.names or rows.prefixes != old.prefixes
 
     def _dropped_start(self, settings: StepSettings) -> int | None:
         """Return the frame before which context is dropped: another prompt dominates, and there is some to drop."""
@@ -307,8 +322,8 @@ class TokenStream:
         self._set.close()
 
     def _state(self) -> _State:
-        return _State(self.head, self.settings, self.rollovers, self.origin)
+        return _State(self.head, self.settings, self.rollovers, self.origin, self.downbeat)
 
     def _go_to(self, state: _State) -> None:
         self.head, self.settings = state.head, state.settings
-        self.rollovers, self.origin = state.rollovers, state.origin
+        self.rollovers, self.origin, self.downbeat = state.rollovers, state.origin, state.downbeat

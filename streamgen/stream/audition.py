@@ -38,6 +38,7 @@ _FEW_ONSETS = 6  # fewer say little of a grid
 _KEY_WEIGHT, _SOUND_WEIGHT = 0.5, 1.0
 _QUIET_DBFS = -40.0
 _HOP = 64  # of the onsets' spectra, 2 ms at 32 kHz
+_LONGER_THAN_A_DRUM = 5  # windows of 8,192 samples, a quarter apart
 _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 
 
@@ -149,9 +150,12 @@ def _in_key(audio: Audio, rate_hz: int, heard: Heard) -> float:
     profile[[0, scale[2], 7]] += (1.0, 0.5, 0.5)
     size = min(8192, len(audio))
     windows = np.lib.stride_tricks.sliding_window_view(audio, size)[:: max(size // 4, 1)] * np.hanning(size)
-    power = (np.abs(np.fft.rfft(windows)) ** 2).mean(axis=0)
+    level = np.abs(np.fft.rfft(windows))
+    if len(level) >= _LONGER_THAN_A_DRUM:
+        level = np.median(np.lib.stride_tricks.sliding_window_view(level, _LONGER_THAN_A_DRUM, axis=0), axis=-1)
+    power = (level**2).mean(axis=0)
     hertz = np.arange(len(power)) * rate_hz / size
-    inside = (hertz > 60) & (hertz < 2000)
+    inside = (hertz > 60) & (hertz < 1000)  # where fundamentals lie
     pitch = np.round(12 * np.log2(hertz[inside] / 440) + 69).astype(int) % 12
     energy = np.bincount(pitch, power[inside], minlength=12)
     if not energy.std():

@@ -64,7 +64,8 @@ class Stream:
     ) -> None:
         self.runtime, self.metrics = runtime, StreamMetrics()
         keep_frames = math.ceil(rewind_seconds * runtime.frame_rate_hz)
-        self._control = ControlState(runtime.layout, conditioner, controls, keep_frames)
+        given_frames = 0 if audio_prompt is None else audio_prompt.shape[1]
+        self._control = ControlState(runtime.layout, conditioner, controls, keep_frames, given_frames)
         margin = DECODE_FRAMES + runtime.codec.lookahead_frames + runtime.pattern.max_delay + 2
         self._guard = Guard(runtime.codec.sample_rate_hz, runtime.codec.hop_samples, margin)
         self._number, self._trail, self._closed = new_number(), Trail(), False
@@ -248,9 +249,9 @@ class Stream:
         """
         heard = self.runtime.prompts.heard(self.controls.mix.dominant)
         tokens, hop = self._tokens, self.runtime.codec.hop_samples
-        if heard is None or (tokens.prompt_frames and not tokens.origin):
+        if heard is None or tokens.downbeat is None:
             return None
-        first = max(tokens.origin - tokens.prompt_frames, 0)  # the downbeat that this music began with
+        first = tokens.downbeat - tokens.prompt_frames
         bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
         return hop * (first + bars * heard.bar_frames)
 
@@ -262,8 +263,9 @@ class Stream:
         Args:
             at_sample: position in the stream; None, or one already drawn, is the next frame that is not drawn yet; for
                 other prompts and another take, with `on_bar` and a checkpoint that tells its bars, the next bar line.
-            values: `prompt`, `prompts`, `negative_prompt` or any name in `streamgen.config.CONTROLS`. With a melody, a
-                long prompt shortens the context in force if the two do not fit.
+            values: `prompt`, `prompts`, `negative_prompt` or any name in `streamgen.config.CONTROLS`; `melody` with
+                `melody_rate_hz`, which begins at its sample; `style` with `style_rate_hz`. With a melody, a long prompt
+                shortens the context in force if the two do not fit.
 
         Returns:
             The sample at which the change is applied.
@@ -276,7 +278,7 @@ class Stream:
         self._check_open()
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
-        hop, wanted = self.runtime.codec.hop_samples, self.auditioned(frozen(values))
+        hop, wanted = self.runtime.codec.hop_samples, self.auditioned(self.prepared(values))
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
         with self.runtime.alone():
             self._check_open()
@@ -284,6 +286,15 @@ class Stream:
                 line = self.bar_line()
                 at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
+
+    def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values with a melody among them as streams take it; see `Model.melody`.
+
+        Raises:
+            PromptError: it cannot be used.
+        """
+        with self.runtime.computing():
+            return self.runtime.prompts.prepared(frozen(values))
 
     def auditioned(
         self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None, *, hold: bool = True
@@ -301,7 +312,7 @@ class Stream:
         """
         with self.runtime.computing():
             asked, before = self._control.check(values), self._control.memory.asked  # prompts are encoded here
-        if "candidate" in values or not asked.begins_anew(before):
+        if "candidate" in values or asked.melody or asked.style or not asked.begins_anew(before):
             return dict(values)
         count = int(asked.audition) if hold and asked.mix.dominant is not None else 1
         candidate = best_candidate(self.runtime, asked, count, between_steps) if count > 1 else 0
@@ -313,8 +324,9 @@ class Stream:
         Prompts are encoded meanwhile, and remembered: a `set` of the same ones is quick.
         """
         self._check_open()
+        wanted = self.prepared(values)
         with self.runtime.computing():
-            return self._control.check(frozen(values))
+            return self._control.check(wanted)
 
     # -- life -----------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,8 @@ def load_twin(kind: str) -> Twin:
     reference = architecture.from_pretrained(folder, dtype=torch.float32).eval()
     # not AutoProcessor: the melody one needs torchaudio, which has no CPU build here
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return Twin(reference, tokenizer, streamgen.load_model(str(folder), device="cpu", precision="fp32"))
+    checkpoint = replace(load_checkpoint(str(folder)), code_bias=None)  # transformers adds nothing to the logits
+    return Twin(reference, tokenizer, streamgen.Model.from_checkpoint(checkpoint, device="cpu", precision="fp32"))
 
 
 @cache

@@ -22,6 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+import numpy as np
+from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 
 from bridge.audio.audio_in import decode_audio
@@ -33,7 +35,7 @@ from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.errors import FileError, WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import AudioPrompt, EditRack, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.messages import AudioPrompt, EditRack, Follow, RecallPreset, SavePreset, Session, Set, Transport
 from bridge.session.timeline import Moment
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -80,7 +82,7 @@ class Connection:
         self._arrived = asyncio.Event()
         self._unanswered = 0
         self._scheduled: list[int] = []  # samples at which its changes will apply
-        self._upload: tuple[protocol.Request, int] | None = None
+        self._upload: tuple[protocol.Request, protocol.Upload] | None = None
 
     async def run(self) -> None:
         """Serve the client until it leaves, stalls or the service ends."""
@@ -234,7 +236,7 @@ class Connection:
     async def _done(self, item: protocol.Request | bytes) -> str:
         """Carry a message out; returns its answer."""
         if isinstance(item, bytes):
-            return await self._audio_prompt(item)
+            return await self._uploaded(item)
         id_, body, by = item.id, item.body, self._client.name
         match body:
             case protocol.SetValues():
@@ -249,6 +251,8 @@ class Connection:
                 return self._ack(id_, await self._session.do(Transport(body.action, by, self._moment(body.at_sample))))
             case protocol.SetAudio():
                 return self._ack(id_, audio=self._listener.change_format(body.fields))
+            case protocol.Upload(bytes=0):
+                return self._ack(id_, await self._session.do(self._followed(body, None, 0)))
             case protocol.Upload():
                 return self._announced(item, body)
             case protocol.GetValues():
@@ -278,23 +282,32 @@ class Connection:
 
     def _announced(self, request: protocol.Request, body: protocol.Upload) -> str:
         if self._upload is not None:
-            raise WireError("busy", "an audio prompt is announced already: send its bytes first")
-        self._upload = request, body.bytes
+            raise WireError("busy", f"{self._upload[1].kind} is announced already: send its bytes first")
+        self._upload = request, body
         return self._ack(request.id, bytes=body.bytes, ready=True)
 
-    async def _audio_prompt(self, data: bytes) -> str:
+    async def _uploaded(self, data: bytes) -> str:
         upload, self._upload = self._upload, None
         try:
             if upload is None:
-                raise WireError("unexpected_binary", "bytes that no audio_prompt announced were ignored")
-            if len(data) != upload[1]:
-                raise WireError("bad_audio", f"{upload[1]} bytes were announced, {len(data)} came")
+                raise WireError(
+                    "unexpected_binary", "bytes that no audio_prompt, melody or style announced were ignored"
+                )
+            request, body = upload
+            if len(data) != body.bytes:
+                raise WireError("bad_audio", f"{body.bytes} bytes were announced, {len(data)} came")
             async with self._client.decoders:
                 samples, rate_hz = await asyncio.to_thread(decode_audio, data, self._client.limits.upload_seconds)
-            applied = await self._session.do(AudioPrompt(samples, rate_hz, self._client.name))
+            if body.kind in protocol.FOLLOWED:
+                applied = await self._session.do(self._followed(body, samples, rate_hz))
+            else:
+                applied = await self._session.do(AudioPrompt(samples, rate_hz, self._client.name))
         finally:
             self._socket.upload_finished()
-        return self._ack(upload[0].id, applied)
+        return self._ack(request.id, applied)
+
+    def _followed(self, body: protocol.Upload, samples: NDArray[np.float32] | None, rate_hz: int) -> Follow:
+        return Follow(body.kind, samples, rate_hz, self._client.name, self._moment(body.at_sample))
 
 
 def _preset(body: protocol.UsePreset, by: str) -> SavePreset | RecallPreset:

@@ -45,6 +45,7 @@ from streamgen.config import ControlSpec, Value, checked
 from streamgen.errors import StreamgenError
 
 __all__ = [
+    "FOLLOWED",
     "PATH",
     "PROTOCOL",
     "EditSlots",
@@ -70,6 +71,7 @@ PROTOCOL = "streamgen.v1"
 PATH = "/v1/stream"
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000  # in which a client may count
 _MAX_ID = 64
+FOLLOWED = ("melody", "style")  # audio that the music follows
 _MAX_WORD = 256  # of an effect's name, or a preset's
 
 Id = str | float | None
@@ -131,9 +133,14 @@ class Ping:
 
 @dataclass(frozen=True)
 class Upload:
-    """`audio_prompt`: the next binary message is a WAV, FLAC or Ogg file of so many bytes."""
+    """`audio_prompt`, `melody`, `style`: the next binary message is a WAV, FLAC or Ogg file of so many bytes.
+
+    Melody and style begin at a sample; of 0 bytes none is followed any more.
+    """
 
     bytes: int
+    kind: str = "audio_prompt"
+    at_sample: int | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +232,10 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
         return SetAudio({name: value for name, value in message.items() if name in FORMAT_FIELDS})
     if kind == "audio_prompt":
         return Upload(whole("bytes", message.get("bytes"), 1, upload_bytes))
-    known = "set, transport, rack, preset, get, ping, audio, audio_prompt"
+    if kind in FOLLOWED:
+        size = whole("bytes", message.get("bytes"), 0, upload_bytes)
+        return Upload(size, str(kind), _at_sample(message, rate_hz))
+    known = "set, transport, rack, preset, get, ping, audio, audio_prompt, melody, style"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 

@@ -47,6 +47,7 @@ class CodecPlan:
     quantize_from: int = 500
     encoder_frozen: int = 120
     save_every_s: float = 120.0
+    held_out: int = 12  # songs to measure by
 
 
 def codec_config() -> EncodecConfig:
@@ -261,7 +262,7 @@ def train_codec(folder: Path, corpus: Path, plan: CodecPlan, seed: int = 0) -> N
     """Train, saving often; a second call goes on where the first stopped."""
     torch.set_flush_denormal(True)  # quiet latents otherwise slow the CPU fourfold
     trainer = CodecTrainer(folder, plan, seed)
-    clips, unseen = list(all_clips(corpus)), held_out_audio(12, (GROOVE, GROOVE))
+    clips, unseen = list(all_clips(corpus)), held_out_audio(plan.held_out, (GROOVE, GROOVE))
     stream = segments(clips, plan.batch, seed + trainer.step)
     started = saved = time.monotonic()
     pace, curve = Pace(), Curve(folder, "codec")

@@ -25,7 +25,8 @@ def render_corpus(folder: Path, songs: int) -> None:
         for shard in range(-(-songs // SONGS_PER_SHARD)):
             target = shard_path(folder, shard)
             if not target.exists():
-                _write_shard(target, synth, range(shard * SONGS_PER_SHARD, (shard + 1) * SONGS_PER_SHARD))
+                numbers = range(songs)[shard * SONGS_PER_SHARD : (shard + 1) * SONGS_PER_SHARD]
+                _write_shard(target, synth, numbers)
                 print(f"render: shard {shard}", flush=True)
 
 

@@ -15,9 +15,12 @@ from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcesso
 
 from streamgen.checkpoint.words import WORDS_FILE
 from streamgen.pocket import HASH_FILE, pocket_folder
+from streamgen.pocket.training.arranging import TokenSong
+from streamgen.pocket.training.biasing import write_code_bias
 from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import MAX_POSITIONS, START
 from streamgen.pocket.training.playing import (
+    AUDITION,
     CHANGE_CONTEXT_SECONDS,
     GUIDANCE_SCALE,
     TEMPERATURE,
@@ -29,20 +32,22 @@ from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
 WEIGHTS_FILE, CONFIG_FILE, CODEC_PREFIX = "model.safetensors", "config.json", "audio_encoder."
 
 
-def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
+def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path, songs: list[TokenSong]) -> None:
     """Write the checkpoint.
 
     Args:
         trainer: holds the model, finished: see `LanguageTrainer.finish`.
         codec: the trained codec with its codebooks in place.
         folder: made if missing; files of an older export are replaced.
+        songs: whose codes are counted, to be added to the logits.
     """
     model = trainer.model
     model.audio_encoder, model.config.audio_encoder = codec, codec.config
-    settings: Any = model.generation_config  # the last two are streamgen's own, which its type does not know
+    settings: Any = model.generation_config  # the last three are streamgen's own, which its type does not know
     settings.do_sample, settings.guidance_scale = True, GUIDANCE_SCALE
     settings.temperature, settings.top_k = TEMPERATURE, TOP_K
     settings.max_length, settings.change_context_seconds = MAX_POSITIONS, CHANGE_CONTEXT_SECONDS
+    settings.audition = AUDITION
     settings.unsupported_controls = list(UNSUPPORTED_CONTROLS)
     settings._from_model_config = False  # these were chosen, not derived: transformers keeps them as they are
     settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = START
@@ -52,6 +57,7 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path) -> None:
     save_processor(trainer.tokenizer, folder)
     if folder != pocket_folder():
         shutil.copy(pocket_folder() / WORDS_FILE, folder)
+    write_code_bias(songs, folder)
     write_hashes(folder)
 
 

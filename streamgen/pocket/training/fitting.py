@@ -40,7 +40,7 @@ from streamgen.pocket.training.pace import Pace
 from streamgen.pocket.training.phase_units import write_phase_units
 from streamgen.pocket.training.quantizer import CODEBOOKS
 
-UNSEEN_FILE, UNSEEN = "unseen.pt", 16  # held-out songs to measure by
+UNSEEN_FILE = "unseen.pt"  # held-out songs to measure by
 CODEBOOK_WEIGHTS = (1.5, 1.1, 0.8, 0.6)
 SURE = 0.25  # 12 nats of difference in half a bar leave little to learn
 CAPTIONS_READ, WINDOWS_READ = 1500, 10  # to write bar heads by: captions, windows at every tempo
@@ -59,8 +59,8 @@ class LanguagePlan:
     max_steps: int = 10**9
 
 
-def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
-    """Encode every shard to `target`, and some held-out songs beside it; what is already there is kept.
+def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path, held_out: int) -> None:
+    """Encode every shard to `target`, and `held_out` other songs beside it; what is already there is kept.
 
     The language model then needs no sound: these files, some 20 MB, are all that a machine has to have that trains it.
     """
@@ -76,7 +76,7 @@ def tokenise_corpus(codec: EncodecModel, corpus: Path, target: Path) -> None:
             print(f"tokenise: shard {shard.stem}", flush=True)
     unseen = target.parent / UNSEEN_FILE
     if not unseen.exists():
-        _save(_encode_all(codec, held_out_audio(UNSEEN)), unseen)
+        _save(_encode_all(codec, held_out_audio(held_out)), unseen)
 
 
 def _save(codes: list[Tensor], path: Path) -> None:

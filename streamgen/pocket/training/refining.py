@@ -51,6 +51,7 @@ class RefinePlan:
     falling: float = 0.3  # of the time, at the end, in which the rate falls to nothing
     save_every_s: float = 120.0
     measure_every_s: float = 600.0
+    held_out: int = 12  # songs to measure by
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def refine_decoder(folder: Path, codec: EncodecModel, corpus: Path, tokens: Path
     torch.set_flush_denormal(True)
     trainer = DecoderTrainer(folder / DECODER_FILE, codec, plan)
     stream = Material(corpus, tokens, codec, trainer.step).batches(plan)
-    unseen, pace, curve = held_out_audio(12, (GROOVE, GROOVE)), Pace(), Curve(folder, "refine")
+    unseen, pace, curve = held_out_audio(plan.held_out, (GROOVE, GROOVE)), Pace(), Curve(folder, "refine")
     saved = measured = time.monotonic()
     try:
         while trainer.seconds < plan.seconds:

@@ -42,6 +42,7 @@ class Run:
 
     folder: Path
     songs: int
+    held_out: int
     codec: CodecPlan
     language: LanguagePlan
     refine: RefinePlan
@@ -60,6 +61,7 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: 
     return Run(
         folder,
         2400,
+        16,
         CodecPlan(steps=codec_steps),
         LanguagePlan(seconds=lm_seconds),
         RefinePlan(refine_seconds),
@@ -71,9 +73,11 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: 
 
 def smoke_run(folder: Path) -> Run:
     """Every stage on real code paths, in a minute or two."""
-    codec = CodecPlan(steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9)
+    codec = CodecPlan(
+        steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9, held_out=2
+    )
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
-    return Run(folder, 50, codec, language, RefinePlan(seconds=3.0, batch=2), 2, 0.2, 2)
+    return Run(folder, 12, 3, codec, language, RefinePlan(seconds=1.0, batch=2, held_out=2), 2, 0.2, 2)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -119,15 +123,16 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
     elif stage == "codec":
         train_codec(run.folder, run.corpus, run.codec)
     elif stage == "tokenise":
-        tokenise_corpus(frozen_codec(run), run.corpus, run.folder / "tokens")
+        tokenise_corpus(frozen_codec(run), run.corpus, run.folder / "tokens", run.held_out)
     elif stage == "lm":
         train_language_model(run.folder, run.language)
     elif stage == "refine":
         refine_decoder(run.folder, frozen_codec(run), run.corpus, run.folder / "tokens", run.refine)
     elif stage == "export":
         trainer = LanguageTrainer(run.folder, train_tokenizer(run.folder / "tokenizer"), run.language)
-        trainer.finish(load_songs(run.folder / "tokens"))
-        export(trainer, refined_codec(run), weights)
+        songs = load_songs(run.folder / "tokens")
+        trainer.finish(songs)
+        export(trainer, refined_codec(run), weights, songs)
     elif stage == "graft":
         graft(pocket_folder(), refined_codec(run), weights)
     elif stage == "judge":

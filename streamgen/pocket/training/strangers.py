@@ -5,20 +5,25 @@ Rules: plays a checkpoint through streamgen itself, minutes at a time, as users 
 """
 
 import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from streamgen.checkpoint import load_checkpoint
+from streamgen.checkpoint import Heard, load_checkpoint
 from streamgen.model import Model, load_model
-from streamgen.pocket.training.defects import death
+from streamgen.pocket.training.compose import STEPS_PER_BAR
+from streamgen.pocket.training.defects import death, share_on_grid
 from streamgen.pocket.training.judge import style_classifier
 from streamgen.pocket.training.measures import Audio, StyleClassifier
-from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
+from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
 
 STYLE_SECONDS = 5
+TOGETHER = 10  # prompts that play in common passes
 # What is asked for, and the style that a listener would accept; none where the twelve styles have no answer.
 PROMPTS: dict[str, str | None] = {
     "house": "house",
@@ -76,13 +81,23 @@ PROMPTS: dict[str, str | None] = {
 
 @dataclass(frozen=True)
 class Hearing:
-    """What became of one prompt."""
+    """What became of one prompt.
+
+    Attributes:
+        prompt, wanted, heard: what was asked for, its style if it has one, and the style that a classifier hears.
+        dies_at_second: where the music dies, or None.
+        loudness_dbfs: RMS of all of it.
+        on_grid: share of the onsets near the sixteenths, where there are drums.
+        mends: how often the guard began it anew.
+    """
 
     prompt: str
     wanted: str | None
     heard: str
     dies_at_second: float | None
     loudness_dbfs: float
+    on_grid: float | None = None
+    mends: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,32 +107,65 @@ class StrangersFigures:
     prompts: int
     minutes_each: float
     deaths: int
+    mends: int
     style_right: float
+    on_grid: float
     loudness_spread_db: float
 
 
-def play(model: Model, prompt: str, seconds: float, seed: int) -> Audio:
-    """The first `seconds` of a prompt's stream, at the checkpoint's own settings, mono."""
-    with model.open_stream(prompt, seed=seed) as stream:
-        pieces = [chunk.samples[0] for _, chunk in zip(range(round(seconds)), stream.chunks(seconds=1.0), strict=False)]
-    return np.concatenate(pieces).astype(np.float32)
+def play(model: Model, prompts: Sequence[str], seconds: float, seed: int) -> list[tuple[Audio, int]]:
+    """The first `seconds` of each prompt's stream, at the checkpoint's own settings, mono; and how often it was mended.
+
+    Args:
+        model: plays them all at once.
+        prompts: one stream each.
+        seconds: whole.
+        seed: of the first; each next one has the next seed.
+    """
+    with ExitStack() as life:
+        streams = [
+            life.enter_context(model.open_stream(prompt, seed=seed + number)) for number, prompt in enumerate(prompts)
+        ]
+        pieces: list[list[Audio]] = [[] for _ in streams]
+        for _ in range(round(seconds)):
+            chunks = model.read_together(dict.fromkeys(streams, SAMPLE_RATE_HZ))
+            for stream, own in zip(streams, pieces, strict=True):
+                own.append(chunks[stream].samples[0])
+        return [
+            (np.concatenate(own).astype(np.float32), stream.metrics.mends)
+            for stream, own in zip(streams, pieces, strict=True)
+        ]
 
 
-def hear(prompt: str, audio: Audio, classify: StyleClassifier) -> Hearing:
-    """Judge one stream; its style is that of its first five seconds."""
+def hear(prompt: str, audio: Audio, classify: StyleClassifier, heard: Heard | None = None, mends: int = 0) -> Hearing:
+    """Judge one stream; its style is that of its first five seconds.
+
+    Args:
+        prompt: as it was typed.
+        audio: mono.
+        classify: names the style of some seconds.
+        heard: what the checkpoint heard in the prompt.
+        mends: by the guard.
+    """
     loudness = 10 * np.log10(np.mean(audio.astype(np.float64) ** 2) + 1e-12)
-    heard = classify(audio[: STYLE_SECONDS * SAMPLE_RATE_HZ])
-    return Hearing(prompt, PROMPTS[prompt], heard, death(audio), float(loudness))
+    style = classify(audio[: STYLE_SECONDS * SAMPLE_RATE_HZ])
+    on_grid = None
+    if heard is not None and "drums" in heard.instruments:
+        on_grid = share_on_grid(audio, heard.bar_frames / STEPS_PER_BAR * HOP_SAMPLES / SAMPLE_RATE_HZ)
+    return Hearing(prompt, PROMPTS[prompt], style, death(audio), float(loudness), on_grid, mends)
 
 
 def measure(hearings: list[Hearing], minutes: float) -> StrangersFigures:
     """Count everything over the prompts."""
     answered = [hearing for hearing in hearings if hearing.wanted is not None]
     levels = [hearing.loudness_dbfs for hearing in hearings]
+    grids = [hearing.on_grid for hearing in hearings if hearing.on_grid is not None]
     return StrangersFigures(
         prompts=len(hearings),
         minutes_each=minutes,
         deaths=sum(hearing.dies_at_second is not None for hearing in hearings),
+        mends=sum(hearing.mends for hearing in hearings),
+        on_grid=float(np.mean(grids)) if grids else math.nan,
         style_right=float(np.mean([hearing.heard == hearing.wanted for hearing in answered])),
         loudness_spread_db=max(levels) - min(levels),
     )
@@ -151,9 +199,12 @@ def judge_strangers(
     torch.set_num_threads(1)
     model = load_model(str(folder), device="cpu", precision=precision)
     classify, hearings = style_classifier(load_checkpoint(str(folder)).codec, songs), list[Hearing]()
-    for number, prompt in enumerate(list(PROMPTS)[:prompts]):
-        hearings.append(hear(prompt, play(model, prompt, minutes * 60, number), classify))
-        print(f"strangers: {number + 1}/{prompts} {hearings[-1]}", flush=True)
+    asked = list(PROMPTS)[:prompts]
+    for first in range(0, len(asked), TOGETHER):
+        group = asked[first : first + TOGETHER]
+        for prompt, (audio, mends) in zip(group, play(model, group, minutes * 60, first), strict=True):
+            hearings.append(hear(prompt, audio, classify, model.heard(prompt), mends))
+            print(f"strangers: {len(hearings)}/{prompts} {hearings[-1]}", flush=True)
     figures = measure(hearings, minutes)
     target.mkdir(parents=True, exist_ok=True)
     data = {**asdict(figures), "hearings": [asdict(hearing) for hearing in hearings]}

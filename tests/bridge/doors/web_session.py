@@ -35,6 +35,7 @@ from bridge.session.messages import (
     Command,
     EditRack,
     Event,
+    Follow,
     Listener,
     PlayerState,
     PresetsChanged,
@@ -172,7 +173,7 @@ class SineSession:
             self._act(command.action)
             self.acts.append((at, command.action))
             self.tell(Transported(command.action, self.player_state, command.by, at))
-        else:
+        elif not isinstance(command, Follow):
             self.tell(Transported("audio_prompt", self.player_state, command.by, at))
         return at
 

@@ -460,8 +460,11 @@ def test_starvation_is_counted_and_ends_by_itself(opened: Open, server: ToyServe
     assert opened.page.inner_text("#stat-underruns") == str(before + 1)
 
 
-def test_it_plays_over_plain_http_from_another_host(chromium: Any, server: ToyServer) -> None:
+def test_it_plays_over_plain_http_from_another_host(
+    chromium: Any, server: ToyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Browsers offer AudioWorklet to secure pages only, and a LAN's name is none."""
+    monkeypatch.setattr("toy_server.LEAD_SECONDS", 0.2)  # as the service's
     context = chromium.new_context(viewport={"width": 390, "height": 780})
     opened = watch(context.new_page())
     opened.page.goto(server.url.replace("127.0.0.1", "studio.test"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,3 +116,18 @@ def test_an_interrupted_prefill_goes_on_where_it_was(twin: Twins, monkeypatch: p
         assert torch.equal(whole.column(whole.head), parts.column(parts.head))
     for stream in (whole, parts):
         stream.close()
+
+
+def test_a_bias_is_added_to_the_guided_logits(twin: Twins) -> None:
+    model = twin("mono").model
+    stream = open_tokens(model, "piano", guidance_scale=3.0)
+    wanted = torch.tensor([3, 1, 4, 5])
+    bias = torch.zeros(4, model.runtime.config.vocab_size)
+    bias[torch.arange(4), wanted] = 1e6
+    begun = stream.begin_step(stream.settings)
+    (plain,) = model.runtime.engine.step([replace(begun, bias=torch.zeros_like(bias))])
+    (without,) = model.runtime.engine.step([begun])
+    (codes,) = model.runtime.engine.step([replace(begun, bias=bias)])
+    assert torch.equal(plain, without)
+    assert torch.equal(codes, wanted)
+    stream.close()

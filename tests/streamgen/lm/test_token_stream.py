@@ -131,7 +131,9 @@ def reread_logits(model: Any, tokens: TokenStream, rows: Any) -> Tensor:
     columns = torch.stack(
         [tokens.column(h, leader.start_frame) for h in range(leader.start_frame - 1, tokens.head + 1)]
     )
-    vectors = torch.cat([rows.prefixes, engine.decoder.embed(columns).expand(rows.count, -1, -1)], dim=1)
+    vectors = torch.cat(
+        [rows.prefixes.of(leader.start_frame), engine.decoder.embed(columns).expand(rows.count, -1, -1)], dim=1
+    )
     length = vectors.shape[1]
     hidden = engine.decoder.forward(
         vectors.reshape(-1, vectors.shape[-1]), [Segment(block, 0, length)], engine.cache, CrossCache()
@@ -386,3 +388,42 @@ def test_without_room_for_rows_and_successor_nothing_is_changed(
     for each in (tokens, other):
         each.close()
     assert all(cache._free)
+
+
+def biased(tokens: TokenStream, settings: StepSettings, table: Tensor) -> Tensor | None:
+    return tokens.begin_step(replace(settings, rows=replace(settings.rows, bias=table))).bias
+
+
+def test_a_bias_is_counted_from_the_downbeat_codebook_by_codebook(short_twin: Twins) -> None:
+    """Slow twin: each codebook's row by the frame that it is drawn for."""
+    model = short_twin("mono").model
+    tokens, pattern = open_tokens(model), model.runtime.pattern
+    table = torch.randn(5, len(pattern.delays), model.runtime.config.vocab_size)
+    for _ in range(7):
+        step(model, tokens)
+    downbeat = 0
+    for head in range(7, 30):
+        found = biased(tokens, tokens.settings, table)
+        assert found is not None
+        for k, delay in enumerate(pattern.delays):
+            assert torch.equal(found[k], table[(head - delay - downbeat) % 5, k])
+        step(model, tokens)
+        if head == 12:
+            drop(model, tokens, OTHER, 0)  # another music begins: so do its bars
+            downbeat = head + 1
+        if head == 20:
+            drop(model, tokens, PROMPT, 3)  # the music goes on: so do its bars
+    tokens.close()
+
+
+def test_after_an_audio_prompt_nobody_knows_the_bars(short_twin: Twins) -> None:
+    model = short_twin("mono").model
+    tokens = model.runtime.open_tokens(settings_of(model))
+    tokens.begin_with(torch.zeros(4, 20, dtype=torch.int64))
+    model.runtime.engine.prefill(tokens.unread())
+    table = torch.zeros(5, 4, model.runtime.config.vocab_size)
+    assert biased(tokens, tokens.settings, table) is None
+    step(model, tokens)
+    drop(model, tokens, OTHER, 0)
+    assert biased(tokens, tokens.settings, table) is not None
+    tokens.close()

@@ -49,7 +49,7 @@ def test_a_fake_has_all_that_a_model_has(real: Model) -> None:
         part, made_up = getattr(real.runtime, name), getattr(fake.runtime, name)
         assert isinstance(made_up, type(part)), name
         missing = {word for word in vars(part) if not word.startswith("_")} - set(vars(made_up))
-        assert missing <= {"decoder", "projector", "text", "chroma"}, "what only the real parts use"
+        assert missing <= {"decoder", "projector", "text", "chroma", "style"}, "what only the real parts use"
 
 
 def test_of_the_model_itself_nothing_is_replaced_but_the_clock() -> None:

@@ -56,6 +56,8 @@ def read(**message: object) -> Request:
         ({"type": "ping", "t": "x"}, Ping("x")),
         ({"type": "audio", "codec": "opus", "more": 1}, SetAudio({"codec": "opus"})),
         ({"type": "audio_prompt", "bytes": 1_000}, Upload(1_000)),
+        ({"type": "melody", "bytes": 1_000, "at_sample": 7}, Upload(1_000, "melody", 7)),
+        ({"type": "style", "bytes": 0}, Upload(0, "style")),
     ],
 )
 def test_every_type_is_read(message: dict[str, object], body: object) -> None:

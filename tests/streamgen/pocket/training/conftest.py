@@ -31,7 +31,7 @@ def exported(trainer: LanguageTrainer, tmp_path_factory: pytest.TempPathFactory)
         for weight in trainer.modules.parameters():
             weight.copy_(weight.half().float())  # what is written is float16: both sides then hold the same numbers
         trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
-    export(trainer, new_codec(), folder)
+    export(trainer, new_codec(), folder, [_token_song(number) for number in range(12)])
     return folder
 
 
@@ -44,10 +44,9 @@ def reloaded(exported: Path) -> tuple[Any, Any]:
 @pytest.fixture
 def token_song() -> Callable[[int], TokenSong]:
     """The training song of a number, with random codes for its bars."""
+    return _token_song
 
-    def make(number: int) -> TokenSong:
-        song = training_song(number)
-        codes = torch.randint(0, 1024, (4, len(SCORE) * song.frames_per_bar), dtype=torch.int16)
-        return TokenSong(song, codes)
 
-    return make
+def _token_song(number: int) -> TokenSong:
+    song = training_song(number)
+    return TokenSong(song, torch.randint(0, 1024, (4, len(SCORE) * song.frames_per_bar), dtype=torch.int16))

@@ -20,12 +20,13 @@ def test_fifty_prompts_name_styles_there_are_and_no_tempo() -> None:
 
 def test_counts_and_the_list_of_what_went_wrong() -> None:
     hearings = [
-        Hearing("house", "house", "house", None, -18.0),
-        Hearing("solo piano", "piano", "ambient", 10.0, -43.0),
+        Hearing("house", "house", "house", None, -18.0, on_grid=0.9),
+        Hearing("solo piano", "piano", "ambient", 10.0, -43.0, mends=2),
         Hearing("waltz", None, "rock", None, -20.0),
     ]
     figures = measure(hearings, 3.0)
     assert (figures.prompts, figures.deaths, figures.style_right, figures.loudness_spread_db) == (3, 1, 0.5, 25.0)
+    assert (figures.mends, figures.on_grid) == (2, 0.9)
     text = table(figures, hearings)
     assert "| deaths | 1 |" in text
     assert "| solo piano | piano | ambient | 10 |" in text
