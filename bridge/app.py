@@ -87,7 +87,9 @@ SOUND_CARD = _door("sound_card", "SoundCardDoor")
 DOORS: list[Callable[[Service], Door | None]] = [
     _door("osc", "OscDoor"),
     _door("native", "NativeDoor"),
-    _door("radio", "RadioDoor"),  # at the port of the one before, and so closed first
+    _door("link", "LinkDoor"),
+    _door("midi", "MidiDoor"),
+    _door("radio", "RadioDoor"),  # at the port of the WebSocket, and so closed before it
     _door("lyria", "LyriaDoor"),  # likewise
     SOUND_CARD,
     _door("discovery", "DiscoveryDoor", lambda settings: settings.announce),  # the last: it tells of the others

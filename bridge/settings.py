@@ -122,6 +122,23 @@ class Settings:
     token: str = _setting(text("what clients must know; other hosts demand it"), "service", "SECRET")
     insecure: bool = _setting(switch(False, "let other machines in without a token"), "service")
     allow_origin: tuple[str, ...] = _setting(text("web pages that may connect"), "service", "URL", many=True)
+    midi: tuple[str, ...] = _setting(
+        text("MIDI ports to be steered from, each by a part of its name; all is every one"),
+        "service",
+        "NAME",
+        many=True,
+    )
+    midi_clock: str = _setting(
+        text("follow the clock of those ports, or send ours to them", "off", choices=("off", "in", "out")),
+        "service",
+        "C",
+    )
+    link: bool = _setting(
+        switch(False, "join Ableton Link: beats, tempo, start and stop are the room's; announced there"), "service"
+    )
+    link_interface: str | None = _setting(
+        text("address of the network that Link is joined at"), "service", "ADDRESS", unset="where multicast goes out"
+    )
     tls_cert: Path | None = _setting(  # noqa: RUF009
         text("certificate (PEM), for https and wss; `streamgen certificate` makes one"),
         "service", "FILE", path=True, unset="plain http",

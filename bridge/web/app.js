@@ -5,6 +5,7 @@
  */
 
 import { announce, toast } from "./announce.js";
+import { BeatLight } from "./beat.js";
 import { Controls } from "./controls.js";
 import { listenForKeys } from "./keys.js";
 import { Link } from "./link.js";
@@ -32,7 +33,7 @@ const player = new Player((port, rateHz) => connection.feed(port, rateHz));
 const recorder = new Recorder();
 const slots = new Slots($("slots"), state);
 const surface = new Surface($("surface"), state, slots);
-const elsewhere = /^(prompt|plugin)\/\d+\//;
+const elsewhere = /^(prompt|plugin)\/\d+\/|^midi\//;
 const rare = /^(top_|context_|change_context_|lead_|audition|guard|on_bar)/;
 const boxes = (prefix) => Object.fromEntries(["knobs", "words", "switches"].map((kind) => [kind, $(`${prefix}${kind}`)]));
 const controls = [
@@ -42,6 +43,7 @@ const controls = [
 const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
 const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
+const light = new BeatLight($("beat"), $("beat-words"));
 
 const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null, listeners: 0, upload: null };
 
@@ -101,6 +103,7 @@ const told = {
     toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
   },
   notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : topic === "part" ? write("arrival", text) : toast(text)),
+  beat: (beat) => light.told(beat, session.listening && player.started),
   stats: showStats,
   goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
 };
@@ -126,6 +129,7 @@ function greet(hello) {
   showHeard(now.heard);
   showTransport(plays(now.state), true);
   askForAudio();
+  connection.send("beats", { enabled: true });
   showMix();
   if (session.greeted) announce("Connected again");
   session.greeted = true;
@@ -149,6 +153,7 @@ function askForAudio() {
 function startOver() {
   if (recorder.recording) save(recorder.stop(player.report.heard));
   recorder.clear();
+  light.clear();
   player.flush();
   session.arrivesAt = 0;
 }
@@ -335,6 +340,7 @@ function write(id, words) {
 player.addEventListener("report", ({ detail: report }) => {
   const rate = player.rateHz || 1;
   write("clock", clock(report.heard / rate));
+  light.heard(report.heard, rate);
   document.body.classList.toggle("is-buffering", session.playing && session.listening && report.waiting);
   if (recorder.recording) write("record-name", clock(recorder.seconds(report.heard)));
   showArrival((session.arrivesAt - report.heard) / rate);

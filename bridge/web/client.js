@@ -1,7 +1,7 @@
 /* A client of a running service for pages and programs of yours: no npm, no build. Needs protocol.js beside it.
  *
  *   import { connect } from "./client.js";             // in a browser, or in Node 22
- *   const live = await connect("http://127.0.0.1:8711", { token: "…" });
+ *   const live = await connect(location.origin, { token: "…" });
  *   await live.set({ "prompt/1/text": "solo piano, 94 bpm" }, { quantize: "bar" });
  *   for await (const { samples, position } of live.chunks()) …   // Float32Array, left and right in turn
  *   const stop = await live.play(new AudioContext());            // or hear it

@@ -59,7 +59,11 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
         found = _read(str(name), folder, licence_of(str(name), folder))
     for note in found.notes:
         _log.info("%s", note)
-    return replace(found, words=read_vocabulary(folder), code_bias=read_code_bias(folder, found.decoder))
+    return replace(
+        found,
+        words=read_vocabulary(folder),
+        code_bias=read_code_bias(folder, (found.decoder.num_codebooks, found.decoder.vocab_size)),
+    )
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

@@ -24,8 +24,6 @@ from streamgen.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamgen.checkpoint.types import DecoderConfig
-
 __all__ = ["CODE_BIAS_FILE", "CodeBias", "read_code_bias"]
 
 CODE_BIAS_FILE = "code_bias.safetensors"
@@ -55,8 +53,12 @@ class CodeBias:
         return bar.float() if key is None else bar.float() + key.float()
 
 
-def read_code_bias(folder: Path, decoder: DecoderConfig) -> CodeBias | None:
+def read_code_bias(folder: Path, shape: tuple[int, int]) -> CodeBias | None:
     """The tables that lie beside a checkpoint's weights, or None where there are none.
+
+    Args:
+        folder: of the checkpoint.
+        shape: its decoder's codebooks K and codes V.
 
     Raises:
         CheckpointError: the file is damaged, or of another decoder.
@@ -64,7 +66,7 @@ def read_code_bias(folder: Path, decoder: DecoderConfig) -> CodeBias | None:
     path = folder / CODE_BIAS_FILE
     if not path.is_file():
         return None
-    tables, shape = read_safetensors(path), (decoder.num_codebooks, decoder.vocab_size)
+    tables = read_safetensors(path)
     bars, keys = dict[int, "Tensor"](), dict[str, "Tensor"]()
     for name, table in tables.items():
         kind, rest = name[: len(BAR)], name[len(BAR) :]

@@ -198,6 +198,11 @@ class ControlState:
         everything = seconds >= CONTROLS["change_context_seconds"].limits[1]
         return self._layout.limit if everything else round(seconds * self._layout.frame_rate_hz)
 
+    def completed(self, memory: ControlMemory) -> StepSettings:
+        """Return the settings of controls that come from a file, with what their melody or style comes to."""
+        rows = self._conditioner.of(memory.controls.wanted())
+        return replace(memory.settings, rows=replace(memory.settings.rows, prefixes=rows.prefixes))
+
     # -- going back -----------------------------------------------------------------------------------------------
 
     def rewind(self, memory: ControlMemory, serial: int, frame: int) -> None:

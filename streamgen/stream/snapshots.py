@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from streamgen.errors import ConfigError
+from streamgen.lm.step import StepSettings
 from streamgen.lm.token_stream import TokenMark, TokenSnapshot
 from streamgen.stream.control_state import ControlMemory
 from streamgen.stream.guard import Heard
@@ -76,7 +77,23 @@ class StreamSnapshot:
             OSError: it cannot be written there.
         """
         with Path(path).open("wb") as file:
-            torch.save(dataclasses.replace(self, stream=None), file)
+            torch.save(self._without_prefixes(), file)
+
+    def _without_prefixes(self) -> StreamSnapshot:
+        """Leave out what a melody or style came to: it follows from the controls, and holds the model's own tables."""
+        settings = self.memory.controls.settings
+        bare = dataclasses.replace(settings, rows=dataclasses.replace(settings.rows, prefixes=None))
+        return self.with_settings(bare, stream=None)
+
+    def with_settings(self, settings: StepSettings, stream: int | None) -> StreamSnapshot:
+        """Return it with other settings of the last step, for another stream."""
+        controls = dataclasses.replace(self.memory.controls, settings=settings)
+        return dataclasses.replace(
+            self,
+            tokens=dataclasses.replace(self.tokens, state=dataclasses.replace(self.tokens.state, settings=settings)),
+            memory=dataclasses.replace(self.memory, controls=controls),
+            stream=stream,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> StreamSnapshot:

@@ -241,8 +241,8 @@ class Stream:
         """Take samples that are decoded out of the buffer."""
         return self._pcm.take(samples)
 
-    def bar_line(self) -> int | None:
-        """Return the sample of the first bar line that is not drawn yet.
+    def bars(self) -> tuple[int, int] | None:
+        """Return the sample of the downbeat that the music drawn last began with, and the samples of a bar.
 
         None where the checkpoint does not tell how long its bars are, or the music went on from audio whose bars nobody
         knows.
@@ -251,9 +251,15 @@ class Stream:
         tokens, hop = self._tokens, self.runtime.codec.hop_samples
         if heard is None or tokens.downbeat is None:
             return None
-        first = tokens.downbeat - tokens.prompt_frames
-        bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
-        return hop * (first + bars * heard.bar_frames)
+        return hop * (tokens.downbeat - tokens.prompt_frames), hop * heard.bar_frames
+
+    def bar_line(self) -> int | None:
+        """Return the sample of the first bar line that is not drawn yet; None where `bars` has none."""
+        bars = self.bars()
+        if bars is None:
+            return None
+        first, length = bars
+        return first + math.ceil(max(self.next_sample - first, 0) / length) * length
 
     # -- controls -------------------------------------------------------------------------------------------------
 
@@ -343,8 +349,6 @@ class Stream:
     def restore(self, saved: StreamSnapshot) -> None:
         """Go back to a snapshot of this stream, or one that was loaded; it stays valid. Marks made before do not.
 
-        Of a melody, what plays is in a snapshot; what is set later follows the melody that this stream was opened with.
-
         Raises:
             ConfigError: it is another stream's, or of another model, precision, audio prompt or rewind_seconds.
             CapacityError: no room for its rows; nothing is changed then.
@@ -358,6 +362,8 @@ class Stream:
                 raise ConfigError("the snapshot is another stream's; restore it there, or save() and load() it")
             if saved.kind != self._kind:
                 raise ConfigError(f"the snapshot is of {saved.kind}; this stream is of {self._kind}: open one like it")
+            if saved.stream is None:
+                saved = saved.with_settings(self._control.completed(saved.memory.controls), None)
             self._tokens.restore(saved.tokens)
             self._trail.clear()
             self._control.memory = saved.memory.controls

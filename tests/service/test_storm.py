@@ -27,21 +27,26 @@ pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("STREAMGEN_STORM_SECONDS", "10"))
 A_SECOND = 10
 ROOM_MB = 300
-WORDS = (
+WORDS = [
     "house",
     "techno",
     "piano",
     "strings",
     "drums",
     "bass",
+    "harp",
+    "choir",
     "slow",
     "fast",
     "warm",
     "dark",
+    "bright",
     "minor",
     "major",
+    "lofi",
+    "funk",
     "jazz",
-)
+]
 
 
 def texts(draw: random.Random) -> dict[str, str | float]:

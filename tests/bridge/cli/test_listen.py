@@ -173,6 +173,7 @@ def card(scans: list[OutputDevice], monkeypatch: pytest.MonkeyPatch) -> type[Car
     return Card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", [1.0], indirect=True)
 def test_a_device_that_goes_away_is_opened_again_at_its_own_rate(
     door: Open, card: type[Card], run: Callable[..., Any]

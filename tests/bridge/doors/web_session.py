@@ -151,6 +151,8 @@ class SineSession:
             return self.position
         if isinstance(command, AudioPrompt) or command.at is None:
             return self._carry_out(command, self.position)
+        if command.at.every and command.at.beat is None:
+            command = replace(command, at=self.timeline.next(command.at, self.position))
         at = self.timeline.sample_at(command.at)
         if at is not None and (isinstance(command, Set) or at <= self.position):
             return self._carry_out(command, max(at, self.position))

@@ -125,6 +125,7 @@ def test_a_change_is_told_to_all_with_its_sample(model: streamgen.Model) -> None
     play(model, scene)
 
 
+@pytest.mark.slow
 def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         listener, done = Listening(), 0
@@ -174,6 +175,7 @@ def test_the_music_goes_on_while_an_audio_prompt_is_read(
     play(model, scene)
 
 
+@pytest.mark.slow
 def test_the_music_of_all_goes_on_while_openings_are_tried_though_little_lies_ahead(
     model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

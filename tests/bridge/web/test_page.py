@@ -340,6 +340,22 @@ def test_what_others_change_moves_the_controls(opened: Open, server: ToyServer) 
     assert server.sets() == [], "showing is not changing"
 
 
+def test_a_light_shows_the_beat_when_it_is_heard(opened: Open, server: ToyServer) -> None:
+    assert {"type": "beats", "enabled": True}.items() <= next(
+        m for m in server.messages if m["type"] == "beats"
+    ).items()
+    opened.play()
+    opened.until("streamgen.player.report.heard > 4800 && !streamgen.player.report.waiting")
+    at = server.session.position + RATE_HZ // 10
+    beat = {"type": "beat", "tempo": 117.5, "phase": -0.25, "source": "link", "rate_hz": RATE_HZ, "time_us": 0}
+    server.tell(beat | {"beat": 8, "bar": 2, "applied_at_sample": at})
+    assert not opened.page.is_visible("#beat"), "it is not heard yet"
+    opened.until("!document.querySelector('#beat').hidden")
+    assert opened.ask("streamgen.player.report.heard") >= at
+    assert opened.page.inner_text("#beat-words") == "117.5 bpm · link"
+    assert opened.page.get_attribute("#beat", "class") == "beat is-downbeat"
+
+
 def test_a_refused_change_goes_back_and_says_why(opened: Open, server: ToyServer) -> None:
     server.refuses = True
     opened.knob("guidance_scale").focus()
@@ -627,7 +643,7 @@ def test_an_empty_session_offers_a_start(chromium: Any) -> None:
 
 
 def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: ToyServer) -> None:
-    context = chromium.new_context()
+    context = chromium.new_context(permissions=["midi"])
     context.add_init_script(
         "window.input = {}; navigator.requestMIDIAccess = async () => ({inputs: new Map([['a', window.input]])});"
     )
@@ -650,6 +666,11 @@ def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: To
     opened.knob("plugin/1/wet").focus()
     opened.ask("input.onmidimessage({data: [0xb0, 76, 127]})")
     eventually(lambda: server.session.values["plugin/1/wet"] == 1)
+    opened.page.reload()
+    opened.until("document.body.dataset.link === 'open'")
+    opened.until("window.input.onmidimessage !== undefined")
+    opened.ask("input.onmidimessage({data: [0xb0, 74, 127]})")
+    eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].high)
     context.close()
     assert opened.complaints == []
 

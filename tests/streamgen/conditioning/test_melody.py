@@ -255,6 +255,7 @@ def test_a_readonly_reversed_view_is_taken(melody: Any) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate_hz", "seconds"), [(44_100, 3.0), (48_000, 4.0), (16_000, 31.0), (22_050, 0.2)])
 def test_another_rate_gives_the_chroma_of_transformers_resampling(
     melody: Any, extractor: Any, rate_hz: int, seconds: float

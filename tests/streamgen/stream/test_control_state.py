@@ -285,6 +285,7 @@ def test_a_melody_set_while_it_plays_begins_at_its_sample(short_twin: Twins) -> 
             stream.set(melody=other)
 
 
+@pytest.mark.slow
 def test_a_melody_stream_goes_on_in_its_melody_from_window_to_window(short_twin: Twins) -> None:
     model = short_twin("melody").model
     audio = np.sin(2 * np.pi * np.repeat([262.0, 330, 392, 440, 494], 128_000) * np.arange(640_000) / 32_000)
