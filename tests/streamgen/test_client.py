@@ -154,6 +154,7 @@ def test_a_token_is_shown_and_a_wrong_one_told() -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_the_example_hears_and_turns_the_prompt(tmp_path: Path) -> None:
     async def go() -> str:
         async with serving() as web:

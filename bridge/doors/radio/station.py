@@ -5,7 +5,7 @@
                                                   kept 4 s, for the burst    └─► tuner …
 
 A player buffers a few seconds before it plays, and gives up on a server that sends nothing: so it is sent what has just
-been, and silence while the session pauses. A programme runs while somebody listens to it.
+been, and silence while nothing comes. A programme runs while somebody listens to it.
 
 Rules: event loop, but for coding, which is done in a thread of its own. Knows no socket.
 """
@@ -34,7 +34,7 @@ __all__ = ["BURST_SECONDS", "DOOR", "Piece", "Station", "Tuner"]
 DOOR = "radio"
 BURST_SECONDS = 4.0
 _PREROLL_SECONDS = 2.0  # of silence, at least, where nothing was heard yet: a player needs something to begin with
-_SILENT_AFTER_SECONDS = 0.3
+_SILENT_AFTER_SECONDS = 0.5
 _TICK_SECONDS = 0.1
 _MOST_WAITING_SECONDS = 20.0  # for the coder; a machine that is as late as that cannot code in real time
 
@@ -227,7 +227,7 @@ class Station:
     def _beginning(self) -> list[tuple[Pcm, str]]:
         """Return what was heard last, with silence before it if that is too little to begin with."""
         lacking = round(_PREROLL_SECONDS * self._session.rate_hz) - self._recent_frames
-        return [(_silence(lacking), self.title), *self._recent] if lacking > 0 else list(self._recent)
+        return [(_silence(lacking), self._title), *self._recent] if lacking > 0 else list(self._recent)
 
     # -- what the session tells ---------------------------------------------------------------------------------------
 
@@ -256,14 +256,14 @@ class Station:
             programme.take(samples, title)
 
     async def _fill_silence(self) -> None:
-        """Send silence while the session stands still."""
+        """Send silence while nothing comes: the session pauses, or the engine is late."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             lacking = self._now() - self._until
-            if lacking > _SILENT_AFTER_SECONDS and not self._session.timeline.running:
+            if lacking > _SILENT_AFTER_SECONDS:
                 silence = _silence(round(lacking * self._session.rate_hz))
                 self._silent_frames += silence.shape[1]
-                self._send(silence, self.title)
+                self._send(silence, self._title)
                 if self._silent_frames > _PREROLL_SECONDS * self._session.rate_hz:
                     self._recent.clear()  # who comes now would wait for the end of a long silence
                     self._recent_frames = 0

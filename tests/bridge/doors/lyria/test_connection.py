@@ -11,16 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from bridge.audio.s16 import to_s16
-from bridge.doors.lyria.connection import CHUNK_SECONDS
+from bridge.doors.lyria import connection
 from bridge.doors.lyria.door import LyriaDoor
 from bridge.session.messages import Action, EditRack
 
 from ..web_session import RATE_HZ, Open, SineSession, serving, sine
 
+CHUNK_SECONDS = 0.1  # in these tests: a client waits less
 PATH = "//ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateMusic"
+
+
+@pytest.fixture(autouse=True)
+def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CHUNK_SECONDS", CHUNK_SECONDS)
 
 
 @dataclass
@@ -98,7 +105,7 @@ def test_pause_sends_the_rest_stop_and_reset_do_as_they_say_and_tempo_waits_for_
             await client.say(playbackControl="PLAY")
             await client.chunk()
             await client.say(musicGenerationConfig={"bpm": 125})
-            await asyncio.sleep(0.1)  # into the next chunk
+            await asyncio.sleep(0.05)  # into another chunk
             await client.say(playbackControl="PAUSE")
             chunks = [await client.chunk()]
             while chunks[-1][0].shape[1] == CHUNK_SECONDS * RATE_HZ:
@@ -162,7 +169,7 @@ def test_it_is_never_more_than_two_seconds_ahead() -> None:
         async with performing() as (_, own, client):
             await client.say(playbackControl="PLAY")
             heard = 0
-            for _ in range(4):
+            for _ in range(10):
                 heard += (await client.chunk())[0].shape[1]
                 assert heard - own.timeline.due() < 2 * RATE_HZ
 

@@ -108,7 +108,7 @@ def test_titles_for_who_asks_for_them() -> None:
     asyncio.run(go())
 
 
-def test_a_hundred_listeners_are_one_encoder_and_all_leave() -> None:
+def test_thirty_listeners_are_one_encoder_and_all_leave() -> None:
     async def go() -> None:
         async with on_air() as (web, radio):
             streams = [asked(web, "GET /listen.mp3 HTTP/1.1", 20_000) for _ in range(30)]

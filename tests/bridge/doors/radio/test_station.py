@@ -45,9 +45,13 @@ class Ear:
     def pcm(self) -> NDArray[np.int16]:
         return np.frombuffer(b"".join(piece.data for piece in self.pieces), "<i2").reshape(-1, 2).T
 
+    @property
+    def frames(self) -> int:
+        return sum(len(piece.data) for piece in self.pieces) // 4
+
     async def until(self, frames: int) -> None:
         async with asyncio.timeout(10):
-            while self.pcm.shape[1] < frames:
+            while self.frames < frames:
                 await asyncio.sleep(0.01)
 
 
@@ -119,11 +123,7 @@ def test_before_and_while_nothing_plays_there_is_silence_and_then_the_music_whol
             await ear.until(PREROLL)  # at once: a player needs something to begin with
             await ear.until(PREROLL + RATE_HZ // 5)  # and then as time goes by
             session.play(20)
-            before = 0
-            while not heard(ear).any():
-                await asyncio.sleep(0.01)
-                before = ear.pcm.shape[1]
-            await ear.until(before + 20 * BLOCK + RATE_HZ // 10)
+            await ear.until(ear.frames + 20 * BLOCK + RATE_HZ // 5)
             music = heard(ear)[:, np.flatnonzero(heard(ear)[1])[0] - 1 :][:, : 20 * BLOCK]
             assert np.abs(music - sine(0, 20 * BLOCK)).max() <= 1 / 32_768
             assert not heard(ear)[:, -RATE_HZ // 20 :].any()
@@ -139,9 +139,10 @@ def test_a_title_begins_where_its_music_does() -> None:
             session.play(5)
             await session.do(Set({"prompt/1/text": "rain"}, "test"))
             assert station.title == "rain"
+            station._send(np.zeros((2, BLOCK), np.float32), station._title)  # silence is not the new music yet
             session.play(5)
-            await ear.until(PREROLL + 10 * BLOCK)
-            assert [piece.title for piece in ear.pieces] == ["streamgen"] * 6 + ["rain"] * 5
+            await ear.until(PREROLL + 11 * BLOCK)
+            assert [piece.title for piece in ear.pieces] == ["streamgen"] * 7 + ["rain"] * 5
 
     asyncio.run(go())
 
