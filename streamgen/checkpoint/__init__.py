@@ -54,7 +54,8 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     folder = find_folder(name, revision)
     with own_settings():
         found = _read(str(name), folder, licence_of(str(name), folder))
-    return replace(found, words=read_vocabulary(folder), code_bias=read_code_bias(folder, found.decoder))
+    code_bias = read_code_bias(folder, found.decoder.num_codebooks, found.decoder.vocab_size)
+    return replace(found, words=read_vocabulary(folder), code_bias=code_bias)
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

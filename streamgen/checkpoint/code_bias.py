@@ -24,8 +24,6 @@ from streamgen.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from streamgen.checkpoint.types import DecoderConfig
-
 __all__ = ["CODE_BIAS_FILE", "CodeBias", "read_code_bias"]
 
 CODE_BIAS_FILE = "code_bias.safetensors"
@@ -55,8 +53,8 @@ class CodeBias:
         return bar.float() if key is None else bar.float() + key.float()
 
 
-def read_code_bias(folder: Path, decoder: DecoderConfig) -> CodeBias | None:
-    """The tables that lie beside a checkpoint's weights, or None where there are none.
+def read_code_bias(folder: Path, codebooks: int, codes: int) -> CodeBias | None:
+    """The tables that lie beside the weights of a checkpoint of so many codebooks of so many codes; None without them.
 
     Raises:
         CheckpointError: the file is damaged, or of another decoder.
@@ -64,7 +62,7 @@ def read_code_bias(folder: Path, decoder: DecoderConfig) -> CodeBias | None:
     path = folder / CODE_BIAS_FILE
     if not path.is_file():
         return None
-    tables, shape = read_safetensors(path), (decoder.num_codebooks, decoder.vocab_size)
+    tables, shape = read_safetensors(path), (codebooks, codes)
     bars, keys = dict[int, "Tensor"](), dict[str, "Tensor"]()
     for name, table in tables.items():
         kind, rest = name[: len(BAR)], name[len(BAR) :]

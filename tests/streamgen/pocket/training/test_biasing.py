@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from streamgen.checkpoint import DecoderConfig
 from streamgen.checkpoint.code_bias import read_code_bias
 from streamgen.checkpoint.words import Heard
 from streamgen.pocket.training.arranging import TokenSong
@@ -50,7 +49,7 @@ def test_what_is_written_is_read_for_a_prompts_words(tmp_path: Path, token_song:
     for source in songs:
         source.codes[0, :40] = source.song.tonic  # a code of its own for each key
     write_code_bias(songs, tmp_path)
-    bias = read_code_bias(tmp_path, DecoderConfig(8, 1, 1, 8, 4, 1024, 1, 99))
+    bias = read_code_bias(tmp_path, 4, 1024)
     assert bias is not None
     for song in (source.song for source in songs):
         heard = Heard("", song.style, (), song.bpm, song.key, (), (), song.frames_per_bar)
