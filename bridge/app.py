@@ -69,10 +69,14 @@ _PROTOCOLS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 # -- doors -------------------------------------------------------------------------------------------------------------
 
 
-def _door(module: str, name: str) -> Callable[[Service], Door]:
+def _door(
+    module: str, name: str, wanted: Callable[[Settings], bool] = lambda _: True
+) -> Callable[[Service], Door | None]:
     """Return what makes a door; its module is imported then, for `play` needs no WebSockets."""
 
-    def make(service: Service) -> Door:
+    def make(service: Service) -> Door | None:
+        if not wanted(service.settings):
+            return None
         door: Door = getattr(import_module(f"bridge.doors.{module}.door"), name)(service)
         return door
 
@@ -80,7 +84,16 @@ def _door(module: str, name: str) -> Callable[[Service], Door]:
 
 
 SOUND_CARD = _door("sound_card", "SoundCardDoor")
-DOORS: list[Callable[[Service], Door | None]] = [_door("osc", "OscDoor"), _door("native", "NativeDoor"), SOUND_CARD]
+DOORS: list[Callable[[Service], Door | None]] = [
+    _door("osc", "OscDoor"),
+    _door("native", "NativeDoor"),
+    _door("link", "LinkDoor"),
+    _door("midi", "MidiDoor"),
+    _door("radio", "RadioDoor"),  # at the port of the WebSocket, and so closed before it
+    _door("lyria", "LyriaDoor"),  # likewise
+    SOUND_CARD,
+    _door("discovery", "DiscoveryDoor", lambda settings: settings.announce),  # the last: it tells of the others
+]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""
 
 

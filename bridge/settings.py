@@ -112,9 +112,33 @@ class Settings:
     host: str = _setting(text("address to bind; this machine only, unless said otherwise", "127.0.0.1"), "service", "H")
     port: int = _port(8711, "page, WebSocket, HTTP", "the page", "tcp")
     osc_port: int = _port(8712, "OSC, UDP and TCP", "OSC", "udp", "tcp")
+    osc_target: tuple[str, ...] = _setting(
+        text("tell this one everything by OSC, which never subscribes"), "service", "HOST:PORT", many=True
+    )
+    icecast: tuple[str, ...] = _setting(
+        text("Icecast mount to stream to: http://source:PASSWORD@HOST:8000/live.ogg"), "service", "URL", many=True
+    )
+    announce: bool = _setting(switch(False, "let programs on the network find the page, OSC and OSCQuery"), "service")
     token: str = _setting(text("what clients must know; other hosts demand it"), "service", "SECRET")
     insecure: bool = _setting(switch(False, "let other machines in without a token"), "service")
     allow_origin: tuple[str, ...] = _setting(text("web pages that may connect"), "service", "URL", many=True)
+    midi: tuple[str, ...] = _setting(
+        text("MIDI ports to be steered from, each by a part of its name; all is every one"),
+        "service",
+        "NAME",
+        many=True,
+    )
+    midi_clock: str = _setting(
+        text("follow the clock of those ports, or send ours to them", "off", choices=("off", "in", "out")),
+        "service",
+        "C",
+    )
+    link: bool = _setting(
+        switch(False, "join Ableton Link: beats, tempo, start and stop are the room's; announced there"), "service"
+    )
+    link_interface: str | None = _setting(
+        text("address of the network that Link is joined at"), "service", "ADDRESS", unset="where multicast goes out"
+    )
     tls_cert: Path | None = _setting(  # noqa: RUF009
         text("certificate (PEM), for https and wss; `streamgen certificate` makes one"),
         "service", "FILE", path=True, unset="plain http",

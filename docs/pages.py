@@ -28,14 +28,20 @@ from typing import Any, cast
 import streamgen
 from bridge.cli import main as cli
 from bridge.doors.access import Access, Limits
+from bridge.doors.discovery.door import DiscoveryDoor
 from bridge.doors.door import Service
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, read_page
+from bridge.doors.link.door import LinkDoor
+from bridge.doors.lyria.door import LyriaDoor
+from bridge.doors.midi.door import MidiDoor
 from bridge.doors.native import codecs, frames, protocol
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.osc import namespace
 from bridge.doors.osc.admission import OscLimits
 from bridge.doors.osc.door import OscDoor
+from bridge.doors.radio import door as radio
+from bridge.doors.radio import encoders
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.metrics import Metrics
 from bridge.session.messages import Action, PlayerState, Session
@@ -163,21 +169,22 @@ def help_of(command: str) -> str:
 
 REQUESTS = {
     "set": (
-        "`values`: {name: value}; `at_sample`, `rate_hz`: when, see [below](#positions); `glide_seconds`: over which "
-        "the effects' numbers go there",
+        "`values`: {name: value}; [when](#when); `glide_seconds`: over which the effects' numbers go there",
         "changes parameters; all of them, or none where one is wrong",
     ),
-    "transport": ("`action`: one of the [actions](#actions); `at_sample`, `rate_hz`", "plays, pauses, stops, resets"),
+    "transport": ("`action`: one of the [actions](#actions); [when](#when)", "plays, pauses, stops, resets"),
     "rack": (
         "`action`: `add`, `remove`, `replace` or `move`; `slot`: whose number, but for `add`; `effect`: a name out of "
-        "`hello.effects`, for `add` and `replace`; `index`: place in the order from 0, for `add` and `move`",
+        "`hello.effects`, for `add` and `replace`; `index`: place in the order from 0, for `add` and `move`; "
+        "[when](#when)",
         "edits the [rack](../howto/plugins.md); the answer has `slots`",
     ),
     "preset": (
         "`action`: `save` or `recall`; `name`; `seconds`: over which to go there; `slot`: whose plugin's own preset "
-        "it is; without it, the whole set",
+        "it is; without it, the whole set; for `recall`, [when](#when)",
         "saves in the operator's folder, or brings back from there",
     ),
+    "beats": ("`enabled`: true or false", "from now on this client is told each beat, or none; at first none"),
     "audio": (
         f"any of {', '.join(map(code, frames.FORMAT_FIELDS))}",
         "how this client's audio comes from now on; the answer tells all of it",
@@ -185,6 +192,14 @@ REQUESTS = {
     "audio_prompt": (
         "`bytes`: of the WAV, FLAC or Ogg file that follows as one binary message once this is acknowledged",
         "the music begins anew, and goes on from that recording",
+    ),
+    "melody": (
+        "`bytes`: as for `audio_prompt`; 0: none is followed any more; `at_sample`, `rate_hz`",
+        "the music follows that tune from a sample on, on checkpoints that follow melodies",
+    ),
+    "style": (
+        "`bytes`, `at_sample`, `rate_hz`: as for `melody`",
+        "the music takes on the style of that recording, on checkpoints that take one",
     ),
     "get": (
         "`name`: a parameter; without it, all",
@@ -205,6 +220,7 @@ EVENTS = {
     "transport": "the transport was told something, or the player gave up",
     "gap": "audio is missing",
     "notice": "a line for people: what was heard in the prompts, what had died and begins anew, which part begins",
+    "beat": "a beat, about a fifth of a second before it comes, to who asked for them",
     "stats": "how the session is doing, once a second",
     "goaway": "the session or the service ends; the connection is closed after it",
 }
@@ -234,8 +250,15 @@ FIELDS = {
     "applied_at_sample": "from where on it is heard",
     "action": "an [action](#actions), or `audio_prompt`",
     "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` (of "
-    "a scene, that begins) or `unsupported` (what the checkpoint was not made for)",
+    "a scene, that begins), `unsupported` (what the checkpoint was not made for), `melody` or `style` (what is "
+    "followed)",
     "text": "the line",
+    "beat": "its number, from 0",
+    "bar": "its bar's number, from 0; a bar has four beats",
+    "tempo": "in bpm",
+    "phase": "by how many beats the music's own bar is ahead of the session's, −2 … 2; null where nobody knows",
+    "source": "whose beats they are: `internal`, `link`, `midi`",
+    "time_us": "when it comes, microseconds since 1970 by the server's clock",
     "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`, `slots`; elsewhere what the "
     "[player](#what-the-player-does) does",
     "from_sample": "where the missing audio begins",
@@ -284,7 +307,7 @@ ERROR_CODES = {
     "codec_unavailable": "Opus, where PyAV is not installed",
     "unexpected_binary": "a binary message that nothing announced",
     "too_fast": "more messages a second than allowed",
-    "too_far": "`at_sample` lies too far ahead",
+    "too_far": "`at_sample` or `at_beat` lies too far ahead",
     "busy": "too much waits already: messages, or changes for a sample",
     "refused": "the session could not do it; the message says why",
 }
@@ -415,6 +438,10 @@ OSC_TOLD = {
     "part": ("s", "another part of the scene begins, see `arrange`"),
     "unsupported": ("s", "what was set, though the checkpoint was not made for it"),
     "heartbeat": ("i", "once a second: 1 while it plays"),
+    "beat": (
+        "i beat, i bar, f tempo, f phase",
+        "a beat, when it comes: numbers from 0, bpm, and by how many beats the music's own bar is ahead",
+    ),
     "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
     "pong": ("as asked", "see `ping`"),
     "audio": ("i, i, i, b", "the sound, see [below](#sound-over-osc)"),
@@ -452,6 +479,15 @@ HTTP = {
     oscquery.ROOT: ("token", "the OSC namespace as JSON; below it, every address"),
     "/…?HOST_INFO": ("token", "where OSC and the WebSocket are"),
     protocol.PATH: ("token", "the [WebSocket](websocket.md)"),
+    "/ws/google.ai.generativelanguage.VERSION.GenerativeService.BidiGenerateMusic": (
+        "token, as key",
+        "a WebSocket for [Lyria's clients](../howto/lyria.md)",
+    ),
+    **{
+        f"{radio.PATH}{codec.suffix}": ("token", f"`{codec.kind}` without end: [radio](../howto/radio.md)")
+        for codec in encoders.CODECS.values()
+    },
+    **{f"{radio.PATH}{suffix}": ("token", "a playlist with the MP3's address") for suffix in radio.PLAYLISTS},
 }
 
 
@@ -463,9 +499,18 @@ COUNTED = {
     "osc_scheduled_total": "commands handed to the session for a time",
     "osc_sent_total": "packets sent, audio not counted",
     "osc_audio_packets_total": "audio packets sent",
+    "radio_encoders": "codecs that somebody listens in",
+    "radio_sources": "Icecast mounts that are streamed to now",
+    "discovery_services": "what is announced by multicast DNS",
     "websocket_connections": "TCP connections, those of HTTP included",
+    "link_peers": "others in the Link session",
+    "link_tempo_changes_total": "tempi that it went to, the first included",
+    "link_audio_messages_total": "pieces of Link Audio that were due while somebody listened",
+    "midi_ports": "inputs that are open, one's own included",
+    "midi_messages_total": "messages that came in, clocks included",
     "sound_playing": "1 while the device is open, 0 while it is looked for",
     "sound_reopened_total": "times the device came back",
+    "sound_lost_seconds_total": "of audio while there was no device",
     "sound_delay_seconds": "from due to heard, the device's latency included",
     "sound_starvations_total": "times the device found nothing to play",
     "sound_starved_seconds_total": "silence that came of it",
@@ -505,7 +550,16 @@ def _counted() -> Metrics:
     service = Service(Settings(soundcard=False), Access(), counted)
     sound = SoundCardDoor(service)
     sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
-    for door in (OscDoor(service), NativeDoor(service), sound):
+    for door in (
+        OscDoor(service),
+        NativeDoor(service),
+        LinkDoor(service),
+        MidiDoor(service),
+        radio.RadioDoor(service),
+        LyriaDoor(service),
+        DiscoveryDoor(service),
+        sound,
+    ):
         counted.doors[door.name] = door.stats
     return counted
 

@@ -19,9 +19,11 @@ Map of the rooms, the upper ones standing on the lower (import-linter holds them
     linear.py      rows times a matrix, as this machine does it fastest
     audio.py errors.py metrics.py
     pocket/        the shipped checkpoint and how it was made
+    client.py      a user's end of a running service; nothing else here knows a socket
     testing/       tiny random checkpoints for tests, ours and yours; a model that sings sines
 
-Nothing here starts a thread or opens a socket. torch is imported when a name that needs it is first used.
+Nothing here starts a thread, and nothing but client.py opens a socket. torch is imported when a name that needs it is
+first used.
 """
 
 from __future__ import annotations

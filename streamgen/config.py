@@ -247,6 +247,13 @@ class ClipValues(TypedDict, total=False):
     guidance_scale: Annotated[
         float, number(0, 20, 3, "", "how closely the prompt is followed; 1 is the model unguided")
     ]
+    guidance_beta: Annotated[
+        float, number(0, 10, 1, "", "how much the prompt weighs against melody or style; 1 is as much as they")
+    ]
+    eval_q: Annotated[
+        int, number(1, 32, 3, "codebooks", "how closely a style is taken on: codebooks it is told in", whole=True)
+    ]
+    excerpt_seconds: Annotated[float, number(0.1, 30, 3, "s", "how much of a style's audio is listened to")]
     temperature: Annotated[float, number(0, 5, 1, "", "how adventurous the draws are; 0 is greedy")]
     top_k: Annotated[int, number(0, 2048, 250, "codes", "draw among the k most likely codes; 0 is all", whole=True)]
     top_p: Annotated[float, number(0, 1, 0, "", "draw among the likeliest codes of this total probability; 0 is all")]
@@ -282,9 +289,16 @@ class StreamValues(ClipValues, total=False):
 
 
 class ControlValues(StreamValues, total=False):
-    """What `Stream.set` and `Stream.check` take by keyword: every control there is."""
+    """What `Stream.set` and `Stream.check` take by keyword: every control there is.
+
+    `melody` and `style` are audio, float32 [samples] or [channels, samples], with their samples a second; None is none.
+    """
 
     prompt: str | None
+    melody: object
+    melody_rate_hz: int
+    style: object
+    style_rate_hz: int
 
 
 def _rows(values: type) -> dict[str, ControlSpec]:

@@ -48,7 +48,8 @@ class ConfigError(StreamgenError, ValueError):
             known: every name there is.
         """
         names = list(known)
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        longer = [known for known in names if known.startswith(str(name))]
+        near = longer or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}? " if near else ""
         return cls(f"there is no {kind} {name!r}; {meant}there are {', '.join(names)}")
 

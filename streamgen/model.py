@@ -19,6 +19,8 @@ from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
+from streamgen.conditioning.melody import Melody
+from streamgen.conditioning.style import Style
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
 from streamgen.errors import ConfigError, PromptError
 from streamgen.runtime import Runtime
@@ -84,6 +86,7 @@ class Model:
         name, format, licence: the checkpoint's.
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
+        notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
         device: where the decoder runs.
         threads: how many torch computes on while it plays; None is what torch is set to.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
@@ -98,7 +101,7 @@ class Model:
         facts, codec = runtime.facts, runtime.codec
         self.runtime = runtime
         self.name, self.format, self.licence = facts.name, facts.format, facts.licence
-        self.precision, self.load_note = facts.precision, facts.load_note
+        self.precision, self.load_note, self.notes = facts.precision, facts.load_note, facts.notes
         self.device, self.threads = runtime.device, runtime.threads
         self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.channels, self.frame_rate_hz = runtime.config.audio_channels, runtime.frame_rate_hz
@@ -162,9 +165,12 @@ class Model:
         audio_prompt: Audio | None = None,
         audio_prompt_rate_hz: int | None = None,
         audio_prompt_codes: Tensor | None = None,
-        melody: Audio | None = None,
+        melody: Audio | Melody | None = None,
         melody_rate_hz: int | None = None,
+        style: Audio | Style | None = None,
+        style_rate_hz: int | None = None,
         rewind_seconds: float = 0.0,
+        between_steps: Callable[[], None] | None = None,
         **controls: Unpack[StreamValues],
     ) -> Stream:
         """Open an endless stream.
@@ -175,9 +181,14 @@ class Model:
                 if it is too long, with a warning in the log. The stream begins after it.
             audio_prompt_rate_hz: its samples a second.
             audio_prompt_codes: instead of both, what `prompt_codes` made of it: on a thread that may take its time.
-            melody: float32 [samples] or [channels, samples] to follow (melody checkpoints).
+            melody: float32 [samples] or [channels, samples] to follow (melody checkpoints), or what `melody` made of
+                it. It is repeated for ever, and each window of the music follows its own part of it.
             melody_rate_hz: its samples a second.
+            style: float32 [samples] or [channels, samples] to sound like (style checkpoints), or what `style` made of
+                it; `excerpt_seconds` of it are listened to.
+            style_rate_hz: its samples a second.
             rewind_seconds: how far back `Stream.rewind` must reach.
+            between_steps: called again and again, on this thread, while `audition` tries openings.
             controls: `prompts`, `negative_prompt`, `seed` and all other names in `streamgen.config.CONTROLS`.
 
         Raises:
@@ -187,15 +198,19 @@ class Model:
         runtime, values = self.runtime, frozen({"prompt": prompt, **controls})
         REWIND_SECONDS.check(rewind_seconds)
         with runtime.computing():
-            conditioner = runtime.prompts.conditioner(melody, melody_rate_hz)
-            settings = new_controls(runtime, conditioner, values)
-            rows = conditioner.of(settings.mix, settings.guidance_scale)  # encoded here, beside the music of others
+            conditioner = runtime.prompts.conditioner()
+            audio = {"melody": melody, "melody_rate_hz": melody_rate_hz, "style": style, "style_rate_hz": style_rate_hz}
+            heard = runtime.prompts.prepared(audio)
+            settings = new_controls(runtime, conditioner, {**values, **heard})
+            rows = conditioner.of(settings.wanted())  # encoded here, beside the music of others
             plan = runtime.layout.plan(settings.context_seconds, settings.context_start_seconds, rows.prefix)
         codes = audio_prompt_codes
         if codes is None:
             codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
-        if codes is None and melody is None and settings.audition > 1 and settings.mix.dominant is not None:
-            settings = settings.changed({"candidate": best_candidate(runtime, settings, int(settings.audition))})
+        follows = codes is not None or settings.melody is not None or settings.style is not None
+        if not follows and settings.audition > 1 and settings.mix.dominant is not None:
+            best = best_candidate(runtime, settings, int(settings.audition), between_steps)
+            settings = settings.changed({"candidate": best})
         if codes is not None:
             codes = runtime.newest(codes, plan.longest_prompt())
         with runtime.alone():
@@ -251,6 +266,28 @@ class Model:
         """
         return self.runtime.prompt_codes(audio, rate_hz)
 
+    def melody(self, audio: Audio, rate_hz: int) -> Melody:
+        """Prepare a melody on any thread and beside the music, for `open_stream` and `Stream.set`.
+
+        Args:
+            audio: float32 [samples] or [channels, samples], nominally within ±1; at most 10 minutes count.
+            rate_hz: its samples a second.
+
+        Raises:
+            PromptError: it cannot be used, or the checkpoint takes none.
+        """
+        with self.runtime.computing():
+            prepared = self.runtime.prompts.prepared({"melody": audio, "melody_rate_hz": rate_hz})
+        melody: Melody = prepared["melody"]
+        return melody
+
+    def style(self, audio: Audio, rate_hz: int) -> Style:
+        """Prepare a style as `melody` prepares a melody. Arguments and errors as there."""
+        with self.runtime.computing():
+            prepared = self.runtime.prompts.prepared({"style": audio, "style_rate_hz": rate_hz})
+        style: Style = prepared["style"]
+        return style
+
     # -- batches --------------------------------------------------------------------------------------------------
 
     def generate(
@@ -263,6 +300,8 @@ class Model:
         include_prompt: bool = False,
         melody: Sequence[Audio | None] | None = None,
         melody_rate_hz: int | None = None,
+        style: Sequence[Audio | None] | None = None,
+        style_rate_hz: int | None = None,
         seed: int | Sequence[int] | None = None,
         progress: Callable[[int, int], None] | None = None,
         **controls: Unpack[ClipValues],
@@ -279,6 +318,8 @@ class Model:
             include_prompt: begin the clips with their audio prompt.
             melody: one per clip; None = none for that clip.
             melody_rate_hz: their samples a second.
+            style: one per clip; None = none for that clip.
+            style_rate_hz: their samples a second.
             seed: of the first clip (the next ones count up from it), or one per clip.
             progress: called with (frames done, frames in total).
             controls: as in `open_stream`.
@@ -293,5 +334,6 @@ class Model:
             raise PromptError("prompt is given beside the list of prompts: write it there, one per clip")
         batch = Batch(self.runtime, prompts, seconds, seed=seed, controls=frozen(controls))
         batch.give_melodies(melody, melody_rate_hz)
+        batch.give_styles(style, style_rate_hz)
         batch.give_audio_prompts(audio_prompt, audio_prompt_rate_hz)
         return batch.run(progress, include_prompt=include_prompt)

@@ -37,6 +37,7 @@ from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefa
 from streamgen.codec import Native, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
 from streamgen.conditioning.rows import Prompts
+from streamgen.conditioning.style import StyleConditioner
 from streamgen.conditioning.text import TextConditioner
 from streamgen.errors import NumericError
 from streamgen.lm.delay import DelayPattern
@@ -65,6 +66,7 @@ class Facts:
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
         kernels: "torch", or the instruction set of the native ones.
+        notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Facts:
     precision: str
     load_note: str
     kernels: str = "torch"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
@@ -107,7 +110,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Make what is made of the parts."""
-        self.layout = WindowLayout(self.config.max_positions, self.frame_rate_hz)
+        self.layout = WindowLayout(self.config.max_positions, self.frame_rate_hz, self.config.prefix_positions)
         self.scheduler: Scheduler[Step, Tensor] = Scheduler(
             lambda steps: self.engine.step(steps), around=self.alone, clock=lambda: self.clock()
         )
@@ -138,7 +141,8 @@ class Runtime:
                 TextConditioner(checkpoint, new_lock=threading.Lock),
                 MelodyConditioner(checkpoint),
                 choice.engine.projector.project,
-                has_melody=checkpoint.melody is not None,
+                style=StyleConditioner(checkpoint),
+                reads="melody" if checkpoint.melody else "style" if checkpoint.style else None,
                 new_lock=threading.Lock,
             )
         return cls(
@@ -149,6 +153,7 @@ class Runtime:
                 choice.precision,
                 choice.note,
                 choice.library.instruction_set if choice.library else "torch",
+                checkpoint.notes,
             ),
             decoder,
             checkpoint.defaults,

@@ -19,6 +19,8 @@ from bridge.doors.access import Access
 from bridge.doors.http import oscquery, site
 from bridge.doors.native import door, frames, protocol
 from bridge.doors.osc import codec, namespace
+from bridge.doors.radio import door as radio
+from bridge.doors.radio import encoders
 from bridge.errors import WireError
 from bridge.session.messages import Action, PlayerState
 from bridge.session.parameters import session_table
@@ -113,7 +115,9 @@ def test_every_address_of_osc_is_told_and_none_that_is_not_there(pages: ModuleTy
 
 
 def test_every_path_of_http_is_told(pages: ModuleType) -> None:
-    paths = {text for text in strings(site.Site._get.__code__) | strings(door._route.__code__) if text.startswith("/")}
+    found = strings(site.Site._get.__code__) | strings(door.NativeDoor._leads_anywhere.__code__)
+    paths = {text for text in found if text.startswith("/")}
+    paths |= {f"{radio.PATH}{suffix}" for suffix in (*encoders.CODECS, *radio.PLAYLISTS)}
     told = pages.http()
     assert [path for path in {*paths, "/", protocol.PATH, oscquery.ROOT, "/app.js"} if f"`{path}`" not in told] == []
 
@@ -148,6 +152,23 @@ def test_paths_on_the_map_exist() -> None:
     way = re.findall(r"^.{15} +\d  (\S+)", architecture, re.MULTILINE)
     assert len(way) == 8, "the way of a prompt"
     assert [path for path in way if not (ROOT / path).is_file()] == []
+
+
+DOORS = {"page", "WebSocket", "HTTP", "OSC", "sound card", "commands", "Python"}
+
+
+def test_every_fault_is_tried_at_its_doors_by_tests_that_exist() -> None:
+    rows = re.findall(r"^\| (.+) \| (`.+) \| (.+) \| (.+) \|$", (DOCS / "topics/faults.md").read_text(), re.MULTILINE)
+    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(rows) > 20
+    for fault, mended, tried, elsewhere in rows:
+        assert all((ROOT / path).exists() for path in re.findall(r"`(.+?)`", mended)), fault
+        tests = re.findall(r"`(test_\w+)`", tried)
+        assert [name for name in tests if f"def {name}(" not in sources] == [], fault
+        doors = {door for door in DOORS if door in re.sub(r"`test_\w+`", "", tried)}
+        assert tests, fault
+        assert doors, fault
+        assert elsewhere.strip() or doors == DOORS, f"{fault}: nothing is said of {DOORS - doors}"
 
 
 @pytest.mark.slow

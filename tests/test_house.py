@@ -26,7 +26,8 @@ README = (ROOT / "README.md").read_text()
 TESTED_ELSEWHERE = {
     "streamgen/checkpoint/audiocraft_settings.py": "tests/streamgen/checkpoint/test_audiocraft_format.py",
     "streamgen/checkpoint/parts.py": "tests/streamgen/checkpoint/test_transformers_format.py",
-    "streamgen/testing/tiny_audiocraft.py": "tests/streamgen/checkpoint/test_audiocraft_format.py",
+    "streamgen/checkpoint/write_audiocraft.py": "tests/streamgen/checkpoint/test_convert.py",
+    "streamgen/testing/tiny_style.py": "tests/streamgen/checkpoint/test_audiocraft_style.py",
     "streamgen/testing/tiny_vocabulary.py": "tests/streamgen/testing/test_tiny.py",
     "streamgen/testing/tiny_weights.py": "tests/streamgen/testing/test_tiny.py",
 }

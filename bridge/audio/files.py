@@ -1,4 +1,4 @@
-"""A stream's audio into a wav, flac or ogg file, as it comes.
+"""A stream's audio into a wav, flac, ogg or mp3 file, or a wav into a pipe, as it comes.
 
 Rules: memory stays flat whatever the length; the file exists from the first audio on, so a failure before it leaves
 nothing behind; close() leaves a valid file, also of a part.
@@ -7,6 +7,8 @@ nothing behind; close() leaves a valid file, also of a part.
 from __future__ import annotations
 
 import os
+import sys
+import wave
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,31 +19,46 @@ from numpy.typing import NDArray
 
 from bridge.errors import FileError, UsageError
 
-__all__ = ["FORMATS", "AudioFile", "check_output", "in_24_bits"]
+__all__ = ["BITS", "FORMATS", "PIPE", "AudioFile", "WavPipe", "check_output", "in_bits"]
 
-# as the recorder's, so that one prompt and seed leave equal files whichever command wrote them
-FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
-
+BITS = (16, 24, 32)  # 32 are floats
+PIPE = Path("-")
+# 24 bits first, as the recorder's, so that one prompt and seed leave equal files whichever command wrote them; 0: lossy
+FORMATS: dict[str, tuple[str, dict[int, str]]] = {
+    ".wav": ("WAV", {24: "PCM_24", 16: "PCM_16", 32: "FLOAT"}),
+    ".flac": ("FLAC", {24: "PCM_24", 16: "PCM_16"}),
+    ".ogg": ("OGG", {0: "VORBIS"}),
+    ".mp3": ("MP3", {0: "MPEG_LAYER_III"}),
+}
+_MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _WAV_LIMIT_BYTES = 2**32 - 4096
 
 
-def in_24_bits(samples: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Round to 24 bits, in the upper part of 32; beyond full scale is clipped.
+def in_bits(samples: NDArray[np.float32], bits: int = 24) -> NDArray[np.int32]:
+    """Round to so many bits, in the upper part of 32; beyond full scale is clipped.
 
     libsndfile's own rounding differs between wav and flac in the last bit.
     """
-    whole = np.rint(np.clip(samples, -1.0, 1.0 - 2.0**-23) * np.float32(2**23))
-    return np.asarray(whole, np.int32) << np.int32(8)
+    scale = 2.0 ** (bits - 1)
+    whole = np.rint(np.clip(samples, -1.0, 1.0 - 1 / scale) * np.float32(scale))
+    return np.asarray(whole, np.int32) << np.int32(32 - bits)
 
 
-def check_output(path: Path, seconds: float, rate_hz: int, channels: int = 2) -> None:
+def check_output(path: Path, seconds: float, rate_hz: int, channels: int = 2, bits: int | None = None) -> None:
     """Check a file's name and place before any work is done for it.
 
     Raises:
-        UsageError: unknown suffix, no such folder, a folder itself, no right to write, or longer than wav can hold.
+        UsageError: unknown suffix, no such folder, a folder itself, no right to write, longer than wav can hold, or a
+            rate or number of bits that the format lacks.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out is {str(path)!r}: its suffix must be .wav, .flac or .ogg")
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise UsageError(f"--out is {str(path)!r}: its suffix must be .wav, .flac, .ogg or .mp3")
+    if suffix == ".mp3" and (rate_hz not in _MP3_RATES_HZ or "MP3" not in soundfile.available_formats()):
+        raise UsageError(f"--out is {str(path)!r}: no mp3 of {rate_hz} Hz can be written here; use .ogg, or 48000 Hz")
+    if bits is not None and bits not in FORMATS[suffix][1]:
+        there = ", ".join(str(one) for one in sorted(FORMATS[suffix][1]) if one) or "none, for it is lossy"
+        raise UsageError(f"--bits is {bits}, which {suffix} does not have: {there}")
     if not path.parent.is_dir():
         raise UsageError(f"--out is {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
     if path.is_dir():
@@ -55,8 +72,9 @@ def check_output(path: Path, seconds: float, rate_hz: int, channels: int = 2) ->
 class AudioFile:
     """A file that grows; use it as a context manager."""
 
-    def __init__(self, path: Path, rate_hz: int, channels: int = 2) -> None:
+    def __init__(self, path: Path, rate_hz: int, channels: int = 2, bits: int | None = None) -> None:
         self.path = path
+        self._bits = bits
         self.frames = 0
         self._rate_hz = rate_hz
         self._channels = channels
@@ -75,7 +93,8 @@ class AudioFile:
         """
         try:
             self._file = self._file or self._open()
-            self._file.write(samples.T if self._file.format == "OGG" else in_24_bits(samples.T))
+            bits = int(self._file.subtype.removeprefix("PCM_")) if self._file.subtype.startswith("PCM_") else 0
+            self._file.write(in_bits(samples.T, bits) if bits else np.clip(samples.T, -1.0, 1.0))
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
             raise FileError(f"cannot write {str(self.path)!r}: {_reason(error)}") from error
         self.frames += samples.shape[1]
@@ -87,7 +106,8 @@ class AudioFile:
             self._file = None
 
     def _open(self) -> Any:
-        kind, subtype = FORMATS[self.path.suffix.lower()]
+        kind, subtypes = FORMATS[self.path.suffix.lower()]
+        subtype = subtypes[next(iter(subtypes)) if self._bits is None else self._bits]
         return soundfile.SoundFile(
             self.path, "w", samplerate=self._rate_hz, channels=self._channels, format=kind, subtype=subtype
         )
@@ -101,6 +121,41 @@ class AudioFile:
     ) -> None:
         """Close the file."""
         self.close()
+
+
+class WavPipe:
+    """A wav into standard output, of a length that is known before: nothing can be written into its head later."""
+
+    def __init__(self, rate_hz: int, frames: int, bits: int = 24, channels: int = 2) -> None:
+        self.frames, self._rate_hz, self._bytes = 0, rate_hz, bits // 8
+        self._wave = wave.open(sys.stdout.buffer, "wb")  # noqa: SIM115 - closing it would close standard output
+        self._wave.setparams((channels, self._bytes, rate_hz, frames, "NONE", ""))
+
+    @property
+    def seconds(self) -> float:
+        """Length so far, in seconds."""
+        return self.frames / self._rate_hz
+
+    def write(self, samples: NDArray[np.float32]) -> None:
+        """Append float32 [channels, n]; beyond ±1 is clipped.
+
+        Raises:
+            FileError: nobody reads any more.
+        """
+        whole = in_bits(samples.T, 8 * self._bytes).astype("<i4", order="C")
+        try:
+            self._wave.writeframesraw(whole.view(np.uint8).reshape(-1, 4)[:, 4 - self._bytes :].tobytes())
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise FileError(f"cannot write to standard output: {error.strerror}") from error
+        self.frames += samples.shape[1]
+
+    def __enter__(self) -> Self:
+        """Use as a context manager, as `AudioFile`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """All is written."""
 
 
 def _reason(error: Exception) -> str:

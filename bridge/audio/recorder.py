@@ -30,7 +30,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bridge.audio.files import in_24_bits
+from bridge.audio.files import in_bits
 from bridge.errors import FileError
 
 __all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
@@ -144,7 +144,7 @@ class Recorder:
             samples = np.zeros((count, self._channels), np.float32) if isinstance(piece, int) else piece.T
             if self.written_samples - self._part_start + count > self._limit_samples:
                 self._next_part()
-            self._file.write(in_24_bits(samples))
+            self._file.write(in_bits(samples))
             self.written_samples += count
             left -= count
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.cli.options import add_json_option
-from bridge.cli.terminal import print_json, say
+from bridge.cli.terminal import may_write, print_json, say
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make key and certificate, and tell what to do with them; 0."""
     certificate, key = args.out / "streamgen-cert.pem", args.out / "streamgen-key.pem"
-    for path in (certificate, key):
-        if path.exists() and not args.force:
-            raise UsageError(f"{path} is there already: give another --out, or --force to write over it")
+    may_write(certificate, key, force=args.force)
     places = list(dict.fromkeys([*own_places(), *args.names]))
     certificate_pem, key_pem = certified(places)
     try:

@@ -1,6 +1,6 @@
 """`streamgen listen`: plays or saves what a server sends, and steers it.
 
-    Call ─► sink: a file, or ring ─► sound card
+    Call ─► sink: a file, or the sound card's door
 
 Rules: options, sinks and the report; the conversation is in doors/native/client.py. What a parameter may be is the
 server's to say: its `hello` brings its own table.
@@ -11,35 +11,41 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bridge.audio.files import AudioFile, check_output
-from bridge.audio.resample import Resampler, resampler
-from bridge.audio.ring import Ring
 from bridge.cli.options import add_json_option, number
-from bridge.cli.terminal import StopFlag, print_json, say, stop_on_signals
-from bridge.doors.native.client import Call, Pcm, Received, Sink, stream_url
+from bridge.cli.terminal import StopFlag, may_write, print_json, say, stop_on_signals
+from bridge.doors.access import Access
+from bridge.doors.door import Service
+from bridge.doors.native.client import Call, Pcm, Received, stream_url
 from bridge.doors.native.frames import CODECS, MAX_RATE_HZ, MIN_RATE_HZ
-from bridge.doors.sound_card.card import OutputDevice, SoundCard, choose_device
+from bridge.doors.sound_card.card import OutputDevice, choose_device
+from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.errors import UsageError
+from bridge.metrics import Metrics
+from bridge.session.messages import Block, Gap
+from bridge.settings import Settings
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = ["add_arguments", "run", "values_of", "words_of"]
 
-_RING_SECONDS = 2
-_RESUME_SECONDS = 0.2
+_AHEAD_SECONDS = 0.1  # from its coming to its being due: with the server's first burst, 0.3 s against jitter on the way
 _NOTICE_SECONDS, _FAREWELL_SECONDS = 0.1, 0.5  # after Ctrl-C: until it is seen; until a call that hangs is cut off
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("url", metavar="URL", help="of the server, such as ws://127.0.0.1:8711 or just HOST:PORT")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="save it: .wav, .flac or .ogg (default: play it)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="save it: .wav, .flac, .ogg or .mp3 (default: play it)"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a FILE that is there")
     parser.add_argument(
         "--seconds", type=number(0.1, 86_400 * 365, "seconds"), metavar="S", help="stop after (default: never)"
     )
@@ -61,28 +67,33 @@ def run(args: argparse.Namespace) -> int:
     words = words_of(args.changes)
     if args.out is not None:
         check_output(args.out, args.seconds or 0.0, int(args.sample_rate or 48_000))
+        may_write(args.out, force=args.force)
     device = None if args.out is not None else choose_device(args.output)
-    url = stream_url(args.url, _query(args, device))
-    with stop_on_signals() as stop, _sink(args.out, device) as sink:
+    query = _query(args, device)
+    sink = _ToFile(args.out) if device is None else _ToCard(device, int(query["sample_rate_hz"]), args.output)
+    with stop_on_signals() as stop:
         enough = _Enough(stop)
-        call = _Call(url, {}, sink, Received(args.seconds), enough, say, words=words)
-        asyncio.run(_listen(call, enough))
-    _report(call, args)
+        call = _Call(stream_url(args.url, query), {}, sink, Received(args.seconds), enough, say, words=words)
+        asyncio.run(_listen(call, sink, enough))
+    _report(call, sink, args)
     if args.json:
-        print_json(_fields(call, args))
+        print_json(_fields(call, sink, args))
     return 0 if call.received.complete or args.seconds is None else 1
 
 
-async def _listen(call: Call, stop: _Enough) -> None:
+async def _listen(call: Call, sink: _ToFile | _ToCard, stop: _Enough) -> None:
     """Listen to the end; a call that hangs, on a socket that nobody answers, must not outlive Ctrl-C by much."""
-    task = asyncio.create_task(call.listen())
-    while not task.done():
-        await asyncio.wait([task], timeout=_NOTICE_SECONDS)
-        if stop and not task.done():
-            await asyncio.wait([task], timeout=_FAREWELL_SECONDS)
-            task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    async with sink:
+        task = asyncio.create_task(call.listen())
+        while not task.done():
+            await asyncio.wait([task], timeout=_NOTICE_SECONDS)
+            if stop and not task.done():
+                await asyncio.wait([task], timeout=_FAREWELL_SECONDS)
+                task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        if call.received.complete:
+            await asyncio.sleep(sink.unheard_seconds)
 
 
 # -- what is changed first ---------------------------------------------------------------------------------------------
@@ -140,10 +151,12 @@ class _Call(Call):
     """A call that begins with changes, and ends with the server.
 
     Attributes:
+        sink: as `Call`'s; told where silence is meant.
         stop: as `Call`'s; told of the server's goodbye.
         words: what to change, name → value as it was typed.
     """
 
+    sink: _ToFile | _ToCard
     stop: _Enough
     words: dict[str, str] = field(default_factory=dict)
 
@@ -155,12 +168,14 @@ class _Call(Call):
     async def _told(self, socket: Any, message: dict[str, Any]) -> None:
         await super()._told(socket, message)
         self.stop.goodbye |= message.get("type") == "goaway"
+        if message.get("type") in ("gap", "transport"):
+            self.sink.rest()
 
 
 def _query(args: argparse.Namespace, device: OutputDevice | None) -> dict[str, str]:
     rate = args.sample_rate
-    if rate is None and device is not None and MIN_RATE_HZ <= device.sample_rate_hz <= MAX_RATE_HZ:
-        rate = device.sample_rate_hz  # the server resamples: nothing is resampled twice
+    if rate is None and device is not None:  # the server resamples: nothing is resampled twice, if it has that rate
+        rate = max(MIN_RATE_HZ, min(MAX_RATE_HZ, device.sample_rate_hz))
     fields = {"codec": args.codec, "sample_rate_hz": rate, "session": args.session, "token": args.token}
     return {name: str(value) for name, value in fields.items() if value is not None}
 
@@ -169,6 +184,8 @@ def _query(args: argparse.Namespace, device: OutputDevice | None) -> dict[str, s
 
 
 class _ToFile:
+    away, lost_seconds, unheard_seconds = 0, 0.0, 0.0
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: AudioFile | None = None
@@ -177,56 +194,79 @@ class _ToFile:
         self._file = self._file or AudioFile(self._path, rate_hz)
         self._file.write(samples)
 
-    def close(self) -> None:
+    def rest(self) -> None:
+        """A file has no clock."""
+
+    async def __aenter__(self) -> None:
+        """It is made when something comes."""
+
+    async def __aexit__(self, *_error: object) -> None:
         if self._file is not None:
             self._file.close()
 
 
 class _ToCard:
-    """A ring of two seconds before the sound card; what does not fit is dropped, for the server's clock runs ahead.
+    """Plays what comes as the service plays its session: in step, and on a device that came back.
 
-    The server is asked for the device's rate; where it has none such (192 kHz), what comes is converted here.
+    Args:
+        device: where, for people.
+        rate_hz: of what comes; the door makes of it what the device wants.
+        output: where, as the operator said it.
     """
 
-    def __init__(self, device: OutputDevice) -> None:
-        self._mono = device.channels == 1
-        self._rate_hz = device.sample_rate_hz
-        frames, resume = _RING_SECONDS * self._rate_hz, round(_RESUME_SECONDS * self._rate_hz)
-        self.ring = Ring(frames, device.channels, resume_frames=resume)
-        self._converter: tuple[int, Resampler] | None = None
+    def __init__(self, device: OutputDevice, rate_hz: int, output: str | None) -> None:
+        self._device, self._rate_hz = device, rate_hz
+        self._door = SoundCardDoor(Service(Settings(output=output), Access(), Metrics()))
+        self._position, self._due = 0, 0.0
 
     def write(self, samples: Pcm, rate_hz: int) -> None:
-        if self._converter is None or self._converter[0] != rate_hz:
-            self._converter = rate_hz, resampler(rate_hz, self._rate_hz)
-        samples = self._converter[1].process(samples)
-        self.ring.write(samples.mean(axis=0, keepdims=True).T if self._mono else samples.T)
+        now = time.time()
+        self._due = self._due if self._due > now else now + _AHEAD_SECONDS
+        self._door.audio(Block(samples, self._position, time_us=round(self._due * 1e6)))
+        self._position += samples.shape[1]
+        self._due += samples.shape[1] / rate_hz
+
+    def rest(self) -> None:
+        """Running empty is no fault now."""
+        self._door.event(Gap(self._position, 0, "rest"))
+
+    @property
+    def away(self) -> int:
+        return max(self._door.sound_stats().reopened, int(self.lost_seconds > 0))
+
+    @property
+    def lost_seconds(self) -> float:
+        return self._door.sound_stats().lost_seconds
+
+    @property
+    def unheard_seconds(self) -> float:
+        return max(0.0, self._due - time.time() + self._door.sound_stats().delay_seconds)
+
+    async def __aenter__(self) -> None:
+        await self._door.start(self._rate_hz)
+        if self._door.places()["sound"]:
+            say(f"playing on {self._device.name} ({self._device.host_api}, {self._device.sample_rate_hz} Hz)")
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._door.close("the end")
 
 
-@contextmanager
-def _sink(out: Path | None, device: OutputDevice | None) -> Iterator[Sink]:
-    if device is None:
-        assert out is not None, "neither a file nor a device"
-        file = _ToFile(out)
-        try:
-            yield file
-        finally:
-            file.close()
-        return
-    card = _ToCard(device)
-    with SoundCard(device, card.ring):
-        say(f"playing on {device.name} ({device.host_api}, {device.sample_rate_hz} Hz)")
-        yield card
-
-
-def _report(call: Call, args: argparse.Namespace) -> None:
+def _missing(call: Call, sink: _ToFile | _ToCard) -> tuple[int, float]:
+    """How often, and how many seconds: on the way, and while there was no device."""
     received = call.received
-    missing = f"{received.gaps} gaps, {received.gap_frames / (received.rate_hz or 1):.2f} s missing"
+    return received.gaps + sink.away, received.gap_frames / (received.rate_hz or 1) + sink.lost_seconds
+
+
+def _report(call: Call, sink: _ToFile | _ToCard, args: argparse.Namespace) -> None:
+    gaps, seconds = _missing(call, sink)
     again = f", {call.connections - 1} reconnections" if call.connections > 1 else ""
-    say(f"{args.out or 'played'}: {received.seconds:.2f} s, {missing}{again}")
+    lost = f", {sink.lost_seconds:.2f} s of it while the sound device was away" if sink.away else ""
+    say(f"{args.out or 'played'}: {call.received.seconds:.2f} s, {gaps} gaps, {seconds:.2f} s missing{lost}{again}")
 
 
-def _fields(call: Call, args: argparse.Namespace) -> dict[str, object]:
+def _fields(call: Call, sink: _ToFile | _ToCard, args: argparse.Namespace) -> dict[str, object]:
     received, first = call.received, call.first_audio_seconds
+    gaps, missing_seconds = _missing(call, sink)
     return {
         "session": call.hello.get("session"),
         "model": call.hello.get("model"),
@@ -236,9 +276,9 @@ def _fields(call: Call, args: argparse.Namespace) -> dict[str, object]:
         "audio_seconds": round(received.seconds, 6),
         "wall_seconds": round(time.monotonic() - call.began, 3),
         "first_audio_seconds": None if first is None else round(first, 3),
-        "gaps": received.gaps,
+        "gaps": gaps,
         "underruns": call.underruns,
-        "gap_seconds": round(received.gap_frames / (received.rate_hz or 1), 6),
+        "gap_seconds": round(missing_seconds, 6),
         "reconnections": max(0, call.connections - 1),
         "errors": call.errors,
         "interrupted": not received.complete and args.seconds is not None,

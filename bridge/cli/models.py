@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from streamgen.checkpoint import list_checkpoints
 
     known = list_checkpoints()
-    for line in table([("name", "here", "on disk", "what", "licence of the weights"), *map(_row, known)]):
+    for line in table([("name", "here", "size", "what", "licence of the weights"), *map(_row, known)]):
         say(line)
     say("--model takes any of these names, another Hub id, or a folder; what is not here is downloaded when first used")
     if args.json:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(row: KnownCheckpoint) -> tuple[str, ...]:
-    return row.name, "yes" if row.cached else "no", _size(row.size_bytes), _what(row), row.licence
+    return row.name, "yes" if row.cached else "no", _size(row.size_bytes or row.download_bytes), _what(row), row.licence
 
 
 def _what(row: KnownCheckpoint) -> str:
@@ -46,7 +46,7 @@ def _what(row: KnownCheckpoint) -> str:
 
 
 def _fields(row: KnownCheckpoint) -> dict[str, Any]:
-    names = ("name", "cached", "size_bytes", "parameters", "stereo", "melody", "licence")
+    names = ("name", "cached", "size_bytes", "download_bytes", "parameters", "stereo", "melody", "licence")
     return {name: getattr(row, name) for name in names} | {"folder": row.folder and str(row.folder)}
 
 

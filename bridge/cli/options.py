@@ -47,7 +47,11 @@ __all__ = [
 ]
 
 _MODEL = tuple(name for name, option in OPTIONS.items() if option.group == "model")
-_PROMPT_FILES = {"audio_prompt": "music to continue", "melody": "a tune to follow; melody models only"}
+_PROMPT_FILES = {
+    "audio_prompt": "music to continue",
+    "melody": "a tune to follow; melody models only",
+    "style": "music to sound like; style models only",
+}
 
 
 def number(low: float, high: float, unit: str = "", whole: bool = False) -> Callable[[str], Value]:
@@ -119,8 +123,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         UsageError: the file says what cannot be.
     """
     said = {name: value for name, value in vars(args).items() if value is not None}
-    if "allow_origin" in said:
-        said["allow_origin"] = tuple(said["allow_origin"])
+    for name in [name for name, option in OPTIONS.items() if option.many and name in said]:
+        said[name] = tuple(said[name])
     return Settings.of(said, said.get("config"))
 
 
@@ -229,6 +233,9 @@ def load_model(settings: Settings) -> Model:
         settings.model, device=settings.device, precision=settings.precision, threads=settings.threads
     )
     say(f"loaded on {model.device}: {model.load_note}")
+    if settings.model != "pocket":
+        for note in model.notes:
+            say(note)
     if settings.model == "pocket":
         _name_larger_ones()
     return model

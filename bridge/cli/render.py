@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.files import AudioFile, check_output
+from bridge.audio.files import BITS, PIPE, AudioFile, WavPipe, check_output
 from bridge.audio.resample import resampler
 from bridge.cli.options import (
     add_json_option,
@@ -38,7 +39,7 @@ from bridge.cli.options import (
     prompt_of,
     settings_of,
 )
-from bridge.cli.terminal import Progress, StopFlag, print_json, say, stop_on_signals
+from bridge.cli.terminal import Progress, StopFlag, may_write, print_json, say, stop_on_signals
 from bridge.errors import UsageError
 from bridge.session.arranger import read_scene
 from bridge.session.messages import Action, Block, Event, SlotFault, Transport
@@ -67,7 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=number(0.1, 86_400 * 7, "seconds"), default=30.0, metavar="S", help="length (default: 30)"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the file to write: .wav, .flac or .ogg"
+        "--out", type=Path, required=True, metavar="FILE",
+        help="the file to write: .wav, .flac, .ogg or .mp3; - is a wav into standard output",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="write over a FILE that is there")
+    parser.add_argument(
+        "--bits", type=int, choices=BITS, help="of a wav or flac (default: 24; 32 are floats, wav only)"
     )
     rate = number(8_000, 192_000, "Hz", whole=True)
     parser.add_argument("--sample-rate", type=rate, metavar="HZ", help="rate of the file (default: --session-rate)")
@@ -81,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
     """Render; exit code 0 if all of it was made, 1 if interrupted."""
     settings = settings_of(args)
     rate_hz = args.sample_rate or settings.session_rate
-    check_output(args.out, args.seconds, rate_hz)
-    _check_not_its_own_prompt(args)
+    _check_output(args, rate_hz)
     prompt, options = prompt_of(args), prompt_files(args)
     with beginning(settings, _DEADLINE_SECONDS) as rack:
         values = first_values(settings, prompt, rack.preset.values)
@@ -99,6 +104,17 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(_fields(done, args, model, windows, int(values["seed"]), rate_hz) | {"heard": heard})
     return 1 if done.interrupted else 0
+
+
+def _check_output(args: argparse.Namespace, rate_hz: int) -> None:
+    if args.out != PIPE:
+        check_output(args.out, args.seconds, rate_hz, bits=args.bits)
+        _check_not_its_own_prompt(args)
+        may_write(args.out, force=args.force)
+    elif args.json or args.bits == BITS[-1] or sys.stdout.isatty():
+        raise UsageError(
+            "--out is '-', a wav of 16 or 24 bits into standard output: not with --json, nor at a terminal"
+        )
 
 
 def _check_not_its_own_prompt(args: argparse.Namespace) -> None:
@@ -234,7 +250,9 @@ def _write(session: OfflineSession, rate_hz: int, args: argparse.Namespace, bega
     """Write `args.seconds` to `args.out`, or less if `stop` comes true; `began` is a perf_counter time."""
     progress = Progress(args.seconds)
     first_audio = math.nan
-    with AudioFile(args.out, rate_hz) as file:
+    frames = round(args.seconds * rate_hz)
+    piped = args.out == PIPE
+    with WavPipe(rate_hz, frames, args.bits or 24) if piped else AudioFile(args.out, rate_hz, bits=args.bits) as file:
         for samples in _pieces(session, rate_hz, args.seconds, stop):
             if samples.shape[1]:
                 file.write(samples)
@@ -242,7 +260,7 @@ def _write(session: OfflineSession, rate_hz: int, args: argparse.Namespace, bega
             progress.update(file.seconds)
         seconds = file.seconds
     progress.close()
-    complete = seconds >= round(args.seconds * rate_hz) / rate_hz
+    complete = seconds >= frames / rate_hz
     return _Rendered(seconds, time.perf_counter() - began, first_audio, bool(stop) and not complete)
 
 

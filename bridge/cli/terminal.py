@@ -14,8 +14,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
+
+from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -25,6 +28,7 @@ __all__ = [
     "StopFlag",
     "kept_terminal",
     "lenient_output",
+    "may_write",
     "on_terminal",
     "print_json",
     "say",
@@ -161,6 +165,21 @@ class Progress:
 def on_terminal() -> bool:
     """Tell whether a person types and reads here."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def may_write(*paths: Path, force: bool) -> None:
+    """Ask before what is there is written over.
+
+    Raises:
+        UsageError: there is something, and nobody said yes.
+    """
+    for path in paths:
+        if not path.exists() or force:
+            continue
+        if not on_terminal():
+            raise UsageError(f"{str(path)!r} is there already: choose another --out, or --force to write over it")
+        if input(f"{path} is there already: write over it? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UsageError(f"{str(path)!r} stays as it is")
 
 
 def typed_lines() -> Iterator[str]:

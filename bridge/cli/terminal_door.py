@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli.terminal import say, typed_lines
 from bridge.cli.terminal_rack import RACK_WORDS, rack_line
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     Action,
     Block,
     Event,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Figures", "TerminalDoor"]
 
 _LIMIT = "the end"  # who ends the music when all that was asked for is played
+_SHORT = {"gain": "gain_db", "negative": "negative_prompt"}  # words for what is set most
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,6 @@ class TerminalDoor:
     @property
     def delay_seconds(self) -> float:
         """From a change to where it is heard."""
-        from bridge.session.player import COMMIT_SECONDS
-
         return COMMIT_SECONDS + self._sound().get("sound_delay_seconds", 0.0)
 
     def figures(self, limit_seconds: float | None = None, windows: int = 1) -> Figures:
@@ -196,7 +196,10 @@ class TerminalDoor:
         """One line: what can be typed."""
         names = ", ".join(name for name in self._session.table if "/" not in name)
         rack = "; ".join(RACK_WORDS.values())
-        return f"type a new prompt and Enter; :set NAME VALUE ({names}); {rack}; :pause, :play; :s status; :q quit"
+        return (
+            f"type a new prompt and Enter; :set NAME VALUE ({names}); {rack}; "
+            ":prompt 2 TEXT beside it; :negative TEXT; :gain DB; :pause, :play; :s status; :q quit"
+        )
 
     async def obey(self, line: str) -> str:
         """Do what one line asks; returns what to say, "" for nothing."""
@@ -214,6 +217,10 @@ class TerminalDoor:
             if word in ("pause", "play"):
                 await self._session.do(Transport(Action(word), self.name))
                 return "paused" if word == "pause" else "playing"
+            if word in _SHORT:
+                return await self._set(_SHORT[word], rest)
+            if word == "prompt" and rest.strip():
+                return await self._slot(*rest.split(maxsplit=1))
             return await self._set(*rest.split(maxsplit=1)) if word == "set" and rest.strip() else self.help
         except StreamgenError as error:  # what cannot be is told; the music goes on
             return str(error)
@@ -224,6 +231,13 @@ class TerminalDoor:
         others = {name: 0.0 for name in values if name.endswith("/weight") and values[name]}
         await self._session.do(Set(others | {"prompt/1/text": text, "prompt/1/weight": 1.0}, self.name))
         return f"prompt: {text}"
+
+    async def _slot(self, number: str, text: str = "") -> str:
+        """Write a slot's text, and let it be heard beside the others."""
+        name, weight = f"prompt/{number}/text", f"prompt/{number}/weight"
+        _row(self._session.table, name)
+        await self._session.do(Set({name: text, weight: self._session.values()[weight] or 1.0}, self.name))
+        return f"prompt {number}: {text}"
 
     async def _set(self, name: str, words: str = "") -> str:
         value = _row(self._session.table, name).parse(words)

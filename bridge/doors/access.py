@@ -254,9 +254,9 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
     return context
 
 
-def token_of(query: Mapping[str, str], authorization: str | None) -> str | None:
-    """Return the token that a request offers, by query or by header."""
+def token_of(query: Mapping[str, str], authorization: str | None, api_key: str | None = None) -> str | None:
+    """Return the token that a request offers, by query or by header; Google's SDKs call it a key."""
     if "token" in query:
         return query["token"]
     kind, _, value = (authorization or "").partition(" ")
-    return value.strip() if kind.lower() == "bearer" else None
+    return value.strip() if kind.lower() == "bearer" else query.get("key", api_key)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.doors.access import Access
+from bridge.doors.routes import Routes
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics
 from bridge.session.messages import Session
@@ -57,12 +58,14 @@ class Service:
         access: who may come in, and how much anyone may take.
         metrics: what is counted.
         places: where the doors are that are open; whoever opens them fills it in.
+        routes: what other doors answer at the native door's port.
     """
 
     settings: Settings
     access: Access
     metrics: Metrics
     places: dict[str, Place] = field(default_factory=dict)
+    routes: Routes = field(default_factory=Routes)
 
 
 class Door(Protocol):

@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.session.arranger import Part
-from bridge.session.messages import AudioPrompt, Block, Event
+from bridge.session.messages import AudioPrompt, Block, Event, Follow
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
@@ -107,6 +107,18 @@ class EngineThread:
             codes = await asyncio.to_thread(self.model.prompt_codes, prompt.samples, prompt.rate_hz)
         return replace(prompt, codes=codes)
 
+    async def prepared(self, command: Follow) -> Follow:
+        """Give a melody or style what the model makes of it, beside the music.
+
+        Raises:
+            PromptError: it cannot be used, or the checkpoint takes none.
+        """
+        assert command.samples is not None, command
+        prepare = {"melody": self.model.melody, "style": self.model.style}[command.kind]
+        async with self._encoding:
+            prepared = await asyncio.to_thread(prepare, command.samples, command.rate_hz)
+        return replace(command, samples=None, prepared=prepared)
+
     async def learn(self, texts: Sequence[str | None]) -> None:
         """Encode prompts beside the music, one caller at a time: on the engine's thread it would wait for them.
 
@@ -156,11 +168,12 @@ class EngineThread:
             lambda item: self._on_loop(deliver, item),
             timeline,
             values=values,
-            options=options,
+            options={**(options or {}), "between_steps": self._keep_playing},
             step_seconds=self._step_seconds,
             scene=self._scene,
         )
         attach(player)
+        player.meanwhile = self._keep_playing
         self._players.append(player)
 
     def dismiss(self, player: Player) -> None:
@@ -218,13 +231,13 @@ class EngineThread:
         limit = min((player.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
         return [player for player in waiting if player.lead_seconds <= limit or player is self._players[0]]
 
-    def _make(self, players: Sequence[Player]) -> None:
+    def _make(self, players: Sequence[Player], *, turn: bool = True) -> None:
         try:
-            Player.make_together(players, self._keep_time)
+            Player.make_together(players, self._keep_time, turn=turn)
         except Exception as error:  # noqa: BLE001 - one session's trouble must not silence the others
             if len(players) > 1:  # whose it was shows when each goes on alone
                 for player in players:
-                    self._make([player])
+                    self._make([player], turn=turn)
                 return
             _log.warning("a session was paused: %s", error, exc_info=not isinstance(error, StreamgenError))
             players[0].fail(str(error))
@@ -232,6 +245,12 @@ class EngineThread:
     def _keep_time(self) -> None:
         for player in self._players:
             player.keep_time()
+
+    def _keep_playing(self) -> None:
+        """Serve everyone while one session tries openings: what falls due, and a block for who would run dry."""
+        self._keep_time()
+        if dry := [player for player in self._players if player.runs_dry]:
+            self._make(dry, turn=False)
 
     def _rest(self, seconds: float) -> None:
         if seconds > 0 and self._work.empty() and self._wake.wait(seconds):

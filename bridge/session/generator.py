@@ -93,6 +93,11 @@ class Generator:
         """How many windows of the model the present stream has led with."""
         return self._stream.metrics.rollovers + 1
 
+    def bars(self) -> tuple[int, int] | None:
+        """The downbeat that the music drawn last began with, and the length of a bar; None where nobody knows."""
+        bars = self._stream.bars()
+        return None if bars is None else (self._offset + bars[0], bars[1])
+
     @staticmethod
     def make_together(
         generators: Sequence[Generator], between_steps: Callable[[], None] | None = None
@@ -149,6 +154,14 @@ class Generator:
         That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one.
         """
         return self._stream.auditioned(controls, between_steps, hold=self.pace.quick)
+
+    def check(self, controls: dict[str, Any]) -> None:
+        """Check what the stream will be told later, and encode its prompts meanwhile.
+
+        Raises:
+            StreamgenError: it cannot be played.
+        """
+        self._stream.check(**controls)
 
     def revoke(self, from_sample: int) -> None:
         """Take back what lies ahead, until a change can land at a sample."""

@@ -21,6 +21,7 @@ from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.recorder import Recorder
 from bridge.session.engine_thread import EngineThread
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     AudioPrompt,
     Block,
     Changed,
@@ -28,6 +29,7 @@ from bridge.session.messages import (
     Deed,
     EditRack,
     Event,
+    Follow,
     Gap,
     Goaway,
     Listener,
@@ -43,9 +45,9 @@ from bridge.session.messages import (
     Transported,
 )
 from bridge.session.parameters import stream_controls
-from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.player import Player
 from bridge.session.preset_folder import PresetFolder
-from bridge.session.timeline import Timeline
+from bridge.session.timeline import AT_ONCE, Moment, Timeline
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import SessionClosed
 
@@ -148,6 +150,8 @@ class LiveSession:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
             command = await self._engine.encoded(command)
+        if isinstance(command, Follow) and command.samples is not None:
+            command = await self._engine.prepared(command)
         if isinstance(command, Set) and (texts := self._texts(command.values)):
             await self._engine.learn(texts)
         if isinstance(command, SavePreset | RecallPreset):
@@ -181,6 +185,19 @@ class LiveSession:
                 while any(plugins[slot].saves < count for slot, count in wanted.items()):
                     await asyncio.sleep(0.01)
         return {slot: plugin.state_path for slot, plugin in plugins.items() if plugin.state_path.exists()}
+
+    async def when(self, at: Moment | None) -> Moment | None:
+        """Return the moment at which something asked for now shall begin; None is at once."""
+        landing = self.player.landing
+        moment = await self._engine.call(lambda: landing.moment(at, True, landing.soonest))
+        return None if moment == AT_ONCE else moment
+
+    async def until(self, moment: Moment) -> None:
+        """Wait until all before a moment is final."""
+        come = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        await self._engine.call(lambda: self.player.call_at(moment, lambda: loop.call_soon_threadsafe(come.set)))
+        await come.wait()
 
     async def _use_preset(self, command: SavePreset | RecallPreset) -> int:
         await self.preset_folder.do(command)

@@ -23,7 +23,10 @@ from streamgen.config import ControlSpec, Value, number
 
 __all__ = [
     "Action",
+    "COMMIT_SECONDS",
     "AudioPrompt",
+    "Beat",
+    "Follow",
     "Block",
     "Changed",
     "Command",
@@ -97,7 +100,7 @@ class Set:
     Attributes:
         values: name → value; the session checks them.
         by: who asks, for `Changed`: "osc 127.0.0.1:5000", "websocket 3", "page" …
-        at: when it shall apply; None = as soon as can be.
+        at: when it shall apply; None = as soon as can be, or as the parameter `quantize` says for what it is about.
         glide_seconds: over which effects' numbers with fractions go there; what the model is told applies at once.
     """
 
@@ -109,7 +112,7 @@ class Set:
 
 @dataclass(frozen=True)
 class Transport:
-    """Play, pause (hold), stop (pause and forget the music so far) or reset (forget it and go on)."""
+    """Play, pause (hold), stop (pause and forget the music so far) or reset (forget it and go on); `at` as in `Set`."""
 
     action: Action
     by: str
@@ -133,6 +136,27 @@ class AudioPrompt:
     codes: Any = None
 
 
+@dataclass(frozen=True)
+class Follow:
+    """Let the music follow a melody, or take on a style, from a sample on.
+
+    Attributes:
+        kind: "melody" or "style".
+        samples: float32 [channels, samples]; None ends it.
+        rate_hz: their rate.
+        by: who asks.
+        at: when it shall begin; None = as soon as can be.
+        prepared: what the model makes of it: by the session, before the engine's thread hears of it.
+    """
+
+    kind: str
+    samples: NDArray[np.float32] | None
+    rate_hz: int
+    by: str
+    at: Moment | None = None
+    prepared: Any = None
+
+
 class Deed(StrEnum):
     """What can be done to the rack."""
 
@@ -153,6 +177,7 @@ class EditRack:
         effect: name of what ADD and REPLACE put there, out of the operator's catalogue: never a path.
         index: place in the order, from 0, for ADD and MOVE; None is the end.
         made: the effect itself: by the session, before the engine's thread hears of it.
+        at: as in `Set`.
     """
 
     deed: Deed
@@ -161,6 +186,7 @@ class EditRack:
     effect: str = ""
     index: int | None = None
     made: Any = None
+    at: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -186,20 +212,25 @@ class RecallPreset:
         name: of the preset.
         by: who asks.
         seconds: over which to go there; the next recall ends that.
-        slot: whose plugin takes its own preset file instead, at once; 0 is the whole set.
+        slot: whose plugin takes its own preset file instead; 0 is the whole set.
+        at: when it begins, as in `Set`.
     """
 
     name: str
     by: str
     seconds: float = 0.0
     slot: int = 0
+    at: Moment | None = None
 
 
-PlayerCommand = Set | Transport | AudioPrompt | EditRack
+PlayerCommand = Set | Transport | AudioPrompt | Follow | EditRack
 Command = PlayerCommand | SavePreset | RecallPreset
 
 
 # -- audio and events --------------------------------------------------------------------------------------------------
+
+COMMIT_SECONDS = 0.2
+"""How long before it is due a block is told; more, and a change is heard later."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +328,8 @@ class Notice:
 
     Attributes:
         topic: "heard": what the model understands of the prompts; "guard": what had died and begins anew; "part": which
-            part of the scene begins; "unsupported": what the checkpoint was not made for.
+            part of the scene begins; "unsupported": what the checkpoint was not made for; "melody" and "style": what is
+            followed.
         text: the line.
         applied_at_sample: from where on.
     """
@@ -305,6 +337,29 @@ class Notice:
     topic: str
     text: str
     applied_at_sample: int
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A beat of the session, told when it is certain: about a fifth of a second before it comes.
+
+    Attributes:
+        beat: its number, from 0.
+        bar: its bar's, from 0; a bar has four beats.
+        tempo: in bpm.
+        phase: by how many beats the music's own bar is ahead of the session's, −2 … 2; None where nobody knows.
+        source: whose beats they are: "internal", "link", "midi".
+        applied_at_sample: where it falls; beats go on where the music stands.
+        time_us: server clock at which it comes, microseconds since the epoch.
+    """
+
+    beat: int
+    bar: int
+    tempo: float
+    phase: float | None
+    source: str
+    applied_at_sample: int
+    time_us: int
 
 
 @dataclass(frozen=True)
@@ -339,7 +394,7 @@ class Goaway:
     reason: str
 
 
-Event = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Meter | Stats | Goaway
+Event = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Meter | Stats | Goaway
 
 
 # -- who talks ---------------------------------------------------------------------------------------------------------

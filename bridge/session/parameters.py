@@ -16,12 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.audio.chain import effect_parameters
 from bridge.audio.master import master_default
+from bridge.session.beats import QUANTA
 from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, switch, text
 
 if TYPE_CHECKING:
     from streamgen.model import Model
 
-__all__ = ["PROMPT_NAMES", "Parameters", "Value", "prompts_of", "session_table", "stream_controls"]
+__all__ = [
+    "MIDI_LEARN",
+    "MIDI_MAP",
+    "PROMPT_NAMES",
+    "QUANTIZED",
+    "Parameters",
+    "Value",
+    "prompts_of",
+    "session_table",
+    "stream_controls",
+]
 
 
 def _slots() -> dict[str, ControlSpec]:
@@ -33,12 +44,18 @@ def _slots() -> dict[str, ControlSpec]:
 
 
 _OWN = {
-    "tempo": number(0, 300, 0, "bpm", "words of tempo added to every prompt; 0 = none"),
+    "tempo": number(0, 300, 0, "bpm", "the session's beats, and words added to every prompt; 0 = as the music goes"),
+    "quantize": text("what prompts, presets, transport and rack edits wait for", "off", choices=QUANTA),
     "arrange": switch(False, "parts, breaks and turns on bar lines, from a scene: form instead of one bar for ever"),
+    "midi/map": text("what MIDI controls do, such as cc 1/74=gain_db; note 10/36=prompt 2"),
+    "midi/learn": text("parameter, prompt N, preset NAME, play … that the next MIDI control touched does"),
     "lead_seconds": number(0.2, 10, 2, "s", "audio made ahead, against stalls; a change revokes it"),
 }
 PROMPT_NAMES = (*_slots(), "tempo")
 """Parameters that the sounding prompts are made of."""
+MIDI_MAP, MIDI_LEARN = "midi/map", "midi/learn"
+QUANTIZED = frozenset({*_slots(), "negative_prompt", "take"})
+"""Parameters that wait for a beat where `quantize` says so."""
 
 
 def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
@@ -49,7 +66,9 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     """
     engine = CONTROLS if model is None else model.control_specs
     rows = {**_slots(), "negative_prompt": engine["negative_prompt"], "tempo": _OWN["tempo"]}
-    rows |= engine | {name: _OWN[name] for name in ("arrange", "lead_seconds")} | effect_parameters()
+    rows["quantize"] = _OWN["quantize"]
+    rows |= engine | {name: _OWN[name] for name in ("arrange", "lead_seconds", MIDI_MAP, MIDI_LEARN)}
+    rows |= effect_parameters()
     rows["master"] = replace(rows["master"], default="off" if model is None else master_default(model.name))
     return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
 

@@ -31,17 +31,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.faults import close as close_effect
 from bridge.session.arranger import Arranger, Part, read_scene
 from bridge.session.committer import Committer
 from bridge.session.form import Form
 from bridge.session.generator import Generator
+from bridge.session.landing import Landing
 from bridge.session.messages import (
+    COMMIT_SECONDS,
     Action,
     AudioPrompt,
     Block,
     Changed,
     EditRack,
     Event,
+    Follow,
     Gap,
     Notice,
     PlayerCommand,
@@ -51,9 +55,17 @@ from bridge.session.messages import (
     Transport,
     Transported,
 )
-from bridge.session.parameters import PROMPT_NAMES, Parameters, prompts_of, session_table, stream_controls
+from bridge.session.metronome import Metronome
+from bridge.session.parameters import (
+    PROMPT_NAMES,
+    QUANTIZED,
+    Parameters,
+    prompts_of,
+    session_table,
+    stream_controls,
+)
 from bridge.session.rack_edits import edited, news
-from bridge.session.timeline import Moment, Schedule, Timeline
+from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline
 from streamgen.conditioning import check_text
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -61,16 +73,16 @@ from streamgen.errors import StreamgenError
 if TYPE_CHECKING:
     from streamgen.model import Model
 
-__all__ = ["COMMIT_SECONDS", "Player"]
+__all__ = ["Player"]
 
 _log = logging.getLogger("bridge.player")
 
-COMMIT_SECONDS = 0.2  # more, and a change is heard later
 _COMMIT_FRAMES = 2  # committed at once, at least
 _BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
-_GESTURE_SECONDS, _KEPT_SECONDS = 0.5, 0.35
+_GESTURE_SECONDS, _DRY_SECONDS = 0.5, 0.4
+_IN_TIME_SECONDS = 0.05  # a start that would come later than that waits for the next of its beats
 _IDLE_SECONDS = 0.02
 
 
@@ -92,6 +104,9 @@ class Player:
         wanted: whether anybody hears it.
         underruns: how often the timeline caught up with what is committed.
         heard: what the model understands of the prompts, one line.
+        landing: when what is asked for can happen.
+        meanwhile: called again and again while openings are tried, which takes a second: whoever owns the thread serves
+            all of its sessions.
     """
 
     def __init__(
@@ -116,8 +131,12 @@ class Player:
         self.output.set(self.parameters.values)
         self.state, self.wanted = PlayerState.STARTING, False
         self.underruns = 0
-        self._schedule: Schedule[PlayerCommand] = Schedule(timeline)
+        self._schedule: Schedule[PlayerCommand | Callable[[], object]] = Schedule(timeline)
+        self.landing = Landing(timeline, self.generator, self.output, self.parameters)
+        self._metronome = Metronome(timeline, float(self.parameters.values["tempo"]))
+        self._starts_on: Moment | None = None
         self.heard = self._hear()
+        self.meanwhile: Callable[[], None] = self.keep_time
         self._late_since = self._revoked_at = -math.inf
         self._next_stats = timeline.now()
 
@@ -137,6 +156,8 @@ class Player:
             return self._set(command)
         if isinstance(command, Transport):
             return self._transport(command)
+        if isinstance(command, Follow):
+            return self._follow(command)
         self._begin_anew(command)
         return self._told_transport("audio_prompt", command.by)
 
@@ -145,18 +166,36 @@ class Player:
         for name, value in values.items():
             if name in PROMPT_NAMES and isinstance(value, str) and value.strip():
                 check_text(value)  # also of a slot that is silent yet: on stage it is too late to be told
-        at = None if command.at is None else self.timeline.sample_at(command.at)
-        if command.at is not None and at is None:
-            return self._wait(command.at, command)
-        at_sample = at if at is not None and at > self.output.frontier else None
-        applied = self._apply(values, at_sample, round(command.glide_seconds * self.timeline.rate_hz))
+        waits = not QUANTIZED.isdisjoint(values)
+        moment = self.landing.moment(command.at, waits or "tempo" in values, self.landing.soonest if waits else None)
+        if moment is not None and (self.landing.is_far(moment) if waits else self.timeline.sample_at(moment) is None):
+            self.generator.check(self._form.told({**self.parameters.values, **values}, values))
+            return self._wait(moment, replace(command, at=moment))
+        applied = self._apply(values, moment, round(command.glide_seconds * self.timeline.rate_hz))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
+        if "tempo" in values:
+            at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
+            self._metronome.set_tempo(float(values["tempo"]), self.output.frontier if at_once else applied)
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
         for name in values:
             if not self.parameters.table[name].supported:
                 self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))
+        return applied
+
+    def _follow(self, command: Follow) -> int:
+        """Hand a melody or style to the stream, and to those that will be opened."""
+        moment = self.landing.moment(command.at, False, self.landing.soonest)
+        if moment is not None and self.timeline.sample_at(moment) is None:
+            return self._wait(moment, replace(command, at=moment))
+        controls = self.generator.auditioned({command.kind: command.prepared}, self.meanwhile)
+        at = self.landing.sample(moment, self.landing.soonest)
+        applied = self._set_stream(controls, None if at is None else self.output.model_sample(at))
+        self._options[command.kind] = command.prepared
+        self._options.pop(f"{command.kind}_rate_hz", None)
+        line = f"{'no' if command.prepared is None else 'another'} {command.kind}"
+        self._publish(Notice(command.kind, line, applied))
         return applied
 
     def _hear(self) -> str:
@@ -170,20 +209,33 @@ class Player:
         if self.heard != before:
             self._publish(Notice("heard", self.heard, at_sample))
 
-    def _apply(self, values: Mapping[str, Value], at_sample: int | None, glide_samples: int) -> int:
+    def _apply(self, values: Mapping[str, Value], moment: Moment | None, glide_samples: int) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
-        controls = self._form.told({**self.parameters.values, **values}, values)
+        controls = self._form.told({**self.parameters.values, **values}, self._audible(values))
+        # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
+        controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
+        at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
         if not controls:
-            return self.output.set(values, at_sample, glide_samples)
-        applied = self._set_stream(controls, at_sample)
-        self.output.set(values, at_sample, glide_samples)
+            return self.output.set(values, at, glide_samples)
+        # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
+        early = self.model.hop_samples // 2 if moment is not None and moment.beat is not None else 0
+        applied = self._set_stream(controls, None if at is None else self.output.model_sample(at) - early)
+        self.output.set(values, at, glide_samples)
         return applied
 
-    def _set_stream(self, controls: dict[str, Any], at_sample: int | None) -> int:
-        """Change the stream, at once by taking back what lies ahead, or at a sample."""
-        # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
-        controls = self.generator.auditioned(controls, self.keep_time)
-        at = None if at_sample is None else self.output.model_sample(at_sample)
+    def _audible(self, values: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Return what the stream may have to hear of: not of a tempo whose words the model takes for the same."""
+        if {*PROMPT_NAMES}.intersection(values) != {"tempo"}:
+            return values
+        before, after = (
+            [self.model.heard(text) for text, _ in prompts_of({**self.parameters.values, **new})]
+            for new in ({}, values)
+        )
+        same = all(a is not None and b is not None and a.prompt == b.prompt for a, b in zip(before, after, strict=True))
+        return {name: value for name, value in values.items() if name != "tempo"} if before and same else values
+
+    def _set_stream(self, controls: dict[str, Any], at: int | None) -> int:
+        """Change the stream, at once by taking back what lies ahead, or at a sample of the model's."""
         if self.state is not PlayerState.LATE:
             self.generator.revoke(self._revocable_from() if at is None else at)
         landed = self.generator.set(controls, at)
@@ -202,25 +254,26 @@ class Player:
         self._revoked_at = self.timeline.now()
         committed = self.generator.taken
         quick = self.generator.pace.quick
-        return committed if quick else max(committed, self._kept + self.generator.block_samples)
-
-    @property
-    def _kept(self) -> int:
-        """The sample up to which a change leaves what is drawn, but for the block that crosses it."""
-        return self.output.model_sample(round(self.timeline.due() + _KEPT_SECONDS * self.timeline.rate_hz))
+        return committed if quick else max(committed, self.landing.kept + self.generator.block_samples)
 
     def _edit_rack(self, command: EditRack) -> int:
+        moment = self.landing.moment(command.at, True)
+        if moment is not None and not self.timeline.reached(moment, self.output.frontier):
+            return self._wait(moment, replace(command, at=moment))
         self._publish(edited(self.output.rack, self.parameters, command))
         self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it
         return self.output.position
 
     def _transport(self, command: Transport) -> int:
-        if command.at is not None:
-            at = self.timeline.sample_at(command.at)
+        starts = command.action is Action.PLAY and not self.state.plays
+        moment = self.landing.moment(command.at, True)
+        on_beat = moment is not None and moment.beat is not None
+        if moment is not None and not (starts and on_beat):
+            at = self.timeline.sample_at(moment)
             if at is None or at > self.output.frontier:
-                return self._wait(command.at, Transport(command.action, command.by))
-        if command.action is Action.PLAY and not self.state.plays:
-            self.state = PlayerState.STARTING
+                return self._wait(moment, replace(command, at=moment))
+        if starts:
+            self.state, self._starts_on = PlayerState.STARTING, moment if on_beat else None
         if command.action in (Action.PAUSE, Action.STOP):
             self._halt(PlayerState.PAUSED)
         if command.action in (Action.STOP, Action.RESET):
@@ -231,8 +284,18 @@ class Player:
 
     def _wait(self, moment: Moment, command: PlayerCommand) -> int:
         at = self.timeline.sample_at(moment)
-        self._schedule.add(moment, command)
+        early = self.landing.near_samples if isinstance(command, Set) and moment.beat is not None else 0
+        if not (isinstance(command, Set) and self._schedule.join(moment, lambda other: _joined(other, command))):
+            self._schedule.add(moment, command, early)
         return self.output.position if at is None else at
+
+    def call_at(self, moment: Moment, call: Callable[[], object]) -> None:
+        """Call something when what comes before a moment is final.
+
+        Raises:
+            CapacityError: too much waits already.
+        """
+        self._schedule.add(moment, call)
 
     def fail(self, why: str) -> None:
         """Pause because the stream cannot go on; nothing is tried again before the next command."""
@@ -266,6 +329,7 @@ class Player:
         options = self._stream_options() | ({} if prompt is None else {"audio_prompt_codes": prompt.codes})
         self.generator.begin_anew(options, self._end_passage)
         self._form.begin(self.generator.taken)
+        self._metronome.begin_bar(self.output.frontier)
         self._committer.jump()
 
     def _stream_options(self) -> dict[str, Any]:
@@ -275,7 +339,12 @@ class Player:
         return self._options | stream_controls(values, told) | self._form.opening(values)
 
     def close(self) -> None:
-        """Give the stream's memory back, and what the effects hold."""
+        """Give the stream's memory back, and what the effects hold; nobody waits for what was scheduled."""
+        for waiting in self._schedule.clear():
+            if isinstance(waiting, EditRack) and waiting.made is not None:
+                close_effect(waiting.made)
+            elif callable(waiting):
+                waiting()
         self.generator.close()
         self.output.close()
 
@@ -298,6 +367,11 @@ class Player:
         return self.generator.ahead_seconds < float(self.parameters.values["lead_seconds"]) + held
 
     @property
+    def runs_dry(self) -> bool:
+        """Whether too little lies ahead to do anything else first: under automation, all the time."""
+        return self.needs_audio and self.lead_seconds < _DRY_SECONDS
+
+    @property
     def _in_vain(self) -> bool:
         """Whether the next turn of a knob in motion would take back what is drawn now.
 
@@ -305,7 +379,7 @@ class Player:
         browser and event loop waited for that core.
         """
         turning = self.timeline.now() - self._revoked_at < _GESTURE_SECONDS
-        return turning and self.state is not PlayerState.LATE and self.generator.drawn > self._kept
+        return turning and self.state is not PlayerState.LATE and self.generator.drawn > self.landing.kept
 
     def tick(self) -> float:
         """Do what is due: run the timeline, commit, tell.
@@ -318,6 +392,8 @@ class Player:
         self._commit_due()
         for event in news(self.output.rack, self.parameters, self.output.position):
             self._publish(event)
+        for beat in self._metronome.beats(self.output.position):
+            self._publish(beat)
         self._tell_stats()
         return _IDLE_SECONDS if self.state.plays and self.wanted else 4 * _IDLE_SECONDS
 
@@ -336,14 +412,28 @@ class Player:
             self.underruns += 1
             self._late_since, self.state = timeline.now(), PlayerState.LATE
             timeline.stop(position)
-        elif self.state is not PlayerState.PLAYING and self._enough:
+        elif self.state is not PlayerState.PLAYING and self._enough and (ahead := self._starts_in) is not None:
             if self.state is PlayerState.LATE:
                 late = round((timeline.now() - self._late_since) * timeline.rate_hz)
                 self._publish(Gap(position, late, "underrun"))
-            # what is committed next is due as much later as ever, so that no listener is late from its first sound on
-            timeline.start(position - COMMIT_SECONDS * timeline.rate_hz)
-            self.state = PlayerState.PLAYING
+            timeline.start(position - ahead * timeline.rate_hz)
+            self.state, self._starts_on = PlayerState.PLAYING, None
             self._commit(_FRESH_SECONDS)
+
+    @property
+    def _starts_in(self) -> float | None:
+        """In how many seconds the first sample shall be due; None while it is not yet time for the timeline to start.
+
+        As much later as ever, so that no listener is late from its first sound on; or on the beat that it starts on.
+        """
+        moment, timeline = self._starts_on, self.timeline
+        if moment is None or moment.beat is None or (seconds := timeline.beat_seconds(moment.beat)) is None:
+            return COMMIT_SECONDS
+        left = seconds - timeline.now()
+        if left < _IN_TIME_SECONDS:
+            self._starts_on = timeline.next(moment, timeline.due() + _IN_TIME_SECONDS * timeline.rate_hz)
+            return None
+        return left if left <= COMMIT_SECONDS else None
 
     @property
     def _enough(self) -> bool:
@@ -362,11 +452,23 @@ class Player:
         return self.generator.ahead_seconds - rack / self.timeline.rate_hz
 
     def _do_scheduled(self) -> None:
-        for command in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
+        for waiting in self._schedule.take(self.output.frontier) if len(self._schedule) else ():
+            if callable(waiting):
+                waiting()
+                continue
             try:
-                self.do(command if not isinstance(command, Set) else replace(command, at=None))
+                self.do(self._due_now(waiting))
             except StreamgenError as error:  # it was checked when it was asked for; something else has changed since
-                _log.warning("what was scheduled by %s could not be done: %s", command.by, error)
+                _log.warning("what was scheduled by %s could not be done: %s", waiting.by, error)
+                if isinstance(waiting, EditRack) and waiting.made is not None:
+                    close_effect(waiting.made)
+
+    def _due_now(self, command: PlayerCommand) -> PlayerCommand:
+        """Return what waited, to be done at once; a change that was wanted before its beat is still for that."""
+        if isinstance(command, AudioPrompt):
+            return command
+        early = isinstance(command, Set) and command.at is not None and command.at.beat is not None
+        return command if early and self.timeline.running else replace(command, at=AT_ONCE)
 
     # -- audio ----------------------------------------------------------------------------------------------------
 
@@ -375,18 +477,24 @@ class Player:
         Player.make_together([self], between_steps)
 
     @staticmethod
-    def make_together(players: Sequence[Player], between_steps: Callable[[], None] | None = None) -> None:
-        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's."""
-        for player in players:
+    def make_together(
+        players: Sequence[Player], between_steps: Callable[[], None] | None = None, *, turn: bool = True
+    ) -> None:
+        """Make one block ahead for each of some players, in common passes. Arguments and errors as a generator's.
+
+        `turn` False leaves the form of the pieces as it is: a next part may have openings to try.
+        """
+        for player in players if turn else ():
             player._take_turn()
         found = Generator.make_together([player.generator for player in players], between_steps)
         for player, faults in zip(players, found, strict=True):
             player._tell_faults(faults)
+            player._note_bars()
             player._commit_due()  # before the next command: a knob in motion would take back every block, for ever
 
     def _take_turn(self) -> None:
         """Let the form of the piece have its next part, if it is time."""
-        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.keep_time)
+        turn = self._form.turn(self.generator, self.parameters.values, self.model.hop_samples, self.meanwhile)
         if turn is not None:
             self._tell_part(*turn)
 
@@ -394,6 +502,11 @@ class Player:
         for fault, at in faults:
             line = f"the music had died ({fault}) and begins anew"
             self._publish(Notice("guard", line, self.output.session_sample(at)))
+
+    def _note_bars(self) -> None:
+        bars, scale = self.generator.bars(), self.timeline.rate_hz / self.model.sample_rate_hz
+        known = None if bars is None else (bars[0] * scale, bars[1] * scale)
+        self._metronome.note_bars(known, self.generator.drawn * scale, self.output.frontier)
 
     def _tell_part(self, name: str, at: int) -> None:
         applied = self.output.session_sample(at)
@@ -451,3 +564,10 @@ class Player:
         if self.timeline.now() >= self._next_stats:
             self._next_stats = self.timeline.now() + 1.0
             self._publish(self.stats())
+
+
+def _joined(waiting: PlayerCommand | Callable[[], object], later: Set) -> Set | None:
+    """Return two changes that wait for one moment as one, if they can be: a knob in motion asks many times."""
+    if not isinstance(waiting, Set) or (waiting.by, waiting.glide_seconds) != (later.by, later.glide_seconds):
+        return None
+    return replace(later, values={**waiting.values, **later.values})

@@ -3,7 +3,8 @@
     SavePreset ───► captured ──► NAME.toml           slot N: the plugin's own state ──► NAME.vstpreset
     RecallPreset ─► NAME.toml ─► recall, or morph    slot N: NAME.vstpreset ─► the same plugin, made anew
 
-Rules: the event loop; files and plugins in threads beside it. One recall at a time: the next one ends a morph.
+Rules: the event loop; files and plugins in threads beside it. One recall at a time: the next one ends a morph, and one
+that waits for its beat.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bridge.session import preset_files
 from bridge.session.messages import Deed, EditRack, RecallPreset, SavePreset
 from bridge.session.preset_files import Preset
 from bridge.session.presets import Racked, captured, morph, plugin_of, recall
+from bridge.session.timeline import Moment
 from streamgen.errors import CapacityError, ConfigError, StreamgenError
 
 __all__ = ["PresetFolder"]
@@ -38,7 +40,7 @@ class PresetFolder:
     def __init__(self, session: Racked, path: Path | None) -> None:
         self._session, self.path = session, path
         self._one_at_a_time = asyncio.Lock()
-        self._morph: asyncio.Task[None] | None = None
+        self._on_its_way: asyncio.Task[None] | None = None
 
     def names(self) -> list[str]:
         """Return the names of the sets there are."""
@@ -57,12 +59,12 @@ class PresetFolder:
             raise ConfigError(str(error)) from None
 
     async def close(self) -> None:
-        """End a morph where it is."""
-        morph_, self._morph = self._morph, None
-        if morph_ is not None:
-            morph_.cancel()
+        """End what is on its way where it is."""
+        task, self._on_its_way = self._on_its_way, None
+        if task is not None:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await morph_
+                await task
 
     # -- in and out -----------------------------------------------------------------------------------------------
 
@@ -90,11 +92,12 @@ class PresetFolder:
             return
         preset = await asyncio.to_thread(preset_files.read, self._file(command.name))
         await self.close()
-        if not command.seconds:
+        moment = await self._session.when(command.at)
+        if not command.seconds and moment is None:
             await recall(self._session, preset, command.by)
             return
         self._check(preset)
-        self._morph = asyncio.create_task(self._morph_to(preset, command))
+        self._on_its_way = asyncio.create_task(self._go_to(preset, command, moment))
 
     async def _recall_slot(self, command: RecallPreset) -> None:
         path, session = self._file(command.name, ".vstpreset"), self._session
@@ -103,7 +106,7 @@ class PresetFolder:
         plugin_of(await session.rack_effects(), command.slot)
         (name,) = [slot.name for slot in session.slots() if slot.slot == command.slot]
         made = await asyncio.to_thread(session.catalogue.make, name, session.rate_hz, None, path)
-        await session.do(EditRack(Deed.REPLACE, command.by, command.slot, name, made=made))
+        await session.do(EditRack(Deed.REPLACE, command.by, command.slot, name, made=made, at=command.at))
 
     def _check(self, preset: Preset) -> None:
         """Refuse before it begins what could only fail half-way."""
@@ -115,8 +118,13 @@ class PresetFolder:
             if name in self._session.table:
                 self._session.table[name].check(value)
 
-    async def _morph_to(self, preset: Preset, command: RecallPreset) -> None:
+    async def _go_to(self, preset: Preset, command: RecallPreset, moment: Moment | None) -> None:
         try:
+            if not command.seconds:
+                await recall(self._session, preset, command.by, moment)
+                return
+            if moment is not None:
+                await self._session.until(moment)
             await morph(self._session, preset, command.seconds, command.by)
         except StreamgenError as error:
             _log.warning("the way to preset %r ended: %s", command.name, error)

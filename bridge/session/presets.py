@@ -24,14 +24,16 @@ from bridge.audio.plugins.child import read_state, write_state
 from bridge.audio.plugins.plugin import Plugin
 from bridge.errors import FileError
 from bridge.session.messages import Deed, EditRack, Session, Set, SlotState
+from bridge.session.parameters import MIDI_LEARN
 from bridge.session.preset_files import Preset, SlotPreset
+from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import Value
 
 __all__ = ["Racked", "captured", "commands", "made", "morph", "plugin_of", "rack_of", "recall"]
 
 _STEP_SECONDS = 0.05  # of a morph's effects
 _MODEL_STEPS = 10  # of these, until the model is told: it makes its lead anew each time
-_KEPT = frozenset({"lead_seconds", "mute"})  # of the machine and the moment, not of a set
+_KEPT = frozenset({"lead_seconds", "mute", MIDI_LEARN})  # of the machine and the moment, not of a set
 
 
 class Racked(Session, Protocol):
@@ -45,6 +47,14 @@ class Racked(Session, Protocol):
 
     async def rack_effects(self) -> dict[int, Effect]:
         """Return what is in the rack's slots, by number, in the order of the signal."""
+        ...
+
+    async def when(self, at: Moment | None) -> Moment | None:
+        """Return the moment at which something asked for now shall begin; None is at once."""
+        ...
+
+    async def until(self, moment: Moment) -> None:
+        """Wait until all before a moment is final."""
         ...
 
     async def saved_states(self, seconds: float = 5.0) -> dict[int, Path]:
@@ -87,20 +97,29 @@ def commands(preset: Preset, make: Callable[[SlotPreset], Effect | None], by: st
     for slot in preset.slots:
         if (effect := make(slot)) is not None:
             number += 1
-            yield EditRack(Deed.ADD, by, effect=slot.effect, made=effect)
+            yield EditRack(Deed.ADD, by, effect=slot.effect, made=effect, at=AT_ONCE)
             if slot.values:
-                yield Set({f"plugin/{number}/{name}": value for name, value in slot.values.items()}, by)
+                yield Set({f"plugin/{number}/{name}": value for name, value in slot.values.items()}, by, AT_ONCE)
 
 
-async def recall(session: Racked, preset: Preset, by: str) -> None:
-    """Make a session what a preset says.
+async def recall(session: Racked, preset: Preset, by: str, at: Moment | None = None) -> None:
+    """Make a session what a preset says, at once or at a moment: its parameters to the sample, its rack then too.
 
     Raises:
         StreamgenError: an effect is not in this session's catalogue or cannot be loaded, or a value is not allowed;
             slots before it are as the preset says then.
     """
+    values = _target(session, preset)
+    if at is not None:
+        outside = {name: value for name, value in values.items() if not name.startswith("plugin/")}
+        await session.do(Set(outside, by, at))
+        await session.until(at)
     await _recall_rack(session, preset, by)
-    await session.do(Set(_target(session, preset), by))
+    values = _target(session, preset)
+    if at is not None:
+        values = {name: value for name, value in values.items() if name.startswith("plugin/")}
+    if values:
+        await session.do(Set(values, by, AT_ONCE))
 
 
 def _target(session: Racked, preset: Preset) -> dict[str, Value]:
@@ -119,9 +138,10 @@ async def _recall_rack(session: Racked, preset: Preset, by: str) -> None:
             continue
         effect = await asyncio.to_thread(made, session.catalogue, session.rate_hz, slot)
         deed = Deed.ADD if there is None else Deed.REPLACE
-        await session.do(EditRack(deed, by, 0 if there is None else there.slot, slot.effect, made=effect))
+        slot_number = 0 if there is None else there.slot
+        await session.do(EditRack(deed, by, slot_number, slot.effect, made=effect, at=AT_ONCE))
     for extra in session.slots()[len(preset.slots) :]:
-        await session.do(EditRack(Deed.REMOVE, by, extra.slot))
+        await session.do(EditRack(Deed.REMOVE, by, extra.slot, at=AT_ONCE))
 
 
 async def _is_now(session: Racked, there: SlotState, slot: SlotPreset) -> bool:
@@ -165,7 +185,7 @@ async def morph(session: Racked, preset: Preset, seconds: float, by: str) -> Non
             await _recall_rack(session, preset, by)
             values |= {name: value for name, value in _target(session, preset).items() if name not in moving}
         if values:
-            await session.do(Set(values, by, glide_seconds=seconds / steps))
+            await session.do(Set(values, by, AT_ONCE, glide_seconds=seconds / steps))
     await recall(session, preset, by)
 
 

@@ -5,6 +5,7 @@
  */
 
 import { announce, toast } from "./announce.js";
+import { BeatLight } from "./beat.js";
 import { Controls } from "./controls.js";
 import { listenForKeys } from "./keys.js";
 import { Link } from "./link.js";
@@ -32,13 +33,19 @@ const player = new Player((port, rateHz) => connection.feed(port, rateHz));
 const recorder = new Recorder();
 const slots = new Slots($("slots"), state);
 const surface = new Surface($("surface"), state, slots);
-const elsewhere = /^(prompt|plugin)\/\d+\//;
-const controls = new Controls({ knobs: $("knobs"), words: $("words"), switches: $("switches") }, state, (name) => !elsewhere.test(name));
+const elsewhere = /^(prompt|plugin)\/\d+\/|^midi\//;
+const rare = /^(top_|context_|change_context_|lead_|audition|guard|on_bar)/;
+const boxes = (prefix) => Object.fromEntries(["knobs", "words", "switches"].map((kind) => [kind, $(`${prefix}${kind}`)]));
+const controls = [
+  new Controls(boxes(""), state, (name) => !elsewhere.test(name) && !rare.test(name)),
+  new Controls(boxes("advanced-"), state, (name) => rare.test(name)),
+];
 const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
 const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
+const light = new BeatLight($("beat"), $("beat-words"));
 
-const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null };
+const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null, listeners: 0, upload: null };
 
 /** Out of the address bar, where it would be read over a shoulder, kept in a history and sent along with a link. */
 function takeToken() {
@@ -57,7 +64,9 @@ function takeToken() {
 
 const told = {
   hello: greet,
-  ack: ({ id }) => {
+  ack: ({ id, ready }) => {
+    if (ready && id === session.upload?.id) connection.upload(session.upload.bytes);
+    else if (id && id === session.upload?.id) toast("The music goes on from what was dropped");
     state.acknowledged(id);
     rack.answered(id);
   },
@@ -65,6 +74,7 @@ const told = {
     state.refused(id);
     rack.answered(id);
     if (id && id === session.asked?.id) showTransport(session.asked.before, true);
+    if (id && id === session.upload?.id) session.upload = null;
     toast(message, { urgent: true });
   },
   changed: ({ values, applied_at_sample }) => {
@@ -93,6 +103,7 @@ const told = {
     toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
   },
   notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : topic === "part" ? write("arrival", text) : toast(text)),
+  beat: (beat) => light.told(beat, session.listening && player.started),
   stats: showStats,
   goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
 };
@@ -111,13 +122,14 @@ function greet(hello) {
   state.load(parameters, now.values);
   slots.build();
   surface.build();
-  controls.build();
+  for (const each of controls) each.build();
   rack.greet(hello);
   midi.build();
   $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
   showHeard(now.heard);
   showTransport(plays(now.state), true);
   askForAudio();
+  connection.send("beats", { enabled: true });
   showMix();
   if (session.greeted) announce("Connected again");
   session.greeted = true;
@@ -141,6 +153,7 @@ function askForAudio() {
 function startOver() {
   if (recorder.recording) save(recorder.stop(player.report.heard));
   recorder.clear();
+  light.clear();
   player.flush();
   session.arrivesAt = 0;
 }
@@ -167,6 +180,14 @@ async function play() {
   const before = session.playing;
   session.asked = { id: connection.send("transport", { action: before ? "pause" : "play" }), before };
   showTransport(!before);
+  if (before && session.listeners > 1) toast(`Paused for all ${session.listeners} who listen`);
+}
+
+/** Let the music go on from a recording: announced first, sent when the server is ready for it. */
+async function goOnFrom(file) {
+  const bytes = await file.arrayBuffer();
+  session.upload = { id: connection.send("audio_prompt", { bytes: bytes.byteLength }), bytes };
+  if (session.upload.id) toast(`Sending ${file.name}`);
 }
 
 /** Open the sound; tells what is wrong if there will be none. */
@@ -221,6 +242,16 @@ function save(file) {
 $("play").addEventListener("click", play);
 $("listen").addEventListener("click", toggleListening);
 $("record").addEventListener("click", toggleRecording);
+for (const action of ["stop", "reset"]) $(action).addEventListener("click", () => connection.send("transport", { action }));
+$("full").hidden = !document.fullscreenEnabled;
+$("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
+document.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
+document.addEventListener("drop", (event) => {
+  const [file] = event.dataTransfer.files;
+  if (!file) return;
+  event.preventDefault();
+  goOnFrom(file);
+});
 $("suggest").addEventListener("click", () => {
   slots.suggest();
   slots.select(1);
@@ -278,6 +309,7 @@ function showStats(stats) {
   $("stat-factor").textContent = factor ? factor.toFixed(2) : "–";
   $("stat-factor").parentElement.classList.toggle("is-bad", factor > 0 && factor < 1);
   $("stat-buffer").textContent = `${player.report.bufferedSeconds.toFixed(1)} s`;
+  session.listeners = stats.listeners;
   $("stat-listeners").textContent = stats.listeners;
   rack.report(stats.slots);
   $("stat-window").textContent = stats.window_position ?? "–";
@@ -308,6 +340,7 @@ function write(id, words) {
 player.addEventListener("report", ({ detail: report }) => {
   const rate = player.rateHz || 1;
   write("clock", clock(report.heard / rate));
+  light.heard(report.heard, rate);
   document.body.classList.toggle("is-buffering", session.playing && session.listening && report.waiting);
   if (recorder.recording) write("record-name", clock(recorder.seconds(report.heard)));
   showArrival((session.arrivesAt - report.heard) / rate);

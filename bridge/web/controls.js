@@ -3,6 +3,7 @@
  *     string → line of text, or choices     bool → switch     float, int → knob     int too wide for one → number, and a die
  */
 
+import { toast } from "./announce.js";
 import { Knob } from "./knob.js";
 import { format, label } from "./state.js";
 
@@ -46,7 +47,8 @@ export class Controls {
 
   #knob(row) {
     const value = element("output", "control-value");
-    value.ariaHidden = "true";
+    value.ariaHidden = "true"; // the knob says it, and takes keys
+    value.addEventListener("click", () => this.#typed(row, value));
     const knob = new Knob(row, {
       name: label(row),
       onInput: (number) => this.#state.set(row.name, number),
@@ -61,11 +63,28 @@ export class Controls {
     return box(row, "control control-knob", knob.element, element("span", "control-name", label(row)), value);
   }
 
+  /** Let a number be typed in place of the shown one. */
+  #typed(row, shown) {
+    const { min, max, name, type } = row;
+    const input = Object.assign(element("input", "control-typed"), { type: "number", inputMode: "decimal", min, max, step: type === "int" ? 1 : "any", value: this.#state.get(name) });
+    input.setAttribute("aria-label", label(row));
+    const end = (take) => {
+      input.onblur = null;
+      if (take && input.value !== "") this.#state.set(name, Number(input.value));
+      input.replaceWith(shown);
+    };
+    input.onblur = () => end(true);
+    input.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "Escape") && end(key === "Enter"));
+    shown.replaceWith(input);
+    input.focus();
+    input.select();
+  }
+
   #switch(row) {
     const button = element("button", "switch", label(row));
     button.type = "button";
     button.setAttribute("role", "switch");
-    button.setAttribute("aria-description", row.description);
+    button.title = row.description;
     button.dataset.parameter = row.name;
     button.addEventListener("click", () => this.#state.set(row.name, !this.#state.get(row.name)));
     this.#show.set(row.name, (on) => button.setAttribute("aria-checked", String(Boolean(on))));
@@ -75,7 +94,7 @@ export class Controls {
   #choice(row) {
     const select = element("select", "field");
     select.append(...row.choices.map((choice) => new Option(choice, choice)));
-    select.setAttribute("aria-description", row.description);
+    select.title = row.description;
     select.dataset.parameter = row.name;
     select.addEventListener("change", () => this.#state.set(row.name, select.value));
     this.#show.set(row.name, (value) => (select.value = value));
@@ -106,7 +125,7 @@ export class Controls {
 
   #field(row, attributes) {
     const input = Object.assign(element("input", "field"), { spellcheck: false, autocomplete: "off", ...attributes });
-    input.setAttribute("aria-description", row.description);
+    input.title = row.description;
     input.dataset.parameter = row.name;
     input.addEventListener("keydown", (event) => {
       if (event.key === "Escape") input.value = this.#state.get(row.name);
@@ -125,8 +144,9 @@ function kind({ type, min, max }) {
 
 function box(row, name, ...children) {
   const made = element("div", name);
-  made.title = row.description;
+  made.title = row.description; // which a finger cannot see: it taps the name
   made.append(...children);
+  made.querySelector(".control-name")?.addEventListener("click", () => toast(row.description));
   return made;
 }
 

@@ -45,7 +45,7 @@ export class Knob {
     element.className = "knob";
     element.tabIndex = 0;
     const { min, max, description } = this.#row;
-    const attributes = { role: "slider", "aria-label": name, "aria-valuemin": min, "aria-valuemax": max, "aria-description": description };
+    const attributes = { role: "slider", "aria-label": name, "aria-valuemin": min, "aria-valuemax": max, title: description };
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", "0 0 100 100");

@@ -31,6 +31,11 @@ export class Link extends EventTarget {
     return id;
   }
 
+  /** Send what a message has announced. */
+  upload(bytes) {
+    this.#worker.postMessage({ order: "send", message: bytes }, [bytes]);
+  }
+
   /** Give audio to the audio thread's port from now on, without passing through the page. */
   feed(port, rateHz) {
     this.#worker.postMessage({ order: "player", port, rateHz }, [port]);

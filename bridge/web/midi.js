@@ -1,7 +1,7 @@
 /* MIDI: any controller's knob turns any knob of the page, learned by touching both.
  *
- * Rules: optional. Without Web MIDI there is no button; access is asked for by a press on it, never on load. What was
- * learned stays in this browser.
+ * Rules: optional. Without Web MIDI there is no button; access is asked for by a press on it. What was learned
+ * stays in this browser, and is followed again after a reload.
  */
 
 import { announce, toast } from "./announce.js";
@@ -26,17 +26,31 @@ export class Midi {
     document.addEventListener("focusin", ({ target }) => (this.#touched = target.dataset?.parameter ?? this.#touched));
   }
 
-  /** Forget what a new session has no parameter for. */
-  build() {
+  /** Forget what a new session has no parameter for; hear again what was learned, where that was allowed once. */
+  async build() {
     this.#learned = new Map(stored().filter(([, name]) => this.#state.has(name)));
+    this.#show();
+    if (!this.#learned.size || this.#button.hidden) return;
+    const allowed = await navigator.permissions?.query({ name: "midi" }).catch(() => null);
+    if (allowed?.state === "granted") await this.#hear();
+  }
+
+  async #hear() {
+    const access = await navigator.requestMIDIAccess();
+    for (const input of access.inputs.values()) input.onmidimessage = ({ data }) => this.#received(data);
+    access.onstatechange = ({ port }) => port.type === "input" && (port.onmidimessage = ({ data }) => this.#received(data));
+    return access;
+  }
+
+  #show() {
+    this.#button.textContent = this.#learned.size ? `MIDI · ${this.#learned.size}` : "MIDI";
+    this.#button.title = [...this.#learned].map(([source, name]) => `${source.split("/")[1]}: ${label(this.#state.parameters.get(name))}`).join("\n");
   }
 
   async #toggle() {
     if (this.#learning) return this.#learn(false);
     try {
-      const access = await navigator.requestMIDIAccess();
-      for (const input of access.inputs.values()) input.onmidimessage = ({ data }) => this.#received(data);
-      access.onstatechange = ({ port }) => port.type === "input" && (port.onmidimessage = ({ data }) => this.#received(data));
+      const access = await this.#hear();
       this.#learn(true);
       toast(access.inputs.size ? "MIDI: touch a knob here, then turn one there" : "MIDI: no controller is plugged in yet");
     } catch (error) {
@@ -64,6 +78,7 @@ export class Midi {
     this.#learned.set(source, name);
     this.#touched = null;
     localStorage.setItem(STORE, JSON.stringify([...this.#learned]));
+    this.#show();
     toast(`MIDI: ${label(this.#state.parameters.get(name))} follows controller ${source.split("/")[1]}`);
   }
 }

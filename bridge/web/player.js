@@ -16,6 +16,7 @@ const SPECTRUM_SAMPLES = 4096;
 const REPORTS_UNTIL_STEADY = 5;
 const SILENT_MS = 8000; // without a report after the gesture: there will be no sound
 const PAGE_BLOCK = 2048; // frames that the page makes at once: what it does meanwhile must be shorter
+const PAGE_DELAY_SECONDS = 0.2; // it makes them two blocks ahead, and shares its time with all that is drawn
 
 export class Player extends EventTarget {
   #context = null;
@@ -135,7 +136,7 @@ async function inTheAudioThread(context) {
 function inThePage(context) {
   const node = context.createScriptProcessor(PAGE_BLOCK, 0, 2);
   const { port1, port2 } = new MessageChannel();
-  const voice = new Voice(context.sampleRate, (report) => port2.postMessage(report));
+  const voice = new Voice(context.sampleRate, (report) => port2.postMessage(report), PAGE_DELAY_SECONDS);
   port2.onmessage = ({ data }) => voice.order(data);
   node.onaudioprocess = ({ outputBuffer, playbackTime }) =>
     voice.render(outputBuffer.getChannelData(0), outputBuffer.getChannelData(1), playbackTime);

@@ -96,9 +96,9 @@ export class Connection extends EventTarget {
     socket.onclose = (event) => this.#lost(socket, event.reason || `closed (${event.code})`, event.code);
   }
 
-  /** Send a message, if there is a connection. */
+  /** Send a message, or bytes that one has announced, if there is a connection. */
   send(message) {
-    if (this.isOpen) this.#socket.send(JSON.stringify(message));
+    if (this.isOpen) this.#socket.send(message instanceof ArrayBuffer ? message : JSON.stringify(message));
   }
 
   #received(data) {

@@ -114,7 +114,7 @@ export class Rack {
   #add(effect) {
     const id = this.#ask("rack", { action: "add", effect });
     if (!id) return;
-    const line = element("li", "unit unit-loading", `loading ${effect} …`);
+    const line = element("div", "unit unit-loading", `loading ${effect} …`);
     this.#loading.set(id, line);
     this.#list.append(line);
     this.#box.classList.remove("is-empty");
@@ -181,7 +181,7 @@ export class Rack {
   // ---- what is seen
 
   #unit(slot, name) {
-    const unit = { slot, name, element: element("li", "unit"), about: element("span", "unit-about"), fault: element("p", "unit-fault") };
+    const unit = { slot, name, element: element("div", "unit"), about: element("span", "unit-about"), fault: element("p", "unit-fault") };
     unit.element.dataset.slot = slot;
     unit.element.setAttribute("role", "group");
     unit.element.setAttribute("aria-label", `Effect ${slot}, ${name}`);

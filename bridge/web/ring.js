@@ -34,8 +34,9 @@ const SHIFTED_SECONDS = 0.02; // the server's timeline stood still for as long: 
 const FORESEEN_SECONDS = 2; // what came late so shortly before that was late for that, and will not be again
 
 export class Ring {
-  constructor(rateHz, capacitySeconds = CAPACITY_SECONDS) {
+  constructor(rateHz, leastDelay = LEAST_DELAY_SECONDS, capacitySeconds = CAPACITY_SECONDS) {
     this.rateHz = rateHz;
+    this.leastDelay = leastDelay;
     this.capacity = Math.ceil(rateHz * capacitySeconds);
     this.fade = Math.round(rateHz * FADE_SECONDS);
     this.left = new Float32Array(this.capacity);
@@ -45,8 +46,8 @@ export class Ring {
     this.skippedFrames = 0;
     this.ratio = 1;
     this.held = true;
-    this.delay = LEAST_DELAY_SECONDS;
-    this.before = { delay: LEAST_DELAY_SECONDS, at: -Infinity }; // the delay, and when it began to grow
+    this.delay = leastDelay;
+    this.before = { delay: leastDelay, at: -Infinity }; // the delay, and when it began to grow
     this.now = NaN; // server's time of what is heard next
     this.flush();
   }
@@ -168,7 +169,7 @@ export class Ring {
     this.seen += frames;
     const easy = this.spare > EASY_SECONDS && this.spare < Infinity;
     if (easy && this.seen > SEEN_SECONDS * this.rateHz) {
-      this.delay = Math.max(LEAST_DELAY_SECONDS, this.delay - (SHRINK * frames) / this.rateHz);
+      this.delay = Math.max(this.leastDelay, this.delay - (SHRINK * frames) / this.rateHz);
     } else if (this.seen > 2 * SEEN_SECONDS * this.rateHz) this.#look();
   }
 

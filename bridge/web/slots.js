@@ -72,7 +72,7 @@ export class Slots {
   }
 
   #build(number) {
-    const element = document.createElement("li");
+    const element = document.createElement("div");
     element.className = "slot";
     element.style.setProperty("--colour", colour(number));
     element.setAttribute("role", "group");
@@ -93,13 +93,22 @@ export class Slots {
     const name = `prompt/${number}/weight`;
     const knob = new Knob(this.#state.parameters.get(name), {
       name: `Slot ${number} weight`,
-      onInput: (value) => this.#state.set(name, value),
+      onInput: (value) => {
+        this.#adopt(number, value);
+        this.#state.set(name, value);
+      },
       onHold: () => this.#state.hold(name),
       onRelease: () => this.#state.release(name),
     });
     knob.element.dataset.parameter = name;
     knob.element.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), this.edit(number)));
     return knob;
+  }
+
+  /** Turned up, an empty slot plays what it suggests. */
+  #adopt(number, weight) {
+    const text = `prompt/${number}/text`;
+    if (weight > 0 && this.#state.get(text).trim() === "") this.#state.set(text, EXAMPLES[(number - 1) % EXAMPLES.length]);
   }
 
   #text(number) {

@@ -17,10 +17,10 @@ export class Voice {
   #heardMs = NaN; // added to our time in milliseconds: when it is heard, by this machine's clock (clock.js)
   #serverMs = NaN; // added to that: by the server's
 
-  /** tell(report): how it is. */
-  constructor(rateHz, tell) {
+  /** tell(report): how it is; leastDelay: seconds to hold back at least, where blocks are long and late. */
+  constructor(rateHz, tell, leastDelay) {
     this.#rateHz = rateHz;
-    this.#ring = new Ring(rateHz);
+    this.#ring = new Ring(rateHz, leastDelay);
     this.#tell = tell;
   }
 

@@ -12,6 +12,7 @@ Rules: importing this imports no torch; reading a damaged or hostile folder ends
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,8 @@ __all__ = [
     "load_checkpoint",
 ]
 
+_log = logging.getLogger("streamgen")
+
 
 def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     """Load a checkpoint into CPU memory.
@@ -54,8 +57,13 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
     folder = find_folder(name, revision)
     with own_settings():
         found = _read(str(name), folder, licence_of(str(name), folder))
-    code_bias = read_code_bias(folder, found.decoder.num_codebooks, found.decoder.vocab_size)
-    return replace(found, words=read_vocabulary(folder), code_bias=code_bias)
+    for note in found.notes:
+        _log.info("%s", note)
+    return replace(
+        found,
+        words=read_vocabulary(folder),
+        code_bias=read_code_bias(folder, (found.decoder.num_codebooks, found.decoder.vocab_size)),
+    )
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

@@ -5,38 +5,52 @@ arithmetic and is not MusicGen's is refused by name, never ignored.
 
 Each file is a torch.save of {"best_state": tensors, "xp.cfg": the training's YAML, "version", "exported"}; the second
 may instead be {"pretrained": "facebook/encodec_32khz"}. The T5 is only named: it is looked for in the checkpoint's
-folder, then as a path, then in the Hub's cache and on the Hub.
+folder, then as a path, then in the Hub's cache and on the Hub; where it was trained with the decoder (t5.finetune), its
+weights are those beside the decoder's.
 Source: github.com/facebookresearch/audiocraft, models/loaders.py, models/builders.py, utils/export.py.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamgen.checkpoint.audiocraft_fields import CODEC_FIELDS, LM_FIELDS, notes_of
 from streamgen.checkpoint.audiocraft_names import codec_tensors, lm_tensors
 from streamgen.checkpoint.audiocraft_settings import (
     codec_settings,
     decoder_config,
     generation_defaults,
     melody_config,
-    parse_settings,
+    owns_text_encoder,
+    segment_seconds,
     text_encoder_name,
 )
+from streamgen.checkpoint.audiocraft_style import features_name, style_config, style_defaults, style_weights
 from streamgen.checkpoint.files import one_line, read_json, read_package, read_tensors
 from streamgen.checkpoint.find import hub_folder
-from streamgen.checkpoint.parts import build_codec, build_text_encoder, load_tokenizer, projection, with_prefix
-from streamgen.checkpoint.types import Checkpoint, DecoderConfig
-from streamgen.checkpoint.validate import check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.parts import (
+    build_codec,
+    build_mert,
+    build_text_encoder,
+    load_tokenizer,
+    projection,
+    with_prefix,
+)
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig, StyleConfig
+from streamgen.checkpoint.validate import STYLE_ROOM, TEXT_ROOM, check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.xp_cfg import Settings, parse_settings
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecModel, T5EncoderModel, T5Tokenizer
+    from transformers import EncodecModel, HubertModel, T5EncoderModel, T5Tokenizer
 
 __all__ = ["load_audiocraft"]
 
 LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
+TEXT_ENCODER = "condition_provider.conditioners.description.t5."
 TEXT_PROJECTION = "condition_provider.conditioners.description.output_proj"
 MELODY_PROJECTION = "condition_provider.conditioners.self_wav.output_proj"
 
@@ -54,16 +68,41 @@ def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
     chroma = melody_config(settings, where)
     weights = lm_tensors(state, where)
     match_tensors(f"{where}: the decoder", decoder_shapes(decoder), weights)
-    text_encoder, tokenizer = _load_text_encoder(text_encoder_name(settings, where), folder)
+    codec, codec_settings = _load_codec(folder, decoder)
+    style = style_config(settings, decoder, where)
+    read_first = chroma.chroma_length if chroma else STYLE_ROOM if style else None
+    decoder = _with_windows(decoder, segment_seconds(settings, where), codec, read_first)
+    trained = with_prefix(state, TEXT_ENCODER) if owns_text_encoder(settings) else None
+    text_encoder, tokenizer = _load_text_encoder(text_encoder_name(settings, where), folder, trained, where)
     width = text_encoder.config.d_model
-    return Checkpoint(
+    found = Checkpoint(
         name=name, folder=folder, format="audiocraft", licence=licence, decoder=decoder, weights=weights,
-        codec=_load_codec(folder, decoder), text_encoder=text_encoder, tokenizer=tokenizer,
+        codec=codec, text_encoder=text_encoder, tokenizer=tokenizer,
         text_projection=_output_projection(state, TEXT_PROJECTION, width, decoder, where), melody=chroma,
         melody_projection=None if chroma is None else _output_projection(
             state, MELODY_PROJECTION, chroma.num_chroma, decoder, where),
         defaults=generation_defaults(settings, where),
+        notes=(*notes_of(settings, LM_FIELDS, LM_FILE), *notes_of(codec_settings, CODEC_FIELDS, CODEC_FILE)),
     )  # fmt: skip
+    return found if style is None else _with_style(found, style, state, settings)
+
+
+def _with_style(found: Checkpoint, style: StyleConfig, state: dict[str, Tensor], settings: Settings) -> Checkpoint:
+    folder, decoder, where = found.folder, found.decoder, str(found.folder / LM_FILE)
+    return replace(
+        found,
+        style=style,
+        style_weights=style_weights(state, style, decoder.hidden_size, where),
+        style_features=_load_features(features_name(settings, style, where), style, folder, decoder),
+        defaults=style_defaults(settings, found.defaults, where),
+    )
+
+
+def _with_windows(decoder: DecoderConfig, seconds: float, codec: EncodecModel, read_first: int | None) -> DecoderConfig:
+    """Windows as long as the music that the decoder was trained on, and its delays; a prefix stands beside them."""
+    frames = round(seconds * codec.config.sampling_rate / codec.config.hop_length)
+    prefix = 0 if read_first is None else read_first + TEXT_ROOM
+    return replace(decoder, max_positions=frames + decoder.channel_codebooks - 1, prefix_positions=prefix)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -96,7 +135,8 @@ def _output_projection(
     return projection(state, name, width, decoder.hidden_size, where)
 
 
-def _load_codec(folder: Path, decoder: DecoderConfig) -> EncodecModel:
+def _load_codec(folder: Path, decoder: DecoderConfig) -> tuple[EncodecModel, dict[str, Any]]:
+    """Return the codec, and its settings where audiocraft wrote them."""
     path = folder / CODEC_FILE
     if not path.is_file():
         raise CheckpointError(
@@ -107,22 +147,37 @@ def _load_codec(folder: Path, decoder: DecoderConfig) -> EncodecModel:
     if "pretrained" in package:
         return _load_named_codec(package["pretrained"], folder, decoder)
     state, settings = _best_state(package, path), parse_settings(package.get("xp.cfg"), str(path))
-    return build_codec(codec_settings(settings, str(path)), codec_tensors(state), decoder, str(path))
+    return build_codec(codec_settings(settings, str(path)), codec_tensors(state), decoder, str(path)), settings
 
 
-def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> EncodecModel:
+def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> tuple[EncodecModel, dict[str, Any]]:
     """A codec by name, e.g. "facebook/encodec_32khz": transformers' or audiocraft's format."""
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{folder / CODEC_FILE} names the codec {name!r:.60}; a name or a path is needed")
     found = _named_folder(name.removeprefix("//pretrained/"), folder)
     if not (found / "config.json").is_file() and (found / CODEC_FILE).is_file() and found.resolve() != folder.resolve():
         return _load_codec(found, decoder)
-    return build_codec(read_json(found / "config.json"), read_tensors(found), decoder, str(found))
+    return build_codec(read_json(found / "config.json"), read_tensors(found), decoder, str(found)), {}
 
 
-def _load_text_encoder(name: str, folder: Path) -> tuple[T5EncoderModel, T5Tokenizer]:
+def _load_features(name: str, style: StyleConfig, folder: Path, decoder: DecoderConfig) -> EncodecModel | HubertModel:
+    """What hears a style: an EnCodec or MERT, by name."""
+    if style.features == "encodec":
+        return _load_named_codec(name, folder, decoder)[0]
     found = _named_folder(name, folder)
-    encoder = build_text_encoder(read_json(found / "config.json"), read_tensors(found), str(found))
+    return build_mert(read_json(found / "config.json"), read_tensors(found), str(found))
+
+
+def _load_text_encoder(
+    name: str, folder: Path, trained: dict[str, Tensor] | None, where: str
+) -> tuple[T5EncoderModel, T5Tokenizer]:
+    """The T5 of that name, or its settings with the weights that were trained with the decoder."""
+    found = _named_folder(name, folder)
+    settings = read_json(found / "config.json")
+    if trained is None:
+        encoder = build_text_encoder(settings, read_tensors(found), str(found))
+    else:
+        encoder = build_text_encoder(settings, trained, where)
     return encoder, load_tokenizer(found, encoder)
 
 

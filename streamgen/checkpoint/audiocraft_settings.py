@@ -1,6 +1,6 @@
 """audiocraft's training configuration, read for what the streaming engine must know.
 
-Rules: knows YAML and audiocraft's names of settings, no tensors. Whatever would change the arithmetic is compared with
+Rules: knows audiocraft's names of settings, no tensors. Whatever would change the arithmetic is compared with
 what MusicGen has; a difference is refused with its name and value.
 Source: github.com/facebookresearch/audiocraft, config/model/lm, config/model/encodec, config/conditioner.
 """
@@ -8,12 +8,10 @@ Source: github.com/facebookresearch/audiocraft, config/model/lm, config/model/en
 from __future__ import annotations
 
 import math
-import re
-from typing import Any
 
-from streamgen.checkpoint.files import explained
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults, MelodyConfig
 from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS
+from streamgen.checkpoint.xp_cfg import MISSING, Settings, look_up, number, require, whole
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -22,13 +20,11 @@ __all__ = [
     "decoder_config",
     "generation_defaults",
     "melody_config",
-    "parse_settings",
+    "owns_text_encoder",
+    "segment_seconds",
     "text_encoder_name",
 ]
 
-Settings = dict[str, Any]
-REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-MISSING: Any = object()
 # What MusicGen's decoder is, under audiocraft's names; a setting that is absent has this value.
 LM_ARCHITECTURE = {
     "lm_model": "transformer_lm", "transformer_lm.norm_first": True, "transformer_lm.bias_ff": False,
@@ -40,69 +36,15 @@ LM_ARCHITECTURE = {
     "codebooks_pattern.modeling": "delay", "codebooks_pattern.delay.flatten_first": 0,
     "codebooks_pattern.delay.empty_initial": 0, "interleave_stereo_codebooks.per_timestep": False,
     "conditioners.description.model": "t5", "conditioners.description.t5.normalize_text": False,
+    "fuser.sum": [], "fuser.input_interpolate": [], "fuser.ignore": [],
 }  # fmt: skip
 CODEC_ARCHITECTURE = {
     "compression_model": "encodec", "encodec.autoencoder": "seanet", "encodec.quantizer": "rvq",
-    "seanet.activation": "ELU", "seanet.activation_params.alpha": 1.0, "seanet.disable_norm_outer_blocks": 0,
-    "seanet.decoder.final_activation": None,
+    "seanet.activation": "ELU", "seanet.activation_params": {"alpha": 1.0}, "seanet.disable_norm_outer_blocks": 0,
+    "seanet.norm_params": {}, "seanet.decoder.final_activation": None, "seanet.channels": 1,
 }  # fmt: skip
 
-
-def parse_settings(text: Any, where: str) -> Settings:
-    """Return the YAML text of `xp.cfg` as a dictionary, its ${references} resolved when looked up.
-
-    Raises:
-        CheckpointError: not text, not YAML, or not a mapping.
-    """
-    import yaml  # type: ignore[import-untyped]  # comes with transformers
-
-    if not isinstance(text, str):
-        found = "no xp.cfg" if text is None else f"an xp.cfg that is a {type(text).__name__}"
-        raise CheckpointError(f"{where} has {found}; text is needed: export it with audiocraft.utils.export")
-    with explained(f"{where}: xp.cfg cannot be read as YAML", "the file is damaged: download it again"):
-        settings = yaml.safe_load(text)
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{where}: xp.cfg holds {settings!r:.40}, no settings; download it again")
-    return settings
-
-
-def _get(settings: Settings, path: str, default: Any = MISSING, where: str = "", depth: int = 0) -> Any:
-    """The value at a dotted path; "${other.path}" means that path's value, as in OmegaConf."""
-    value: Any = settings
-    for key in path.split("."):
-        if not isinstance(value, dict) or key not in value:
-            if default is MISSING:
-                raise CheckpointError(f"{where}: xp.cfg has no {path}; export it again with audiocraft.utils.export")
-            return default
-        value = value[key]
-    reference = REFERENCE.fullmatch(value) if isinstance(value, str) else None
-    if reference is None:
-        return value
-    if depth > 8:
-        raise CheckpointError(f"{where}: xp.cfg's {path} refers to itself; the file is damaged: download it again")
-    return _get(settings, reference[1], default, f"{where} ({path})" if depth == 0 else where, depth + 1)
-
-
-def _whole(settings: Settings, path: str, where: str, default: Any = MISSING) -> int:
-    value = _get(settings, path, default, where)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000_000:
-        raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; a whole number from 1 is needed")
-    return value
-
-
-def _number(settings: Settings, path: str, where: str, default: float) -> float:
-    value = _get(settings, path, default, where)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6 or math.isnan(value):
-        raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; a number from 0 is needed")
-    return float(value)
-
-
-def _require(settings: Settings, architecture: dict[str, Any], what: str, where: str) -> None:
-    for path, needed in architecture.items():
-        found = _get(settings, path, needed, where)
-        if found != needed:
-            text = f"{where}: xp.cfg's {path} is {found!r:.60}, {what} has {needed!r}"
-            raise CheckpointError(f"{text}; streamgen plays MusicGen only: use a MusicGen checkpoint")
+DECODER_ALONE = ("trim_right_ratio", "final_activation", "final_activation_params")
 
 
 def decoder_config(settings: Settings, where: str) -> DecoderConfig:
@@ -111,28 +53,42 @@ def decoder_config(settings: Settings, where: str) -> DecoderConfig:
     Raises:
         CheckpointError: not MusicGen's transformer, or other delays than MusicGen's.
     """
-    _require(settings, LM_ARCHITECTURE, "MusicGen", where)
-    width, codebooks = _whole(settings, "transformer_lm.dim", where), _whole(settings, "transformer_lm.n_q", where)
-    channels = 2 if _get(settings, "interleave_stereo_codebooks.use", False) is True else 1
+    require(settings, LM_ARCHITECTURE, "MusicGen", where)
+    _refuse_conditioners(settings, where)
+    width, codebooks = whole(settings, "transformer_lm.dim", where), whole(settings, "transformer_lm.n_q", where)
+    channels = 2 if look_up(settings, "interleave_stereo_codebooks.use", False) is True else 1
     needed = [k // channels for k in range(codebooks)]
-    delays = _get(settings, "codebooks_pattern.delay.delays", None) or list(range(codebooks))  # audiocraft's default
+    delays = look_up(settings, "codebooks_pattern.delay.delays", None) or list(range(codebooks))  # audiocraft's default
     if delays != needed:
         raise CheckpointError(
-            f"{where}: the codebooks' delays are {delays!r:.60}, MusicGen's are {needed}; use a MusicGen"
+            f"{where}: the codebooks' delays are {delays!r:.60}; MusicGen's, for n_q = {codebooks}, are {needed}: "
+            "use a MusicGen checkpoint"
         )
+    require(settings, {"compression_model_n_q": None}, "MusicGen", where, codebooks // channels)
     return DecoderConfig(
-        hidden_size=width, num_layers=_whole(settings, "transformer_lm.num_layers", where),
-        num_heads=_whole(settings, "transformer_lm.num_heads", where),
-        ffn_dim=int(width * _number(settings, "transformer_lm.hidden_scale", where, 4)), num_codebooks=codebooks,
-        vocab_size=_whole(settings, "transformer_lm.card", where), audio_channels=channels,
-        max_positions=MAX_TRAINED_POSITIONS, activation=str(_get(settings, "transformer_lm.activation", "gelu", where)),
+        hidden_size=width, num_layers=whole(settings, "transformer_lm.num_layers", where),
+        num_heads=whole(settings, "transformer_lm.num_heads", where),
+        ffn_dim=int(width * number(settings, "transformer_lm.hidden_scale", where, 4)), num_codebooks=codebooks,
+        vocab_size=whole(settings, "transformer_lm.card", where), audio_channels=channels,
+        max_positions=MAX_TRAINED_POSITIONS,
+        activation=str(look_up(settings, "transformer_lm.activation", "gelu", where)),
         cross_attention=not _text_is_prefix(settings, where),
     )  # fmt: skip
 
 
+def _refuse_conditioners(settings: Settings, where: str) -> None:
+    """Refuse what the music would be conditioned on beside text and audio."""
+    others = sorted(set(look_up(settings, "conditioners", {}) or {}) - {"description", "self_wav", "args"})
+    if others:
+        raise CheckpointError(
+            f"{where}: xp.cfg's conditioners.{others[0]} is none of MusicGen's (description, self_wav); "
+            "streamgen plays MusicGen only: use a MusicGen checkpoint"
+        )
+
+
 def _text_is_prefix(settings: Settings, where: str) -> bool:
     """True where text is put before the music (MusicGen Melody), False where it is attended to (MusicGen)."""
-    cross, prepend = _get(settings, "fuser.cross", []), _get(settings, "fuser.prepend", [])
+    cross, prepend = look_up(settings, "fuser.cross", []), look_up(settings, "fuser.prepend", [])
     if cross == ["description"] and not prepend:
         return False
     if not cross and isinstance(prepend, list) and sorted(map(str, prepend)) == ["description", "self_wav"]:
@@ -149,25 +105,46 @@ def melody_config(settings: Settings, where: str) -> MelodyConfig | None:
     Raises:
         CheckpointError: conditioned on other audio features than chroma.
     """
-    if not _text_is_prefix(settings, where):
-        return None
     path = "conditioners.self_wav"
-    _require(settings, {f"{path}.model": "chroma_stem", f"{path}.chroma_stem.argmax": True}, "MusicGen Melody", where)
-    exponent = _whole(settings, f"{path}.chroma_stem.radix2_exp", where, 14)
+    if not _text_is_prefix(settings, where) or look_up(settings, f"{path}.model", None) == "style":
+        return None
+    require(settings, {f"{path}.model": "chroma_stem", f"{path}.chroma_stem.argmax": True}, "MusicGen Melody", where)
+    chroma = f"{path}.chroma_stem"
+    require(settings, {f"{chroma}.norm": math.inf}, "MusicGen Melody", where)
+    exponent = whole(settings, f"{chroma}.radix2_exp", where, 14)
     if not 8 <= exponent <= 16:
-        raise CheckpointError(f"{where}: xp.cfg's {path}.chroma_stem.radix2_exp is {exponent}; 8 to 16 is possible")
-    rate_hz, n_fft = _whole(settings, f"{path}.chroma_stem.sample_rate", where, 32_000), 2**exponent
-    seconds = _number(settings, "dataset.segment_duration", where, 30)
+        raise CheckpointError(f"{where}: xp.cfg's {chroma}.radix2_exp is {exponent}; 8 to 16 is possible")
+    window = whole(settings, f"{chroma}.winlen", where, 2**exponent)
+    n_fft = whole(settings, f"{chroma}.nfft", where, window)
+    if not 256 <= window <= n_fft <= 2**16:
+        raise CheckpointError(
+            f"{where}: xp.cfg's {chroma}.winlen is {window} and nfft {n_fft}; 256 to {2**16} is possible, "
+            "nfft the larger"
+        )
+    hop, rate_hz = (
+        whole(settings, f"{chroma}.winhop", where, window // 4),
+        whole(settings, f"{chroma}.sample_rate", where),
+    )
+    seconds = segment_seconds(settings, where)
     return MelodyConfig(
-        num_chroma=_whole(settings, f"{path}.chroma_stem.n_chroma", where, 12),
-        chroma_length=1 + int(rate_hz * seconds) // (n_fft // 4),  # frames of a centred spectrogram
-        n_fft=n_fft, hop_length=n_fft // 4, sample_rate_hz=rate_hz,
+        num_chroma=whole(settings, f"{chroma}.n_chroma", where, 12),
+        chroma_length=1 + int(rate_hz * seconds) // hop,  # frames of a centred spectrogram
+        n_fft=n_fft, hop_length=hop, sample_rate_hz=rate_hz, win_length=None if window == n_fft else window,
+        seconds=seconds,
     )  # fmt: skip
+
+
+def segment_seconds(settings: Settings, where: str) -> float:
+    """Return how long the music was that the decoder was trained on: as long as its windows are."""
+    seconds = number(settings, "dataset.segment_duration", where, 30.0)
+    if not 1 <= seconds <= 600:
+        raise CheckpointError(f"{where}: xp.cfg's dataset.segment_duration is {seconds:g} s; 1 to 600 is possible")
+    return seconds
 
 
 def text_encoder_name(settings: Settings, where: str) -> str:
     """Return the name of the T5, e.g. "t5-base"."""
-    name = _get(settings, "conditioners.description.t5.name", MISSING, where)
+    name = look_up(settings, "conditioners.description.t5.name", MISSING, where)
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise CheckpointError(
             f"{where}: xp.cfg names the text encoder {name!r:.40}; a T5's name is needed, e.g. t5-base"
@@ -175,12 +152,17 @@ def text_encoder_name(settings: Settings, where: str) -> str:
     return name
 
 
+def owns_text_encoder(settings: Settings) -> bool:
+    """Tell whether the T5 was trained with the decoder, so that its weights lie beside it."""
+    return look_up(settings, "conditioners.description.t5.finetune", False) is True
+
+
 def generation_defaults(settings: Settings, where: str) -> GenerationDefaults:
     """Guidance as trained; the rest is the default of audiocraft's own MusicGen class, not of its evaluation."""
     usual = GenerationDefaults()
     path = "classifier_free_guidance.inference_coef"
-    scale = _number(settings, path, where, usual.guidance_scale)
-    return GenerationDefaults(guidance_scale=CONTROLS["guidance_scale"].nearest(scale))
+    scale = number(settings, path, where, usual.guidance_scale)
+    return GenerationDefaults(guidance_scale=CONTROLS["guidance_scale"].nearest(scale), top_p_alone=True)
 
 
 def codec_settings(settings: Settings, where: str) -> Settings:
@@ -189,26 +171,43 @@ def codec_settings(settings: Settings, where: str) -> Settings:
     Raises:
         CheckpointError: not an EnCodec.
     """
-    _require(settings, CODEC_ARCHITECTURE, "MusicGen's EnCodec", where)
-    ratios = _get(settings, "seanet.ratios", MISSING, where)
+    settings = {**settings, "seanet": _both_sides(settings, where)}
+    require(settings, CODEC_ARCHITECTURE, "MusicGen's EnCodec", where)
+    ratios = look_up(settings, "seanet.ratios", MISSING, where)
     if not isinstance(ratios, list) or not ratios or not all(isinstance(r, int) and 1 <= r <= 64 for r in ratios):
         raise CheckpointError(f"{where}: xp.cfg's seanet.ratios are {ratios!r:.60}; a list of whole numbers is needed")
-    rate_hz, codes = _whole(settings, "encodec.sample_rate", where), _whole(settings, "rvq.bins", where)
+    rate_hz, codes = whole(settings, "encodec.sample_rate", where), whole(settings, "rvq.bins", where)
     bits_per_second = math.ceil(rate_hz / math.prod(ratios)) * max(1, math.ceil(math.log2(codes)))
     # Half a bit a second more: EncodecConfig divides and floors, and must find the same number of codebooks.
-    kilobits = (_whole(settings, "rvq.n_q", where) * bits_per_second + 0.5) / 1000
-    whole = {"num_filters": "n_filters", "num_residual_layers": "n_residual_layers", "kernel_size": "kernel_size",
+    kilobits = (whole(settings, "rvq.n_q", where) * bits_per_second + 0.5) / 1000
+    sizes = {"num_filters": "n_filters", "num_residual_layers": "n_residual_layers", "kernel_size": "kernel_size",
              "last_kernel_size": "last_kernel_size", "residual_kernel_size": "residual_kernel_size",
              "dilation_growth_rate": "dilation_base", "compress": "compress", "hidden_size": "dimension"}  # fmt: skip
     return {
-        **{ours: _whole(settings, f"seanet.{theirs}", where) for ours, theirs in whole.items()},
+        **{ours: whole(settings, f"seanet.{theirs}", where) for ours, theirs in sizes.items()},
         "model_type": "encodec", "sampling_rate": rate_hz, "upsampling_ratios": ratios, "codebook_size": codes,
-        "audio_channels": _whole(settings, "encodec.channels", where),
-        "normalize": _get(settings, "encodec.renormalize", False),
-        "target_bandwidths": [kilobits], "norm_type": _get(settings, "seanet.norm", "weight_norm"),
-        "use_causal_conv": _get(settings, "encodec.causal", False),
-        "pad_mode": _get(settings, "seanet.pad_mode", "reflect"),
-        "num_lstm_layers": _get(settings, "seanet.lstm", 0, where),
-        "use_conv_shortcut": not _get(settings, "seanet.true_skip", False),
-        "trim_right_ratio": _number(settings, "seanet.decoder.trim_right_ratio", where, 1.0),
+        "audio_channels": whole(settings, "encodec.channels", where),
+        "normalize": look_up(settings, "encodec.renormalize", False),
+        "target_bandwidths": [kilobits], "norm_type": look_up(settings, "seanet.norm", "weight_norm"),
+        "use_causal_conv": look_up(settings, "seanet.causal", False),  # encodec.causal alone changes no convolution
+        "pad_mode": look_up(settings, "seanet.pad_mode", "reflect"),
+        "num_lstm_layers": look_up(settings, "seanet.lstm", 0, where),
+        "use_conv_shortcut": not look_up(settings, "seanet.true_skip", False),
+        "trim_right_ratio": number(settings, "seanet.decoder.trim_right_ratio", where, 1.0),
     }  # fmt: skip
+
+
+def _both_sides(settings: Settings, where: str) -> Settings:
+    """Return the SEANet's settings, its overrides for encoder and decoder in force: what both have must be the same."""
+    common = {**look_up(settings, "seanet", MISSING, where)}
+    own = {side: common.pop(side, None) or {} for side in ("encoder", "decoder")}
+    encoder, decoder = ({**common, **own[side]} for side in ("encoder", "decoder"))
+    last = {name: decoder.pop(name) for name in DECODER_ALONE if name in decoder}
+    for name in sorted({*encoder, *decoder}):
+        ours, theirs = encoder.get(name), decoder.get(name)
+        if ours != theirs:
+            raise CheckpointError(
+                f"{where}: xp.cfg's seanet.{name} is {ours!r:.40} in the encoder, {theirs!r:.40} in the decoder; a "
+                "codec with the same in both is needed: use a codec like facebook/encodec_32khz"
+            )
+    return {**encoder, "decoder": last}

@@ -53,8 +53,12 @@ class CodeBias:
         return bar.float() if key is None else bar.float() + key.float()
 
 
-def read_code_bias(folder: Path, codebooks: int, codes: int) -> CodeBias | None:
-    """The tables that lie beside the weights of a checkpoint of so many codebooks of so many codes; None without them.
+def read_code_bias(folder: Path, shape: tuple[int, int]) -> CodeBias | None:
+    """The tables that lie beside a checkpoint's weights, or None where there are none.
+
+    Args:
+        folder: of the checkpoint.
+        shape: its decoder's codebooks K and codes V.
 
     Raises:
         CheckpointError: the file is damaged, or of another decoder.
@@ -62,7 +66,7 @@ def read_code_bias(folder: Path, codebooks: int, codes: int) -> CodeBias | None:
     path = folder / CODE_BIAS_FILE
     if not path.is_file():
         return None
-    tables, shape = read_safetensors(path), (codebooks, codes)
+    tables = read_safetensors(path)
     bars, keys = dict[int, "Tensor"](), dict[str, "Tensor"]()
     for name, table in tables.items():
         kind, rest = name[: len(BAR)], name[len(BAR) :]

@@ -14,6 +14,9 @@ from streamgen.errors import CheckpointError
 
 __all__ = ["KnownCheckpoint", "list_checkpoints"]
 
+_SHAPES = {"300M": (1024, 24), "1.5B": (1536, 48), "3.3B": (2048, 48)}  # width and layers of their decoders
+_BESIDE = 168_500_000  # parameters of T5-base's encoder and of the codec, which come with each
+
 # Decoder parameters as Meta's model cards give them.
 META = (
     ("facebook/musicgen-small", "300M", False, False),
@@ -50,6 +53,15 @@ class KnownCheckpoint:
     licence: str
     folder: Path | None
     size_bytes: int | None
+
+    @property
+    def download_bytes(self) -> int | None:
+        """What loading it first downloads, about: 32-bit floats; None where it is here, or nothing is to be had."""
+        if self.cached or self.parameters not in _SHAPES:
+            return None
+        width, layers = _SHAPES[self.parameters]
+        codebooks = 8 if self.stereo else 4
+        return 4 * (16 * layers * width**2 + 2 * codebooks * 2048 * width + _BESIDE)
 
     @property
     def cached(self) -> bool:

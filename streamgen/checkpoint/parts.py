@@ -18,12 +18,13 @@ from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecConfig, EncodecModel, T5EncoderModel, T5Tokenizer
+    from transformers import EncodecConfig, EncodecModel, HubertModel, T5EncoderModel, T5Tokenizer
 
     from streamgen.checkpoint.types import DecoderConfig
 
 __all__ = [
     "build_codec",
+    "build_mert",
     "build_text_encoder",
     "load_tokenizer",
     "own_settings",
@@ -95,6 +96,7 @@ def build_codec(settings: Any, tensors: dict[str, Tensor], decoder: DecoderConfi
     match_tensors(f"{where}: the codec", shapes, named, [name for name in shapes if CODEC_STATISTICS.fullmatch(name)])
     codec = _seedless(EncodecModel, config).float()
     codec.load_state_dict(named, strict=False)  # only statistics may be absent: the names were compared above
+    codec.quantizer.layers = codec.quantizer.layers[: decoder.channel_codebooks]  # each refines those before it
     return cast("EncodecModel", codec.eval().requires_grad_(False))
 
 
@@ -129,6 +131,28 @@ def build_text_encoder(settings: Any, tensors: dict[str, Tensor], where: str) ->
     match_tensors(f"{where}: the text encoder", _shapes(encoder), own)
     encoder.load_state_dict({name: tensor.float() for name, tensor in own.items()}, assign=True)
     return cast("T5EncoderModel", encoder.eval().requires_grad_(False))
+
+
+def build_mert(settings: Any, tensors: dict[str, Tensor], where: str) -> HubertModel:
+    """Return MERT, which is a HuBERT, in eval mode, float32; what its own class adds beside is ignored.
+
+    Raises:
+        CheckpointError: with a constant-Q transform, which is no HuBERT, or other weights than its settings say.
+    """
+    from transformers import HubertConfig, HubertModel
+
+    if isinstance(settings, dict) and settings.get("feature_extractor_cqt"):
+        raise CheckpointError(f"{where}: feature_extractor_cqt is on; MERT-v1-95M has none: use that")
+    named = {**settings, "model_type": "hubert"} if isinstance(settings, dict) else settings
+    config = parse_config(HubertConfig, named, f"{where}: MERT")
+    with explained(f"{where}: MERT's settings make no sense", DAMAGED):
+        shapes = _shapes(_without_memory(HubertModel, config))
+    found = {_weight_norm_name(name): tensor for name, tensor in tensors.items()}
+    found = {name: tensor for name, tensor in found.items() if name in shapes}
+    match_tensors(f"{where}: MERT", shapes, found, [name for name in shapes if name == "masked_spec_embed"])
+    model = _seedless(HubertModel, config).float()
+    model.load_state_dict(found, strict=False)  # masked_spec_embed alone may be absent: training masks with it
+    return cast("HubertModel", model.eval().requires_grad_(False))
 
 
 def load_tokenizer(folder: Path, text_encoder: T5EncoderModel) -> T5Tokenizer:

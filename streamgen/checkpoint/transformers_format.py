@@ -11,11 +11,12 @@ Rules: never builds the composite model; takes tensors by prefix.
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamgen.checkpoint.files import read_json, read_tensors
+from streamgen.checkpoint.generation_settings import read_generation_settings
 from streamgen.checkpoint.parts import (
     build_codec,
     build_text_encoder,
@@ -27,12 +28,12 @@ from streamgen.checkpoint.parts import (
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
 from streamgen.checkpoint.validate import (
     MAX_TRAINED_POSITIONS,
+    TEXT_ROOM,
     check_decoder,
     check_not_wrapped,
     decoder_shapes,
     match_tensors,
 )
-from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
     where, melody = str(folder), settings["model_type"] == "musicgen_melody"
     decoder = _decoder_config(settings.get("decoder"), melody, where)
     chroma = _melody_config(settings, folder) if melody else None
-    defaults = _defaults(folder)
+    if chroma is not None:
+        decoder = replace(decoder, prefix_positions=chroma.chroma_length + TEXT_ROOM)
+    defaults, notes = _defaults(folder, decoder)
     tensors = read_tensors(folder)
     check_not_wrapped(where, tensors)
     if not any(name.startswith("audio_encoder.") for name in tensors):
@@ -86,7 +89,7 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
         text_projection=projection(tensors, "enc_to_dec_proj", width, decoder.hidden_size, where),
         melody=chroma, melody_projection=None if chroma is None else projection(
             tensors, "audio_enc_to_dec_proj", chroma.num_chroma, decoder.hidden_size, where),
-        defaults=defaults,
+        defaults=defaults, notes=notes,
     )  # fmt: skip
 
 
@@ -98,6 +101,7 @@ def _load_decoder_alone(name: str, folder: Path, licence: str, settings: dict[st
             f"{folder} is a decoder alone; its codec is looked for in {codec_folder}, which is missing: save the "
             "EnCodec it was trained on there (EncodecModel.save_pretrained)"
         )
+    defaults, notes = _defaults(folder, decoder)
     tensors = read_tensors(folder)
     check_not_wrapped(where, tensors)
     weights = _decoder_weights(tensors, decoder, where)
@@ -105,7 +109,7 @@ def _load_decoder_alone(name: str, folder: Path, licence: str, settings: dict[st
     codec = build_codec(codec_settings, codec_tensors, decoder, str(codec_folder))
     return Checkpoint(
         name=name, folder=folder, format="transformers", licence=licence, decoder=decoder, weights=weights, codec=codec,
-        defaults=_defaults(folder),
+        defaults=defaults, notes=notes,
     )  # fmt: skip
 
 
@@ -144,12 +148,20 @@ def _melody_config(settings: dict[str, Any], folder: Path) -> MelodyConfig:
     elif (folder / "processor_config.json").is_file():
         nested = read_json(folder / "processor_config.json").get("feature_extractor")
         features = nested if isinstance(nested, dict) else {}
+    num_chroma = _positive(settings, "num_chroma", 12, folder)
+    for name in ("num_chroma", "feature_size"):
+        if features.get(name, num_chroma) != num_chroma:
+            raise CheckpointError(
+                f"{folder}: {name} is {features[name]!r:.40} in the preprocessor, num_chroma {num_chroma} in the "
+                "model; they must be equal: correct the preprocessor's"
+            )
     return MelodyConfig(
-        num_chroma=_positive(settings, "num_chroma", 12, folder),
+        num_chroma=num_chroma,
         chroma_length=_positive(settings, "chroma_length", 235, folder),
         n_fft=_positive(features, "n_fft", 16384, folder),
         hop_length=_positive(features, "hop_length", 4096, folder),
         sample_rate_hz=_positive(features, "sampling_rate", 32000, folder),
+        seconds=_positive(features, "chunk_length", 30, folder),
     )
 
 
@@ -160,31 +172,5 @@ def _positive(settings: dict[str, Any], name: str, default: int, folder: Path) -
     return value
 
 
-def _defaults(folder: Path) -> GenerationDefaults:
-    """generation_config.json's, cut to what controls allow; where it is silent MusicGen's own, not transformers'.
-
-    (Those are for language: top_k 50.)
-    """
-    path, usual = folder / "generation_config.json", GenerationDefaults()
-    if not path.is_file():
-        return usual
-    settings = read_json(path)
-    top_p = _number(settings, "top_p", usual.top_p, path)
-    return GenerationDefaults(
-        guidance_scale=_number(settings, "guidance_scale", usual.guidance_scale, path),
-        temperature=_number(settings, "temperature", usual.temperature, path),
-        top_k=int(_number(settings, "top_k", usual.top_k, path)),
-        top_p=0.0 if top_p >= 1.0 else top_p,  # transformers writes 1.0 for off
-        # streamgen's own: transformers reads them, and does nothing with them
-        change_context_seconds=_number(settings, "change_context_seconds", usual.change_context_seconds, path),
-        guard=settings.get("guard", usual.guard) is not False,
-        audition=int(_number(settings, "audition", usual.audition, path)),
-        unsupported=tuple(name for name in settings.get("unsupported_controls") or () if name in CONTROLS),
-    )
-
-
-def _number(settings: dict[str, Any], name: str, default: float, path: Path) -> float:
-    value = default if settings.get(name) is None else settings[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise CheckpointError(f"{path}: {name} is {value!r:.40}; a number from 0 is needed; {DAMAGED}")
-    return CONTROLS[name].nearest(value)
+def _defaults(folder: Path, decoder: DecoderConfig) -> tuple[GenerationDefaults, tuple[str, ...]]:
+    return read_generation_settings(folder / "generation_config.json", decoder.vocab_size)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamgen.checkpoint.code_bias import CodeBias
     from streamgen.checkpoint.words import Vocabulary
 
-__all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig"]
+__all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig", "StyleConfig"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class DecoderConfig:
         num_codebooks: K; 4 for mono, 8 for stereo (left and right interleaved).
         vocab_size: V, codes per codebook; code V is the padding (and start) code.
         audio_channels: 1 or 2.
-        max_positions: positions the model may use (never more than 1503, what MusicGen was trained on).
+        max_positions: positions the model may use beside a prefix: what it was trained on, 1503 for Meta's.
         activation: name of the feed-forward activation, as in transformers' ACT2FN.
         cross_attention: True where text is attended to (MusicGen), False where it is a prefix (MusicGen Melody).
+        prefix_positions: positions beside `max_positions` for what is read first: audio and text.
     """
 
     hidden_size: int
@@ -49,6 +50,12 @@ class DecoderConfig:
     max_positions: int
     activation: str = "gelu"
     cross_attention: bool = True
+    prefix_positions: int = 0
+
+    @property
+    def positions(self) -> int:
+        """Positions of a window with its prefix."""
+        return self.max_positions + self.prefix_positions
 
     @property
     def head_dim(self) -> int:
@@ -66,6 +73,7 @@ class GenerationDefaults:
     """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's.
 
     `unsupported` names the controls that it was not made for: other values than the default do harm, or nothing.
+    `top_p_alone`: where top_p is on, top_k is not looked at, as in audiocraft.
     """
 
     guidance_scale: float = float(CONTROLS["guidance_scale"].default)
@@ -73,9 +81,12 @@ class GenerationDefaults:
     top_k: int = int(CONTROLS["top_k"].default)
     top_p: float = float(CONTROLS["top_p"].default)
     change_context_seconds: float = float(CONTROLS["change_context_seconds"].default)
+    eval_q: int = int(CONTROLS["eval_q"].default)
+    excerpt_seconds: float = float(CONTROLS["excerpt_seconds"].default)
     guard: bool = bool(CONTROLS["guard"].default)
     audition: int = int(CONTROLS["audition"].default)
     unsupported: tuple[str, ...] = ()
+    top_p_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ class MelodyConfig:
         num_chroma: pitch classes, 12.
         chroma_length: frames of chroma in the prefix (235 for Meta's).
         n_fft, hop_length, sample_rate_hz: the spectrogram's.
+        win_length: of its window; None is n_fft.
+        seconds: how much of a melody is read.
     """
 
     num_chroma: int
@@ -93,6 +106,38 @@ class MelodyConfig:
     n_fft: int = 16384
     hop_length: int = 4096
     sample_rate_hz: int = 32000
+    win_length: int | None = None
+    seconds: float = 30
+
+
+@dataclass(frozen=True)
+class StyleConfig:
+    """How audio becomes a prefix of style.
+
+    Attributes:
+        features: what hears the audio: "encodec" or "mert".
+        feature_codes: codes a codebook of EnCodec's, or MERT's width.
+        feature_codebooks: of EnCodec's that are embedded.
+        width, heads, layers: of the transformer.
+        codebooks, codes: of the bottleneck.
+        every: of its frames, one in so many is read by the decoder.
+        sample_rate_hz: of the audio.
+        centred: the excerpt is the audio's middle, not where the seed says.
+        batch_norm: whether there is one before the bottleneck.
+    """
+
+    features: str
+    feature_codes: int
+    feature_codebooks: int
+    width: int
+    heads: int
+    layers: int
+    codebooks: int
+    codes: int
+    every: int
+    sample_rate_hz: int
+    centred: bool = False
+    batch_norm: bool = True
 
 
 @dataclass
@@ -116,9 +161,13 @@ class Checkpoint:
         text_projection: (weight [D, T5 width], bias [D]) of enc_to_dec_proj, float32, or None where widths are equal.
         melody: chroma settings of a melody checkpoint, else None.
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
+        style: settings of a style checkpoint, else None.
+        style_weights: its tensors, float32, under audiocraft's names in StyleConditioner.
+        style_features: what hears the audio: transformers' EncodecModel or HubertModel, in eval mode, float32.
         defaults: of its controls.
         words: which of its words people's words mean, or None: it reads prompts as they are typed.
         code_bias: what is added to its logits under such words, or None.
+        notes: what its settings say and has no effect here, or is otherwise than one would think: one line each.
     """
 
     name: str
@@ -133,6 +182,10 @@ class Checkpoint:
     text_projection: tuple[Tensor, Tensor] | None = None
     melody: MelodyConfig | None = None
     melody_projection: tuple[Tensor, Tensor] | None = None
+    style: StyleConfig | None = None
+    style_weights: dict[str, Tensor] | None = None
+    style_features: PreTrainedModel | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     words: Vocabulary | None = None
     code_bias: CodeBias | None = None
+    notes: tuple[str, ...] = ()

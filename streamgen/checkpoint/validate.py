@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from streamgen.checkpoint.types import DecoderConfig
 
 __all__ = [
-    "MAX_TRAINED_POSITIONS", "check_codec", "check_decoder", "check_not_wrapped", "decoder_shapes", "match_tensors",
+    "MAX_TRAINED_POSITIONS", "STYLE_ROOM", "TEXT_ROOM", "check_codec", "check_decoder", "check_not_wrapped",
+    "decoder_shapes", "match_tensors",
 ]  # fmt: skip
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
 MAX_TRAINED_POSITIONS = 1503
 MIN_POSITIONS = 64
+# For the text that stands before the music; a longer one takes of the music's positions.
+TEXT_ROOM = 64
+# For a style before the text: 30 s at 5 a second.
+STYLE_ROOM = 150
 # Far outside any MusicGen: damaged settings must not cost minutes or gigabytes before they are found out.
 DECODER_LIMITS = {"hidden_size": 65_536, "num_layers": 1024, "num_heads": 1024, "ffn_dim": 1_000_000,
                   "num_codebooks": 64, "vocab_size": 1_000_000}  # fmt: skip
@@ -89,9 +94,9 @@ def check_codec(codec: EncodecConfig, decoder: DecoderConfig, where: str) -> Non
         text = f"{found} has {codec.codebook_size} codes a codebook, the decoder {decoder.vocab_size}"
         raise CheckpointError(f"{text}; they must be equal: pair the decoder with the codec it was trained on")
     _check_codec_sizes(codec, found)
-    if codec.num_quantizers != decoder.channel_codebooks:
+    if codec.num_quantizers < decoder.channel_codebooks:  # of more, the first are used
         text = f"{found} has {codec.num_quantizers} codebooks, the decoder {decoder.channel_codebooks} a channel"
-        raise CheckpointError(f"{text}; they must be equal: pair the decoder with the codec it was trained on")
+        raise CheckpointError(f"{text}; it must have as many: pair the decoder with the codec it was trained on")
 
 
 def _check_codec_sizes(codec: EncodecConfig, found: str) -> None:

@@ -6,6 +6,13 @@ of audiocraft and transformers (transformers' extractor needs torchaudio, so the
     mono ─ resampled ─ first 30 s ─ power spectrogram ─ 12 chroma filters ─ loudest class ─ projected ─ repeated or
                                     (16384, hop 4096)                       a frame, 1-hot              cut to 235
 
+An endless stream goes on in its melody as audiocraft's `_generate_tokens` does: each window's prefix is of the 30 s
+that the melody, repeated for ever, has from the window's beginning on.
+
+    melody, 20 s      ├──────────────────┼──────────────────┼──────────────────┼───…
+    window 0, 0 s     ├───────── 30 s ────────────┤
+    window 1, 18 s                    ├───────── 30 s ────────────┤
+
 audiocraft first separates the audio with Demucs and keeps vocals and "other", so that drums and bass don't dominate.
 That step is left out here, as it is in transformers: it needs a second model of 80 MB and its package. Give it a melody
 without drums and bass, or stems separated beforehand.
@@ -14,6 +21,7 @@ without drums and bass, or stems separated beforehand.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,15 +35,33 @@ from streamgen.errors import PromptError
 if TYPE_CHECKING:
     from streamgen.checkpoint.types import Checkpoint, MelodyConfig
 
-__all__ = ["MELODY_SECONDS", "MelodyConditioner", "build_prefix", "check_melody"]
+__all__ = ["MELODY_SECONDS", "Melody", "MelodyConditioner", "build_prefix", "check_melody", "mono_at_rate"]
 
 MELODY_SECONDS = 30  # what every MusicGen Melody was trained on, and where transformers' feature extractor cuts
+LONGEST_SECONDS = 600  # of a melody that a stream follows
 _FILTER_SECONDS = 1  # kept past the cut while resampling, so that the cut's edge is not heard before it
 
 
-def check_melody(melody: object, rate_hz: object) -> NDArray[np.float32]:
-    """Let a usable melody through, as mono float32 [samples], at most 31 s; errors as in `check_audio`."""
-    head, _ = check_audio("the melody", melody, rate_hz, first_seconds=MELODY_SECONDS + _FILTER_SECONDS)
+@dataclass(frozen=True, eq=False)
+class Melody:
+    """A melody that music follows.
+
+    Attributes:
+        samples: float32 [n], mono at the model's rate.
+        start_frame: of the stream, at which it begins.
+        repeats: the audio repeats for ever, as in a stream; False: its chroma do, as in one clip.
+    """
+
+    samples: Tensor
+    start_frame: int = 0
+    repeats: bool = True
+
+
+def check_melody(
+    melody: object, rate_hz: object, seconds: float = MELODY_SECONDS, what: str = "melody"
+) -> NDArray[np.float32]:
+    """Let usable audio through, as mono float32 [samples], at most a second more; errors as in `check_audio`."""
+    head, _ = check_audio(f"the {what}", melody, rate_hz, first_seconds=seconds + _FILTER_SECONDS)
     mono: NDArray[np.float64] = head.mean(axis=0, dtype=np.float64)
     return mono.astype(np.float32)
 
@@ -53,6 +79,7 @@ class MelodyConditioner:
         self._config = checkpoint.melody
         self._projection = checkpoint.melody_projection
         self._filters = None if self._config is None else _chroma_filters(self._config)
+        self._frame_rate_hz = checkpoint.codec.config.sampling_rate / checkpoint.codec.config.hop_length
 
     def prefix(self, melody: NDArray[np.float32] | None, rate_hz: int | None) -> Tensor:
         """The chroma part of one row's prefix, computed alone.
@@ -94,8 +121,48 @@ class MelodyConditioner:
         Source: transformers, MusicgenMelodyFeatureExtractor; audiocraft, ChromaExtractor.
         """
         assert self._config is not None, "chroma of a checkpoint without a melody part"
+        return self._chroma(self._samples(melody, rate_hz, self._config.seconds))
+
+    def melody(self, melody: NDArray[np.float32], rate_hz: int | None, *, repeats: bool = True) -> Melody:
+        """Prepare a melody for `window`, at most `LONGEST_SECONDS` of it.
+
+        Raises:
+            PromptError: as in `prefix`.
+        """
+        if self._config is None:
+            raise PromptError(f"checkpoint {self._name} takes no melody: use one that does (facebook/musicgen-melody)")
+        seconds = LONGEST_SECONDS if repeats else self._config.seconds
+        return Melody(self._samples(melody, rate_hz, seconds), repeats=repeats)
+
+    def window(self, melody: Melody | None, start_frame: int) -> Tensor:
+        """The chroma part of the prefix of a window that begins at a frame of the stream.
+
+        Returns:
+            float32 [chroma_length, D].
+        """
+        assert self._config is not None, "a window's chroma of a checkpoint without a melody part"
+        if melody is None:
+            return self.null_prefix()
+        if not melody.repeats:
+            return self._project(self._chroma(melody.samples))
+        rate_hz = self._config.sample_rate_hz
+        start = int((start_frame - melody.start_frame) / self._frame_rate_hz * rate_hz)
+        places = torch.arange(start, start + int(self._config.seconds * rate_hz))
+        return self._project(self._chroma(melody.samples[places % len(melody.samples)]))
+
+    @property
+    def length(self) -> int:
+        """Positions that a melody takes."""
+        return 0 if self._config is None else self._config.chroma_length
+
+    def _samples(self, melody: object, rate_hz: int | None, seconds: float) -> Tensor:
+        assert self._config is not None, "samples of a checkpoint without a melody part"
+        mono = check_melody(melody, rate_hz, seconds)
+        return mono_at_rate(mono, int(rate_hz or 0), self._config.sample_rate_hz, seconds)
+
+    def _chroma(self, samples: Tensor) -> Tensor:
+        assert self._config is not None, "chroma of a checkpoint without a melody part"
         assert self._filters is not None, "filters are made with the settings"
-        samples = _at_rate(check_melody(melody, rate_hz), int(rate_hz or 0), self._config.sample_rate_hz)
         power = _power_spectrogram(_at_least(samples, self._config.n_fft), self._config)
         energy = torch.einsum("cf,ft->tc", self._filters, power)
         # audiocraft divides each frame by its maximum before it looks for the maximum. Two classes closer than rounding
@@ -147,13 +214,13 @@ def _chroma_filters(config: MelodyConfig) -> Tensor:  # float32 [num_chroma, n_f
     ).float()
 
 
-def _at_rate(mono: NDArray[np.float32], from_hz: int, to_hz: int) -> Tensor:
-    """The first 30 s at the model's rate, float32 [samples]."""
+def mono_at_rate(mono: NDArray[np.float32], from_hz: int, to_hz: int, seconds: float) -> Tensor:
+    """The first seconds at the model's rate, float32 [samples]."""
     if from_hz != to_hz:
         from streamgen.codec import resample
 
         mono = np.asarray(resample(mono[None], from_hz, to_hz), dtype=np.float32)[0]
-    return torch.from_numpy(np.ascontiguousarray(mono[: MELODY_SECONDS * to_hz]))
+    return torch.from_numpy(np.ascontiguousarray(mono[: int(seconds * to_hz)]))
 
 
 def _at_least(samples: Tensor, length: int) -> Tensor:
@@ -164,8 +231,9 @@ def _at_least(samples: Tensor, length: int) -> Tensor:
 
 def _power_spectrogram(samples: Tensor, config: MelodyConfig) -> Tensor:
     """As torchaudio's Spectrogram(power=2, center=True, normalized=True): float32 [n_fft / 2 + 1, frames]."""
-    window = torch.hann_window(config.n_fft, dtype=torch.float32)
+    length = config.win_length or config.n_fft
+    window = torch.hann_window(length, dtype=torch.float32)
     spectrum = torch.stft(
-        samples, config.n_fft, config.hop_length, window=window, center=True, pad_mode="reflect", return_complex=True
+        samples, config.n_fft, config.hop_length, length, window, center=True, pad_mode="reflect", return_complex=True
     )
     return (spectrum / window.square().sum().sqrt()).abs().square()

@@ -6,7 +6,12 @@ row (unconditional, or the negative prompt in its place) give
 
     logits = null + Σ wᵢ · g · (cᵢ − null)
 
-so row i has the coefficient wᵢ · g, the null row 1 − g, and their sum is always 1. One prompt is transformers'
+so row i has the coefficient wᵢ · g, the null row 1 − g, and their sum is always 1. Double guidance has one row more,
+with the melody or style and no text ("alone"; without either it is the unconditional row), and a factor β:
+
+    logits = null + g · (alone + β · Σ wᵢ · (cᵢ − alone) − null)
+
+β = 1 is plain guidance, where that row's coefficient g · (1 − β) is 0. One prompt is transformers'
 ClassifierFreeGuidanceLogitsProcessor; g = 1 needs no null row, so a negative prompt has no effect there. Below 1 the
 formula goes on as audiocraft's does (g = 0 is the null row alone), where transformers stops guiding.
 """
@@ -70,27 +75,37 @@ class PromptMix:
         """Text of the heaviest prompt, the first of equals."""
         return max(self.prompts, key=lambda pair: pair[1])[0]
 
-    def rows(self, guidance_scale: float, *, merge: bool = True) -> tuple[tuple[str | None, ...], tuple[float, ...]]:
-        """Which decoder rows to run, and how much each one's logits count.
+    def rows(self, guidance_scale: float, beta: float = 1.0) -> tuple[tuple[str | None, ...], tuple[float, ...]]:
+        """Which decoder rows to run where texts are all there is, and how much each one's logits count.
 
         Args:
             guidance_scale: g, within `CONTROLS`.
-            merge: a text that is prompt and negative at once is one row. False keeps them apart, for prompts that
-                differ from the null row in more than their text: the first len(prompts) rows are the prompts' then
-                (where g > 0).
+            beta: β, within `CONTROLS`.
         Returns:
             Texts in order, None for unconditional, the null (or negative) row last and left out where its coefficient
             is 0; and the coefficients, whose sum is 1. A single unconditional prompt is one row, whatever the guidance.
         Raises:
-            ConfigError: guidance_scale is outside its range.
+            ConfigError: a number is outside its range.
+        """
+        # Last first: a text that is prompt and negative at once is one row, at the null row's place.
+        shares = [(text, coefficient) for text, coefficient, _ in reversed(self.guided_rows(guidance_scale, beta))]
+        kept = [(text, coefficient) for text, coefficient in list(_added_up(shares).items())[::-1] if coefficient != 0]
+        return tuple(text for text, _ in kept), tuple(coefficient for _, coefficient in kept)
+
+    def guided_rows(self, guidance_scale: float, beta: float = 1.0) -> list[tuple[str | None, float, bool]]:
+        """Which decoder rows to run where prompts differ from the null row in more than their text: none is merged.
+
+        Returns:
+            Text, coefficient (not 0) and whether the row follows melody or style, for each; the null row last.
+        Raises:
+            ConfigError: a number is outside its range.
         """
         scale = CONTROLS["guidance_scale"].check_number(guidance_scale)
-        conditional = [(text, weight * scale) for text, weight in self.prompts]
-        null = [(text, share * (1.0 - scale)) for text, share in self._negatives()]
-        # Last first: a text that is prompt and negative at once is one row, at the null row's place.
-        all_rows = list(_added_up(reversed(conditional + null)).items())[::-1] if merge else conditional + null
-        kept = [(text, coefficient) for text, coefficient in all_rows if coefficient != 0.0]
-        return tuple(text for text, _ in kept), tuple(coefficient for _, coefficient in kept)
+        weighs = CONTROLS["guidance_beta"].check_number(beta)
+        rows = [(text, weight * (scale * weighs), True) for text, weight in self.prompts]
+        rows += [(None, scale * (1.0 - weighs), True)]
+        rows += [(text, share * (1.0 - scale), False) for text, share in self._negatives()]
+        return [row for row in rows if row[1] != 0.0]
 
     def _negatives(self) -> Weighted:
         if self.leaving is None:

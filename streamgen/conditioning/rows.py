@@ -1,35 +1,112 @@
 """From prompts to the decoder's rows: a text's keys and values, a melody's prefix, each computed once.
 
-    PromptMix ─► names, coefficients ─┬─ TextRows     MusicGen: TextKV of each text, to attend to
-                                      └─ PrefixRows   MusicGen Melody: chroma then text, read first
+    Wanted ─► names, coefficients ─┬─ TextRows     MusicGen: TextKV of each text, to attend to
+                                   └─ PrefixRows   MusicGen Melody: chroma then text, read first
+                                                   MusicGen-Style: style then text, read first
 
-A stream has one `Conditioner`, which says all that sets the two apart; nobody else asks whether there is a melody.
+A stream has one `Conditioner`, which says all that sets them apart; nobody else asks whether there is a melody.
 
 Rules: joins conditioning and lm; knows no stream and no window. Any thread may ask for rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.words import Heard
-from streamgen.conditioning.melody import MelodyConditioner, build_prefix
+from streamgen.conditioning.melody import Melody, MelodyConditioner, build_prefix
 from streamgen.conditioning.prompt_mix import PromptMix
+from streamgen.conditioning.style import Style, StyleConditioner
 from streamgen.conditioning.text import NewLock, TextCache, TextConditioner
+from streamgen.errors import PromptError
 from streamgen.lm.cross import TextKV
 from streamgen.lm.step import Rows
 
-__all__ = ["Conditioner", "PrefixRows", "Prompts", "TextRows"]
+__all__ = ["AudioPart", "Conditioner", "PrefixRows", "Prompts", "TextRows", "Wanted"]
 
-Audio = NDArray[np.float32]
 _KEPT_BYTES = 128 * 2**20  # of texts' keys and values: a long text of a large model has 200 MB
+_WINDOWS_KEPT = 3  # leader, successor, and one that begins anew
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What rows are made of.
+
+    Attributes:
+        mix: prompts.
+        guidance_scale: g.
+        guidance_beta: β.
+        melody, style: to follow, of checkpoints that can.
+        eval_q, excerpt_seconds, seed: how a style is heard.
+    """
+
+    mix: PromptMix
+    guidance_scale: float = 1.0
+    guidance_beta: float = 1.0
+    melody: Melody | None = None
+    style: Style | None = None
+    eval_q: int = 3
+    excerpt_seconds: float = 3.0
+    seed: int = 0
+
+
+class AudioPart(Protocol):
+    """What rows that follow audio read first in every window, and those that do not; equal ones compare as equal."""
+
+    @property
+    def length(self) -> int:
+        """Positions A that it takes."""
+        ...
+
+    def of(self, start_frame: int) -> Tensor:
+        """Return it for a window that begins at a frame, float32 [A, D]."""
+        ...
+
+    def null(self) -> Tensor:
+        """Return what stands in its place in the other rows, float32 [A, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class _MelodyPart:
+    chroma: MelodyConditioner
+    melody: Melody | None
+
+    @property
+    def length(self) -> int:
+        return self.chroma.length
+
+    def of(self, start_frame: int) -> Tensor:
+        return self.chroma.window(self.melody, start_frame)
+
+    def null(self) -> Tensor:
+        return self.chroma.null_prefix()
+
+
+@dataclass(frozen=True)
+class _StylePart:
+    conditioner: StyleConditioner
+    style: Style | None
+    codebooks: int
+    excerpt_seconds: float
+    seed: int
+    length: int
+
+    def of(self, start_frame: int) -> Tensor:  # noqa: ARG002 - the same in every window
+        if self.style is None:
+            return self.null()
+        tokens = self.conditioner.tokens(self.style, self.codebooks, self.excerpt_seconds, self.seed)
+        return F.pad(tokens, (0, 0, 0, self.length - len(tokens)))
+
+    def null(self) -> Tensor:
+        return torch.zeros(self.length, self.conditioner.width)
 
 
 class Conditioner(Protocol):
@@ -40,12 +117,11 @@ class Conditioner(Protocol):
         """Whether rows can change from one frame to the next, so that a mix can fade."""
         ...
 
-    def of(self, mix: PromptMix, guidance_scale: float, like: Rows | None = None) -> Rows:
-        """Return the rows of a mix, named by their texts.
+    def of(self, wanted: Wanted, like: Rows | None = None) -> Rows:
+        """Return rows, named by their texts.
 
         Args:
-            mix: prompts.
-            guidance_scale: g.
+            wanted: what they are made of.
             like: rows in force: what they have in common with the new ones is not computed again.
 
         Raises:
@@ -53,12 +129,12 @@ class Conditioner(Protocol):
         """
         ...
 
-    def positions(self, mix: PromptMix) -> int:
-        """Return how many positions of a window the prefix of a mix takes."""
+    def positions(self, wanted: Wanted) -> int:
+        """Return how many positions of a window the prefix takes."""
         ...
 
-    def padded(self, mixes: Iterable[PromptMix]) -> Conditioner:
-        """Return one whose rows have room for the longest text of some mixes: a batch shares its length."""
+    def padded(self, others: Iterable[Wanted]) -> Conditioner:
+        """Return one whose rows have room for the longest text of some others: a batch shares its length."""
         ...
 
 
@@ -69,7 +145,8 @@ class Prompts:
         text: encodes texts.
         chroma: makes prefixes of melodies.
         project: turns text states, float32 [T, D], into keys and values.
-        has_melody: whether the checkpoint reads a melody prefix in every stream.
+        style: makes tokens of styles.
+        reads: what the checkpoint reads first in every stream: "melody", "style", or nothing.
         new_lock: makes a lock, where several threads ask for prompts.
     """
 
@@ -79,26 +156,53 @@ class Prompts:
         chroma: MelodyConditioner,
         project: Callable[[Tensor], TextKV],
         *,
-        has_melody: bool,
+        style: StyleConditioner,
+        reads: str | None,
         new_lock: NewLock = nullcontext,
     ) -> None:
-        self.text, self.chroma = text, chroma
-        self._project, self._has_melody = project, has_melody
+        self.text, self.chroma, self.style = text, chroma, style
+        self._project, self.reads = project, reads
         self._kept: TextCache[TextKV] = TextCache(_KEPT_BYTES, lambda kv: kv.keys.nbytes + kv.values.nbytes, new_lock)
 
-    def conditioner(self, melody: Audio | None = None, rate_hz: int | None = None) -> Conditioner:
-        """Return what makes the rows of a stream.
+    def conditioner(self) -> Conditioner:
+        """Return what makes the rows of a stream."""
+        return PrefixRows(self) if self.reads else TextRows(self)
+
+    def audio_part(self, wanted: Wanted, positions: int = 1) -> AudioPart:
+        """Return what the audio gives to the prefix.
 
         Args:
-            melody: float32 [samples] or [channels, samples] to follow (melody checkpoints).
-            rate_hz: its samples a second.
+            wanted: has the audio.
+            positions: of a style at least: those of a batch share their number.
 
         Raises:
-            PromptError: a melody that cannot be used, or for a checkpoint that takes none.
+            PromptError: a style that is shorter than its excerpt.
         """
-        if melody is None and not self._has_melody:
-            return TextRows(self)
-        return PrefixRows(self, self.chroma.prefix(melody, rate_hz))
+        if self.reads == "melody":
+            return _MelodyPart(self.chroma, wanted.melody)
+        length = max(self.style.positions(wanted.style, wanted.excerpt_seconds), positions)
+        if wanted.style is None:
+            return _StylePart(self.style, None, 0, 0.0, 0, length)
+        return _StylePart(self.style, wanted.style, wanted.eval_q, wanted.excerpt_seconds, wanted.seed, length)
+
+    def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values of controls with the audio among them as rows are made of it.
+
+        Args:
+            values: names as in `ControlValues`; `melody` with its `melody_rate_hz`, or what `MelodyConditioner.melody`
+                made of them, or None; `style` alike.
+
+        Raises:
+            PromptError: audio that cannot be used, or of a kind that the checkpoint does not take.
+        """
+        found = dict(values)
+        for name, prepare, kind in (("melody", self.chroma.melody, Melody), ("style", self.style.style, Style)):
+            audio, rate_hz = values.get(name), found.pop(f"{name}_rate_hz", None)
+            if audio is None and rate_hz is not None:
+                raise PromptError(f"{name}_rate_hz is given without a {name}: give both, or neither")
+            if audio is not None and not isinstance(audio, kind):
+                found[name] = prepare(audio, rate_hz)
+        return found
 
     def learn(self, text: str | None) -> None:
         """Compute now what a stream will ask for.
@@ -106,7 +210,7 @@ class Prompts:
         Raises:
             PromptError: it cannot be encoded.
         """
-        if self._has_melody:
+        if self.reads:
             self.text.encode(text)
         else:
             self.keys(text)
@@ -136,60 +240,106 @@ class TextRows:
     def __init__(self, prompts: Prompts) -> None:
         self._prompts = prompts
 
-    def of(self, mix: PromptMix, guidance_scale: float, like: Rows | None = None) -> Rows:
+    def of(self, wanted: Wanted, like: Rows | None = None) -> Rows:
         """See `Conditioner.of`."""
-        names, coefficients = mix.rows(guidance_scale)
+        names, coefficients = wanted.mix.rows(wanted.guidance_scale, wanted.guidance_beta)
         known = {} if like is None else dict(zip(like.names, like.texts, strict=True))
         texts = [known[name] if name in known else self._prompts.keys(name) for name in names]
-        return Rows(names, tuple(texts), coefficients, bias=self._prompts.bias(mix.dominant))
+        return Rows(names, tuple(texts), coefficients, bias=self._prompts.bias(wanted.mix.dominant))
 
-    def positions(self, mix: PromptMix) -> int:  # noqa: ARG002 - whatever the mix
+    def positions(self, wanted: Wanted) -> int:  # noqa: ARG002 - whatever is wanted
         """None: texts are attended to, not read."""
         return 0
 
-    def padded(self, mixes: Iterable[PromptMix]) -> TextRows:  # noqa: ARG002 - whatever the mixes
+    def padded(self, others: Iterable[Wanted]) -> TextRows:  # noqa: ARG002 - whatever they are
         """Return itself: texts take no positions."""
         return self
 
 
 class PrefixRows:
-    """Rows that begin with a melody and their text; the null row, and guidance 0, have the null chroma for a melody.
+    """Rows that begin with audio and their text; the null row, and guidance 0, have none of the audio.
 
     Args:
         prompts: of the model.
-        melody: chroma prefix float32 [chroma_length, D].
         text_positions: for the text at least.
+        audio_positions: for a style at least.
     """
 
     fades = False
 
-    def __init__(self, prompts: Prompts, melody: Tensor, text_positions: int = 1) -> None:
-        self._prompts, self.melody, self._text_positions = prompts, melody, text_positions
+    def __init__(self, prompts: Prompts, text_positions: int = 1, audio_positions: int = 1) -> None:
+        self._prompts, self._text_positions, self._audio_positions = prompts, text_positions, audio_positions
 
-    def of(self, mix: PromptMix, guidance_scale: float, like: Rows | None = None) -> Rows:  # noqa: ARG002
+    def of(self, wanted: Wanted, like: Rows | None = None) -> Rows:
         """See `Conditioner.of`."""
-        names, coefficients = mix.rows(guidance_scale, merge=False)
-        follows = [guidance_scale > 0 and row < len(mix.prompts) for row in range(len(names))]
-        nothing = self._prompts.keys(None)
-        return Rows(names, (nothing,) * len(names), coefficients, self._prefixes(names, follows))
-
-    def _prefixes(self, texts: Sequence[str | None], follows: Sequence[bool]) -> Tensor:
-        """Return the prefix of each row, float32 [rows, P, D]."""
-        states = [self._prompts.text.encode(text) for text in texts]
+        names, coefficients, follows = zip(
+            *wanted.mix.guided_rows(wanted.guidance_scale, wanted.guidance_beta), strict=True
+        )
+        states = [self._prompts.text.encode(text) for text in names]
         longest = max([self._text_positions, *(len(state) for state in states)])
-        null = self._prompts.chroma.null_prefix()
-        chroma = [self.melody if row_follows else null for row_follows in follows]
-        return torch.stack([build_prefix(c, s, longest) for c, s in zip(chroma, states, strict=True)])
+        audio = self._prompts.audio_part(wanted, self._audio_positions)
+        made = _WindowPrefixes(audio, names, follows, states, longest)
+        known = like is not None and like.prefixes == made  # its windows are computed already
+        prefixes = like.prefixes if like is not None and known else made
+        return Rows(names, (self._prompts.keys(None),) * len(names), coefficients, prefixes)
 
-    def positions(self, mix: PromptMix) -> int:
-        """Return the positions of chroma and longest text, the negative one included."""
-        return len(self.melody) + self._longest([mix])
+    def positions(self, wanted: Wanted) -> int:
+        """Return the positions of audio and longest text, the negative one included."""
+        return self._prompts.audio_part(wanted, self._audio_positions).length + self._longest([wanted])
 
-    def padded(self, mixes: Iterable[PromptMix]) -> PrefixRows:
-        """Return rows with room for the longest text of some mixes, as in transformers and audiocraft."""
-        return PrefixRows(self._prompts, self.melody, self._longest(mixes))
+    def padded(self, others: Iterable[Wanted]) -> PrefixRows:
+        """Return rows with room for the longest text and style of some others, as in transformers and audiocraft."""
+        others = list(others)
+        audio = [self._prompts.audio_part(wanted, self._audio_positions).length for wanted in others]
+        return PrefixRows(self._prompts, self._longest(others), max(audio, default=self._audio_positions))
 
-    def _longest(self, mixes: Iterable[PromptMix]) -> int:
+    def _longest(self, wanted: Iterable[Wanted]) -> int:
         """Positions of the longest text, at least the one of no text."""
+        mixes = [one.mix for one in wanted]
         texts = {text for mix in mixes for text in (*(text for text, _ in mix.prompts), mix.negative)}
         return max(self._text_positions, *(len(self._prompts.text.encode(text)) for text in texts))
+
+
+class _WindowPrefixes:
+    """The prefixes of some rows in any window; those of the newest windows are kept.
+
+    Args:
+        audio: its part.
+        names, follows: of each row its text, and whether it follows the audio.
+        states: of each row's text, float32 [T, D].
+        text_positions: that each text takes.
+    """
+
+    def __init__(
+        self,
+        audio: AudioPart,
+        names: Sequence[str | None],
+        follows: Sequence[bool],
+        states: Sequence[Tensor],
+        text_positions: int,
+    ) -> None:
+        self._audio, self._follows, self._states, self._text_positions = audio, follows, states, text_positions
+        self.length = audio.length + text_positions
+        self._key = (audio, tuple(names), tuple(follows), text_positions)
+        self._kept: dict[int, Tensor] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _WindowPrefixes) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def of(self, start_frame: int) -> Tensor:
+        """See `Prefixes.of`."""
+        if start_frame not in self._kept:
+            if len(self._kept) == _WINDOWS_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[start_frame] = self._made(start_frame)
+        return self._kept[start_frame]
+
+    def _made(self, start_frame: int) -> Tensor:
+        null = self._audio.null()
+        followed = self._audio.of(start_frame) if any(self._follows) else null
+        audio = [followed if follows else null for follows in self._follows]
+        parts = zip(audio, self._states, strict=True)
+        return torch.stack([build_prefix(a, s, self._text_positions) for a, s in parts])

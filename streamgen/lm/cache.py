@@ -171,7 +171,7 @@ class KVCache(CacheRows[BlockCopy]):
         self, config: DecoderConfig, rows: int, *, dtype: torch.dtype, device: torch.device, max_rows: int = 256
     ) -> None:
         super().__init__(rows, max_rows)
-        self._shape = (config.num_layers, config.num_heads, config.max_positions, config.head_dim)
+        self._shape = (config.num_layers, config.num_heads, config.positions, config.head_dim)
         self._dtype, self._device = dtype, device
         self.keys, self.values = self._empty(rows), self._empty(rows)
 

@@ -100,7 +100,7 @@ class Decoder:
         vocab = config.vocab_size
         self._embed = torch.cat([take(f"model.decoder.embed_tokens.{k}.weight") for k in range(config.num_codebooks)])
         self._embed_offsets = torch.arange(config.num_codebooks, device=device) * (vocab + 1)
-        self._positions = sinusoids(config.max_positions, config.hidden_size).to(device, dtype)
+        self._positions = sinusoids(config.positions, config.hidden_size).to(device, dtype)
         self._layers = [_load_layer(take, i, config.cross_attention) for i in range(config.num_layers)]
         self._norm = take.norm("model.decoder.layer_norm")
         self._heads = take.linear(*(f"lm_heads.{k}" for k in range(config.num_codebooks)))

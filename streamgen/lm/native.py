@@ -164,7 +164,7 @@ class NativeCache(CacheRows[_RowsCopy]):
     def __init__(self, config: DecoderConfig, library: Kernels, rows: int, max_rows: int = 256) -> None:
         super().__init__(rows, max_rows)
         self._config, self._library = config, library
-        self.positions = -(-config.max_positions // _POSITIONS) * _POSITIONS
+        self.positions = -(-config.positions // _POSITIONS) * _POSITIONS
         self._memory: list[Tensor] = []
         self._grow_to(rows)
         for memory in self._memory:
@@ -242,10 +242,10 @@ class NativeDecoder:
         tables = [weights[f"model.decoder.embed_tokens.{k}.weight"] for k in range(config.num_codebooks)]
         self._embed = torch.cat([table.to(torch.bfloat16) for table in tables])  # a few rows of many are read
         self._embed_offsets = torch.arange(config.num_codebooks) * (config.vocab_size + 1)
-        self.positions = sinusoids(config.max_positions, config.hidden_size)
+        self.positions = sinusoids(config.positions, config.hidden_size)
         self.matrices = _in_one_arena(packed, library)
         self._norms = {name: weights[name].float().contiguous() for name in _norm_names(config)}
-        positions = -(-config.max_positions // _POSITIONS) * _POSITIONS
+        positions = -(-config.positions // _POSITIONS) * _POSITIONS
         sizes = (config.hidden_size, config.num_heads, config.ffn_dim, config.num_layers, positions)
         self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu")))
         for layer in range(config.num_layers):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -20,7 +21,20 @@ from streamgen.lm.cross import TextKV
 from streamgen.lm.sampling import Sampling
 from streamgen.lm.windows import WindowPlan
 
-__all__ = ["Feed", "Rows", "Step", "StepSettings", "Unread", "Window"]
+__all__ = ["Feed", "Prefixes", "Rows", "Step", "StepSettings", "Unread", "Window"]
+
+
+class Prefixes(Protocol):
+    """What each row reads before the music, in every window; equal ones compare as equal."""
+
+    @property
+    def length(self) -> int:
+        """Positions P that it takes."""
+        ...
+
+    def of(self, start_frame: int) -> Tensor:
+        """Return the prefix of a window that begins at a frame, float32 [rows, P, D]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,14 +45,14 @@ class Rows:
         names: of the rows.
         texts: keys and values to attend to, per row.
         coefficients: share of each row's logits in the guided logits, sum 1.
-        prefixes: float32 [rows, P, D] for melody checkpoints, else None.
+        prefixes: of checkpoints that read melody or style and text first, else None.
         bias: float32 [M, K, V]: row f % M is added to the guided logits of frame f after the downbeat; None for none.
     """
 
     names: tuple[Hashable, ...]
     texts: tuple[TextKV, ...]
     coefficients: tuple[float, ...]
-    prefixes: Tensor | None = None
+    prefixes: Prefixes | None = None
     bias: Tensor | None = None
 
     @property
@@ -49,7 +63,7 @@ class Rows:
     @property
     def prefix(self) -> int:
         """Positions of the prefix."""
-        return 0 if self.prefixes is None else self.prefixes.shape[1]
+        return 0 if self.prefixes is None else self.prefixes.length
 
     def sources(self, old: Rows) -> list[int]:
         """Choose for each row the old row whose past it continues: its namesake, its own place's, the heaviest."""

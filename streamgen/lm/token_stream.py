@@ -173,14 +173,16 @@ class TokenStream:
 
     def _unread(self, window: Window) -> Unread:
         rows, fed, due = self.settings.rows, window.fed, self._due(window)
-        prefixes = rows.prefixes[:, fed : min(rows.prefix, due)] if rows.prefixes is not None else None
+        prefixes = None
+        if rows.prefixes is not None and fed < rows.prefix:
+            prefixes = rows.prefixes.of(window.start_frame)[:, fed : min(rows.prefix, due)]
         first = window.start_frame - 1 + max(fed - rows.prefix, 0)
         return Unread(window, prefixes, self._ring.columns(first, self.head, window.start_frame))
 
     def _feed(self, window: Window) -> Feed:
         prefixes = self.settings.rows.prefixes
-        if prefixes is not None and self._due(window) < prefixes.shape[1]:
-            return Feed(window, None, prefixes[:, self._due(window)])
+        if prefixes is not None and self._due(window) < prefixes.length:
+            return Feed(window, None, prefixes.of(window.start_frame)[:, self._due(window)])
         return Feed(window, self.column(self.head, window.start_frame), None)
 
     # -- other settings, and windows that are due -----------------------------------------------------------------
@@ -247,7 +249,7 @@ class TokenStream:
         old = self.settings.rows
         if rows.prefixes is None or old.prefixes is None:
             return False
-        return rows.names != old.names or not torch.equal(rows.prefixes, old.prefixes)
+        return rows.names != old.names or rows.prefixes != old.prefixes
 
     def _dropped_start(self, settings: StepSettings) -> int | None:
         """Return the frame before which context is dropped: another prompt dominates, and there is some to drop."""

@@ -110,16 +110,21 @@ class WindowLayout:
     """Lays out the windows of one model's streams: from the seconds that users set to positions.
 
     Attributes:
-        limit: positions a window may use.
+        limit: positions a window may use beside its prefix.
         frame_rate_hz: frames a second.
+        prefix_room: positions beside those for a prefix; a longer one takes of them.
     """
 
     limit: int
     frame_rate_hz: float
+    prefix_room: int = 0
 
     def longest_context_seconds(self, prefix: int = 0) -> float:
         """Return how much context fits behind a prefix that starts at position 0."""
-        return WindowPlan.longest_context(self.limit, 0, prefix) / self.frame_rate_hz
+        return WindowPlan.longest_context(self._limit(prefix), 0, prefix) / self.frame_rate_hz
+
+    def _limit(self, prefix: int) -> int:
+        return self.limit + min(prefix, self.prefix_room)
 
     def plan(self, context_seconds: float, start_seconds: float, prefix: int = 0) -> WindowPlan:
         """Lay out the windows of a new stream.
@@ -128,10 +133,10 @@ class WindowLayout:
             ConfigError: they have no room for the context.
         """
         context, start = self._frames(context_seconds, start_seconds)
-        longest = WindowPlan.longest_context(self.limit, start, prefix)
+        longest = WindowPlan.longest_context(self._limit(prefix), start, prefix)
         if context > longest:
             raise self._no_room(context_seconds, longest, start, prefix)
-        return WindowPlan(self.limit, context, start, prefix)
+        return WindowPlan(self._limit(prefix), context, start, prefix)
 
     def fitting_plan(self, context_seconds: float, start_seconds: float, prefix: int = 0) -> WindowPlan:
         """Lay out windows in mid-stream, cut to what a long prompt leaves or a change still ahead will make room for.
@@ -142,18 +147,20 @@ class WindowLayout:
             ConfigError: the prefix leaves no room at all.
         """
         context, start = self._frames(context_seconds, start_seconds)
-        start = max(min(start, self.limit - 2 * prefix - 2), 0)
-        longest = WindowPlan.longest_context(self.limit, start, prefix)
+        limit = self._limit(prefix)
+        start = max(min(start, limit - 2 * prefix - 2), 0)
+        longest = WindowPlan.longest_context(limit, start, prefix)
         if longest < 1:
             raise self._no_room(context_seconds, longest, start, prefix)
-        return WindowPlan(self.limit, min(context, longest), start, prefix)
+        return WindowPlan(limit, min(context, longest), start, prefix)
 
     def _frames(self, context_seconds: float, start_seconds: float) -> tuple[int, int]:
         """Return the context's frames and its start position."""
         return max(round(context_seconds * self.frame_rate_hz), 1), round(start_seconds * self.frame_rate_hz)
 
     def _no_room(self, context_seconds: float, longest: int, start: int, prefix: int) -> ConfigError:
-        room = f"{max(longest, 0) / self.frame_rate_hz:g} s: this checkpoint's windows have {self.limit} positions"
+        positions = f"this checkpoint's windows have {self._limit(prefix)} positions"
+        room = f"{max(longest, 0) / self.frame_rate_hz:g} s: {positions}"
         before = f", {start} of them before context_start_seconds" if start else ""
         taken = f", {prefix} of them under melody and prompt, so shorten the prompt" if prefix else ""
         return ConfigError(f"context_seconds is {context_seconds:g}, must be at most {room}{before}{taken}")

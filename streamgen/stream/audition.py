@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from streamgen.checkpoint import Heard
 from streamgen.checkpoint.words import SEMITONES
@@ -30,6 +31,7 @@ __all__ = ["best_candidate", "score"]
 Audio = NDArray[np.float32]
 
 _USUAL_FRAMES, _MORE_THAN_A_BAR = 100, 1.1
+_PIECE_FRAMES = 5  # of eight openings: tens of milliseconds, where a session commits a fifth of a second ahead
 _STEPS_A_BAR = 16
 _NEAR_SECONDS = 0.012  # of the grid: less is not heard as loose
 _FEW_ONSETS = 6  # fewer say little of a grid
@@ -49,7 +51,7 @@ def best_candidate(
         runtime: of the model.
         controls: of the stream; what begins anew with them is tried.
         count: how many.
-        between_steps: called after each step of the batch, on this thread.
+        between_steps: called after each step of the batch, and as often while it is decoded and heard, on this thread.
     """
     heard = runtime.prompts.heard(controls.mix.dominant)
     frames = _USUAL_FRAMES if heard is None else math.ceil(_MORE_THAN_A_BAR * heard.bar_frames)
@@ -62,16 +64,32 @@ def best_candidate(
         }
         for number in range(1, count + 1)
     ]
-    batch = Batch.of_values(runtime, values, frames)
-    codes = batch.codes(None if between_steps is None else lambda _done, _total: between_steps())
-    with runtime.computing():
-        codec = runtime.codec
-        pcm = codec.decode(torch.stack(codes).to(runtime.device), codec.new_state(count)).mean(1).cpu().numpy()
-    rate_hz, bar_seconds = codec.sample_rate_hz, frames / runtime.frame_rate_hz
-    if heard is not None:
-        bar_seconds = heard.bar_frames / runtime.frame_rate_hz
-    scores = [score(audio, rate_hz, bar_seconds, heard) for audio in pcm]
+    breathe = between_steps or _nothing
+    codes = Batch.of_values(runtime, values, frames).codes(lambda _done, _total: breathe())
+    bar_seconds = (frames if heard is None else heard.bar_frames) / runtime.frame_rate_hz
+    scores = []
+    for audio in _decoded(runtime, torch.stack(codes), breathe):
+        scores.append(score(audio, runtime.codec.sample_rate_hz, bar_seconds, heard))
+        breathe()
     return 1 + int(np.argmax(scores))
+
+
+def _nothing() -> None:
+    """There is nobody to serve."""
+
+
+def _decoded(runtime: Runtime, codes: Tensor, breathe: Callable[[], None]) -> Audio:
+    """Decode int64 [B, K, T] to float32 [B, n], both channels' mean, in pieces that hold nobody up."""
+    codec, pieces = runtime.codec, []
+    with runtime.computing():
+        state = codec.new_state(len(codes))
+    for piece in codes.split(_PIECE_FRAMES, dim=2):
+        with runtime.computing():
+            pieces.append(codec.decode(piece.to(runtime.device), state).mean(1).cpu())
+        breathe()
+    with runtime.computing():
+        pieces.append(codec.finish(state).mean(1).cpu())
+    return np.asarray(torch.cat(pieces, dim=1).numpy())
 
 
 def score(audio: Audio, rate_hz: int, bar_seconds: float, heard: Heard | None) -> float:

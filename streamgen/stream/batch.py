@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
+from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.rows import Conditioner
+from streamgen.conditioning.style import Style
 from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.step import Step, StepSettings
@@ -101,6 +103,7 @@ class Batch:
         ]
         self._melodies: Sequence[Audio | None] = [None] * self._count
         self._melody_rate_hz: int | None = None
+        self._styles: list[Style | None] = [None] * self._count
         self._codes: list[Tensor | None] = [None] * self._count
 
     @classmethod
@@ -122,6 +125,12 @@ class Batch:
         """Set the melody of each clip."""
         self._melodies = [None] * self._count if melody is None else _one_each("melody", melody, self._count)
         self._melody_rate_hz = rate_hz
+
+    def give_styles(self, style: Sequence[Audio | None] | None, rate_hz: int | None) -> None:
+        """Set the style of each clip."""
+        styles = [None] * self._count if style is None else _one_each("style", style, self._count)
+        with self._runtime.computing():
+            self._styles = [None if one is None else self._runtime.prompts.style.style(one, rate_hz) for one in styles]
 
     def give_audio_prompts(self, audio: Audio | Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the audio prompt of each clip."""
@@ -161,8 +170,10 @@ class Batch:
 
     def _open(self, clips: list[_Clip]) -> None:
         with self._runtime.computing():
-            conditioners = self._conditioners()
-            controls = [new_controls(self._runtime, *both) for both in zip(conditioners, self._values, strict=True)]
+            audio = zip(self._values, self._heard(), self._styles, strict=True)
+            values = [{**own, "melody": melody, "style": style} for own, melody, style in audio]
+            conditioners = self._conditioners(values)
+            controls = [new_controls(self._runtime, *both) for both in zip(conditioners, values, strict=True)]
             settings = [self._settings(*both) for both in zip(conditioners, controls, strict=True)]
         for one, prompt in zip(settings, self._codes, strict=True):
             with self._runtime.alone():
@@ -172,14 +183,19 @@ class Batch:
                 if fitting is not None:
                     clips[-1].begin_with(fitting)
 
-    def _conditioners(self) -> list[Conditioner]:
-        """Return what makes the rows of each clip; melody prefixes of a batch share the longest text's length."""
+    def _heard(self) -> list[Melody | None]:
+        """Return the melody of each clip; the chroma of one that fits a window are repeated, as transformers does."""
         prompts, rate_hz = self._runtime.prompts, self._melody_rate_hz
-        mixes = [Controls.of(self._runtime.defaults, 1.0, values).mix for values in self._values]
-        return [prompts.conditioner(melody, rate_hz).padded(mixes) for melody in self._melodies]
+        repeats = self._frames + self._runtime.pattern.max_delay > self._runtime.layout.limit
+        return [None if one is None else prompts.chroma.melody(one, rate_hz, repeats=repeats) for one in self._melodies]
+
+    def _conditioners(self, values: Sequence[Mapping[str, Any]]) -> list[Conditioner]:
+        """Return what makes the rows of each clip; melody prefixes of a batch share the longest text's length."""
+        wanted = [Controls.of(self._runtime.defaults, 1.0, own).wanted() for own in values]
+        return [self._runtime.prompts.conditioner().padded(wanted) for _ in values]
 
     def _settings(self, conditioner: Conditioner, controls: Controls) -> StepSettings:
-        rows = conditioner.of(controls.mix, controls.guidance_scale)
+        rows = conditioner.of(controls.wanted())
         plan = self._runtime.layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
         return StepSettings(rows, controls.sampling, plan, controls.mix.dominant)
 

@@ -63,6 +63,7 @@ class ControlState:
         conditioner: makes the rows.
         controls: to begin with.
         keep_frames: how far back `rewind` must reach.
+        given_frames: of an audio prompt, before the stream's first.
 
     Attributes:
         memory: what is in force and what waits.
@@ -72,11 +73,16 @@ class ControlState:
     """
 
     def __init__(
-        self, layout: WindowLayout, conditioner: Conditioner, controls: Controls, keep_frames: int = 0
+        self,
+        layout: WindowLayout,
+        conditioner: Conditioner,
+        controls: Controls,
+        keep_frames: int = 0,
+        given_frames: int = 0,
     ) -> None:
-        self._layout, self._conditioner = layout, conditioner
+        self._layout, self._conditioner, self._given_frames = layout, conditioner, given_frames
         self._history = ChangeHistory(keep_frames)
-        rows = conditioner.of(controls.mix, controls.guidance_scale)
+        rows = conditioner.of(controls.wanted())
         plan = layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
         self.memory = ControlMemory(controls, controls, (), None, self._made(controls, controls.mix, rows, plan))
 
@@ -97,7 +103,7 @@ class ControlState:
             ConfigError, PromptError: a wrong value.
         """
         asked = self.memory.asked.changed(values)
-        rows = self._conditioner.of(asked.mix, asked.guidance_scale, self.memory.settings.rows)
+        rows = self._conditioner.of(asked.wanted(), self.memory.settings.rows)
         # a melody's text takes positions: a new one, longer than the old, must not be refused for the context it cuts
         says_context = any(name.startswith("context") for name in values)
         lay_out = self._layout.plan if says_context else self._layout.fitting_plan
@@ -142,7 +148,7 @@ class ControlState:
             return now
         controls, gliding = now.controls, now.gliding
         for change in coming:
-            before, controls = controls, controls.changed(change.values)
+            before, controls = controls, self._begun(controls.changed(change.values), change, frame)
             if controls.mix != before.mix:
                 gliding = self._glide(
                     before.mix if gliding is None else gliding.mix(before.mix, frame), controls, frame
@@ -157,6 +163,12 @@ class ControlState:
             openings=openings,
         )
 
+    def _begun(self, controls: Controls, change: Change, frame: int) -> Controls:
+        """Let a melody that comes with a change begin at its frame."""
+        if change.values.get("melody") is None or controls.melody is None:
+            return controls
+        return replace(controls, melody=replace(controls.melody, start_frame=frame + self._given_frames))
+
     def _glide(self, sounding: PromptMix, controls: Controls, frame: int) -> Glide | None:
         """Begin a fade from what sounds now; rows that cannot change from frame to frame do not fade."""
         if controls.glide_seconds == 0 or not self._conditioner.fades:
@@ -165,7 +177,7 @@ class ControlState:
 
     def _settings(self, controls: Controls, mix: PromptMix, openings: int) -> StepSettings:
         now = self.memory
-        rows = self._conditioner.of(mix, controls.guidance_scale, now.settings.rows)
+        rows = self._conditioner.of(controls.wanted(mix), now.settings.rows)
         plan = self._layout.fitting_plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
         made = self._made(controls, mix, rows, plan, openings)
         anew = openings != now.openings or controls.take != now.controls.take
@@ -185,6 +197,11 @@ class ControlState:
         seconds = controls.change_context_seconds
         everything = seconds >= CONTROLS["change_context_seconds"].limits[1]
         return self._layout.limit if everything else round(seconds * self._layout.frame_rate_hz)
+
+    def completed(self, memory: ControlMemory) -> StepSettings:
+        """Return the settings of controls that come from a file, with what their melody or style comes to."""
+        rows = self._conditioner.of(memory.controls.wanted())
+        return replace(memory.settings, rows=replace(memory.settings.rows, prefixes=rows.prefixes))
 
     # -- going back -----------------------------------------------------------------------------------------------
 

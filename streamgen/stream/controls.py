@@ -13,8 +13,10 @@ from itertools import islice
 from typing import Any
 
 from streamgen.checkpoint.types import GenerationDefaults
+from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.prompt_mix import PromptMix
-from streamgen.conditioning.rows import Conditioner
+from streamgen.conditioning.rows import Conditioner, Wanted
+from streamgen.conditioning.style import Style
 from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec
 from streamgen.errors import ConfigError
 from streamgen.lm.sampling import Sampling
@@ -22,10 +24,11 @@ from streamgen.runtime import Runtime
 
 __all__ = ["CONTROL_NAMES", "Controls", "control_specs", "frozen", "new_controls"]
 
-CONTROL_NAMES = ("prompt", "prompts", *CONTROLS)
+CONTROL_NAMES = ("prompt", "prompts", "melody", "style", *CONTROLS)
 _CANDIDATE = "candidate"  # not a musician's: which opening of an audition plays, counted from 1; 0 is none of them
 _TAKES, _CANDIDATES = 1_000_000_007, 998_244_353  # primes: no seed of one take is that of another near it
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
+_OTHERS = (*_PROMPTS, "melody", "style", _CANDIDATE)  # no numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,11 +39,16 @@ class Controls:
         mix: weighted prompts and the negative one.
         numbers: every other control of the table.
         candidate: which opening of an audition plays, from 1; 0 where none was held.
+        melody, style: to follow; None is none.
+        top_p_alone: the checkpoint's format looks at no top_k where top_p is on.
     """
 
     mix: PromptMix
     numbers: Mapping[str, float]
     candidate: int = 0
+    melody: Melody | None = None
+    style: Style | None = None
+    top_p_alone: bool = False
 
     def __getattr__(self, name: str) -> float:
         if name == "numbers" or name not in self.numbers:  # the first: while it is being copied
@@ -71,7 +79,7 @@ class Controls:
         }
         numbers["seed"] = secrets.randbelow(int(CONTROLS["seed"].limits[1]) + 1)
         numbers["context_seconds"] = min(numbers["context_seconds"], longest_context_seconds)
-        start = cls(PromptMix.of(), numbers)
+        start = cls(PromptMix.of(), numbers, top_p_alone=defaults.top_p_alone)
         return start.changed({name: value for name, value in values.items() if value is not None})
 
     def changed(self, values: Mapping[str, Any]) -> Controls:
@@ -86,10 +94,15 @@ class Controls:
             PromptError: a prompt that cannot be used.
         """
         _check_names(values)
-        others = (*_PROMPTS, _CANDIDATE)
-        numbers = {name: _number(CONTROLS[name], value) for name, value in values.items() if name not in others}
-        candidate = int(values.get(_CANDIDATE, self.candidate))
-        return replace(self, mix=self._mix(values), numbers={**self.numbers, **numbers}, candidate=candidate)
+        numbers = {name: _number(CONTROLS[name], value) for name, value in values.items() if name not in _OTHERS}
+        return replace(
+            self,
+            mix=self._mix(values),
+            numbers={**self.numbers, **numbers},
+            candidate=int(values.get(_CANDIDATE, self.candidate)),
+            melody=values.get("melody", self.melody),
+            style=values.get("style", self.style),
+        )
 
     def _mix(self, values: Mapping[str, Any]) -> PromptMix:
         if not any(name in values for name in _PROMPTS):
@@ -99,11 +112,25 @@ class Controls:
             return PromptMix.of(values.get("prompt"), values.get("prompts"), negative)
         return PromptMix.of(prompts=self.mix.prompts, negative_prompt=negative)
 
+    def wanted(self, mix: PromptMix | None = None) -> Wanted:
+        """What the decoder's rows are made of, in the midst of a fade with another mix."""
+        return Wanted(
+            self.mix if mix is None else mix,
+            self.guidance_scale,
+            self.guidance_beta,
+            self.melody,
+            self.style,
+            int(self.eval_q),
+            self.excerpt_seconds,
+            int(self.seed),
+        )
+
     @property
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
         seed = (int(self.seed) + int(self.take) * _TAKES + self.candidate * _CANDIDATES) % 2**63
-        return Sampling(self.temperature, int(self.top_k), self.top_p, seed)
+        top_k = 0 if self.top_p_alone and 0 < self.top_p < 1 else int(self.top_k)
+        return Sampling(self.temperature, top_k, self.top_p, seed)
 
     @property
     def recalls(self) -> bool:
@@ -138,13 +165,14 @@ def new_controls(runtime: Runtime, conditioner: Conditioner, values: Mapping[str
     Raises:
         ConfigError, PromptError: a value is wrong.
     """
-    prefix = conditioner.positions(Controls.of(runtime.defaults, 1.0, values).mix)
+    prefix = conditioner.positions(Controls.of(runtime.defaults, 1.0, values).wanted())
     return Controls.of(runtime.defaults, runtime.layout.longest_context_seconds(prefix), values)
 
 
 def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
     """Return the table of controls with a checkpoint's defaults, windows' limits, and what it was not made for."""
-    longest = runtime.layout.longest_context_seconds()
+    prefix = runtime.prompts.conditioner().positions(Wanted(PromptMix.of()))
+    longest = runtime.layout.longest_context_seconds(prefix)
     own = Controls.of(runtime.defaults, longest, {})
     rows = {
         name: replace(spec, default=getattr(own, name)) if spec.has_range and name != "seed" else spec
@@ -152,7 +180,10 @@ def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
     }
     context = rows["context_seconds"]
     rows |= {context.name: replace(context, high=min(longest, context.limits[1]))}
-    return rows | {name: replace(rows[name], supported=False) for name in runtime.defaults.unsupported}
+    reads = runtime.prompts.reads
+    beside = () if reads == "style" else ("eval_q", "excerpt_seconds")
+    beside = beside if reads else (*beside, "guidance_beta")
+    return rows | {name: replace(rows[name], supported=False) for name in (*runtime.defaults.unsupported, *beside)}
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,24 @@ music that led on from it, and a `Trail` keeps the numbers of those that do:
     mark 1 ── mark 2 ── mark 3          rewind to 2 revokes the music of 3: the trail is 1, 2
                  └───── mark 4          then 1, 2, 4
 
-Rules: plain data; knows no model.
+Rules: plain data, also in a file; knows no model.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import pickle
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 from streamgen.errors import ConfigError
+from streamgen.lm.step import StepSettings
 from streamgen.lm.token_stream import TokenMark, TokenSnapshot
 from streamgen.stream.control_state import ControlMemory
 from streamgen.stream.guard import Heard
@@ -23,6 +32,13 @@ from streamgen.stream.pcm_buffer import PcmMemory
 __all__ = ["StreamMark", "StreamMemory", "StreamSnapshot", "Trail", "new_number"]
 
 _numbers = itertools.count()
+_ARRAYS: list[Any] = [
+    np.empty(0).__reduce__()[0],
+    bytes,
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "fdlqbB"),
+]
 
 
 def new_number() -> int:
@@ -45,12 +61,61 @@ class StreamSnapshot:
 
     Attributes:
         tokens, memory: its parts.
-        stream: number of the stream that made it.
+        stream: number of the stream that made it; None of one that was loaded, which fits any stream of its kind.
+        kind: what such a stream must be.
     """
 
     tokens: TokenSnapshot
     memory: StreamMemory
-    stream: int
+    stream: int | None
+    kind: str
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, for another day or machine.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+        with Path(path).open("wb") as file:
+            torch.save(self._without_prefixes(), file)
+
+    def _without_prefixes(self) -> StreamSnapshot:
+        """Leave out what a melody or style came to: it follows from the controls, and holds the model's own tables."""
+        settings = self.memory.controls.settings
+        bare = dataclasses.replace(settings, rows=dataclasses.replace(settings.rows, prefixes=None))
+        return self.with_settings(bare, stream=None)
+
+    def with_settings(self, settings: StepSettings, stream: int | None) -> StreamSnapshot:
+        """Return it with other settings of the last step, for another stream."""
+        controls = dataclasses.replace(self.memory.controls, settings=settings)
+        return dataclasses.replace(
+            self,
+            tokens=dataclasses.replace(self.tokens, state=dataclasses.replace(self.tokens.state, settings=settings)),
+            memory=dataclasses.replace(self.memory, controls=controls),
+            stream=stream,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> StreamSnapshot:
+        """Read what `save` wrote; restore it on a new stream of the same model and precision.
+
+        Nothing of the file is run: it may come from a stranger.
+
+        Raises:
+            ConfigError: it is no such file.
+            OSError: it cannot be read.
+        """
+        with Path(path).open("rb") as file:
+            try:
+                names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+                file.seek(0)
+                with torch.serialization.safe_globals([*_ARRAYS, *filter(None, map(_own_record, names))]):
+                    found = torch.load(file, weights_only=True)
+            except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, ImportError) as error:
+                raise ConfigError(f"{str(path)!r} is no snapshot of this version of streamgen") from error
+        if not isinstance(found, cls):
+            raise ConfigError(f"{str(path)!r} holds no snapshot")
+        return found
 
     @property
     def bytes(self) -> int:
@@ -62,6 +127,13 @@ class StreamSnapshot:
         """Say of which stream and place it is, and what it costs to keep."""
         at = self.memory.pcm.position_samples
         return f"<StreamSnapshot of stream {self.stream} at sample {at:,}, {self.bytes / 1e6:.1f} MB>"
+
+
+def _own_record(name: str) -> Any:
+    """Return the dataclass of this package that a name means; None if it means anything else."""
+    module, _, kind = name.rpartition(".")
+    found = getattr(import_module(module), kind, None) if module.startswith("streamgen.") else None
+    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
 
 
 @dataclass(frozen=True)

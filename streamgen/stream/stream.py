@@ -19,6 +19,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any, Unpack
 
 from torch import Tensor
@@ -63,7 +64,8 @@ class Stream:
     ) -> None:
         self.runtime, self.metrics = runtime, StreamMetrics()
         keep_frames = math.ceil(rewind_seconds * runtime.frame_rate_hz)
-        self._control = ControlState(runtime.layout, conditioner, controls, keep_frames)
+        given_frames = 0 if audio_prompt is None else audio_prompt.shape[1]
+        self._control = ControlState(runtime.layout, conditioner, controls, keep_frames, given_frames)
         margin = DECODE_FRAMES + runtime.codec.lookahead_frames + runtime.pattern.max_delay + 2
         self._guard = Guard(runtime.codec.sample_rate_hz, runtime.codec.hop_samples, margin)
         self._number, self._trail, self._closed = new_number(), Trail(), False
@@ -143,11 +145,13 @@ class Stream:
         return read_together({self: samples}, between_steps)[self]
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
-        """Yield the stream for ever, `seconds` at a time.
+        """Yield the stream until it is closed, `seconds` at a time.
 
         Raises:
             ConfigError: a chunk shorter than one sample or longer than 60 s.
+            SessionClosed: the stream was closed before.
         """
+        self._check_open()
         samples = round(seconds * self.sample_rate_hz) if _finite(seconds) else 0
         if not 1 <= samples <= 60 * self.sample_rate_hz:
             raise ConfigError(f"a chunk of {seconds!r} seconds does not go: use 0.02 … 60")
@@ -237,8 +241,8 @@ class Stream:
         """Take samples that are decoded out of the buffer."""
         return self._pcm.take(samples)
 
-    def bar_line(self) -> int | None:
-        """Return the sample of the first bar line that is not drawn yet.
+    def bars(self) -> tuple[int, int] | None:
+        """Return the sample of the downbeat that the music drawn last began with, and the samples of a bar.
 
         None where the checkpoint does not tell how long its bars are, or the music went on from audio whose bars nobody
         knows.
@@ -247,9 +251,15 @@ class Stream:
         tokens, hop = self._tokens, self.runtime.codec.hop_samples
         if heard is None or tokens.downbeat is None:
             return None
-        first = tokens.downbeat - tokens.prompt_frames
-        bars = math.ceil(max(self._next_frame - first, 0) / heard.bar_frames)
-        return hop * (first + bars * heard.bar_frames)
+        return hop * (tokens.downbeat - tokens.prompt_frames), hop * heard.bar_frames
+
+    def bar_line(self) -> int | None:
+        """Return the sample of the first bar line that is not drawn yet; None where `bars` has none."""
+        bars = self.bars()
+        if bars is None:
+            return None
+        first, length = bars
+        return first + math.ceil(max(self.next_sample - first, 0) / length) * length
 
     # -- controls -------------------------------------------------------------------------------------------------
 
@@ -259,8 +269,9 @@ class Stream:
         Args:
             at_sample: position in the stream; None, or one already drawn, is the next frame that is not drawn yet; for
                 other prompts and another take, with `on_bar` and a checkpoint that tells its bars, the next bar line.
-            values: `prompt`, `prompts`, `negative_prompt` or any name in `streamgen.config.CONTROLS`. With a melody, a
-                long prompt shortens the context in force if the two do not fit.
+            values: `prompt`, `prompts`, `negative_prompt` or any name in `streamgen.config.CONTROLS`; `melody` with
+                `melody_rate_hz`, which begins at its sample; `style` with `style_rate_hz`. With a melody, a long prompt
+                shortens the context in force if the two do not fit.
 
         Returns:
             The sample at which the change is applied.
@@ -273,7 +284,7 @@ class Stream:
         self._check_open()
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
-        hop, wanted = self.runtime.codec.hop_samples, self.auditioned(frozen(values))
+        hop, wanted = self.runtime.codec.hop_samples, self.auditioned(self.prepared(values))
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
         with self.runtime.alone():
             self._check_open()
@@ -281,6 +292,15 @@ class Stream:
                 line = self.bar_line()
                 at_frame = None if line is None else line // hop
             return hop * self._control.ask(wanted, at_frame, self._next_frame)
+
+    def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values with a melody among them as streams take it; see `Model.melody`.
+
+        Raises:
+            PromptError: it cannot be used.
+        """
+        with self.runtime.computing():
+            return self.runtime.prompts.prepared(frozen(values))
 
     def auditioned(
         self, values: Mapping[str, Any], between_steps: Callable[[], None] | None = None, *, hold: bool = True
@@ -298,7 +318,7 @@ class Stream:
         """
         with self.runtime.computing():
             asked, before = self._control.check(values), self._control.memory.asked  # prompts are encoded here
-        if "candidate" in values or not asked.begins_anew(before):
+        if "candidate" in values or asked.melody or asked.style or not asked.begins_anew(before):
             return dict(values)
         count = int(asked.audition) if hold and asked.mix.dominant is not None else 1
         candidate = best_candidate(self.runtime, asked, count, between_steps) if count > 1 else 0
@@ -310,8 +330,9 @@ class Stream:
         Prompts are encoded meanwhile, and remembered: a `set` of the same ones is quick.
         """
         self._check_open()
+        wanted = self.prepared(values)
         with self.runtime.computing():
-            return self._control.check(frozen(values))
+            return self._control.check(wanted)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -323,20 +344,26 @@ class Stream:
         """
         with self.runtime.alone():
             self._check_open()
-            return StreamSnapshot(self._tokens.snapshot(), self._memory(), self._number)
+            return StreamSnapshot(self._tokens.snapshot(), self._memory(), self._number, self._kind)
 
     def restore(self, saved: StreamSnapshot) -> None:
-        """Go back to a snapshot of this stream; it stays valid and can be restored again. Marks made before do not.
+        """Go back to a snapshot of this stream, or one that was loaded; it stays valid. Marks made before do not.
 
         Raises:
-            ConfigError: it is another stream's.
+            ConfigError: it is another stream's, or of another model, precision, audio prompt or rewind_seconds.
             CapacityError: no room for its rows; nothing is changed then.
             SessionClosed: the stream was closed.
         """
         with self.runtime.alone():
             self._check_open()
-            if saved.stream != self._number:
-                raise ConfigError("the snapshot is another stream's; restore it on the stream that made it")
+            if not isinstance(saved, StreamSnapshot):
+                raise ConfigError(f"restore takes a snapshot of this stream, not {type(saved).__name__}")
+            if saved.stream not in (None, self._number):
+                raise ConfigError("the snapshot is another stream's; restore it there, or save() and load() it")
+            if saved.kind != self._kind:
+                raise ConfigError(f"the snapshot is of {saved.kind}; this stream is of {self._kind}: open one like it")
+            if saved.stream is None:
+                saved = saved.with_settings(self._control.completed(saved.memory.controls), None)
             self._tokens.restore(saved.tokens)
             self._trail.clear()
             self._control.memory = saved.memory.controls
@@ -354,6 +381,13 @@ class Stream:
             number = self._trail.add(self._tokens.head, self._tokens.keep_frames)
             return StreamMark(self._tokens.mark(), self._memory(), self._control.serial, self.next_sample, number)
 
+    @property
+    def _kind(self) -> str:
+        """What a stream must have in common with one whose snapshots it can restore."""
+        facts, tokens = self.runtime.facts, self._tokens
+        kept = f"{tokens.prompt_frames} frames of audio prompt, {tokens.keep_frames} to rewind"
+        return f"{Path(facts.name).name} in {facts.precision} on {facts.kernels}, {kept}"
+
     def rewind(self, mark: StreamMark) -> None:
         """Go back to a mark made at most `rewind_seconds` of music ago: audio generated ahead is revoked.
 
@@ -366,6 +400,8 @@ class Stream:
         """
         with self.runtime.alone():
             self._check_open()
+            if not isinstance(mark, StreamMark):
+                raise ConfigError(f"rewind takes a mark of this stream, not {type(mark).__name__}")
             self._trail.go_back(mark, self._tokens.head, self._tokens.keep_frames)
             self._tokens.rewind(mark.tokens)
             self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)

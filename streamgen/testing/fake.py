@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,6 +181,7 @@ class _Texts(Prompts):
     """Prompts without an encoder."""
 
     def __init__(self) -> None:
+        self.reads = None
         self._nothing = torch.zeros(1, 1, 0, 1, dtype=torch.float32)
 
     def learn(self, text: str | None) -> None:
@@ -194,10 +196,13 @@ class _Texts(Prompts):
     def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)
 
-    def conditioner(self, melody: Audio | None = None, rate_hz: int | None = None) -> Conditioner:  # noqa: ARG002
-        if melody is not None:
-            raise _text_only()
+    def conditioner(self) -> Conditioner:
         return TextRows(self)
+
+    def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        if values.get("melody") is not None or values.get("style") is not None:
+            raise _text_only()
+        return {name: value for name, value in values.items() if not name.endswith("_rate_hz")}
 
 
 class _Singer(LmEngine):

@@ -11,6 +11,7 @@ Rules: builds models from transformers' own configs, so their files are what rea
     causal            transformers  MusicGen, 4                   32 kHz, causal            T5
     decoder           transformers  MusicgenForCausalLM alone, 4  in the folder "audio_encoder"   none: unconditional
     audiocraft…       audiocraft    the weights of mono, stereo, melody, melody-stereo
+    style             audiocraft    the weights of melody, style by EnCodec's codes in the place of chroma
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ AUDIOCRAFT_KINDS = {
     "audiocraft-melody": "melody",
     "audiocraft-melody-stereo": "melody-stereo",
 }
-TINY_KINDS = ("mono", "stereo", "melody", "melody-stereo", "causal", "decoder", *AUDIOCRAFT_KINDS)
+STYLE_KIND, STYLE_TWIN = "style", "melody"  # and whose weights it has beside its own
+TINY_KINDS = ("mono", "stereo", "melody", "melody-stereo", "causal", "decoder", STYLE_KIND, *AUDIOCRAFT_KINDS)
 CODES, CHANNEL_CODEBOOKS, SAMPLE_RATE_HZ = 64, 4, 32_000
 HIDDEN, LAYERS, HEADS = 64, 3, 4
 TEXT_WIDTH, TEXT_HEAD_WIDTH = 48, 12
+TEXT_ENCODER_NAME = "t5-tiny"  # in audiocraft's format, where it lies beside the weights
 MELODY_PROCESSOR = {
     "chunk_length": 30, "feature_extractor_type": "MusicgenMelodyFeatureExtractor", "feature_size": 12,
     "hop_length": 4096, "n_fft": 16384, "n_samples": 960_000, "num_chroma": 12, "padding_side": "left",
@@ -101,13 +104,23 @@ def _cache_folder() -> Path:
 
 def _build(kind: str, seed: int, folder: Path) -> None:
     if kind in AUDIOCRAFT_KINDS:
-        from streamgen.testing.tiny_audiocraft import write_audiocraft
+        _write_audiocraft_twin(tiny_checkpoint(AUDIOCRAFT_KINDS[kind], seed=seed), folder)
+    elif kind == STYLE_KIND:
+        from streamgen.testing.tiny_style import write_style
 
-        write_audiocraft(tiny_checkpoint(AUDIOCRAFT_KINDS[kind], seed=seed), folder)
+        write_style(tiny_checkpoint(STYLE_TWIN, seed=seed), folder, seed, TEXT_ENCODER_NAME)
     elif kind == "decoder":
         _build_decoder_alone(seed, folder)
     else:
         _build_composite(kind, seed, folder)
+
+
+def _write_audiocraft_twin(source: Path, folder: Path) -> None:
+    """Write the same weights in audiocraft's format."""
+    from streamgen.checkpoint import load_checkpoint
+    from streamgen.checkpoint.write_audiocraft import write_audiocraft
+
+    write_audiocraft(load_checkpoint(str(source)), folder, TEXT_ENCODER_NAME)
 
 
 def _build_composite(kind: str, seed: int, folder: Path) -> None:

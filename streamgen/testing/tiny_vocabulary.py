@@ -6,13 +6,12 @@ Rules: the result is transformers' own tokenizer class; the same words give the 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import T5Tokenizer
 
-__all__ = ["copy_tokenizer", "tiny_tokenizer"]
+__all__ = ["tiny_tokenizer"]
 
 WORDS = """lofi piano with warm strings and slow drums at 80 bpm
 techno with a hard kick and acid bass at 130 bpm
@@ -51,10 +50,3 @@ def _train() -> bytes:
         minloglevel=2,
     )  # fmt: skip
     return model.getvalue()
-
-
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy a tokenizer's files from one checkpoint folder to another."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (target / name).write_bytes((source / name).read_bytes())

@@ -361,6 +361,7 @@ def test_what_was_kept_beats_the_file(tmp_path: Path) -> None:
         App(service_of(settings), [], first, state=path).run(FakeModel(), 5.0, scene)
 
 
+@pytest.mark.slow
 def test_a_seed_that_was_drawn_is_drawn_again_and_one_that_was_set_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "live.json"
 

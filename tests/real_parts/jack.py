@@ -50,7 +50,7 @@ def recorded(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def running_jack() -> Iterator[Jack]:
+def running_jack(period_frames: int = _PERIOD_FRAMES) -> Iterator[Jack]:
     """Run a server while the block runs."""
     if not shutil.which("jackd") or not shutil.which("jack_rec"):
         pytest.skip("needs jackd2")
@@ -58,7 +58,7 @@ def running_jack() -> Iterator[Jack]:
     server = Jack(home)
     # -S: a period waits for its clients, so that a busy machine makes it late and not torn
     command = ["jackd", "-n", home.name, "-r", "-S", "-t", "5000", "-d", "dummy"]
-    command += ["-r", str(RATE_HZ), "-p", str(_PERIOD_FRAMES)]
+    command += ["-r", str(RATE_HZ), "-p", str(period_frames)]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env=server.environment, stdout=log, stderr=log)
     try:

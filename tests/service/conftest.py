@@ -10,7 +10,7 @@ import pytest
 
 from ..real_parts.chromium import launched
 from ..real_parts.pulseaudio import BROWSER, PulseAudio
-from .running import Service
+from .running import Service, plugins_run, rack_options
 
 PROMPT = "house, drums and synth bass, 125 bpm"
 
@@ -19,6 +19,8 @@ PROMPT = "house, drums and synth bass, 125 bpm"
 def stage(tmp_path: Path, pulseaudio: PulseAudio) -> Iterator[Service]:
     """A service that plays and records; `card.raw` and `page.raw` are what the sinks heard."""
     options = ["--prompt", PROMPT, "--record", str(tmp_path / "take.flac")]
+    if plugins_run():
+        options += rack_options(tmp_path)
     with (
         pulseaudio.recording(tmp_path / "card.raw"),  # before anything plays: who joins a sink disturbs it for a second
         pulseaudio.recording(tmp_path / "page.raw", BROWSER),

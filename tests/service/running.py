@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,29 @@ from streamgen.testing import tiny_checkpoint
 
 HEADER = struct.Struct("<BBBBIQQII")
 SAMPLE_RATE_HZ = 48_000
+_VST3 = Path("/usr/lib/vst3/ZamCompX2.vst3")
+_RACK = f"""
+version = 1
+[plugins]
+zam = "{_VST3}"
+[parameters]
+[[slots]]
+effect = "zam"
+[slots.parameters]
+makeup = 6.0
+"""
+
+
+def plugins_run() -> bool:
+    """Whether the plugin of `rack_options` is here."""
+    return find_spec("minihost") is not None and _VST3.exists()
+
+
+def rack_options(home: Path) -> tuple[str, ...]:
+    """Options of the command line for a rack with a real plugin in a child of its own."""
+    file = home / "rack.toml"
+    file.write_text(_RACK)
+    return "--rack", str(file)
 
 
 class Service:

@@ -11,31 +11,19 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from .running import Ear, Service
+from .running import Ear, Service, plugins_run, rack_options
 
-VST3 = Path("/usr/lib/vst3/ZamCompX2.vst3")
 COUNT = int(os.environ.get("STREAMGEN_PLUGIN_FAULTS", "2"))
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("minihost") is None or not VST3.exists(), reason="needs minihost and zam-plugins"),
+    pytest.mark.skipif(not plugins_run(), reason="needs minihost and zam-plugins"),
 ]
-RACK = f"""
-version = 1
-[plugins]
-zam = "{VST3}"
-[parameters]
-[[slots]]
-effect = "zam"
-[slots.parameters]
-makeup = 6.0
-"""
 
 
 def child_of(service: Service) -> int | None:
@@ -82,9 +70,7 @@ async def hear(service: Service, ears: list[Ear]) -> None:
 
 
 def test_three_hear_every_sample_while_a_plugin_dies_and_hangs(tmp_path: Path) -> None:
-    rack = tmp_path / "rack.toml"
-    rack.write_text(RACK)
-    options = ("--rack", str(rack), "--record", str(tmp_path / "stream.wav"), "--state", str(tmp_path / "state"))
+    options = (*rack_options(tmp_path), "--record", str(tmp_path / "stream.wav"), "--state", str(tmp_path / "state"))
     with Service(tmp_path, *options) as service:
         ears = [Ear(service.ready["websocket"]) for _ in range(3)]
         asyncio.run(hear(service, ears))

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ..real_parts.comparison import found, resampled, snrs_db
+from ..real_parts.comparison import followed_snrs_db, found, resampled
 from ..real_parts.pulseaudio import RATE_HZ, recorded
 from .running import SAMPLE_RATE_HZ, Ear, Service
 
@@ -114,9 +114,14 @@ def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> Non
     assert [metrics[fault] - before[fault] for fault in faults] == [0, 0]
     assert metrics['event_loop_lag_seconds{quantile="0.99"}'] <= 0.05
     assert_changed(stream, ears[0].told("changed"))
-    snrs = sound_card_snrs_db(recorded(tmp_path / "card.raw"), stage.ready["recording"])
-    print(f"sound card against the stream: {min(snrs):.0f} dB at least in {len(snrs)} half seconds")
-    assert min(snrs) > 60
+    fits = sound_card_fits(recorded(tmp_path / "card.raw"), stage.ready["recording"])
+    exact = [fit > 60 for _, fit in fits]
+    print(f"sound card against the stream: {sum(exact)} of {len(fits)} half seconds exact, {fits[-1][0]} frames apart")
+    moved = [n for n, (one, other) in enumerate(pairwise(fits)) if one[0] != other[0]]
+    assert sum(exact) > 0.7 * len(fits)
+    assert all(fine or any(abs(n - at) <= 8 for at in moved) for n, fine in enumerate(exact)), (
+        "only where the card's clock is followed it is stretched"
+    )
     assert recorded(tmp_path / "page.raw").std() > 0.01, "the page plays"
 
 
@@ -156,14 +161,15 @@ def mean_spectrum_db(part: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.stack(bands) + 1e-9).mean(axis=1)
 
 
-def sound_card_snrs_db(heard: np.ndarray, recording: str) -> list[float]:
+def sound_card_fits(heard: np.ndarray, recording: str) -> list[tuple[int, float]]:
     """Half second by half second: what the sink heard in the last SECONDS, against the recording at the sink's rate."""
     stream, rate_hz = soundfile.read(recording, dtype="float32", always_2d=True)
     expected = resampled(stream, rate_hz, RATE_HZ)[:-RATE_HZ]
     last = len(heard) - int(np.argmax(np.abs(heard[::-1]).max(axis=1) > 0))
     heard = heard[last - round((SECONDS + 1) * RATE_HZ) : last]
-    start = found(heard, expected)  # all of it: a loop is found wherever it repeats
-    return snrs_db(heard, expected[start:], RATE_HZ // 2)
+    start = found(heard[: 4 * RATE_HZ], expected[-round((SECONDS + 9) * RATE_HZ) :])
+    expected = expected[-round((SECONDS + 9) * RATE_HZ) :][start:]
+    return followed_snrs_db(heard, expected, RATE_HZ // 2, reach=RATE_HZ // 400)
 
 
 def test_first_audio_comes_quickly(stage: Service) -> None:

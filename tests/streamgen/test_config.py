@@ -62,7 +62,9 @@ def test_each_row_says_what_it_is_and_every_type_has_a_row() -> None:
             low, high = spec.limits
             assert low <= float(spec.default) <= high
             assert spec.from_unit(spec.to_unit(spec.default)) == pytest.approx(spec.default)
-    assert set(ControlValues.__annotations__) - set(CONTROLS) == {"prompt", "prompts"}
+    assert set(ControlValues.__annotations__) - set(CONTROLS) == {
+        "prompt", "prompts", "melody", "melody_rate_hz", "style", "style_rate_hz"
+    }  # fmt: skip
 
 
 def named(spec: ControlSpec) -> ControlSpec:

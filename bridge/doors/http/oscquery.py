@@ -3,10 +3,11 @@
     GET /streamgen                    the tree            GET /streamgen/temperature?VALUE   one attribute
     GET /streamgen/prompt/1           a branch            GET /?HOST_INFO                    where OSC is
     WebSocket, same port: {"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"} → its changes as OSC packets
+    a switch is T or F, what only happens (play, reset) is I, a text with choices has VALS
     another rack: {"COMMAND": "PATH_CHANGED", "DATA": "/streamgen"} → read the tree again
 
-Rules: knows no socket and no session; table and values come as mappings. Only the types s, i and f are used, as in the
-OSC door.
+Rules: knows no socket and no session; table and values come as mappings. Whoever asks here knows T, F and I, which the
+OSC door never sends; it takes them.
 Source: github.com/Vidvox/OSCQueryProposal.
 """
 
@@ -25,10 +26,11 @@ from streamgen.config import ControlSpec, Value
 __all__ = ["ROOT", "Listener", "attribute", "find", "host_info", "packet", "tree"]
 
 ROOT = "/streamgen"
-_TYPES = {"string": "s", "float": "f", "int": "i", "bool": "i"}
+_TYPES = {"string": "s", "float": "f", "int": "i"}
 _READ, _WRITE, _BOTH = 1, 2, 3
 _SHOWN = ("VALUE", "DEFAULT_VALUE", "RANGE", "DESCRIPTION", "UNIT", "CLIPMODE")
 _ATTRIBUTES = ("FULL_PATH", "CONTENTS", "TYPE", "ACCESS", *_SHOWN)
+_OTHERS = ("TAGS", "EXTENDED_TYPE", "CRITICAL", "OVERLOADS", "HTML")  # of the specification, and not here
 _EXTENSIONS = dict.fromkeys((*_ATTRIBUTES[3:], "LISTEN", "PATH_CHANGED"), True)  # the first three are not optional
 
 _COMMANDS = (
@@ -51,8 +53,7 @@ def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value]) -> Node:
     for row in table.values():
         _place(root, f"{ROOT}/{row.name}", _parameter(row, values[row.name]))
     for action in Action:
-        text = f"{action}; 0 is a button's release, ignored"
-        _place(root, f"{ROOT}/{action}", {"TYPE": "i", "ACCESS": _WRITE, "DESCRIPTION": text})
+        _place(root, f"{ROOT}/{action}", {"TYPE": "I", "ACCESS": _WRITE, "DESCRIPTION": str(action)})
     about = "what slot 1 plays, alone"
     _place(root, f"{ROOT}/prompt", {"TYPE": "s", "ACCESS": _WRITE, "DESCRIPTION": about})
     for path, kinds, about in _COMMANDS:
@@ -63,17 +64,17 @@ def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value]) -> Node:
 
 
 def _parameter(row: ControlSpec, value: Value) -> Node:
-    node: Node = {"TYPE": _TYPES[row.type], "ACCESS": _BOTH, "DESCRIPTION": row.description}
-    node |= {"VALUE": [_plain(value)], "DEFAULT_VALUE": [_plain(row.default)]}
-    if row.has_range:
+    node: Node = {"TYPE": _type(row, value), "ACCESS": _BOTH, "DESCRIPTION": row.description}
+    node |= {"VALUE": [value], "DEFAULT_VALUE": [row.default]}
+    if row.has_range and row.type != "bool":
         node |= {"RANGE": [{"MIN": row.low, "MAX": row.high}], "CLIPMODE": ["none"]}
     elif row.choices:
         node |= {"RANGE": [{"VALS": list(row.choices)}]}
     return node | ({"UNIT": [row.unit]} if row.unit else {})
 
 
-def _plain(value: Value) -> Value:
-    return int(value) if isinstance(value, bool) else value
+def _type(row: ControlSpec, value: Value) -> str:
+    return ("T" if value else "F") if row.type == "bool" else _TYPES[row.type]
 
 
 def _place(root: Node, path: str, leaf: Node) -> None:
@@ -93,8 +94,8 @@ def find(root: Node, path: str) -> Node | None:
 
 
 def attribute(node: Node, name: str) -> tuple[int, str]:
-    """Return HTTP status and body for one attribute: 400 for none of the specification's, 204 where it has no value."""
-    if name not in _ATTRIBUTES:
+    """Return HTTP status and body for one attribute: 400 for none of the specification's, 204 where there is none."""
+    if name not in _ATTRIBUTES + _OTHERS:
         return 400, ""
     return (200, json.dumps({name: node[name]})) if name in node else (204, "")
 
@@ -108,7 +109,7 @@ def host_info(host: str, port: int, osc_port: int | None) -> Node:
 def packet(row: ControlSpec, value: Value) -> bytes:
     """Return the OSC message that tells a parameter's value."""
     message = OscMessageBuilder(f"{ROOT}/{row.name}")
-    message.add_arg(_plain(value), _TYPES[row.type])
+    message.add_arg(value, _type(row, value))
     return bytes(message.build().dgram)
 
 

@@ -62,7 +62,7 @@ def address_of(target: str) -> Address:
 
 def plain_headers(headers: Headers) -> dict[str, str]:
     """Return the headers that matter; one sent twice is joined, and so matches nothing it should not."""
-    names = ("Host", "Origin", "Authorization", "Accept", "Upgrade")
+    names = ("Host", "Origin", "Authorization", "Accept", "Upgrade", "X-Goog-Api-Key")
     return {name: ", ".join(values) for name in names if (values := headers.get_all(name))}
 
 

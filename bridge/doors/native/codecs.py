@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.s16 import from_s16, to_s16
 from bridge.doors.native.frames import CODECS, AudioFormat, AudioHeader
 from bridge.errors import WireError
 
@@ -30,10 +31,8 @@ __all__ = [
     "decoder",
     "encoder",
     "fitting",
-    "from_s16",
     "load",
     "pre_skip",
-    "to_s16",
 ]
 
 OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
@@ -103,19 +102,6 @@ def encoder(audio: AudioFormat) -> Encoder:
     if audio.codec == "opus":
         return OpusEncoder(audio.sample_rate_hz)
     return _S16() if audio.codec == "s16le" else _F32()
-
-
-def to_s16(samples: Pcm) -> NDArray[np.int16]:
-    """Round float32 to 16 bits: full scale is 32,768, beyond it is clipped, NaN is silence. Same shape."""
-    finite = samples if np.isfinite(samples).all() else np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    scaled = np.rint(finite * np.float32(32_768.0))
-    clipped: NDArray[np.int16] = np.clip(scaled, -32_768, 32_767).astype(np.int16)
-    return clipped
-
-
-def from_s16(samples: NDArray[np.int16]) -> Pcm:
-    """Undo `to_s16`, to within half a step."""
-    return samples.astype(np.float32) / np.float32(32_768.0)
 
 
 class _S16:

@@ -5,7 +5,7 @@
                                  one change, three answers
 
 The engine takes a change between two blocks of music, and a knob in motion sends more than there are blocks. So changes
-that wait behind each other become one, unless they name a sample; if the session refuses it, each is tried alone, and
+that wait behind each other become one, unless they say when; if the session refuses it, each is tried alone, and
 only the wrong one is told so.
 
 Rules: event loop; a receiver, a request handler and a sender (listener.py) for each client, so that no client waits for
@@ -22,6 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+import numpy as np
+from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 
 from bridge.audio.audio_in import decode_audio
@@ -33,7 +35,7 @@ from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.errors import FileError, WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import AudioPrompt, EditRack, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.messages import AudioPrompt, EditRack, Follow, RecallPreset, SavePreset, Session, Set, Transport
 from bridge.session.timeline import Moment
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -80,7 +82,7 @@ class Connection:
         self._arrived = asyncio.Event()
         self._unanswered = 0
         self._scheduled: list[int] = []  # samples at which its changes will apply
-        self._upload: tuple[protocol.Request, int] | None = None
+        self._upload: tuple[protocol.Request, protocol.Upload] | None = None
 
     async def run(self) -> None:
         """Serve the client until it leaves, stalls or the service ends."""
@@ -234,21 +236,26 @@ class Connection:
     async def _done(self, item: protocol.Request | bytes) -> str:
         """Carry a message out; returns its answer."""
         if isinstance(item, bytes):
-            return await self._audio_prompt(item)
+            return await self._uploaded(item)
         id_, body, by = item.id, item.body, self._client.name
         match body:
             case protocol.SetValues():
-                change = Set(body.values, by, self._moment(body.at_sample), body.glide_seconds)
+                change = Set(body.values, by, self._moment(body.at), body.glide_seconds)
                 return self._ack(id_, await self._session.do(change))
             case protocol.EditSlots():
-                edit = EditRack(body.deed, by, body.slot, body.effect, body.index)
+                edit = EditRack(body.deed, by, body.slot, body.effect, body.index, at=self._moment(body.at))
                 return self._ack(id_, await self._session.do(edit), slots=protocol.slots_of(self._session))
             case protocol.UsePreset():
-                return self._ack(id_, await self._session.do(_preset(body, by)))
+                return self._ack(id_, await self._session.do(_preset(body, by, self._moment(body.at))))
+            case protocol.WantBeats():
+                self._listener.wants_beats = body.enabled
+                return self._ack(id_, enabled=body.enabled)
             case protocol.SetTransport():
-                return self._ack(id_, await self._session.do(Transport(body.action, by, self._moment(body.at_sample))))
+                return self._ack(id_, await self._session.do(Transport(body.action, by, self._moment(body.at))))
             case protocol.SetAudio():
                 return self._ack(id_, audio=self._listener.change_format(body.fields))
+            case protocol.Upload(bytes=0):
+                return self._ack(id_, await self._session.do(self._followed(body, None, 0)))
             case protocol.Upload():
                 return self._announced(item, body)
             case protocol.GetValues():
@@ -256,19 +263,20 @@ class Connection:
             case protocol.Ping():
                 return self._ack(id_, t=body.t, server_time_us=time.time_ns() // 1000)
 
-    def _moment(self, at_sample: int | None) -> Moment | None:
-        """Bound what this client has waiting for its sample: the session keeps so much for all of them."""
+    def _moment(self, at: Moment | None) -> Moment | None:
+        """Bound what this client has waiting for its moment: the session keeps so much for all of them."""
         now = self._session.position_samples()
         self._scheduled = [sample for sample in self._scheduled if sample > now]
-        if at_sample is None:
-            return None
-        if at_sample > now:
-            if at_sample - now > MOST_AHEAD_SECONDS * self._session.rate_hz:
-                raise WireError("too_far", f"at_sample lies more than {MOST_AHEAD_SECONDS} s ahead: send it later")
-            if len(self._scheduled) >= MOST_SCHEDULED:
-                raise WireError("busy", f"{MOST_SCHEDULED} of your changes wait for their sample: send it later")
-            self._scheduled.append(at_sample)
-        return Moment(sample=at_sample)
+        sample = None if at is None or at.every else self._session.timeline.sample_at(at)
+        if sample is None or sample <= now:
+            return at
+        if sample - now > MOST_AHEAD_SECONDS * self._session.rate_hz:
+            word = "at_sample" if at is not None and at.sample is not None else "at_beat"
+            raise WireError("too_far", f"{word} lies more than {MOST_AHEAD_SECONDS} s ahead: send it later")
+        if len(self._scheduled) >= MOST_SCHEDULED:
+            raise WireError("busy", f"{MOST_SCHEDULED} of your changes wait for their sample: send it later")
+        self._scheduled.append(sample)
+        return at
 
     def _values(self, id_: str | float | None, name: str | None) -> str:
         state = protocol.state_of(self._session)
@@ -278,33 +286,42 @@ class Connection:
 
     def _announced(self, request: protocol.Request, body: protocol.Upload) -> str:
         if self._upload is not None:
-            raise WireError("busy", "an audio prompt is announced already: send its bytes first")
-        self._upload = request, body.bytes
+            raise WireError("busy", f"{self._upload[1].kind} is announced already: send its bytes first")
+        self._upload = request, body
         return self._ack(request.id, bytes=body.bytes, ready=True)
 
-    async def _audio_prompt(self, data: bytes) -> str:
+    async def _uploaded(self, data: bytes) -> str:
         upload, self._upload = self._upload, None
         try:
             if upload is None:
-                raise WireError("unexpected_binary", "bytes that no audio_prompt announced were ignored")
-            if len(data) != upload[1]:
-                raise WireError("bad_audio", f"{upload[1]} bytes were announced, {len(data)} came")
+                raise WireError(
+                    "unexpected_binary", "bytes that no audio_prompt, melody or style announced were ignored"
+                )
+            request, body = upload
+            if len(data) != body.bytes:
+                raise WireError("bad_audio", f"{body.bytes} bytes were announced, {len(data)} came")
             async with self._client.decoders:
                 samples, rate_hz = await asyncio.to_thread(decode_audio, data, self._client.limits.upload_seconds)
-            applied = await self._session.do(AudioPrompt(samples, rate_hz, self._client.name))
+            if body.kind in protocol.FOLLOWED:
+                applied = await self._session.do(self._followed(body, samples, rate_hz))
+            else:
+                applied = await self._session.do(AudioPrompt(samples, rate_hz, self._client.name))
         finally:
             self._socket.upload_finished()
-        return self._ack(upload[0].id, applied)
+        return self._ack(request.id, applied)
+
+    def _followed(self, body: protocol.Upload, samples: NDArray[np.float32] | None, rate_hz: int) -> Follow:
+        return Follow(body.kind, samples, rate_hz, self._client.name, self._moment(body.at))
 
 
-def _preset(body: protocol.UsePreset, by: str) -> SavePreset | RecallPreset:
+def _preset(body: protocol.UsePreset, by: str, at: Moment | None) -> SavePreset | RecallPreset:
     if body.save:
         return SavePreset(body.name, by, body.slot)
-    return RecallPreset(body.name, by, body.seconds, body.slot)
+    return RecallPreset(body.name, by, body.seconds, body.slot, at)
 
 
 def _may_merge(item: protocol.Request | WireError | bytes) -> TypeGuard[protocol.Request]:
-    """Tell whether a message is a change for now: one at a sample keeps its sample, one that glides its glide."""
+    """Tell whether a message is a change for now: one at a moment keeps that, one that glides its glide."""
     if not isinstance(item, protocol.Request) or not isinstance(item.body, protocol.SetValues):
         return False
-    return item.body.at_sample is None and not item.body.glide_seconds
+    return item.body.at is None and not item.body.glide_seconds

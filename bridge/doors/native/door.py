@@ -1,11 +1,14 @@
 """The door on port 8711: the page, the WebSocket `streamgen.v1`, and HTTP.
 
-    TCP ─► guard ─► is it a WebSocket? ── no ──► http.Site
+    TCP ─► front ── a path that streams ──► the door whose it is (routes.py)
+             │ else
+           guard ─► is it a WebSocket? ── no ──► http.Site
                           │ yes
                           ▼
         origin, host, token, places ── refused ──► accepted, then closed with 1008 or 1013: a browser can read why
                           │
                /v1/stream ─► connection.Connection        / and /streamgen… ─► OSCQuery's LISTEN
+               paths of other doors ─► theirs (routes.py)
 
 Rules: event loop; knows who may come in and where they go, not what they say.
 """
@@ -13,7 +16,6 @@ Rules: event loop; knows who may come in and where they go, not what they say.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import re
 from collections.abc import Mapping
@@ -35,6 +37,7 @@ from bridge.doors.native import codecs
 from bridge.doors.native.broadcast import Broadcast
 from bridge.doors.native.connection import Client, Connection
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, AudioFormat, audio_format
+from bridge.doors.native.front import OPEN_SECONDS, Front
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.doors.native.protocol import PATH, PROTOCOL
@@ -49,7 +52,7 @@ _quiet = logging.getLogger("bridge.doors.websockets")
 _quiet.setLevel(logging.CRITICAL)  # websockets logs a stack trace for each malformed handshake: anyone could fill disks
 
 _SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 2.0
+_CLOSE_SECONDS = 2.0
 _GOODBYE_SECONDS = 0.05
 _PING_SECONDS = 20.0
 
@@ -71,6 +74,7 @@ class NativeDoor:
     def __init__(self, service: Service, page: Path = WEB_ROOT) -> None:
         self._service, self._access, self._metrics = service, service.access, service.metrics
         self._site = Site(service, page)
+        self._places, self._fresh = Places(service.access, service.metrics), set[Front]()
         self._tls = tls_context(service.settings.tls_cert, service.settings.tls_key)  # faults are told before loading
         self.port = 0
         self.listeners: set[WebListener] = set()
@@ -97,15 +101,13 @@ class NativeDoor:
                 process_request=self._process_request,
                 select_subprotocol=_subprotocol,
                 subprotocols=[Subprotocol(PROTOCOL)],
-                create_connection=cast(
-                    Any, functools.partial(GuardedConnection, places=Places(self._access, self._metrics))
-                ),
+                create_connection=cast(Any, self._new_connection),
                 compression=None,  # PCM hardly shrinks, for more than twice the work
                 max_size=max(limits.upload_bytes, limits.message_bytes),
                 max_queue=8,
                 ping_interval=_PING_SECONDS,
                 ping_timeout=limits.stall_seconds + _PING_SECONDS,  # who stalls is told so with 4008
-                open_timeout=_OPEN_SECONDS,
+                open_timeout=OPEN_SECONDS,
                 close_timeout=_CLOSE_SECONDS,
                 server_header=None,
                 logger=_quiet,
@@ -113,6 +115,10 @@ class NativeDoor:
         except OSError as error:
             raise cannot_listen("the page", host, port, error, "--port") from error
         self.port = self._site.port = int(self._server.sockets[0].getsockname()[1])
+
+    def _new_connection(self, *protocol_and_server: Any, **options: Any) -> Front:
+        connection = GuardedConnection(*protocol_and_server, places=self._places, **options)
+        return Front(connection, self._service.routes, self._places, self._fresh)
 
     async def close(self, reason: str) -> None:
         """Tell every client `goaway`, then close with 1001."""
@@ -123,6 +129,8 @@ class NativeDoor:
         if self.listeners:
             await asyncio.sleep(_GOODBYE_SECONDS)  # the senders run
         self._server.close(code=1001, reason=reason[:100])
+        for fresh in list(self._fresh):
+            fresh.abort()
         await self._server.wait_closed()
 
     def places(self) -> Mapping[str, Place]:
@@ -142,7 +150,7 @@ class NativeDoor:
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer HTTP; let WebSockets of a known path through."""
         await self._turns.take()  # a crowd that comes at once, such as an audience when the network is back
-        if wants_websocket(plain_headers(request.headers)) and _route(address_of(request.path)):
+        if wants_websocket(plain_headers(request.headers)) and self._leads_anywhere(address_of(request.path)):
             return None
         return await self._site.answer(request, _host(connection.remote_address), _host(connection.local_address))
 
@@ -156,7 +164,10 @@ class NativeDoor:
             await self._turn_away(socket, refusal)
             return
         try:
-            await (self._stream(socket, address) if _route(address) == PATH else self._oscquery(socket))
+            if (handler := self._service.routes.socket(address.path)) is not None:
+                await handler(socket, request)
+            else:
+                await (self._stream(socket, address) if address.path == PATH else self._oscquery(socket))
         except ConnectionClosed:
             _log.debug("%s left while it was let in", peer)
         except Exception:  # noqa: BLE001 - a fault of ours must be seen, and must not end the service
@@ -166,8 +177,12 @@ class NativeDoor:
         finally:
             self._access.leave(peer)
 
+    def _leads_anywhere(self, address: Address) -> bool:
+        """Tell whether a WebSocket's path is anybody's."""
+        return address.path in (PATH, "/", oscquery.ROOT) or self._service.routes.socket(address.path) is not None
+
     def _judge(self, headers: dict[str, str], address: Address, peer: str) -> Refusal | None:
-        token = token_of(address.query, headers.get("Authorization"))
+        token = token_of(address.query, headers.get("Authorization"), headers.get("X-Goog-Api-Key"))
         return self._access.refuses_page(headers) or self._access.refuses_token(token, peer)
 
     async def _turn_away(self, socket: GuardedConnection, refusal: Refusal) -> None:
@@ -234,11 +249,6 @@ async def _send_news(socket: GuardedConnection, listener: oscquery.Listener, rea
         ready.clear()
         for packet in listener.take():
             await socket.send(packet)
-
-
-def _route(address: Address) -> str | None:
-    """Return where a WebSocket's path leads; None is nowhere."""
-    return address.path if address.path in (PATH, "/", oscquery.ROOT) else None
 
 
 def _subprotocol(_connection: ServerConnection, offered: list[Subprotocol] | Any) -> Subprotocol | None:

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +28,9 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
+from bridge.doors.buffers import bound_buffers
 from bridge.doors.limits import Bucket
+from bridge.doors.native.protocol import FOLLOWED
 from bridge.metrics import Metrics
 
 __all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]
@@ -39,7 +39,7 @@ _READ_BYTES, _LONG_READ_BYTES = 4_096, 65_536
 _CONTROLS_A_SECOND, _CONTROLS_AT_ONCE = 50.0, 400  # an honest peer sends a dozen pongs a second
 _UNREAD_ANSWER_BYTES = 262_144
 _UPLOADS = 8
-_ANNOUNCED = "audio_prompt"
+_ANNOUNCED = ("audio_prompt", *FOLLOWED)
 _KERNEL_SECONDS = 0.1  # of audio left unsent in the system's buffer; TCP_NOTSENT_LOWAT counts from there
 _MARK = struct.Struct("!4sQ")  # what our pings say: which mark in the audio it is (see outbox.FlowControl)
 
@@ -190,7 +190,7 @@ class GuardedConnection(ServerConnection):
 
     def _too_big(self) -> str:
         limit = self._places.access.limits.message_bytes
-        return f"over {limit} bytes: announce an audio_prompt, and wait for the ack of the one before"
+        return f"over {limit} bytes: announce an audio_prompt, melody or style, and wait for the ack of the one before"
 
     def _cut_off(self, reason: str, text: str) -> None:
         self._ending = True
@@ -203,25 +203,19 @@ class GuardedConnection(ServerConnection):
 def _announces(text: bytes) -> bool:
     """Tell whether a message announces an upload; its characters may be written as JSON's escapes."""
     if b"\\" not in text:
-        return _ANNOUNCED.encode() in text
+        return any(f'"{kind}"'.encode() in text for kind in _ANNOUNCED)
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):  # the connection says so
         return False
-    return isinstance(message, dict) and message.get("type") == _ANNOUNCED
+    return isinstance(message, dict) and message.get("type") in _ANNOUNCED
 
 
 def bound_kernel_buffer(connection: ServerConnection, bytes_per_second: float) -> None:
-    """Let little audio wait below us: the system otherwise takes in half a minute of it before a write blocks.
+    """Let little audio wait below us: see `bound_buffers`.
 
     Args:
         connection: an open one.
         bytes_per_second: of its audio.
     """
-    unsent = int(min(16_384, max(2_048, bytes_per_second * _KERNEL_SECONDS)))
-    connection.transport.set_write_buffer_limits(high=unsent)
-    raw = connection.transport.get_extra_info("socket")
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
-    if raw is not None and option is not None:
-        with suppress(OSError):  # the peer may have gone this moment
-            raw.setsockopt(socket.IPPROTO_TCP, option, unsent)
+    bound_buffers(connection.transport, int(min(16_384, max(2_048, bytes_per_second * _KERNEL_SECONDS))))

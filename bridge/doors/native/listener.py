@@ -27,6 +27,7 @@ from bridge.doors.native.outbox import MAX_ANSWERS, FlowControl, Note, Outbox
 from bridge.metrics import Metrics
 from bridge.session.messages import (
     Action,
+    Beat,
     Block,
     Changed,
     Event,
@@ -59,6 +60,9 @@ class WebListener:
         limits: of the service.
         metrics: where it is counted.
         turns: of all listeners of the service.
+
+    Attributes:
+        wants_beats: whether it is told each beat.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class WebListener:
         self._held_since: float | None = None  # since when the peer takes nothing more
         self._ending = self._hung_up = False
         self._fault: Exception | None = None  # of ours; the sender raises it, for the session has others to tell
+        self.wants_beats = False
         socket.passed = self._passed
 
     # -- what the session tells ---------------------------------------------------------------------------------------
@@ -114,7 +119,7 @@ class WebListener:
 
     def event(self, event: Event) -> None:
         """Queue what happened."""
-        if isinstance(event, Meter):
+        if isinstance(event, Meter) or (isinstance(event, Beat) and not self.wants_beats):
             return
         if self._lane is not None and isinstance(event, Transported) and event.action in _ENDS_A_PASSAGE:
             self._queue(self._lane.flush(event))

@@ -5,6 +5,8 @@ Audio frames are in frames.py. Every JSON field that counts samples (`at_sample`
 `rate_hz`. A client that counts at another rate, as its own frames do, says so:
 
     {"type": "set", "values": {"mute": true}, "at_sample": 441000, "rate_hz": 44100}      ten seconds, at 44.1 kHz
+    {"type": "set", "values": {"prompt/1/text": "techno"}, "quantize": "bar"}             at the session's next bar
+    {"type": "transport", "action": "stop", "at_beat": 64}
 
 After a lost connection a client comes back with `session=` and the name that `hello` told: a private session waits half
 a minute for it, its clock standing still. `goaway` therefore carries no token to resume with: it is said when a session
@@ -24,10 +26,12 @@ from typing import Any, NoReturn
 from bridge.audio.rack import MAX_SLOTS
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_SAMPLE, converted, shown, whole
 from bridge.errors import WireError
+from bridge.session.beats import QUANTA
 from bridge.session.messages import (
     GLIDE_SECONDS,
     MORPH_SECONDS,
     Action,
+    Beat,
     Changed,
     Deed,
     Gap,
@@ -41,10 +45,12 @@ from bridge.session.messages import (
     TableChanged,
     Transported,
 )
+from bridge.session.timeline import Moment, quantized
 from streamgen.config import ControlSpec, Value, checked
 from streamgen.errors import StreamgenError
 
 __all__ = [
+    "FOLLOWED",
     "PATH",
     "PROTOCOL",
     "EditSlots",
@@ -57,6 +63,7 @@ __all__ = [
     "Told",
     "Upload",
     "UsePreset",
+    "WantBeats",
     "ack",
     "error",
     "event",
@@ -70,6 +77,8 @@ PROTOCOL = "streamgen.v1"
 PATH = "/v1/stream"
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000  # in which a client may count
 _MAX_ID = 64
+_MOMENTS = ("at_sample", "at_beat", "quantize")
+FOLLOWED = ("melody", "style")  # audio that the music follows
 _MAX_WORD = 256  # of an effect's name, or a preset's
 
 Id = str | float | None
@@ -80,19 +89,19 @@ Id = str | float | None
 
 @dataclass(frozen=True)
 class SetValues:
-    """`set`: checked values, the session's sample at which they shall apply (None = at once), and how slowly."""
+    """`set`: checked values, when they shall apply (None = as the session says), and how slowly."""
 
     values: dict[str, Value]
-    at_sample: int | None = None
+    at: Moment | None = None
     glide_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class SetTransport:
-    """`transport`: what it is told, and the session's sample at which that shall apply (None = at once)."""
+    """`transport`: what it is told, and when that shall apply (None = as the session says)."""
 
     action: Action
-    at_sample: int | None = None
+    at: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class EditSlots:
     slot: int
     effect: str
     index: int | None
+    at: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,14 @@ class UsePreset:
     name: str
     seconds: float
     slot: int
+    at: Moment | None = None
+
+
+@dataclass(frozen=True)
+class WantBeats:
+    """`beats`: whether this client is told each beat."""
+
+    enabled: bool
 
 
 @dataclass(frozen=True)
@@ -131,9 +149,14 @@ class Ping:
 
 @dataclass(frozen=True)
 class Upload:
-    """`audio_prompt`: the next binary message is a WAV, FLAC or Ogg file of so many bytes."""
+    """`audio_prompt`, `melody`, `style`: the next binary message is a WAV, FLAC or Ogg file of so many bytes.
+
+    Melody and style begin at a sample; of 0 bytes none is followed any more.
+    """
 
     bytes: int
+    kind: str = "audio_prompt"
+    at: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +166,7 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Body = SetValues | SetTransport | EditSlots | UsePreset | GetValues | Ping | Upload | SetAudio
+Body = SetValues | SetTransport | EditSlots | UsePreset | WantBeats | GetValues | Ping | Upload | SetAudio
 
 
 @dataclass(frozen=True)
@@ -210,13 +233,15 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
     kind = message.get("type")
     if kind == "set":
         glide = _checked(GLIDE_SECONDS, message)
-        return SetValues(_values(message.get("values"), table), _at_sample(message, rate_hz), glide)
+        return SetValues(_values(message.get("values"), table), _moment(message, rate_hz), glide)
     if kind == "transport":
-        return SetTransport(_action(message.get("action")), _at_sample(message, rate_hz))
+        return SetTransport(_action(message.get("action")), _moment(message, rate_hz))
     if kind == "rack":
-        return _edit(message)
+        return _edit(message, rate_hz)
     if kind == "preset":
-        return _preset(message)
+        return _preset(message, rate_hz)
+    if kind == "beats":
+        return WantBeats(_enabled(message.get("enabled")))
     if kind == "get":
         return GetValues(_name(message.get("name"), table))
     if kind == "ping":
@@ -225,7 +250,10 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
         return SetAudio({name: value for name, value in message.items() if name in FORMAT_FIELDS})
     if kind == "audio_prompt":
         return Upload(whole("bytes", message.get("bytes"), 1, upload_bytes))
-    known = "set, transport, rack, preset, get, ping, audio, audio_prompt"
+    if kind in FOLLOWED:
+        size = whole("bytes", message.get("bytes"), 0, upload_bytes)
+        return Upload(size, str(kind), _moment(message, rate_hz))
+    known = "set, transport, rack, preset, beats, get, ping, audio, audio_prompt, melody, style"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 
@@ -243,12 +271,35 @@ def _values(values: object, table: Mapping[str, ControlSpec]) -> dict[str, Value
         raise WireError("bad_value", str(problem)[:300]) from None
 
 
-def _at_sample(message: dict[str, Any], rate_hz: int) -> int | None:
-    """Return the session's sample that a message names, whichever rate it counts in."""
+def _moment(message: dict[str, Any], rate_hz: int) -> Moment | None:
+    """Return when a message wants to be carried out, whichever rate its samples are of; None if it does not say."""
     named_hz = message.get("rate_hz")
     from_hz = rate_hz if named_hz is None else whole("rate_hz", named_hz, MIN_RATE_HZ, MAX_RATE_HZ)
-    value = message.get("at_sample")
-    return None if value is None else converted(whole("at_sample", value, 0, MAX_SAMPLE), from_hz, rate_hz)
+    said = [name for name in _MOMENTS if message.get(name) is not None]
+    if len(said) > 1:
+        raise WireError("bad_message", f"{' and '.join(said)} both say when: leave one out")
+    if not said:
+        return None
+    value = message[said[0]]
+    if said[0] == "at_sample":
+        return Moment(sample=converted(whole("at_sample", value, 0, MAX_SAMPLE), from_hz, rate_hz))
+    if said[0] == "at_beat":
+        return Moment(beat=_beat(value))
+    if not isinstance(value, str) or value not in QUANTA:
+        raise WireError("bad_value", f"quantize is {shown(value)}, must be one of {', '.join(QUANTA)}")
+    return quantized(QUANTA[value])
+
+
+def _beat(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SAMPLE:
+        raise WireError("bad_value", f"at_beat is {shown(value)}, must be a number from 0")
+    return value
+
+
+def _enabled(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise WireError("bad_value", f"enabled is {shown(value)}, must be true or false")
+    return value
 
 
 def _action(value: object) -> Action:
@@ -258,8 +309,8 @@ def _action(value: object) -> Action:
         raise WireError("bad_value", f"action is {shown(value)}, must be one of {', '.join(Action)}") from None
 
 
-def _edit(message: dict[str, Any]) -> EditSlots:
-    _refuse_time(message)
+def _edit(message: dict[str, Any], rate_hz: int) -> EditSlots:
+    at = _moment(message, rate_hz)
     try:
         deed = Deed(message.get("action"))  # type: ignore[arg-type]
     except ValueError:
@@ -269,22 +320,18 @@ def _edit(message: dict[str, Any]) -> EditSlots:
     slot = 0 if deed is Deed.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
     effect = _word("effect", message.get("effect")) if deed in (Deed.ADD, Deed.REPLACE) else ""
     index = message.get("index")
-    return EditSlots(deed, slot, effect, None if index is None else whole("index", index, 0, MAX_SLOTS - 1))
+    return EditSlots(deed, slot, effect, None if index is None else whole("index", index, 0, MAX_SLOTS - 1), at)
 
 
-def _preset(message: dict[str, Any]) -> UsePreset:
-    _refuse_time(message)
-    action = message.get("action")
+def _preset(message: dict[str, Any], rate_hz: int) -> UsePreset:
+    at, action = _moment(message, rate_hz), message.get("action")
     if action not in ("save", "recall"):
         raise WireError("bad_value", f"action is {shown(action)}, must be save or recall")
+    if action == "save" and at is not None:
+        raise WireError("bad_message", "a preset is saved at once: leave out when")
     slot = message.get("slot")
     number = 0 if slot is None else whole("slot", slot, 1, MAX_SLOTS)
-    return UsePreset(action == "save", _word("name", message.get("name")), _checked(MORPH_SECONDS, message), number)
-
-
-def _refuse_time(message: dict[str, Any]) -> None:
-    if message.get("at_sample") is not None:
-        raise WireError("bad_message", f"{message['type']} is done at once: it takes no at_sample")
+    return UsePreset(action == "save", _word("name", message.get("name")), _checked(MORPH_SECONDS, message), number, at)
 
 
 def _word(field: str, value: object) -> str:
@@ -308,7 +355,7 @@ def _name(value: object, table: Mapping[str, ControlSpec]) -> str | None:
 
 # -- what the server says -------------------------------------------------------------------------------------------
 
-Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Stats | Goaway
+Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Stats | Goaway
 _KINDS = {
     Changed: "changed",
     TableChanged: "table",
@@ -317,10 +364,11 @@ _KINDS = {
     Transported: "transport",
     Gap: "gap",
     Notice: "notice",
+    Beat: "beat",
     Stats: "stats",
     Goaway: "goaway",
 }
-_COUNT_SAMPLES = (Changed, Transported, Gap, Notice, Stats)
+_COUNT_SAMPLES = (Changed, Transported, Gap, Notice, Beat, Stats)
 
 
 def state_of(session: Session) -> dict[str, Any]:

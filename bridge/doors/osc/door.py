@@ -19,6 +19,7 @@ from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import MAX_PACKET_BYTES
 from bridge.doors.osc.handler import RequestHandler
 from bridge.doors.osc.tcp import READ_BYTES, Connections
+from bridge.errors import BridgeError, UsageError
 
 __all__ = ["OscDoor"]
 
@@ -43,6 +44,7 @@ class OscDoor:
 
     def __init__(self, service: Service, limits: OscLimits | None = None) -> None:
         self._service, self._limits = service, limits or OscLimits()
+        self._targets = [_place(target) for target in service.settings.osc_target]  # faults are told before loading
         self.counters = OscCounters()
         self.port: int | None = None
         self.handler: RequestHandler | None = None
@@ -65,7 +67,22 @@ class OscDoor:
         except OSError as error:
             await self.close("it did not open")
             raise cannot_listen("OSC", settings.host, settings.osc_port, error, "--osc-port") from error
+        for host, port in self._targets:
+            await self._keep(self.handler, host, port)
         self._service.metrics.sources.append(self._count)
+
+    async def _keep(self, handler: RequestHandler, host: str, port: int) -> None:
+        """Tell a target everything: once now, then as it changes."""
+        assert self._udp is not None, host
+        family, loop = self._udp.family, asyncio.get_running_loop()
+        try:
+            places = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
+        except OSError as error:
+            await self.close("it did not open")
+            reason = error.strerror or str(error)
+            raise BridgeError(f"--osc-target is '{host}:{port}', but there is no way to it: {reason}") from error
+        found = places[0][4]
+        handler.feedback.keep((str(found[0]), int(found[1])))
 
     async def _listen(self, host: str, port: int, connections: Connections) -> None:
         for tries_left in reversed(range(_PORT_TRIES if port == 0 else 1)):
@@ -146,6 +163,18 @@ class OscDoor:
         for why, count in counters.refused.items():
             metrics.refused[f"osc_{why}"] = count
         metrics.dropped_packets = counters.dropped
+
+
+def _place(target: str) -> tuple[str, int]:
+    """Return the host and port that an operator names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    host, _, port = target.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise UsageError(f"--osc-target is {target[:100]!r}, must be a host and a port, as in 192.168.1.20:9000")
+    return host.strip("[]"), int(port)
 
 
 async def _bound(host: str, port: int) -> socket.socket:

@@ -30,6 +30,7 @@ from bridge.doors.osc.namespace import (
     SubscribeAudio,
 )
 from bridge.session.messages import (
+    Beat,
     Block,
     Changed,
     Event,
@@ -180,6 +181,12 @@ class Feedback:
         echo.mark((*self._namespace.readable, *STATES, HEARD, RACK, PRESETS) if known is None else ())
         return encode(f"{PREFIX}subscribed", request.port or client.address[1], round(meter * 1000))
 
+    def keep(self, address: tuple[str, int]) -> None:
+        """Tell an address everything for as long as the door is open; it need not subscribe, and is no client."""
+        echo = Echo(self._counted(lambda packet: self._udp_send(packet, address)), self.read, self._turns)
+        self._subscribers[address[:2]] = Subscriber(echo, METER_SECONDS, None, self._until(connected=True))
+        echo.mark((*self._namespace.readable, *STATES, HEARD, RACK, PRESETS))
+
     def change_audio(self, client: Client, request: SubscribeAudio) -> None:
         """Begin audio packets, renew or end them.
 
@@ -274,8 +281,16 @@ class Feedback:
             self._publish(stats_packets(event, self._session.rate_hz))
         elif isinstance(event, Notice):
             self._publish([encode(f"{PREFIX}{event.topic}", event.text)])
+        elif isinstance(event, Beat):
+            self._beat(event)
         elif isinstance(event, Goaway):
             self._goodbye(event.reason)
+
+    def _beat(self, beat: Beat) -> None:
+        """Tell a beat when it comes, to whoever has subscribed by then."""
+        packet = encode(f"{PREFIX}beat", beat.beat, beat.bar, float(beat.tempo), float(beat.phase or 0.0))
+        wait = beat.time_us / 1e6 - self._session.timeline.wall()
+        self._loop.call_later(max(wait, 0.0), self._publish, [packet])
 
     def _changed(self, event: Changed) -> None:
         self._echo(self._news(event.values), event.by)

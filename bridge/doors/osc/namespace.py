@@ -45,7 +45,8 @@ _PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
 _NOTICES = ("guard", "part", "unsupported")
 _SENT_ONLY = (
-    "error", "heartbeat", "meter", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault", *_NOTICES,
+    "error", "heartbeat", "meter", "beat", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault",
+    *_NOTICES,
 )  # fmt: skip
 _MIDI_ON = 127  # what a button sends that knows MIDI's range alone
 _NUMBER = int | float | bool

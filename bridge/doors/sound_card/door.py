@@ -23,8 +23,7 @@ from bridge.doors.door import Service, Sessions
 from bridge.doors.sound_card.card import OutputDevice, SoundCard, choose_device, output_devices, rescan
 from bridge.doors.sound_card.feeder import Feeder
 from bridge.errors import DeviceError
-from bridge.session.messages import Block, Event, Gap, Session, Transported
-from bridge.session.player import COMMIT_SECONDS
+from bridge.session.messages import COMMIT_SECONDS, Block, Event, Gap, Session, Transported
 from bridge.settings import Settings
 
 __all__ = ["SoundCardDoor", "SoundStats"]
@@ -50,6 +49,7 @@ class SoundStats:
         starved_seconds: silence that came of it.
         late_callbacks: that PortAudio itself told of.
         reopened: times that a device came back.
+        lost_seconds: of audio that came while there was no device, or that one took along.
         jumps: times that audio was skipped or filled to be on time again.
         dropped_blocks: that found no room.
         error_ms: heard too late, mean of the last 50 blocks.
@@ -62,6 +62,7 @@ class SoundStats:
     starved_seconds: float
     late_callbacks: int
     reopened: int
+    lost_seconds: float
     jumps: int
     dropped_blocks: int
     error_ms: float
@@ -97,6 +98,7 @@ class SoundCardDoor:
         self._stopping, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamgen sound", daemon=True)
         self._session: Session | None = None
+        self._rate_hz, self._lost_seconds = 0, 0.0
         self._feeder: Feeder | None = None
         self._card: SoundCard | None = None
         self._past, self._opened, self._dropped_blocks = _Past(), 0, 0
@@ -107,15 +109,21 @@ class SoundCardDoor:
         if self._device is None:
             return
         self._session = session = sessions.live
-        self._thread.start()
-        await asyncio.to_thread(self._tried.wait, 10.0)
+        await self.start(session.rate_hz)
         for block in session.add(self)[-1:]:  # the others are due before the device could play them
             self.audio(block)
+
+    async def start(self, rate_hz: int) -> None:
+        """Open the device for what comes at a rate by `audio`, from whomever."""
+        self._rate_hz = rate_hz
+        self._thread.start()
+        await asyncio.to_thread(self._tried.wait, 10.0)
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - nobody is there to be told
         """Stop listening and release the device."""
         if self._session is not None:
             self._session.remove(self)
+        if self._thread.is_alive():
             self._stopping.set()
             await asyncio.to_thread(self._thread.join, 5.0)
 
@@ -131,6 +139,7 @@ class SoundCardDoor:
         return {
             "sound_playing": bool(stats.device),
             "sound_reopened_total": stats.reopened,
+            "sound_lost_seconds_total": stats.lost_seconds,
             "sound_delay_seconds": stats.delay_seconds,
             "sound_starvations_total": stats.starvations,
             "sound_starved_seconds_total": stats.starved_seconds,
@@ -164,6 +173,7 @@ class SoundCardDoor:
             starved_seconds=past.starved_seconds + (feeder.starved_seconds if feeder else 0.0),
             late_callbacks=past.late_callbacks + (card.late_callbacks if card else 0),
             reopened=max(0, self._opened - 1),
+            lost_seconds=self._lost_seconds,
             jumps=past.jumps + (feeder.jumps if feeder else 0),
             dropped_blocks=self._dropped_blocks,
             error_ms=feeder.drift.error_seconds * 1e3 if feeder else 0.0,
@@ -188,11 +198,10 @@ class SoundCardDoor:
                 self._wait_for_a_device()
 
     def _open_card(self) -> SoundCard:
-        device, session = self._device, self._session
+        device = self._device
         assert device is not None, "the thread runs for a device"
-        assert session is not None, "the thread runs for a session"
         feeder = Feeder(
-            session.rate_hz,
+            self._rate_hz,
             device.sample_rate_hz,
             device.channels,
             margin_seconds=MARGIN_SECONDS,
@@ -230,6 +239,7 @@ class SoundCardDoor:
         assert feeder is not None
         if lost:
             self._tell(f"device {self._name!r} went away")
+            self._lost_seconds += feeder.held_seconds
             card.abandon()
         else:
             feeder.ring.fall_silent()
@@ -247,7 +257,8 @@ class SoundCardDoor:
         """Let go what would have been heard, and look for the device until it is back."""
         while not self._stopping.wait(RETRY_SECONDS):
             while not self._queue.empty():
-                self._queue.get()
+                if isinstance(item := self._queue.get(), Block):
+                    self._lost_seconds += item.samples.shape[1] / self._rate_hz
             try:
                 rescan()
                 self._device = self._same(output_devices())

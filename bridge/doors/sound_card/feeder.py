@@ -129,6 +129,11 @@ class Feeder:
         return max(0.0, needed) + self._later_seconds
 
     @property
+    def held_seconds(self) -> float:
+        """In the ring, not yet taken by the device."""
+        return self.ring.filled_frames / self._device_hz
+
+    @property
     def starvations(self) -> int:
         """How often the device found nothing to play though the session was playing."""
         return self._faults()[0]

@@ -18,7 +18,8 @@ def tone(frames: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "tolerance"), [(".wav", 1 / 32_000), (".flac", 1 / 32_000), (".ogg", 0.05), (".WAV", 1 / 32_000)]
+    ("suffix", "tolerance"),
+    [(".wav", 1 / 32_000), (".flac", 1 / 32_000), (".ogg", 0.05), (".WAV", 1 / 32_000), (".mp3", 0.1)],
 )
 def test_what_was_written_in_pieces_is_read_back(tmp_path: Path, suffix: str, tolerance: float) -> None:
     path, source = tmp_path / f"a{suffix}", tone(40_000)
@@ -29,6 +30,27 @@ def test_what_was_written_in_pieces_is_read_back(tmp_path: Path, suffix: str, to
     read, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     assert (rate_hz, read.shape) == (32_000, (40_000, 2))
     np.testing.assert_allclose(read.T, source, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"), [("a.wav", 16), ("a.flac", 16), ("a.wav", 24), ("a.flac", 24), ("a.wav", 32)]
+)
+def test_a_file_has_as_many_bits_as_asked_and_no_other_rounding(tmp_path: Path, name: str, bits: int) -> None:
+    source = tone(3_200)
+    with AudioFile(tmp_path / name, 32_000, bits=bits) as file:
+        file.write(source)
+    read, _ = soundfile.read(tmp_path / name, dtype="float32")
+    assert soundfile.info(tmp_path / name).subtype == ("FLOAT" if bits == 32 else f"PCM_{bits}")
+    expected = source.T if bits == 32 else np.rint(source.T * 2.0 ** (bits - 1)) / 2.0 ** (bits - 1)
+    assert np.array_equal(read, expected.astype(np.float32))
+
+
+def test_what_a_format_lacks_is_refused(tmp_path: Path) -> None:
+    for name, bits, there in (("a.flac", 32, "16, 24"), ("a.ogg", 16, "none, for it is lossy")):
+        with pytest.raises(UsageError, match=f"--bits is {bits}, which .* does not have: {there}"):
+            check_output(tmp_path / name, 1.0, 32_000, bits=bits)
+    with pytest.raises(UsageError, match="no mp3 of 96000 Hz can be written here"):
+        check_output(tmp_path / "a.mp3", 1.0, 96_000)
 
 
 def test_too_loud_is_clipped_and_does_not_wrap_around(tmp_path: Path) -> None:
@@ -70,7 +92,7 @@ def test_a_full_disk_is_a_file_error() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("a.mp3", "suffix must be"),
+        ("a.aac", "suffix must be"),
         ("a", "suffix must be"),
         ("no/a.wav", "there is no folder"),
         ("folder.wav", "that is a folder"),

@@ -19,25 +19,26 @@ import numpy as np
 import pytest
 import soundfile
 
-from bridge.cli.listen import _ToCard, values_of, words_of
+from bridge.cli.listen import values_of, words_of
 from bridge.doors.sound_card.card import OutputDevice
 from bridge.errors import UsageError
 from bridge.session.parameters import session_table
 from streamgen.config import number
 
+from ..doors.sound_card.test_door import SPEAKERS, Card, scans  # noqa: F401 - a fixture
 from ..doors.web_session import RATE_HZ, Open, serving, sine
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "websocket_client.py"
 
 
 @pytest.fixture
-def door() -> Iterator[Open]:
-    """A server that plays a sine, five times as fast as real time."""
+def door(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """A server that plays a sine, five times as fast as real time, or as a test says."""
     ready, stop, found = threading.Event(), threading.Event(), []
 
     async def go() -> None:
         async with serving() as opened:
-            pace = asyncio.create_task(opened.session.pace(5.0))
+            pace = asyncio.create_task(opened.session.pace(getattr(request, "param", 5.0)))
             found.append(opened)
             ready.set()
             while not stop.is_set():
@@ -99,7 +100,7 @@ def test_what_only_the_server_knows_can_be_set(door: Open, tmp_path: Path, run: 
     url, out = f"127.0.0.1:{door.web.port}", tmp_path / "a.wav"
     assert run("listen", url, "--seconds", 0.5, "--out", out, "--set", "sparkle=7").code == 0
     eventually(lambda: door.session.now.get("sparkle") == 7)
-    answer = run("listen", url, "--seconds", 0.1, "--out", out, "--set", "sparkle=11")
+    answer = run("listen", url, "--seconds", 0.1, "--out", out, "--force", "--set", "sparkle=11")
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2, "streamgen: --set: sparkle is 11.0, must be within 0 … 10"
     )  # fmt: skip
@@ -162,10 +163,31 @@ def test_the_example_hears_and_steers_too(door: Open, tmp_path: Path) -> None:
     assert door.session.now["prompt/1/text"] == "waltz"
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 192_000])
-def test_a_device_of_any_rate_gets_as_many_seconds_as_came(rate_hz: int) -> None:
-    """The server gives at most 96 kHz: written as they came, they would be over in half the time."""
-    card = _ToCard(OutputDevice(0, "card", "ALSA", 2, rate_hz, 0.1, True))
-    for _ in range(15):
-        card.write(np.zeros((2, 4_800), np.float32), 48_000)
-    assert card.ring.filled_frames == pytest.approx(1.5 * rate_hz, rel=0.12)  # the converter holds a little back
+@pytest.fixture
+def card(scans: list[OutputDevice], monkeypatch: pytest.MonkeyPatch) -> type[Card]:  # noqa: F811 - imported for this
+    """A device that can be pulled out; of a rate beyond the server's 96 kHz."""
+    scans[:] = [replace(SPEAKERS, sample_rate_hz=192_000)]
+    for module in ("card", "door"):
+        monkeypatch.setattr(f"bridge.doors.sound_card.{module}.choose_device", lambda _wanted: scans[0])
+    monkeypatch.setattr("bridge.cli.listen.choose_device", lambda _wanted: scans[0])
+    return Card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", [1.0], indirect=True)
+def test_a_device_that_goes_away_is_opened_again_at_its_own_rate(
+    door: Open, card: type[Card], run: Callable[..., Any]
+) -> None:
+    def pull_out() -> None:
+        card.plugged = card.opened[0].active = False
+        threading.Timer(0.5, setattr, (card, "plugged", True)).start()
+
+    threading.Timer(0.7, pull_out).start()
+    answer = run("listen", f"127.0.0.1:{door.web.port}", "--seconds", 4, "--json")
+    assert (answer.code, answer.fields["gaps"], answer.fields["sample_rate_hz"]) == (0, 1, 96_000)
+    assert 0.3 < answer.fields["gap_seconds"] < 2
+    assert "device 'Speakers' went away; trying again" in answer.err
+    assert answer.err.endswith("s of it while the sound device was away\n")
+    first, second = (np.concatenate(one.heard)[:, 0] for one in card.opened)
+    assert np.abs(first).max() > 0.1
+    assert np.abs(second).max() > 0.1

@@ -79,7 +79,7 @@ def test_the_version_is_the_packages(run: Run) -> None:
             "argument --sample-rate: it is 1, must be within 8000 … 192000 Hz",
         ),
         (("render", "a", "--out", "a.wav", "--precision", "fp8"), "invalid choice: 'fp8'"),
-        (("render", "a", "--out", "a.mp3"), "--out is 'a.mp3': its suffix must be .wav, .flac or .ogg"),
+        (("render", "a", "--out", "a.aac"), "--out is 'a.aac': its suffix must be .wav, .flac, .ogg or .mp3"),
         (("render", "a", "--out", "/no/such/a.wav"), "there is no folder '/no/such'; make it first"),
         (("render", "", "--out", "a.wav"), "PROMPT is empty"),
         (("render", "--out", "a.wav"), "no PROMPT"),

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+import torch
+
 from streamgen.checkpoint import list_checkpoints
 
 Run = Callable[..., Any]
@@ -31,6 +34,22 @@ def test_melody_and_stereo_are_told_apart(run: Run) -> None:
     lines = {line.split()[0]: line for line in run("models").err.splitlines()}
     assert "300M, mono " in lines["facebook/musicgen-small"]
     assert "3.3B, stereo, follows a melody" in lines["facebook/musicgen-stereo-melody-large"]
+
+
+def test_what_a_download_takes_is_told(run: Run) -> None:
+    """As transformers counts the decoder; T5-base's encoder and EnCodec at 32 kHz come with it."""
+    from transformers import MusicgenForCausalLM
+    from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
+
+    config = MusicgenDecoderConfig(
+        hidden_size=1024, num_hidden_layers=24, ffn_dim=4096, num_attention_heads=16, vocab_size=2048, audio_channels=1
+    )
+    with torch.device("meta"):
+        weights = sum(weight.numel() for weight in MusicgenForCausalLM(config).parameters())
+    rows = {row["name"]: row for row in run("models", "--json").fields["models"]}
+    expected = 4 * (weights + 109_628_544 + 58_846_000)
+    assert rows["facebook/musicgen-small"]["download_bytes"] == pytest.approx(expected, rel=0.01)
+    assert rows["pocket"]["download_bytes"] is None
 
 
 def test_listing_loads_no_torch() -> None:

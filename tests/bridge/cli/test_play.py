@@ -112,6 +112,7 @@ def test_the_device_hears_the_music_at_its_own_rate_to_its_end(run: Run, toy_mod
     assert "playing on Speakers (ALSA, 44100 Hz); a change is heard in about 0." in answer.err
 
 
+@pytest.mark.slow
 def test_a_mono_device_gets_the_mean_of_both_channels(run: Run, toy_model: ToyModel, device: Any) -> None:
     device.info = OutputDevice(3, "Bell", "ALSA", 1, 48_000, 0.03, False)
     run("play", "a", "--seconds", "1")

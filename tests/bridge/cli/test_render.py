@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,7 +82,7 @@ def test_what_shapes_the_music_is_in_the_file(run: Run, toy_model: ToyModel, tmp
     assert run("render", "a, 90 bpm", "--seconds", "1", "--out", plain).code == 0
     one, other = (soundfile.read(path)[0][4_800:] for path in (quiet, plain))
     np.testing.assert_allclose(one, other / 10, atol=1e-6)
-    assert run("render", "a", "--seconds", "1", "--out", quiet, "--mute").code == 0
+    assert run("render", "a", "--seconds", "1", "--out", quiet, "--force", "--mute").code == 0
     assert np.abs(soundfile.read(quiet)[0][4_800:]).max() == 0
 
 
@@ -213,3 +216,36 @@ def test_a_rack_is_in_the_file_and_what_it_holds_back_is_made_up_for(
     rack.write_text("version = 1\n")
     assert "--rack" in run(*words, tmp_path / "no.wav", "--rack", rack).error_line
     assert not (tmp_path / "no.wav").exists()
+
+
+def test_what_is_there_is_written_over_when_told_to(
+    run: Run, toy_model: ToyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.wav"
+    out.write_bytes(b"kept")
+    words = ("render", "a", "--seconds", "0.2", "--out", out)
+    answer = run(*words)
+    assert (answer.code, out.read_bytes()) == (2, b"kept")
+    assert answer.error_line.endswith("a.wav' is there already: choose another --out, or --force to write over it")
+    monkeypatch.setattr("bridge.cli.terminal.on_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    assert run(*words).error_line.endswith("a.wav' stays as it is")
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert run(*words).code == 0
+    assert run(*words, "--force").code == 0
+    assert soundfile.info(out).frames == 9_600
+
+
+def test_a_wav_into_standard_output_is_the_file(
+    toy_model: ToyModel, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--out is '-'" in run("render", "a", "--out", "-", "--json").error_line
+    words = ("render", "piano", "--seconds", "0.3", "--seed", "4", "--bits", 16, "--out")
+    assert run(*words, tmp_path / "a.wav").code == 0
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe, isatty=lambda: False))
+    assert run(*words, "-").code == 0
+    heard, _ = soundfile.read(io.BytesIO(pipe.getvalue()), dtype="int16")
+    written, _ = soundfile.read(tmp_path / "a.wav", dtype="int16")
+    assert len(written) == 14_400
+    assert np.array_equal(heard, written)

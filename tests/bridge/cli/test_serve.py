@@ -114,6 +114,7 @@ def test_state_is_restored_and_said_in_one_line(run: Run, bell: ToyModel, tmp_pa
     assert f"restored 'waltz', paused, from {state}; --fresh starts anew" in said.splitlines()
 
 
+@pytest.mark.slow
 def test_it_is_kept_in_the_operators_folder_by_default_but_for_a_port_of_the_systems_choice(
     run: Run, bell: ToyModel, tmp_path: Path
 ) -> None:

@@ -92,6 +92,9 @@ def typed(*lines: str) -> tuple[Desk, TerminalDoor, list[str]]:
         (":set gain_db -6", "gain_db: -6"),
         (":set mute on", "mute: on"),
         (":set prompt/2/text strings and harp", "prompt/2/text: strings and harp"),
+        (":gain -3", "gain_db: -3"),
+        (":negative crowd, noise", "negative_prompt: crowd, noise"),
+        (":prompt 2 harp and drums", "prompt 2: harp and drums"),
         (":pause", "paused"),
         (":play", "playing"),
         (":s", "2 s made, 1.50 × real time, 0.8 s ready, 3 gaps, 0.2 s of silence"),
@@ -104,7 +107,8 @@ def test_what_a_line_answers(line: str, answer: str) -> None:
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
-    _, _, (answer,) = typed(":set sparkle 1")
+    _, _, (answer, slot) = typed(":set sparkle 1", ":prompt 9 harp")
+    assert slot.startswith("there is no parameter 'prompt/9/text'; there are prompt/1/text")
     assert answer.startswith("there is no parameter 'sparkle'; there are prompt/1/text, ")
 
 

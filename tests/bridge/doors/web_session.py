@@ -35,6 +35,7 @@ from bridge.session.messages import (
     Command,
     EditRack,
     Event,
+    Follow,
     Listener,
     PlayerState,
     PresetsChanged,
@@ -150,6 +151,8 @@ class SineSession:
             return self.position
         if isinstance(command, AudioPrompt) or command.at is None:
             return self._carry_out(command, self.position)
+        if command.at.every and command.at.beat is None:
+            command = replace(command, at=self.timeline.next(command.at, self.position))
         at = self.timeline.sample_at(command.at)
         if at is not None and (isinstance(command, Set) or at <= self.position):
             return self._carry_out(command, max(at, self.position))
@@ -172,7 +175,7 @@ class SineSession:
             self._act(command.action)
             self.acts.append((at, command.action))
             self.tell(Transported(command.action, self.player_state, command.by, at))
-        else:
+        elif not isinstance(command, Follow):
             self.tell(Transported("audio_prompt", self.player_state, command.by, at))
         return at
 
@@ -271,6 +274,7 @@ class Open:
     session: SineSession
     metrics: Metrics
     access: Access
+    service: Service
 
     @property
     def stream(self) -> str:
@@ -306,7 +310,7 @@ async def serving(
     web = NativeDoor(service, page)
     await web.open(SineSessions(session))
     try:
-        yield Open(web, session, metrics, judge)
+        yield Open(web, session, metrics, judge, service)
     finally:
         await web.close("the test is over")
 

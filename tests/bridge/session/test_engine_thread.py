@@ -125,6 +125,7 @@ def test_a_change_is_told_to_all_with_its_sample(model: streamgen.Model) -> None
     play(model, scene)
 
 
+@pytest.mark.slow
 def test_a_flood_of_commands_leaves_the_music_its_time(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         listener, done = Listening(), 0
@@ -171,6 +172,40 @@ def test_the_music_goes_on_while_an_audio_prompt_is_read(
         assert [event.action for event in listener.told(Transported)] == ["audio_prompt"]  # type: ignore[attr-defined]
 
     monkeypatch.setattr(model, "prompt_codes", slowly)
+    play(model, scene)
+
+
+@pytest.mark.slow
+def test_the_music_of_all_goes_on_while_openings_are_tried_though_little_lies_ahead(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(_runtime: object, _controls: object, count: int, between_steps: Callable[[], None]) -> int:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            time.sleep(0.005)
+            between_steps()
+        return count
+
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        values = {"prompt/1/text": "rock", "seed": 2, "lead_seconds": 0.5}
+        other = await LiveSession.open("mine", engine, RATE_HZ, values)
+        first, second = Listening(), Listening()
+        session.add(first)
+        other.add(second)
+        await first.until(0.5)
+        before = session.position_samples()
+        changed = {"prompt/1/text": "techno", "audition": 2, "change_context_seconds": 0.0}
+        applied = await session.do(Set(changed, "test"))
+        assert applied > before + RATE_HZ, "it is heard after they were tried, and what was there plays until then"
+        await first.until((applied - first.blocks[0].start_sample) / RATE_HZ + 0.3)
+        begun = await session.do(Transport(Action.RESET, "test"))
+        await LiveSession.open("third", engine, RATE_HZ, {**values, "audition": 2})
+        await first.until((begun - first.blocks[0].start_sample) / RATE_HZ + 0.3)
+        assert not first.told(Gap)
+        assert not second.told(Gap)
+
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", slowly)
+    monkeypatch.setattr("streamgen.model.best_candidate", slowly)
     play(model, scene)
 
 
@@ -241,10 +276,10 @@ def test_a_session_that_fails_is_paused_and_told_and_the_others_play_on(
 
         make = Player.make_together
 
-        def full(players: list[Player], *rest: Any) -> None:
+        def full(players: list[Player], *rest: Any, **options: Any) -> None:
             if session.player in players:
                 raise CapacityError("no rows are left; close a stream")
-            make(players, *rest)
+            make(players, *rest, **options)
 
         monkeypatch.setattr(Player, "make_together", full)
         async with asyncio.timeout(10):

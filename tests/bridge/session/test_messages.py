@@ -17,7 +17,7 @@ def test_every_message_is_a_command_or_an_event() -> None:
     known = {*get_args(Command), *get_args(Event)}
     named = {getattr(messages, name) for name in messages.__all__}
     others = {messages.Block, messages.Listener, messages.Session, Command, Event, Action, PlayerState, Deed, SlotState}
-    others |= {messages.PlayerCommand, messages.GLIDE_SECONDS, messages.MORPH_SECONDS}
+    others |= {messages.PlayerCommand, messages.COMMIT_SECONDS, messages.GLIDE_SECONDS, messages.MORPH_SECONDS}
     assert {*get_args(messages.PlayerCommand)} < {*get_args(Command)}
     assert named - known == others
 

@@ -18,8 +18,10 @@ from bridge.session.messages import (
     Block,
     Changed,
     Event,
+    Follow,
     Gap,
     Meter,
+    Notice,
     PlayerState,
     Set,
     Stats,
@@ -501,3 +503,24 @@ def test_a_text_is_checked_where_it_is_written_though_its_slot_is_silent(rig: Ca
         player.do(Set({"prompt/3/text": "pi\x00ano", "prompt/3/weight": 0.0}, "me"))
     assert player.parameters.values["prompt/3/text"] == ""
     player.do(Set({"prompt/3/text": ""}, "me"))
+
+
+def test_a_melody_lands_at_its_sample_and_fresh_streams_follow_it() -> None:
+    model = streamgen.load_model(str(tiny_checkpoint("melody")), device="cpu", precision="fp32")
+    tune = model.melody(np.sin(2 * np.pi * 440 * np.arange(32_000) / 32_000), 32_000)
+    one = Rig(model, context_seconds=1.0)
+    one.run(0.5)
+    at = one.player.output.frontier + RATE_HZ // 2
+    applied = one.player.do(Follow("melody", None, 0, "test", Moment(sample=at), tune))
+    assert 0 <= applied - at < RATE_HZ * 0.021, "to a frame"
+    assert one.stream.controls.melody is None
+    one.run(1.0)
+    assert one.stream.controls.melody is not None
+    assert torch.equal(one.stream.controls.melody.samples, tune.samples)
+    assert [(event.topic, event.text) for event in one.events(Notice)][-1] == ("melody", "another melody")
+    one.player.do(Transport(Action.RESET, "test"))
+    assert one.stream.controls.melody is tune, "what is opened anew follows it from its beginning"
+    one.player.do(Follow("melody", None, 0, "test"))
+    one.run(0.5)
+    assert one.stream.controls.melody is None
+    one.player.close()

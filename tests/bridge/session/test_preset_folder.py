@@ -11,13 +11,16 @@ from bridge.audio.catalogue import Catalogue
 from bridge.session import preset_folder
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import (
+    Changed,
     Deed,
     EditRack,
     PresetsChanged,
     RecallPreset,
     SavePreset,
     Set,
+    TableChanged,
 )
+from bridge.session.timeline import quantized
 from streamgen.errors import CapacityError, ConfigError, StreamgenError
 
 from .live import Listening, ill_catalogue, ill_host, play
@@ -45,6 +48,35 @@ def test_a_set_is_saved_told_and_recalled_by_name(tmp_path: Path) -> None:
         values = session.values()
         assert (values["plugin/1/wet"], values["temperature"]) == (0.75, 0.5)
         assert [slot.name for slot in session.slots()] == ["reverb"]
+
+    play(scene, presets=tmp_path / "presets")
+
+
+def test_a_recall_waits_for_the_bar_its_words_to_the_sample_and_the_next_one_ends_it(tmp_path: Path) -> None:
+    async def scene(session: LiveSession) -> None:
+        listener = Listening()
+        session.add(listener)
+        await session.do(Set({"tempo": 240.0}, "page"))  # a bar is a second
+        await session.do(EditRack(Deed.ADD, "page", effect="tilt"))
+        await session.do(Set({"top_k": 9}, "page"))
+        await session.do(SavePreset("one", "page"))
+        await session.do(Set({"top_k": 5}, "page"))
+        await session.do(EditRack(Deed.REMOVE, "page", 1))
+        await session.do(SavePreset("two", "page"))
+        async with asyncio.timeout(5):
+            while not session.timeline.running:
+                await asyncio.sleep(0.01)
+        await session.do(RecallPreset("one", "a", at=quantized(32)))
+        await session.do(RecallPreset("one", "b", at=quantized(4)))
+        assert session.slots() == []
+        async with asyncio.timeout(5):
+            while not session.slots() or session.values()["top_k"] != 9:
+                await asyncio.sleep(0.01)
+        (recalled,) = [event for event in listener.events if isinstance(event, Changed) and event.by == "b"]
+        bar = session.timeline.beats.sample(4 * round(session.timeline.beat(recalled.applied_at_sample) / 4))
+        assert abs(recalled.applied_at_sample - bar) <= 961 / 2
+        edited = [event for event in listener.events if isinstance(event, TableChanged)]
+        assert edited[-1].by == "b"
 
     play(scene, presets=tmp_path / "presets")
 

@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import soundfile
 from page_driver import Open, watch
 from toy_server import PITCHES_HZ, RATE_HZ, TABLE, ToyServer, toy_server
 
+from bridge.cli.certificate import certified
+from bridge.doors.access import tls_context
 from bridge.session.messages import Deed, SlotFault
 from streamgen.config import number, switch, text
 
@@ -98,7 +101,7 @@ def test_every_control_comes_from_the_table(opened: Open) -> None:
         slider = opened.knob(row.name)
         shown = [float(slider.get_attribute(f"aria-value{part}")) for part in ("min", "max", "now")]
         assert shown == [row.low, row.high, row.default], row.name
-        assert slider.get_attribute("aria-description") == row.description
+        assert slider.get_attribute("title") == row.description
 
 
 def test_a_parameter_added_to_the_table_appears_with_nothing_else_changed(chromium: Any) -> None:
@@ -337,6 +340,22 @@ def test_what_others_change_moves_the_controls(opened: Open, server: ToyServer) 
     assert server.sets() == [], "showing is not changing"
 
 
+def test_a_light_shows_the_beat_when_it_is_heard(opened: Open, server: ToyServer) -> None:
+    assert {"type": "beats", "enabled": True}.items() <= next(
+        m for m in server.messages if m["type"] == "beats"
+    ).items()
+    opened.play()
+    opened.until("streamgen.player.report.heard > 4800 && !streamgen.player.report.waiting")
+    at = server.session.position + RATE_HZ // 10
+    beat = {"type": "beat", "tempo": 117.5, "phase": -0.25, "source": "link", "rate_hz": RATE_HZ, "time_us": 0}
+    server.tell(beat | {"beat": 8, "bar": 2, "applied_at_sample": at})
+    assert not opened.page.is_visible("#beat"), "it is not heard yet"
+    opened.until("!document.querySelector('#beat').hidden")
+    assert opened.ask("streamgen.player.report.heard") >= at
+    assert opened.page.inner_text("#beat-words") == "117.5 bpm · link"
+    assert opened.page.get_attribute("#beat", "class") == "beat is-downbeat"
+
+
 def test_a_refused_change_goes_back_and_says_why(opened: Open, server: ToyServer) -> None:
     server.refuses = True
     opened.knob("guidance_scale").focus()
@@ -457,8 +476,11 @@ def test_starvation_is_counted_and_ends_by_itself(opened: Open, server: ToyServe
     assert opened.page.inner_text("#stat-underruns") == str(before + 1)
 
 
-def test_it_plays_over_plain_http_from_another_host(chromium: Any, server: ToyServer) -> None:
+def test_it_plays_over_plain_http_from_another_host(
+    chromium: Any, server: ToyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Browsers offer AudioWorklet to secure pages only, and a LAN's name is none."""
+    monkeypatch.setattr("toy_server.LEAD_SECONDS", 0.2)  # as the service's
     context = chromium.new_context(viewport={"width": 390, "height": 780})
     opened = watch(context.new_page())
     opened.page.goto(server.url.replace("127.0.0.1", "studio.test"))
@@ -497,6 +519,79 @@ def test_a_token_leaves_the_address_bar_and_survives_a_reload(chromium: Any) -> 
                 opened.page.reload()
             context.close()
             assert opened.complaints == []
+
+
+def test_it_plays_over_tls_from_another_host(chromium: Any, tmp_path: Path) -> None:
+    """With the certificate that `streamgen certificate` makes; a phone's person goes on past the warning."""
+    (tmp_path / "cert").write_bytes((made := certified(["studio.test"]))[0])
+    (tmp_path / "key").write_bytes(made[1])
+    with toy_server(tls=tls_context(tmp_path / "cert", tmp_path / "key")) as server:
+        context = chromium.new_context(viewport={"width": 390, "height": 780}, ignore_https_errors=True)
+        opened = watch(context.new_page())
+        opened.page.goto(server.url.replace("127.0.0.1", "studio.test"))
+        opened.until("document.body.dataset.link === 'open'")
+        assert opened.ask("isSecureContext") is True
+        began = time.monotonic()
+        opened.play()
+        assert time.monotonic() - began < 6, "within 2 s where the machine has nothing else to do"
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("phone", [False, True])
+def test_axe_finds_nothing_serious_and_a_finger_everything(
+    chromium: Any, server: ToyServer, scheme: str, phone: bool
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="needs `pip install axe-playwright-python`"
+    )
+    for effect in ("equalizer", "reverb"):
+        server.session.edit(Deed.ADD, effect=effect)
+    size = {"width": 390, "height": 780} if phone else {"width": 1280, "height": 900}
+    context = chromium.new_context(viewport=size, color_scheme=scheme, has_touch=phone, is_mobile=phone)
+    opened = watch(context.new_page())
+    opened.page.goto(server.url)
+    opened.until("document.body.dataset.link === 'open'")
+    opened.page.click("summary")
+    found = axe.Axe().run(opened.page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+    if phone:
+        small = opened.ask("""[...document.querySelectorAll('button, .knob, textarea, input, select, summary')]
+            .filter((e) => e.checkVisibility()).map((e) => [e.className, e.getBoundingClientRect()])
+            .filter(([, {width, height}]) => Math.min(width, height) < 44).map(([name]) => name)""")
+        assert small == []
+        assert opened.ask("document.documentElement.scrollWidth") == size["width"]
+    context.close()
+    assert opened.complaints == []
+
+
+def test_a_number_is_typed_and_an_empty_slot_plays_what_it_suggests(opened: Open, server: ToyServer) -> None:
+    opened.page.click(".control-knob:has([data-parameter='temperature']) .control-value")
+    opened.page.keyboard.type("0.85")
+    opened.page.keyboard.press("Enter")
+    eventually(lambda: server.session.values["temperature"] == 0.85)
+    assert opened.knob("temperature").get_attribute("aria-valuenow") == "0.85"
+    opened.knob("prompt/7/weight").focus()
+    opened.page.keyboard.press("ArrowUp")
+    eventually(lambda: server.session.values["prompt/7/weight"] > 0)
+    assert server.session.values["prompt/7/text"] == opened.knob("prompt/7/text").get_attribute("placeholder")
+
+
+def test_a_recording_that_is_dropped_is_what_the_music_goes_on_from(opened: Open, server: ToyServer) -> None:
+    opened.ask("""(() => { const data = new DataTransfer(); data.items.add(new File(['RIFF and more'], 'take.wav'));
+        document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); })()""")
+    eventually(lambda: server.uploads == [b"RIFF and more"])
+    opened.until("document.querySelector('#said').textContent === 'The music goes on from what was dropped'")
+
+
+def test_stop_and_anew_are_asked_of_the_server(opened: Open, server: ToyServer) -> None:
+    opened.play()
+    opened.page.click("#stop")
+    eventually(lambda: not server.session.playing)
+    opened.page.click("#reset")
+    eventually(
+        lambda: [one["action"] for one in server.messages if one["type"] == "transport"] == ["play", "stop", "reset"]
+    )
 
 
 def test_a_token_can_be_given(chromium: Any) -> None:
@@ -548,7 +643,7 @@ def test_an_empty_session_offers_a_start(chromium: Any) -> None:
 
 
 def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: ToyServer) -> None:
-    context = chromium.new_context()
+    context = chromium.new_context(permissions=["midi"])
     context.add_init_script(
         "window.input = {}; navigator.requestMIDIAccess = async () => ({inputs: new Map([['a', window.input]])});"
     )
@@ -571,6 +666,11 @@ def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: To
     opened.knob("plugin/1/wet").focus()
     opened.ask("input.onmidimessage({data: [0xb0, 76, 127]})")
     eventually(lambda: server.session.values["plugin/1/wet"] == 1)
+    opened.page.reload()
+    opened.until("document.body.dataset.link === 'open'")
+    opened.until("window.input.onmidimessage !== undefined")
+    opened.ask("input.onmidimessage({data: [0xb0, 74, 127]})")
+    eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].high)
     context.close()
     assert opened.complaints == []
 

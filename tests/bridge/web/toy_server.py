@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import struct
 import threading
 import time
@@ -121,13 +122,15 @@ class ToyServer:
     silent_seconds: float = 0.0  # before its hello
     refuses: bool = False
     stalled: bool = False
+    tls: ssl.SSLContext | None = None
+    uploads: list[bytes] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
         """Where the page is."""
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/"
 
     def sets(self) -> list[dict[str, Any]]:
         """Values of every `set` so far, in order."""
@@ -206,7 +209,12 @@ class ToyServer:
         self.clients.append(client)
         try:
             async for data in connection:
-                await self._received(client, json.loads(data))
+                if isinstance(data, bytes):
+                    self.uploads.append(data)
+                    announced = [one["id"] for one in self.messages if one["type"] == "audio_prompt"]
+                    await connection.send(json.dumps({"type": "ack", "id": announced[-1]}))
+                else:
+                    await self._received(client, json.loads(data))
         except ConnectionClosed:
             pass
         finally:
@@ -278,6 +286,8 @@ class ToyServer:
             if starts:
                 await self._burst()
         reply = {"type": "ack", "id": message.get("id"), "applied_at_sample": self.session.position, "rate_hz": RATE_HZ}
+        if kind == "audio_prompt":
+            reply |= {"ready": True}
         if kind == "ping":
             reply |= {"t": message["t"], "server_time_us": time.time_ns() // 1000}
         await self._send(client, json.dumps(reply))
@@ -337,6 +347,7 @@ class ToyServer:
     async def _serve(self, ready: threading.Event) -> None:
         tasks = [asyncio.create_task(self._pace()), asyncio.create_task(self._stats())]
         options: dict[str, Any] = {"process_request": self._http, "compression": None, "subprotocols": ["streamgen.v1"]}
+        options |= {"ssl": self.tls}
         async with serve(self._handle, "127.0.0.1", self.port, **options) as server:
             self.port = next(iter(server.sockets)).getsockname()[1]
             ready.set()

@@ -11,14 +11,14 @@ from streamgen.checkpoint.code_bias import CODE_BIAS_FILE, read_code_bias
 from streamgen.checkpoint.words import Heard
 from streamgen.errors import CheckpointError
 
-CODEBOOKS, CODES = 4, 10
+SHAPE = 4, 10
 HEARD = Heard("house", "house", (), 125, "A minor", (), (), 96)
 
 
 def test_place_and_key_are_added_up(tmp_path: Path) -> None:
     bar, key = torch.randn(6, 4, 10).half(), torch.randn(4, 10).half()
     save_file({"bar.96": bar, "key.house.A minor": key}, tmp_path / CODE_BIAS_FILE)
-    bias = read_code_bias(tmp_path, CODEBOOKS, CODES)
+    bias = read_code_bias(tmp_path, SHAPE)
     assert bias is not None
     found, other = bias.of(HEARD), bias.of(replace(HEARD, key="C minor"))
     assert found is not None
@@ -29,7 +29,7 @@ def test_place_and_key_are_added_up(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_tables_adds_nothing(tmp_path: Path) -> None:
-    assert read_code_bias(tmp_path, CODEBOOKS, CODES) is None
+    assert read_code_bias(tmp_path, SHAPE) is None
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def test_a_checkpoint_without_tables_adds_nothing(tmp_path: Path) -> None:
 def test_tables_of_another_checkpoint_are_refused(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
     save_file({name: torch.zeros(shape)}, tmp_path / CODE_BIAS_FILE)
     with pytest.raises(CheckpointError, match=r"'\w+\..*' is \[.*belongs to another checkpoint, move it away"):
-        read_code_bias(tmp_path, CODEBOOKS, CODES)
+        read_code_bias(tmp_path, SHAPE)
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / CODE_BIAS_FILE).write_bytes(b"\0" * 20)
     with pytest.raises(CheckpointError, match=CODE_BIAS_FILE):
-        read_code_bias(tmp_path, CODEBOOKS, CODES)
+        read_code_bias(tmp_path, SHAPE)

@@ -255,6 +255,7 @@ def test_a_readonly_reversed_view_is_taken(melody: Any) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate_hz", "seconds"), [(44_100, 3.0), (48_000, 4.0), (16_000, 31.0), (22_050, 0.2)])
 def test_another_rate_gives_the_chroma_of_transformers_resampling(
     melody: Any, extractor: Any, rate_hz: int, seconds: float
@@ -360,3 +361,29 @@ def test_checkpoints_read_from_either_format_give_the_same_prefixes(melody: Any,
         for c in (loaded, melody.checkpoint)
     )
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("seconds", [4.0, 30.0, 47.3])
+def test_each_window_of_a_stream_has_its_own_30_seconds_of_the_repeated_melody(melody: Any, seconds: float) -> None:
+    """Twin: audiocraft's `_generate_tokens`, written out; the melody begins at frame 40."""
+    conditioner = MelodyConditioner(melody.checkpoint)
+    audio = notes([60, 67, 63, 70], seconds / 4)
+    tune = dataclasses.replace(conditioner.melody(audio, RATE_HZ), start_frame=40)
+    for start_frame in (40, 943, 1846, 0):
+        first = int((start_frame - 40) / 50 * RATE_HZ)
+        around = np.tile(audio, 30 * RATE_HZ // len(audio) + 2)[first % len(audio) :]
+        part = around[: 30 * RATE_HZ]
+        assert torch.equal(conditioner.window(tune, start_frame), conditioner.prefix(part, RATE_HZ)), start_frame
+
+
+def test_a_clip_repeats_its_melody_s_chroma_and_a_stream_its_audio(melody: Any) -> None:
+    conditioner = MelodyConditioner(melody.checkpoint)
+    audio = notes([60, 67, 63], 0.7)
+    clip = conditioner.melody(audio, RATE_HZ, repeats=False)
+    assert torch.equal(conditioner.window(clip, 500), conditioner.prefix(audio, RATE_HZ))
+    assert not torch.equal(conditioner.window(conditioner.melody(audio, RATE_HZ), 0), conditioner.window(clip, 0))
+
+
+def test_ten_minutes_of_a_stream_s_melody_count(melody: Any) -> None:
+    conditioner = MelodyConditioner(melody.checkpoint)
+    assert len(conditioner.melody(np.zeros(700 * 1000, np.float32), 1000).samples) == 600 * RATE_HZ

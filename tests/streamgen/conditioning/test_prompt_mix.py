@@ -86,10 +86,22 @@ def test_a_prompt_that_is_also_negative_is_one_row() -> None:
 
 
 def test_rows_that_are_not_merged_are_the_prompts_first_and_apart_from_the_null_row() -> None:
-    assert PromptMix.of(None).rows(3.0, merge=False) == ((None, None), (3.0, -2.0))
-    assert PromptMix.of(None).rows(1.0, merge=False) == ((None,), (1.0,))
+    assert PromptMix.of(None).guided_rows(3.0) == [(None, 3.0, True), (None, -2.0, False)]
+    assert PromptMix.of(None).guided_rows(1.0) == [(None, 1.0, True)]
     mix = PromptMix.of(prompts=[(None, 1), ("piano", 1)], negative_prompt="piano")
-    assert mix.rows(3.0, merge=False) == ((None, "piano", "piano"), (1.5, 1.5, -2.0))
+    assert mix.guided_rows(3.0) == [(None, 1.5, True), ("piano", 1.5, True), ("piano", -2.0, False)]
+
+
+def test_double_guidance_has_a_row_of_the_melody_or_style_alone() -> None:
+    """None + g · (alone + β · (both − alone) − none), by rows."""
+    mix = PromptMix.of("piano")
+    assert mix.guided_rows(3.0, 2.0) == [("piano", 6.0, True), (None, -3.0, True), (None, -2.0, False)]
+    assert mix.guided_rows(3.0, 0.0) == [(None, 3.0, True), (None, -2.0, False)]
+    assert mix.guided_rows(1.0, 2.0) == [("piano", 2.0, True), (None, -1.0, True)]
+    assert mix.guided_rows(3.0, 1.0) == [("piano", 3.0, True), (None, -2.0, False)], "plain guidance"
+    assert mix.rows(3.0, 2.0) == (("piano", None), (6.0, -5.0)), "without a melody it is the null row"
+    away = PromptMix.of("piano", negative_prompt="drums")
+    assert away.rows(3.0, 2.0) == (("piano", None, "drums"), (6.0, -3.0, -2.0))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,9 @@ def reread_logits(model: Any, tokens: TokenStream, rows: Any) -> Tensor:
     columns = torch.stack(
         [tokens.column(h, leader.start_frame) for h in range(leader.start_frame - 1, tokens.head + 1)]
     )
-    vectors = torch.cat([rows.prefixes, engine.decoder.embed(columns).expand(rows.count, -1, -1)], dim=1)
+    vectors = torch.cat(
+        [rows.prefixes.of(leader.start_frame), engine.decoder.embed(columns).expand(rows.count, -1, -1)], dim=1
+    )
     length = vectors.shape[1]
     hidden = engine.decoder.forward(
         vectors.reshape(-1, vectors.shape[-1]), [Segment(block, 0, length)], engine.cache, CrossCache()

@@ -15,6 +15,7 @@ from streamgen.stream.batch import Batch
 Twins = Callable[[str], Any]
 TEXTS = ["piano", "drums and bass with slow techno beat", None]
 STEPS = 400
+LONG = "drums and bass with slow techno beat, piano and strings, rock and organ, slow beat"
 TONE = (0.3 * np.sin(np.arange(48_000) * 0.05) + 0.1 * np.sin(np.arange(48_000) * 0.31)).astype(np.float32)
 
 
@@ -114,6 +115,20 @@ def test_a_melody_clip_is_transformers(twin: Twins) -> None:
         **inputs(both, ["piano"]), input_features=chroma, do_sample=False, guidance_scale=3.0, max_length=64
     )
     assert_equal(*ours(both, ["piano"], 60, 3.0, melody=[melody], melody_rate_hz=32_000), theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["melody", "melody-stereo"])
+@pytest.mark.parametrize("text", ["drums and bass with slow techno beat", LONG])
+def test_a_melody_clip_of_a_whole_window_is_transformers(twin: Twins, kind: str, text: str) -> None:
+    """30 s: 1503 positions beside the prefix, the last of them too."""
+    both = twin(kind)
+    melody = np.sin(2 * np.pi * np.linspace(200, 900, 30 * 32_000) * np.arange(30 * 32_000) / 32_000).astype(np.float32)
+    chroma = both.model.runtime.prompts.chroma.chroma(melody, 32_000)[None]
+    theirs = both.generate(
+        **inputs(both, [text]), input_features=chroma, do_sample=False, guidance_scale=3.0, max_length=1504
+    )
+    assert_equal(*ours(both, [text], 1500, 3.0, melody=[melody], melody_rate_hz=32_000), theirs)
 
 
 def test_rows_in_a_batch_are_what_they_are_alone(twin: Twins) -> None:

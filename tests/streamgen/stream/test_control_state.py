@@ -222,7 +222,7 @@ def test_the_row_guided_away_from_never_has_the_melody(twin: Twins) -> None:
     model = twin("melody").model
     melody = {"melody": TUNE, "melody_rate_hz": 32_000}
     with model.open_stream(prompts=[("piano", 1), ("rock", 1)], guidance_scale=1.0, seed=1, **melody) as stream:
-        both = stream._tokens.settings.rows.prefixes
+        both = stream._tokens.settings.rows.prefixes.of(0)
         for values in (
             {"prompt": "piano", "negative_prompt": "rock", "guidance_scale": 3.0},
             {"prompt": None, "negative_prompt": None, "guidance_scale": 1.0},
@@ -233,23 +233,71 @@ def test_the_row_guided_away_from_never_has_the_melody(twin: Twins) -> None:
             stream.read(640)
             given = {name: value for name, value in values.items() if value is not None}
             with model.open_stream(**given, seed=1, **melody) as fresh:
-                assert torch.equal(stream._tokens.settings.rows.prefixes, fresh._tokens.settings.rows.prefixes)
-        null, now = model.runtime.prompts.chroma.null_prefix(), stream._tokens.settings.rows.prefixes
+                ours, theirs = (one._tokens.settings.rows.prefixes.of(7) for one in (stream, fresh))
+                assert torch.equal(ours, theirs)
+        null, now = model.runtime.prompts.chroma.null_prefix(), stream._tokens.settings.rows.prefixes.of(7)
         assert not torch.equal(both[1, : len(null)], now[0, : len(null)])
         assert torch.equal(now[0, : len(null)], null)
 
 
 def test_a_melody_stream_by_default_takes_no_text_and_longer_ones(twin: Twins) -> None:
-    """Its default context is all that the first text leaves room for."""
+    """Windows have as many positions beside the prefix as those of other checkpoints have."""
     with twin("melody").model.open_stream(seed=1, melody=TUNE, melody_rate_hz=32_000) as stream:
-        assert (stream._tokens.settings.rows.prefix, stream.plan.context_frames) == (236, 515)
+        assert (stream._tokens.settings.rows.prefix, stream.plan.context_frames) == (236, 600)
         stream.read(640)
         stream.set(prompt="drums and bass with slow techno beat")
         stream.read(640)
         prefix = stream._tokens.settings.rows.prefix
         assert prefix > 236
-        assert stream.plan.context_frames == (1503 - 2 * prefix) // 2
+        assert (stream.plan.limit, stream.plan.context_frames) == (1503 + prefix, 600)
         with pytest.raises(ConfigError, match=r"must be at most .* under melody and prompt, so shorten the prompt"):
-            stream.set(context_seconds=stream.controls.context_seconds)
+            stream.set(context_seconds=13.0)
         with pytest.raises(ConfigError, match=r"must be at most .* under melody and prompt, so shorten the prompt"):
             stream.set(prompt="a " * 1000)
+
+
+def test_a_melody_set_while_it_plays_begins_at_its_sample(short_twin: Twins) -> None:
+    """Tokens before its frame are those without it; the window after it has its chroma, counted from that frame."""
+    model = short_twin("melody").model
+    options: dict[str, Any] = {"seed": 1, "context_seconds": 1.0, "melody": TUNE, "melody_rate_hz": 32_000}
+    other = np.sin(2 * np.pi * 440 * np.arange(64_000) / 32_000).astype(np.float32)
+    with model.open_stream("piano", **options) as stream, model.open_stream("piano", **options) as plain:
+        frame = 100
+        assert stream.set(melody=other, melody_rate_hz=32_000, at_sample=frame * 640 - 1) == frame * 640
+        assert plain.set(melody=None, at_sample=10_000 * 640) == 10_000 * 640
+        for one in (stream, plain):
+            while one._tokens.head < frame - 1:
+                one.read(640)
+        assert torch.equal(stream._tokens.frames(40, frame - 3), plain._tokens.frames(40, frame - 3))
+        assert stream.controls.melody is not None
+        assert len(stream.controls.melody.samples) == len(TUNE)
+        stream.read(640)
+        assert stream.controls.melody.start_frame == frame
+        (window,) = stream._tokens.windows
+        assert window.start_frame == frame - 50, "its context is read again under it"
+        tune, chroma = stream.controls.melody, model.runtime.prompts.chroma
+        prefix = stream._tokens.settings.rows.prefixes.of(window.start_frame)[0, : chroma.length]
+        assert torch.equal(prefix, chroma.window(tune, frame - 50))
+        stream.set(melody=None)
+        stream.read(640)
+        assert stream.controls.melody is None
+        with pytest.raises(PromptError, match="sample rate is missing"):
+            stream.set(melody=other)
+
+
+@pytest.mark.slow
+def test_a_melody_stream_goes_on_in_its_melody_from_window_to_window(short_twin: Twins) -> None:
+    model = short_twin("melody").model
+    audio = np.sin(2 * np.pi * np.repeat([262.0, 330, 392, 440, 494], 128_000) * np.arange(640_000) / 32_000)
+    with model.open_stream(
+        "piano", seed=1, context_seconds=1.0, melody=audio.astype(np.float32), melody_rate_hz=32_000
+    ) as stream:
+        chroma, tune, seen = model.runtime.prompts.chroma, stream.controls.melody, []
+        while stream._tokens.rollovers < 3:
+            stream.read(6_400)
+            window = stream._tokens.windows[0]
+            prefix = stream._tokens.settings.rows.prefixes.of(window.start_frame)[0, : chroma.length]
+            assert torch.equal(prefix, chroma.window(tune, window.start_frame))
+            if not seen or not torch.equal(prefix, seen[-1]):
+                seen.append(prefix)
+        assert len(seen) == 4, "each window has another part of it"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import streamgen
 from streamgen.errors import CapacityError, ConfigError
+from streamgen.stream.snapshots import StreamSnapshot
+from streamgen.testing import tiny_checkpoint
 
 Twins = Callable[[str], Any]
 TONE = (0.3 * np.sin(np.arange(48_000) * 0.05)).astype(np.float32)
@@ -163,6 +168,49 @@ def test_a_snapshot_of_another_stream_is_refused(twin: Twins) -> None:
             with pytest.raises(ConfigError, match="the snapshot is another stream's"):
                 each.restore(saved)
             assert each.read(640).start_sample == 0
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("mono", "fp32"), ("mono", "int8"), ("melody", "fp32")])
+def test_a_snapshot_of_a_file_goes_on_bit_for_bit_in_another_stream(kind: str, precision: str, tmp_path: Path) -> None:
+    model = streamgen.load_model(str(tiny_checkpoint(kind)), precision=precision)
+    melody: Any = {"melody": TONE, "melody_rate_hz": 32_000} if kind == "melody" else {}
+    with model.open_stream("piano", seed=7, **melody) as stream, model.open_stream("rock", seed=1, **melody) as other:
+        stream.read(40_000)
+        stream.set(prompt="drums", at_sample=50_000)
+        stream.snapshot().save(tmp_path / "music")
+        expected = stream.read(40_000).samples
+        other.restore(StreamSnapshot.load(tmp_path / "music"))
+        assert other.position_samples == 40_000
+        assert np.array_equal(other.read(40_000).samples, expected)
+
+
+def test_a_snapshot_of_a_file_that_does_not_fit_is_told(twin: Twins, tmp_path: Path) -> None:
+    path = tmp_path / "music"
+    with (
+        twin("mono").model.open_stream("piano") as stream,
+        twin("stereo").model.open_stream("piano") as stereo,
+        twin("mono").model.open_stream("piano", rewind_seconds=2) as other,
+    ):
+        stream.snapshot().save(path)
+        for each in (stereo, other):
+            with pytest.raises(ConfigError, match=r"the snapshot is of mono.* in .*, 0 to rewind; this stream is of"):
+                each.restore(StreamSnapshot.load(path))
+        for wrong in (None, stream.mark()):
+            with pytest.raises(ConfigError, match="restore takes a snapshot"):
+                stream.restore(wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="rewind takes a mark of this stream, not NoneType"):
+            stream.rewind(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", [b"", b"not a snapshot", None])
+def test_what_is_no_snapshot_is_refused_and_nothing_of_it_is_run(what: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "music"
+    torch.save(Path, path) if what is None else path.write_bytes(what)
+    with pytest.raises(ConfigError, match=r"music' is no snapshot of this version"):
+        StreamSnapshot.load(path)
+    torch.save({"a": 1}, path)
+    with pytest.raises(ConfigError, match=r"music' holds no snapshot"):
+        StreamSnapshot.load(path)
 
 
 def test_rows_of_many_changes_are_given_back_once_nothing_goes_back_before_a_mark(short_twin: Twins) -> None:

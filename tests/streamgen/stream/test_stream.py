@@ -105,7 +105,7 @@ def test_a_closed_stream_says_so_and_gives_its_rows_back(twin: Twins) -> None:
     stream = twin("mono").model.open_stream("piano", seed=1)
     stream.close()
     stream.close()
-    for call in (lambda: stream.read(1), lambda: stream.set(seed=1), stream.snapshot):
+    for call in (lambda: stream.read(1), lambda: stream.set(seed=1), stream.snapshot, lambda: next(stream.chunks())):
         with pytest.raises(SessionClosed, match="open a new one"):
             call()
 

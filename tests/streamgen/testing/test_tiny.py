@@ -141,4 +141,4 @@ def test_processes_may_build_the_same_one_at_once(tmp_path: Path) -> None:
 def test_an_unknown_kind_says_which_there_are() -> None:
     with pytest.raises(ConfigError, match="kind is 'quadro'; tiny checkpoints come as mono, stereo, melody"):
         tiny_checkpoint("quadro")
-    assert len(TINY_KINDS) == 10
+    assert len(TINY_KINDS) == 11

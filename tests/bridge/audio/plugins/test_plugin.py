@@ -176,6 +176,7 @@ def test_another_latency_is_followed_without_a_strike(patient: Callable[..., Pat
     np.testing.assert_allclose(came[:, -BLOCK:], 2 * went[:, -BLOCK:], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_closing_ends_the_child_also_one_that_is_being_started(patient: Callable[..., Patient]) -> None:
     one = patient().plugin
     assert one._process is not None

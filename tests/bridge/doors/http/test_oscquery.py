@@ -27,9 +27,11 @@ def test_every_parameter_is_a_node_with_its_range() -> None:
         assert (node["FULL_PATH"], node["ACCESS"]) == (f"/streamgen/{row.name}", 3)
         assert node["DESCRIPTION"] == row.description
         assert node["DEFAULT_VALUE"] == [row.default]
-        assert node["TYPE"] == {"string": "s", "float": "f"}.get(row.type, "i")
+        types = {"string": "s", "float": "f", "int": "i", "bool": "T" if row.default else "F"}
+        assert node["TYPE"] == types[row.type]
         choices = [{"VALS": list(row.choices)}] if row.choices else None
-        assert node.get("RANGE") == ([{"MIN": row.low, "MAX": row.high}] if row.has_range else choices)
+        ranged = row.has_range and row.type != "bool"  # T and F have none
+        assert node.get("RANGE") == ([{"MIN": row.low, "MAX": row.high}] if ranged else choices)
 
 
 def test_branches_leaves_and_attributes() -> None:
@@ -40,18 +42,19 @@ def test_branches_leaves_and_attributes() -> None:
     assert leaf is not None
     assert attribute(leaf, "VALUE") == (200, '{"VALUE": [0.5]}')
     assert attribute(leaf, "UNIT") == (204, "")
+    assert attribute(leaf, "HTML") == (204, "")
     assert attribute(leaf, "__class__") == (400, "")
     assert find(ROOT, "/streamgen/none/such") is None
     play = find(ROOT, "/streamgen/play")
     assert play is not None
-    assert (play["TYPE"], play["ACCESS"]) == ("i", 2)
+    assert (play["TYPE"], play["ACCESS"]) == ("I", 2), "a trigger"
 
 
 def test_values_become_osc_of_the_types_that_the_tree_tells() -> None:
     for name, value in (("temperature", 0.5), ("mute", True), ("top_k", 9), ("negative_prompt", "drums")):
         message = OscMessage(packet(TABLE[name], value))
         assert (message.address, message.params) == (f"/streamgen/{name}", [value])
-        assert not {type(param) for param in message.params} - {int, float, str}, "a switch is 0 or 1"
+        assert [type(param) for param in message.params] == [type(value)]
 
 
 def test_a_text_with_choices_tells_them() -> None:

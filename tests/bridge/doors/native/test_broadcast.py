@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soxr
 
+from bridge.audio.s16 import from_s16, to_s16
 from bridge.doors.native import broadcast, codecs, protocol
 from bridge.doors.native.broadcast import Broadcast, Chunk, Lane
-from bridge.doors.native.codecs import OpusEncoder, decoder, from_s16, to_s16
+from bridge.doors.native.codecs import OpusEncoder, decoder
 from bridge.doors.native.frames import DISCONTINUITY, HEADER_BYTES, PROMPT_CHANGE, AudioFormat, AudioHeader
 from bridge.session.messages import Block, Changed, Gap
 

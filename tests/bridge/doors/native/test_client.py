@@ -11,8 +11,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from bridge.audio.s16 import to_s16
 from bridge.doors.native.client import Call, Received, stream_url
-from bridge.doors.native.codecs import to_s16
 from bridge.doors.native.frames import AudioHeader
 from bridge.errors import UsageError, WireError
 from bridge.session.messages import Gap, Set

@@ -7,7 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from bridge.doors.native.codecs import available, decoder, encoder, fitting, from_s16, pre_skip, to_s16
+from bridge.audio.s16 import from_s16, to_s16
+from bridge.doors.native.codecs import available, decoder, encoder, fitting, pre_skip
 from bridge.doors.native.frames import AudioFormat, AudioHeader
 from bridge.errors import WireError
 

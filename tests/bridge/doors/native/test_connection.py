@@ -14,7 +14,7 @@ from bridge.doors.native.connection import MOST_AHEAD_SECONDS, MOST_SCHEDULED, M
 from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import WebListener
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Command, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
+from bridge.session.messages import Action, Beat, Command, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
 from bridge.session.timeline import Moment
 
 from ..web_session import BLOCK, RATE_HZ, SineSession, calling, serving
@@ -261,6 +261,24 @@ def test_the_transport_waits_for_its_sample_too() -> None:
             told = await caller.until("transport")
             assert (told["action"], told["state"], told["applied_at_sample"]) == ("pause", "paused", at)
             assert (await caller.ask(type="transport", action="play", at_sample=RATE_HZ * 10_000))["code"] == "too_far"
+
+    asyncio.run(go())
+
+
+def test_each_beat_is_told_to_who_asks_for_it_and_messages_may_wait_for_one() -> None:
+    async def go() -> None:
+        async with serving() as door, calling(door.stream + "?enabled=0") as caller:
+            beat = Beat(8, 2, 117.5, None, "internal", 24_000, 7_000_000)
+            door.session.tell(beat)
+            assert (await caller.ask(type="beats", enabled=True))["enabled"] is True
+            assert [message for message in caller.told if message["type"] == "beat"] == []
+            door.session.tell(beat)
+            assert await caller.until("beat") == {"type": "beat", "rate_hz": RATE_HZ, **vars(beat)}
+            answer = await caller.ask(type="set", values={"top_k": 3}, at_beat=64)
+            assert answer["applied_at_sample"] == 32 * RATE_HZ, "120 a minute"
+            assert (await caller.ask(type="set", values={"top_k": 3}, at_beat=1e6))["code"] == "too_far"
+            await caller.ask(type="rack", action="add", effect="tilt", quantize="bar")
+            assert door.session.commands[-1].at == Moment(every=4)
 
     asyncio.run(go())
 

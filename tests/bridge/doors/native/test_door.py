@@ -15,14 +15,25 @@ from pythonosc.osc_message import OscMessage
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from bridge.audio.s16 import to_s16
 from bridge.doors.access import Access, Limits
 from bridge.doors.door import Service
-from bridge.doors.native.codecs import to_s16
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import DISCONTINUITY, PROMPT_CHANGE
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, AudioPrompt, Gap, Goaway, Meter, PlayerState, Set, Transport, Transported
+from bridge.session.messages import (
+    Action,
+    AudioPrompt,
+    Follow,
+    Gap,
+    Goaway,
+    Meter,
+    PlayerState,
+    Set,
+    Transport,
+    Transported,
+)
 from bridge.session.timeline import Moment
 from bridge.settings import Settings
 
@@ -260,6 +271,29 @@ def test_an_audio_prompt_comes_as_the_bytes_of_a_file(kind: str) -> None:
             assert (await caller.ask(type="audio_prompt", bytes=9, id="q"))["ready"] is True
             await caller.socket.send(b"not audio")
             assert (await caller.until("error"))["code"] == "bad_audio"
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ["melody", "style"])
+def test_a_melody_or_style_comes_as_the_bytes_of_a_file_and_ends_with_none(kind: str) -> None:
+    async def go() -> None:
+        data = file_bytes(seconds=3.0)
+        async with serving(Limits(message_bytes=8_192)) as door, calling(door.stream) as caller:
+            await caller.socket.send(json.dumps({"type": kind, "bytes": len(data), "at_sample": 96_000, "id": "m"}))
+            await caller.socket.send(data)
+            assert (await caller.until("ack"))["ready"] is True
+            assert (await caller.until("ack"))["id"] == "m"
+            assert (await caller.ask(type=kind, bytes=0, id="n"))["id"] == "n"
+            begins, ends = door.session.commands
+            assert isinstance(begins, Follow)
+            assert begins.samples is not None
+            assert (begins.kind, begins.rate_hz, begins.samples.shape) == (kind, 22_050, (2, 66_150))
+            assert begins.at == Moment(sample=96_000)
+            assert isinstance(ends, Follow)
+            assert (ends.kind, ends.samples, ends.at) == (kind, None, None)
+            refused = await caller.ask(type=kind, bytes=2**40, id="o")
+            assert refused["code"] == "bad_value"
 
     asyncio.run(go())
 

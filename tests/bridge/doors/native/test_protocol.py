@@ -10,6 +10,7 @@ import pytest
 
 from bridge.doors.native import protocol
 from bridge.doors.native.protocol import (
+    EditSlots,
     GetValues,
     Ping,
     Request,
@@ -17,6 +18,7 @@ from bridge.doors.native.protocol import (
     SetTransport,
     SetValues,
     Upload,
+    WantBeats,
     ack,
     error,
     event,
@@ -24,7 +26,8 @@ from bridge.doors.native.protocol import (
     parse,
 )
 from bridge.errors import WireError
-from bridge.session.messages import Action, Changed, Gap, Goaway, PlayerState, Stats, Transported
+from bridge.session.messages import Action, Changed, Deed, Gap, Goaway, PlayerState, Stats, Transported
+from bridge.session.timeline import AT_ONCE, Moment
 
 from ..web_session import RATE_HZ, TABLE, SineSession
 
@@ -39,23 +42,39 @@ def read(**message: object) -> Request:
     ("message", "body"),
     [
         ({"type": "set", "values": {"mute": 1}}, SetValues({"mute": True}, None)),
-        ({"type": "set", "values": {"top_k": 5}, "at_sample": 64_000}, SetValues({"top_k": 5}, 64_000)),
+        ({"type": "set", "values": {"top_k": 5}, "at_sample": 64_000}, SetValues({"top_k": 5}, Moment(sample=64_000))),
         (
             {"type": "set", "values": {"top_k": 5}, "at_sample": 44_100, "rate_hz": 44_100},
-            SetValues({"top_k": 5}, 48_000),
+            SetValues({"top_k": 5}, Moment(sample=48_000)),
         ),
-        ({"type": "set", "values": {"top_k": 5}, "at_sample": 7, "rate_hz": None}, SetValues({"top_k": 5}, 7)),
+        (
+            {"type": "set", "values": {"top_k": 5}, "at_sample": 7, "rate_hz": None},
+            SetValues({"top_k": 5}, Moment(sample=7)),
+        ),
         ({"type": "transport", "action": "stop"}, SetTransport(Action.STOP)),
-        ({"type": "transport", "action": "play", "at_sample": 96_000}, SetTransport(Action.PLAY, 96_000)),
+        (
+            {"type": "transport", "action": "play", "at_sample": 96_000},
+            SetTransport(Action.PLAY, Moment(sample=96_000)),
+        ),
         (
             {"type": "transport", "action": "play", "at_sample": 192_000, "rate_hz": 192_000},
-            SetTransport(Action.PLAY, 48_000),
+            SetTransport(Action.PLAY, Moment(sample=48_000)),
         ),
+        ({"type": "set", "values": {"top_k": 5}, "at_beat": 17.5}, SetValues({"top_k": 5}, Moment(beat=17.5))),
+        ({"type": "set", "values": {"top_k": 5}, "quantize": "2 bars"}, SetValues({"top_k": 5}, Moment(every=8))),
+        ({"type": "transport", "action": "stop", "quantize": "off"}, SetTransport(Action.STOP, AT_ONCE)),
+        (
+            {"type": "rack", "action": "remove", "slot": 1, "quantize": "bar"},
+            EditSlots(Deed.REMOVE, 1, "", None, Moment(every=4)),
+        ),
+        ({"type": "beats", "enabled": True}, WantBeats(True)),
         ({"type": "get"}, GetValues(None)),
         ({"type": "get", "name": "seed"}, GetValues("seed")),
         ({"type": "ping", "t": "x"}, Ping("x")),
         ({"type": "audio", "codec": "opus", "more": 1}, SetAudio({"codec": "opus"})),
         ({"type": "audio_prompt", "bytes": 1_000}, Upload(1_000)),
+        ({"type": "melody", "bytes": 1_000, "at_sample": 7}, Upload(1_000, "melody", Moment(sample=7))),
+        ({"type": "style", "bytes": 0}, Upload(0, "style")),
     ],
 )
 def test_every_type_is_read(message: dict[str, object], body: object) -> None:
@@ -79,6 +98,13 @@ def test_every_type_is_read(message: dict[str, object], body: object) -> None:
         ({"type": "set", "values": {"top_k": 5}, "at_sample": 5, "rate_hz": 44_100.5}, "bad_value"),
         ({"type": "set", "values": {"top_k": 5}, "rate_hz": "fast"}, "bad_value"),
         ({"type": "transport", "action": "play", "at_sample": -1}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "at_beat": -1}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "at_beat": True}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "quantize": "3 bars"}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "quantize": ["bar"]}, "bad_value"),
+        ({"type": "set", "values": {"top_k": 5}, "quantize": "bar", "at_beat": 4}, "bad_message"),
+        ({"type": "preset", "action": "save", "name": "a", "quantize": "bar"}, "bad_message"),
+        ({"type": "beats", "enabled": 1}, "bad_value"),
         ({"type": "get", "name": "nothing"}, "bad_value"),
         ({"type": "get", "name": ["seed"]}, "bad_value"),
         ({"type": "transport"}, "bad_value"),

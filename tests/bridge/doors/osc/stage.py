@@ -28,9 +28,15 @@ class OneSession:
         raise NotImplementedError
 
 
-def made(host: str = "127.0.0.1", port: int = 0, limits: OscLimits | None = None, token: str = "") -> OscDoor:
+def made(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    limits: OscLimits | None = None,
+    token: str = "",
+    osc_target: tuple[str, ...] = (),
+) -> OscDoor:
     """Return a door that is not open yet."""
-    settings = Settings(host=host, osc_port=port, token=token)
+    settings = Settings(host=host, osc_port=port, token=token, osc_target=osc_target)
     return OscDoor(Service(settings, Access(host, token=token), Metrics()), limits)
 
 

@@ -26,6 +26,7 @@ from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import (
     Action,
+    Beat,
     Block,
     Changed,
     Event,
@@ -139,6 +140,7 @@ def test_a_fader_in_motion_is_echoed_thirty_times_a_second_and_ends_where_it_sto
     on_stage(sine_session, test)
 
 
+@pytest.mark.slow
 def test_meters_heartbeat_statistics_and_goodbye(sine_session) -> None:
     async def test(stage: Stage) -> None:
         client, slow = await stage.client(), await stage.client()
@@ -156,6 +158,22 @@ def test_meters_heartbeat_statistics_and_goodbye(sine_session) -> None:
         assert client.of("/streamgen/stats/realtime_factor") == [(2.5,)]
         assert client.of("/streamgen/stats/underruns") == [(3,)]
         assert isinstance(stage.session.stats(), Stats)
+
+    on_stage(sine_session, test)
+
+
+def test_each_beat_is_told_when_it_comes(sine_session) -> None:
+    async def test(stage: Stage) -> None:
+        client = await stage.client()
+        stage.send(client, "/streamgen/subscribe")
+        await until(lambda: client.of("/streamgen/subscribed"))
+        comes = time.time() + 0.25
+        for phase in (None, -0.5):
+            stage.session.tell(Beat(9, 2, 117.5, phase, "link", 4_800, round(comes * 1e6)))
+        await until(lambda: len(client.of("/streamgen/beat")) == 2)
+        assert sorted(client.of("/streamgen/beat")) == [(9, 2, 117.5, -0.5), (9, 2, 117.5, 0.0)]
+        times = [at for at, message in client.got if message.address == "/streamgen/beat"]
+        assert -0.002 <= min(times) - comes <= 0.1
 
     on_stage(sine_session, test)
 
@@ -348,6 +366,7 @@ def test_while_nothing_plays_a_bundle_waits_for_its_time(sine_session) -> None:
     on_stage(sine_session, test)
 
 
+@pytest.mark.slow
 def test_a_bundle_lands_at_its_sample_of_a_real_session_running_or_not() -> None:
     class Told:
         wants_audio = True

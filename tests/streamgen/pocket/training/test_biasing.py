@@ -49,7 +49,7 @@ def test_what_is_written_is_read_for_a_prompts_words(tmp_path: Path, token_song:
     for source in songs:
         source.codes[0, :40] = source.song.tonic  # a code of its own for each key
     write_code_bias(songs, tmp_path)
-    bias = read_code_bias(tmp_path, 4, 1024)
+    bias = read_code_bias(tmp_path, (4, 1024))
     assert bias is not None
     for song in (source.song for source in songs):
         heard = Heard("", song.style, (), song.bpm, song.key, (), (), song.frames_per_bar)

@@ -53,6 +53,7 @@ def test_constant_pressure_goes_and_music_stays() -> None:
     assert np.abs(made[32_000:] - music[32_000:]).max() < 0.11 * 8000  # 5 degrees of phase at 110 Hz
 
 
+@pytest.mark.slow
 def test_batches_are_cut_on_frames_and_count_from_where_the_decoder_hears(material: Material) -> None:
     stream = material.batches(PLAN)
     for batch in (next(stream) for _ in range(20)):
@@ -101,6 +102,7 @@ def test_the_rate_falls_at_the_end(codec: EncodecModel, tmp_path: Path) -> None:
     assert rates == pytest.approx([1.0, 1.0, 0.52, 0.02, 0.02])
 
 
+@pytest.mark.slow
 def test_what_is_kept_has_the_same_codes_and_is_silent_in_silence(
     codec: EncodecModel, material: Material, tmp_path: Path
 ) -> None:

@@ -1,0 +1,131 @@
+"""The stream as a channel of Link Audio: told to who takes audio, sent to who asks, each piece with its beat. Sans-I/O.
+
+    block ─► 16 bits ─► pieces of 125 frames, each with the beat that falls on it ─► when it is due ─► who asked
+    announced four times a second, to those who take audio ◄─ pong      request, for five seconds ◄─ who listens
+
+Rules: knows no socket and no session; times are microseconds of the monotonic clock, positions the session's samples.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.doors.link import wire
+from bridge.doors.link.wire import AudioType, Beats, Buffer, Place
+
+__all__ = ["FRAMES", "Channel"]
+
+FRAMES = 125  # in a message, as Ableton's library sends them
+_TTL_SECONDS = 5
+_MOST_REQUESTS = 16
+_MOST_WAITING = 2_000  # messages: five seconds
+_NAME = "streamgen"
+
+
+class Channel:
+    """One stereo channel of one node.
+
+    Args:
+        node: the node's id.
+        rate_hz: of the samples.
+        beat_at: which beat falls on a sample, and the tempo there in bpm.
+        due_us: when a sample is due.
+
+    Attributes:
+        sent: messages of audio so far.
+    """
+
+    def __init__(
+        self,
+        node: bytes,
+        rate_hz: int,
+        beat_at: Callable[[float], tuple[float, float]],
+        due_us: Callable[[float], float],
+    ) -> None:
+        self._node, self._rate_hz, self._beat_at, self._due_us = node, rate_hz, beat_at, due_us
+        self._id = secrets.token_bytes(wire.NODE_BYTES)
+        self._requests: dict[Place, float] = {}
+        self._pending = np.zeros((2, 0), np.float32)
+        self._position = 0  # of the first frame that is pending
+        self._waiting: deque[tuple[float, NDArray[np.float32], int]] = deque()  # when due, samples, position
+        self.sent = 0
+
+    # -- who listens ----------------------------------------------------------------------------------------------
+
+    def listeners(self, now_us: float) -> list[Place]:
+        """Return who has asked lately."""
+        self._requests = {place: until for place, until in self._requests.items() if until > now_us}
+        return list(self._requests)
+
+    def announcement(self, session: bytes, now_us: float) -> bytes:
+        """Return the message that says what there is to hear."""
+        told = wire.entry(b"sess", session) + wire.audio_channels(_NAME, {self._id: _NAME})
+        told += wire.entry(b"__ht", round(now_us).to_bytes(8, "big", signed=True))
+        return wire.audio_message(AudioType.ANNOUNCEMENT, _TTL_SECONDS, self._node, told)
+
+    def farewell(self) -> bytes:
+        """Return the message that says that there is nothing to hear any more."""
+        told = wire.entry(b"aucb", (1).to_bytes(4, "big") + self._id)
+        return wire.audio_message(AudioType.BYES, _TTL_SECONDS, self._node, told)
+
+    def received(self, data: bytes, source: Place, now_us: float) -> bytes | None:
+        """Take a datagram; returns the answer, if there is one."""
+        found = wire.read_audio(data)
+        if found is None:
+            return None
+        kind, ttl, _, entries = found
+        if isinstance(entries, Buffer):
+            return None
+        if kind is AudioType.ANNOUNCEMENT and b"__ht" in entries:
+            echo = wire.entry(b"__ht", entries[b"__ht"][:8])
+            return wire.audio_message(AudioType.PONG, _TTL_SECONDS, self._node, echo)
+        if entries.get(b"chid") == self._id:
+            if kind is AudioType.STOP:
+                self._requests.pop(source, None)
+            elif kind is AudioType.REQUEST and (source in self._requests or len(self._requests) < _MOST_REQUESTS):
+                self._requests[source] = now_us + 1e6 * ttl
+        return None
+
+    # -- the sound ------------------------------------------------------------------------------------------------
+
+    def take(self, samples: NDArray[np.float32], start_sample: int) -> None:
+        """Take the next samples, float32 [2, n]; where they do not follow on, what is pending goes first."""
+        if self._pending.shape[1] and start_sample != self._position + self._pending.shape[1]:
+            self._queue(self._pending.shape[1])
+        if not self._pending.shape[1]:
+            self._position = start_sample
+        self._pending = np.concatenate((self._pending, samples), axis=1)
+        while self._pending.shape[1] >= FRAMES:
+            self._queue(FRAMES)
+
+    def _queue(self, count: int) -> None:
+        piece, self._pending = self._pending[:, :count], self._pending[:, count:]
+        self._waiting.append((self._due_us(self._position), piece, self._position))
+        self._position += count
+        while len(self._waiting) > _MOST_WAITING:
+            self._waiting.popleft()
+
+    def clear(self) -> None:
+        """Forget what waits: nobody listens."""
+        self._waiting.clear()
+        self._pending = self._pending[:, :0]
+
+    def due(self, session: bytes, now_us: float) -> list[bytes]:
+        """Return the messages whose sound is due by now, for everyone who listens."""
+        messages = []
+        while self._waiting and self._waiting[0][0] <= now_us:
+            _, piece, position = self._waiting.popleft()
+            messages.append(self._message(piece, position, session))
+        return messages
+
+    def _message(self, piece: NDArray[np.float32], position: int, session: bytes) -> bytes:
+        self.sent += 1
+        beat, bpm = self._beat_at(position)
+        chunk = Beats(self.sent, piece.shape[1], round(1e6 * beat), round(60e6 / bpm))
+        pcm = np.clip(np.rint(np.nan_to_num(piece) * 32_768), -32_768, 32_767).astype(">i2").T.tobytes()
+        return wire.buffer_message(self._node, Buffer(self._id, session, (chunk,), self._rate_hz, 2, pcm))

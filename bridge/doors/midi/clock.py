@@ -1,0 +1,104 @@
+"""MIDI clock, 24 a beat: beats out of clocks that come a little early or late.
+
+    clocks    | |  | | |   | | |     each up to some milliseconds off
+    a line      ───────────────      of least squares through the newest of them: tempo, and which beat it is when
+
+A clock says neither tempo nor number. Start makes the next one beat 0, a song position another sixteenth. Where the
+newest clocks lie off the line one after another, the tempo has changed: then only these count.
+
+Rules: seconds of one monotonic clock, given with each message; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+__all__ = ["CLOCKS_A_BEAT", "ClockIn"]
+
+CLOCKS_A_BEAT = 24
+_SIXTEENTH = 6  # clocks
+_LEAST, _MOST = 12, 8 * CLOCKS_A_BEAT
+_OFF_SECONDS, _OFF_IN_A_ROW = 0.005, 4
+_LOST_SECONDS = 0.5  # 20 bpm have a clock every eighth of a second
+
+
+class ClockIn:
+    """What comes in from one clock.
+
+    Attributes:
+        running: whether it was started, and not stopped since.
+    """
+
+    def __init__(self) -> None:
+        self.running = False
+        self._clocks: deque[tuple[int, float]] = deque(maxlen=_MOST)
+        self._next = 0  # number of the clock to come
+        self._off = 0  # clocks in a row that lie off the line, with their sign
+        self._fitted: tuple[float, float] | None = None  # seconds of clock 0, and of one clock
+
+    def clock(self, seconds: float) -> None:
+        """Take a clock."""
+        if self._clocks and seconds - self._clocks[-1][1] > _LOST_SECONDS:
+            self._clocks.clear()
+            self._fitted = None
+        self._look_for_another_tempo(seconds)
+        self._clocks.append((self._next, seconds))
+        self._next += 1
+        if len(self._clocks) >= _LEAST:
+            self._fit()
+
+    def start(self) -> None:
+        """Let the next clock be beat 0."""
+        self.running = True
+        self._renumber(0)
+
+    def go_on(self) -> None:
+        """Go on from where it stands, or from the song position."""
+        self.running = True
+
+    def stop(self) -> None:
+        """Stop; clocks that come all the same still tell the tempo."""
+        self.running = False
+
+    def position(self, sixteenths: int) -> None:
+        """Let the next clock be that of a song position."""
+        self._renumber(sixteenths * _SIXTEENTH)
+
+    def lost(self, seconds: float) -> bool:
+        """Tell whether the clock has gone."""
+        return not self._clocks or seconds - self._clocks[-1][1] > _LOST_SECONDS
+
+    def line(self) -> tuple[float, float, float] | None:
+        """Return its beats as (seconds, the beat there, bpm); None before there are enough clocks."""
+        if self._fitted is None:
+            return None
+        zero, pace = self._fitted
+        newest = self._clocks[-1][0]
+        return zero + newest * pace, newest / CLOCKS_A_BEAT, 60 / (CLOCKS_A_BEAT * pace)
+
+    def _renumber(self, number: int) -> None:
+        shift, self._next = number - self._next, number
+        self._clocks = deque(((one + shift, seconds) for one, seconds in self._clocks), maxlen=_MOST)
+        if self._fitted is not None:
+            zero, pace = self._fitted
+            self._fitted = zero - shift * pace, pace
+
+    def _look_for_another_tempo(self, seconds: float) -> None:
+        if self._fitted is None or len(self._clocks) < _LEAST:
+            return
+        zero, pace = self._fitted
+        off = seconds - (zero + self._next * pace)
+        side = 0 if abs(off) < _OFF_SECONDS else 1 if off > 0 else -1
+        self._off = self._off + side if side * self._off > 0 else side
+        if abs(self._off) >= _OFF_IN_A_ROW:
+            while len(self._clocks) >= _OFF_IN_A_ROW:
+                self._clocks.popleft()
+            self._off = 0
+
+    def _fit(self) -> None:
+        numbers, seconds = np.array(self._clocks).T
+        pace, zero = np.polyfit(numbers - numbers[-1], seconds, 1)
+        if pace > 0:
+            self._fitted = float(zero - numbers[-1] * pace), float(pace)

@@ -1,0 +1,121 @@
+"""MIDI ports by a part of their name: opened when they are there, closed when they go, opened again when they are back.
+
+Where the system has such, a port of streamgen's own is there as well, for programs to connect to.
+
+Rules: threads may call; nothing here knows what messages mean. python-rtmidi is imported when ports are wanted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bridge.errors import BridgeError
+
+__all__ = ["Ports"]
+
+_log = logging.getLogger("bridge.midi")
+_CLIENT = "streamgen"
+
+
+class Ports:
+    """The ports that are wanted.
+
+    Args:
+        wanted: parts of names, in whatever case; "all" is every one.
+
+    Attributes:
+        receive: called with a port's name and each message, on a thread of the port's.
+
+    Raises:
+        BridgeError: the extra is not installed, or the system has no MIDI.
+    """
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self._wanted = [part.lower() for part in wanted]
+        self.receive: Callable[[str, Sequence[int]], object] | None = None
+        self._lock = threading.Lock()
+        self._inputs: dict[str, Any] = {}
+        self._outputs: dict[str, Any] = {}
+        self._rtmidi, self._api = _library()
+        self._seen_inputs, self._seen_outputs = self._made("MidiIn"), self._made("MidiOut")
+        self._virtual = False
+
+    def _made(self, kind: str) -> Any:
+        return getattr(self._rtmidi, kind)(self._api, name=_CLIENT)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the inputs that are open."""
+        return list(self._inputs)
+
+    def scan(self) -> None:
+        """Open what has come, close what has gone."""
+        with self._lock:
+            if not self._virtual and sys.platform != "win32":
+                self._virtual = True
+                self._open_own()
+            self._bring("MidiIn", self._inputs, self._seen_inputs.get_ports())
+            self._bring("MidiOut", self._outputs, self._seen_outputs.get_ports())
+
+    def _open_own(self) -> None:
+        source, target = self._made("MidiIn"), self._made("MidiOut")
+        source.open_virtual_port("in")
+        self._listen(source, _CLIENT)
+        target.open_virtual_port("out")
+        self._inputs[_CLIENT], self._outputs[_CLIENT] = source, target
+
+    def _bring(self, kind: str, opened: dict[str, Any], there: Sequence[str]) -> None:
+        for name in [name for name in opened if name != _CLIENT and name not in there]:
+            opened.pop(name).close_port()
+            _log.info("the MIDI port %r has gone", name)
+        for number, name in enumerate(there):
+            if name in opened or name.lower().startswith(_CLIENT) or not self._wants(name):
+                continue
+            port = self._made(kind)
+            port.open_port(number)
+            if kind == "MidiIn":
+                self._listen(port, name)
+                _log.info("the MIDI port %r is open", name)
+            opened[name] = port
+
+    def _wants(self, name: str) -> bool:
+        return any(part == "all" or part in name.lower() for part in self._wanted)
+
+    def _listen(self, port: Any, name: str) -> None:
+        port.ignore_types(sysex=True, timing=False, active_sense=True)
+        port.set_callback(lambda event, _: self.receive and self.receive(name, event[0]))
+
+    def send(self, message: Sequence[int]) -> None:
+        """Send a message to every output."""
+        with self._lock:
+            for port in self._outputs.values():
+                port.send_message(message)
+
+    def close(self) -> None:
+        """Close all."""
+        with self._lock:
+            for port in (*self._inputs.values(), *self._outputs.values(), self._seen_inputs, self._seen_outputs):
+                port.close_port()
+                port.delete()
+            self._inputs.clear()
+            self._outputs.clear()
+
+
+def _library() -> tuple[Any, int]:
+    """Return python-rtmidi, and the first of its ways to the system that works here."""
+    try:
+        import rtmidi
+    except ImportError as error:
+        raise BridgeError('MIDI needs python-rtmidi: pip install "streamgen[midi]", or leave --midi out') from error
+    for api in rtmidi.get_compiled_api():
+        try:
+            rtmidi.MidiIn(api, name=_CLIENT).delete()
+        except rtmidi.SystemError as error:
+            why = str(error)
+            continue
+        return rtmidi, api
+    raise BridgeError(f"there is no MIDI on this system ({why}): start its sound system, or leave --midi out")

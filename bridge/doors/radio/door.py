@@ -1,0 +1,179 @@
+"""The radio door: /listen.mp3, .ogg, .flac, .aac, .wav, and playlists of them, at the HTTP port.
+
+    GET /listen.mp3 ─► origin, host, token, place ─► 200, a burst, then as it is played; ICY titles if asked for
+    GET /listen.m3u ─► a playlist with the stream's address, its token included
+
+Rules: event loop; knows requests and answers, not how sound is coded (encoders.py) or shared (station.py). `Range` is
+answered with the whole, which has no end; HTTP/1.0 in kind; HEAD without a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from urllib.parse import quote
+
+from websockets.http11 import Request
+
+from bridge.doors.access import Refusal, token_of
+from bridge.doors.buffers import bound_buffers
+from bridge.doors.door import Place, Service, Sessions
+from bridge.doors.http.site import Address, address_of, plain_headers
+from bridge.doors.radio import icy
+from bridge.doors.radio.encoders import CODECS, Codec, missing
+from bridge.doors.radio.icecast import IcecastSource, mount_of
+from bridge.doors.radio.listener import UNSENT_BYTES, HttpListener
+from bridge.doors.radio.station import DOOR, Station
+
+__all__ = ["PATH", "PLAYLISTS", "RadioDoor"]
+
+PATH = "/listen."
+PLAYLISTS = {"m3u": (icy.m3u, "audio/x-mpegurl"), "pls": (icy.pls, "audio/x-scpls")}
+
+
+class RadioDoor:
+    """A door (`doors.door.Door`) at the native door's port.
+
+    Args:
+        service: settings, access, metrics, and the routes it writes itself into.
+
+    Raises:
+        UsageError: an Icecast mount that is none.
+    """
+
+    name = DOOR
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._access, self._metrics = service, service.access, service.metrics
+        self._mounts = [mount_of(url) for url in service.settings.icecast]  # faults are told before loading
+        self._sources: dict[IcecastSource, asyncio.Task[None]] = {}
+        self._station: Station | None = None
+        self._listeners = 0
+
+    async def open(self, sessions: Sessions) -> None:
+        """Answer from now on."""
+        self._station, self._session = Station(sessions.live, self._metrics), sessions.live
+        self._service.routes.streams[PATH] = self._answer
+        for mount in self._mounts:
+            limits = self._access.limits
+            source = IcecastSource(mount, self._station, self._session.rate_hz, limits, self._metrics)
+            self._sources[source] = asyncio.create_task(source.run(), name=f"icecast {mount.name}")
+
+    async def close(self, reason: str) -> None:  # noqa: ARG002 - a stream of sound has no words for it
+        """Let every listener hear what it was sent, and end the streams."""
+        self._service.routes.streams.pop(PATH, None)
+        for task in self._sources.values():
+            task.cancel()
+        await asyncio.gather(*self._sources.values(), return_exceptions=True)
+        if self._station is not None:
+            await self._station.close()
+
+    def places(self) -> Mapping[str, Place]:
+        """Return the address that players open; none where nothing can be coded."""
+        page = self._service.places.get("page")
+        return {} if missing() or not page else {"radio": f"{page}{PATH[1:]}mp3"}
+
+    def stats(self) -> Mapping[str, float]:
+        """Return who listens, and in how many codecs."""
+        running = 0 if self._station is None else len(self._station.programmes)
+        on_air = sum(source.connected for source in self._sources)
+        return {"listeners": self._listeners, "encoders": running, "sources": on_air}
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: Request, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address, headers = address_of(request.path), plain_headers(request.headers)
+        peer = str((writer.get_extra_info("peername") or ("?",))[0])
+        token = token_of(address.query, headers.get("Authorization"))
+        refusal = self._access.refuses_page(headers) or self._access.refuses_token(token, peer)
+        suffix = address.path.removeprefix(PATH)
+        if refusal is not None:
+            self._refuse(request, writer, refusal)
+        elif suffix in PLAYLISTS:
+            self._playlist(request, writer, suffix, headers, address)
+        elif suffix not in CODECS:
+            there = " ".join(f"{PATH}{one}" for one in (*CODECS, *PLAYLISTS))
+            _write(request, writer, 404, f"there is no {address.path[:80]}; there are {there}\n")
+        elif what := missing():
+            _write(request, writer, 503, f"{what}\n")
+        elif request.method == "HEAD":
+            _write_head(request, writer, 200, self._stream_headers(request, CODECS[suffix], headers))
+        elif (refusal := self._access.enter(peer)) is not None:
+            self._refuse(request, writer, refusal)
+        else:
+            try:
+                await self._stream(request, writer, CODECS[suffix], headers)
+            finally:
+                self._access.leave(peer)
+
+    def _refuse(self, request: Request, writer: asyncio.StreamWriter, refusal: Refusal) -> None:
+        self._metrics.refused[refusal.reason] += 1
+        _write(request, writer, refusal.status, f"{refusal.text}\n")
+
+    def _playlist(
+        self,
+        request: Request,
+        writer: asyncio.StreamWriter,
+        suffix: str,
+        headers: Mapping[str, str],
+        address: Address,
+    ) -> None:
+        assert self._station is not None, suffix
+        make, kind = PLAYLISTS[suffix]
+        scheme = "https" if writer.get_extra_info("ssl_object") else "http"
+        host = headers.get("Host") or "{}:{}".format(*writer.get_extra_info("sockname")[:2])
+        token = address.query.get("token")
+        query = f"?token={quote(token, safe='')}" if token else ""
+        _write(request, writer, 200, make(f"{scheme}://{host}{PATH}mp3{query}", "streamgen"), kind)
+
+    async def _stream(
+        self, request: Request, writer: asyncio.StreamWriter, codec: Codec, headers: Mapping[str, str]
+    ) -> None:
+        assert self._station is not None, codec
+        bound_buffers(writer.transport, UNSENT_BYTES)
+        _write_head(request, writer, 200, self._stream_headers(request, codec, headers))
+        titles = _wants_titles(request, codec)
+        listener = HttpListener(writer, titles, self._session.rate_hz, self._access.limits, self._metrics)
+        self._listeners += 1
+        self._station.join(codec, listener)
+        try:
+            with suppress(TimeoutError):  # it reads nothing: as if it had gone
+                await listener.send()
+        finally:
+            self._listeners -= 1
+            await self._station.leave(codec, listener)
+
+    def _stream_headers(self, request: Request, codec: Codec, headers: Mapping[str, str]) -> dict[str, str]:
+        more = {"Content-Type": codec.kind, "Accept-Ranges": "none", "icy-name": "streamgen"}
+        more |= {"icy-br": str(codec.kilobits)} if codec.kilobits else {}
+        more |= {"icy-metaint": str(icy.METAINT)} if _wants_titles(request, codec) else {}
+        if origin := headers.get("Origin"):  # an allowed one, or it would have been refused
+            more |= {"Access-Control-Allow-Origin": origin, "Cross-Origin-Resource-Policy": "cross-origin"}
+        return more
+
+
+def _wants_titles(request: Request, codec: Codec) -> bool:
+    return codec.titles and "1" in request.headers.get_all("Icy-MetaData")
+
+
+def _write(request: Request, writer: asyncio.StreamWriter, status: int, text: str, kind: str = "text/plain") -> None:
+    body = text.encode()
+    more = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
+    _write_head(request, writer, status, more)
+    if request.method != "HEAD":
+        writer.write(body)
+
+
+def _write_head(request: Request, writer: asyncio.StreamWriter, status: int, more: Mapping[str, str]) -> None:
+    safe = {
+        "Connection": "close",
+        "Cache-Control": "no-cache, no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+    lines = [f"{request.protocol} {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in {**safe, **more}.items()]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())

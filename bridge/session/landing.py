@@ -1,0 +1,82 @@
+"""When what is asked for can happen: the moment it names or `quantize` names for it, and the sample that this comes to.
+
+    asked for ─ moment ─► a beat ─ far off ─► waits: tempi change
+                                 └ near ─► sample ─ missed meanwhile? the next such beat
+
+Rules: the engine's thread. Positions are the session's samples, but for what `kept` says.
+"""
+
+from __future__ import annotations
+
+from bridge.audio.output import Output
+from bridge.session.beats import INTERNAL, QUANTA
+from bridge.session.generator import Generator
+from bridge.session.parameters import Parameters
+from bridge.session.timeline import Moment, Timeline, quantized
+
+__all__ = ["Landing"]
+
+_KEPT_SECONDS = 0.35
+_NEAR_SECONDS = 3.0  # before its beat a change is prepared: trying openings takes a second; longer, and tempi change
+
+
+class Landing:
+    """Where commands of one player land.
+
+    Args:
+        timeline: by which moments come.
+        generator: what lies ahead, and how fast it is made anew.
+        output: what is final.
+        parameters: `quantize` among them.
+    """
+
+    def __init__(self, timeline: Timeline, generator: Generator, output: Output, parameters: Parameters) -> None:
+        self._timeline, self._generator, self._output, self._parameters = timeline, generator, output, parameters
+
+    @property
+    def kept(self) -> int:
+        """The model's sample up to which a change leaves what is drawn, but for the block that crosses it."""
+        timeline = self._timeline
+        return self._output.model_sample(round(timeline.due() + _KEPT_SECONDS * timeline.rate_hz))
+
+    @property
+    def soonest(self) -> int:
+        """First sample at which a change of the stream lands where it is wanted, whatever lies ahead."""
+        taken, block = self._generator.taken, self._generator.block_samples
+        in_time = taken if self._generator.pace.quick else max(taken, self.kept)
+        return self._output.session_sample(in_time + 2 * block)
+
+    @property
+    def near_samples(self) -> int:
+        """How long before its beat a change is prepared."""
+        return round(_NEAR_SECONDS * self._timeline.rate_hz)
+
+    def moment(self, at: Moment | None, waits: bool, soonest: int | None = None) -> Moment | None:
+        """Return when something asked for shall happen; None is as soon as can be.
+
+        Args:
+            at: as it was asked for.
+            waits: whether `quantize` says so for what was not asked for at a moment.
+            soonest: where it could; None is where nothing is final.
+        """
+        timeline, quantum = self._timeline, QUANTA[str(self._parameters.values["quantize"])]
+        if at is None and waits and quantum:
+            at = quantized(quantum)
+        if at is None or at.sample is not None or at.unix_seconds is not None:
+            return at
+        if timeline.source == INTERNAL and not timeline.running:
+            return None  # its beats stand still as well: nothing to wait for
+        return timeline.next(at, self._output.frontier if soonest is None else soonest) if at.beat is None else at
+
+    def is_far(self, moment: Moment) -> bool:
+        """Whether a change waits here: for a time without a sample, or a beat that may still move."""
+        at = self._timeline.sample_at(moment)
+        return at is None or (moment.beat is not None and at > self._output.frontier + self.near_samples)
+
+    def sample(self, moment: Moment | None, soonest: int) -> int | None:
+        """Return the sample of a moment, or of the next such beat if it is missed; None is as soon as can be."""
+        if moment is None or (at := self._timeline.sample_at(moment)) is None:
+            return None
+        if moment.every and at < soonest:
+            at = self._timeline.sample_at(self._timeline.next(moment, soonest))
+        return at if at is not None and at > self._output.frontier else None

@@ -1,0 +1,155 @@
+/* A client of a running service for pages and programs of yours: no npm, no build. Needs protocol.js beside it.
+ *
+ *   import { connect } from "./client.js";             // in a browser, or in Node 22
+ *   const live = await connect(location.origin, { token: "…" });
+ *   await live.set({ "prompt/1/text": "solo piano, 94 bpm" }, { quantize: "bar" });
+ *   for await (const { samples, position } of live.chunks()) …   // Float32Array, left and right in turn
+ *   const stop = await live.play(new AudioContext());            // or hear it
+ *
+ * Rules: the protocol and no page. One connection, never tried again: whoever needs that connects again. What the hand of
+ * another changes is told as "changed", as every message is by its type, with the message as `detail`.
+ */
+
+import { parseFrame, PROTOCOL, streamUrl, toFloat } from "./protocol.js";
+
+const KEPT_SECONDS = 10;
+const BEHIND_SECONDS = 0.25; // what play() has in hand against a network that is late
+
+/** Connect. Throws if nobody answers, or if it was refused: the message says why. */
+export function connect(url, { session = "live", token = null } = {}) {
+  const shown = new URL(url);
+  const known = token ?? shown.searchParams.get("token") ?? new URLSearchParams(shown.hash.slice(1)).get("token");
+  shown.search = shown.hash = "";
+  if (!shown.pathname.endsWith("/")) shown.pathname += "/";
+  const socket = new WebSocket(streamUrl(shown, { session, token: known, enabled: false }), [PROTOCOL]);
+  socket.binaryType = "arraybuffer";
+  return new Promise((done, failed) => {
+    socket.onclose = ({ code, reason }) => failed(new Error(`no streamgen answers at ${url}: ${reason || `closed with ${code}`}`));
+    socket.onmessage = ({ data }) => {
+      if (typeof data === "string") done(new Live(socket, JSON.parse(data)));
+    };
+  });
+}
+
+class Live extends EventTarget {
+  #socket;
+  #asked = new Map();
+  #lastId = 0;
+  #queue = null; // while somebody iterates over chunks
+  #wake = () => {};
+  #over = null;
+
+  constructor(socket, hello) {
+    super();
+    this.#socket = socket;
+    this.hello = hello;
+    this.values = { ...hello.state.values };
+    this.state = hello.state.state;
+    this.missedFrames = 0;
+    socket.onmessage = ({ data }) => (typeof data === "string" ? this.#told(JSON.parse(data)) : this.#heard(data));
+    socket.onclose = ({ code, reason }) => this.#ended(new Error(`the connection ended: ${reason || code}`));
+  }
+
+  /** The session's rate, in which at_sample and every position in a message count. */
+  get rateHz() {
+    return this.hello.sample_rate_hz;
+  }
+
+  /** Change parameters, all or none; when: at_sample, at_beat, quantize or glide_seconds. Gives the sample it applies at. */
+  async set(values, when = {}) {
+    return (await this.ask("set", { values, ...when })).applied_at_sample;
+  }
+
+  /** play, pause, stop or reset. */
+  async transport(action, when = {}) {
+    return (await this.ask("transport", { action, ...when })).applied_at_sample;
+  }
+
+  /** Send any message of the protocol; gives its answer, or throws an error with its `code`. */
+  ask(type, fields = {}) {
+    if (this.#over) return Promise.reject(this.#over);
+    const id = ++this.#lastId;
+    this.#socket.send(JSON.stringify({ type, id, ...fields }));
+    return new Promise((done, failed) => this.#asked.set(id, { done, failed }));
+  }
+
+  /** Hear the session from now on: frames as protocol.js parses them, with `samples`. One iteration at a time. */
+  async *chunks({ rateHz = this.rateHz, chunkMs = 40 } = {}) {
+    if (this.#queue) throw new Error("chunks() is iterated over already: connect once more for a second stream");
+    const queue = (this.#queue = []);
+    try {
+      await this.ask("audio", { enabled: true, codec: "s16le", sample_rate_hz: rateHz, chunk_ms: chunkMs });
+      while (true) {
+        while (queue.length) yield queue.shift();
+        if (this.#over) throw this.#over;
+        await new Promise((wake) => (this.#wake = wake));
+      }
+    } finally {
+      this.#queue = null;
+      if (!this.#over) await this.ask("audio", { enabled: false });
+    }
+  }
+
+  /** Play it; gives what ends that. A browser wants a user's gesture before it makes a sound. */
+  async play(context) {
+    await context.resume();
+    const chunks = this.chunks({ rateHz: context.sampleRate });
+    const playing = { on: true };
+    this.#schedule(context, chunks, playing).catch((error) => {
+      if (playing.on) this.dispatchEvent(new CustomEvent("lost", { detail: error }));
+    });
+    return () => {
+      playing.on = false;
+    };
+  }
+
+  async #schedule(context, chunks, playing) {
+    let at = 0;
+    for await (const { samples, frames, rateHz } of chunks) {
+      if (!playing.on) break;
+      const buffer = context.createBuffer(2, frames, rateHz);
+      for (const channel of [0, 1]) {
+        const out = buffer.getChannelData(channel);
+        for (let i = 0; i < frames; i++) out[i] = samples[2 * i + channel];
+      }
+      if (at < context.currentTime) at = context.currentTime + BEHIND_SECONDS;
+      const source = new AudioBufferSourceNode(context, { buffer });
+      source.connect(context.destination);
+      source.start(at);
+      at += frames / rateHz;
+    }
+  }
+
+  close() {
+    this.#socket.close(1000);
+  }
+
+  #heard(data) {
+    if (!this.#queue) return;
+    const frame = parseFrame(data);
+    this.#queue.push({ ...frame, samples: toFloat(frame) });
+    while (this.#queue.length * frame.frames > KEPT_SECONDS * frame.rateHz) this.missedFrames += this.#queue.shift().frames;
+    this.#wake();
+  }
+
+  #told(message) {
+    const asked = this.#asked.get(message.id);
+    if (asked) {
+      this.#asked.delete(message.id);
+      if (message.type === "ack") asked.done(message);
+      else asked.failed(Object.assign(new Error(message.message), { code: message.code }));
+      return;
+    }
+    if (message.type === "changed" || message.type === "table") Object.assign(this.values, message.values);
+    if (message.type === "transport") this.state = message.state;
+    this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
+  }
+
+  #ended(error) {
+    this.#over = error;
+    for (const { failed } of this.#asked.values()) failed(error);
+    this.#asked.clear();
+    this.#wake();
+    this.dispatchEvent(new CustomEvent("closed", { detail: error }));
+  }
+}

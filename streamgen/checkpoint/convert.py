@@ -1,0 +1,170 @@
+"""A checkpoint in the other format: transformers' folder from audiocraft's, and the other way round.
+
+Rules: loads, then writes what was loaded: tensors as they are stored, nothing computed. What the other format cannot
+say is refused by name; what it does not keep is told.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS
+from streamgen.checkpoint.write_audiocraft import write_audiocraft
+from streamgen.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from streamgen.checkpoint.types import Checkpoint
+
+__all__ = ["convert"]
+
+KEPT_BY_AUDIOCRAFT = ("guidance_scale",)
+DEFAULTS = ("guidance_scale", "temperature", "top_k", "top_p")
+
+
+def convert(checkpoint: Checkpoint, folder: Path) -> list[str]:
+    """Write a checkpoint in the format that it does not have.
+
+    Args:
+        checkpoint: loaded from either.
+        folder: where to: empty, or not there yet.
+
+    Returns:
+        What the other format does not keep: one line each.
+
+    Raises:
+        CheckpointError: the folder holds something, or the other format cannot say what the checkpoint is.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} is not empty; name a folder that is not there yet")
+    if checkpoint.words is not None:
+        raise CheckpointError(
+            f"{checkpoint.name} has a vocabulary of its own, which other programs do not read; use it as it is"
+        )
+    if checkpoint.format == "transformers":
+        write_audiocraft(checkpoint, folder)
+        return [
+            f"audiocraft's format keeps no {name}: give set_generation_params {getattr(checkpoint.defaults, name):g}"
+            for name in DEFAULTS
+            if name not in KEPT_BY_AUDIOCRAFT
+            and getattr(checkpoint.defaults, name) != getattr(type(checkpoint.defaults)(), name)
+        ]
+    _write_transformers(checkpoint, folder)
+    return []
+
+
+def _write_transformers(checkpoint: Checkpoint, folder: Path) -> None:
+    import transformers
+    from safetensors.torch import save_file
+
+    if checkpoint.style is not None:
+        raise CheckpointError(
+            f"{checkpoint.name} is a MusicGen-Style; transformers has no class of it: use it as it is"
+        )
+    assert checkpoint.text_encoder is not None, "audiocraft's format has a text encoder"
+    assert checkpoint.tokenizer is not None, "audiocraft's format has a tokenizer"
+    prefix = "Musicgen" if checkpoint.melody is None else "MusicgenMelody"
+    codec = checkpoint.codec.config.to_dict() | {"target_bandwidths": [_kilobits(checkpoint)]}
+    chroma = {} if checkpoint.melody is None else {
+        "num_chroma": checkpoint.melody.num_chroma, "chroma_length": checkpoint.melody.chroma_length
+    }  # fmt: skip
+    config = getattr(transformers, f"{prefix}Config")(
+        text_encoder=checkpoint.text_encoder.config.to_dict(),
+        audio_encoder=codec,
+        decoder=_decoder(checkpoint),
+        **chroma,
+    )
+    config.architectures = [f"{prefix}ForConditionalGeneration"]
+    tensors = _tensors(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    checkpoint.tokenizer.save_pretrained(folder)
+    _write_settings(checkpoint, folder)
+
+
+def _decoder(checkpoint: Checkpoint) -> dict[str, Any]:
+    decoder = checkpoint.decoder
+    positions = 2048 if decoder.max_positions == MAX_TRAINED_POSITIONS else decoder.max_positions  # as Meta's have it
+    if decoder.max_positions > MAX_TRAINED_POSITIONS:
+        raise CheckpointError(
+            f"{checkpoint.name} has windows of {decoder.max_positions} positions; of transformers' format "
+            f"{MAX_TRAINED_POSITIONS} are used: use it as it is"
+        )
+    return {
+        "vocab_size": decoder.vocab_size, "hidden_size": decoder.hidden_size, "ffn_dim": decoder.ffn_dim,
+        "num_hidden_layers": decoder.num_layers, "num_attention_heads": decoder.num_heads,
+        "num_codebooks": decoder.num_codebooks, "audio_channels": decoder.audio_channels,
+        "activation_function": decoder.activation, "max_position_embeddings": positions,
+        "dropout": 0.0, "pad_token_id": decoder.vocab_size, "bos_token_id": decoder.vocab_size,
+    }  # fmt: skip
+
+
+def _kilobits(checkpoint: Checkpoint) -> float:
+    """The bandwidth of as many codebooks as there are: half a bit more, for EncodecConfig divides and floors."""
+    codec = checkpoint.codec.config
+    bits = codec.codebook_nbits * len(checkpoint.codec.quantizer.layers) * codec.frame_rate
+    return (float(bits) + 0.5) / 1000
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Everything under transformers' names."""
+    assert checkpoint.text_encoder is not None, "asked for before"
+    text = {name: tensor for name, tensor in checkpoint.text_encoder.state_dict().items() if "embed_tokens" not in name}
+    tensors = {f"decoder.{name}": tensor for name, tensor in checkpoint.weights.items()}
+    tensors |= {f"text_encoder.{name}": tensor for name, tensor in text.items()}
+    tensors |= {f"audio_encoder.{name}": tensor for name, tensor in checkpoint.codec.state_dict().items()}
+    for name, pair, width in (
+        ("enc_to_dec_proj", checkpoint.text_projection, checkpoint.text_encoder.config.d_model),
+        ("audio_enc_to_dec_proj", checkpoint.melody_projection, checkpoint.melody and checkpoint.melody.num_chroma),
+    ):
+        if pair is None:
+            continue
+        if width == checkpoint.decoder.hidden_size:
+            _check_identity(pair, checkpoint.name)
+        else:
+            tensors |= {f"{name}.weight": pair[0], f"{name}.bias": pair[1]}
+    return tensors
+
+
+def _check_identity(pair: tuple[Tensor, Tensor], name: str) -> None:
+    """Refuse a projection between equal widths that does something: transformers has none there."""
+    import torch
+
+    weight, bias = pair
+    if not torch.equal(weight, torch.eye(len(weight))) or bias.any():
+        raise CheckpointError(
+            f"{name} projects between equal widths; transformers has no projection there: use it as it is"
+        )
+
+
+def _write_settings(checkpoint: Checkpoint, folder: Path) -> None:
+    from transformers import EncodecFeatureExtractor
+
+    defaults, pad = checkpoint.defaults, checkpoint.decoder.vocab_size
+    settings = {
+        "do_sample": True, "guidance_scale": defaults.guidance_scale, "temperature": defaults.temperature,
+        "top_k": defaults.top_k, "max_length": 1500, "pad_token_id": pad, "bos_token_id": pad,
+        "decoder_start_token_id": pad,
+    }  # fmt: skip
+    (folder / "generation_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    melody = checkpoint.melody
+    if melody is None:
+        rate_hz = checkpoint.codec.config.sampling_rate
+        EncodecFeatureExtractor(feature_size=1, sampling_rate=rate_hz, padding_side="left").save_pretrained(folder)
+        return
+    if melody.win_length is not None:
+        raise CheckpointError(f"{checkpoint.name}: winlen is not nfft, which transformers cannot say; use it as it is")
+    features = {
+        "feature_extractor_type": "MusicgenMelodyFeatureExtractor", "processor_class": "MusicgenMelodyProcessor",
+        "feature_size": melody.num_chroma, "num_chroma": melody.num_chroma, "n_fft": melody.n_fft,
+        "hop_length": melody.hop_length, "sampling_rate": melody.sample_rate_hz, "chunk_length": int(melody.seconds),
+        "n_samples": int(melody.seconds) * melody.sample_rate_hz, "padding_side": "left", "padding_value": 0.0,
+        "return_attention_mask": False, "stem_indices": [3, 2],
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(features, indent=2) + "\n")

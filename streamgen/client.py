@@ -1,0 +1,343 @@
+"""A client of a running `streamgen serve`, for asyncio: hear it chunk by chunk, steer it, follow what others do.
+
+    async with connect("http://127.0.0.1:8711") as live:
+        await live.set({"prompt/1/text": "solo piano, 94 bpm"}, quantize="bar")
+        async for chunk in await live.chunks():
+            chunk.samples                        # float32 [2, n], at chunk.sample_rate_hz
+
+    socket ─► reader ─┬─ frames   ─► chunks()   while somebody iterates; the oldest are lost to who is slow, and counted
+                      ├─ answers  ─► set(), transport(), ask()
+                      └─ events   ─► values, state; events()
+
+Rules: speaks `streamgen.v1` (docs/reference/websocket.md) and needs nothing else of this package, torch least of all;
+websockets, asyncio and numpy are enough. One connection, never tried again: who needs that connects again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl as tls
+import struct
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.typing import Subprotocol
+
+from streamgen.audio import AudioChunk
+from streamgen.errors import ConfigError, StreamgenError
+
+__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "connect"]
+
+_PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
+_HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
+_DISCONTINUITY, _PROMPT_CHANGE = 1, 2
+_S16LE, _F32LE = 0, 1
+_KEPT_SECONDS = 10.0
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_EVENTS_KEPT = 1_000
+
+T = TypeVar("T")
+
+
+class Refused(StreamgenError):
+    """The service did not do what was asked; nothing has changed.
+
+    Attributes:
+        code: one word for programs: docs/reference/websocket.md lists them.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Disconnected(StreamgenError):
+    """There is no connection: it could not be made, or it is lost; says why."""
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LiveChunk(AudioChunk):
+    """A piece of a session's audio.
+
+    Attributes:
+        due_seconds: when its first sample is due, Unix seconds by the service's clock.
+        discontinuity: it does not follow on from the chunk before.
+        prompt_change: other prompts play from a sample in it on.
+    """
+
+    due_seconds: float = 0.0
+    discontinuity: bool = False
+    prompt_change: bool = False
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    session: str = "live",
+    token: str | None = None,
+    ssl: tls.SSLContext | None = None,
+    timeout_seconds: float = 10.0,
+) -> AsyncIterator[Live]:
+    """Connect to a service; disconnects on leaving the block.
+
+    Args:
+        url: the page's address, such as http://127.0.0.1:8711, or HOST:PORT; a token in it counts.
+        session: "live", the one that everybody shares; "new", one of one's own; or a name.
+        token: the service's secret, if it has one.
+        ssl: for a certificate that the system does not trust by itself.
+        timeout_seconds: for all of it.
+
+    Raises:
+        ConfigError: the URL is none.
+        Disconnected: nobody answers there, or it was refused.
+    """
+    address = _address(url, {"session": session, "enabled": "false", **({"token": token} if token else {})})
+    options: dict[str, Any] = {"ssl": ssl} if ssl else {}
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            socket = await open_socket(
+                address, subprotocols=[_PROTOCOL], compression=None, max_size=2**22, proxy=None, **options
+            )
+            hello = json.loads(await socket.recv())
+    except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
+        raise Disconnected(f"no streamgen answers at {url}: {_reason(problem)}") from None
+    live = Live(socket, hello)
+    try:
+        yield live
+    finally:
+        await live.close()
+
+
+def _address(url: str, query: dict[str, str]) -> str:
+    try:
+        parts = urlsplit(url if "://" in url else f"ws://{url}")
+        usable = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"url is {url!r}, must be like http://127.0.0.1:8711")
+    path = _PATH if parts.path in ("", "/") else parts.path
+    shown = {name: value for name, value in parse_qsl(parts.fragment) if name == "token"}  # as the page has it
+    return urlunsplit(
+        (_SCHEMES[parts.scheme], parts.netloc, path, urlencode(dict(parse_qsl(parts.query)) | shown | query), "")
+    )
+
+
+class Live:
+    """A connection to a session. Made by `connect`.
+
+    Attributes:
+        hello: the service's first message: model, session, parameters and more.
+        values: every parameter's value, kept up to date, whoever changes it.
+        state: what the player does: playing, paused, …
+        missed_samples: of chunks that were not taken in time, at their rate.
+        news: notified whenever something came.
+        over: why the connection ended; "" while it stands.
+    """
+
+    def __init__(self, socket: ClientConnection, hello: Mapping[str, Any]) -> None:
+        self._socket, self.hello = socket, dict(hello)
+        self.values: dict[str, Any] = dict(hello["state"]["values"])
+        self.state: str = hello["state"]["state"]
+        self.missed_samples = 0
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._last_id = 0
+        # who breaks out of a loop drops its stream, and is known by that to hear no more
+        self._hearing: Callable[[], _Stream[LiveChunk] | None] = lambda: None
+        self._followers: weakref.WeakSet[_Stream[dict[str, Any]]] = weakref.WeakSet()
+        self._sends_audio = False
+        self.news, self.over = asyncio.Condition(), ""
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The session's rate, in which `at_sample` and every position in a message count."""
+        return int(self.hello["sample_rate_hz"])
+
+    # -- steer --------------------------------------------------------------------------------------------------------
+
+    async def set(self, values: Mapping[str, Any], **when: Any) -> int:
+        """Change parameters, all of them or none.
+
+        Args:
+            values: by name: `{"prompt/1/text": "rain", "temperature": 0.9}`.
+            when: `at_sample`, `at_beat`, `quantize` or `glide_seconds`, as the WebSocket's message `set` has them;
+                nothing is as soon as can be.
+
+        Returns:
+            The sample of the session at which it applies.
+
+        Raises:
+            Refused: a value outside its range, or a parameter that is not there.
+            Disconnected: there is no connection any more.
+        """
+        return int((await self.ask("set", values=dict(values), **when))["applied_at_sample"])
+
+    async def transport(self, action: str, **when: Any) -> int:
+        """Tell the player: `play`, `pause`, `stop` or `reset`; returns the sample at which it does. See `set`."""
+        return int((await self.ask("transport", action=action, **when))["applied_at_sample"])
+
+    async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Send any message of the protocol, such as `rack` or `preset`; returns its answer.
+
+        Raises:
+            Refused: it was not done.
+            Disconnected: there is no connection any more.
+        """
+        if self.over:
+            raise Disconnected(self.over)
+        self._last_id += 1
+        answer = self._asked[self._last_id] = asyncio.get_running_loop().create_future()
+        try:
+            await self._socket.send(json.dumps({"type": kind, "id": self._last_id, **fields}))
+            return dict(await answer)
+        except ConnectionClosed as problem:
+            raise Disconnected(_reason(problem)) from None
+        finally:
+            self._asked.pop(self._last_id, None)
+
+    # -- hear and follow ----------------------------------------------------------------------------------------------
+
+    async def chunks(
+        self, sample_rate_hz: int | None = None, chunk_ms: int = 40, codec: str = "s16le"
+    ) -> AsyncIterator[LiveChunk]:
+        """Hear the session from now on, in real time; calling it again ends what an earlier call gave.
+
+        Args:
+            sample_rate_hz: of the chunks; None is the session's.
+            chunk_ms: length of a chunk, 20 … 200.
+            codec: on the wire: "s16le", or "f32le" for every bit.
+
+        Raises:
+            Refused: the service cannot send that.
+            Disconnected: the connection is lost.
+        """
+        if (before := self._hearing()) is not None:
+            before.ended = True
+        stream = _Stream[LiveChunk](self)
+        self._hearing = weakref.ref(stream)
+        rate_hz = sample_rate_hz or self.sample_rate_hz
+        await self.ask("audio", enabled=True, codec=codec, sample_rate_hz=rate_hz, chunk_ms=chunk_ms)
+        self._sends_audio = True
+        return stream
+
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Follow what happens from now on: `changed`, `transport`, `stats`, `gap`, … as the protocol has them.
+
+        Raises:
+            Disconnected: the connection is lost.
+        """
+        stream = _Stream[dict[str, Any]](self)
+        self._followers.add(stream)
+        return stream
+
+    # -- the reader ---------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        why = "the connection was closed"
+        try:
+            async for message in self._socket:
+                if isinstance(message, bytes):
+                    self._heard(message)
+                else:
+                    self._told(json.loads(message))
+                async with self.news:
+                    self.news.notify_all()
+        except ConnectionClosed as problem:
+            why = _reason(problem)
+        finally:
+            self.over = why
+            for answer in self._asked.values():
+                if not answer.done():
+                    answer.set_exception(Disconnected(why))
+            async with self.news:
+                self.news.notify_all()
+
+    def _heard(self, message: bytes) -> None:
+        stream = self._hearing()
+        if stream is not None:
+            stream.waiting.append(_chunk(message))
+            while sum(chunk.samples.shape[1] for chunk in stream.waiting) > _KEPT_SECONDS * self.sample_rate_hz:
+                self.missed_samples += stream.waiting.popleft().samples.shape[1]
+        elif self._sends_audio:
+            self._sends_audio = False
+            self._quieting = asyncio.create_task(self._quiet())
+
+    async def _quiet(self) -> None:
+        with suppress(Disconnected):
+            await self.ask("audio", enabled=self._hearing() is not None)  # unless somebody listens again meanwhile
+
+    def _told(self, message: dict[str, Any]) -> None:
+        kind, answer = message.get("type"), self._asked.get(message.get("id", 0))
+        if kind in ("ack", "error") and answer is not None and not answer.done():
+            if kind == "ack":
+                answer.set_result(message)
+            else:
+                answer.set_exception(Refused(str(message.get("code")), str(message.get("message"))))
+            return
+        if kind in ("changed", "table"):
+            self.values |= message["values"]
+        elif kind == "transport":
+            self.state = message["state"]
+        for follower in self._followers:
+            follower.waiting.append(message)
+            if len(follower.waiting) > _EVENTS_KEPT:
+                follower.waiting.popleft()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._socket.close()
+        await self._reader
+
+
+class _Stream(Generic[T]):
+    """What came and was not taken yet, as an asynchronous iterator."""
+
+    def __init__(self, live: Live) -> None:
+        self._live, self.waiting, self.ended = live, deque[T](), False
+
+    def __aiter__(self) -> _Stream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        live = self._live
+        async with live.news:
+            await live.news.wait_for(lambda: self.waiting or live.over or self.ended)
+        if self.ended:
+            raise StopAsyncIteration
+        if not self.waiting:
+            raise Disconnected(live.over)
+        return self.waiting.popleft()
+
+
+def _chunk(message: bytes) -> LiveChunk:
+    """Read a frame."""
+    version, codec, channels, flags, _, position, time_us, rate_hz, frames = _HEADER.unpack_from(message)
+    assert (version, channels) == (1, 2), (version, channels)
+    body = memoryview(message)[_HEADER.size :]
+    if codec == _S16LE:
+        pcm: NDArray[np.float32] = np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32_768)
+    else:
+        assert codec == _F32LE, codec
+        pcm = np.frombuffer(body, "<f4").astype(np.float32)
+    samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
+    broken, changed = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
+    return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
+        return problem.rcvd.reason or f"closed with {problem.rcvd.code}"
+    return " ".join(str(problem).split()) or type(problem).__name__

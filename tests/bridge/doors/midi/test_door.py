@@ -1,0 +1,172 @@
+"""The door with ports of this test's own; test_ports.py has real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from bridge.doors.access import Access
+from bridge.doors.door import Service
+from bridge.doors.midi import door as midi
+from bridge.metrics import Metrics
+from bridge.session.messages import Action, RecallPreset, Transport
+from bridge.settings import Settings
+
+from ..web_session import SineSession
+
+
+class TestPorts:
+    """Ports without a system: `message` comes in, `sent` went out."""
+
+    __test__ = False
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self.receive: Callable[[str, Sequence[int]], object] | None = None
+        self.sent: list[list[int]] = []
+        self.names = ["knobs"]
+
+    def scan(self) -> None:
+        """Find nothing else."""
+
+    def message(self, *data: int) -> None:
+        assert self.receive is not None
+        self.receive("knobs", data)
+
+    def send(self, message: Sequence[int]) -> None:
+        self.sent.append(list(message))
+
+    def close(self) -> None:
+        self.names = []
+
+
+def on_stage(
+    monkeypatch: pytest.MonkeyPatch,
+    scene: Callable[[SineSession, TestPorts, midi.MidiDoor], Awaitable[None]],
+    clock: str = "off",
+    **values: str,
+) -> None:
+    async def go() -> None:
+        monkeypatch.setattr(midi, "Ports", TestPorts)
+        session = SineSession()
+        session.now.update({"midi/map": "", **{name.replace("_", "/"): value for name, value in values.items()}})
+        session.timeline.start(0)
+        door = midi.MidiDoor(Service(Settings(midi=("knobs",), midi_clock=clock), Access(), Metrics()))
+        await door.open(SimpleNamespace(live=session))
+        ports = door._ports
+        assert isinstance(ports, TestPorts)
+        try:
+            await scene(session, ports, door)
+        finally:
+            await door.close("the test is over")
+        assert (session.listeners, ports.names) == ([], [])
+
+    asyncio.run(go())
+
+
+async def until(condition: Callable[[], object], seconds: float = 3.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_without_ports_it_is_no_door() -> None:
+    async def go() -> None:
+        door = midi.MidiDoor(Service(Settings(), Access(), Metrics()))
+        await door.open(SimpleNamespace(live=SineSession()))
+        assert (door.places(), door.stats()) == ({}, {"midi_ports": 0, "midi_messages_total": 0})
+        await door.close("the test is over")
+
+    asyncio.run(go())
+
+
+def test_a_control_is_learned_from_any_door_and_turns_what_it_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
+        session.now["midi/learn"] = "gain_db"
+        ports.message(0xB0, 74, 10)
+        await until(lambda: session.now["midi/learn"] == "")
+        assert session.now["midi/map"] == "cc 1/74=gain_db"
+        spec = session.table["gain_db"]
+        for value in range(10, 128):  # past where it stands
+            ports.message(0xB0, 74, value)
+        await until(lambda: session.now["gain_db"] == spec.high)
+        assert len(session.sets) < 60, "many turns become one"
+        session.now["midi/learn"] = "no such thing"
+        ports.message(0xB0, 75, 10)
+        await until(lambda: session.now["midi/learn"] == "")
+        assert session.now["midi/map"] == "cc 1/74=gain_db"
+
+    on_stage(monkeypatch, scene)
+
+
+def test_pads_play_prompts_presets_and_the_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
+        ports.message(0x90, 36, 100)
+        await until(lambda: session.now["prompt/2/weight"] == 1.0)
+        assert session.now["prompt/1/weight"] == 0.0
+        ports.message(0x80, 36, 0)
+        ports.message(0xC0, 5)
+        ports.message(0x90, 37, 127)
+        ports.message(0x90, 38, 127)
+        await until(lambda: session.now["mute"])
+        await until(lambda: len(session.commands) == 4)
+        assert RecallPreset("dawn", "midi") in session.commands
+        assert Transport(Action.PAUSE, "midi") in session.commands
+        ports.message(0x90, 38, 127)
+        await until(lambda: not session.now["mute"])
+
+    on_stage(monkeypatch, scene, midi_map="note 1/36=prompt 2; pc 1/5=preset dawn; note 1/37=pause; note 1/38=mute")
+
+
+def test_lights_show_what_others_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
+        from bridge.session.messages import Set
+
+        await session.do(Set({"top_p": 0.5, "mute": True}, "page"))
+        assert ports.sent == [[0xB2, 7, 64], [0x90, 38, 127]]
+        await session.do(Set({"midi/map": "cc 1/1=top_p"}, "page"))
+        await session.do(Set({"top_p": 1.0}, "midi"))
+        assert len(ports.sent) == 2, "what was turned there stands there already"
+        await session.do(Set({"top_p": 0.0}, "page"))
+        assert ports.sent[-1] == [0xB0, 1, 0]
+
+    on_stage(monkeypatch, scene, midi_map="cc 3/7=top_p; note 1/38=mute; pc 1/1=top_k")
+
+
+def test_a_clock_leads_the_beats_and_the_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
+        began, pace = time.monotonic(), 60 / 150 / 24
+        ports.message(0xFA)
+        for number in range(60):
+            await asyncio.sleep(max(0.0, began + number * pace - time.monotonic()))
+            ports.message(0xF8)
+        await until(lambda: session.timeline.source == "midi")
+        assert session.timeline.bpm(0) == pytest.approx(150, rel=0.03), "a busy loop sent it"
+        beat = (time.monotonic() - began) / pace / 24
+        assert session.timeline.beat(session.timeline.due()) == pytest.approx(beat, abs=0.15)
+        assert session.commands[0] == Transport(Action.PLAY, "midi", session.commands[0].at)
+        assert session.commands[0].at.every == 4
+        ports.message(0xFC)
+        await until(lambda: session.commands[-1].action is Action.PAUSE)
+        await until(lambda: session.timeline.source == "internal")
+
+    on_stage(monkeypatch, scene, clock="in")
+
+
+def test_its_own_clock_goes_out_at_the_session_s_tempo(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
+        session.timeline.follow("link", time.monotonic() + 0.1, 8.0, 240.0)
+        await until(lambda: [0xFB] in ports.sent)
+        at = ports.sent.index([0xFB])
+        assert ports.sent[at - 1] == [0xF2, 32, 0], "beat 8"
+        session.timeline.stop()
+        await until(lambda: [0xFC] in ports.sent)
+        began, count = time.monotonic(), ports.sent.count([0xF8])
+        await asyncio.sleep(0.5)
+        sent = (ports.sent.count([0xF8]) - count) / (time.monotonic() - began)
+        assert sent == pytest.approx(240 * 24 / 60, rel=0.1)
+
+    on_stage(monkeypatch, scene, clock="out")

@@ -1,0 +1,95 @@
+"""Real ports, of a JACK of our own; a system without MIDI, and one without python-rtmidi."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from bridge.doors.access import Access
+from bridge.doors.door import Service
+from bridge.doors.midi.door import MidiDoor
+from bridge.doors.midi.ports import Ports
+from bridge.errors import BridgeError
+from bridge.metrics import Metrics
+from bridge.settings import Settings
+
+from ....real_parts.jack import running_jack
+from ..web_session import SineSession
+
+needs_rtmidi = pytest.mark.skipif(
+    importlib.util.find_spec("rtmidi") is None, reason="needs python-rtmidi, of the extra `midi`"
+)
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rtmidi", None)
+    with pytest.raises(BridgeError, match=r'pip install "streamgen\[midi\]"'):
+        Ports(["all"])
+
+
+@needs_rtmidi
+def test_a_system_without_midi_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import rtmidi
+
+    monkeypatch.setattr(rtmidi, "get_compiled_api", lambda: [rtmidi.API_LINUX_ALSA])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise rtmidi.SystemError("no sequencer")
+
+    monkeypatch.setattr(rtmidi, "MidiIn", refuse)
+    with pytest.raises(BridgeError, match=r"no MIDI on this system \(no sequencer\)"):
+        Ports(["all"])
+
+
+@needs_rtmidi
+@pytest.mark.device
+def test_a_knob_is_heard_within_milliseconds_and_comes_back_when_it_is_plugged_in_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import rtmidi
+
+    async def go() -> None:
+        session = SineSession()
+        session.now["midi/map"] = "cc 1/74=top_p"
+        door = MidiDoor(Service(Settings(midi=("KNOB",)), Access(), Metrics()))
+        box = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name="knobs")
+        box.open_virtual_port("knob box")
+        await door.open(SimpleNamespace(live=session))
+        assert door.places()["midi"] == "streamgen, knobs:knob box"
+        took = []
+        for value in range(100):
+            count, sent = len(session.commands), time.monotonic()
+            box.send_message([0xB0, 74, value])
+            while len(session.commands) == count and time.monotonic() < sent + 0.2:
+                await asyncio.sleep(0.0005)
+            took.append(time.monotonic() - sent)
+        assert sorted(took)[94] < 0.010, "95 of 100"
+        box.close_port()
+        box.delete()
+        async with asyncio.timeout(8):
+            while "knob" in str(door.places()["midi"]):
+                await asyncio.sleep(0.05)
+            box = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name="knobs")
+            box.open_virtual_port("knob box")
+            while "knob" not in str(door.places()["midi"]):
+                await asyncio.sleep(0.05)
+        count = len(session.commands)
+        box.send_message([0xB0, 74, 20])
+        box.send_message([0xB0, 74, 127])
+        async with asyncio.timeout(3):
+            while len(session.commands) == count:
+                await asyncio.sleep(0.01)
+        await door.close("the test is over")
+        box.delete()
+
+    with running_jack(period_frames=128) as jack:
+        for name, value in jack.environment.items():
+            if os.environ.get(name) != value:
+                monkeypatch.setenv(name, value)
+        asyncio.run(go())

@@ -1,0 +1,88 @@
+"""The ES module in Node and in Chromium, against the real native door."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bridge.audio.s16 import to_s16
+from bridge.session.messages import Set
+
+from ...real_parts import chromium
+from ...service.running import Service
+from ..doors.web_session import RATE_HZ, serving, sine
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+HEAR = """async (url) => {
+  const { connect } = await import(url + "client.js");
+  const live = await connect(url);
+  const changed = new Promise((done) => live.addEventListener("changed", ({ detail }) => done(detail.values)));
+  const refused = await live.set({ temperature: 99 }).catch((error) => error.code);
+  const at = await live.set({ "prompt/1/text": "rain" });
+  const told = { at, refused, changed: await changed, text: live.values["prompt/1/text"], positions: [] };
+  for await (const { position, frames } of live.chunks()) if (told.positions.push([position, frames]) > 20) break;
+  const context = new AudioContext();
+  const stop = await live.play(context);
+  await new Promise((done) => setTimeout(done, 1000));
+  stop();
+  told.time = context.currentTime;
+  live.close();
+  await context.close();
+  return told;
+}"""
+
+
+def node() -> str:
+    """Node with a WebSocket of its own, which an older one is told to have."""
+    program = shutil.which("node")
+    flag = "--experimental-websocket"
+    if program is None or subprocess.run([program, flag, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("needs Node 20.10 or newer")
+    return program
+
+
+def test_the_node_example_hears_every_sample_and_turns_the_prompt(tmp_path: Path) -> None:
+    program, out = node(), tmp_path / "heard.pcm"
+
+    async def go() -> str:
+        async with serving() as web:
+            pace = asyncio.create_task(web.session.pace(2))
+            words = ["--experimental-websocket", "--no-warnings", str(EXAMPLES / "node_client.mjs")]
+            place = f"http://127.0.0.1:{web.web.port}"
+            process = await asyncio.create_subprocess_exec(
+                program, *words, place, "1", str(out), stdout=asyncio.subprocess.PIPE
+            )
+            said, _ = await asyncio.wait_for(process.communicate(), 30)
+            pace.cancel()
+            assert process.returncode == 0
+            assert isinstance(web.session.commands[0], Set)
+            return said.decode()
+
+    said = asyncio.run(go())
+    assert "sine is playing, 48000 Hz" in said
+    assert "0 frames missed" in said
+    heard = np.frombuffer(out.read_bytes(), "<i2").reshape(-1, 2).T
+    assert heard.shape[1] >= RATE_HZ
+    # the pieces of one sine: where it begins is not told
+    expected = to_s16(sine(0, RATE_HZ // 10 + heard.shape[1]))
+    starts = np.flatnonzero((expected[:, : RATE_HZ // 10] == heard[:, :1]).all(axis=0))
+    assert any(np.array_equal(expected[:, at : at + heard.shape[1]], heard) for at in starts)
+
+
+@pytest.mark.slow
+def test_a_page_of_ones_own_hears_and_steers(tmp_path: Path) -> None:
+    with Service(tmp_path) as service, chromium.launched() as browser:
+        page = browser.new_page()
+        page.goto(service.ready["page"] + "healthz")
+        told = page.evaluate(HEAR, service.ready["page"])
+        assert (told["refused"], told["text"]) == ("bad_value", "rain")
+        assert told["changed"] == {"prompt/1/text": "rain"}, json.dumps(told)
+        ends = [position + frames for position, frames in told["positions"]]
+        assert [position for position, _ in told["positions"]][1:] == ends[:-1]
+        assert told["time"] > 0.5

@@ -1,0 +1,152 @@
+"""One client's storm of long prompts, and five sessions that start together: whoever plays on hears none of it.
+
+CI's storm lasts STREAMGEN_STORM_SECONDS=10; a minute is the same test with 60.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
+from pythonosc.osc_message_builder import OscMessageBuilder
+from websockets.exceptions import ConnectionClosed
+
+from .running import Service
+from .test_listeners import Reader
+
+pytestmark = pytest.mark.slow
+
+SECONDS = float(os.environ.get("STREAMGEN_STORM_SECONDS", "10"))
+A_SECOND = 10
+ROOM_MB = 300
+WORDS = [
+    "house",
+    "techno",
+    "piano",
+    "strings",
+    "drums",
+    "bass",
+    "harp",
+    "choir",
+    "slow",
+    "fast",
+    "warm",
+    "dark",
+    "bright",
+    "minor",
+    "major",
+    "lofi",
+    "funk",
+    "jazz",
+]
+
+
+def texts(draw: random.Random) -> dict[str, str | float]:
+    """Eight prompts of 900 characters that were never sent before."""
+    values: dict[str, str | float] = {}
+    for slot in range(1, 9):
+        words = " ".join(f"{draw.choice(WORDS)} {draw.randrange(10_000)}" for _ in range(100))
+        values |= {f"prompt/{slot}/text": words[:900], f"prompt/{slot}/weight": draw.uniform(0.1, 1.0)}
+    return values
+
+
+async def by_websocket(service: Service, query: str) -> None:
+    draw = random.Random(5)
+    async with service.connect(query) as client:
+        reading = asyncio.create_task(Reader().listen(client))
+        for number in range(round(SECONDS * A_SECOND)):
+            await client.send(json.dumps({"type": "set", "id": number, "values": texts(draw)}))
+            await asyncio.sleep(1 / A_SECOND)
+        reading.cancel()
+
+
+async def by_osc(service: Service) -> None:
+    draw = random.Random(6)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(round(SECONDS * A_SECOND)):
+            bundle = OscBundleBuilder(IMMEDIATELY)
+            for name, value in texts(draw).items():
+                message = OscMessageBuilder(f"/streamgen/{name}")
+                message.add_arg(value)
+                bundle.add_content(message.build())
+            sender.sendto(bundle.build().dgram, ("127.0.0.1", service.ready["osc_port"]))
+            await asyncio.sleep(1 / A_SECOND)
+
+
+STORMS: dict[str, Callable[[Service], Awaitable[None]]] = {
+    "WebSocket, live": lambda service: by_websocket(service, ""),
+    "WebSocket, private": lambda service: by_websocket(service, "?session=new"),
+    "OSC, live": by_osc,
+}
+
+
+def resident_mb(service: Service) -> float:
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
+
+
+@pytest.mark.parametrize("storm", STORMS)
+def test_a_storm_of_prompts_costs_bystanders_nothing_and_memory_little(storm: str, tmp_path: Path) -> None:
+    async def scene(service: Service) -> None:
+        bystander, peak_mb = Reader(), 0.0
+        async with service.connect() as client:
+            listening = asyncio.create_task(bystander.listen(client))
+            await asyncio.sleep(3)
+            idle_mb = resident_mb(service)
+            storming = asyncio.ensure_future(STORMS[storm](service))
+            while not storming.done():
+                await asyncio.sleep(0.2)
+                peak_mb = max(peak_mb, resident_mb(service))
+            await storming
+            ended, after_mb = time.monotonic(), resident_mb(service)
+            while after_mb > idle_mb + ROOM_MB / 2 and time.monotonic() - ended < 10:
+                await asyncio.sleep(0.2)
+                after_mb = resident_mb(service)
+            listening.cancel()
+        late = [told["samples"] for told in bystander.told if told.get("reason") == "underrun"]
+        print(f"\n{storm}: idle {idle_mb:.0f} MB, at most {peak_mb:.0f}, after it {after_mb:.0f}; late {late}")
+        assert (bystander.missing, late) == ([], [])
+        assert peak_mb < idle_mb + ROOM_MB
+        assert after_mb < idle_mb + ROOM_MB / 2
+
+    with Service(tmp_path, model="pocket") as service:
+        asyncio.run(scene(service))
+        assert service.stop() == 0
+
+
+def test_five_sessions_that_start_together_stall_nobody(tmp_path: Path) -> None:
+    """Those for whom there is room begin; those for whom there is none are told when to come again."""
+
+    async def newcomer(service: Service) -> str:
+        reader = Reader()
+        try:
+            async with service.connect("?session=new") as client, asyncio.timeout(20):
+                while reader.seconds < 2.0:
+                    reader.take(await client.recv())
+            return "late" if any(told.get("reason") == "underrun" for told in reader.told) else "plays"
+        except ConnectionClosed as closed:
+            return closed.rcvd.reason if closed.rcvd else "lost"
+
+    async def scene(service: Service) -> None:
+        bystander = Reader()
+        async with service.connect() as client:
+            listening = asyncio.create_task(bystander.listen(client))
+            await asyncio.sleep(3)
+            ends = await asyncio.gather(*(newcomer(service) for _ in range(5)))
+            listening.cancel()
+        print("\n", ends)
+        assert bystander.missing == []
+        assert [told for told in bystander.told if told.get("reason") == "underrun"] == []
+        assert all(end == "plays" or "again in" in end for end in ends), ends
+
+    with Service(tmp_path, model="pocket") as service:
+        asyncio.run(scene(service))
+        assert service.stop() == 0

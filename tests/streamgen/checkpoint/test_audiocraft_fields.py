@@ -1,0 +1,190 @@
+"""Every field of the configurations that audiocraft ships: honoured, refused by name, or named as without effect."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from streamgen.checkpoint import GenerationDefaults, load_checkpoint
+from streamgen.checkpoint.audiocraft_fields import CODEC_FIELDS, LM_FIELDS, notes_of
+from streamgen.checkpoint.audiocraft_settings import (
+    codec_settings,
+    decoder_config,
+    generation_defaults,
+    melody_config,
+    owns_text_encoder,
+    segment_seconds,
+    text_encoder_name,
+)
+from streamgen.checkpoint.audiocraft_style import features_name, style_config, style_defaults
+from streamgen.checkpoint.xp_cfg import parse_settings
+from streamgen.errors import CheckpointError
+from streamgen.testing import tiny_checkpoint
+
+HERE = Path(__file__).parent
+# Where another value is another way to say what the fuser says, or says nothing beside the value it has.
+IMPLIED = {"transformer_lm.cross_attention", "seanet.decoder.final_activation_params"}
+
+
+def names(file: str) -> list[str]:
+    """Each line is a field, or "section: fields below it"."""
+    found = []
+    for line in (HERE / file).read_text().splitlines():
+        section, _, below = line.partition(": ")
+        found += [f"{section}.{name}" for name in below.split()] or [section]
+    return found
+
+
+def settings_of(kind: str, file: str) -> dict[str, Any]:
+    package = torch.load(tiny_checkpoint(kind) / file, weights_only=True)
+    return parse_settings(package["xp.cfg"], file)
+
+
+def other(value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, "more"]
+    return {"more": 1} if isinstance(value, dict) else "other"
+
+
+def changed(settings: dict[str, Any], path: str) -> dict[str, Any]:
+    copy = deepcopy(settings)
+    *parents, last = path.split(".")
+    place = copy
+    for parent in parents:
+        found = place.get(parent)
+        place[parent] = found if isinstance(found, dict) else {}
+        place = place[parent]
+    place[last] = other(place.get(last))
+    return copy
+
+
+def read_lm(settings: dict[str, Any]) -> tuple[Any, ...]:
+    decoder = decoder_config(settings, "x")
+    style = style_config(settings, decoder, "x")
+    heard = style and (features_name(settings, style, "x"), style_defaults(settings, GenerationDefaults(), "x"))
+    return (
+        decoder, style, heard, melody_config(settings, "x"), text_encoder_name(settings, "x"),
+        owns_text_encoder(settings), segment_seconds(settings, "x"), generation_defaults(settings, "x"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", names("audiocraft_lm_fields.txt"))
+def test_every_field_of_a_decoder_is_honoured_refused_or_named(name: str) -> None:
+    kind = "style" if ".style." in name else "audiocraft-melody" if "self_wav" in name else "audiocraft"
+    check(settings_of(kind, "state_dict.bin"), name, read_lm, LM_FIELDS)
+
+
+@pytest.mark.parametrize("name", names("audiocraft_codec_fields.txt"))
+def test_every_field_of_a_codec_is_honoured_refused_or_named(name: str) -> None:
+    settings = settings_of("audiocraft", "compression_state_dict.bin")
+    check(settings, name, lambda settings: codec_settings(settings, "x"), CODEC_FIELDS)
+
+
+def check(settings: dict[str, Any], name: str, read: Any, fields: Any) -> None:
+    before, loud = read(settings), changed(settings, name)
+    section, last = name.split(".")[0], name.split(".")[-1]
+    try:
+        honoured = read(loud) != before
+    except CheckpointError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert last in refusal or section in refusal, refusal
+        return
+    notes = notes_of(loud, fields, "x")
+    named = any(section in note for note in notes)
+    assert honoured or named or name in IMPLIED, f"{name} is ignored in silence"
+
+
+def test_what_nobody_knows_is_named(copy_of: Any, edit_package: Any) -> None:
+    folder = copy_of("audiocraft")
+    edit_package(folder / "state_dict.bin", {"transformer_lm.rotary": True, "colour": "red"})
+    notes = load_checkpoint(str(folder)).notes
+    assert any("unknown: colour, transformer_lm.rotary" in note for note in notes), notes
+
+
+def test_a_t5_that_was_trained_with_the_decoder_is_read(copy_of: Any, edit_package: Any) -> None:
+    folder = copy_of("audiocraft")
+    plain = load_checkpoint(str(folder)).text_encoder
+    assert plain is not None
+    trained = {name: tensor + 0.5 for name, tensor in plain.state_dict().items()}
+    place = "condition_provider.conditioners.description.t5."
+    tensors = {f"{place}{name}": tensor for name, tensor in trained.items()}
+    edit_package(folder / "state_dict.bin", {"conditioners.description.t5.finetune": True}, **tensors)
+    ours = load_checkpoint(str(folder)).text_encoder
+    assert ours is not None
+    assert all(torch.equal(ours.state_dict()[name], tensor) for name, tensor in trained.items())
+
+
+@pytest.mark.parametrize(("seconds", "positions"), [(10, 503), (30, 1503), (45, 2253)])
+def test_windows_are_as_long_as_the_music_it_was_trained_on(
+    seconds: int, positions: int, copy_of: Any, edit_package: Any
+) -> None:
+    folder = copy_of("audiocraft")
+    edit_package(folder / "state_dict.bin", {"dataset.segment_duration": seconds})
+    assert load_checkpoint(str(folder)).decoder.max_positions == positions
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seanet.decoder.pad_mode": "constant"}, ["seanet.pad_mode is 'reflect' in the encoder, 'constant' in the"]),
+        ({"seanet.encoder": {"dilation_base": 3}}, ["seanet.dilation_base is 3 in the encoder, 2 in the decoder"]),
+        ({"seanet.decoder.activation": "ReLU"}, ["seanet.activation"]),
+        ({"seanet.decoder.causal": True}, ["seanet.causal"]),
+        ({"seanet.norm_params": {"eps": 1}}, ["seanet.norm_params"]),
+    ],
+)
+def test_a_codec_whose_sides_differ_is_refused_by_name(
+    changes: dict[str, Any], words: list[str], copy_of: Any, edit_package: Any, complaint: Any
+) -> None:
+    folder = copy_of("audiocraft")
+    edit_package(folder / "compression_state_dict.bin", changes)
+    text = complaint(folder)
+    assert all(word in text for word in words), text
+
+
+def test_a_codec_s_own_causality_is_its_convolutions(copy_of: Any, edit_package: Any) -> None:
+    folder = copy_of("audiocraft")
+    edit_package(folder / "compression_state_dict.bin", {"seanet.causal": True})
+    assert load_checkpoint(str(folder)).codec.config.use_causal_conv
+    edit_package(folder / "compression_state_dict.bin", {"seanet.causal": False, "encodec.causal": True})
+    assert not load_checkpoint(str(folder)).codec.config.use_causal_conv
+
+
+def test_of_a_codec_with_more_codebooks_the_first_are_used(copy_of: Any, edit_package: Any) -> None:
+    folder = copy_of("audiocraft")
+    state = torch.load(folder / "compression_state_dict.bin", weights_only=True)["best_state"]
+    more = {
+        name.replace("layers.3.", f"layers.{k}."): tensor.clone() + 0.25 * k
+        for name, tensor in state.items()
+        if ".layers.3._codebook" in name
+        for k in (4, 5, 6, 7)
+    }
+    edit_package(folder / "compression_state_dict.bin", {"rvq.n_q": 8}, **more)
+    ours, plain = load_checkpoint(str(folder)).codec, load_checkpoint(str(tiny_checkpoint("mono"))).codec
+    audio = torch.sin(torch.arange(6400) / 20)[None, None]
+    codes = ours.encode(audio, bandwidth=ours.config.target_bandwidths[-1]).audio_codes
+    assert torch.equal(codes, plain.encode(audio).audio_codes)
+    assert torch.equal(ours.decode(codes, [None]).audio_values, plain.decode(codes, [None]).audio_values)
+
+
+def test_top_k_is_not_looked_at_where_top_p_is_on() -> None:
+    import streamgen
+
+    model = streamgen.load_model(str(tiny_checkpoint("audiocraft")), device="cpu", precision="fp32")
+    with model.open_stream("piano", top_k=5, top_p=0.9, seed=1) as stream:
+        assert (stream.controls.sampling.top_k, stream.controls.sampling.top_p) == (0, 0.9)
+        stream.set(top_p=0.0)
+        stream.read(640)
+        assert stream.controls.sampling.top_k == 5

@@ -1,0 +1,181 @@
+"""The client against the real native door, whose session plays a sine."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bridge.session.messages import Transport
+from streamgen.client import Disconnected, Live, Refused, connect
+from streamgen.errors import ConfigError
+
+from ..bridge.doors.web_session import RATE_HZ, Open, SineSession, serving, sine
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "live_client.py"
+
+
+async def heard(live: Live, frames: int, **options: object) -> tuple[int, np.ndarray]:
+    parts, start = [], None
+    async for chunk in await live.chunks(**options):  # type: ignore[arg-type]
+        start = chunk.start_sample if start is None else start
+        parts.append(chunk.samples)
+        if sum(part.shape[1] for part in parts) >= frames:
+            break
+    assert start is not None
+    return start, np.concatenate(parts, axis=1)
+
+
+def test_every_sample_comes_in_the_sessions_own_bits() -> None:
+    async def go() -> None:
+        async with serving() as web, connect(f"127.0.0.1:{web.web.port}") as live:
+            pace = asyncio.create_task(web.session.pace(4))
+            start, samples = await heard(live, RATE_HZ, codec="f32le")
+            np.testing.assert_array_equal(samples, sine(start, start + samples.shape[1]))
+            later, samples = await heard(live, RATE_HZ // 2)  # again, on the same connection, in 16 bits
+            assert later > start
+            assert np.abs(samples - sine(later, later + samples.shape[1])).max() <= 1 / 65_536
+            assert live.missed_samples == 0
+            async with asyncio.timeout(5):  # who listens no more is sent no more
+                while any(getattr(one, "wants_audio", True) for one in web.session.listeners):
+                    await asyncio.sleep(0.01)
+            pace.cancel()
+
+    asyncio.run(go())
+
+
+def test_it_steers_and_keeps_up_with_what_others_change() -> None:
+    async def go() -> None:
+        async with serving() as web, connect(f"http://127.0.0.1:{web.web.port}/") as live, connect(web.stream) as other:
+            assert (live.sample_rate_hz, live.state, live.hello["model"]) == (RATE_HZ, "playing", "sine")
+            events = live.events()
+            first = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            assert await other.set({"temperature": 0.5}, at_sample=96_000) == 96_000
+            event = await first
+            assert (event["type"], event["values"]) == ("changed", {"temperature": 0.5})
+            assert live.values["temperature"] == 0.5
+            await live.transport("pause")
+            assert isinstance(web.session.commands[-1], Transport)
+            assert live.state == "paused"
+            assert (await live.ask("get", name="temperature"))["values"] == {"temperature": 0.5}
+
+    asyncio.run(go())
+
+
+def test_what_cannot_be_is_refused_with_a_code_and_the_rest_goes_on() -> None:
+    async def go() -> None:
+        async with serving() as web, connect(web.stream) as live:
+            with pytest.raises(Refused, match="temperature") as refused:
+                await live.set({"temperature": 99})
+            assert refused.value.code == "bad_value"
+            assert await live.set({"temperature": 1.0}) == web.session.position
+
+    asyncio.run(go())
+
+
+def test_who_does_not_take_his_chunks_loses_the_oldest_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamgen.client._KEPT_SECONDS", 0.2)
+
+    async def go() -> None:
+        async with serving() as web, connect(web.stream) as live:
+            chunks = await live.chunks(chunk_ms=20)
+            first = asyncio.ensure_future(anext(chunks))
+            pace = asyncio.create_task(web.session.pace())
+            chunk = await first
+            async with asyncio.timeout(10):
+                while live.missed_samples < RATE_HZ // 10:
+                    await asyncio.sleep(0.02)
+            pace.cancel()
+            after = await anext(chunks)
+            assert after.start_sample == chunk.end_sample + live.missed_samples
+
+    asyncio.run(go())
+
+
+def test_a_lost_connection_ends_everything_that_waits() -> None:
+    async def go(web: Open, live: Live) -> None:
+        streams = [await live.chunks(), live.events()]
+        waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
+        await asyncio.sleep(0.05)
+        await web.web.close("the service ends")
+        assert (await asyncio.wait_for(waiting[1], 5))["type"] == "goaway"
+        with pytest.raises(Disconnected):
+            await asyncio.wait_for(waiting[0], 5)
+        with pytest.raises(Disconnected):
+            await anext(streams[1])
+        with pytest.raises(Disconnected):
+            await live.set({"temperature": 1.0})
+
+    async def main() -> None:
+        async with serving(session=SineSession()) as web, connect(web.stream) as live:
+            await go(web, live)
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_where_nobody_is_it_says_so(nobody: str) -> None:
+    async def go(url: str) -> None:
+        async with connect(url):
+            pass
+
+    with pytest.raises(Disconnected, match="no streamgen answers"):
+        asyncio.run(go(nobody))
+    with pytest.raises(ConfigError, match="must be like"):
+        asyncio.run(go("ftp://x"))
+
+
+def test_a_token_is_shown_and_a_wrong_one_told() -> None:
+    async def go() -> None:
+        async with serving(token="secret") as web:
+            place = f"http://127.0.0.1:{web.web.port}"
+            for url, token in ((place, "secret"), (f"{place}/#token=secret", None)):
+                async with connect(url, token=token) as live:
+                    assert live.hello["session"] == "live"
+            with pytest.raises(Disconnected, match="token is wrong"):
+                async with connect(place, token="no"):
+                    pass
+
+    asyncio.run(go())
+
+
+def test_the_example_hears_and_turns_the_prompt(tmp_path: Path) -> None:
+    async def go() -> str:
+        async with serving() as web:
+            pace = asyncio.create_task(web.session.pace(2))
+            words = ["--url", f"127.0.0.1:{web.web.port}", "--seconds", "2", "--out", str(tmp_path / "heard.wav")]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(EXAMPLE), *words, stdout=asyncio.subprocess.PIPE
+            )
+            said, _ = await asyncio.wait_for(process.communicate(), 30)
+            pace.cancel()
+            assert process.returncode == 0
+            ((at, values),) = web.session.sets
+            assert values == {"prompt/1/text": "solo piano, 94 bpm"}
+            assert at > RATE_HZ
+            return said.decode()
+
+    said = asyncio.run(go())
+    assert "set {'prompt/1/text': 'solo piano, 94 bpm'}" in said
+    assert "0 samples missed" in said
+    assert soundfile.info(tmp_path / "heard.wav").frames >= 2 * RATE_HZ
+
+
+def test_importing_it_imports_no_torch() -> None:
+    code = "import sys, streamgen.client; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
