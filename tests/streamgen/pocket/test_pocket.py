@@ -60,10 +60,13 @@ def test_the_shipped_checkpoint_tells_what_it_hears_its_bars_and_what_it_was_not
     heard = model.heard("chill beats to study to")
     assert heard is not None
     assert (heard.style, heard.tempo_bpm, heard.key) == ("lofi", 94, "A minor")
-    specs = model.control_specs
+    specs, heard_house = model.control_specs, model.heard("house").prompt
     assert not specs["guidance_scale"].supported
     assert not specs["negative_prompt"].supported
     assert specs["temperature"].supported
-    with model.open_stream("house", seed=1) as one, model.open_stream(model.heard("house").prompt, seed=1) as other:
+    with (
+        model.open_stream("house", seed=1, audition=1) as one,
+        model.open_stream(heard_house, seed=1, audition=1) as other,
+    ):
         np.testing.assert_array_equal(one.read(6_400).samples, other.read(6_400).samples)
         assert one.set(prompt="techno") == 96 * model.hop_samples, "on the next bar line"
