@@ -229,6 +229,7 @@ def test_of_a_storm_of_prompts_only_the_first_is_tried(model: streamgen.Model, m
     play(model, scene)
 
 
+@pytest.mark.slow
 def test_nobody_listening_makes_nothing_and_a_listener_is_served_at_once(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         await asyncio.sleep(1.0)
