@@ -306,7 +306,11 @@ class Model:
         progress: Callable[[int, int], None] | None = None,
         **controls: Unpack[ClipValues],
     ) -> list[AudioChunk]:
-        """Generate a batch of clips of one length. Each is what it would be alone (melody: padded as in transformers).
+        """Generate a batch of clips of one length. Each is what it would be alone.
+
+        Audio prompts of unlike lengths, and melodies, are not padded to one another, as transformers pads them. Where
+        text stands before the music (melody, style), texts take as many positions as the longest of the batch, as in
+        transformers and audiocraft: there a clip is what it would be beside so long a text.
 
         In int8 that is so up to 16 decoder rows together; beyond, sums are rounded in another order.
 

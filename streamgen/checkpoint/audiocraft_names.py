@@ -8,6 +8,7 @@ can refuse it.
     transformer.layers.{i}.norm1, norm2     ….self_attn_layer_norm, ….final_layer_norm
     ….norm_cross, ….cross_attention         ….encoder_attn_layer_norm, ….encoder_attn
     ….linear1, ….linear2                    ….fc1, ….fc2
+    ….self_attn.mha.…                       ….self_attn.… (torch's own, wrapped; cross alike)
     ….in_proj_weight [3D, D]                q_proj, k_proj, v_proj, each [D, D]
     encoder.model.{n}.conv.conv             encoder.layers.{n}.conv           (codec; convtr.convtr alike)
     quantizer.vq.layers.{k}._codebook       quantizer.layers.{k}.codebook
@@ -36,6 +37,7 @@ LM_RULES: Rules = (
     (r"\.norm_cross\.", ".encoder_attn_layer_norm."),
     (r"\.cross_attention\.", ".encoder_attn."),
     (r"\.linear([12])\.", r".fc\1."),
+    (r"_attn\.mha\.", "_attn."),
 )
 CODEC_RULES: Rules = (
     (r"^(encoder|decoder)\.model\.", r"\1.layers."),

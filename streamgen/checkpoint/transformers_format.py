@@ -31,6 +31,7 @@ from streamgen.checkpoint.validate import (
     TEXT_ROOM,
     check_decoder,
     check_not_wrapped,
+    check_room,
     decoder_shapes,
     match_tensors,
 )
@@ -71,6 +72,7 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
     chroma = _melody_config(settings, folder) if melody else None
     if chroma is not None:
         decoder = replace(decoder, prefix_positions=chroma.chroma_length + TEXT_ROOM)
+        check_room(decoder, where)
     defaults, notes = _defaults(folder, decoder)
     tensors = read_tensors(folder)
     check_not_wrapped(where, tensors)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_TRAINED_POSITIONS", "STYLE_ROOM", "TEXT_ROOM", "check_codec", "check_decoder", "check_not_wrapped",
-    "decoder_shapes", "match_tensors",
+    "check_room", "decoder_shapes", "match_tensors",
 ]  # fmt: skip
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
@@ -67,6 +67,17 @@ def check_decoder(decoder: DecoderConfig, where: str) -> None:
         _refuse(where, f"the activation {decoder.activation!r} is unknown to transformers")
 
 
+def check_room(decoder: DecoderConfig, where: str) -> None:
+    """Check that a window has room to read its successor's prefix beside the music.
+
+    Raises:
+        CheckpointError: it has not.
+    """
+    if decoder.max_positions < decoder.prefix_positions + MIN_POSITIONS:
+        least = decoder.prefix_positions + MIN_POSITIONS
+        _refuse(where, f"max_position_embeddings is {decoder.max_positions}, a melody's windows need {least}")
+
+
 def _refuse(where: str, fault: str) -> None:
     raise CheckpointError(f"{where}: {fault}; the decoder's settings are damaged or not MusicGen's")
 
@@ -103,6 +114,11 @@ def _check_codec_sizes(codec: EncodecConfig, found: str) -> None:
     for name, limit in CODEC_LIMITS.items():
         if not (0 if name == "num_lstm_layers" else 1) <= getattr(codec, name) <= limit:
             raise CheckpointError(f"{found}'s {name} is {getattr(codec, name)}; 1 to {limit} is possible: {USE_32KHZ}")
+    if codec.codebook_dim != codec.hidden_size:
+        raise CheckpointError(
+            f"{found}'s codebook_dim is {codec.codebook_dim}, its hidden_size {codec.hidden_size}; they must be equal: "
+            f"nothing projects between them: {USE_32KHZ}"
+        )
     ratios = codec.upsampling_ratios
     if not 1 <= len(ratios) <= 8 or not all(isinstance(ratio, int) and 1 <= ratio <= 64 for ratio in ratios):
         raise CheckpointError(f"{found}'s upsampling_ratios are {ratios}; 1 to 8 numbers of 1 to 64 are possible")

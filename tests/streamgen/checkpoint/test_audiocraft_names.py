@@ -51,3 +51,16 @@ def test_a_fused_projection_is_query_key_value_in_this_order() -> None:
 def test_a_fused_projection_of_another_size_is_refused() -> None:
     with pytest.raises(CheckpointError, match="7 rows, not a multiple of 3"):
         lm_tensors({"transformer.layers.0.self_attn.in_proj_weight": torch.ones(7, 2)}, "x")
+
+
+def test_torch_s_own_attention_is_wrapped() -> None:
+    """As audiocraft names it with `custom` and `memory_efficient` off."""
+    stem = "transformer.layers.0"
+    state = {
+        f"{stem}.self_attn.mha.in_proj_weight": torch.ones(6, 2),
+        f"{stem}.cross_attention.mha.out_proj.weight": torch.ones(1),
+    }
+    assert set(lm_tensors(state, "x")) == {
+        *(f"model.decoder.layers.0.self_attn.{part}_proj.weight" for part in "qkv"),
+        "model.decoder.layers.0.encoder_attn.out_proj.weight",
+    }

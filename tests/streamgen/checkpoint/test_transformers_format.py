@@ -282,6 +282,7 @@ def test_max_positions_never_exceed_what_was_trained_nor_what_the_settings_say(c
         ({"audio_encoder.num_filters": 8}, ["the codec", "the settings say"]),
         ({"audio_encoder.upsampling_ratios": []}, ["upsampling_ratios"]),
         ({"audio_encoder.pad_mode": "x"}, ["pad_mode is 'x'"]),
+        ({"audio_encoder.codebook_dim": 64}, ["codebook_dim is 64", "hidden_size 32"]),
     ],
 )
 def test_a_wrong_model_gets_one_line(
@@ -329,3 +330,9 @@ def test_integer_weights_are_refused(copy_of: Any, complaint: Any) -> None:
     state["decoder.lm_heads.0.weight"] = state["decoder.lm_heads.0.weight"].to(torch.int8)
     save_file(state, folder / "model.safetensors")
     assert "lm_heads.0.weight is torch.int8; float32" in complaint(folder)
+
+
+def test_a_melody_s_windows_have_room_for_two_prefixes(copy_of: Any, complaint: Any, edit_json: Any) -> None:
+    folder = copy_of("melody")
+    edit_json(folder / "config.json", {"decoder.max_position_embeddings": 100})
+    assert "max_position_embeddings is 100, a melody's windows need 363" in complaint(folder)
