@@ -6,6 +6,7 @@ beginning, whichever stream they come from.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = ["BLOCK_FRAMES", "Generator"]
 
 BLOCK_FRAMES = 5  # made at once: the codec is cheaper on several frames than on one
 _REWIND_SECONDS = 13.0  # the longest lead and the longest rack, the block beyond it and the codec's look-ahead
+_TRY_AGAIN_SECONDS = 2.0  # about three times what trying openings takes
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Generator:
         self.block_samples = BLOCK_FRAMES * model.hop_samples
         self.taken = self._offset = 0
         self.pace, self._lookahead = Pace(), Lookahead()
+        self._tried_at = -math.inf
         self._kept_from: StreamMark | None = None  # what lies before is given back
         self._stream = self._open(options)
 
@@ -151,9 +154,14 @@ class Generator:
     def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:
         """Return controls with the best of some openings, where they begin the music anew.
 
-        That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one.
+        That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one, and
+        so does who changes the music again at once: a storm of prompts would leave no time for anything else.
         """
-        return self._stream.auditioned(controls, between_steps, hold=self.pace.quick)
+        again = self._now() - self._tried_at < _TRY_AGAIN_SECONDS
+        found = self._stream.auditioned(controls, between_steps, hold=self.pace.quick and not again)
+        if found.get("candidate"):
+            self._tried_at = self._now()
+        return found
 
     def check(self, controls: dict[str, Any]) -> None:
         """Check what the stream will be told later, and encode its prompts meanwhile.

@@ -332,6 +332,7 @@ def test_a_slot_that_was_emptied_stays_empty(tmp_path: Path) -> None:
     assert prompts_of(starts(path)[0]) == [("harp", 1.0)]
 
 
+@pytest.mark.slow
 def test_an_explicit_prompt_beats_the_kept_mix_and_leaves_the_knobs(tmp_path: Path) -> None:
     path = tmp_path / "live.json"
     kept_values = {"prompt/1/text": "techno", "prompt/2/text": "harp", "prompt/2/weight": 1.0, "tempo": 128, "top_k": 9}
@@ -343,6 +344,7 @@ def test_an_explicit_prompt_beats_the_kept_mix_and_leaves_the_knobs(tmp_path: Pa
     assert starts(path, top_k=11)[0]["top_k"] == 11
 
 
+@pytest.mark.slow
 def test_what_was_kept_beats_the_file(tmp_path: Path) -> None:
     config, path = tmp_path / "stage.toml", tmp_path / "live.json"
     config.write_text('prompt = "house"\ntemperature = 0.5\n')

@@ -91,6 +91,7 @@ def pitch_hz(samples: np.ndarray, rate_hz: int) -> float:
     return float(np.argmax(spectrum)) * rate_hz / (1 << 18)
 
 
+@pytest.mark.slow
 def test_the_device_hears_the_music_at_its_own_rate_to_its_end(run: Run, toy_model: ToyModel, device: Any) -> None:
     device.info = OutputDevice(1, "Speakers", "ALSA", 2, 44_100, 0.03, True)
     answer = run("play", "a", "--seconds", "2", "--json", "--seed", "9")

@@ -102,6 +102,7 @@ def test_a_setting_on_the_command_line_or_in_the_file_reaches_the_session(
     assert live.mix.prompts == (("techno", 1.0),)
 
 
+@pytest.mark.slow
 def test_state_is_restored_and_said_in_one_line(run: Run, bell: ToyModel, tmp_path: Path) -> None:
     state = tmp_path / "live.json"
     state.write_text(

@@ -209,6 +209,27 @@ def test_the_music_of_all_goes_on_while_openings_are_tried_though_little_lies_ah
     play(model, scene)
 
 
+def test_of_a_storm_of_prompts_only_the_first_is_tried(model: streamgen.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    async def scene(engine: EngineThread, session: LiveSession) -> None:
+        listener = Listening()
+        session.add(listener)
+        await listener.until(0.3)
+        await session.do(Set({"audition": 2, "change_context_seconds": 0.0}, "test"))
+        for number in range(5):
+            await session.do(Set({"prompt/1/text": f"techno {number}"}, "test"))
+        assert tried == [2]
+
+    def counted(_runtime: object, _controls: object, count: int, _between_steps: object) -> int:
+        tried.append(count)
+        return 1
+
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", counted)
+    play(model, scene)
+
+
+@pytest.mark.slow
 def test_nobody_listening_makes_nothing_and_a_listener_is_served_at_once(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:
         await asyncio.sleep(1.0)

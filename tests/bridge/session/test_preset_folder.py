@@ -144,6 +144,7 @@ def test_a_morph_goes_on_by_itself_and_the_next_recall_ends_it(tmp_path: Path) -
     play(scene, presets=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_plugins_own_preset_goes_out_and_in_by_name(catalogue: Catalogue, tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
         session.add(Listening())

@@ -59,6 +59,7 @@ def test_a_stream_plays_the_opening_that_won(short_twin: Any, chosen: list[Any])
         assert plain.controls.candidate == 0
 
 
+@pytest.mark.slow
 def test_another_prompt_is_tried_where_it_begins_anew_and_another_knob_is_not(
     short_twin: Any, chosen: list[Any]
 ) -> None:

@@ -98,6 +98,7 @@ def test_some_seconds_survive_and_are_read_anew(short_twin: Twins) -> None:
         assert torch.equal(tokens.frames(0, at + 10), codes[:, : at + 10])
 
 
+@pytest.mark.slow
 def test_everything_survives_by_default(short_twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twin: a stream that could not drop anything."""
     model = short_twin("mono").model

@@ -164,6 +164,7 @@ def test_what_the_session_refuses_is_a_warning_and_what_is_no_message_ends_it() 
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_it_is_never_more_than_two_seconds_ahead() -> None:
     async def go() -> None:
         async with performing() as (_, own, client):

@@ -110,6 +110,7 @@ def test_a_codec_is_coded_only_while_somebody_listens_and_each_listener_counts()
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_before_and_while_nothing_plays_there_is_silence_and_then_the_music_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_session_is_heard_and_the_device_released(scans: list[OutputDevice]) -
     assert door.sound_stats().device == ""
 
 
+@pytest.mark.slow
 def test_a_device_that_goes_away_is_opened_again_under_its_new_number(
     scans: list[OutputDevice], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,6 +224,7 @@ def test_a_device_that_does_not_open_is_told_once_and_tried_again(
     assert "'Speakers' does not open: Device unavailable; trying again every" in told[0]
 
 
+@pytest.mark.slow
 def test_a_pause_is_no_starvation(scans: list[OutputDevice]) -> None:
     async def play(door: SoundCardDoor, session: Session) -> None:
         await session.play(0.3)

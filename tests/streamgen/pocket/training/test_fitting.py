@@ -15,6 +15,8 @@ from streamgen.pocket.training.bar_heads import reserved
 from streamgen.pocket.training.fitting import LanguageTrainer, rivalry
 from streamgen.pocket.training.lessons import KINDS, OPENING
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def songs(token_song: Callable[[int], TokenSong]) -> list[TokenSong]:
@@ -45,7 +47,6 @@ def test_steps_lower_the_entropy_and_training_resumes(
     assert all(torch.equal(again.average[name], value) for name, value in trainer.average.items())
 
 
-@pytest.mark.slow
 def test_places_in_the_sixteenth_can_be_learned_from_words_and_positions(
     trainer: LanguageTrainer, songs: list[TokenSong], tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from streamgen.pocket.training.codec import codes_to_sound, new_codec, sound_to_
 from streamgen.pocket.training.corpus import Pcm
 from streamgen.pocket.training.refining import Batch, DecoderTrainer, Material, RefinePlan, measure, without_dc
 
+pytestmark = pytest.mark.slow
+
 PLAN = RefinePlan(seconds=60.0, batch=2, frames=60, filters=18, learning_rate=1e-3)
 
 
@@ -53,7 +55,6 @@ def test_constant_pressure_goes_and_music_stays() -> None:
     assert np.abs(made[32_000:] - music[32_000:]).max() < 0.11 * 8000  # 5 degrees of phase at 110 Hz
 
 
-@pytest.mark.slow
 def test_batches_are_cut_on_frames_and_count_from_where_the_decoder_hears(material: Material) -> None:
     stream = material.batches(PLAN)
     for batch in (next(stream) for _ in range(20)):
@@ -78,7 +79,6 @@ def test_endings_fall_silent(material: Material) -> None:
     assert sum(sound.any() for _, sound in material.endings) == 84, "one in eight is silence from the start"
 
 
-@pytest.mark.slow
 def test_steps_lower_the_losses_keep_kernels_even_and_training_resumes(
     codec: EncodecModel, material: Material, tmp_path: Path
 ) -> None:
@@ -102,7 +102,6 @@ def test_the_rate_falls_at_the_end(codec: EncodecModel, tmp_path: Path) -> None:
     assert rates == pytest.approx([1.0, 1.0, 0.52, 0.02, 0.02])
 
 
-@pytest.mark.slow
 def test_what_is_kept_has_the_same_codes_and_is_silent_in_silence(
     codec: EncodecModel, material: Material, tmp_path: Path
 ) -> None:
