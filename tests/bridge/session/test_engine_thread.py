@@ -204,6 +204,7 @@ def test_the_music_of_all_goes_on_while_openings_are_tried_though_little_lies_ah
         assert not first.told(Gap)
         assert not second.told(Gap)
 
+    monkeypatch.setattr("bridge.session.lookahead.Pace.quick", True)
     monkeypatch.setattr("streamgen.stream.stream.best_candidate", slowly)
     monkeypatch.setattr("streamgen.model.best_candidate", slowly)
     play(model, scene)
@@ -226,6 +227,8 @@ def test_of_a_storm_of_prompts_only_the_first_is_tried(model: streamgen.Model, m
         return 1
 
     monkeypatch.setattr("streamgen.stream.stream.best_candidate", counted)
+    monkeypatch.setattr("bridge.session.lookahead.Pace.quick", True)
+    monkeypatch.setattr("bridge.session.generator._TRY_AGAIN_SECONDS", 60.0)  # whatever else this machine does
     play(model, scene)
 
 
