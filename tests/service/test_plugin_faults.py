@@ -67,6 +67,7 @@ async def hear(service: Service, ears: list[Ear]) -> None:
     await asyncio.sleep(2)
     for task in listening:
         task.cancel()
+    await asyncio.gather(*listening, return_exceptions=True)  # a second cancel would cut their goodbye short
 
 
 def test_three_hear_every_sample_while_a_plugin_dies_and_hangs(tmp_path: Path) -> None:
