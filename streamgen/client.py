@@ -37,7 +37,7 @@ from websockets.typing import Subprotocol
 from streamgen.audio import AudioChunk
 from streamgen.errors import ConfigError, StreamgenError
 
-__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "connect"]
+__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "connect", "stream_url"]
 
 _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
@@ -103,7 +103,7 @@ async def connect(
         ConfigError: the URL is none.
         Disconnected: nobody answers there, or it was refused.
     """
-    address = _address(url, {"session": session, "enabled": "false", **({"token": token} if token else {})})
+    address = stream_url(url, {"session": session, "enabled": "false", **({"token": token} if token else {})})
     options: dict[str, Any] = {"ssl": ssl} if ssl else {}
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -120,7 +120,12 @@ async def connect(
         await live.close()
 
 
-def _address(url: str, query: dict[str, str]) -> str:
+def stream_url(url: str, query: dict[str, str]) -> str:
+    """Make the WebSocket's address of what people type: HOST:PORT, http://…, the page's with its token, or all of it.
+
+    Raises:
+        ConfigError: it has no host, or a scheme that is none of ours.
+    """
     try:
         parts = urlsplit(url if "://" in url else f"ws://{url}")
         usable = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)

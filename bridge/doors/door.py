@@ -9,12 +9,13 @@ timeline, spells no parameter's range, and decides nothing about the music.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.doors.access import Access
 from bridge.doors.routes import Routes
@@ -23,7 +24,7 @@ from bridge.metrics import Metrics
 from bridge.session.messages import Session
 from bridge.settings import Settings
 
-__all__ = ["Door", "Place", "Service", "Sessions", "cannot_listen"]
+__all__ = ["Door", "Place", "Service", "Sessions", "Tasks", "cannot_listen"]
 
 Place = str | int | None
 
@@ -104,3 +105,29 @@ def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: 
     lookup = isinstance(error, socket.gaierror)  # it has numbers of its own
     reason = os.strerror(error.errno) if error.errno and not lookup else error.strerror or str(error)
     return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")
+
+
+class Tasks:
+    """What a door does beside its clients: each until it ends, all until the door closes.
+
+    Args:
+        name: of the tasks.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._running: set[asyncio.Task[Any]] = set()  # the loop itself would let them be collected
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something from now on."""
+        task = asyncio.create_task(work, name=self._name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def close(self) -> None:
+        """End what runs."""
+        running = [*self._running]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

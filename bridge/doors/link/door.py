@@ -18,10 +18,10 @@ import logging
 import math
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
-from bridge.doors.door import Place, Service, Sessions
+from bridge.doors.door import Place, Service, Sessions, Tasks
 from bridge.doors.link import wire
 from bridge.doors.link.channel import Channel
 from bridge.doors.link.peer import ALIVE_SECONDS, LinkPeer
@@ -62,7 +62,7 @@ class LinkDoor:
         self._channel: Channel | None = None
         self._session: Session | None = None
         self._transports: list[asyncio.DatagramTransport] = []  # its own, the group's
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks(NAME)
         self._followed: tuple[float, float, float] | None = None
         self._play: wire.PlayState | None = None  # of the session, as last heard; None before
         self._settles_at = math.inf
@@ -99,8 +99,8 @@ class LinkDoor:
             lambda sample: timeline.seconds(sample) * 1e6,
         )
         session.add(self)
-        self._spawn(self._run(self.peer, session))
-        self._spawn(self._send_audio(self.peer, self._channel, session))
+        self._tasks.spawn(self._run(self.peer, session))
+        self._tasks.spawn(self._send_audio(self.peer, self._channel, session))
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - Link's farewell has no words
         """Leave the session of Link and ours."""
@@ -108,10 +108,7 @@ class LinkDoor:
             return
         self._session.remove(self)
         self._session.timeline.unfollow(NAME)
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         if self._channel is not None:
             for place in self.peer.audio_places:
                 self._send(self._channel.farewell(), place)
@@ -181,11 +178,6 @@ class LinkDoor:
                     self._send(message, place)
             await asyncio.sleep(_AUDIO_SECONDS if places else _LOOK_SECONDS)
 
-    def _spawn(self, work: Coroutine[object, object, object]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     # -- from the room --------------------------------------------------------------------------------------------
 
     def _follow(self, peer: LinkPeer, session: Session) -> None:
@@ -206,13 +198,15 @@ class LinkDoor:
             self._tell_tempo(session, bpm)
         if self._play is not None and peer.play != self._play:
             starts = peer.play.playing
-            self._spawn(self._do(session, Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS)) if starts else _PAUSE))
+            self._tasks.spawn(
+                self._do(session, Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS)) if starts else _PAUSE)
+            )
         self._play = peer.play
 
     def _tell_tempo(self, session: Session, bpm: float) -> None:
         tempo = round(session.table["tempo"].nearest(bpm), 2)
         if tempo != session.values()["tempo"]:
-            self._spawn(self._do(session, Set({"tempo": tempo}, NAME)))
+            self._tasks.spawn(self._do(session, Set({"tempo": tempo}, NAME)))
 
     async def _do(self, session: Session, command: Set | Transport) -> None:
         try:

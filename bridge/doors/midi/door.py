@@ -16,9 +16,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from bridge.doors.door import Place, Service, Sessions
+from bridge.doors.door import Place, Service, Sessions, Tasks
 from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn
 from bridge.doors.midi.controllers import Decoder, Moved, Pickup, read_map, written_map
 from bridge.doors.midi.ports import Ports
@@ -74,7 +74,7 @@ class MidiDoor:
         self._map: dict[str, str] = {}
         self._waiting: dict[str, Value] = {}
         self._changed = asyncio.Event()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks(NAME)
         self._out: ClockOut | None = None
         self._told_bpm, self._told_at = 0.0, 0.0
         self._messages = 0
@@ -92,7 +92,7 @@ class MidiDoor:
         session.add(self)
         await asyncio.to_thread(self._ports.scan)
         for work in (self._scan(self._ports), self._carry_out(session), self._watch_clock(session)):
-            self._spawn(work)
+            self._tasks.spawn(work)
         if self._clock_mode == "out":
             self._out = ClockOut(session, self._ports.send)
 
@@ -102,10 +102,7 @@ class MidiDoor:
             return
         self._session.remove(self)
         self._session.timeline.unfollow(NAME)
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         if self._out is not None:
             await asyncio.to_thread(self._out.close)
         await asyncio.to_thread(self._ports.close)
@@ -120,11 +117,6 @@ class MidiDoor:
             "midi_ports": 0 if self._ports is None else len(self._ports.names),
             "midi_messages_total": self._messages,
         }
-
-    def _spawn(self, work: Coroutine[object, object, object]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _scan(self, ports: Ports) -> None:
         """Open what is plugged in and close what was pulled out, for ever."""
@@ -163,7 +155,7 @@ class MidiDoor:
         else:
             told[MIDI_MAP] = text
             self._learned(text)
-        self._spawn(self._do(session, Set(told, NAME, AT_ONCE)))
+        self._tasks.spawn(self._do(session, Set(told, NAME, AT_ONCE)))
 
     def _learned(self, text: str) -> None:
         self._map, wrong = read_map(text)
@@ -180,9 +172,9 @@ class MidiDoor:
             self._waiting |= _alone(target.removeprefix(_PROMPT), session.table)
             self._changed.set()
         elif target.startswith(_PRESET):
-            self._spawn(self._do(session, RecallPreset(target.removeprefix(_PRESET), NAME)))
+            self._tasks.spawn(self._do(session, RecallPreset(target.removeprefix(_PRESET), NAME)))
         elif target in [*Action]:
-            self._spawn(self._do(session, Transport(Action(target), NAME)))
+            self._tasks.spawn(self._do(session, Transport(Action(target), NAME)))
 
     def _turn(self, session: Session, moved: Moved, spec: ControlSpec) -> None:
         present = self._waiting.get(spec.name, session.values().get(spec.name, spec.default))
@@ -225,10 +217,10 @@ class MidiDoor:
             clock.position(message[2] << 7 | message[1])
         elif kind in (_START, _CONTINUE):
             clock.start() if kind == _START else clock.go_on()
-            self._spawn(self._do(session, Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS))))
+            self._tasks.spawn(self._do(session, Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS))))
         elif kind == _STOP:
             clock.stop()
-            self._spawn(self._do(session, Transport(Action.PAUSE, NAME, AT_ONCE)))
+            self._tasks.spawn(self._do(session, Transport(Action.PAUSE, NAME, AT_ONCE)))
 
     async def _watch_clock(self, session: Session) -> None:
         """Let go of a clock that has gone, and tell its tempo once it has settled, for ever."""

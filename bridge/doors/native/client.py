@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,11 @@ from websockets.typing import Subprotocol
 
 from bridge.doors.native.codecs import Decoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
-from bridge.doors.native.protocol import PATH, PROTOCOL
+from bridge.doors.native.protocol import PROTOCOL
 from bridge.errors import UsageError, WireError
+from streamgen import client
 from streamgen.config import Value
+from streamgen.errors import ConfigError
 
 __all__ = ["Call", "Pcm", "Received", "Sink", "Stop", "stream_url"]
 
@@ -41,25 +42,15 @@ Pcm = NDArray[np.float32]
 
 
 def stream_url(url: str, query: dict[str, str]) -> str:
-    """Make the WebSocket's address of what people type: HOST:PORT, http://…, or the whole of it.
+    """Make the WebSocket's address of what people type; see `client.stream_url`.
 
     Raises:
         UsageError: it has no host, or a scheme that is none of ours.
     """
-    schemes = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
     try:
-        parts = urlsplit(url if "://" in url else f"ws://{url}")
-        usable = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UsageError(f"URL is {url!r}, must be like ws://127.0.0.1:8711")
-    path = PATH if parts.path in ("", "/") else parts.path
-    shown = {
-        name: value for name, value in parse_qsl(parts.fragment) if name == "token"
-    }  # as the page's address has it
-    merged = dict(parse_qsl(parts.query)) | shown | query
-    return urlunsplit((schemes[parts.scheme], parts.netloc, path, urlencode(merged), ""))
+        return client.stream_url(url, query)
+    except ConfigError:
+        raise UsageError(f"URL is {url!r}, must be like ws://127.0.0.1:8711") from None
 
 
 # -- what comes -----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, S
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.doors.door import Tasks
 from bridge.doors.limits import Bucket, Turns
 from bridge.doors.osc.namespace import Assign, Ignored, Request
 
@@ -193,7 +194,7 @@ class RequestQueue:
 
     def __init__(self, carry_out: CarryOut, turns: Turns, pending: int) -> None:
         self._carry_out, self._turns, self._pending = carry_out, turns, pending
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("osc")
 
     def put(self, client: Client, requests: Sequence[Request]) -> int:
         """Let requests wait for their turn; returns how many were lost because too many do."""
@@ -205,10 +206,7 @@ class RequestQueue:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside all clients until it ends or the queue is closed."""
-        task = asyncio.create_task(work, name="osc")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self._tasks.spawn(work)
 
     async def _work(self, client: Client) -> None:
         loop = asyncio.get_running_loop()
@@ -233,7 +231,4 @@ class RequestQueue:
 
     async def close(self) -> None:
         """Forget what waits, end what runs."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()

@@ -18,9 +18,7 @@ from bridge.session.live_session import LiveSession
 from bridge.session.messages import (
     Action,
     AudioPrompt,
-    Block,
     Changed,
-    Event,
     Gap,
     Goaway,
     PlayerState,
@@ -34,31 +32,19 @@ from bridge.session.player import Player
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
 
-RATE_HZ = 48_000
+from .live import RATE_HZ
+from .live import Listening as KeepingAll
 
 
-class Listening:
-    """A listener that keeps everything."""
-
-    def __init__(self) -> None:
-        self.blocks: list[Block] = []
-        self.events: list[Event] = []
-
-    def audio(self, block: Block) -> None:
-        self.blocks.append(block)
-
-    def event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def told(self, kind: type) -> list[Event]:
-        return [event for event in self.events if isinstance(event, kind)]
+class Listening(KeepingAll):
+    """A listener that keeps everything, and waits for more."""
 
     async def until(self, seconds: float, limit: float = 20.0) -> np.ndarray:
         """Wait for so much audio; returns it."""
         async with asyncio.timeout(limit):
             while sum(block.samples.shape[1] for block in self.blocks) < seconds * RATE_HZ:
                 await asyncio.sleep(0.01)
-        return np.concatenate([block.samples for block in self.blocks], axis=1)
+        return self.audio_so_far
 
 
 @pytest.fixture(scope="module")
