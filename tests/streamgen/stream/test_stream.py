@@ -180,7 +180,7 @@ def test_impossible_places_are_refused(twin: Twins, at_sample: Any) -> None:
         assert stream.controls.temperature == 1.0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 def test_a_gpu_plays_and_batches_the_same_music(twin: Twins) -> None:
     """Tokens are kept on the CPU, weights and codec are not."""
     model = load_model(str(tiny_checkpoint("mono")), device="cuda", precision="fp32")
