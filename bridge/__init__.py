@@ -4,7 +4,7 @@ Map of the rooms, the upper ones standing on the lower (import-linter holds them
     cli/           one file a command: main.py chooses; options and lines for people are shared
     app.py         from settings to doors that are open, and back in order
     doors/         ways in and out of a session: native (WebSocket, page), http, osc, sound_card
-    measuring/     the figures behind `bench` and `doctor`
+    speed.py  comparison.py    the figures behind `bench`
     metrics.py     counters of the whole service
     settings.py    what the operator sets: one typed table for options, keys and the reference
     session/       a live session: parameters, player, timeline, state; the engine's thread
