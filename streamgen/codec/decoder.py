@@ -225,7 +225,7 @@ class StreamingDecoder:
         return self._chain(stages, x.contiguous()) if stages and self._chain is not None else x
 
     def _under_way(self, state: CodecState) -> list[Stage]:
-        """Return the last layers, as far as they run in one call by now: what begins a stream is for them to see alone."""
+        """Return the last layers, as far as they run in one call by now: a beginning is not for it."""
         stages: list[Stage] = []
         for layer, memory in zip(reversed(self._layers), reversed(state.layers), strict=True):
             stage = layer.stage(memory)

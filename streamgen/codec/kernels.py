@@ -124,7 +124,7 @@ class Convolution:
         return F.conv2d(image, self._filter, self._bias, dilation=(1, self._dilation)).squeeze(2).transpose(1, 2)
 
     def stage(self, context: Tensor, *, elu: bool, stride: int = 1, left: int = -1) -> Stage:
-        """Describe it, with what it remembers, to a chain; `left`: where a residual block's shortcut meets its first."""
+        """Describe it, with what it remembers, to a chain; `left`: where a residual block's shortcut meets it."""
         return Stage(
             self._packed.as_argument, Matrix(), address(self._padded), None, address(context),
             self._kernel, self.in_channels, self.out_channels, stride, left, elu,
