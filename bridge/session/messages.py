@@ -34,6 +34,8 @@ __all__ = [
     "EditRack",
     "Event",
     "GLIDE_SECONDS",
+    "KEEP_SECONDS",
+    "KeepTake",
     "MORPH_SECONDS",
     "Gap",
     "Goaway",
@@ -58,7 +60,8 @@ __all__ = [
 
 GLIDE_SECONDS = replace(number(0, 60, 0, "s", "over which numbers go there"), name="glide_seconds")
 MORPH_SECONDS = replace(number(0, 3_600, 0, "s", "over which to go to a preset"), name="seconds")
-"""Of a change, and of a recall, as every door takes them."""
+KEEP_SECONDS = replace(number(1, 30, 30, "s", "of what was heard last that are kept"), name="seconds")
+"""Of a change, of a recall and of a take, as every door takes them."""
 
 
 class Action(StrEnum):
@@ -223,8 +226,21 @@ class RecallPreset:
     at: Moment | None = None
 
 
+@dataclass(frozen=True)
+class KeepTake:
+    """Keep what was heard last as a file in the operator's folder, whose name is told as a `Notice`.
+
+    Attributes:
+        by: who asks.
+        seconds: how much of it; see KEEP_SECONDS.
+    """
+
+    by: str
+    seconds: float = float(KEEP_SECONDS.default)
+
+
 PlayerCommand = Set | Transport | AudioPrompt | Follow | EditRack
-Command = PlayerCommand | SavePreset | RecallPreset
+Command = PlayerCommand | SavePreset | RecallPreset | KeepTake
 
 
 # -- audio and events --------------------------------------------------------------------------------------------------
@@ -329,7 +345,7 @@ class Notice:
     Attributes:
         topic: "heard": what the model understands of the prompts; "guard": what had died and begins anew; "part": which
             part of the scene begins; "unsupported": what the checkpoint was not made for; "melody" and "style": what is
-            followed.
+            followed; "kept": a take, and its name.
         text: the line.
         applied_at_sample: from where on.
     """

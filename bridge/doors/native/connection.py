@@ -35,7 +35,7 @@ from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.errors import FileError, WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import AudioPrompt, EditRack, Follow, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.messages import AudioPrompt, EditRack, Follow, KeepTake, RecallPreset, SavePreset, Session, Set, Transport
 from bridge.session.timeline import Moment
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -247,6 +247,8 @@ class Connection:
                 return self._ack(id_, await self._session.do(edit), slots=protocol.slots_of(self._session))
             case protocol.UsePreset():
                 return self._ack(id_, await self._session.do(_preset(body, by, self._moment(body.at))))
+            case protocol.Keep():
+                return self._ack(id_, await self._session.do(KeepTake(by, body.seconds)))
             case protocol.WantBeats():
                 self._listener.wants_beats = body.enabled
                 return self._ack(id_, enabled=body.enabled)

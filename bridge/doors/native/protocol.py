@@ -29,6 +29,7 @@ from bridge.errors import WireError
 from bridge.session.beats import QUANTA
 from bridge.session.messages import (
     GLIDE_SECONDS,
+    KEEP_SECONDS,
     MORPH_SECONDS,
     Action,
     Beat,
@@ -55,6 +56,7 @@ __all__ = [
     "PROTOCOL",
     "EditSlots",
     "GetValues",
+    "Keep",
     "Ping",
     "Request",
     "SetAudio",
@@ -127,6 +129,13 @@ class UsePreset:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """`keep`: how many of the last seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class WantBeats:
     """`beats`: whether this client is told each beat."""
 
@@ -166,7 +175,7 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Body = SetValues | SetTransport | EditSlots | UsePreset | WantBeats | GetValues | Ping | Upload | SetAudio
+Body = SetValues | SetTransport | EditSlots | UsePreset | Keep | WantBeats | GetValues | Ping | Upload | SetAudio
 
 
 @dataclass(frozen=True)
@@ -240,6 +249,8 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
         return _edit(message, rate_hz)
     if kind == "preset":
         return _preset(message, rate_hz)
+    if kind == "keep":
+        return Keep(_checked(KEEP_SECONDS, message))
     if kind == "beats":
         return WantBeats(_enabled(message.get("enabled")))
     if kind == "get":
@@ -253,7 +264,7 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
     if kind in FOLLOWED:
         size = whole("bytes", message.get("bytes"), 0, upload_bytes)
         return Upload(size, str(kind), _moment(message, rate_hz))
-    known = "set, transport, rack, preset, beats, get, ping, audio, audio_prompt, melody, style"
+    known = "set, transport, rack, preset, keep, beats, get, ping, audio, audio_prompt, melody, style"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 

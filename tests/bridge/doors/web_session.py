@@ -36,6 +36,7 @@ from bridge.session.messages import (
     EditRack,
     Event,
     Follow,
+    KeepTake,
     Listener,
     PlayerState,
     PresetsChanged,
@@ -143,7 +144,7 @@ class SineSession:
         if isinstance(command, EditRack):
             self._edit(command)
         self.commands.append(command)
-        if isinstance(command, EditRack | RecallPreset):
+        if isinstance(command, EditRack | RecallPreset | KeepTake):
             return self.position
         if isinstance(command, SavePreset):
             self.saved.append(command.name)
