@@ -1,9 +1,9 @@
 """What a recording tells of itself: where other prompts begin, and of which model and seed it is. Bytes, and one file.
 
-The head of a file is written first and what it should tell is known last, so room is kept there, which any reader takes
-for a long comment, and is written over in place, as often as there is news: a kill −9 leaves the newest of it.
+The head of a file is written first and what it should tell is known last. So room is kept there, which any reader takes
+for a long comment, and is written over in place as often as there is news: a kill −9 leaves the newest of it.
 
-    FLAC   STREAMINFO │ VORBIS_COMMENT ─ TITLE, MODEL, SEED, CHAPTER001=00:00:00.000, CHAPTER001NAME=… ─ │ PADDING │ frames
+    FLAC   STREAMINFO │ VORBIS_COMMENT ─ TITLE, MODEL, CHAPTER001=00:00:00.000, CHAPTER001NAME=… ─ │ PADDING │ frames
     WAV    fmt │ cue  │ LIST adtl ─ a label for each cue ─ │ LIST INFO ─ INAM, ICMT ─ │ JUNK │ data
 
 Rules: knows no session; what stands in the way is an OSError, as with any write.
@@ -21,7 +21,7 @@ from typing import Any
 
 __all__ = ["ROOM_BYTES", "Mark", "Room", "wav_chunks"]
 
-ROOM_BYTES = 60_000  # libsndfile's heads hold 100 kB
+ROOM_BYTES = 48_000  # libsndfile doubles what it is asked for, up to 100 kB, and then writes nothing
 _MOST_TEXT = 400  # characters of a mark's words
 _VORBIS_COMMENT, _PADDING = 4, 1
 _BLOCK_HEAD, _CHUNK_HEAD = 4, 8

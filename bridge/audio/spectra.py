@@ -57,10 +57,15 @@ class Spectra:
 
     Args:
         rate_hz: of the samples.
+
+    Attributes:
+        hop: samples from one spectrum to the next.
+        seen_after: samples from a stroke to the end of the window in which the flux is highest.
     """
 
     def __init__(self, rate_hz: int) -> None:
         self.hop = round(rate_hz * HOP_SECONDS)
+        self.seen_after = round(rate_hz * _SEEN_AFTER_SECONDS)
         self._size = 1 << math.ceil(math.log2(_WINDOW_SECONDS * rate_hz))
         self._window = np.hanning(self._size).astype(np.float32)
         self._scale = 4 / (self._size * float(self._window @ self._window))  # a sine's power becomes its height squared
@@ -94,7 +99,7 @@ class Spectra:
         self._before = heights[-_LAG:]
         flux = np.maximum(heights[_LAG:] - heights[:-_LAG], 0).mean(axis=1)
         octaves = np.add.reduceat(power, self._octaves, axis=1)[:, :-1]
-        return Look(ends, 10 * np.log10(octaves + 10 ** (FLOOR_DB / 10)), flux)
+        return Look(ends, 10 * np.log10(np.maximum(octaves, 10 ** (FLOOR_DB / 10))), flux)
 
 
 class Onsets:
@@ -106,7 +111,7 @@ class Onsets:
 
     def __init__(self, rate_hz: int) -> None:
         self._seen_after = round(_SEEN_AFTER_SECONDS * rate_hz)
-        self._flux: deque[tuple[int, float]] = deque(maxlen=_BEFORE + 1 + _AFTER)
+        self._flux = deque([(0, 0.0)] * _BEFORE, maxlen=_BEFORE + 1 + _AFTER)
         self._since, self._strongest = _APART, 0.0
 
     def add(self, look: Look) -> Iterator[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""What a person at the terminal types about the rack, presets and takes: `:rack`, `:add EFFECT`, `:recall NAME SECONDS`.
+"""What a person types about the rack, presets and takes: `:rack`, `:add EFFECT`, `:recall NAME SECONDS`.
 
 Rules: the event loop; a line becomes one command of the session, and one line of answer.
 """

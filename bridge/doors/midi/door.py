@@ -320,7 +320,11 @@ def _unknown(target: str, table: Mapping[str, ControlSpec]) -> str:
     if target.startswith(_PROMPT) and number.isdecimal() and 1 <= int(number) <= MAX_PROMPTS:
         return ""
     spec = table.get(target)
-    if target in [*Action, _KEEP] or target.startswith(_PRESET) or (spec is not None and (spec.has_range or spec.choices)):
+    if (
+        target in [*Action, _KEEP]
+        or target.startswith(_PRESET)
+        or (spec is not None and (spec.has_range or spec.choices))
+    ):
         return ""
     return (
         str(ConfigError.unknown("parameter", target, table))

@@ -35,7 +35,17 @@ from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.errors import FileError, WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import AudioPrompt, EditRack, Follow, KeepTake, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.messages import (
+    AudioPrompt,
+    EditRack,
+    Follow,
+    KeepTake,
+    RecallPreset,
+    SavePreset,
+    Session,
+    Set,
+    Transport,
+)
 from bridge.session.timeline import Moment
 from streamgen.config import Value
 from streamgen.errors import StreamgenError

@@ -55,7 +55,10 @@ _SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLOSE_SECONDS = 2.0
 _GOODBYE_SECONDS = 0.05
 _PING_SECONDS = 20.0
-_LOOK_SECONDS, _IDLE_SECONDS = 0.02, 0.2  # between looks at the music, where somebody listens to them, and where nobody does
+_LOOK_SECONDS, _IDLE_SECONDS = (
+    0.02,
+    0.2,
+)  # between looks at the music, where somebody listens to them, and where nobody does
 
 
 class NativeDoor:

@@ -1,4 +1,4 @@
-"""What the session says, told to OSC clients: echoes, meters, bands, onsets, heartbeat, statistics, goodbye. Event loop.
+"""What the session says, told to OSC clients: echoes, meters, onsets, heartbeat, statistics, goodbye. Event loop.
 
     target   a client itself, or a UDP port of its own host: nobody can subscribe somebody else's
     owner    the client that asked; its messages keep a UDP subscription alive, a TCP one lives with its connection

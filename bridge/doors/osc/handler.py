@@ -38,7 +38,17 @@ from bridge.doors.osc.namespace import (
     SubscribeAudio,
     UsePreset,
 )
-from bridge.session.messages import Action, Command, EditRack, KeepTake, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.messages import (
+    Action,
+    Command,
+    EditRack,
+    KeepTake,
+    RecallPreset,
+    SavePreset,
+    Session,
+    Set,
+    Transport,
+)
 from bridge.session.timeline import Moment
 from streamgen.errors import StreamgenError
 

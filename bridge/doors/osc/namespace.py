@@ -32,8 +32,8 @@ from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Act", "Assign", "Edit", "Ignored", "Keep", "Login", "Namespace",
-    "Query", "Request", "Subscribe", "SubscribeAudio", "UsePreset",
+    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Act", "Assign", "Edit", "Ignored", "Keep", "Login",
+    "Namespace", "Query", "Request", "Subscribe", "SubscribeAudio", "UsePreset",
 ]  # fmt: skip
 
 PREFIX = "/streamgen/"
@@ -46,8 +46,8 @@ _PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
 _NOTICES = ("guard", "part", "unsupported", "kept")
 _SENT_ONLY = (
-    "error", "heartbeat", "meter", "bands", "onset", "beat", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault",
-    *_NOTICES,
+    "error", "heartbeat", "meter", "bands", "onset", "beat", "pong", "audio", "subscribed", "unsubscribed", "goaway",
+    "rack/fault", *_NOTICES,
 )  # fmt: skip
 _MIDI_ON = 127  # what a button sends that knows MIDI's range alone
 _NUMBER = int | float | bool

@@ -1,4 +1,4 @@
-"""The door with ports of this test's own; test_ports.py has real ones, and a service that is ended and started again."""
+"""The door with ports of this test's own; test_ports.py has real ones, and a service started twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ from bridge.doors.door import Service
 from bridge.doors.midi import door as midi
 from bridge.metrics import Metrics
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Action, Block, Changed, Deed, EditRack, Event, KeepTake, RecallPreset, Set, Transport
+from bridge.session.messages import (
+    Action,
+    Block,
+    Changed,
+    Deed,
+    EditRack,
+    Event,
+    KeepTake,
+    RecallPreset,
+    Set,
+    Transport,
+)
 from bridge.session.timeline import Moment
 from bridge.settings import Settings
 
@@ -125,7 +136,11 @@ def test_pads_play_prompts_presets_and_the_transport(monkeypatch: pytest.MonkeyP
         ports.message(0x90, 38, 127)
         await until(lambda: not session.now["mute"])
 
-    on_stage(monkeypatch, scene, midi_map="note 1/36=prompt 2; pc 1/5=preset dawn; note 1/37=pause; note 1/38=mute; note 1/39=keep")
+    on_stage(
+        monkeypatch,
+        scene,
+        midi_map="note 1/36=prompt 2; pc 1/5=preset dawn; note 1/37=pause; note 1/38=mute; note 1/39=keep",
+    )
 
 
 def test_lights_show_what_others_change(monkeypatch: pytest.MonkeyPatch) -> None:

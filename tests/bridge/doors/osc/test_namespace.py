@@ -197,7 +197,9 @@ def test_services() -> None:
         assert requests(address) == [Query(address)]
 
 
-@pytest.mark.parametrize("word", ["error", "heartbeat", "meter", "bands", "onset", "pong", "audio", "stats/underruns", "subscribed"])
+@pytest.mark.parametrize(
+    "word", ["error", "heartbeat", "meter", "bands", "onset", "pong", "audio", "stats/underruns", "subscribed"]
+)
 def test_what_the_server_sends_is_ignored_when_it_comes_back(word: str) -> None:
     assert requests(f"/streamgen/{word}", 1, "x") == [Ignored()]
     assert requests("/streamgen/version", "1.0") == requests("/streamgen/playing", 1) == [Ignored()]
