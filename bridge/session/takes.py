@@ -79,7 +79,7 @@ class Takes:
         if self._last and self._last[-1].end_sample != block.start_sample:
             self._last.clear()
         self._last.append(block)
-        gone = block.end_sample - KEEP_SECONDS.high * self._session.rate_hz
+        gone = block.end_sample - KEEP_SECONDS.limits[1] * self._session.rate_hz
         while self._last[0].end_sample <= gone:
             self._last.popleft()
         self._forget(self._last[0].start_sample)

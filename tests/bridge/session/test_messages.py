@@ -18,6 +18,7 @@ def test_every_message_is_a_command_or_an_event() -> None:
     named = {getattr(messages, name) for name in messages.__all__}
     others = {messages.Block, messages.Listener, messages.Session, Command, Event, Action, PlayerState, Deed, SlotState}
     others |= {messages.PlayerCommand, messages.COMMIT_SECONDS, messages.GLIDE_SECONDS, messages.MORPH_SECONDS}
+    others |= {messages.KEEP_SECONDS}
     assert {*get_args(messages.PlayerCommand)} < {*get_args(Command)}
     assert named - known == others
 

@@ -16,7 +16,11 @@ import pytest
 
 from bridge.doors.osc.codec import Message, OscError
 from bridge.doors.osc.door import OscDoor
-from bridge.doors.osc.layouts import LAYOUTS, Surface
+from bridge.doors.osc.layouts import LAYOUTS
+from bridge.doors.osc.layouts.panels import open_stage_control, touchosc
+from bridge.doors.osc.layouts.patches import max_patcher, pure_data
+from bridge.doors.osc.layouts.scripts import csound
+from bridge.doors.osc.layouts.surface import Surface
 from bridge.doors.osc.namespace import Namespace
 from bridge.session.parameters import session_table
 from streamgen.config import number
@@ -61,7 +65,7 @@ def test_what_is_added_to_the_table_is_in_every_layout(name: str) -> None:
 
 
 def test_touchosc_s_page() -> None:
-    root = Xml.fromstring(text_of("streamgen.tosc"))
+    root = Xml.fromstring(zlib.decompress(touchosc(ON)).decode())
     (page,) = root
     nodes = page.findall("children/node")
     assert (root.tag, page.get("type")) == ("lexml", "GROUP")
@@ -79,7 +83,7 @@ def test_touchosc_s_page() -> None:
 
 
 def test_open_stage_control_s_session() -> None:
-    session = json.loads(text_of("open-stage-control.json", Surface(TABLE, "10.0.0.7", 8_800, 9_100)))
+    session = json.loads(open_stage_control(Surface(TABLE, "10.0.0.7", 8_800, 9_100)))
     widgets = {one["address"]: one for one in session["content"]["widgets"]}
     assert len({one["id"] for one in widgets.values()}) == len(session["content"]["widgets"])
     temperature = widgets["/streamgen/temperature"]
@@ -90,7 +94,7 @@ def test_open_stage_control_s_session() -> None:
 
 
 def test_the_max_patcher_is_wired() -> None:
-    patcher = json.loads(text_of("streamgen.maxpat"))["patcher"]
+    patcher = json.loads(max_patcher(ON))["patcher"]
     names = {one["box"]["id"] for one in patcher["boxes"]}
     assert len(names) == len(patcher["boxes"])
     ends = [one["patchline"] for one in patcher["lines"]]
@@ -102,14 +106,14 @@ def test_scripts_balance_their_brackets() -> None:
         code = re.sub(r'"[^"]*"|(//|--|;|#).*', "", text_of(name))
         for opens, closes in ("()", "[]", "{}"):
             assert code.count(opens) == code.count(closes), (name, opens)
-    Xml.fromstring(re.sub(r"<Cs(Instruments|Score)>.*?</Cs\1>", "", text_of("streamgen.csd"), flags=re.DOTALL))
+    Xml.fromstring(re.sub(r"<Cs(Instruments|Score)>.*?</Cs\1>", "", csound(ON).decode(), flags=re.DOTALL))
 
 
 @pytest.mark.device
 @needs("pd", "puredata-core")
 def test_pd_plays_its_patch(sine_session, tmp_path: Path) -> None:
     async def test(session: Any, door: OscDoor) -> None:
-        patch = text_of("streamgen.pd", Surface(TABLE, port=door.port or 0, listen=free_port()))
+        patch = pure_data(Surface(TABLE, port=door.port or 0, listen=free_port())).decode()
         objects = re.findall(r"^#X (?:obj|msg) .*;$", patch, re.MULTILINE)
         slider = next(at for at, line in enumerate(objects) if " hsl " in line and " temperature " in line)
         count = len(objects)
