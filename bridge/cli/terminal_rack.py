@@ -5,7 +5,7 @@ Rules: the event loop; a line becomes one command of the session, and one line o
 
 from __future__ import annotations
 
-from bridge.session.messages import (
+from bridge.session.commands import (
     GLIDE_SECONDS,
     KEEP_SECONDS,
     MORPH_SECONDS,
@@ -15,9 +15,9 @@ from bridge.session.messages import (
     KeepTake,
     RecallPreset,
     SavePreset,
-    Session,
     Set,
 )
+from bridge.session.session import Session
 from streamgen.config import ControlSpec
 from streamgen.errors import ConfigError
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bridge.audio.spectra import BANDS_HZ, FLOOR_DB, Onsets, Spectra
-from bridge.session.messages import Block
+from bridge.session.events import Block
 
 __all__ = ["METER_SECONDS", "SILENCE_DB", "SILENT_BANDS", "Levels", "Visuals"]
 

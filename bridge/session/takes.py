@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 
 from bridge.audio.markers import Mark
 from bridge.errors import BridgeError
-from bridge.session.messages import KEEP_SECONDS, Block, Changed, Event, Notice
+from bridge.session.commands import KEEP_SECONDS
+from bridge.session.events import Block, Changed, Event, Notice
 from bridge.session.parameters import PROMPT_NAMES, title_of
 from bridge.session.state import state_folder
 from streamgen.errors import CapacityError, ConfigError
 
 if TYPE_CHECKING:
     from bridge.audio.recorder import Recorder
-    from bridge.session.messages import Session
+    from bridge.session.session import Session
 
 __all__ = ["Takes", "takes_folder"]
 

@@ -24,7 +24,8 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from bridge.audio.spectra import BANDS_HZ
 from bridge.doors.visuals import METER_SECONDS, Levels, Visuals
 from bridge.errors import WireError
-from bridge.session.messages import Action, Block, Changed, Event, TableChanged
+from bridge.session.commands import Action
+from bridge.session.events import Block, Changed, Event, TableChanged
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["ROOT", "Listener", "attribute", "find", "host_info", "packet", "tree"]
@@ -134,7 +135,7 @@ def _look(name: str, values: Sequence[float]) -> bytes:
 
 
 class Listener:
-    """A listener (`messages.Listener`) that passes on what was asked for; the newest value of each.
+    """A listener (`session.Listener`) that passes on the parameters asked for; the newest value of each.
 
     Args:
         table: the session's parameters.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge.doors.visuals import Levels, Visuals
-from bridge.session.messages import Block
+from bridge.session.events import Block
 
 
 def test_levels_are_the_peaks_of_what_sounds_now() -> None:

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from bridge.session import takes
+from bridge.session.commands import KeepTake, Set
+from bridge.session.events import Block, Notice
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import KeepTake, Notice, Set
 from bridge.session.timeline import Moment
 from streamgen.errors import ConfigError, StreamgenError
 
@@ -89,8 +90,6 @@ def test_what_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_only_the_last_half_minute_is_held(tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
-        from bridge.session.messages import Block
-
         kept = takes.Takes(session, tmp_path)
         for at in range(0, 40 * RATE_HZ, RATE_HZ):
             kept.take(Block(np.zeros((2, RATE_HZ), np.float32), at))

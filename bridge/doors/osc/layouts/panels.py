@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 from bridge.doors.osc.layouts.surface import DEEDS, Surface, lines
-from bridge.session.messages import Action
+from bridge.session.commands import Action
 
 __all__ = ["open_stage_control", "reaper", "touchosc"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bridge.doors.osc.codec import Message, OscError
 from bridge.doors.osc.namespace import PREFIX, Namespace
-from bridge.session.messages import Action
+from bridge.session.commands import Action
 from streamgen.config import MAX_PROMPTS, ControlSpec
 
 __all__ = ["DEEDS", "Surface", "lines"]

@@ -12,7 +12,8 @@ from websockets.asyncio.client import connect
 
 from bridge.doors.http.oscquery import Listener, attribute, find, host_info, packet, tree
 from bridge.errors import WireError
-from bridge.session.messages import Changed, Deed, EditRack
+from bridge.session.commands import Deed, EditRack
+from bridge.session.events import Changed
 from streamgen.config import text
 
 from ..web_session import TABLE, SineSession, serving

@@ -15,19 +15,9 @@ from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.midi import door as midi
 from bridge.metrics import Metrics
+from bridge.session.commands import Action, Deed, EditRack, KeepTake, RecallPreset, Set, Transport
+from bridge.session.events import Block, Changed, Event
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import (
-    Action,
-    Block,
-    Changed,
-    Deed,
-    EditRack,
-    Event,
-    KeepTake,
-    RecallPreset,
-    Set,
-    Transport,
-)
 from bridge.session.timeline import Moment
 from bridge.settings import Settings
 
