@@ -28,7 +28,7 @@ _BLOCK_HEAD, _CHUNK_HEAD = 4, 8
 _HEAD_BYTES = ROOM_BYTES + 1_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Mark:
     """A place in a recording: a sample of the file, and what begins there."""
 

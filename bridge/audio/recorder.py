@@ -42,6 +42,7 @@ _log = logging.getLogger("bridge.recorder")
 FORMATS = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "PCM_24")}
 QUEUE_SECONDS = 30.0
 HEADER_SECONDS = 0.25
+_MOST_MARKS = 1_000  # of a part; fewer have room
 
 _WAV_LIMIT_BYTES = 2**32 - 2 * 65536  # the head is a part of it
 _HEAD_BYTES = ROOM_BYTES + 128
@@ -124,9 +125,10 @@ class Recorder:
         self._queue.put(samples)
 
     def mark(self, at_sample: int, text: str) -> None:
-        """Let the file tell that something begins at a sample of the recording."""
+        """Let the file tell that something begins at a sample of the recording; what has no room is told at the end."""
         with self._lock:
-            self._marks.append(Mark(at_sample, text))
+            if len(self._marks) < _MOST_MARKS:
+                self._marks.append(Mark(at_sample, text))
 
     def close(self, timeout_seconds: float = 10.0) -> None:
         """Write what is queued and finish the file; waits for that. Call it again at will."""
@@ -180,7 +182,7 @@ class Recorder:
     def _write_marks(self, *, again: bool = False) -> None:
         """Write the marks of this part, and the tags; the encoder writes over a WAV's when it closes."""
         with self._lock:
-            marks = sorted(self._marks, key=lambda mark: mark.at_sample)
+            marks = sorted(self._marks)
         start, end = self._part_start, self.written_samples
         before = [Mark(0, mark.text) for mark in marks if mark.at_sample <= start][-1:]
         own = before + [Mark(mark.at_sample - start, mark.text) for mark in marks if start < mark.at_sample < end]
@@ -198,6 +200,9 @@ class Recorder:
         self.path = _free(self.path)
         self._file = _opened(self.path, self._rate_hz, self._channels)
         self._part_start, self._room, self._told_marks = self.written_samples, None, -1
+        with self._lock:
+            told = sorted(mark for mark in self._marks if mark.at_sample <= self._part_start)
+            self._marks = told[-1:] + [mark for mark in self._marks if mark.at_sample > self._part_start]
         self._report(f"recording goes on in {str(self.path)!r}: the file before is as long as its format allows")
 
     def _finish(self) -> None:

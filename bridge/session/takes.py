@@ -76,6 +76,7 @@ class Takes:
                 self._mark_recording(self._present(block.start_sample))
             self._recorder.write(block.samples)
         if self._folder is None:
+            self._forget(block.start_sample)
             return
         if self._last and self._last[-1].end_sample != block.start_sample:
             self._last.clear()
@@ -163,7 +164,8 @@ class Takes:
 
     def _heard(self, seconds: float) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the last seconds up to what is due now, each piece with its first sample."""
-        end = round(self._session.timeline.due())
+        newest = self._last[-1].end_sample if self._last else 0
+        end = min(round(self._session.timeline.due()), newest)  # an engine that is late has less
         first = end - round(seconds * self._session.rate_hz)
         for block in self._last:
             start, stop = max(first, block.start_sample), min(end, block.end_sample)
