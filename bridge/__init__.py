@@ -3,7 +3,7 @@
 Map of the rooms, the upper ones standing on the lower (import-linter holds them to it):
     cli/           one file a command: main.py chooses; options and lines for people are shared
     app.py         from settings to doors that are open, and back in order
-    doors/         ways in and out of a session: native (WebSocket, page), http, osc, sound_card
+    doors/         ways in and out of a session: WebSocket and page, HTTP, OSC, Link, MIDI, sound card, JACK, …
     measuring/     the figures behind `bench` and `doctor`
     metrics.py     counters of the whole service
     settings.py    what the operator sets: one typed table for options, keys and the reference
