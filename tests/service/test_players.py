@@ -1,7 +1,7 @@
 """Real players at the radio door of a real service, all at once: what they decode lies where it lay in the stream.
 
-ffmpeg, mpv, Icecast's relay, Chromium's `<audio>`; the shipped checkpoint.
-CI plays STREAMGEN_RADIO_SECONDS=8; a minute is the same test with 60.
+ffmpeg, mpv, Icecast's relay, Chromium's `<audio>`. CI plays eight seconds of a tiny checkpoint; a minute of the shipped
+one is the same test with STREAMGEN_RADIO_SECONDS=60 STREAMGEN_RADIO_MODEL=pocket.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..real_parts.icecast import running_icecast
 from .running import SAMPLE_RATE_HZ, Service
 
 SECONDS = float(os.environ.get("STREAMGEN_RADIO_SECONDS", "8"))
+MODEL = os.environ.get("STREAMGEN_RADIO_MODEL", "")
 CODECS = ("mp3", "ogg", "flac")
 RELAYED = ("mp3", "ogg")
 FIRST, THEN = "house, 125 bpm", "rock, 120 bpm"
@@ -55,7 +56,7 @@ def relay() -> Iterator[int]:
 def service(tmp_path: Path, relay: int) -> Iterator[Service]:
     mounts = [f"--icecast=http://source:secret@127.0.0.1:{relay}/live.{suffix}" for suffix in RELAYED]
     options = ["--prompt", FIRST, "--record", str(tmp_path / "take.flac"), *mounts]
-    with Service(tmp_path, *options, model="pocket") as running:
+    with Service(tmp_path, *options, model=MODEL) as running:
         yield running
 
 
