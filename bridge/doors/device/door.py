@@ -25,7 +25,8 @@ from typing import Any, Protocol
 from bridge.doors.device.feeder import Feeder
 from bridge.doors.door import Sessions
 from bridge.errors import DeviceError
-from bridge.session.messages import COMMIT_SECONDS, Block, Event, Gap, Session, Transported
+from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, Transported
+from bridge.session.session import Session
 
 __all__ = ["DeviceDoor", "Output", "SoundStats"]
 

@@ -20,7 +20,9 @@ from bridge.doors.device.feeder import Feeder
 from bridge.doors.door import Service, Sessions, Tasks
 from bridge.doors.jack.client import JackClient, Link, Position, jack_library
 from bridge.session.beats import BAR_BEATS
-from bridge.session.messages import Action, Event, Session, Set, Transport, Transported
+from bridge.session.commands import Action, Set, Transport
+from bridge.session.events import Event, Transported
+from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.errors import StreamgenError
 

@@ -21,7 +21,8 @@ from bridge.doors.door import Place, Service, Sessions, Tasks, host_and_port
 from bridge.doors.pieces import Pieces
 from bridge.doors.udp.packets import REASTREAM_PORT, RTP_PORT, Format, ReaStream, Rtp, sdp
 from bridge.errors import BridgeError
-from bridge.session.messages import Block, Event, Session
+from bridge.session.events import Block, Event
+from bridge.session.session import Session
 
 if TYPE_CHECKING:
     from websockets.http11 import Request

@@ -22,7 +22,7 @@ from bridge.doors.jack.client import JackClient
 from bridge.doors.jack.door import JackDoor
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Set, Transport
+from bridge.session.commands import Action, Set, Transport
 from bridge.settings import Settings
 
 from ....real_parts.jack import RATE_HZ, Jack, recorded

@@ -16,7 +16,7 @@ import pytest
 
 from bridge.doors.udp.door import UdpDoor
 from bridge.errors import BridgeError, UsageError
-from bridge.session.messages import Action, Transport
+from bridge.session.commands import Action, Transport
 
 from ..web_session import RATE_HZ, Open, SineSessions, serving, sine
 from .test_packets import read_reastream, read_rtp
