@@ -17,8 +17,8 @@ from urllib.parse import quote
 from websockets.http11 import Request
 
 from bridge.doors.answers import Asked
-from bridge.doors.buffers import bound_buffers
 from bridge.doors.door import Place, Service, Sessions
+from bridge.doors.limits import bound_buffers
 from bridge.doors.radio import icy
 from bridge.doors.radio.encoders import CODECS, Codec, missing
 from bridge.doors.radio.icecast import IcecastSource, mount_of

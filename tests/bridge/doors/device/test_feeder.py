@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from bridge.audio.resample import resampler
+from bridge.audio.conversion import resampler
 from bridge.doors.device.drift import Stretcher
 from bridge.doors.device.feeder import Feeder
 from bridge.session.events import Block
