@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.meters import PeakMeter
+from bridge.audio.loudness import PeakMeter
 from bridge.audio.output import Output
 from bridge.session.beat_tracker import BeatTracker
 from bridge.session.events import Block, Event, Meter
