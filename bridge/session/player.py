@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.faults import close as close_effect
+from bridge.audio.rack import MAX_SLOTS
 from bridge.session.arranger import Arranger, Part, read_scene
 from bridge.session.committer import Committer
 from bridge.session.form import Form
@@ -43,6 +44,7 @@ from bridge.session.messages import (
     AudioPrompt,
     Block,
     Changed,
+    Deed,
     EditRack,
     Event,
     Follow,
@@ -68,7 +70,7 @@ from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline
 from streamgen.conditioning import check_text
 from streamgen.config import Value
-from streamgen.errors import StreamgenError
+from streamgen.errors import CapacityError, StreamgenError
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -256,9 +258,27 @@ class Player:
         quick = self.generator.pace.quick
         return committed if quick else max(committed, self.landing.kept + self.generator.block_samples)
 
-    def _edit_rack(self, command: EditRack) -> int:
+    def check_edit(self, command: EditRack) -> None:
+        """Say whether there is a place for what is to be made: a plugin need not be loaded to find out.
+
+        Raises:
+            CapacityError: the rack is full, or as many edits as it has slots wait, each with its effect.
+            ConfigError: there is no such slot.
+        """
+        waiting = self._schedule.count(lambda other: isinstance(other, EditRack))
+        if self._edit_waits_for(command) is not None and waiting >= MAX_SLOTS:
+            raise CapacityError(f"{waiting} edits of the rack wait for their time already; let some of them pass first")
+        if command.deed is Deed.ADD:
+            self.output.rack.check_room()
+        else:
+            self.output.rack.check(command.slot)
+
+    def _edit_waits_for(self, command: EditRack) -> Moment | None:
         moment = self.landing.moment(command.at, True)
-        if moment is not None and not self.timeline.reached(moment, self.output.frontier):
+        return None if moment is None or self.timeline.reached(moment, self.output.frontier) else moment
+
+    def _edit_rack(self, command: EditRack) -> int:
+        if (moment := self._edit_waits_for(command)) is not None:
             return self._wait(moment, replace(command, at=moment))
         self._publish(edited(self.output.rack, self.parameters, command))
         self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it

@@ -14,26 +14,51 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
-from bridge.audio.plugins.child import read_state, write_state
+from bridge.audio.plugins.child import write_state
 from bridge.audio.plugins.plugin import Plugin
 from bridge.errors import FileError
-from bridge.session.messages import Deed, EditRack, Session, Set, SlotState
+from bridge.session.messages import Deed, EditRack, Session, Set
 from bridge.session.parameters import MIDI_LEARN
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import Value
+from streamgen.errors import ConfigError
 
-__all__ = ["Racked", "captured", "commands", "made", "morph", "plugin_of", "rack_of", "recall"]
+__all__ = ["Racked", "RackedSlot", "captured", "commands", "made", "morph", "plugin_of", "rack_of", "recall"]
 
 _STEP_SECONDS = 0.05  # of a morph's effects
 _MODEL_STEPS = 10  # of these, until the model is told: it makes its lead anew each time
 _KEPT = frozenset({"lead_seconds", "mute", MIDI_LEARN})  # of the machine and the moment, not of a set
+
+
+@dataclass(frozen=True)
+class RackedSlot:
+    """A slot of the rack at one moment.
+
+    Attributes:
+        number, name, effect: which, and what is in it.
+        values: of its parameters and its mix, by their own names.
+    """
+
+    number: int
+    name: str
+    effect: Effect
+    values: Mapping[str, Value]
+
+    @classmethod
+    def of(cls, number: int, name: str, effect: Effect, values: Mapping[str, Value]) -> RackedSlot:
+        """Take a slot's own out of the session's values."""
+        prefix = f"plugin/{number}/"
+        own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
+        return cls(number, name, effect, own)
 
 
 class Racked(Session, Protocol):
@@ -45,8 +70,12 @@ class Racked(Session, Protocol):
 
     catalogue: Catalogue
 
-    async def rack_effects(self) -> dict[int, Effect]:
-        """Return what is in the rack's slots, by number, in the order of the signal."""
+    async def racked(self) -> list[RackedSlot]:
+        """Return what is in the rack at one moment, in the order of the signal: others edit it meanwhile."""
+        ...
+
+    async def load(self, make: Callable[[], Effect]) -> Effect:
+        """Make an effect, beside the music."""
         ...
 
     async def when(self, at: Moment | None) -> Moment | None:
@@ -57,8 +86,8 @@ class Racked(Session, Protocol):
         """Wait until all before a moment is final."""
         ...
 
-    async def saved_states(self, seconds: float = 5.0) -> dict[int, Path]:
-        """Let every plugin write its state; returns the files by slot, without those that are not written in time."""
+    async def saved_states(self, seconds: float = 5.0) -> dict[Effect, bytes]:
+        """Let every plugin write its state; returns what it wrote last: older where it does not in time."""
         ...
 
 
@@ -74,15 +103,9 @@ async def captured(session: Racked) -> Preset:
 
 async def rack_of(session: Racked) -> Preset:
     """Return the rack alone, as `captured` has it."""
-    files = await session.saved_states()
-    values = dict(session.values())
-    slots = []
-    for slot in session.slots():
-        prefix = f"plugin/{slot.slot}/"
-        own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-        state = read_state(files[slot.slot])[1] if slot.slot in files else b""
-        slots.append(SlotPreset(slot.name, own, state))
-    return Preset({}, tuple(slots))
+    states = await session.saved_states()
+    slots = await session.racked()
+    return Preset({}, tuple(SlotPreset(slot.name, slot.values, states.get(slot.effect, b"")) for slot in slots))
 
 
 def commands(preset: Preset, make: Callable[[SlotPreset], Effect | None], by: str) -> Iterator[EditRack | Set]:
@@ -132,24 +155,20 @@ def _target(session: Racked, preset: Preset) -> dict[str, Value]:
 
 
 async def _recall_rack(session: Racked, preset: Preset, by: str) -> None:
+    states = await session.saved_states() if any(slot.state for slot in preset.slots) else {}
+    effects = {slot.number: slot.effect for slot in await session.racked()}
     for place, slot in enumerate(preset.slots):
         there = session.slots()[place] if place < len(session.slots()) else None
-        if there is not None and there.name == slot.effect and not there.failed and await _is_now(session, there, slot):
-            continue
-        effect = await asyncio.to_thread(made, session.catalogue, session.rate_hz, slot)
+        if there is not None and there.name == slot.effect and not there.failed:
+            kept = states.get(effects[there.slot], b"") if there.slot in effects else b""
+            if kept == slot.state or not slot.state:  # built-in effects keep nothing to themselves
+                continue
         deed = Deed.ADD if there is None else Deed.REPLACE
         slot_number = 0 if there is None else there.slot
+        effect = await session.load(partial(made, session.catalogue, session.rate_hz, slot))
         await session.do(EditRack(deed, by, slot_number, slot.effect, made=effect, at=AT_ONCE))
     for extra in session.slots()[len(preset.slots) :]:
         await session.do(EditRack(Deed.REMOVE, by, extra.slot, at=AT_ONCE))
-
-
-async def _is_now(session: Racked, there: SlotState, slot: SlotPreset) -> bool:
-    """Whether an effect is what a preset says but for its parameters: built-in ones have nothing else."""
-    if not slot.state:
-        return True
-    files = await session.saved_states()
-    return there.slot in files and read_state(files[there.slot])[1] == slot.state
 
 
 def made(catalogue: Catalogue, rate_hz: int, slot: SlotPreset) -> Effect:
@@ -160,10 +179,14 @@ def made(catalogue: Catalogue, rate_hz: int, slot: SlotPreset) -> Effect:
     """
     if not slot.state:
         return catalogue.make(slot.effect, rate_hz)
-    with tempfile.TemporaryDirectory(prefix="streamgen-state-") as folder:
-        restore = Path(folder) / "state"
-        write_state(restore, [], slot.state)
-        return catalogue.make(slot.effect, rate_hz, restore)
+    try:
+        with tempfile.TemporaryDirectory(prefix="streamgen-state-") as folder:
+            restore = Path(folder) / "state"
+            write_state(restore, [], slot.state)
+            return catalogue.make(slot.effect, rate_hz, restore)
+    except OSError as error:
+        why = f"what it kept cannot be written to {tempfile.gettempdir()}: {error.strerror}"
+        raise ConfigError(f"{slot.effect} could not be loaded: {why}") from None
 
 
 async def morph(session: Racked, preset: Preset, seconds: float, by: str) -> None:
@@ -198,13 +221,13 @@ def _between(session: Racked, name: str, first: Value, last: Value, share: float
     return round(value) if session.table[name].type == "int" else value
 
 
-def plugin_of(effects: Mapping[int, Effect], slot: int) -> Plugin:
-    """Return the plugin in a slot, whose own presets can be read and written.
+def plugin_of(slots: Iterable[RackedSlot], number: int) -> tuple[str, Plugin]:
+    """Return the plugin in a slot, whose own presets can be read and written, and its name.
 
     Raises:
         FileError: there is none.
     """
-    found = effects.get(slot)
-    if not isinstance(found, Plugin):
-        raise FileError(f"slot {slot} has no plugin, so no preset file of its own; save the set instead")
-    return found
+    for slot in slots:
+        if slot.number == number and isinstance(slot.effect, Plugin):
+            return slot.name, slot.effect
+    raise FileError(f"slot {number} has no plugin, so no preset file of its own; save the set instead")

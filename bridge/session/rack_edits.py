@@ -26,7 +26,6 @@ def edited(rack: Rack, parameters: Parameters, command: EditRack) -> TableChange
     slot = _done(rack, command)
     anew = {f"plugin/{slot}/{name}" for name in rack.effect(slot).parameters} if command.made is not None else set()
     fixed = {name: spec for name, spec in parameters.table.items() if name not in before}
-    fixed = {name: spec for name, spec in parameters.table.items() if name not in before}
     parameters.retable({**fixed, **rack.parameters}, anew)
     parameters.values.update(rack.values(slot) if command.made is not None else {})
     return TableChanged(parameters.table, dict(parameters.values), rack.state(), command.by)

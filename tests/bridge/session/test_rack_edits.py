@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 
 from bridge.audio.catalogue import Catalogue
+from bridge.audio.effect import Effect
 from bridge.audio.gain import Gain
+from bridge.audio.plugins.engine import Reference
+from bridge.audio.plugins.spawn import HostSettings
 from bridge.audio.rack import Rack
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import (
@@ -31,11 +35,13 @@ from bridge.session.messages import (
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.player import Player
 from bridge.session.rack_edits import edited
-from bridge.session.timeline import Moment, Timeline
-from streamgen.errors import ConfigError
+from bridge.session.timeline import AT_ONCE, Moment, Timeline
+from streamgen.errors import CapacityError, ConfigError
 from streamgen.testing import FakeModel
 
 from .live import RATE_HZ, Listening, ill_catalogue, ill_host, play
+
+HOST = HostSettings(Path("nowhere"))
 
 
 async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -219,12 +225,85 @@ def test_names_of_the_network_are_names_of_the_catalogue_never_paths(tmp_path: P
     play(scene)
 
 
+def test_of_hundreds_of_names_the_nearest_are_told() -> None:
+    many = Catalogue({f"Plugin {number}": Reference("x") for number in range(300)} | {"ZamVerb": Reference("y")}, HOST)
+    with pytest.raises(ConfigError, match=r"no effect 'zamverb'; the nearest: ZamVerb.*; there are 307, and `streamg"):
+        many.check("zamverb")
+    with pytest.raises(ConfigError, match=r"no effect '/usr/lib/vst3/ZamCompX2.vst3'; there are 307, and"):
+        many.check("/usr/lib/vst3/ZamCompX2.vst3")
+
+
 def test_what_cannot_be_loaded_is_said_and_nothing_is_changed(catalogue: Catalogue, tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
         (tmp_path / "orders").write_text("on-load segfault")
         with pytest.raises(ConfigError, match="ill could not be loaded: it ended"):
             await session.do(EditRack(Deed.ADD, "page", effect="ill"))
         assert session.slots() == []
+
+    play(scene, catalogue)
+
+
+def test_where_there_is_no_place_nothing_is_loaded(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(session: LiveSession) -> None:
+        session.add(Listening())
+        monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)  # whoever loads fails
+        with pytest.raises(ConfigError, match="there is no slot 3 in the rack; there are none"):
+            await session.do(EditRack(Deed.REPLACE, "osc", 3, effect="ill"))
+        with pytest.raises(ConfigError, match="there is no effect 'no'"):
+            await session.do(EditRack(Deed.ADD, "osc", effect="no"))
+        monkeypatch.undo()
+        for _ in range(16):
+            await session.do(EditRack(Deed.ADD, "osc", effect="tilt", at=Moment(sample=100_000_000)))
+        monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)
+        with pytest.raises(CapacityError, match="16 edits of the rack wait for their time already"):
+            await session.do(EditRack(Deed.ADD, "osc", effect="ill", at=Moment(sample=100_000_000)))
+        monkeypatch.undo()
+        await session.do(EditRack(Deed.ADD, "osc", effect="tilt", at=AT_ONCE))
+
+    async def full(session: LiveSession) -> None:
+        for _ in range(16):
+            await session.do(EditRack(Deed.ADD, "osc", effect="tilt"))
+        monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)
+        with pytest.raises(CapacityError, match="the rack has 16 slots"):
+            await session.do(EditRack(Deed.ADD, "osc", effect="ill"))
+
+    play(scene, catalogue)
+    monkeypatch.undo()
+    play(full, catalogue)
+
+
+def test_who_hangs_up_while_a_plugin_loads_leaves_no_child_and_few_load_at_once(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    closed, loading = [], [0, 0]
+    going_on = threading.Event()
+
+    class Slow(Late):
+        reserve_samples, strikes, given_up = 0, 0, False
+        recovered = forgive = give_up = lambda _: None
+
+        def close(self) -> None:
+            closed.append(self)
+
+    def make() -> Effect:
+        loading[0] += 1
+        loading[1] = max(loading)
+        going_on.wait(20)
+        loading[0] -= 1
+        return Slow(0)
+
+    async def scene(session: LiveSession) -> None:
+        asked = [asyncio.create_task(session.load(make)) for _ in range(5)]
+        await until(lambda: loading[0] == 2)
+        asked[0].cancel()
+        await asyncio.sleep(0.05)
+        assert loading[0] == 2, "the next waits for a thread, not for whoever asked"
+        going_on.set()
+        assert [type(made) for made in await asyncio.gather(*asked[1:])] == [Slow] * 4
+        await until(lambda: len(closed) == 1)
+        assert loading == [0, 2]
 
     play(scene, catalogue)
 

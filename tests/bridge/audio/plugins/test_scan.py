@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.audio.plugins.engine import PluginInfo, Reference
 from bridge.audio.plugins.scan import Found, catalogue_names, folders, load_cache, save_cache, scan
 from bridge.audio.plugins.spawn import HostSettings
 
@@ -54,6 +55,21 @@ def test_only_what_changed_is_looked_at_again(settings: HostSettings, three: Pat
     assert again["dies"] in first
     cache.write_text('[{"other": "version"}]')
     assert load_cache(cache) == []
+
+
+def test_no_two_have_one_name_nor_a_built_in_effects() -> None:
+    def found(name: str, kind: str, path: str) -> Found:
+        return Found(Reference(path), "1", PluginInfo(name, "", kind, 0, 2, 2))
+
+    names = catalogue_names(
+        [found("A", "VST3", "1"), found("A", "LV2", "2"), found("A", "LV2", "3"), found("reverb", "LV2", "4")]
+    )
+    assert {name: reference.path for name, reference in names.items()} == {
+        "A": "1",
+        "A (LV2)": "2",
+        "A (LV2 2)": "3",
+        "reverb (LV2)": "4",
+    }
 
 
 def test_a_link_in_a_circle_ends(settings: HostSettings, tmp_path: Path) -> None:
