@@ -55,15 +55,18 @@ class Rack:
 
     # -- edits ----------------------------------------------------------------------------------------------------
 
-    def add(self, effect: Effect, name: str, index: int | None = None) -> int:
+    def add(self, effect: Effect, name: str, index: int | None = None, number: int = 0) -> int:
         """Put an effect into the order, at the end or before what stands at `index`; returns its slot's number.
+
+        `number` is the one that it gets if that is free; 0 is any.
 
         Raises:
             CapacityError: the rack is full.
             ConfigError: its latency is too long.
         """
         self.check_room()
-        number = min(set(range(1, MAX_SLOTS + 1)) - set(self._slots))
+        free = set(range(1, MAX_SLOTS + 1)) - set(self._slots)
+        number = number if number in free else min(free)
         slot = Slot(self._prepared(effect, name), self._rate_hz, name)
         numbers = list(self._slots)
         numbers.insert(len(numbers) if index is None else index, number)

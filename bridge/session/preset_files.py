@@ -4,6 +4,7 @@
     [parameters]             of the session, outside the rack
     [[slots]]                of the rack, in the order of the signal
     effect = "compressor"    a name of the catalogue
+    number = 2               as in plugin/2/…, which controllers are mapped to; a file written by hand needs none
     state = "…"              a plugin's, in base64
     [slots.parameters]       its parameters and its mix
     [plugins]                in an operator's rack file: further names of the catalogue
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.audio.plugins.engine import Reference
+from bridge.audio.rack import MAX_SLOTS
 from bridge.disk import write_whole
 from bridge.errors import FileError
 from streamgen.config import Value
@@ -45,11 +47,13 @@ class SlotPreset:
         effect: its name in the catalogue.
         values: of its parameters and its mix, by their own names.
         state: what a plugin keeps to itself.
+        number: of the slot; 0 for any.
     """
 
     effect: str
     values: Mapping[str, Value] = field(default_factory=dict)
     state: bytes = b""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def _lines(preset: Preset) -> Iterable[str]:
     yield from _pairs(preset.values)
     for slot in preset.slots:
         yield f"\n[[slots]]\neffect = {_toml(slot.effect)}\n"
+        if slot.number:
+            yield f"number = {slot.number}\n"
         if slot.state:
             yield f"state = {_toml(base64.b64encode(slot.state).decode())}\n"
         yield "[slots.parameters]\n"
@@ -139,7 +145,9 @@ def read(path: Path) -> Preset:
     if not {"parameters", "slots"} & rows.keys():
         raise FileError(f"{path} is no preset: it has neither [parameters] nor [[slots]]")
     try:
-        slots = tuple(_slot(number, row) for number, row in enumerate(rows.get("slots", []), 1))
+        slots = tuple(_slot(place, row) for place, row in enumerate(rows.get("slots", []), 1))
+        if len(numbers := [slot.number for slot in slots if slot.number]) != len(set(numbers)):
+            raise ValueError("two slots have one number")
         return Preset(_values(rows.get("parameters", {})), slots, str(rows.get("origin", "")))
     except (ValueError, TypeError, AttributeError) as error:
         raise FileError(f"{path} is no preset: {error}") from None
@@ -179,14 +187,17 @@ def plugins_in(path: Path) -> dict[str, Reference]:
         raise FileError(f"{path} is no rack file: under [plugins] each line is {form}") from None
 
 
-def _slot(number: int, row: Mapping[str, Any]) -> SlotPreset:
+def _slot(place: int, row: Mapping[str, Any]) -> SlotPreset:
     if "effect" not in row:
-        raise ValueError(f"slot {number} has no effect")
+        raise ValueError(f"slot {place} has no effect")
+    number = row.get("number", 0)
+    if not isinstance(number, int) or not 0 <= number <= MAX_SLOTS:
+        raise ValueError(f"the number of slot {place} is {number!r}, must be within 1 … {MAX_SLOTS}")
     try:
         state = base64.b64decode(row.get("state", ""), validate=True)
     except binascii.Error as error:
-        raise ValueError(f"the state of slot {number}, {row['effect']!r}, is damaged: {error}") from None
-    return SlotPreset(str(row["effect"]), _values(row.get("parameters", {})), state)
+        raise ValueError(f"the state of slot {place}, {row['effect']!r}, is damaged: {error}") from None
+    return SlotPreset(str(row["effect"]), _values(row.get("parameters", {})), state, number)
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Value]:

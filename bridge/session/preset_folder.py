@@ -93,7 +93,10 @@ class PresetFolder:
         if command.slot:
             await self._recall_slot(command)
             return
-        preset = await asyncio.to_thread(preset_files.read, self._file(command.name))
+        path = self._file(command.name)
+        if not path.exists():
+            raise ConfigError.unknown("preset", command.name, self.names())
+        preset = await asyncio.to_thread(preset_files.read, path)
         self._check(preset)
         await self.close()
         moment = await self._session.when(command.at)
@@ -115,7 +118,9 @@ class PresetFolder:
         for slot in preset.slots:
             self._session.catalogue.check(slot.effect)
         if len(preset.slots) > MAX_SLOTS:
-            raise CapacityError(f"it has {len(preset.slots)} slots, the rack {MAX_SLOTS}")
+            raise CapacityError(
+                f"it has {len(preset.slots)} slots, the rack has {MAX_SLOTS}: take some out of its file"
+            )
         for name, value in preset.values.items():
             if name in self._session.table:
                 self._session.table[name].check(value)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,14 @@ from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.plugins.child import write_state
 from bridge.audio.plugins.plugin import Plugin
+from bridge.audio.rack import MAX_SLOTS
 from bridge.errors import FileError
-from bridge.session.messages import Deed, EditRack, Session, Set
+from bridge.session.messages import Deed, EditRack, Session, Set, SlotState
 from bridge.session.parameters import MIDI_LEARN
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import Value
-from streamgen.errors import ConfigError
+from streamgen.errors import CapacityError, ConfigError
 
 __all__ = ["Racked", "RackedSlot", "captured", "commands", "made", "morph", "plugin_of", "rack_of", "recall"]
 
@@ -105,7 +106,8 @@ async def rack_of(session: Racked) -> Preset:
     """Return the rack alone, as `captured` has it."""
     states = await session.saved_states()
     slots = await session.racked()
-    return Preset({}, tuple(SlotPreset(slot.name, slot.values, states.get(slot.effect, b"")) for slot in slots))
+    kept = (SlotPreset(slot.name, slot.values, states.get(slot.effect, b""), slot.number) for slot in slots)
+    return Preset({}, tuple(kept))
 
 
 def commands(preset: Preset, make: Callable[[SlotPreset], Effect | None], by: str) -> Iterator[EditRack | Set]:
@@ -116,11 +118,9 @@ def commands(preset: Preset, make: Callable[[SlotPreset], Effect | None], by: st
         make: makes a slot's effect, as `made` does; None leaves the slot out.
         by: who asks.
     """
-    number = 0
-    for slot in preset.slots:
+    for number, slot in zip(_numbers(preset, ()), preset.slots, strict=True):
         if (effect := make(slot)) is not None:
-            number += 1
-            yield EditRack(Deed.ADD, by, effect=slot.effect, made=effect, at=AT_ONCE)
+            yield EditRack(Deed.ADD, by, number, slot.effect, made=effect, at=AT_ONCE)
             if slot.values:
                 yield Set({f"plugin/{number}/{name}": value for name, value in slot.values.items()}, by, AT_ONCE)
 
@@ -145,30 +145,56 @@ async def recall(session: Racked, preset: Preset, by: str, at: Moment | None = N
         await session.do(Set(values, by, AT_ONCE))
 
 
+def _numbers(preset: Preset, there: Sequence[SlotState]) -> list[int]:
+    """The numbers that a preset's slots get: their own, else those that stand in their places now, else free ones.
+
+    Raises:
+        CapacityError: they are more than a rack has.
+    """
+    if len(preset.slots) > MAX_SLOTS:
+        raise CapacityError(f"{len(preset.slots)} slots are wanted, the rack has {MAX_SLOTS}: take some out")
+    taken = {slot.number for slot in preset.slots}
+    standing = [slot.slot for slot in there]
+    found: list[int] = []
+    for place, slot in enumerate(preset.slots):
+        wanted = [slot.number] if slot.number else [one for one in standing[place : place + 1] if one not in taken]
+        free = (one for one in range(1, MAX_SLOTS + 1) if one not in taken and one not in found)
+        found.append(next(iter([*wanted, *free])))
+        taken.add(found[-1])
+    return found
+
+
 def _target(session: Racked, preset: Preset) -> dict[str, Value]:
     """A preset's values by the names that they have in this session, as far as it has them."""
-    values = dict(preset.values)
-    for there, slot in zip(session.slots(), preset.slots, strict=False):
-        if there.name == slot.effect:
-            values |= {f"plugin/{there.slot}/{name}": value for name, value in slot.values.items()}
+    values, there = dict(preset.values), session.slots()
+    names = {slot.slot: slot.name for slot in there}
+    for number, slot in zip(_numbers(preset, there), preset.slots, strict=True):
+        if names.get(number) == slot.effect:
+            values |= {f"plugin/{number}/{name}": value for name, value in slot.values.items()}
     return {name: value for name, value in values.items() if name in session.table}
 
 
 async def _recall_rack(session: Racked, preset: Preset, by: str) -> None:
+    """Exchange what differs, slot by slot; then every slot goes to its place."""
     states = await session.saved_states() if any(slot.state for slot in preset.slots) else {}
     effects = {slot.number: slot.effect for slot in await session.racked()}
-    for place, slot in enumerate(preset.slots):
-        there = session.slots()[place] if place < len(session.slots()) else None
-        if there is not None and there.name == slot.effect and not there.failed:
-            kept = states.get(effects[there.slot], b"") if there.slot in effects else b""
+    there = {slot.slot: slot for slot in session.slots()}
+    numbers = _numbers(preset, session.slots())
+    for extra in there.keys() - set(numbers):
+        await session.do(EditRack(Deed.REMOVE, by, extra, at=AT_ONCE))
+    for place, (number, slot) in enumerate(zip(numbers, preset.slots, strict=True)):
+        now = there.get(number)
+        if now is not None and now.name == slot.effect and not now.failed:
+            kept = states.get(effects[number], b"") if number in effects else b""
             if kept == slot.state or not slot.state:  # built-in effects keep nothing to themselves
                 continue
-        deed = Deed.ADD if there is None else Deed.REPLACE
-        slot_number = 0 if there is None else there.slot
         effect = await session.load(partial(made, session.catalogue, session.rate_hz, slot))
-        await session.do(EditRack(deed, by, slot_number, slot.effect, made=effect, at=AT_ONCE))
-    for extra in session.slots()[len(preset.slots) :]:
-        await session.do(EditRack(Deed.REMOVE, by, extra.slot, at=AT_ONCE))
+        deed = Deed.ADD if now is None else Deed.REPLACE
+        index = place if now is None else None
+        await session.do(EditRack(deed, by, number, slot.effect, index, effect, AT_ONCE))
+    for place, number in enumerate(numbers):
+        if [slot.slot for slot in session.slots()][place : place + 1] != [number]:
+            await session.do(EditRack(Deed.MOVE, by, number, index=place, at=AT_ONCE))
 
 
 def made(catalogue: Catalogue, rate_hz: int, slot: SlotPreset) -> Effect:

@@ -34,7 +34,7 @@ def edited(rack: Rack, parameters: Parameters, command: EditRack) -> TableChange
 def _done(rack: Rack, command: EditRack) -> int:
     """Carry it out; returns the slot it was about."""
     if command.deed is Deed.ADD:
-        return rack.add(command.made, command.effect, command.index)
+        return rack.add(command.made, command.effect, command.index, command.slot)
     if command.deed is Deed.REPLACE:
         rack.replace(command.slot, command.made, command.effect)
     elif command.deed is Deed.REMOVE:

@@ -6,6 +6,7 @@
 
     engine.py           what a child needs of a host for plugins, and what a plugin tells of itself
     minihost_engine.py  minihost behind that interface; the only file that imports it
+    vst3.py             the id of a VST3 plugin's class, for its preset files
     memory.py           the block that both processes see
     child.py            the child's program
     process.py          a child as its parent sees it: loaded, asked within a deadline, ended by its id
@@ -15,6 +16,6 @@
     scan.py             which plugins there are, each looked at in a child of its own
     lv2.py              which plugins an LV2 bundle has
 
-Rules: engine.py, memory.py, child.py and minihost_engine.py import neither streamgen nor torch: a child starts in a
-fraction of a second. A plugin's path comes from the operator's scan or rack file, never from the network.
+Rules: engine.py, memory.py, child.py, vst3.py and minihost_engine.py import neither streamgen nor torch: a child starts
+in a fraction of a second. A plugin's path comes from the operator's scan or rack file, never from the network.
 """

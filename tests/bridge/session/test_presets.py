@@ -17,7 +17,7 @@ from bridge.session import preset_files, presets
 from bridge.session.live_session import LiveSession
 from bridge.session.messages import Changed, Deed, EditRack, Set
 from bridge.session.preset_files import Preset, SlotPreset
-from streamgen.errors import ConfigError
+from streamgen.errors import CapacityError, ConfigError
 
 from .live import RATE_HZ, Listening, ill_catalogue, ill_host, play
 
@@ -31,7 +31,7 @@ SET = Preset(
     {"temperature": 0.5, "prompt/1/text": 'a "quoted"\nπ 🎹 \x7f text', "top_k": 7, "master": "gentle"},
     (
         SlotPreset("equalizer", {"band1_db": -3.5, "bypass": True}),
-        SlotPreset("ill", {"gain": 1.25}, bytes(range(256))),
+        SlotPreset("ill", {"gain": 1.25}, bytes(range(256)), 7),
     ),
 )
 
@@ -72,6 +72,8 @@ def test_what_is_no_preset_is_said(tmp_path: Path, text: str) -> None:
         ("version = 1", r"neither \[parameters\] nor \[\[slots\]\]"),
         ('version = 1\n[[slots]]\neffect = "x"\nstate = "AAA"', "the state of slot 1, 'x', is damaged: .*padding"),
         ("version = 1\n[[slots]]\n[slots.parameters]\n", "slot 1 has no effect"),
+        ('version = 1\n[[slots]]\neffect = "x"\nnumber = 17', "the number of slot 1 is 17, must be within 1 … 16"),
+        ("version = 1\n" + 2 * '[[slots]]\neffect = "x"\nnumber = 2\n', "two slots have one number"),
         ("version = 1\n[parameters]\nday = 2026-11-29", "day is .*must be a number, a text, true or false"),
         ("version = 1\na = " + "[" * 5_000, "nested too deeply|is no preset"),
     ],
@@ -187,6 +189,43 @@ def test_what_was_captured_comes_back_in_another_session(catalogue: Catalogue, t
     play(first, catalogue)
     assert preset_files.read(path).slots[0].state == b'{"gain": 0.75}'
     play(second, catalogue)
+
+
+def test_numbers_come_back_with_their_effects_so_that_a_controller_keeps_its_knobs() -> None:
+    preset = Preset({}, (SlotPreset("tilt", {}, number=3), SlotPreset("reverb", {"wet": 0.5}, number=1)))
+
+    def rack(session: LiveSession) -> list[tuple[int, str]]:
+        return [(slot.slot, slot.name) for slot in session.slots()]
+
+    async def scene(session: LiveSession) -> None:
+        for name in ("reverb", "equalizer", "tilt"):
+            await session.do(EditRack(Deed.ADD, "page", effect=name))
+        first = [slot.effect for slot in await session.racked()]
+        await session.do(EditRack(Deed.MOVE, "page", 3, index=0))
+        await session.do(EditRack(Deed.REMOVE, "page", 2))
+        kept = await presets.rack_of(session)
+        assert [(slot.number, slot.effect) for slot in kept.slots] == [(3, "tilt"), (1, "reverb")]
+        await presets.recall(session, preset, "osc")
+        assert [slot.effect for slot in await session.racked()] == [first[2], first[0]], "they are as they were"
+        await session.do(EditRack(Deed.MOVE, "page", 3, index=1))
+        await session.do(EditRack(Deed.REMOVE, "page", 1))
+        await session.do(EditRack(Deed.ADD, "page", effect="compressor", index=0))
+        await presets.recall(session, preset, "osc")
+        assert rack(session) == [(3, "tilt"), (1, "reverb")]
+        assert session.values()["plugin/1/wet"] == 0.5
+        await presets.recall(session, Preset({}, tuple(SlotPreset(one) for one in ("reverb", "tilt", "tilt"))), "osc")
+        assert rack(session) == [(3, "reverb"), (1, "tilt"), (2, "tilt")], "without numbers it goes by place"
+        with pytest.raises(CapacityError, match="17 slots are wanted"):
+            await presets.recall(session, Preset({}, (SlotPreset("tilt"),) * 17), "osc")
+
+    async def anew(session: LiveSession) -> None:
+        for step in presets.commands(preset, lambda slot: session.catalogue.make(slot.effect, RATE_HZ), "state"):
+            await session.do(step)
+        assert rack(session) == [(3, "tilt"), (1, "reverb")]
+        assert session.values()["plugin/1/wet"] == 0.5
+
+    play(scene)
+    play(anew)
 
 
 def test_a_state_stays_with_its_effect_whoever_edits_meanwhile(catalogue: Catalogue) -> None:
