@@ -9,6 +9,7 @@ time-out, is remembered with its reason, and is not tried again until its file c
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -123,9 +124,12 @@ def _is_elsewhere(path: Path, folders: Iterable[Path]) -> bool:
 def _references(where: Iterable[Path]) -> Iterator[Reference]:
     for folder in where:
         for path in sorted(_bundles(folder)):
-            if path.suffix == ".lv2":
-                yield from (Reference(str(path), uri) for uri in plugin_uris(path))
-            else:
+            if path.suffix != ".lv2":
+                yield Reference(str(path))
+                continue
+            try:
+                yield from [Reference(str(path), uri) for uri in plugin_uris(path)]
+            except OSError:  # not ours to read: looked at all the same, so that it is listed with a reason
                 yield Reference(str(path))
 
 
@@ -143,8 +147,10 @@ def _bundles(folder: Path) -> Iterator[Path]:
 
 
 def _changed(reference: Reference) -> str:
-    path = Path(reference.path)
-    newest = max((one.stat().st_mtime_ns for one in (path, *path.rglob("*")) if one.exists()), default=0)
+    path, newest = Path(reference.path), 0
+    for one in (path, *path.rglob("*")):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to read
+            newest = max(newest, one.stat().st_mtime_ns)
     return f"{newest}"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.audio.plugins import scan as scan_module
 from bridge.audio.plugins.engine import PluginInfo, Reference
 from bridge.audio.plugins.scan import Found, catalogue_names, folders, load_cache, save_cache, scan
 from bridge.audio.plugins.spawn import HostSettings
@@ -70,6 +71,21 @@ def test_no_two_have_one_name_nor_a_built_in_effects() -> None:
         "A (LV2 2)": "3",
         "reverb (LV2)": "4",
     }
+
+
+def test_what_is_not_ours_to_read_is_listed_and_ends_no_scan(
+    settings: HostSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked.lv2").mkdir()
+
+    def locked(_bundle: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(scan_module, "plugin_uris", locked)
+    (found,) = scan(replace(settings, engine="nowhere:Engine"), [tmp_path])
+    assert (found.name, found.info, bool(found.reason)) == ("locked", None, True)
+    found = Found(Reference("/x/midi.lv2", "http://x/midi#filter"), "1", None, "it has no inputs")
+    assert found.name == "midi filter", "which of a bundle's many"
 
 
 def test_a_link_in_a_circle_ends(settings: HostSettings, tmp_path: Path) -> None:
