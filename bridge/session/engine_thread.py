@@ -33,7 +33,7 @@ from bridge.session.messages import AudioPrompt, Block, Event, Follow
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
-from streamgen.errors import CapacityError, SessionClosed, StreamgenError
+from streamgen.errors import CapacityError, ConfigError, SessionClosed, StreamgenError
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -77,6 +77,8 @@ class EngineThread:
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
         self._learning = asyncio.Lock()
         self._loading = asyncio.Semaphore(_LOADED_AT_ONCE)
+        self._turns_of: dict[str, asyncio.Lock] = {}  # of an effect's name
+        self._failed: dict[str, tuple[float, ConfigError]] = {}
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -132,11 +134,27 @@ class EngineThread:
         async with self._learning:
             await asyncio.to_thread(self.model.learn, texts)
 
-    async def load(self, make: Callable[[], Effect]) -> Effect:
+    async def load(self, name: str, make: Callable[[], Effect]) -> Effect:
         """Make an effect beside the music, a few at a time: a plugin takes as long as it takes to load.
 
-        On a thread that nobody waits for at the end: one that hangs does not keep the service.
+        Those of one name after each other: who waits for one that hangs is told with the first.
+
+        Raises:
+            ConfigError: it cannot be made.
         """
+        asked = time.monotonic()
+        async with self._turns_of.setdefault(name, asyncio.Lock()):
+            failed_at, error = self._failed.get(name, (0.0, None))
+            if error is not None and failed_at > asked:
+                raise error
+            try:
+                return await self._load(make)
+            except ConfigError as error:
+                self._failed[name] = time.monotonic(), ConfigError(str(error))
+                raise
+
+    async def _load(self, make: Callable[[], Effect]) -> Effect:
+        """Make it on a thread that nobody waits for at the end: one that hangs does not keep the service."""
         await self._loading.acquire()
         future: asyncio.Future[Effect] = self.loop.create_future()
 

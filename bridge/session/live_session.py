@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +198,9 @@ class LiveSession:
                 states[plugin] = (await asyncio.to_thread(read_state, plugin.state_path))[1]
         return states
 
-    async def load(self, make: Callable[[], Effect]) -> Effect:
-        """Make an effect, beside the music; see `Racked`."""
-        return await self._engine.load(make)
+    async def load(self, name: str, make: Callable[[], Effect]) -> Effect:
+        """Make an effect, beside the music if it is a plugin; see `Racked`."""
+        return await self._engine.load(name, make) if name in self.catalogue.plugins else make()
 
     async def when(self, at: Moment | None) -> Moment | None:
         """Return the moment at which something asked for now shall begin; None is at once."""
@@ -233,7 +234,8 @@ class LiveSession:
         """Make what is asked for, once it is sure that there is a place for it."""
         self.catalogue.check(command.effect)
         await self._engine.call(lambda: self.player.check_edit(command))
-        return await self.load(lambda: self.catalogue.make(command.effect, self.rate_hz))
+        # holds nothing of the session: what hangs while it loads would keep it until the program ends
+        return await self.load(command.effect, partial(self.catalogue.make, command.effect, self.rate_hz))
 
     def add(self, listener: Listener) -> Sequence[Block]:
         """Start telling a listener everything; returns the blocks that are not yet due."""

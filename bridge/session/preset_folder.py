@@ -110,7 +110,7 @@ class PresetFolder:
         if not path.exists():
             raise ConfigError(f"there is no preset {command.name!r} of a plugin: save one first, or put {path} there")
         name, _ = plugin_of(await session.racked(), command.slot)
-        made = await session.load(lambda: session.catalogue.make(name, session.rate_hz, None, path))
+        made = await session.load(name, lambda: session.catalogue.make(name, session.rate_hz, None, path))
         await session.do(EditRack(Deed.REPLACE, command.by, command.slot, name, made=made, at=command.at))
 
     def _check(self, preset: Preset) -> None:

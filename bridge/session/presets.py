@@ -75,8 +75,8 @@ class Racked(Session, Protocol):
         """Return what is in the rack at one moment, in the order of the signal: others edit it meanwhile."""
         ...
 
-    async def load(self, make: Callable[[], Effect]) -> Effect:
-        """Make an effect, beside the music."""
+    async def load(self, name: str, make: Callable[[], Effect]) -> Effect:
+        """Make an effect of some name, beside the music."""
         ...
 
     async def when(self, at: Moment | None) -> Moment | None:
@@ -188,7 +188,7 @@ async def _recall_rack(session: Racked, preset: Preset, by: str) -> None:
             kept = states.get(effects[number], b"") if number in effects else b""
             if kept == slot.state or not slot.state:  # built-in effects keep nothing to themselves
                 continue
-        effect = await session.load(partial(made, session.catalogue, session.rate_hz, slot))
+        effect = await session.load(slot.effect, partial(made, session.catalogue, session.rate_hz, slot))
         deed = Deed.ADD if now is None else Deed.REPLACE
         index = place if now is None else None
         await session.do(EditRack(deed, by, number, slot.effect, index, effect, AT_ONCE))

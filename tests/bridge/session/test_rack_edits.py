@@ -274,38 +274,79 @@ def test_where_there_is_no_place_nothing_is_loaded(
     play(full, catalogue)
 
 
-def test_who_hangs_up_while_a_plugin_loads_leaves_no_child_and_few_load_at_once(
-    catalogue: Catalogue, tmp_path: Path
-) -> None:
-    closed, loading = [], [0, 0]
-    going_on = threading.Event()
+class Held:
+    """Makes effects when it is allowed to, and notes how many are being made."""
 
-    class Slow(Late):
-        reserve_samples, strikes, given_up = 0, 0, False
-        recovered = forgive = give_up = lambda _: None
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.closed: list[object] = []
+        self.going_on = threading.Event()
 
-        def close(self) -> None:
-            closed.append(self)
+    def make(self) -> Effect:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        assert self.going_on.wait(20)
+        self.now -= 1
+        return FallibleGain(self)
 
-    def make() -> Effect:
-        loading[0] += 1
-        loading[1] = max(loading)
-        going_on.wait(20)
-        loading[0] -= 1
-        return Slow(0)
 
+class FallibleGain(Late):
+    reserve_samples, strikes, given_up = 0, 0, False
+
+    def __init__(self, maker: Held) -> None:
+        super().__init__(0)
+        self.maker = maker
+
+    def recovered(self) -> bool:
+        return False
+
+    forgive = give_up = recovered
+
+    def close(self) -> None:
+        self.maker.closed.append(self)
+
+
+def test_few_plugins_load_at_once_and_who_hangs_up_meanwhile_leaves_no_child() -> None:
     async def scene(session: LiveSession) -> None:
-        asked = [asyncio.create_task(session.load(make)) for _ in range(5)]
-        await until(lambda: loading[0] == 2)
+        held = Held()
+        asked = [asyncio.create_task(session.load(f"p{number}", held.make)) for number in range(5)]
+        await until(lambda: held.now == 2)
         asked[0].cancel()
         await asyncio.sleep(0.05)
-        assert loading[0] == 2, "the next waits for a thread, not for whoever asked"
-        going_on.set()
-        assert [type(made) for made in await asyncio.gather(*asked[1:])] == [Slow] * 4
-        await until(lambda: len(closed) == 1)
-        assert loading == [0, 2]
+        assert held.now == 2, "the next waits for a thread, not for whoever asked"
+        assert (await session.load("tilt", session.catalogue.make("tilt", RATE_HZ).__class__)).latency_samples == 0
+        held.going_on.set()
+        made = await asyncio.gather(*asked[1:])
+        assert len(set(made)) == 4
+        await until(lambda: len(held.closed) == 1)
+        assert held.closed[0] not in made
+        assert held.most == 2
 
-    play(scene, catalogue)
+    play(scene, Catalogue({f"p{number}": Reference("x") for number in range(5)}, HOST))
+
+
+def test_who_waits_for_one_that_hangs_is_told_with_the_first_and_others_do_not_wait() -> None:
+    def hang() -> Effect:
+        tried.append(time.monotonic())
+        assert going_on.wait(20)
+        raise ConfigError("hang could not be loaded: it was not loaded within 30 s")
+
+    tried: list[float] = []
+    going_on = threading.Event()
+
+    async def scene(session: LiveSession) -> None:
+        asked = [asyncio.create_task(session.load("hang", hang)) for _ in range(9)]
+        await until(lambda: len(tried) == 1)
+        assert isinstance(await session.load("well", lambda: Late(0)), Late)
+        going_on.set()
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        assert len({str(one) for one in told}) == 1
+        assert len(tried) == 1
+        with pytest.raises(ConfigError, match="not loaded within 30 s"):
+            await session.load("hang", hang)
+        assert len(tried) == 2, "who asks later is not answered with what was"
+
+    play(scene, Catalogue({"hang": Reference("x"), "well": Reference("x")}, HOST))
 
 
 @pytest.mark.parametrize(
