@@ -10,7 +10,6 @@ that waits for its beat.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from pathlib import Path
 
@@ -66,8 +65,7 @@ class PresetFolder:
         task, self._on_its_way = self._on_its_way, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     # -- in and out -----------------------------------------------------------------------------------------------
 
@@ -135,3 +133,5 @@ class PresetFolder:
             await morph(self._session, preset, command.seconds, command.by)
         except StreamgenError as error:
             _log.warning("the way to preset %r ended: %s", command.name, error)
+        except Exception:  # noqa: BLE001 - nobody awaits this task: whoever recalls next would be told
+            _log.exception("the way to preset %r ended", command.name)

@@ -228,6 +228,7 @@ async def morph(session: Racked, preset: Preset, seconds: float, by: str) -> Non
     steps = max(round(seconds / _STEP_SECONDS), 1)
     for step in range(1, steps):
         await asyncio.sleep(seconds / steps)
+        moving = [name for name in moving if name in session.table]  # others may take a slot out meanwhile
         due = [name for name in moving if name.startswith("plugin/") or not step % _MODEL_STEPS]
         values = {name: _between(session, name, start[name], target[name], step / steps) for name in due}
         if step == steps // 2:

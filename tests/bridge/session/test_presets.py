@@ -289,6 +289,23 @@ def test_a_morph_gets_there_in_its_time_and_no_step_is_heard() -> None:
     play(scene)
 
 
+def test_a_morph_goes_on_without_a_slot_that_somebody_takes_out() -> None:
+    async def scene(session: LiveSession) -> None:
+        for _ in range(2):
+            await session.do(EditRack(Deed.ADD, "page", effect="equalizer"))
+        quiet = {"gain_db": -24.0}
+        preset = Preset({"temperature": 2.0}, (SlotPreset("equalizer", quiet), SlotPreset("equalizer", quiet)))
+        way = asyncio.create_task(presets.morph(session, preset, 1.0, "osc"))
+        await asyncio.sleep(0.2)
+        await session.do(EditRack(Deed.REMOVE, "page", 1))
+        await way
+        values = session.values()
+        assert (values["temperature"], values["plugin/2/gain_db"]) == (2.0, -24.0)
+        assert len(session.slots()) == 2, "it is as the preset says"
+
+    play(scene)
+
+
 def test_a_morph_to_other_effects_recalls_them_half_way(catalogue: Catalogue) -> None:
     async def scene(session: LiveSession) -> None:
         session.add(Listening())
