@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bridge.audio.built_in import BUILT_IN
+from bridge.audio.catalogue import BUILT_IN
 from bridge.audio.plugins.engine import PluginInfo, Reference
 from bridge.audio.plugins.lv2 import plugin_uris
 from bridge.audio.plugins.process import PluginProcess

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamgen.stream import guard as module
-from streamgen.stream.guard import PATIENCE_BLOCKS, Block, Guard, fault_of
+from streamgen.stream.guard import PATIENCE_BLOCKS, Block, Guard, fault_of, movement
 from streamgen.stream.stream import Stream
 
 RATE, HOP = 32_000, 640
@@ -47,6 +47,13 @@ def test_it_hears_what_is_wrong_within_four_seconds_and_nothing_in_music(fault: 
     if fault:
         assert guard.heard.mend_frame is not None
         assert guard.heard.mend_frame - 30 <= 4.3 * RATE / HOP
+
+
+def test_music_moves_a_drone_hardly_and_silence_not() -> None:
+    assert movement(sound(""), RATE) > 0.2
+    assert 0.0 < movement(sound("drone"), RATE) < module.DRONE_CHANGE
+    assert movement(np.zeros(RATE, np.float32), RATE) == 0.0
+    assert movement(sound("", 0.3), RATE) == 0.0
 
 
 def test_one_code_for_ever_is_a_fault_where_the_sound_hardly_moves_and_none_where_it_does() -> None:
@@ -167,7 +174,7 @@ def test_another_take_begins_anew_and_the_same_one_changes_nothing(mono: Any) ->
         at = stream.set(take=1, at_sample=2 * RATE)
         stream.set(take=1, at_sample=3 * RATE)
         first, other = stream.read(4 * RATE).samples, plain.read(4 * RATE).samples
-        assert stream._tokens.origin == at // HOP
+        assert stream._sound.tokens.origin == at // HOP
         before = at - 8 * HOP
         np.testing.assert_array_equal(first[:, :before], other[:, :before])
         assert not np.array_equal(first[:, at:], other[:, at:])
@@ -179,7 +186,7 @@ def test_a_take_that_is_named_again_comes_again_wherever_it_begins(mono: Any) ->
         for take, second in ((1, 1), (2, 3), (1, 5)):
             at = stream.set(take=take, at_sample=second * RATE) // HOP
             stream.read((second + 2) * RATE - stream.position_samples)
-            played.append(stream._tokens.frames(at, at + 90))
+            played.append(stream._sound.tokens.frames(at, at + 90))
         first, other, again = played
         assert torch.equal(first, again)
         assert not torch.equal(first, other)

@@ -1,0 +1,237 @@
+"""How fast streams run here: real ones, timed, and the figures that their step times come to.
+
+A rollover is the handover from one window to its warmed successor. Steps that belong to it:
+
+    … quiet │ warm-up: the successor is fed beside the leader │ handover, ± MARGIN_STEPS │ quiet …
+            └──────────────── context ───────────────────────┘
+
+Rules: uses a model's public face only; no threads, for the engine steps its streams in turn as the service does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+
+from bridge.metrics import quantile
+from streamgen.lm.attention import Segment
+
+if TYPE_CHECKING:
+    from streamgen.lm.engine import LmEngine
+    from streamgen.model import Model
+    from streamgen.stream.stream import Stream
+
+__all__ = [
+    "FRAMES_PER_SECOND",
+    "MARGIN_STEPS",
+    "RolloverFigures",
+    "StepCost",
+    "StreamFigures",
+    "memory_bytes_per_second",
+    "missed_deadlines",
+    "rollover_figures",
+    "run_stream",
+    "step_costs",
+]
+
+FRAMES_PER_SECOND = 50
+_ROWS, _PLACES, _PASSES = (1, 2, 4, 8), (0.2, 0.5, 1.0), 6  # places in the window; the first pass warms up
+MARGIN_STEPS = 5
+_CHUNK_SECONDS = 0.1
+_WARM_UP_SECONDS = 0.5
+_LISTENER_LEAD_SECONDS = 0.5
+_PROMPT = "house, 125 bpm, drums"
+
+
+@dataclass(frozen=True)
+class RolloverFigures:
+    """What rollovers cost, in medians of a step.
+
+    Attributes:
+        rollovers: how many were measured.
+        ratio: longest step of a rollover over the median of all steps; the median over the rollovers.
+        worst_ratio: the same for the worst of them.
+        quiet_ratio: longest step of a span without a handover or a warm-up, the median over such spans: what the
+            machine's own noise amounts to. None where no such span was long enough.
+    """
+
+    rollovers: int
+    ratio: float
+    worst_ratio: float
+    quiet_ratio: float | None
+
+
+@dataclass(frozen=True)
+class StreamFigures:
+    """What a stream did.
+
+    Attributes:
+        realtime_factor: audio seconds a wall second, codec included, the first half second left out; the median run's.
+        first_audio_seconds: from opening the stream to its first chunk, in the first run.
+        step_ms_median, step_ms_p99: of all runs' steps.
+        codec_share: the codec's part of the work, 0..1.
+        rollover: what rollovers cost; None if none happened.
+    """
+
+    realtime_factor: float
+    first_audio_seconds: float
+    step_ms_median: float
+    step_ms_p99: float
+    codec_share: float
+    rollover: RolloverFigures | None
+
+
+@dataclass(frozen=True)
+class _Run:
+    wall_seconds: float
+    audio_seconds: float
+    first_audio_seconds: float
+    step_seconds: list[float]
+    handovers: list[int]
+    context_seconds: float
+    codec_seconds: float
+    lm_seconds: float
+
+
+def run_stream(
+    model: Model,
+    seconds: float,
+    runs: int = 1,
+    progress: Callable[[float], None] = lambda _done: None,
+) -> StreamFigures:
+    """Time a stream over `seconds` of audio, `runs` times with the same seed; `progress` hears how much there is.
+
+    Every run does the same work step by step, so the least time of a step over the runs is its own cost, without what
+    other programs on the machine took: rollovers are judged on that.
+    """
+    done = [_run_once(model, seconds, number * seconds, progress) for number in range(runs)]
+    least = [min(times) for times in zip(*(run.step_seconds for run in done), strict=True)]
+    steps = [step for run in done for step in run.step_seconds]
+    codec, lm = (sum(getattr(run, name) for run in done) for name in ("codec_seconds", "lm_seconds"))
+    return StreamFigures(
+        median(run.audio_seconds / run.wall_seconds for run in done),
+        done[0].first_audio_seconds,
+        1e3 * median(steps),
+        1e3 * quantile(steps, 0.99),
+        codec / (codec + lm),
+        rollover_figures(least, done[0].handovers, round(done[0].context_seconds * FRAMES_PER_SECOND)),
+    )
+
+
+def _open(model: Model, seed: int) -> Stream:
+    """Open the stream that is timed: unguarded, or the noise that random weights play is begun anew for ever.
+
+    Then no window would ever be full: neither its rollover nor what a step costs at its end would be seen.
+    """
+    return model.open_stream(prompt=_PROMPT, seed=seed, audition=1, guard=False)
+
+
+def _run_once(model: Model, seconds: float, before: float, progress: Callable[[float], None]) -> _Run:
+    opened = time.perf_counter()
+    with closing(_open(model, seed=0)) as stream:
+        chunks = stream.chunks(seconds=_CHUNK_SECONDS)
+        warm = next(chunks).seconds
+        first_audio = time.perf_counter() - opened
+        while warm < _WARM_UP_SECONDS:
+            warm += next(chunks).seconds
+        metrics, skipped, audio = stream.metrics, stream.metrics.steps, 0.0
+        began = time.perf_counter()
+        while audio < seconds:
+            audio += next(chunks).seconds
+            progress(before + audio)
+        wall = time.perf_counter() - began
+    kept = list(metrics.step_seconds)[skipped - metrics.steps :]
+    handovers = [at - (metrics.steps - len(kept)) for at in metrics.rollover_steps]
+    context = stream.controls.context_seconds
+    return _Run(wall, audio, first_audio, kept, handovers, context, metrics.codec_seconds, metrics.lm_seconds)
+
+
+def missed_deadlines(model: Model, count: int, seconds: float) -> int:
+    """Count the 0.1 s chunks that came too late when `count` listeners began together.
+
+    Each listener starts half a second after its first chunk was due; being ahead is fine, being late is a gap it hears.
+    All are served in common passes, as the service does.
+    """
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(_open(model, seed))) for seed in range(count)]
+        wanted = dict.fromkeys(streams, round(_CHUNK_SECONDS * model.sample_rate_hz))
+        model.read_together(wanted)
+        began, missed = time.perf_counter() + _LISTENER_LEAD_SECONDS, 0
+        for number in range(1, round(seconds / _CHUNK_SECONDS)):
+            model.read_together(wanted)
+            missed += count * (time.perf_counter() > began + number * _CHUNK_SECONDS)
+    return missed
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a pass of so many rows costs that all stand at one position: the median, in milliseconds."""
+
+    rows: int
+    position: int
+    ms: float
+
+
+def step_costs(model: Model) -> list[StepCost]:
+    """Measure a pass over rows × positions: the curve that a session's price is read from."""
+    engine, costs = model.runtime.engine, []
+    with model.runtime.alone(), torch.inference_mode():
+        for rows in _ROWS:
+            block = engine.cache.allocate(rows)
+            x = torch.randn(rows, engine.config.hidden_size).to(model.device, engine.decoder.dtype)
+            for place in _PLACES:
+                past = round(place * (engine.config.max_positions - 1))
+                took = [_pass_seconds(engine, x, Segment(block, past)) for _ in range(_PASSES)]
+                costs.append(StepCost(rows, past, 1e3 * median(took[1:])))
+            engine.cache.release(block)
+    return costs
+
+
+def _pass_seconds(engine: LmEngine, x: torch.Tensor, segment: Segment) -> float:
+    began = time.perf_counter()
+    engine.decoder.step(x, [segment], engine.cache, engine.cross, range(len(x))).sum().item()
+    return time.perf_counter() - began
+
+
+def memory_bytes_per_second(device: str) -> float:
+    """Measure how fast memory can be read: the best of several sums over 256 MB, on the device the model is on."""
+    block = torch.ones(64_000_000, dtype=torch.float32, device=device)
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        block.sum().item()  # item() waits for the device
+        times.append(time.perf_counter() - began)
+    return block.numel() * block.element_size() / min(times)
+
+
+def rollover_figures(
+    step_seconds: Sequence[float], handovers: Sequence[int], context_steps: int
+) -> RolloverFigures | None:
+    """Compare the steps around rollovers with the median step; None if no rollover lies within.
+
+    Args:
+        step_seconds: duration of each step, oldest first.
+        handovers: index into step_seconds of the first step each successor led.
+        context_steps: steps of warm-up before a handover.
+    """
+    typical = median(step_seconds) if step_seconds else 0.0
+    spans = [(max(0, at - context_steps - MARGIN_STEPS), at + MARGIN_STEPS + 1) for at in handovers if at >= 0]
+    longest = [max(step_seconds[start:stop]) / typical for start, stop in spans if stop <= len(step_seconds)]
+    if not longest:
+        return None
+    quiet = _quiet_maxima(step_seconds, spans)
+    quiet_ratio = median(quiet) / typical if quiet else None
+    return RolloverFigures(len(longest), median(longest), max(longest), quiet_ratio)
+
+
+def _quiet_maxima(step_seconds: Sequence[float], spans: Sequence[tuple[int, int]]) -> list[float]:
+    """Longest steps of the stretches between rollovers, cut into pieces of a rollover's length at most."""
+    edges = [0, *(edge for span in spans for edge in span), len(step_seconds)]
+    gaps = [(edges[index], edges[index + 1]) for index in range(0, len(edges), 2)]
+    return [max(step_seconds[start:stop]) for start, stop in gaps if stop - start >= 2 * FRAMES_PER_SECOND]
