@@ -30,6 +30,7 @@ from bridge.session.arranger import Part
 from bridge.session.messages import AudioPrompt, Block, Event, Follow
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
+from bridge.threads import give_memory_back
 from streamgen.config import Value
 from streamgen.errors import CapacityError, SessionClosed, StreamgenError
 
@@ -41,6 +42,7 @@ __all__ = ["EngineThread"]
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
+_TIDY_SECONDS, _TIDY_TIMES = 3.0, 2  # what nobody asked for between two times is forgotten
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
 
 
@@ -73,6 +75,7 @@ class EngineThread:
         self._stopping = False
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
         self._learning = asyncio.Lock()
+        self._untidy, self._tidied_at = 0, -math.inf
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -125,8 +128,20 @@ class EngineThread:
         Raises:
             PromptError: one cannot be used.
         """
+        self._untidy = _TIDY_TIMES
         async with self._learning:
             await asyncio.to_thread(self.model.learn, texts)
+
+    async def tidy(self) -> None:
+        """Give back what prompts took that nobody asks for any more; to be called every second or so."""
+        now = time.monotonic()
+        if self._untidy and now - self._tidied_at > _TIDY_SECONDS:
+            self._untidy, self._tidied_at = self._untidy - 1, now
+            await asyncio.to_thread(self._forget)
+
+    def _forget(self) -> None:
+        self.model.forget_unused()
+        give_memory_back()
 
     async def open_player(
         self,

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("STREAMGEN_STORM_SECONDS", "10"))
 A_SECOND = 10
-ROOM_MB = 300
+ROOM_MB, KEPT_MB, AFTER_SECONDS = 300, 60, 10
+TRIES = 3
 WORDS = [
     "house",
     "techno",
@@ -92,29 +94,52 @@ def resident_mb(service: Service) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
 
 
+@dataclass
+class Weather:
+    """What a storm came to: memory before, at most and soon after; how often the engine was late for who listens."""
+
+    idle_mb: float = 0.0
+    peak_mb: float = 0.0
+    after_mb: float = 0.0
+    underruns: int = 0
+    late_seconds: float = 0.0
+
+
+async def weathered(service: Service, storm: Callable[[Service], Awaitable[None]]) -> Weather:
+    """Let a storm pass while somebody listens to the live session."""
+    bystander, found = Reader(), Weather()
+    async with service.connect() as client:
+        listening = asyncio.create_task(bystander.listen(client))
+        await asyncio.sleep(3)
+        found.idle_mb, before = resident_mb(service), bystander.underruns()
+        storming = asyncio.ensure_future(storm(service))
+        while not storming.done():
+            await asyncio.sleep(0.2)
+            found.peak_mb = max(found.peak_mb, resident_mb(service))
+        await storming
+        late = bystander.underruns()[len(before) :]
+        found.underruns, found.late_seconds = len(late), sum(late) / RATE_HZ
+        await asyncio.sleep(AFTER_SECONDS)
+        found.after_mb = resident_mb(service)
+        listening.cancel()
+    assert (bystander.slow(), bystander.missing) == ([], [])
+    return found
+
+
 @pytest.mark.parametrize("storm", STORMS)
-def test_a_storm_of_prompts_takes_no_sample_from_bystanders_and_little_memory(storm: str, tmp_path: Path) -> None:
-    """How late the engine was is printed, and stands in docs/measurements.md: the stormy session itself is."""
-
-    async def scene(service: Service) -> None:
-        bystander, peak_mb = Reader(), 0.0
-        async with service.connect() as client:
-            listening = asyncio.create_task(bystander.listen(client))
-            await asyncio.sleep(3)
-            idle_mb = resident_mb(service)
-            storming = asyncio.ensure_future(STORMS[storm](service))
-            while not storming.done():
-                await asyncio.sleep(0.2)
-                peak_mb = max(peak_mb, resident_mb(service))
-            await storming
-            listening.cancel()
-        late = [told["samples"] for told in bystander.told if told.get("reason") == "underrun"]
-        print(f"\n{storm}: idle {idle_mb:.0f} MB, at most {peak_mb:.0f}; late by {sum(late) / RATE_HZ:.2f} s")
-        assert (bystander.slow(), bystander.missing) == ([], [])
-        assert peak_mb < idle_mb + ROOM_MB
-
+def test_a_storm_of_prompts_takes_no_sample_from_bystanders_and_gives_its_memory_back(
+    storm: str, tmp_path: Path
+) -> None:
+    """Another program may take the machine for a moment; a storm that makes the engine late does it every time."""
     with Service(tmp_path, model="pocket") as service:
-        asyncio.run(scene(service))
+        for _ in range(TRIES):
+            found = asyncio.run(weathered(service, STORMS[storm]))
+            print(f"\n{storm}: {found}")
+            assert found.peak_mb < found.idle_mb + ROOM_MB
+            assert found.after_mb < found.idle_mb + KEPT_MB
+            if found.underruns == 0:
+                break
+        assert found.underruns == 0
         assert service.stop() == 0
 
 

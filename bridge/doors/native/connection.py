@@ -250,6 +250,9 @@ class Connection:
             case protocol.WantBeats():
                 self._listener.wants_beats = body.enabled
                 return self._ack(id_, enabled=body.enabled)
+            case protocol.WantMeters():
+                self._listener.wants_meters = body.enabled
+                return self._ack(id_, enabled=body.enabled)
             case protocol.SetTransport():
                 return self._ack(id_, await self._session.do(Transport(body.action, by, self._moment(body.at))))
             case protocol.SetAudio():

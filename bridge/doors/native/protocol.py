@@ -36,6 +36,7 @@ from bridge.session.messages import (
     Deed,
     Gap,
     Goaway,
+    Meter,
     Notice,
     PresetsChanged,
     Session,
@@ -64,6 +65,7 @@ __all__ = [
     "Upload",
     "UsePreset",
     "WantBeats",
+    "WantMeters",
     "ack",
     "error",
     "event",
@@ -134,6 +136,13 @@ class WantBeats:
 
 
 @dataclass(frozen=True)
+class WantMeters:
+    """`meters`: whether this client is told the level, which one that takes no audio cannot know otherwise."""
+
+    enabled: bool
+
+
+@dataclass(frozen=True)
 class GetValues:
     """`get`: one parameter, or all of them."""
 
@@ -166,7 +175,7 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Body = SetValues | SetTransport | EditSlots | UsePreset | WantBeats | GetValues | Ping | Upload | SetAudio
+Body = SetValues | SetTransport | EditSlots | UsePreset | WantBeats | WantMeters | GetValues | Ping | Upload | SetAudio
 
 
 @dataclass(frozen=True)
@@ -242,6 +251,8 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
         return _preset(message, rate_hz)
     if kind == "beats":
         return WantBeats(_enabled(message.get("enabled")))
+    if kind == "meters":
+        return WantMeters(_enabled(message.get("enabled")))
     if kind == "get":
         return GetValues(_name(message.get("name"), table))
     if kind == "ping":
@@ -253,7 +264,7 @@ def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: in
     if kind in FOLLOWED:
         size = whole("bytes", message.get("bytes"), 0, upload_bytes)
         return Upload(size, str(kind), _moment(message, rate_hz))
-    known = "set, transport, rack, preset, beats, get, ping, audio, audio_prompt, melody, style"
+    known = "set, transport, rack, preset, beats, meters, get, ping, audio, audio_prompt, melody, style"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 
@@ -355,7 +366,7 @@ def _name(value: object, table: Mapping[str, ControlSpec]) -> str | None:
 
 # -- what the server says -------------------------------------------------------------------------------------------
 
-Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Stats | Goaway
+Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Meter | Stats | Goaway
 _KINDS = {
     Changed: "changed",
     TableChanged: "table",
@@ -365,6 +376,7 @@ _KINDS = {
     Gap: "gap",
     Notice: "notice",
     Beat: "beat",
+    Meter: "meter",
     Stats: "stats",
     Goaway: "goaway",
 }

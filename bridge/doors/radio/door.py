@@ -110,7 +110,7 @@ class RadioDoor:
 
     def _refuse(self, request: Request, writer: asyncio.StreamWriter, refusal: Refusal) -> None:
         self._metrics.refused[refusal.reason] += 1
-        _write(request, writer, refusal.status, f"{refusal.text}\n")
+        _write(request, writer, refusal.status, f"{refusal.text}\n", more=refusal.headers)
 
     def _playlist(
         self,
@@ -158,10 +158,17 @@ def _wants_titles(request: Request, codec: Codec) -> bool:
     return codec.titles and "1" in request.headers.get_all("Icy-MetaData")
 
 
-def _write(request: Request, writer: asyncio.StreamWriter, status: int, text: str, kind: str = "text/plain") -> None:
+def _write(
+    request: Request,
+    writer: asyncio.StreamWriter,
+    status: int,
+    text: str,
+    kind: str = "text/plain",
+    more: Mapping[str, str] | None = None,
+) -> None:
     body = text.encode()
-    more = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
-    _write_head(request, writer, status, more)
+    head = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body)), **(more or {})}
+    _write_head(request, writer, status, head)
     if request.method != "HEAD":
         writer.write(body)
 

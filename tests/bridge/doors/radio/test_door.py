@@ -155,9 +155,9 @@ def test_strangers_stay_out_and_places_are_counted() -> None:
                 first, _, _ = await asked(web, request)
                 assert first.startswith(f"HTTP/1.1 {status} "), request
             web.access.clients["10.0.0.1"] = 1
-            first, _, body = await asked(web, "GET /listen.mp3?token=secret HTTP/1.1")
+            first, headers, body = await asked(web, "GET /listen.mp3?token=secret HTTP/1.1")
             assert first.startswith("HTTP/1.1 503")
-            assert b"all 1 places are taken" in body
+            assert (headers["Retry-After"], body) == ("10", b"all 1 places are taken; try again in 10 s\n")
 
     asyncio.run(go())
 
