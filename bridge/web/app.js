@@ -52,7 +52,7 @@ const session = {
 };
 /** Whether this page makes the sound: else it shows the music as the server tells it. */
 const soundsHere = () => session.listening && player.started;
-const peaks = () => (soundsHere() ? player.report.peak : session.peaks);
+const peaks = () => (soundsHere() ? player.report.peak : session.playing ? session.peaks : [0, 0]);
 const meters = new Meters($("spectrum"), $("level"), player, peaks);
 const figures = new Figures(player, slots, soundsHere);
 
@@ -181,7 +181,6 @@ function startOver() {
 function showTransport(playing, quietly = false) {
   if (playing === session.playing && !quietly) return;
   session.playing = playing;
-  if (!playing) session.peaks = [0, 0];
   player.hold(!playing);
   document.body.dataset.transport = playing ? "playing" : "paused";
   showPlay();

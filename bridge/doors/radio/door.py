@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 from websockets.http11 import Request
@@ -30,6 +31,7 @@ from bridge.doors.radio.station import DOOR, Station
 __all__ = ["PATH", "PLAYLISTS", "RadioDoor"]
 
 PATH = "/listen."
+_GOODBYE_SECONDS = 1.0
 PLAYLISTS = {"m3u": (icy.m3u, "audio/x-mpegurl"), "pls": (icy.pls, "audio/x-scpls")}
 
 
@@ -50,7 +52,7 @@ class RadioDoor:
         self._mounts = [mount_of(url) for url in service.settings.icecast]  # faults are told before loading
         self._sources: dict[IcecastSource, asyncio.Task[None]] = {}
         self._station: Station | None = None
-        self._listeners = 0
+        self._streams: set[asyncio.Task[Any]] = set()
 
     async def open(self, sessions: Sessions) -> None:
         """Answer from now on."""
@@ -62,13 +64,15 @@ class RadioDoor:
             self._sources[source] = asyncio.create_task(source.run(), name=f"icecast {mount.name}")
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - a stream of sound has no words for it
-        """Let every listener hear what it was sent, and end the streams."""
+        """Let every listener hear what it was sent, and end the streams; who reads slowly is cut off with the port."""
         self._service.routes.streams.pop(PATH, None)
         for task in self._sources.values():
             task.cancel()
         await asyncio.gather(*self._sources.values(), return_exceptions=True)
         if self._station is not None:
             await self._station.close()
+        if self._streams:
+            await asyncio.wait(set(self._streams), timeout=_GOODBYE_SECONDS)
 
     def places(self) -> Mapping[str, Place]:
         """Return the address that players open; none where nothing can be coded."""
@@ -79,7 +83,7 @@ class RadioDoor:
         """Return who listens, and in how many codecs."""
         running = 0 if self._station is None else len(self._station.programmes)
         on_air = sum(source.connected for source in self._sources)
-        return {"listeners": self._listeners, "encoders": running, "sources": on_air}
+        return {"listeners": len(self._streams), "encoders": running, "sources": on_air}
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -136,13 +140,15 @@ class RadioDoor:
         _write_head(request, writer, 200, self._stream_headers(request, codec, headers))
         titles = _wants_titles(request, codec)
         listener = HttpListener(writer, titles, self._session.rate_hz, self._access.limits, self._metrics)
-        self._listeners += 1
+        stream = asyncio.current_task()
+        assert stream is not None, codec
+        self._streams.add(stream)
         self._station.join(codec, listener)
         try:
             with suppress(TimeoutError):  # it reads nothing: as if it had gone
                 await listener.send()
         finally:
-            self._listeners -= 1
+            self._streams.discard(stream)
             await self._station.leave(codec, listener)
 
     def _stream_headers(self, request: Request, codec: Codec, headers: Mapping[str, str]) -> dict[str, str]:
