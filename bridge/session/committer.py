@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.meters import PeakMeter
+from bridge.audio.loudness import PeakMeter
 from bridge.audio.output import Output
-from bridge.session.messages import Block, Event, Meter
+from bridge.session.events import Block, Event, Meter
 from bridge.session.timeline import Timeline
 
 if TYPE_CHECKING:
