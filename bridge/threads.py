@@ -1,4 +1,4 @@
-"""What this process takes of the machine: torch's threads, turns of Python's threads, its place in line, memory.
+"""How many threads torch computes with, how Python's threads take turns, and how early the system lets them run.
 
 Rules: decided before the model is loaded, by its size alone, so that the same command gives the same bits every time:
 sums depend on how they are split. A library must not set this for its caller; a command line may.
@@ -6,7 +6,6 @@ sums depend on how they are split. A library must not set this for its caller; a
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from contextlib import suppress
@@ -16,7 +15,6 @@ __all__ = [
     "NICE",
     "SMALL_BYTES",
     "TURN_SECONDS",
-    "give_memory_back",
     "go_first",
     "set_threads",
     "take_short_turns",
@@ -77,9 +75,3 @@ def go_first() -> None:
     if hasattr(os, "setpriority") and os.getpriority(os.PRIO_PROCESS, 0) == 0:
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, NICE)
-
-
-def give_memory_back() -> None:
-    """Let the system have what was freed: glibc keeps it, for each thread that ever computed, for that thread alone."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgen.at_rest import trim
 from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
 from streamgen.checkpoint.words import suggested
@@ -245,6 +246,7 @@ class Model:
         self.runtime.prompts.forget_unused()
         with self.runtime.alone():
             self.runtime.engine.cache.give_back()
+        trim()
 
     def read_together(
         self, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None

@@ -31,7 +31,6 @@ from bridge.session.commands import AudioPrompt, Follow
 from bridge.session.events import Block, Event
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
-from bridge.threads import give_memory_back
 from streamgen.config import Value
 from streamgen.errors import CapacityError, SessionClosed, StreamgenError
 
@@ -138,11 +137,7 @@ class EngineThread:
         now = time.monotonic()
         if self._untidy and now - self._tidied_at > _TIDY_SECONDS:
             self._untidy, self._tidied_at = self._untidy - 1, now
-            await asyncio.to_thread(self._forget)
-
-    def _forget(self) -> None:
-        self.model.forget_unused()
-        give_memory_back()
+            await asyncio.to_thread(self.model.forget_unused)
 
     async def open_player(
         self,

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bridge import threads
-from bridge.threads import NICE, give_memory_back, set_threads, take_short_turns, wait_asleep
+from bridge.threads import NICE, set_threads, take_short_turns, wait_asleep
 
 pytestmark = pytest.mark.usefixtures("three_threads")
 
@@ -128,19 +128,3 @@ print(own, os.getpriority(os.PRIO_PROCESS, 0), later[0])
 def _may_go_first() -> bool:
     code = f"import os; os.setpriority(os.PRIO_PROCESS, 0, {NICE})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to give memory back")
-def test_what_was_freed_is_given_back() -> None:
-    """Pieces too small to be the system's own, with one kept behind them, as a long-lived process has them."""
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    pieces = [torch.ones(25_000) for _ in range(600)]  # 60 MB
-    kept = torch.ones(25_000)
-    pieces.clear()
-    before = resident()
-    give_memory_back()
-    assert before - resident() > 40_000_000
-    assert bool(kept.all())
