@@ -17,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgen.at_rest import trim
 from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
+from streamgen.checkpoint.words import suggested
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.style import Style
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
@@ -155,6 +157,17 @@ class Model:
         """
         return self.runtime.prompts.heard(text)
 
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """Prompts to begin with, in words that the checkpoint knows where it brings a list of them."""
+        return suggested(self.runtime.prompts.vocabulary)
+
+    @property
+    def tempi(self) -> tuple[int, ...]:
+        """The tempi that it can play, in bpm, slowest first; () where it does not tell."""
+        words = self.runtime.prompts.vocabulary
+        return () if words is None else tuple(sorted(words.bar_frames))
+
     # -- streams --------------------------------------------------------------------------------------------------
 
     def open_stream(
@@ -224,6 +237,16 @@ class Model:
         with self.runtime.computing():
             for text in texts:
                 self.runtime.prompts.learn(text)
+
+    def forget_unused(self) -> None:
+        """Give back the memory of prompts that nobody asked for since this was called last, but for the newest few.
+
+        For programs that stay: where prompts change all day long it is called every few seconds, on any thread.
+        """
+        self.runtime.prompts.forget_unused()
+        with self.runtime.alone():
+            self.runtime.engine.cache.give_back()
+        trim()
 
     def read_together(
         self, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None

@@ -38,6 +38,7 @@ SHORT = {
     "bridge/cli/convert.py": "one file a command",
     "bridge/doors/routes.py": "what doors write and the port reads",
     "bridge/errors.py": "the tree of errors, below every room",
+    "streamgen/asynchronous.py": "the only one that knows streams and event loops",
 }
 TESTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamgen.checkpoint.words import Heard
+from streamgen.checkpoint.words import Heard, Vocabulary
 from streamgen.conditioning.melody import Melody, MelodyConditioner, build_prefix
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.style import Style, StyleConditioner
@@ -215,6 +215,11 @@ class Prompts:
         else:
             self.keys(text)
 
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that the checkpoint brings; None where it reads texts as they are typed."""
+        return self.text.vocabulary
+
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
         return self.text.heard(text)
@@ -229,7 +234,12 @@ class Prompts:
         Raises:
             PromptError: it cannot be encoded.
         """
-        return self._kept.get(text, lambda text: self._project(self.text.encode(text)))
+        return self._kept.get(self.text.read_as(text), lambda _: self._project(self.text.encode(text)))
+
+    def forget_unused(self) -> None:
+        """Forget what texts came to that nobody asked for since this was called last, but for the newest few."""
+        self.text.forget_unused()
+        self._kept.forget_unused(_KEPT_BYTES // 8)
 
 
 class TextRows:

@@ -187,11 +187,18 @@ class _Texts(Prompts):
     def learn(self, text: str | None) -> None:
         """There is nothing to learn."""
 
+    @property
+    def vocabulary(self) -> None:
+        return None
+
     def heard(self, text: str | None) -> None:  # noqa: ARG002 - it reads prompts as they are typed
         return None
 
     def bias(self, text: str | None) -> None:  # noqa: ARG002 - nor does it say more of them
         return None
+
+    def forget_unused(self) -> None:
+        """There is nothing to forget."""
 
     def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)

@@ -117,6 +117,29 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
     assert sum(map(len, conditioner._cache._values.values())) <= sum(lengths.values())
 
 
+def test_what_nobody_asked_for_between_two_times_is_forgotten_but_for_the_newest() -> None:
+    cache: TextCache[str] = TextCache(100, len, threading.Lock)
+    computed: list[str | None] = []
+
+    def compute(text: str | None) -> str:
+        computed.append(text)
+        return "x" * 10
+
+    for text in "abcde":
+        cache.get(text, compute)
+    cache.forget_unused(20)  # all were asked for since
+    assert [cache.get(text, compute) for text in "ab"] == ["x" * 10] * 2
+    cache.forget_unused(20)
+    for text in "abcde":
+        cache.get(text, compute)
+    assert computed == [*"abcde", *"cde"]
+    for _ in range(2):
+        cache.forget_unused(20)
+    for text in "dec":
+        cache.get(text, compute)
+    assert computed == [*"abcde", *"cde", "c"], "the newest two were kept"
+
+
 def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "CACHE_TOKENS", 3)
     conditioner = TextConditioner(mono.checkpoint)
