@@ -567,7 +567,7 @@ def _counted() -> Metrics:
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 
-STEPWISE = ("frames_done", "begin_step", "finish_step", "missing_frames", "decode_until", "take")
+STEPWISE = ("frames_done", "begin_step", "finish_step", "missing_frames", "decode_until", "take", "take_tokens")
 """What of a stream is the scheduler's, not a user's."""
 
 

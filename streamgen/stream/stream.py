@@ -37,7 +37,7 @@ from streamgen.stream.control_state import ControlMemory, ControlState
 from streamgen.stream.controls import Controls, frozen
 from streamgen.stream.guard import Guard, Mended
 from streamgen.stream.pcm_buffer import DECODE_FRAMES, PcmBuffer
-from streamgen.stream.reading import read_together
+from streamgen.stream.reading import read_together, read_tokens
 from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
 
 __all__ = ["Stream"]
@@ -125,7 +125,7 @@ class Stream:
         self._pcm = PcmBuffer(self.runtime.codec, self.runtime.device, given)
         if audio_prompt is not None:
             self._tokens.begin_with(audio_prompt)
-        for start in range(0, given, DECODE_FRAMES):
+        for start in range(0, given if self.runtime.codec.makes_sound else 0, DECODE_FRAMES):
             self.decode_until(min(start + DECODE_FRAMES, given))
 
     def read(self, samples: int, between_steps: Callable[[], None] | None = None) -> AudioChunk:
@@ -139,10 +139,29 @@ class Stream:
             ConfigError: fewer than one, or no whole number.
             CapacityError: the cache has no room for the next window, or for the rows of prompts that are due. Nothing
                 is changed: read again once there is room, or after setting fewer prompts.
+            CheckpointError: the checkpoint has no codec.
             NumericError: the model's results are NaN or infinite; nothing of it becomes sound.
             SessionClosed: the stream was closed.
         """
         return read_together({self: samples}, between_steps)[self]
+
+    def tokens(self, frames: int) -> Tensor:
+        """Generate and return the codes of the next frames, in the place of their sound: no codec runs.
+
+        A stream is read as sound or as tokens, not both. Controls, marks and snapshots work alike; the guard, which
+        listens, does not.
+
+        Args:
+            frames: how many, at least 1; there are `Model.frame_rate_hz` a second.
+
+        Returns:
+            int64 [K, frames], those of an audio prompt left out; as `Model.logits` and `open_stream` take them.
+
+        Raises:
+            ConfigError: fewer than one, no whole number, or the stream was read as sound.
+            CapacityError, NumericError, SessionClosed: as in `read`.
+        """
+        return read_tokens(self, frames)
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
         """Yield the stream until it is closed, `seconds` at a time.
@@ -240,6 +259,25 @@ class Stream:
     def take(self, samples: int) -> AudioChunk:
         """Take samples that are decoded out of the buffer."""
         return self._pcm.take(samples)
+
+    def take_tokens(self, most: int) -> Tensor | int:
+        """Take complete frames that are not taken yet, int64 [K, n]; where there are none, return how many to go to.
+
+        Raises:
+            ConfigError: the stream was read as sound.
+            SessionClosed: it was closed.
+        """
+        self._check_open()
+        self._pcm.check_silent()
+        tokens, start = (
+            self._tokens,
+            self._tokens.prompt_frames + self.position_samples // self.runtime.codec.hop_samples,
+        )
+        stop = min(self.frames_done, start + most)
+        if stop <= start:
+            return start + most
+        self._pcm.pass_over(stop - start)
+        return tokens.frames(start, stop)
 
     def bars(self) -> tuple[int, int] | None:
         """Return the sample of the downbeat that the music drawn last began with, and the samples of a bar.
