@@ -13,5 +13,5 @@ Map of the rooms, the upper ones standing on the lower (import-linter holds them
     web/           the page, as it is served
 
 Rules: imports streamgen's public names, and what its own rooms say; streamgen never imports this package. A session
-(`session.messages.Session`) is all that doors know of the music. See docs/topics/architecture.md.
+(`session.session.Session`) is all that doors know of the music. See docs/topics/architecture.md.
 """

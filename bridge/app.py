@@ -29,7 +29,7 @@ from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics, WatchedSelector
 from bridge.session.arranger import read_scene
-from bridge.session.messages import Action, Transport
+from bridge.session.commands import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, presets_folder, put_in
 from bridge.session.state import Keeper, Kept, restore

@@ -26,7 +26,7 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bridge.session.messages import Stats
+from bridge.session.events import Stats
 
 __all__ = ["Metrics", "WatchedSelector", "quantile"]
 

@@ -1,6 +1,6 @@
 """The reference's tables, made from the code's own: nothing here spells a range, a default or a name that the code has.
 
-    settings.reference() · session_table() · protocol, frames · Namespace · Metrics · --help · docstrings ─► markdown
+    settings.reference() · session_table() · answers, frames · Namespace · Metrics · --help · docstrings ─► markdown
 
 What the code has no words for (the fields of a message, a close code) is said here, by name; a name without words is an
 error of the build, and tests/test_docs.py holds the words to the code.
@@ -35,7 +35,8 @@ from bridge.doors.http.site import WEB_ROOT, read_page
 from bridge.doors.link.door import LinkDoor
 from bridge.doors.lyria.door import LyriaDoor
 from bridge.doors.midi.door import MidiDoor
-from bridge.doors.native import codecs, frames, protocol
+from bridge.doors.native import answers as said_over_websocket
+from bridge.doors.native import codecs, frames
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.osc import namespace
 from bridge.doors.osc.admission import OscLimits
@@ -44,8 +45,10 @@ from bridge.doors.radio import door as radio
 from bridge.doors.radio import encoders
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, PlayerState, Session
+from bridge.session.commands import Action
+from bridge.session.events import PlayerState
 from bridge.session.parameters import session_table
+from bridge.session.session import Session
 from bridge.settings import Settings, reference
 from streamgen.config import CONTROLS, ControlSpec, Value
 
@@ -336,15 +339,15 @@ def answers() -> str:
     """What the server says over the WebSocket, and every field of it."""
     rows = [(code("hello"), _names(hello_fields()), ANSWERS["hello"])]
     rows += [(code(kind), "", ANSWERS[kind]) for kind in ("ack", "error")]
-    for event, kind in protocol._KINDS.items():
-        names = _event_fields(event) + ["rate_hz"] * (event in protocol._COUNT_SAMPLES)
+    for event, kind in said_over_websocket._KINDS.items():
+        names = _event_fields(event) + ["rate_hz"] * (event in said_over_websocket._COUNT_SAMPLES)
         rows.append((code(kind), _names(names), EVENTS[kind]))
     return table(("type", "fields", "what it says"), rows)
 
 
 def answer_fields() -> str:
     """The fields of the server's messages."""
-    told = [name for event in protocol._KINDS for name in _event_fields(event)]
+    told = [name for event in said_over_websocket._KINDS for name in _event_fields(event)]
     names = dict.fromkeys([*hello_fields(), *told, "rate_hz"])
     return table(("field", "is"), [(code(name), FIELDS[name]) for name in names])
 
@@ -374,7 +377,7 @@ def hello_fields() -> list[str]:
         effects=list,
         presets=list,
     )
-    said = json.loads(protocol.hello(cast(Session, session), {}, []))
+    said = json.loads(said_over_websocket.hello(cast(Session, session), {}, []))
     return [name for name in said if name != "type"]
 
 
@@ -478,7 +481,7 @@ HTTP = {
     "/metrics": ("token", "[metrics](metrics.md) in Prometheus' text format"),
     oscquery.ROOT: ("token", "the OSC namespace as JSON; below it, every address"),
     "/…?HOST_INFO": ("token", "where OSC and the WebSocket are"),
-    protocol.PATH: ("token", "the [WebSocket](websocket.md)"),
+    said_over_websocket.PATH: ("token", "the [WebSocket](websocket.md)"),
     "/ws/google.ai.generativelanguage.VERSION.GenerativeService.BidiGenerateMusic": (
         "token, as key",
         "a WebSocket for [Lyria's clients](../howto/lyria.md)",
@@ -567,7 +570,7 @@ def _counted() -> Metrics:
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 
-STEPWISE = ("frames_done", "begin_step", "finish_step", "missing_frames", "decode_until", "take", "take_tokens")
+STEPWISE = ("frames_done", "begin_step", "finish_step", "missing_frames", "decode_until", "take")
 """What of a stream is the scheduler's, not a user's."""
 
 

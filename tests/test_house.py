@@ -24,9 +24,11 @@ README = (ROOT / "README.md").read_text()
 
 # Parts that another file's tests drive, with the values they make.
 TESTED_ELSEWHERE = {
+    "bridge/session/generator.py": "tests/bridge/session/test_player.py",
     "streamgen/checkpoint/audiocraft_settings.py": "tests/streamgen/checkpoint/test_audiocraft_format.py",
     "streamgen/checkpoint/parts.py": "tests/streamgen/checkpoint/test_transformers_format.py",
     "streamgen/checkpoint/write_audiocraft.py": "tests/streamgen/checkpoint/test_convert.py",
+    "streamgen/stream/sound_stream.py": "tests/streamgen/stream/test_stream.py",
     "streamgen/testing/tiny_style.py": "tests/streamgen/checkpoint/test_audiocraft_style.py",
     "streamgen/testing/tiny_vocabulary.py": "tests/streamgen/testing/test_tiny.py",
     "streamgen/testing/tiny_weights.py": "tests/streamgen/testing/test_tiny.py",

@@ -28,7 +28,7 @@ from bridge.cli.options import (
 from bridge.cli.terminal import kept_terminal, on_terminal, print_json, say
 from bridge.cli.terminal_door import TerminalDoor
 from bridge.errors import BridgeError, DeviceError
-from bridge.session.messages import Notice
+from bridge.session.events import Notice
 from bridge.settings import music_table
 
 if TYPE_CHECKING:

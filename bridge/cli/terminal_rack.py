@@ -5,17 +5,8 @@ Rules: the event loop; a line becomes one command of the session, and one line o
 
 from __future__ import annotations
 
-from bridge.session.messages import (
-    GLIDE_SECONDS,
-    MORPH_SECONDS,
-    Command,
-    Deed,
-    EditRack,
-    RecallPreset,
-    SavePreset,
-    Session,
-    Set,
-)
+from bridge.session.commands import GLIDE_SECONDS, MORPH_SECONDS, Command, Deed, EditRack, RecallPreset, SavePreset, Set
+from bridge.session.session import Session
 from streamgen.config import ControlSpec
 from streamgen.errors import ConfigError
 

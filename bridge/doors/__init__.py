@@ -8,5 +8,5 @@
     sound_card/    PortAudio
 
 Rules: no door imports another (native serves http's answers, for they share a port), and none imports the engine: a
-session (`messages.Session`) is all they know. A new one is a folder here, and a line in `app.DOORS`.
+session (`session.Session`) is all they know. A new one is a folder here, and a line in `app.DOORS`.
 """

@@ -21,7 +21,7 @@ from bridge.doors.access import Access
 from bridge.doors.routes import Routes
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics
-from bridge.session.messages import Session
+from bridge.session.session import Session
 from bridge.settings import Settings
 
 __all__ = ["Door", "Place", "Service", "Sessions", "Tasks", "cannot_listen"]

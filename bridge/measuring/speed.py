@@ -25,6 +25,7 @@ from streamgen.lm.attention import Segment
 if TYPE_CHECKING:
     from streamgen.lm.engine import LmEngine
     from streamgen.model import Model
+    from streamgen.stream.stream import Stream
 
 __all__ = [
     "FRAMES_PER_SECOND",
@@ -123,9 +124,17 @@ def run_stream(
     )
 
 
+def _open(model: Model, seed: int) -> Stream:
+    """Open the stream that is timed: unguarded, or the noise that random weights play is begun anew for ever.
+
+    Then no window would ever be full: neither its rollover nor what a step costs at its end would be seen.
+    """
+    return model.open_stream(prompt=_PROMPT, seed=seed, audition=1, guard=False)
+
+
 def _run_once(model: Model, seconds: float, before: float, progress: Callable[[float], None]) -> _Run:
     opened = time.perf_counter()
-    with closing(model.open_stream(prompt=_PROMPT, seed=0, audition=1)) as stream:
+    with closing(_open(model, seed=0)) as stream:
         chunks = stream.chunks(seconds=_CHUNK_SECONDS)
         warm = next(chunks).seconds
         first_audio = time.perf_counter() - opened
@@ -150,10 +159,7 @@ def missed_deadlines(model: Model, count: int, seconds: float) -> int:
     All are served in common passes, as the service does.
     """
     with ExitStack() as stack:
-        streams = [
-            stack.enter_context(closing(model.open_stream(prompt=_PROMPT, seed=seed, audition=1)))
-            for seed in range(count)
-        ]
+        streams = [stack.enter_context(closing(_open(model, seed))) for seed in range(count)]
         wanted = dict.fromkeys(streams, round(_CHUNK_SECONDS * model.sample_rate_hz))
         model.read_together(wanted)
         began, missed = time.perf_counter() + _LISTENER_LEAD_SECONDS, 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.meters import PeakMeter
 from bridge.audio.output import Output
-from bridge.session.messages import Block, Event, Meter
+from bridge.session.events import Block, Event, Meter
 from bridge.session.timeline import Timeline
 
 if TYPE_CHECKING:

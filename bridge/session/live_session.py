@@ -1,6 +1,6 @@
 """A session on the event loop: what doors ask goes to the engine's thread, what its player tells to every listener.
 
-Rules: event loop only; implements `messages.Session`. It waits for the engine in `do`, never in what listeners call.
+Rules: event loop only; implements `session.Session`. It waits for the engine in `do`, never in what listeners call.
 """
 
 from __future__ import annotations
@@ -16,30 +16,22 @@ from typing import Any
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
+from bridge.audio.faults import SlotState
 from bridge.audio.faults import close as close_effect
 from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.recorder import Recorder
+from bridge.session.commands import AudioPrompt, Command, Deed, EditRack, Follow, RecallPreset, SavePreset, Set
 from bridge.session.engine_thread import EngineThread
-from bridge.session.messages import (
+from bridge.session.events import (
     COMMIT_SECONDS,
-    AudioPrompt,
     Block,
     Changed,
-    Command,
-    Deed,
-    EditRack,
     Event,
-    Follow,
     Gap,
     Goaway,
-    Listener,
     Notice,
     PlayerState,
     PresetsChanged,
-    RecallPreset,
-    SavePreset,
-    Set,
-    SlotState,
     Stats,
     TableChanged,
     Transported,
@@ -47,6 +39,7 @@ from bridge.session.messages import (
 from bridge.session.parameters import stream_controls
 from bridge.session.player import Player
 from bridge.session.preset_folder import PresetFolder
+from bridge.session.session import Listener
 from bridge.session.timeline import AT_ONCE, Moment, Timeline
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import SessionClosed
@@ -111,7 +104,7 @@ class LiveSession:
 
     def _attach(self, player: Player) -> None:
         self.player, self.table = player, player.parameters.table
-        self._values, self._state = dict(player.parameters.values), player.state
+        self._values, self._state = dict(player.parameters.values), player.playback.state
         self._heard = player.heard
 
     # -- what doors ask -------------------------------------------------------------------------------------------
@@ -145,7 +138,7 @@ class LiveSession:
         return self._heard
 
     async def do(self, command: Command) -> int:
-        """Carry a command out, or schedule it; see `messages.Session.do`."""
+        """Carry a command out, or schedule it; see `session.Session.do`."""
         if self._closed:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
@@ -195,8 +188,8 @@ class LiveSession:
     async def until(self, moment: Moment) -> None:
         """Wait until all before a moment is final."""
         come = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        await self._engine.call(lambda: self.player.call_at(moment, lambda: loop.call_soon_threadsafe(come.set)))
+        loop, waiting = asyncio.get_running_loop(), self.player.waiting
+        await self._engine.call(lambda: waiting.call_at(moment, lambda: loop.call_soon_threadsafe(come.set)))
         await come.wait()
 
     async def _use_preset(self, command: SavePreset | RecallPreset) -> int:
@@ -228,7 +221,7 @@ class LiveSession:
 
     def _want(self) -> None:
         # one bool, written here and read there: no lock is needed
-        self.player.wanted = self._hearing() > 0 or self._recorder is not None
+        self.player.playback.wanted = self._hearing() > 0 or self._recorder is not None
         self._engine.wake()
 
     def _hearing(self) -> int:
@@ -247,7 +240,7 @@ class LiveSession:
 
     def stats(self) -> Stats:
         """How the session is doing now."""
-        return self.player.stats(self._hearing())
+        return self.player.playback.stats(self._hearing())
 
     async def record(self, path: Path | None) -> None:
         """Write the output to a file from now on; None ends it."""

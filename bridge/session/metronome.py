@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 
 from bridge.session.beats import BAR_BEATS, INTERNAL, Line, next_multiple
-from bridge.session.messages import Beat
+from bridge.session.events import Beat
 from bridge.session.timeline import Timeline
 
 __all__ = ["Metronome"]

@@ -29,7 +29,8 @@ from bridge.app import (
 )
 from bridge.doors.door import Place, Service, Sessions
 from bridge.errors import BridgeError, UsageError
-from bridge.session.messages import Action, Block, Event, PlayerState, Set, Transport, Transported
+from bridge.session.commands import Action, Set, Transport
+from bridge.session.events import Block, Event, PlayerState, Transported
 from bridge.session.parameters import prompts_of
 from bridge.settings import Settings
 from streamgen.config import Value

@@ -20,7 +20,8 @@ from typing import Any
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from bridge.errors import WireError
-from bridge.session.messages import Action, Block, Changed, Event, TableChanged
+from bridge.session.commands import Action
+from bridge.session.events import Block, Changed, Event, TableChanged
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["ROOT", "Listener", "attribute", "find", "host_info", "packet", "tree"]
@@ -114,7 +115,7 @@ def packet(row: ControlSpec, value: Value) -> bytes:
 
 
 class Listener:
-    """A listener (`messages.Listener`) that passes on the parameters asked for; the newest value of each.
+    """A listener (`session.Listener`) that passes on the parameters asked for; the newest value of each.
 
     Args:
         table: the session's parameters.

@@ -26,7 +26,9 @@ from bridge.doors.lyria.protocol import RATE_HZ, SETUP_COMPLETE, Config, Control
 from bridge.doors.lyria.wishes import Wishes
 from bridge.errors import WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Block, Deed, EditRack, Event, Goaway, Session, Set, Transport, Transported
+from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.events import Block, Event, Goaway, Transported
+from bridge.session.session import Session
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
 
@@ -44,7 +46,7 @@ Pcm = NDArray[np.float32]
 
 
 class Connection:
-    """A client's connection, past all checks, and the listener (`messages.Listener`) of its session.
+    """A client's connection, past all checks, and the listener (`session.Listener`) of its session.
 
     Args:
         socket: open.

@@ -23,19 +23,10 @@ from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn
 from bridge.doors.midi.controllers import Decoder, Moved, Pickup, read_map, written_map
 from bridge.doors.midi.ports import Ports
 from bridge.session.beats import BAR_BEATS
-from bridge.session.messages import (
-    Action,
-    Block,
-    Changed,
-    Command,
-    Event,
-    RecallPreset,
-    Session,
-    Set,
-    TableChanged,
-    Transport,
-)
+from bridge.session.commands import Action, Command, RecallPreset, Set, Transport
+from bridge.session.events import Block, Changed, Event, TableChanged
 from bridge.session.parameters import MIDI_LEARN, MIDI_MAP
+from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import MAX_PROMPTS, MAX_TEXT, ControlSpec, Value
 from streamgen.errors import ConfigError, StreamgenError

@@ -34,15 +34,16 @@ from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
 from bridge.doors.limits import Turns, is_loopback
 from bridge.doors.native import codecs
+from bridge.doors.native.answers import PATH, PROTOCOL
 from bridge.doors.native.broadcast import Broadcast
 from bridge.doors.native.connection import Client, Connection
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, AudioFormat, audio_format
 from bridge.doors.native.front import OPEN_SECONDS, Front
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.doors.native.listener import DOOR, WebListener
-from bridge.doors.native.protocol import PATH, PROTOCOL
 from bridge.errors import WireError
-from bridge.session.messages import Goaway, Session
+from bridge.session.events import Goaway
+from bridge.session.session import Session
 from streamgen.errors import CapacityError, StreamgenError
 
 __all__ = ["NativeDoor"]

@@ -30,7 +30,7 @@ from websockets.server import ServerProtocol
 from bridge.doors.access import Access
 from bridge.doors.buffers import bound_buffers
 from bridge.doors.limits import Bucket
-from bridge.doors.native.protocol import FOLLOWED
+from bridge.doors.native.requests import FOLLOWED
 from bridge.metrics import Metrics
 
 __all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from bridge.doors.osc.admission import OscCounters
 from bridge.doors.osc.codec import OscError, encode
 from bridge.doors.osc.namespace import PREFIX
-from bridge.session.messages import Block, Event, Session
+from bridge.session.events import Block, Event
+from bridge.session.session import Session
 
 __all__ = ["METER_SECONDS", "SILENCE_DB", "AudioPackets", "AudioSender", "Levels", "packet_frames"]
 

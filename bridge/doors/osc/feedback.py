@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from bridge.audio.faults import SlotFault
 from bridge.doors.limits import Turns
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.audio import METER_SECONDS, SILENCE_DB, AudioSender, Levels
@@ -29,7 +30,7 @@ from bridge.doors.osc.namespace import (
     Subscribe,
     SubscribeAudio,
 )
-from bridge.session.messages import (
+from bridge.session.events import (
     Beat,
     Block,
     Changed,
@@ -37,12 +38,11 @@ from bridge.session.messages import (
     Goaway,
     Notice,
     PresetsChanged,
-    Session,
-    SlotFault,
     Stats,
     TableChanged,
     Transported,
 )
+from bridge.session.session import Session
 from streamgen.config import Value
 
 __all__ = ["Feedback", "Subscriber", "UdpSend", "stats_packets"]

@@ -37,7 +37,8 @@ from bridge.doors.osc.namespace import (
     SubscribeAudio,
     UsePreset,
 )
-from bridge.session.messages import Action, Command, EditRack, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.commands import Action, Command, EditRack, RecallPreset, SavePreset, Set, Transport
+from bridge.session.session import Session
 from bridge.session.timeline import Moment
 from streamgen.errors import StreamgenError
 

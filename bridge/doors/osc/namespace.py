@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from bridge.audio.rack import MAX_SLOTS
 from bridge.doors.osc.address import AddressBook, is_pattern
 from bridge.doors.osc.codec import IMPULSE, Argument, Message, OscError, encode
-from bridge.session.messages import GLIDE_SECONDS, MORPH_SECONDS, Action, Deed
+from bridge.session.commands import GLIDE_SECONDS, MORPH_SECONDS, Action, Deed
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
@@ -80,7 +80,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit the rack: see `messages.EditRack`."""
+    """Edit the rack: see `commands.EditRack`."""
 
     deed: Deed
     slot: int = 0

@@ -23,7 +23,8 @@ from bridge.doors.door import Service, Sessions
 from bridge.doors.sound_card.card import OutputDevice, SoundCard, choose_device, output_devices, rescan
 from bridge.doors.sound_card.feeder import Feeder
 from bridge.errors import DeviceError
-from bridge.session.messages import COMMIT_SECONDS, Block, Event, Gap, Session, Transported
+from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, Transported
+from bridge.session.session import Session
 from bridge.settings import Settings
 
 __all__ = ["SoundCardDoor", "SoundStats"]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from bridge.audio.resample import resampler
 from bridge.audio.ring import FADE_FRAMES, Ring
 from bridge.doors.sound_card.drift import DriftControl, Stretcher
-from bridge.session.messages import Block
+from bridge.session.events import Block
 
 __all__ = ["ClockedRing", "Feeder"]
 

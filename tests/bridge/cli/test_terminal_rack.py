@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.cli.terminal_rack import RACK_WORDS, rack_line
-from bridge.session.messages import Command, Deed, EditRack, RecallPreset, SavePreset, Set
+from bridge.session.commands import Command, Deed, EditRack, RecallPreset, SavePreset, Set
 from streamgen.errors import ConfigError
 
 from ..doors.web_session import SineSession

@@ -14,8 +14,8 @@ from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.session.engine_thread import EngineThread
+from bridge.session.events import Block, Event
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Block, Event
 from streamgen.testing import FakeModel
 
 RATE_HZ = 48_000

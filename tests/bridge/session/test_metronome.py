@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.session.messages import Beat
+from bridge.session.events import Beat
 from bridge.session.metronome import Metronome
 from bridge.session.timeline import Timeline
 from streamgen.testing import FakeClock

@@ -16,9 +16,10 @@ import soundfile
 from page_driver import Open, watch
 from toy_server import PITCHES_HZ, RATE_HZ, TABLE, ToyServer, toy_server
 
+from bridge.audio.faults import SlotFault
 from bridge.cli.certificate import certified
 from bridge.doors.access import tls_context
-from bridge.session.messages import Deed, SlotFault
+from bridge.session.commands import Deed
 from streamgen.config import number, switch, text
 
 pytestmark = pytest.mark.device

@@ -54,7 +54,7 @@ class Lives:
 
     def of(self, stream: Any, window: Any) -> list[list[Any]]:
         """Each row's texts so far; new windows have none."""
-        rows, windows = stream._tokens.settings.rows, self._windows.setdefault(stream, {})
+        rows, windows = stream._sound.tokens.settings.rows, self._windows.setdefault(stream, {})
         before = self._rows.get(stream, rows)
         if before.names != rows.names:
             for start, lives in windows.items():
@@ -68,7 +68,7 @@ class Lives:
 
     def read(self, stream: Any, window: Any, vectors: int) -> None:
         """Note that a window reads some vectors now."""
-        for life, text in zip(self.of(stream, window), stream._tokens.settings.rows.texts, strict=True):
+        for life, text in zip(self.of(stream, window), stream._sound.tokens.settings.rows.texts, strict=True):
             life += [text] * vectors
 
 
@@ -124,7 +124,7 @@ class Watched:
         self._engine.step, self._engine._prefill_piece = self._step, self._prefill_piece
 
     def _stream_of(self, window: Any) -> Any:
-        return next(stream for stream in self.streams if any(w is window for w in stream._tokens.windows))
+        return next(stream for stream in self.streams if any(w is window for w in stream._sound.tokens.windows))
 
     def prefill_piece(self, window: Any, piece: Tensor) -> None:
         self._lives.read(self._stream_of(window), window, piece.shape[1])
@@ -135,7 +135,7 @@ class Watched:
         for at, step in enumerate(steps):
             stream, leader = self._stream_of(step.feeds[0].window), step.feeds[0].window
             if self._chance.random() < OFTEN:
-                wanted[at] = reread(self._model, stream._tokens, step.rows, self._lives.of(stream, leader))
+                wanted[at] = reread(self._model, stream._sound.tokens, step.rows, self._lives.of(stream, leader))
             for feed in step.feeds:
                 self._lives.read(stream, feed.window, 1)
         drawn = self._step(steps)

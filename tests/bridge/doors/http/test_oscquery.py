@@ -11,7 +11,8 @@ from pythonosc.osc_message import OscMessage
 
 from bridge.doors.http.oscquery import Listener, attribute, find, host_info, packet, tree
 from bridge.errors import WireError
-from bridge.session.messages import Changed, Deed, EditRack
+from bridge.session.commands import Deed, EditRack
+from bridge.session.events import Changed
 from streamgen.config import text
 
 from ..web_session import TABLE, SineSession, serving

@@ -13,7 +13,7 @@ from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.midi import door as midi
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, RecallPreset, Transport
+from bridge.session.commands import Action, RecallPreset, Transport
 from bridge.settings import Settings
 
 from ..web_session import SineSession
@@ -123,7 +123,7 @@ def test_pads_play_prompts_presets_and_the_transport(monkeypatch: pytest.MonkeyP
 
 def test_lights_show_what_others_change(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
-        from bridge.session.messages import Set
+        from bridge.session.commands import Set
 
         await session.do(Set({"top_p": 0.5, "mute": True}, "page"))
         assert ports.sent == [[0xB2, 7, 64], [0x90, 38, 127]]

@@ -14,7 +14,8 @@ from bridge.doors.native.connection import MOST_AHEAD_SECONDS, MOST_SCHEDULED, M
 from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import WebListener
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Beat, Command, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
+from bridge.session.commands import Action, Command, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
+from bridge.session.events import Beat
 from bridge.session.timeline import Moment
 
 from ..web_session import BLOCK, RATE_HZ, SineSession, calling, serving

@@ -22,18 +22,8 @@ from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import DISCONTINUITY, PROMPT_CHANGE
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics
-from bridge.session.messages import (
-    Action,
-    AudioPrompt,
-    Follow,
-    Gap,
-    Goaway,
-    Meter,
-    PlayerState,
-    Set,
-    Transport,
-    Transported,
-)
+from bridge.session.commands import Action, AudioPrompt, Follow, Set, Transport
+from bridge.session.events import Gap, Goaway, Meter, PlayerState, Transported
 from bridge.session.timeline import Moment
 from bridge.settings import Settings
 

@@ -11,7 +11,7 @@ import pytest
 from bridge.doors.osc.admission import OscCounters
 from bridge.doors.osc.audio import AudioPackets, AudioSender, Levels, packet_frames
 from bridge.doors.osc.codec import OscError, decode
-from bridge.session.messages import Block
+from bridge.session.events import Block
 
 RATE_HZ = 32_000
 

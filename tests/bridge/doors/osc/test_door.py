@@ -22,21 +22,10 @@ from bridge.doors.osc.codec import decode, encode, encode_bundle
 from bridge.doors.osc.door import OscDoor
 from bridge.doors.osc.tcp import length_prefixed
 from bridge.errors import BridgeError
+from bridge.session.commands import Action, Set, Transport
 from bridge.session.engine_thread import EngineThread
+from bridge.session.events import Beat, Block, Changed, Event, Goaway, Meter, PlayerState, Stats
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import (
-    Action,
-    Beat,
-    Block,
-    Changed,
-    Event,
-    Goaway,
-    Meter,
-    PlayerState,
-    Set,
-    Stats,
-    Transport,
-)
 from bridge.session.parameters import session_table
 from bridge.session.timeline import Moment
 from streamgen import config, load_model

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.audio.faults import SlotState
 from bridge.doors.limits import Turns
 from bridge.doors.osc.clients import Echo
 from bridge.doors.osc.codec import decode
 from bridge.doors.osc.feedback import Subscriber, stats_packets
-from bridge.session.messages import PlayerState, SlotState, Stats
+from bridge.session.events import PlayerState, Stats
 
 
 def test_a_meter_falls_to_the_floor_once_and_the_heart_beats_each_second() -> None:

@@ -24,7 +24,7 @@ from bridge.doors.osc.namespace import (
     SubscribeAudio,
     UsePreset,
 )
-from bridge.session.messages import Action, Deed
+from bridge.session.commands import Action, Deed
 from bridge.session.parameters import Parameters, session_table
 from streamgen.config import number
 

@@ -15,7 +15,7 @@ from bridge.doors.radio import door as door_module
 from bridge.doors.radio import encoders
 from bridge.doors.radio.door import RadioDoor
 from bridge.doors.radio.encoders import CODECS
-from bridge.session.messages import Set
+from bridge.session.commands import Set
 
 from ..web_session import BLOCK, RATE_HZ, Open, SineSession, SineSessions, serving, sine
 from .test_encoders import decoded, is_one_sine

@@ -22,7 +22,7 @@ from bridge.doors.radio.icecast import IcecastSource, Mount, mount_of
 from bridge.doors.radio.station import Station
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
-from bridge.session.messages import Set
+from bridge.session.commands import Set
 
 from ..web_session import RATE_HZ, SineSession
 from .test_encoders import decoded, is_one_sine

@@ -20,7 +20,8 @@ from bridge.doors.sound_card.card import OutputDevice
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.errors import DeviceError
 from bridge.metrics import Metrics
-from bridge.session.messages import Block, Listener, PlayerState, Transported
+from bridge.session.events import Block, PlayerState, Transported
+from bridge.session.session import Listener
 from bridge.settings import Settings
 
 SOURCE_HZ, DEVICE_HZ = 32_000, 48_000

@@ -10,7 +10,7 @@ import pytest
 from bridge.audio.resample import resampler
 from bridge.doors.sound_card.drift import Stretcher
 from bridge.doors.sound_card.feeder import Feeder
-from bridge.session.messages import Block
+from bridge.session.events import Block
 
 SOURCE_HZ, DEVICE_HZ = 32_000, 48_000
 BLOCK = 3_200

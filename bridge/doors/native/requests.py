@@ -1,16 +1,12 @@
-"""The protocol `streamgen.v1`: text on one side, requests and messages on the other. No I/O.
+"""What a client of `streamgen.v1` asks: text messages become commands of a session, and requests of this door. No I/O.
 
-Audio frames are in frames.py. Every JSON field that counts samples (`at_sample`, `applied_at_sample`, `from_sample`,
-`samples`, `position_samples`) counts at the session's rate, `hello.sample_rate_hz`, which each message tells again as
-`rate_hz`. A client that counts at another rate, as its own frames do, says so:
+Audio frames are in frames.py, what the server says in answers.py. Every JSON field that counts samples (`at_sample`,
+`applied_at_sample`, `from_sample`, `samples`, `position_samples`) counts at the session's rate, `hello.sample_rate_hz`,
+which each message tells again as `rate_hz`. A client that counts at another rate, as its own frames do, says so:
 
     {"type": "set", "values": {"mute": true}, "at_sample": 441000, "rate_hz": 44100}      ten seconds, at 44.1 kHz
     {"type": "set", "values": {"prompt/1/text": "techno"}, "quantize": "bar"}             at the session's next bar
     {"type": "transport", "action": "stop", "at_beat": 64}
-
-After a lost connection a client comes back with `session=` and the name that `hello` told: a private session waits half
-a minute for it, its clock standing still. `goaway` therefore carries no token to resume with: it is said when a session
-or the whole service ends, and then nothing is left to come back to.
 
 Rules: knows no socket and no codec; what is wrong raises WireError with a code, never anything else.
 """
@@ -18,7 +14,6 @@ Rules: knows no socket and no codec; what is wrong raises WireError with a code,
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -27,103 +22,30 @@ from bridge.audio.rack import MAX_SLOTS
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_SAMPLE, converted, shown, whole
 from bridge.errors import WireError
 from bridge.session.beats import QUANTA
-from bridge.session.messages import (
+from bridge.session.commands import (
     GLIDE_SECONDS,
     MORPH_SECONDS,
     Action,
-    Beat,
-    Changed,
     Deed,
-    Gap,
-    Goaway,
-    Notice,
-    PresetsChanged,
-    Session,
-    SlotFault,
-    SlotState,
-    Stats,
-    TableChanged,
-    Transported,
+    EditRack,
+    RecallPreset,
+    SavePreset,
+    Set,
+    Transport,
 )
 from bridge.session.timeline import Moment, quantized
 from streamgen.config import ControlSpec, Value, checked
 from streamgen.errors import StreamgenError
 
-__all__ = [
-    "FOLLOWED",
-    "PATH",
-    "PROTOCOL",
-    "EditSlots",
-    "GetValues",
-    "Ping",
-    "Request",
-    "SetAudio",
-    "SetTransport",
-    "SetValues",
-    "Told",
-    "Upload",
-    "UsePreset",
-    "WantBeats",
-    "ack",
-    "error",
-    "event",
-    "hello",
-    "parse",
-    "slots_of",
-    "state_of",
-]
+__all__ = ["FOLLOWED", "Asked", "GetValues", "Id", "Ping", "Request", "SetAudio", "Upload", "WantBeats", "parse"]
 
-PROTOCOL = "streamgen.v1"
-PATH = "/v1/stream"
+FOLLOWED = ("melody", "style")  # audio that the music follows
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000  # in which a client may count
 _MAX_ID = 64
 _MOMENTS = ("at_sample", "at_beat", "quantize")
-FOLLOWED = ("melody", "style")  # audio that the music follows
 _MAX_WORD = 256  # of an effect's name, or a preset's
 
 Id = str | float | None
-
-
-# -- what a client asks ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SetValues:
-    """`set`: checked values, when they shall apply (None = as the session says), and how slowly."""
-
-    values: dict[str, Value]
-    at: Moment | None = None
-    glide_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class SetTransport:
-    """`transport`: what it is told, and when that shall apply (None = as the session says)."""
-
-    action: Action
-    at: Moment | None = None
-
-
-@dataclass(frozen=True)
-class EditSlots:
-    """`rack`: what to do, to which slot, with an effect of which name, at which place of the order (None = the end)."""
-
-    deed: Deed
-    slot: int
-    effect: str
-    index: int | None
-    at: Moment | None = None
-
-
-@dataclass(frozen=True)
-class UsePreset:
-    """`preset`: save or recall one by name; over so many seconds; of the whole session (0), or of a slot's plugin."""
-
-    save: bool
-    name: str
-    seconds: float
-    slot: int
-    at: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +88,8 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Body = SetValues | SetTransport | EditSlots | UsePreset | WantBeats | GetValues | Ping | Upload | SetAudio
+Asked = Set | Transport | EditRack | SavePreset | RecallPreset  # of the session
+Served = WantBeats | GetValues | Ping | Upload | SetAudio  # by this door
 
 
 @dataclass(frozen=True)
@@ -174,10 +97,10 @@ class Request:
     """A message from a client: its own id, and what it asks."""
 
     id: Id
-    body: Body
+    body: Asked | Served
 
 
-def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int) -> Request:
+def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int, by: str) -> Request:
     """Read a text message.
 
     Args:
@@ -185,6 +108,7 @@ def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_byte
         table: the session's parameters.
         rate_hz: the session's rate.
         upload_bytes: the largest audio prompt that may be announced.
+        by: who asks, as the session's commands say it.
 
     Raises:
         WireError: anything is wrong with it; carries the message's id if that much could be read.
@@ -192,7 +116,7 @@ def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_byte
     message = _json_object(text)
     id_ = _id(message.get("id"))
     try:
-        return Request(id_, _body(message, table, rate_hz, upload_bytes))
+        return Request(id_, _asked(message, table, rate_hz, by) or _served(message, table, rate_hz, upload_bytes))
     except WireError as problem:
         problem.id = id_
         raise
@@ -229,17 +153,22 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _body(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int) -> Body:
+def _asked(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, by: str) -> Asked | None:
+    """Read what is the session's to do; None of any other type."""
     kind = message.get("type")
     if kind == "set":
         glide = _checked(GLIDE_SECONDS, message)
-        return SetValues(_values(message.get("values"), table), _moment(message, rate_hz), glide)
+        return Set(_values(message.get("values"), table), by, _moment(message, rate_hz), glide)
     if kind == "transport":
-        return SetTransport(_action(message.get("action")), _moment(message, rate_hz))
+        return Transport(_action(message.get("action")), by, _moment(message, rate_hz))
     if kind == "rack":
-        return _edit(message, rate_hz)
-    if kind == "preset":
-        return _preset(message, rate_hz)
+        return _edit(message, rate_hz, by)
+    return _preset(message, rate_hz, by) if kind == "preset" else None
+
+
+def _served(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int) -> Served:
+    """Read what is this door's to do."""
+    kind = message.get("type")
     if kind == "beats":
         return WantBeats(_enabled(message.get("enabled")))
     if kind == "get":
@@ -309,7 +238,7 @@ def _action(value: object) -> Action:
         raise WireError("bad_value", f"action is {shown(value)}, must be one of {', '.join(Action)}") from None
 
 
-def _edit(message: dict[str, Any], rate_hz: int) -> EditSlots:
+def _edit(message: dict[str, Any], rate_hz: int, by: str) -> EditRack:
     at = _moment(message, rate_hz)
     try:
         deed = Deed(message.get("action"))  # type: ignore[arg-type]
@@ -320,18 +249,19 @@ def _edit(message: dict[str, Any], rate_hz: int) -> EditSlots:
     slot = 0 if deed is Deed.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
     effect = _word("effect", message.get("effect")) if deed in (Deed.ADD, Deed.REPLACE) else ""
     index = message.get("index")
-    return EditSlots(deed, slot, effect, None if index is None else whole("index", index, 0, MAX_SLOTS - 1), at)
+    place = None if index is None else whole("index", index, 0, MAX_SLOTS - 1)
+    return EditRack(deed, by, slot, effect, place, at=at)
 
 
-def _preset(message: dict[str, Any], rate_hz: int) -> UsePreset:
+def _preset(message: dict[str, Any], rate_hz: int, by: str) -> SavePreset | RecallPreset:
     at, action = _moment(message, rate_hz), message.get("action")
     if action not in ("save", "recall"):
         raise WireError("bad_value", f"action is {shown(action)}, must be save or recall")
     if action == "save" and at is not None:
         raise WireError("bad_message", "a preset is saved at once: leave out when")
-    slot = message.get("slot")
-    number = 0 if slot is None else whole("slot", slot, 1, MAX_SLOTS)
-    return UsePreset(action == "save", _word("name", message.get("name")), _checked(MORPH_SECONDS, message), number, at)
+    slot = 0 if message.get("slot") is None else whole("slot", message["slot"], 1, MAX_SLOTS)
+    name, seconds = _word("name", message.get("name")), _checked(MORPH_SECONDS, message)
+    return SavePreset(name, by, slot) if action == "save" else RecallPreset(name, by, seconds, slot, at)
 
 
 def _word(field: str, value: object) -> str:
@@ -351,99 +281,3 @@ def _name(value: object, table: Mapping[str, ControlSpec]) -> str | None:
     if value is not None and (not isinstance(value, str) or value not in table):
         raise WireError("bad_value", f"there is no parameter {str(value)[:40]!a}; `hello` lists them")
     return value
-
-
-# -- what the server says -------------------------------------------------------------------------------------------
-
-Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Stats | Goaway
-_KINDS = {
-    Changed: "changed",
-    TableChanged: "table",
-    SlotFault: "slot_fault",
-    PresetsChanged: "presets",
-    Transported: "transport",
-    Gap: "gap",
-    Notice: "notice",
-    Beat: "beat",
-    Stats: "stats",
-    Goaway: "goaway",
-}
-_COUNT_SAMPLES = (Changed, Transported, Gap, Notice, Beat, Stats)
-
-
-def state_of(session: Session) -> dict[str, Any]:
-    """Return how a session stands, as `hello` and `get` tell it."""
-    state = session.state()
-    return {
-        "values": dict(session.values()),
-        "state": state,
-        "playing": state.plays,
-        "position_samples": session.position_samples(),
-        "heard": session.heard(),
-        "slots": slots_of(session),
-    }
-
-
-def slots_of(session: Session) -> list[dict[str, Any]]:
-    """Return the rack, in the order of the signal."""
-    return [vars(slot) for slot in session.slots()]
-
-
-def hello(session: Session, audio: Mapping[str, Any], codecs: list[str]) -> str:
-    """Build the first message: what this is, how it sounds, what can be asked, and how it stands.
-
-    Args:
-        session: what is listened to.
-        audio: how the listener's frames come unless it asks otherwise.
-        codecs: what this server can send.
-    """
-    return _text(
-        "hello",
-        protocol=PROTOCOL,
-        session=session.name,
-        model=session.model,
-        sample_rate_hz=session.rate_hz,
-        model_rate_hz=session.model_rate_hz,
-        audio=dict(audio),
-        codecs=codecs,
-        parameters=[row.as_dict() for row in session.table.values()],
-        effects=list(session.effects()),
-        presets=list(session.presets()),
-        state=state_of(session),
-    )
-
-
-def ack(id_: Id, applied_at_sample: int, rate_hz: int, **more: Any) -> str:
-    """Build the answer to what was done; `more` by kind: `values`, `t`, `audio`, …."""
-    named = {} if id_ is None else {"id": id_}
-    return _text("ack", **named, applied_at_sample=applied_at_sample, rate_hz=rate_hz, **more)
-
-
-def error(problem: WireError) -> str:
-    """Build the answer to what was not done."""
-    named = {} if problem.id is None else {"id": problem.id}
-    return _text("error", **named, code=problem.code, message=str(problem))
-
-
-def event(happened: Told, rate_hz: int) -> str:
-    """Build the message for what a session tells; `rate_hz` is the session's."""
-    fields = {name: _plain(value) for name, value in vars(happened).items()}
-    if isinstance(happened, TableChanged):
-        fields["parameters"] = [row.as_dict() for row in happened.table.values()]
-        del fields["table"]
-    return _text(
-        _KINDS[type(happened)], **fields, **({"rate_hz": rate_hz} if isinstance(happened, _COUNT_SAMPLES) else {})
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, list | tuple):
-        return [vars(one) if isinstance(one, SlotState) else one for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text(kind: str, **fields: Any) -> str:
-    # escapes keep every text ASCII, so that no character can fail to be sent
-    return json.dumps({"type": kind, **fields}, allow_nan=False, separators=(",", ":"))

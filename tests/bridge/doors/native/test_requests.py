@@ -1,71 +1,60 @@
-"""streamgen.v1 without a socket: what is read, what is refused, what is written."""
+"""streamgen.v1 without a socket: what is read, what is refused."""
 
 from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 
 import pytest
 
-from bridge.doors.native import protocol
-from bridge.doors.native.protocol import (
-    EditSlots,
-    GetValues,
-    Ping,
-    Request,
-    SetAudio,
-    SetTransport,
-    SetValues,
-    Upload,
-    WantBeats,
-    ack,
-    error,
-    event,
-    hello,
-    parse,
-)
+from bridge.doors.native.answers import error
+from bridge.doors.native.requests import GetValues, Ping, Request, SetAudio, Upload, WantBeats, parse
 from bridge.errors import WireError
-from bridge.session.messages import Action, Changed, Deed, Gap, Goaway, PlayerState, Stats, Transported
+from bridge.session.commands import Action, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
 from bridge.session.timeline import AT_ONCE, Moment
 
-from ..web_session import RATE_HZ, TABLE, SineSession
+from ..web_session import RATE_HZ, TABLE
 
 UPLOAD = 1_000
 
 
 def read(**message: object) -> Request:
-    return parse(json.dumps(message), TABLE, RATE_HZ, UPLOAD)
+    return parse(json.dumps(message), TABLE, RATE_HZ, UPLOAD, "me")
 
 
 @pytest.mark.parametrize(
     ("message", "body"),
     [
-        ({"type": "set", "values": {"mute": 1}}, SetValues({"mute": True}, None)),
-        ({"type": "set", "values": {"top_k": 5}, "at_sample": 64_000}, SetValues({"top_k": 5}, Moment(sample=64_000))),
+        ({"type": "set", "values": {"mute": 1}}, Set({"mute": True}, "me")),
+        ({"type": "set", "values": {"top_k": 5}, "at_sample": 64_000}, Set({"top_k": 5}, "me", Moment(sample=64_000))),
         (
             {"type": "set", "values": {"top_k": 5}, "at_sample": 44_100, "rate_hz": 44_100},
-            SetValues({"top_k": 5}, Moment(sample=48_000)),
+            Set({"top_k": 5}, "me", Moment(sample=48_000)),
         ),
         (
             {"type": "set", "values": {"top_k": 5}, "at_sample": 7, "rate_hz": None},
-            SetValues({"top_k": 5}, Moment(sample=7)),
+            Set({"top_k": 5}, "me", Moment(sample=7)),
         ),
-        ({"type": "transport", "action": "stop"}, SetTransport(Action.STOP)),
+        ({"type": "transport", "action": "stop"}, Transport(Action.STOP, "me")),
         (
             {"type": "transport", "action": "play", "at_sample": 96_000},
-            SetTransport(Action.PLAY, Moment(sample=96_000)),
+            Transport(Action.PLAY, "me", Moment(sample=96_000)),
         ),
         (
             {"type": "transport", "action": "play", "at_sample": 192_000, "rate_hz": 192_000},
-            SetTransport(Action.PLAY, Moment(sample=48_000)),
+            Transport(Action.PLAY, "me", Moment(sample=48_000)),
         ),
-        ({"type": "set", "values": {"top_k": 5}, "at_beat": 17.5}, SetValues({"top_k": 5}, Moment(beat=17.5))),
-        ({"type": "set", "values": {"top_k": 5}, "quantize": "2 bars"}, SetValues({"top_k": 5}, Moment(every=8))),
-        ({"type": "transport", "action": "stop", "quantize": "off"}, SetTransport(Action.STOP, AT_ONCE)),
+        ({"type": "set", "values": {"top_k": 5}, "at_beat": 17.5}, Set({"top_k": 5}, "me", Moment(beat=17.5))),
+        ({"type": "set", "values": {"top_k": 5}, "quantize": "2 bars"}, Set({"top_k": 5}, "me", Moment(every=8))),
+        ({"type": "transport", "action": "stop", "quantize": "off"}, Transport(Action.STOP, "me", AT_ONCE)),
         (
             {"type": "rack", "action": "remove", "slot": 1, "quantize": "bar"},
-            EditSlots(Deed.REMOVE, 1, "", None, Moment(every=4)),
+            EditRack(Deed.REMOVE, "me", 1, at=Moment(every=4)),
+        ),
+        ({"type": "preset", "action": "save", "name": "a"}, SavePreset("a", "me")),
+        (
+            {"type": "preset", "action": "recall", "name": "a", "seconds": 2, "slot": 1, "at_beat": 4},
+            RecallPreset("a", "me", 2.0, 1, Moment(beat=4)),
         ),
         ({"type": "beats", "enabled": True}, WantBeats(True)),
         ({"type": "get"}, GetValues(None)),
@@ -152,77 +141,14 @@ def test_any_text_is_read_or_refused_and_any_refusal_can_be_sent() -> None:
         for _ in range(draw.randint(1, 5)):
             text[draw.randrange(len(text))] = draw.choice('{}[]",:\\u0e9-+.ntf\x00é𝄞\ud800')
         try:
-            parse("".join(text), TABLE, RATE_HZ, UPLOAD)
+            parse("".join(text), TABLE, RATE_HZ, UPLOAD, "me")
         except WireError as problem:
             refusals.append(error(problem))
     assert len(refusals) > 10_000
     assert all(map(str.isascii, refusals))
 
 
-def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
-    table = {**TABLE, "guidance_scale": replace(TABLE["guidance_scale"], default=1.0)}
-    session = SineSession(table=table, position=5)
-    audio = {"codec": "s16le", "sample_rate_hz": 44_100, "chunk_ms": 40.0, "enabled": True, "channels": 2}
-    message = json.loads(hello(session, audio, ["s16le"]))
-    assert [row["name"] for row in message["parameters"]] == list(TABLE)
-    assert (message["effects"], message["presets"]) == (session.effects(), [])
-    fields = ["name", "type", "min", "max", "default", "unit", "description"]
-    assert list(message["parameters"][0]) == fields
-    assert {row["name"]: row["default"] for row in message["parameters"]}["guidance_scale"] == 1.0
-    assert message["audio"] == audio
-    assert (message["sample_rate_hz"], message["model_rate_hz"]) == (48_000, 32_000)
-    assert message["state"] == {
-        "values": session.values(), "state": "playing", "playing": True, "position_samples": 5, "slots": [],
-        "heard": "a sine",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("told", "message"),
-    [
-        (
-            Changed({"top_k": 5}, "osc", 7),
-            {"type": "changed", "values": {"top_k": 5}, "by": "osc", "applied_at_sample": 7, "rate_hz": 48_000},
-        ),
-        (
-            Transported("audio_prompt", PlayerState.PAUSED, "osc", 7),
-            {
-                "type": "transport",
-                "action": "audio_prompt",
-                "state": "paused",
-                "by": "osc",
-                "applied_at_sample": 7,
-                "rate_hz": 48_000,
-            },
-        ),
-        (
-            Gap(1, 2, "underrun"),
-            {"type": "gap", "from_sample": 1, "samples": 2, "reason": "underrun", "rate_hz": 48_000},
-        ),
-        (Goaway("bye"), {"type": "goaway", "reason": "bye"}),
-    ],
-)
-def test_events_are_written_as_the_contract_says(told: protocol.Told, message: dict[str, object]) -> None:
-    assert json.loads(event(told, 48_000)) == message
-
-
-def test_stats_without_a_finite_factor_stay_json() -> None:
-    message = json.loads(event(Stats(float("inf"), 1.5, 0, 2, 3, 4, True, PlayerState.PLAYING), 48_000))
-    assert (message["realtime_factor"], message["lead_seconds"], message["window_position"]) == (None, 1.5, 3)
-    assert (message["playing"], message["state"], message["rate_hz"]) == (True, "playing", 48_000)
-
-
-def test_ack_and_error_echo_the_id_if_there_was_one() -> None:
-    assert json.loads(ack(None, 5, 48_000)) == {"type": "ack", "applied_at_sample": 5, "rate_hz": 48_000}
-    assert json.loads(ack(0, 5, 48_000, t=1)) == {
-        "type": "ack", "id": 0, "applied_at_sample": 5, "rate_hz": 48_000, "t": 1
-    }  # fmt: skip
-    assert json.loads(error(WireError("bad_json", "é", 2))) == {
-        "type": "error", "id": 2, "code": "bad_json", "message": "é"
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(("name", "sent", "value"), [("top_k", "5", 5), ("top_k", 4.6, 5), ("temperature", "1.2", 1.2)])
 def test_numbers_are_read_as_controllers_send_them(name: str, sent: object, value: object) -> None:
-    request = parse(json.dumps({"type": "set", "values": {name: sent}}), TABLE, 48_000, 1_000)
-    assert request.body == SetValues({name: value})
+    request = parse(json.dumps({"type": "set", "values": {name: sent}}), TABLE, 48_000, 1_000, "me")
+    assert request.body == Set({name: value}, "me")
