@@ -283,8 +283,8 @@ class Model:
     ) -> dict[Stream, AudioChunk]:
         """Generate and return the next samples of several streams, in one pass over the weights for all of them.
 
-        Each gets what `Stream.read` would have given it. In int8 that is so up to 16 decoder rows together; beyond,
-        sums are rounded in another order.
+        Each gets what `Stream.read` would have given it. In int8 without the native kernels that is so up to 16 decoder
+        rows together; beyond, sums are rounded in another order.
 
         Args:
             wanted: how many samples of which streams of this model.
