@@ -33,6 +33,7 @@ from bridge.session.commands import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, presets_folder, put_in
 from bridge.session.state import Keeper, Kept, restore
+from bridge.session.takes import takes_folder
 from bridge.settings import OPTIONS, Settings
 from bridge.threads import take_short_turns
 from streamgen.config import Value
@@ -273,9 +274,9 @@ class App:
         from bridge.session.live_session import LiveSession
 
         settings = self.service.settings
-        presets = settings.presets or presets_folder()
+        presets, takes = settings.presets or presets_folder(), settings.takes or takes_folder()
         return await LiveSession.open(
-            "live", engine, settings.session_rate, values, self.options, self.rack.catalogue, presets
+            "live", engine, settings.session_rate, values, self.options, self.rack.catalogue, presets, takes
         )
 
     async def _fill_rack(self, live: LiveSession, restored: str) -> str:

@@ -163,6 +163,10 @@ class Settings:
     presets: Path | None = _setting(  # noqa: RUF009
         text("where presets are saved and recalled"), "service", "FOLDER", path=True, unset="one in your state folder"
     )
+    takes: Path | None = _setting(  # noqa: RUF009
+        text("where the last seconds are kept when somebody asks"),
+        "service", "FOLDER", path=True, unset="one in your state folder",
+    )  # fmt: skip
     soundcard: bool = _setting(switch(True, "play here, if there is a sound device"), "sound")
     output: str | None = _setting(
         text("sound device: its number, a part of its name, or API: NAME"), "sound", "NAME", unset="the system's"

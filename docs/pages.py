@@ -26,6 +26,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import streamgen
+from bridge.audio.spectra import BANDS_HZ
 from bridge.cli import main as cli
 from bridge.doors.access import Access, Limits
 from bridge.doors.discovery.door import DiscoveryDoor
@@ -187,6 +188,10 @@ REQUESTS = {
         "it is; without it, the whole set; for `recall`, [when](#when)",
         "saves in the operator's folder, or brings back from there",
     ),
+    "keep": (
+        "`seconds`: 1 … 30, 30 by default",
+        "writes what was heard last into the operator's folder; a `notice` tells everybody its name",
+    ),
     "beats": ("`enabled`: true or false", "from now on this client is told each beat, or none; at first none"),
     "audio": (
         f"any of {', '.join(map(code, frames.FORMAT_FIELDS))}",
@@ -254,7 +259,7 @@ FIELDS = {
     "action": "an [action](#actions), or `audio_prompt`",
     "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` (of "
     "a scene, that begins), `unsupported` (what the checkpoint was not made for), `melody` or `style` (what is "
-    "followed)",
+    "followed), `kept` (a take, and its name)",
     "text": "the line",
     "beat": "its number, from 0",
     "bar": "its bar's number, from 0; a bar has four beats",
@@ -423,6 +428,7 @@ OSC_ASKED = {
     "presets": ("none", "answered with how many presets there are, then their names"),
     "preset/save": ("s name", "saves the whole set in the operator's folder"),
     "preset/recall": ("s name, or s name, f seconds", "brings it back, over so many seconds"),
+    "keep": ("none, or f seconds", "writes what was heard last, 30 seconds of it, into the operator's folder"),
     "subscribe": ("none, i port, or i port, i ms", "be told of every change, meters, statistics, a heartbeat"),
     "unsubscribe": ("none, or i port", "be told no more"),
     "audio/subscribe": ("none, or i port", "be sent the sound, see [below](#sound-over-osc)"),
@@ -439,6 +445,7 @@ OSC_TOLD = {
     "error": ("s address, s text", "what was refused, and why"),
     "guard": ("s", "the music had died, and begins anew"),
     "part": ("s", "another part of the scene begins, see `arrange`"),
+    "kept": ("s", "a take was written: its name"),
     "unsupported": ("s", "what was set, though the checkpoint was not made for it"),
     "heartbeat": ("i", "once a second: 1 while it plays"),
     "beat": (
@@ -446,6 +453,11 @@ OSC_TOLD = {
         "a beat, when it comes: numbers from 0, bpm, and by how many beats the music's own bar is ahead",
     ),
     "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
+    "bands": (
+        f"{len(BANDS_HZ)} f",
+        f"with each `meter`: dBFS of the octaves around {', '.join(f'{hz:,}' for hz in BANDS_HZ)} Hz, both channels",
+    ),
+    "onset": ("f strength", "something is struck, when it sounds: 0 … 1 against the last seconds"),
     "pong": ("as asked", "see `ping`"),
     "audio": ("i, i, i, b", "the sound, see [below](#sound-over-osc)"),
     "subscribed": ("i port, i ms", "the answer to `subscribe`"),

@@ -26,13 +26,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgen.at_rest import keep_in_file
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
 from streamgen.codec import Native, NoCodec, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
@@ -134,9 +135,13 @@ class Runtime:
             native = None
             if choice.library is not None:
                 native = Native(choice.library, choice.library.pool(choice.native_threads))
-            codec = _codec(checkpoint, device, native)
+            codec, text_encoder = _codec(checkpoint, device, native), checkpoint.text_encoder
             prompts = Prompts(
-                TextConditioner(checkpoint, new_lock=threading.Lock),
+                TextConditioner(
+                    checkpoint,
+                    new_lock=threading.Lock,
+                    rest=(lambda: None) if text_encoder is None else keep_in_file(text_encoder),
+                ),
                 MelodyConditioner(checkpoint),
                 choice.engine.projector.project,
                 style=StyleConditioner(checkpoint),
@@ -263,9 +268,11 @@ def _encoder(checkpoint: Checkpoint) -> Callable[[Audio, int | None], Tensor]:
     decoder = checkpoint.decoder
     if checkpoint.codec is None:
         return partial(_no_encoder, checkpoint.name)
+    encoder = _without_decoder(checkpoint.codec)
     return partial(
-        encode_audio,
-        _without_decoder(checkpoint.codec),
+        _encode,
+        encoder,
+        keep_in_file(encoder),
         audio_channels=decoder.audio_channels,
         last_seconds=decoder.max_positions / checkpoint.frame_rate_hz,
     )
@@ -282,6 +289,13 @@ def _read_first(checkpoint: Checkpoint) -> str | None:
     if checkpoint.style is not None:
         return "style"
     return None if checkpoint.decoder.cross_attention else "text"
+
+
+def _encode(encoder: EncodecModel, rest: Callable[[], None], audio: Audio, rate_hz: int, **wanted: Any) -> Tensor:
+    """Encode an audio prompt, and let the encoder's weights rest again."""
+    codes = encode_audio(encoder, audio, rate_hz, **wanted)
+    rest()
+    return codes
 
 
 def _without_decoder(codec: EncodecModel) -> EncodecModel:

@@ -33,6 +33,12 @@ TESTED_ELSEWHERE = {
     "streamgen/testing/tiny_vocabulary.py": "tests/streamgen/testing/test_tiny.py",
     "streamgen/testing/tiny_weights.py": "tests/streamgen/testing/test_tiny.py",
 }
+LONGEST_FILE, SHORTEST_FILE = 400, 50  # lines; beyond, a file holds two ideas, or no more than part of one
+SHORT = {
+    "bridge/cli/convert.py": "one file a command",
+    "bridge/doors/routes.py": "what doors write and the port reads",
+    "bridge/errors.py": "the tree of errors, below every room",
+}
 TESTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
 
@@ -42,6 +48,14 @@ def test_every_file_has_its_tests(module: Path) -> None:
     dotted = ".".join(module.with_suffix("").parts)
     imported = any(f"from {dotted} import" in text for text in TESTS.values())  # types and errors: used by many
     assert mirror in TESTS or imported, f"{module} wants {mirror}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_file_holds_one_idea(module: Path) -> None:
+    """`__init__.py` are maps, as short as they may be."""
+    lines = len((ROOT / module).read_text().splitlines())
+    assert lines <= LONGEST_FILE, f"split {module} by idea"
+    assert lines >= SHORTEST_FILE or str(module) in SHORT, f"join {module} with what it is read with, or say why not"
 
 
 @pytest.mark.parametrize("name", sorted({".".join(path.with_suffix("").parts) for path in MODULES}))

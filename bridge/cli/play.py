@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--buffer", type=number(*_BUFFER.limits, "seconds"), default=_BUFFER_SECONDS, metavar="S",
         help=f"audio made ahead: more survives longer stalls (default: {_BUFFER_SECONDS:g})",
     )  # fmt: skip
-    add_settings(parser, "output", "latency", "session_rate", "scene", "rack", "presets")
+    add_settings(parser, "output", "latency", "session_rate", "scene", "rack", "presets", "takes")
     add_music_options(parser, without=("lead_seconds",))
     add_prompt_files(parser)
     add_json_option(parser)

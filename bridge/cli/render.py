@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.conversion import resampler
 from bridge.audio.faults import SlotFault
 from bridge.audio.files import BITS, PIPE, AudioFile, WavPipe, check_output
-from bridge.audio.resample import resampler
 from bridge.cli.options import (
     add_json_option,
     add_music_options,

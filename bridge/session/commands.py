@@ -20,6 +20,7 @@ from streamgen.config import Value, number
 
 __all__ = [
     "GLIDE_SECONDS",
+    "KEEP_SECONDS",
     "MORPH_SECONDS",
     "Action",
     "AudioPrompt",
@@ -27,6 +28,7 @@ __all__ = [
     "Deed",
     "EditRack",
     "Follow",
+    "KeepTake",
     "PlayerCommand",
     "RecallPreset",
     "SavePreset",
@@ -36,7 +38,8 @@ __all__ = [
 
 GLIDE_SECONDS = replace(number(0, 60, 0, "s", "over which numbers go there"), name="glide_seconds")
 MORPH_SECONDS = replace(number(0, 3_600, 0, "s", "over which to go to a preset"), name="seconds")
-"""Of a change, and of a recall, as every door takes them."""
+KEEP_SECONDS = replace(number(1, 30, 30, "s", "of what was heard last that are kept"), name="seconds")
+"""Of a change, of a recall and of a take, as every door takes them."""
 
 
 class Action(StrEnum):
@@ -178,5 +181,18 @@ class RecallPreset:
     at: Moment | None = None
 
 
+@dataclass(frozen=True)
+class KeepTake:
+    """Keep what was heard last as a file in the operator's folder, whose name is told as a `Notice`.
+
+    Attributes:
+        by: who asks.
+        seconds: how much of it; see KEEP_SECONDS.
+    """
+
+    by: str
+    seconds: float = float(KEEP_SECONDS.default)
+
+
 PlayerCommand = Set | Transport | AudioPrompt | Follow | EditRack
-Command = PlayerCommand | SavePreset | RecallPreset
+Command = PlayerCommand | SavePreset | RecallPreset | KeepTake

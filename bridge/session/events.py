@@ -154,7 +154,7 @@ class Notice:
     Attributes:
         topic: "heard": what the model understands of the prompts; "guard": what had died and begins anew; "part": which
             part of the scene begins; "unsupported": what the checkpoint was not made for; "melody" and "style": what is
-            followed.
+            followed; "kept": a take, and its name.
         text: the line.
         applied_at_sample: from where on.
     """

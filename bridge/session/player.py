@@ -297,6 +297,8 @@ class Player:
         bars, scale = self.generator.bars(), self.timeline.rate_hz / self.model.sample_rate_hz
         known = None if bars is None else (bars[0] * scale, bars[1] * scale)
         self._metronome.note_bars(known, self.generator.drawn * scale, self.output.frontier)
+        self._committer.tracks = known is None
+        self._metronome.heard = self._committer.tracker.beats if known is None else None
 
     # -- told -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ A small model's first bar is copied for minutes, and one in five is tight on its
 is. A candidate is a seed of its own, counted from where the music begins: the stream draws again what was heard here.
 
 Rules: plays nothing and changes no stream; draws through `Batch`, as the stream would. The grid and the key are known
-where the checkpoint tells them of its prompts; elsewhere an opening only has to sound.
+where the checkpoint tells them of its prompts; elsewhere an opening only has to sound and to move.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from streamgen.checkpoint.words import SEMITONES
 from streamgen.runtime import Runtime
 from streamgen.stream.batch import Batch
 from streamgen.stream.controls import Controls
+from streamgen.stream.guard import movement
 
 __all__ = ["best_candidate", "score"]
 
@@ -35,7 +36,8 @@ _PIECE_FRAMES = 5  # of eight openings: tens of milliseconds, where a session co
 _STEPS_A_BAR = 16
 _NEAR_SECONDS = 0.012  # of the grid: less is not heard as loose
 _FEW_ONSETS = 6  # fewer say little of a grid
-_KEY_WEIGHT, _SOUND_WEIGHT = 0.5, 1.0
+_KEY_WEIGHT, _SOUND_WEIGHT, _LIFE_WEIGHT = 0.5, 1.0, 1.0
+_LIVELY_CHANGE = 0.2  # from one quarter second to the next: music with drums has more; what has a third stays a drone
 _QUIET_DBFS = -40.0
 _HOP = 64  # of the onsets' spectra, 2 ms at 32 kHz
 _LONGER_THAN_A_DRUM = 5  # windows of 8,192 samples, a quarter apart
@@ -93,7 +95,7 @@ def _decoded(runtime: Runtime, codes: Tensor, breathe: Callable[[], None]) -> Au
 
 
 def score(audio: Audio, rate_hz: int, bar_seconds: float, heard: Heard | None) -> float:
-    """How good an opening is: sounding, on the sixteenths of its bar, in the key.
+    """How good an opening is: sounding, moving, on the sixteenths of its bar, in the key.
 
     Args:
         audio: float32 [n].
@@ -101,12 +103,15 @@ def score(audio: Audio, rate_hz: int, bar_seconds: float, heard: Heard | None) -
         bar_seconds: length of a bar.
         heard: what is known of the prompt.
     """
-    sounding = _SOUND_WEIGHT * _sounding_share(audio, rate_hz)
+    living = _SOUND_WEIGHT * _sounding_share(audio, rate_hz) + _LIFE_WEIGHT * _liveliness(audio, rate_hz)
     if heard is None:
-        return sounding
-    return (
-        sounding + _on_grid(audio, rate_hz, bar_seconds / _STEPS_A_BAR) + _KEY_WEIGHT * _in_key(audio, rate_hz, heard)
-    )
+        return living
+    return living + _on_grid(audio, rate_hz, bar_seconds / _STEPS_A_BAR) + _KEY_WEIGHT * _in_key(audio, rate_hz, heard)
+
+
+def _liveliness(audio: Audio, rate_hz: int) -> float:
+    """How much of a lively music's movement there is, 0 … 1: an opening that hardly moves is held for minutes."""
+    return min(1.0, movement(audio, rate_hz) / _LIVELY_CHANGE)
 
 
 def _sounding_share(audio: Audio, rate_hz: int) -> float:

@@ -26,7 +26,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_SECONDS", "Block", "Guard", "Heard", "Mended"]
+__all__ = ["BLOCK_SECONDS", "Block", "Guard", "Heard", "Mended", "movement"]
 
 Audio = NDArray[np.float32]
 Spectrum = NDArray[np.float64]
@@ -187,6 +187,20 @@ class Guard:
             patience=patience,
             mended=(*now.mended, Mended(now.fault, at_sample))[-32:],
         )
+
+
+def movement(audio: Audio, rate_hz: int) -> float:
+    """Mean change of the spectrum from one quarter of a second to the next, log10: what a drone lacks.
+
+    Args:
+        audio: float32 [n]; 0 of less than half a second.
+        rate_hz: its samples a second.
+    """
+    block = round(BLOCK_SECONDS * rate_hz)
+    guard = Guard(rate_hz, block, 0)
+    guard.listen(audio, [0] * (len(audio) // block))
+    changes = [one.change for one in guard.heard.blocks[1:]]
+    return float(np.mean(changes)) if changes else 0.0
 
 
 def fault_of(blocks: tuple[Block, ...]) -> str:

@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 
-from bridge.audio.resample import resampler
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import resampler, to_s16
 from bridge.doors.access import Limits
-from bridge.doors.buffers import bound_buffers
-from bridge.doors.limits import Bucket
+from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.lyria import protocol
 from bridge.doors.lyria.protocol import RATE_HZ, SETUP_COMPLETE, Config, Control, Message, Prompts, Setup
 from bridge.doors.lyria.wishes import Wishes

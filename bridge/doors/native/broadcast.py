@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.resample import Resampler, resampler
+from bridge.audio.conversion import Resampler, resampler
 from bridge.doors.native import answers
 from bridge.doors.native.codecs import OPUS_SECONDS, Encoder, encoder
 from bridge.doors.native.frames import CODECS, DISCONTINUITY, PROMPT_CHANGE, AudioFormat, AudioHeader, converted

@@ -36,7 +36,7 @@ from bridge.doors.native.listener import DOOR, WebListener
 from bridge.doors.native.requests import Request
 from bridge.errors import FileError, WireError
 from bridge.metrics import Metrics
-from bridge.session.commands import AudioPrompt, EditRack, Follow, SavePreset, Set
+from bridge.session.commands import AudioPrompt, EditRack, Follow, KeepTake, SavePreset, Set
 from bridge.session.session import Session
 from bridge.session.timeline import Moment
 from streamgen.config import Value
@@ -255,7 +255,7 @@ class Connection:
                 return self._values(id_, body.name)
             case requests.Ping():
                 return self._ack(id_, t=body.t, server_time_us=time.time_ns() // 1000)
-        if not isinstance(body, SavePreset):
+        if not isinstance(body, SavePreset | KeepTake):
             self._expect(body.at)
         applied = await self._session.do(body)
         rack = {"slots": answers.slots_of(self._session)} if isinstance(body, EditRack) else {}

@@ -56,6 +56,10 @@ _SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLOSE_SECONDS = 2.0
 _GOODBYE_SECONDS = 0.05
 _PING_SECONDS = 20.0
+_LOOK_SECONDS, _IDLE_SECONDS = (
+    0.02,
+    0.2,
+)  # between looks at the music, where somebody listens to them, and where nobody does
 
 
 class NativeDoor:
@@ -223,17 +227,18 @@ class NativeDoor:
 
     async def _oscquery(self, socket: GuardedConnection) -> None:
         session, ready = self._sessions.live, asyncio.Event()
-        listener = oscquery.Listener(session.table, ready.set)
+        listener = oscquery.Listener(session.table, session.rate_hz, ready.set)
         session.add(listener)
-        sender = asyncio.create_task(_send_news(socket, listener, ready))
+        tasks = [asyncio.create_task(work) for work in (_send_news(socket, listener, ready), _look(session, listener))]
         try:
             async for message in socket:
                 self._osc_command(listener, message)
                 await asyncio.sleep(0)
         finally:
             session.remove(listener)
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _osc_command(self, listener: oscquery.Listener, message: str | bytes) -> None:
         try:
@@ -250,6 +255,12 @@ async def _send_news(socket: GuardedConnection, listener: oscquery.Listener, rea
         ready.clear()
         for packet in listener.take():
             await socket.send(packet)
+
+
+async def _look(session: Session, listener: oscquery.Listener) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS if listener.looks else _IDLE_SECONDS)
+        listener.look(session.timeline.wall())
 
 
 def _subprotocol(_connection: ServerConnection, offered: list[Subprotocol] | Any) -> Subprotocol | None:

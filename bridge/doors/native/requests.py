@@ -24,10 +24,12 @@ from bridge.errors import WireError
 from bridge.session.beats import QUANTA
 from bridge.session.commands import (
     GLIDE_SECONDS,
+    KEEP_SECONDS,
     MORPH_SECONDS,
     Action,
     Deed,
     EditRack,
+    KeepTake,
     RecallPreset,
     SavePreset,
     Set,
@@ -88,7 +90,7 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Asked = Set | Transport | EditRack | SavePreset | RecallPreset  # of the session
+Asked = Set | Transport | EditRack | SavePreset | RecallPreset | KeepTake  # of the session
 Served = WantBeats | GetValues | Ping | Upload | SetAudio  # by this door
 
 
@@ -163,6 +165,8 @@ def _asked(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: i
         return Transport(_action(message.get("action")), by, _moment(message, rate_hz))
     if kind == "rack":
         return _edit(message, rate_hz, by)
+    if kind == "keep":
+        return KeepTake(by, _checked(KEEP_SECONDS, message))
     return _preset(message, rate_hz, by) if kind == "preset" else None
 
 
@@ -182,7 +186,7 @@ def _served(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: 
     if kind in FOLLOWED:
         size = whole("bytes", message.get("bytes"), 0, upload_bytes)
         return Upload(size, str(kind), _moment(message, rate_hz))
-    known = "set, transport, rack, preset, beats, get, ping, audio, audio_prompt, melody, style"
+    known = "set, transport, rack, preset, keep, beats, get, ping, audio, audio_prompt, melody, style"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 

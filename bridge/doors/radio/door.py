@@ -18,9 +18,9 @@ from urllib.parse import quote
 from websockets.http11 import Request
 
 from bridge.doors.access import Refusal, token_of
-from bridge.doors.buffers import bound_buffers
 from bridge.doors.door import Place, Service, Sessions
 from bridge.doors.http.site import Address, address_of, plain_headers
+from bridge.doors.limits import bound_buffers
 from bridge.doors.radio import icy
 from bridge.doors.radio.encoders import CODECS, Codec, missing
 from bridge.doors.radio.icecast import IcecastSource, mount_of

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.resample import resampler
+from bridge.audio.conversion import resampler
 from bridge.audio.ring import FADE_FRAMES, Ring
 from bridge.doors.sound_card.drift import DriftControl, Stretcher
 from bridge.session.events import Block

@@ -34,6 +34,7 @@ from bridge.session.commands import (
     Command,
     EditRack,
     Follow,
+    KeepTake,
     RecallPreset,
     SavePreset,
     Set,
@@ -137,7 +138,7 @@ class SineSession:
         if isinstance(command, EditRack):
             self._edit(command)
         self.commands.append(command)
-        if isinstance(command, EditRack | RecallPreset):
+        if isinstance(command, EditRack | RecallPreset | KeepTake):
             return self.position
         if isinstance(command, SavePreset):
             self.saved.append(command.name)

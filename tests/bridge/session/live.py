@@ -49,14 +49,18 @@ class Listening:
 
 
 def play(
-    scene: Callable[[LiveSession], Awaitable[None]], catalogue: Catalogue | None = None, presets: Path | None = None
+    scene: Callable[[LiveSession], Awaitable[None]],
+    catalogue: Catalogue | None = None,
+    presets: Path | None = None,
+    takes: Path | None = None,
 ) -> None:
     """Let a scene play on a session of its own."""
 
     async def run() -> None:
         engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
         first = {"prompt/1/text": "piano"}
-        session = await LiveSession.open("live", engine, RATE_HZ, first, catalogue=catalogue, presets=presets)
+        folders = {"presets": presets, "takes": takes}
+        session = await LiveSession.open("live", engine, RATE_HZ, first, catalogue=catalogue, **folders)
         try:
             await scene(session)
         finally:

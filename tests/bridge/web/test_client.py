@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.session.commands import Set
 
 from ...real_parts import chromium

@@ -594,6 +594,16 @@ def test_stop_and_anew_are_asked_of_the_server(opened: Open, server: ToyServer) 
     )
 
 
+def test_the_last_half_minute_is_asked_for_by_button_and_key_and_what_came_of_it_is_shown(
+    opened: Open, server: ToyServer
+) -> None:
+    opened.page.click("#keep")
+    opened.page.keyboard.press("k")
+    eventually(lambda: [one["type"] for one in server.messages].count("keep") == 2)
+    server.tell({"type": "notice", "topic": "kept", "text": "the last 30 s are take-1.flac", "applied_at_sample": 0})
+    opened.until("document.getElementById('toast').textContent === 'the last 30 s are take-1.flac'")
+
+
 def test_a_token_can_be_given(chromium: Any) -> None:
     with toy_server(token="secret") as server:
         context = chromium.new_context()

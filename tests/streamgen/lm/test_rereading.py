@@ -23,7 +23,7 @@ import streamgen
 from streamgen.checkpoint import load_checkpoint
 from streamgen.lm.attention import Segment
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.guidance import combine
+from streamgen.lm.sampling import combine
 from streamgen.testing import tiny_checkpoint
 
 TEXTS = ("piano", "drums and bass", "slow techno beat with strings", None)

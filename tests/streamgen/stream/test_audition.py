@@ -34,6 +34,14 @@ def test_tight_beats_loose_in_key_beats_out_of_key_and_sound_beats_silence() -> 
     assert score(tight, RATE, bar_seconds, None) > score(0 * tight, RATE, bar_seconds, None)
 
 
+def test_chords_that_are_struck_beat_one_that_is_held() -> None:
+    at = np.arange(2 * RATE) / RATE
+    held = (0.2 * np.sin(2 * np.pi * 440 * at)).astype(np.float32)
+    struck = held * np.exp(-6 * (at % 0.48)).astype(np.float32)
+    for heard in (HEARD, None):
+        assert score(struck, RATE, 1.92, heard) > score(held, RATE, 1.92, heard) + 0.2
+
+
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was heard in auditions; the loudest candidate is the best."""

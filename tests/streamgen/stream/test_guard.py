@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamgen.stream import guard as module
-from streamgen.stream.guard import PATIENCE_BLOCKS, Block, Guard, fault_of
+from streamgen.stream.guard import PATIENCE_BLOCKS, Block, Guard, fault_of, movement
 from streamgen.stream.stream import Stream
 
 RATE, HOP = 32_000, 640
@@ -47,6 +47,13 @@ def test_it_hears_what_is_wrong_within_four_seconds_and_nothing_in_music(fault: 
     if fault:
         assert guard.heard.mend_frame is not None
         assert guard.heard.mend_frame - 30 <= 4.3 * RATE / HOP
+
+
+def test_music_moves_a_drone_hardly_and_silence_not() -> None:
+    assert movement(sound(""), RATE) > 0.2
+    assert 0.0 < movement(sound("drone"), RATE) < module.DRONE_CHANGE
+    assert movement(np.zeros(RATE, np.float32), RATE) == 0.0
+    assert movement(sound("", 0.3), RATE) == 0.0
 
 
 def test_one_code_for_ever_is_a_fault_where_the_sound_hardly_moves_and_none_where_it_does() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.doors.lyria import connection
 from bridge.doors.lyria.door import LyriaDoor
 from bridge.session.commands import Action, EditRack

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soxr
 
-from bridge.audio.s16 import from_s16, to_s16
+from bridge.audio.conversion import from_s16, to_s16
 from bridge.doors.native import answers, broadcast, codecs
 from bridge.doors.native.broadcast import Broadcast, Chunk, Lane
 from bridge.doors.native.codecs import OpusEncoder, decoder
@@ -95,7 +95,7 @@ def test_at_the_sessions_rate_nothing_is_resampled(monkeypatch: pytest.MonkeyPat
     def no_soxr(*_: object) -> None:
         raise AssertionError("a resampler was made")
 
-    monkeypatch.setattr("bridge.audio.resample._Soxr", no_soxr)
+    monkeypatch.setattr("bridge.audio.conversion._Soxr", no_soxr)
     assert heard(packed(Lane(RATE_HZ, AudioFormat("s16le", RATE_HZ)), blocks(0.5)))[0].shape == (2, RATE_HZ // 2)
 
 

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.doors.native.client import Call, Received, stream_url
 from bridge.doors.native.frames import AudioHeader
 from bridge.errors import UsageError, WireError

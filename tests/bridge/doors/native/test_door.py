@@ -15,7 +15,7 @@ from pythonosc.osc_message import OscMessage
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.doors.access import Access, Limits
 from bridge.doors.door import Service
 from bridge.doors.native.door import NativeDoor

@@ -151,6 +151,24 @@ def test_meters_heartbeat_statistics_and_goodbye(sine_session) -> None:
     on_stage(sine_session, test)
 
 
+def test_bands_and_onsets_come_to_subscribers_when_they_sound(sine_session) -> None:
+    async def test(stage: Stage) -> None:
+        client = await stage.client()
+        stage.send(client, "/streamgen/ping")
+        await until(lambda: client.of("/streamgen/ping"))
+        assert not stage.door.handler.feedback._visuals._bands, "nothing is computed for nobody"
+        stage.send(client, "/streamgen/subscribe")
+        await until(lambda: len(client.of("/streamgen/bands")) > 5)
+        bands = client.of("/streamgen/bands")[-1]
+        assert (len(bands), max(bands)) == (8, bands[3])
+        stage.session.position += 48_000  # what does not follow on is struck anew
+        before = len(client.of("/streamgen/onset"))
+        await until(lambda: len(client.of("/streamgen/onset")) > before)
+        assert 0 < client.of("/streamgen/onset")[-1][0] <= 1
+
+    on_stage(sine_session, test)
+
+
 def test_each_beat_is_told_when_it_comes(sine_session) -> None:
     async def test(stage: Stage) -> None:
         client = await stage.client()

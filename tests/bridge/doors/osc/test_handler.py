@@ -393,7 +393,7 @@ def test_two_servers_do_not_talk_to_each_other_for_ever(sine_session) -> None:
             rounds.append([decode(packet)[0].address for packet in back])
             for packet in back:
                 room.packet(packet)
-        assert set(rounds[-1]) <= {"/streamgen/meter", "/streamgen/heartbeat"}
+        assert set(rounds[-1]) <= {"/streamgen/meter", "/streamgen/bands", "/streamgen/heartbeat"}
 
     in_room(sine_session, test)
 

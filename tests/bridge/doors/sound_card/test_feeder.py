@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from bridge.audio.resample import resampler
+from bridge.audio.conversion import resampler
 from bridge.doors.sound_card.drift import Stretcher
 from bridge.doors.sound_card.feeder import Feeder
 from bridge.session.events import Block

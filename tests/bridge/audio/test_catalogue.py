@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from bridge.audio.built_in import BUILT_IN
+from bridge.audio.catalogue import BUILT_IN
 from bridge.audio.compressor import Compressor
 from bridge.audio.effect import Change, Effect, Pcm
 from bridge.audio.equalizer import Equalizer, HighPass, Tilt

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.measuring import speed
-from bridge.measuring.speed import (
+from bridge import speed
+from bridge.speed import (
     MARGIN_STEPS,
     memory_bytes_per_second,
     missed_deadlines,
@@ -15,7 +15,7 @@ from bridge.measuring.speed import (
 from streamgen.metrics import StreamMetrics
 from streamgen.testing import FakeClock
 
-from ..conftest import ToyModel
+from .conftest import ToyModel
 
 
 @pytest.fixture

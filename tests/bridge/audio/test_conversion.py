@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soxr
 
-from bridge.audio.resample import resampler
+from bridge.audio.conversion import resampler
 
 RATE_HZ = 32_000
 

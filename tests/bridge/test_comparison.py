@@ -12,21 +12,21 @@ import torch
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 import streamgen
-from bridge.measuring import reference
-from bridge.measuring.reference import SHAPES, Comparison, Shape, compare, write_random_checkpoint
+from bridge import comparison
+from bridge.comparison import SHAPES, Comparison, Shape, compare, write_random_checkpoint
 from streamgen.testing import tiny_checkpoint
 
 SMALLEST = Shape(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, ffn_dim=96)
-CODEC = reference._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
-TEXT = reference._TEXT | {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 1, "num_heads": 4}
+CODEC = comparison._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
+TEXT = comparison._TEXT | {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 1, "num_heads": 4}
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything but the layout is made small, so that a test writes kilobytes."""
     monkeypatch.setitem(SHAPES, "musicgen-small", SMALLEST)
-    monkeypatch.setattr(reference, "_CODEC", CODEC)
-    monkeypatch.setattr(reference, "_TEXT", TEXT)
+    monkeypatch.setattr(comparison, "_CODEC", CODEC)
+    monkeypatch.setattr(comparison, "_TEXT", TEXT)
 
 
 @pytest.mark.parametrize("stereo", [False, True])
@@ -56,7 +56,7 @@ def test_shapes_have_metas_sizes(name: str, millions: int) -> None:
     from transformers import AutoModelForTextToWaveform
 
     with torch.device("meta"):
-        model = AutoModelForTextToWaveform.from_config(reference._config(SHAPES[name], stereo=False))
+        model = AutoModelForTextToWaveform.from_config(comparison._config(SHAPES[name], stereo=False))
     assert sum(parameter.numel() for parameter in model.decoder.parameters()) / 1e6 == pytest.approx(millions, rel=0.02)
 
 
@@ -72,13 +72,13 @@ def test_both_make_the_same_length_in_turns(monkeypatch: pytest.MonkeyPatch) -> 
         return clips
 
     monkeypatch.setattr(model, "generate", remembered)
-    their_job = reference._their_job
+    their_job = comparison._their_job
 
     def remembered_job(folder: str, model: Any) -> Callable[[float], None]:
         job = their_job(folder, model)
         return lambda seconds: made.append(("theirs", job(seconds).shape[-1] / 32_000))
 
-    monkeypatch.setattr(reference, "_their_job", remembered_job)
+    monkeypatch.setattr(comparison, "_their_job", remembered_job)
     lines: list[str] = []
     result = compare(model, str(tiny_checkpoint("stereo")), 0.4, lines.append)
     assert made == [("ours", 0.2), ("theirs", 0.2), ("ours", 0.4), ("theirs", 0.4), ("ours", 0.4), ("theirs", 0.4)]
