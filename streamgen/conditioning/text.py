@@ -165,6 +165,7 @@ class TextConditioner:
         self._read_as = lru_cache(_TEXTS_HEARD)(self._checked_words)
         self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
         self._told: set[str] = set()  # words, so that each is told once
+        self._given: dict[str, Tensor] = {}
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -181,7 +182,10 @@ class TextConditioner:
         Raises:
             PromptError: see `check_text`.
         """
-        return self._read_as(text) if isinstance(text, str) else check_text(text)
+        if not isinstance(text, str):
+            return check_text(text)
+        # not what anybody can type: no other text is read as one whose states were given
+        return f"\0{text}" if text in self._given else self._read_as(text)
 
     def _checked_words(self, text: str) -> str:
         check_text(text)
@@ -203,17 +207,52 @@ class TextConditioner:
         Args:
             text: the prompt; None is unconditional.
         Returns:
-            float32 [T, D]: T5's last hidden states, projected with bias to the decoder's width; [0, D] for None. The
-            caller's own copy.
+            float32 [T, D]: T5's last hidden states, projected with bias to the decoder's width, or what `give` was
+            given; [0, D] for None. The caller's own copy.
         Raises:
             PromptError: see `check_text`; also a text without a single token, and any text where the checkpoint has no
                 text encoder.
         Source: transformers, MusicgenForConditionalGeneration.forward (enc_to_dec_proj, before the attention mask).
         """
+        if isinstance(text, str) and text in self._given:
+            return self._given[text].clone()
         words = self.read_as(text)
         if words is None:
             return torch.zeros(0, self.width, device=self.device, dtype=torch.float32)
         return self._cache.get(words, self._compute).clone()
+
+    def give(self, text: str, states: object) -> None:
+        """Let a text have these states, whatever the encoder would make of it.
+
+        Args:
+            text: a prompt.
+            states: float [T, D], or of the text encoder's width, which are projected as its own are.
+        Raises:
+            PromptError: no such tensor, or the text has other states already.
+        """
+        checked, given = check_text(text), self._usable(states)
+        assert checked is not None, "a text"
+        before = self._given.get(checked)
+        if before is not None and not torch.equal(before, given):
+            raise PromptError(f"{checked[:40]!r} has other states already: give these another name")
+        self._given[checked] = given
+
+    def _usable(self, states: object) -> Tensor:
+        encoded = None if self._encoder is None else int(self._encoder.config.d_model)
+        widths = f"{self.width}" if encoded in (None, self.width) else f"{self.width} or {encoded}"
+        wanted = f"text states are a float tensor [T, D], D = {widths}, of finite numbers"
+        if not isinstance(states, Tensor) or not states.is_floating_point():
+            found = f"a tensor of {states.dtype}" if isinstance(states, Tensor) else type(states).__name__
+            raise PromptError(f"{wanted}, not {found}")
+        if states.ndim != 2 or not len(states) or states.shape[1] not in (self.width, encoded):
+            raise PromptError(f"{wanted}, not of shape {list(states.shape)}")
+        own = states.detach().to(self.device, torch.float32, copy=True)
+        if not own.isfinite().all():
+            raise PromptError(f"{wanted}: these have NaN or infinity")
+        return own if own.shape[1] == self.width or self._projection is None else self._projected(own)
+
+    def _projected(self, states: Tensor) -> Tensor:
+        return states if self._projection is None else nn.functional.linear(states, *self._projection)
 
     def _compute(self, text: str | None) -> Tensor:
         assert text is not None, "None has no states"
@@ -221,15 +260,15 @@ class TextConditioner:
         assert self._encoder is not None, "tokens without an encoder"
         with torch.no_grad():
             states: Tensor = self._encoder(input_ids=ids).last_hidden_state[0]  # alone: there is no padding to mask
-            if self._projection is not None:
-                states = nn.functional.linear(states, *self._projection)
+            states = self._projected(states)
         self._rest()
         return states.float()
 
     def _tokens(self, text: str) -> Tensor:  # int64 [1, T]
         if self._tokenizer is None or self._encoder is None:
             raise PromptError(
-                f"checkpoint {self._name} has no text encoder and can't read {text[:40]!r}: use None (unconditional)"
+                f"checkpoint {self._name} has no text encoder and can't read {text[:40]!r}: use None (unconditional), "
+                "or model.learn_states"
             )
         ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]  # verbose: 512 tokens is no limit of T5's
         self._tell_unknown(text, ids)

@@ -324,6 +324,10 @@ class NativeDecoder:
         c = self.config
         return logits[:, : c.num_codebooks * c.vocab_size].view(len(wanted), c.num_codebooks, c.vocab_size)
 
+    def evaluate(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> Tensor:
+        """Run vectors through all layers and return all their logits, float32 [N, K, V]. Arguments as in `step`."""
+        return self.step(x, segments, cache, cross, range(len(x)))
+
     def read(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> None:
         """Run vectors through all layers for their keys and values alone. Arguments as in `step`."""
         self.step(x, segments, cache, cross, ())

@@ -267,3 +267,35 @@ def test_words_without_a_token_are_told_once(mono: Any, caplog: pytest.LogCaptur
         conditioner.encode("strings \u266b\U0001f3b9")
     (line,) = caplog.messages
     assert "has no token for \u266b\U0001f3b9: not heard" in line
+
+
+# -- states of one's own -----------------------------------------------------------------------------------------------
+
+
+def test_a_text_has_the_states_it_was_given(mono: Any) -> None:
+    conditioner = TextConditioner(mono.checkpoint)
+    own, narrow = torch.randn(5, 64), torch.randn(3, 48)
+    conditioner.give("anything", own)
+    conditioner.give("narrow", narrow)
+    conditioner.give("anything", own.clone())  # the same ones: nothing to mind
+    assert torch.equal(conditioner.encode("anything"), own)
+    weight, bias = mono.checkpoint.text_projection
+    assert torch.equal(conditioner.encode("narrow"), torch.nn.functional.linear(narrow, weight, bias))
+    with pytest.raises(PromptError, match="'anything' has other states already: give these another name"):
+        conditioner.give("anything", own + 1)
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        (torch.zeros(5, 32), r"D = 64 or 48, of finite numbers, not of shape \[5, 32\]"),
+        (torch.zeros(64), r"not of shape \[64\]"),
+        (torch.zeros(0, 64), r"not of shape \[0, 64\]"),
+        (torch.zeros(5, 64, dtype=torch.int64), "not a tensor of torch.int64"),
+        ([[0.0]], "not list"),
+        (torch.full((5, 64), torch.nan), "these have NaN or infinity"),
+    ],
+)
+def test_states_that_cannot_be_used_are_refused(mono: Any, states: Any, says: str) -> None:
+    with pytest.raises(PromptError, match=says):
+        TextConditioner(mono.checkpoint).give("anything", states)
