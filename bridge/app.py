@@ -88,6 +88,8 @@ DOORS: list[Callable[[Service], Door | None]] = [
     _door("radio", "RadioDoor"),  # at the port of the WebSocket, and so closed before it
     _door("lyria", "LyriaDoor"),  # likewise
     SOUND_CARD,
+    _door("jack", "JackDoor", lambda settings: settings.wants_jack),
+    _door("udp", "UdpDoor", lambda settings: bool(settings.reastream or settings.rtp)),  # as the radio, for its SDP
     _door("discovery", "DiscoveryDoor", lambda settings: settings.announce),  # the last: it tells of the others
 ]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""
