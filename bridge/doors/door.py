@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import re
 import socket
@@ -21,14 +22,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bridge.doors.access import Access
 from bridge.errors import BridgeError, UsageError
 from bridge.metrics import Metrics
+from bridge.session.commands import Command
 from bridge.session.session import Session
 from bridge.settings import Settings
+from streamgen.errors import StreamgenError
 
 if TYPE_CHECKING:  # settings and `play` come by here, and need no WebSockets
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request
 
 __all__ = ["Door", "Place", "Routes", "Service", "Sessions", "StreamHandler", "Tasks", "cannot_listen", "host_and_port"]
+
+_log = logging.getLogger("bridge.doors")
 
 Place = str | int | None
 StreamHandler = Callable[["Request", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -173,6 +178,17 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    async def do(self, session: Session, command: Command) -> None:
+        """Let a session do what a program or a hand asks that nobody can answer: where it cannot, the log says why."""
+        try:
+            await session.do(command)
+        except StreamgenError as error:
+            _log.warning("what %s asks for could not be done: %s", self._name, error)
+
+    def ask(self, session: Session, command: Command) -> asyncio.Task[None]:
+        """The same, without waiting for it."""
+        return self.spawn(self.do(session, command))
 
     async def close(self) -> None:
         """End what runs."""

@@ -13,10 +13,11 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
-from bridge.doors.door import Routes, cannot_listen, host_and_port
+from bridge.doors.door import Routes, Tasks, cannot_listen, host_and_port
 from bridge.errors import UsageError
+from bridge.session.commands import Set
 
-from .web_session import serving
+from .web_session import SineSession, serving
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,16 @@ def test_a_socket_is_handed_over_after_origin_host_and_token() -> None:
             assert web.access.clients.total() == 0
 
     asyncio.run(go())
+
+
+def test_what_nobody_can_be_told_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def go() -> None:
+        tasks, session = Tasks("knobs"), SineSession()
+        await tasks.do(session, Set({"top_k": 5}, "knobs"))
+        assert session.values()["top_k"] == 5
+        task = tasks.ask(session, Set({"nothing": 5}, "knobs"))
+        await task
+        await tasks.close()
+
+    asyncio.run(go())
+    assert "what knobs asks for could not be done: there is no parameter 'nothing'" in caplog.text
