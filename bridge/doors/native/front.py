@@ -20,9 +20,8 @@ from typing import cast
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from bridge.doors.door import Tasks
+from bridge.doors.door import Routes, StreamHandler, Tasks
 from bridge.doors.native.guard import GuardedConnection, Places
-from bridge.doors.routes import Routes, StreamHandler
 
 __all__ = ["OPEN_SECONDS", "Front"]
 
