@@ -28,7 +28,10 @@ HOP_SECONDS = 0.01
 _WINDOW_SECONDS = 0.04
 _LAG = 2  # hops over which the flux rises
 _QUIET = 1e-7  # of full scale's power: what lies below rises from nothing to nothing
-_SEEN_AFTER_SECONDS = 0.012  # from a stroke to the end of the window in which the flux is highest; measured with clicks
+_SEEN_AFTER = (
+    0.0117,
+    0.15,
+)  # s, and of a window: from a stroke to the end of that in which the flux is highest; measured
 _BEFORE, _AROUND, _AFTER = 10, 4, 4  # hops: of the mean, of the highest, and of both behind
 _STANDS_OUT, _LEAST_DB = 1.6, 1.0
 _APART = 6  # hops between two onsets
@@ -65,8 +68,8 @@ class Spectra:
 
     def __init__(self, rate_hz: int) -> None:
         self.hop = round(rate_hz * HOP_SECONDS)
-        self.seen_after = round(rate_hz * _SEEN_AFTER_SECONDS)
         self._size = 1 << math.ceil(math.log2(_WINDOW_SECONDS * rate_hz))
+        self.seen_after = round(_SEEN_AFTER[0] * rate_hz + _SEEN_AFTER[1] * self._size)
         self._window = np.hanning(self._size).astype(np.float32)
         self._scale = 4 / (self._size * float(self._window @ self._window))  # a sine's power becomes its height squared
         bin_hz = rate_hz / self._size
@@ -106,11 +109,11 @@ class Onsets:
     """Where something is struck.
 
     Args:
-        rate_hz: of the samples.
+        seen_after: of the spectra that are looked at.
     """
 
-    def __init__(self, rate_hz: int) -> None:
-        self._seen_after = round(_SEEN_AFTER_SECONDS * rate_hz)
+    def __init__(self, seen_after: int) -> None:
+        self._seen_after = seen_after
         self._flux = deque([(0, 0.0)] * _BEFORE, maxlen=_BEFORE + 1 + _AFTER)
         self._since, self._strongest = _APART, 0.0
 

@@ -67,7 +67,8 @@ class Visuals:
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
-        self._spectra, self._onsets = Spectra(rate_hz), Onsets(rate_hz)
+        self._spectra = Spectra(rate_hz)
+        self._onsets = Onsets(self._spectra.seen_after)
         self._bands: deque[tuple[float, tuple[float, ...]]] = deque()
 
     def add(self, block: Block) -> Iterator[tuple[float, float]]:

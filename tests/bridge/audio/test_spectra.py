@@ -12,7 +12,8 @@ RATE_HZ = 48_000
 
 def cut(samples: np.ndarray, sizes: list[int], rate_hz: int = RATE_HZ) -> tuple[np.ndarray, np.ndarray, list]:
     """Bands, flux and onsets of music that comes in pieces of these sizes, again and again."""
-    spectra, onsets, looks, found, at, turn = Spectra(rate_hz), Onsets(rate_hz), [], [], 0, 0
+    spectra, looks, found, at, turn = Spectra(rate_hz), [], [], 0, 0
+    onsets = Onsets(spectra.seen_after)
     while at < samples.shape[1]:
         size = sizes[turn % len(sizes)]
         looks.append(spectra.add(samples[:, at : at + size], at))
