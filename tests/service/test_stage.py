@@ -1,6 +1,6 @@
 """Every door at once on the real parts: liblo, Chromium, PulseAudio, JACK, ffmpeg, the shipped checkpoint.
 
-CI plays STREAMGEN_STAGE_SECONDS=20; ten minutes is the same test with 600. STREAMGEN_STAGE_DOORS=all opens the others too.
+CI plays STREAMGEN_STAGE_SECONDS=20; ten minutes is the same test with 600. STREAMGEN_STAGE_DOORS=all opens the others.
 """
 
 from __future__ import annotations
