@@ -33,6 +33,7 @@ from bridge.doors.discovery.door import DiscoveryDoor
 from bridge.doors.door import Service
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, read_page
+from bridge.doors.jack.door import JackDoor
 from bridge.doors.link.door import LinkDoor
 from bridge.doors.lyria.door import LyriaDoor
 from bridge.doors.midi.door import MidiDoor
@@ -45,6 +46,8 @@ from bridge.doors.osc.door import OscDoor
 from bridge.doors.radio import door as radio
 from bridge.doors.radio import encoders
 from bridge.doors.sound_card.door import SoundCardDoor
+from bridge.doors.udp.door import PATH as SDP_PATH
+from bridge.doors.udp.door import UdpDoor
 from bridge.metrics import Metrics
 from bridge.session.commands import Action
 from bridge.session.events import PlayerState
@@ -265,7 +268,7 @@ FIELDS = {
     "bar": "its bar's number, from 0; a bar has four beats",
     "tempo": "in bpm",
     "phase": "by how many beats the music's own bar is ahead of the session's, −2 … 2; null where nobody knows",
-    "source": "whose beats they are: `internal`, `link`, `midi`",
+    "source": "whose beats they are: `internal`, `link`, `midi`, `jack`",
     "time_us": "when it comes, microseconds since 1970 by the server's clock",
     "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`, `slots`; elsewhere what the "
     "[player](#what-the-player-does) does",
@@ -503,7 +506,26 @@ HTTP = {
         for codec in encoders.CODECS.values()
     },
     **{f"{radio.PATH}{suffix}": ("token", "a playlist with the MP3's address") for suffix in radio.PLAYLISTS},
+    SDP_PATH: ("token", "`application/sdp`: where [RTP](../howto/daw.md#by-network) is sent, with `--rtp`"),
 }
+
+
+def _of_device(door: str, device: str, late: str, told: str) -> dict[str, str]:
+    """What a door counts that plays at a device."""
+    counted = {
+        "playing": f"1 while {device} is open, 0 while it is looked for",
+        "reopened_total": f"times {device} came back",
+        "lost_seconds_total": f"of audio while there was no {device.removeprefix('the ')}",
+        "delay_seconds": "from due to heard, the device's latency included",
+        "starvations_total": f"times {device} found nothing to play",
+        "starved_seconds_total": "silence that came of it",
+        late: told,
+        "jumps_total": "times audio was skipped or filled to be on time",
+        "dropped_blocks_total": "that found no room",
+        "error_seconds": "heard too late, mean of the newest blocks",
+        "drift_ppm": "correction made to the device's clock",
+    }
+    return {f"{door}_{name}": about for name, about in counted.items()}
 
 
 COUNTED = {
@@ -523,17 +545,11 @@ COUNTED = {
     "link_audio_messages_total": "pieces of Link Audio that were due while somebody listened",
     "midi_ports": "inputs that are open, one's own included",
     "midi_messages_total": "messages that came in, clocks included",
-    "sound_playing": "1 while the device is open, 0 while it is looked for",
-    "sound_reopened_total": "times the device came back",
-    "sound_lost_seconds_total": "of audio while there was no device",
-    "sound_delay_seconds": "from due to heard, the device's latency included",
-    "sound_starvations_total": "times the device found nothing to play",
-    "sound_starved_seconds_total": "silence that came of it",
-    "sound_late_callbacks_total": "that the sound system told of",
-    "sound_jumps_total": "times audio was skipped or filled to be on time",
-    "sound_dropped_blocks_total": "that found no room",
-    "sound_error_seconds": "heard too late, mean of the newest blocks",
-    "sound_drift_ppm": "correction made to the device's clock",
+    "udp_receivers": "who is sent ReaStream or RTP",
+    "udp_packets_total": "of both that were sent",
+    **_of_device("sound", "the device", "late_callbacks_total", "that the sound system told of"),
+    **_of_device("jack", "JACK", "xruns_total", "that JACK told of"),
+    "jack_connections": "of our two outputs",
 }
 
 
@@ -564,7 +580,8 @@ def _counted() -> Metrics:
     counted = Metrics()
     service = Service(Settings(soundcard=False), Access(), counted)
     sound = SoundCardDoor(service)
-    sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
+    jack = JackDoor(service)
+    sound._wanted = jack._wanted = True  # as if there were a device: a door without has nothing to count
     for door in (
         OscDoor(service),
         NativeDoor(service),
@@ -572,8 +589,10 @@ def _counted() -> Metrics:
         MidiDoor(service),
         radio.RadioDoor(service),
         LyriaDoor(service),
+        UdpDoor(service),
         DiscoveryDoor(service),
         sound,
+        jack,
     ):
         counted.doors[door.name] = door.stats
     return counted

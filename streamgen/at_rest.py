@@ -51,6 +51,8 @@ def keep_in_file(module: nn.Module) -> Callable[[], None]:
         _move(tensors, pieces)
     spans = _of_files(tensors) or []
     _give_back(spans)
+    if spans:
+        _trim()
     return lambda: _give_back(spans)
 
 
@@ -97,3 +99,10 @@ def _give_back(spans: list[tuple[int, int]]) -> None:
     for start, stop in spans:
         if stop > start:
             system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DONT_NEED)
+
+
+def _trim() -> None:
+    """Give back the holes that moved tensors left in the heap, where the system's C library can."""
+    system = ctypes.CDLL(None)
+    if hasattr(system, "malloc_trim"):
+        system.malloc_trim(0)

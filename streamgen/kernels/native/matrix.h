@@ -16,7 +16,7 @@
 namespace {
 
 constexpr int TILE = 32, GROUP = 32;
-constexpr int ROWS_AT_ONCE = 4;     // of quantised rows: what the registers hold
+constexpr int ROWS_AT_ONCE = LANES == 16 ? 6 : 4;  // of quantised rows: what the registers hold
 constexpr int TOGETHER = 4;         // tiles that are read side by side
 constexpr int FETCH_AHEAD = 2048;   // bytes
 constexpr int SUBTILE = 2 * LANES;  // outputs in two vectors
@@ -147,26 +147,27 @@ APART void times_tiles(const Tiles& tiles, const Tiles& then, const Quantised& r
       }
 }
 
+template <int BITS, int T, int B = ROWS_AT_ONCE>
+void times_tiles(const Tiles& tiles, const Tiles& then, const Quantised& rows, int some, float* out, int out_rows) {
+  if (some == B) return times_tiles<BITS, B, T>(tiles, then, rows, out, out_rows);
+  if constexpr (B > 1) times_tiles<BITS, T, B - 1>(tiles, then, rows, some, out, out_rows);
+}
+
 template <int BITS, int T>
-void times_tiles(const Tiles& tiles, const Tiles& then, const Quantised& rows, int count, float* out) {
-  for (int b = 0; b < count; b += ROWS_AT_ONCE) {
-    const Quantised some = rows.from(b);
-    const Tiles& next = b + ROWS_AT_ONCE < count ? tiles : then;
-    float* to = out + b * TILE;
-    switch (std::min(count - b, ROWS_AT_ONCE)) {
-      case 1: times_tiles<BITS, 1, T>(tiles, next, some, to, count); break;
-      case 2: times_tiles<BITS, 2, T>(tiles, next, some, to, count); break;
-      case 3: times_tiles<BITS, 3, T>(tiles, next, some, to, count); break;
-      default: times_tiles<BITS, 4, T>(tiles, next, some, to, count);
-    }
+void times_all_rows(const Tiles& tiles, const Tiles& then, const Quantised& rows, int count, float* out) {
+  for (int b = 0; b < count;) {
+    const int passes = (count - b + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, some = (count - b + passes - 1) / passes;
+    times_tiles<BITS, T>(tiles, passes > 1 ? tiles : then, rows.from(b), some, out + b * TILE, count);
+    b += some;
   }
 }
 
-template <int T> void times_tiles(int bits, const Tiles& tiles, const Tiles& then, const Quantised& rows, int count, float* out) {
+template <int T>
+void times_tiles(int bits, const Tiles& tiles, const Tiles& then, const Quantised& rows, int count, float* out) {
   switch (bits) {
-    case 4: times_tiles<4, T>(tiles, then, rows, count, out); break;
-    case 6: times_tiles<6, T>(tiles, then, rows, count, out); break;
-    default: times_tiles<8, T>(tiles, then, rows, count, out);
+    case 4: times_all_rows<4, T>(tiles, then, rows, count, out); break;
+    case 6: times_all_rows<6, T>(tiles, then, rows, count, out); break;
+    default: times_all_rows<8, T>(tiles, then, rows, count, out);
   }
 }
 

@@ -54,3 +54,9 @@ def test_the_classifier_tells_clicks_from_chords() -> None:
     classify = measures.StyleClassifier(clips, ["clicks"] * 3 + ["chords"] * 3)
     assert classify(clicks(130.0, 3)) == "clicks"
     assert classify(chord(250, 500)) == "chords"
+
+
+def test_beats_tell_how_often_onsets_come() -> None:
+    often = measures.beats(clicks(240.0, 4))[-28:]  # of the highest band, from 0.5 Hz in steps of 0.49
+    assert often[7] > 3 * often[2:5].max()
+    assert len(measures.beats(clicks(240.0, 4))) == 5 * 31

@@ -1,4 +1,4 @@
-"""From a session's blocks to a sound card's ring: resampled, on time, and kept on time.
+"""From a session's blocks to a device's ring: resampled, on time, and kept on time.
 
 Rules: one thread feeds; the clock is given; no PortAudio here. A block that is due at T by the session's clock is heard
 at T + delay by this one. `delay` is what the device holds, plus a margin in the ring, less what the session commits
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.conversion import resampler
 from bridge.audio.ring import FADE_FRAMES, Ring
-from bridge.doors.sound_card.drift import DriftControl, Stretcher
+from bridge.doors.device.drift import DriftControl, Stretcher
 from bridge.session.events import Block
 
 __all__ = ["ClockedRing", "Feeder"]
@@ -44,6 +44,7 @@ class ClockedRing(Ring):
     Attributes:
         last_read: time of the newest callback, frames it took, frames read in all.
         silent: whether it has fallen silent for good.
+        paused: whether its device takes no sound for now; set by who knows.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ClockedRing(Ring):
         self._now = now
         self.last_read = (now(), 0, 0)
         self._falling = False
-        self.silent = False
+        self.silent = self.paused = False
 
     def fall_silent(self) -> None:
         """Fade out over the next callback and stay silent; `silent` tells when that is done. Writer's thread."""
@@ -61,7 +62,10 @@ class ClockedRing(Ring):
 
     def read_into(self, out: Frames) -> None:
         """Fill the callback's frames."""
-        super().read_into(out)
+        if self.paused:
+            out[:] = 0.0
+        else:
+            super().read_into(out)
         if self._falling:
             out *= 0.0 if self.silent else np.linspace(1.0, 0.0, len(out), dtype=np.float32)[:, None]
             self.silent = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bridge.doors.sound_card.drift import MAX_CORRECTION, TOLERATED_SECONDS, DriftControl, Stretcher
+from bridge.doors.device.drift import MAX_CORRECTION, TOLERATED_SECONDS, DriftControl, Stretcher
 
 RATE_HZ = 48_000
 BLOCK = 4_800

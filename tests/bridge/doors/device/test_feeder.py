@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bridge.audio.conversion import resampler
-from bridge.doors.sound_card.drift import Stretcher
-from bridge.doors.sound_card.feeder import Feeder
+from bridge.doors.device.drift import Stretcher
+from bridge.doors.device.feeder import Feeder
 from bridge.session.events import Block
 
 SOURCE_HZ, DEVICE_HZ = 32_000, 48_000
