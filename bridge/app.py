@@ -18,21 +18,23 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.capacity import measure_capacity
 from bridge.doors.access import Access
 from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics, WatchedSelector
 from bridge.session.arranger import read_scene
-from bridge.session.messages import Action, Transport
+from bridge.session.commands import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, presets_folder, put_in
 from bridge.session.state import Keeper, Kept, restore
+from bridge.session.takes import takes_folder
 from bridge.settings import OPTIONS, Settings
 from bridge.threads import take_short_turns
 from streamgen.config import Value
@@ -51,17 +53,11 @@ __all__ = [
     "Running",
     "check_ports",
     "make_doors",
-    "measure",
-    "measure_capacity",
     "service_of",
-    "sessions_within",
 ]
 
 _log = logging.getLogger("bridge.app")
 _GOODBYE = "the server is stopping"
-_MEASURE_SECONDS = 1.0
-_SHARE = 0.8  # of real time that sessions may use together
-_TOGETHER, _TOGETHER_BLOCKS, _TOGETHER_GAIN = 4, 3, 0.5  # a second session costs half of the first at least
 _HEAD_START_SECONDS, _HEAD_START_PATIENCE_SECONDS = 1.0, 2.0
 _PROTOCOLS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
@@ -92,6 +88,8 @@ DOORS: list[Callable[[Service], Door | None]] = [
     _door("radio", "RadioDoor"),  # at the port of the WebSocket, and so closed before it
     _door("lyria", "LyriaDoor"),  # likewise
     SOUND_CARD,
+    _door("jack", "JackDoor", lambda settings: settings.wants_jack),
+    _door("udp", "UdpDoor", lambda settings: bool(settings.reastream or settings.rtp)),  # as the radio, for its SDP
     _door("discovery", "DiscoveryDoor", lambda settings: settings.announce),  # the last: it tells of the others
 ]
 """What makes each door of `serve`, in the order in which they open; None is a door that is not wanted."""
@@ -273,9 +271,9 @@ class App:
         from bridge.session.live_session import LiveSession
 
         settings = self.service.settings
-        presets = settings.presets or presets_folder()
+        presets, takes = settings.presets or presets_folder(), settings.takes or takes_folder()
         return await LiveSession.open(
-            "live", engine, settings.session_rate, values, self.options, self.rack.catalogue, presets
+            "live", engine, settings.session_rate, values, self.options, self.rack.catalogue, presets, takes
         )
 
     async def _fill_rack(self, live: LiveSession, restored: str) -> str:
@@ -332,50 +330,3 @@ async def _music_ahead(live: LiveSession) -> None:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def measure(model: Model, prompt: str) -> float:
-    """Play a second into the void: seconds of audio a second of work, guidance on, after a warm-up."""
-    with model.open_stream(prompt or None, seed=0) as stream:
-        stream.read(model.sample_rate_hz // 5)
-        began = time.perf_counter()
-        stream.read(round(_MEASURE_SECONDS * model.sample_rate_hz))
-        return _MEASURE_SECONDS / (time.perf_counter() - began)
-
-
-def measure_capacity(model: Model, realtime_factor: float) -> int:
-    """Count the sessions that this machine keeps up with, by what one costs alone and each costs beside others.
-
-    All of them share each pass over the weights, so the second costs less than the first: how much less depends on
-    the checkpoint and on the machine, and is measured. A machine that has no room for a second is not asked.
-    """
-    first = 1 / max(realtime_factor, 1e-9)
-    if 2 * first * _TOGETHER_GAIN > _SHARE:
-        return 1
-    with ExitStack() as stack:
-        streams = [stack.enter_context(closing(model.open_stream(seed=seed))) for seed in range(_TOGETHER)]
-        wanted = dict.fromkeys(streams, round(0.1 * model.sample_rate_hz))
-        model.read_together(wanted)
-        began = time.perf_counter()
-        for _ in range(_TOGETHER_BLOCKS):
-            model.read_together(wanted)
-        together = (time.perf_counter() - began) / (0.1 * _TOGETHER_BLOCKS)
-    return sessions_within(_SHARE, first, together, _TOGETHER)
-
-
-def sessions_within(share: float, first: float, together: float, count: int) -> int:
-    """Draw a line through the costs of one session and of some together; return how many stay within a share.
-
-    Args:
-        share: seconds of work a second of music.
-        first: of one session.
-        together: of `count` sessions in one pass.
-        count: at least 2.
-
-    Returns:
-        At least 1.
-    """
-    each = max(
-        (together - first) / (count - 1), first / 50
-    )  # a line that seems flat is a measurement that was disturbed
-    return max(1, 1 + int((share - first) / each))

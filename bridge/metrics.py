@@ -26,7 +26,7 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bridge.session.messages import Stats
+from bridge.session.events import Stats
 
 __all__ = ["Metrics", "WatchedSelector", "quantile"]
 
@@ -89,8 +89,7 @@ class Metrics(Collector):
     @property
     def listeners(self) -> Counter[str]:
         """Connected now, by door: what doors call `listeners`."""
-        told = {door: stats() for door, stats in self.doors.items()}
-        return Counter({door: int(stats["listeners"]) for door, stats in told.items() if "listeners" in stats})
+        return _listeners({door: stats() for door, stats in self.doors.items()})
 
     def refresh(self) -> None:
         """Let every source write what it knows."""
@@ -133,21 +132,22 @@ class Metrics(Collector):
         yield _single("rack_faults_total", "times an effect failed", self.rack_faults)
         yield _single("sessions", "open now", self.sessions)
         yield _single("uptime_seconds", "since the start", time.monotonic() - self.started_seconds)
-        for name, about, label, counter in self._labelled():
+        told = {door: stats() for door, stats in self.doors.items()}
+        for name, about, label, counter in self._labelled(_listeners(told)):
             family = _family(name, about, [label])
             for kind, count in sorted(counter.most_common(_LABELS_KEPT)):
                 family.add_metric([kind], count)
             yield family
-        for door, stats in self.doors.items():
-            for name, value in stats().items():
+        for door, stats in told.items():
+            for name, value in stats.items():
                 if name == "listeners":  # already told, for all doors in one family
                     continue
                 own = name if name.startswith(f"{door}_") else f"{door}_{name}"
                 yield _single(own, f"as the door {door} counts it", value)
 
-    def _labelled(self) -> Iterable[tuple[str, str, str, Counter[str]]]:
+    def _labelled(self, listeners: Counter[str]) -> Iterable[tuple[str, str, str, Counter[str]]]:
         """What is counted by kind: name, about, label, counts."""
-        yield "listeners", "connected now", "door", self.listeners
+        yield "listeners", "connected now", "door", listeners
         yield "refused_total", "turned away", "reason", self.refused
         yield "dropped_samples_total", "lost by slow listeners", "door", self.dropped_samples
         yield "dropped_packets_total", "OSC lost or unsent", "reason", self.dropped_packets
@@ -155,6 +155,10 @@ class Metrics(Collector):
         yield "commands_total", "carried out", "door", self.commands
         yield "errors_total", "answered to clients", "code", self.errors
         yield "sent_bytes_total", "audio sent", "door", self.sent_bytes
+
+
+def _listeners(told: Mapping[str, Mapping[str, float]]) -> Counter[str]:
+    return Counter({door: int(stats["listeners"]) for door, stats in told.items() if "listeners" in stats})
 
 
 def _family(name: str, about: str, labels: Sequence[str] = ()) -> CounterMetricFamily | GaugeMetricFamily:

@@ -139,6 +139,17 @@ class Settings:
     link_interface: str | None = _setting(
         text("address of the network that Link is joined at"), "service", "ADDRESS", unset="where multicast goes out"
     )
+    reastream: tuple[str, ...] = _setting(
+        text("send to this one as ReaStream does, for the plugin of that name; the identifier is streamgen"),
+        "service",
+        "HOST",
+        many=True,
+    )
+    rtp: str = _setting(
+        text("send there as RTP, 24 bits; players find it by /rtp.sdp, port 5004 if none is said"),
+        "service",
+        "HOST[:PORT]",
+    )
     tls_cert: Path | None = _setting(  # noqa: RUF009
         text("certificate (PEM), for https and wss; `streamgen certificate` makes one"),
         "service", "FILE", path=True, unset="plain http",
@@ -163,12 +174,29 @@ class Settings:
     presets: Path | None = _setting(  # noqa: RUF009
         text("where presets are saved and recalled"), "service", "FOLDER", path=True, unset="one in your state folder"
     )
+    takes: Path | None = _setting(  # noqa: RUF009
+        text("where the last seconds are kept when somebody asks"),
+        "service", "FOLDER", path=True, unset="one in your state folder",
+    )  # fmt: skip
     soundcard: bool = _setting(switch(True, "play here, if there is a sound device"), "sound")
     output: str | None = _setting(
         text("sound device: its number, a part of its name, or API: NAME"), "sound", "NAME", unset="the system's"
     )
     latency: float = _setting(
         number(0.01, 1, 0.12, "s", "asked of the sound device, of which a sound server keeps a part"), "sound", "S"
+    )
+    jack: bool = _setting(switch(False, "be a client of JACK, or of PipeWire, named streamgen"), "sound")
+    jack_connect: str = _setting(
+        text("JACK inputs to connect to, by a part of their name, such as system; with --jack implied"), "sound", "NAME"
+    )
+    jack_transport: str = _setting(
+        text(
+            "follow JACK's transport: beats, start, stop; or lead it; with --jack implied",
+            "off",
+            choices=("off", "follow", "lead"),
+        ),
+        "sound",
+        "T",
     )
     session_rate: int = _setting(
         number(32_000, 96_000, 48_000, "Hz", "samples a second, of everything that is heard", whole=True), "sound", "HZ"
@@ -185,6 +213,11 @@ class Settings:
     )
     music: Mapping[str, Value] = field(default_factory=dict)
     said: frozenset[str] = frozenset()
+
+    @property
+    def wants_jack(self) -> bool:
+        """Whether it is to be a client of JACK: what is said of it implies it."""
+        return self.jack or bool(self.jack_connect) or self.jack_transport != "off"
 
     @classmethod
     def of(cls, said: Mapping[str, Any], file: Path | None = None) -> Settings:

@@ -1,6 +1,6 @@
 """The reference's tables, made from the code's own: nothing here spells a range, a default or a name that the code has.
 
-    settings.reference() · session_table() · protocol, frames · Namespace · Metrics · --help · docstrings ─► markdown
+    settings.reference() · session_table() · answers, frames · Namespace · Metrics · --help · docstrings ─► markdown
 
 What the code has no words for (the fields of a message, a close code) is said here, by name; a name without words is an
 error of the build, and tests/test_docs.py holds the words to the code.
@@ -26,16 +26,19 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import streamgen
+from bridge.audio.spectra import BANDS_HZ
 from bridge.cli import main as cli
 from bridge.doors.access import Access, Limits
 from bridge.doors.discovery.door import DiscoveryDoor
 from bridge.doors.door import Service
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, read_page
+from bridge.doors.jack.door import JackDoor
 from bridge.doors.link.door import LinkDoor
 from bridge.doors.lyria.door import LyriaDoor
 from bridge.doors.midi.door import MidiDoor
-from bridge.doors.native import codecs, frames, protocol
+from bridge.doors.native import answers as said_over_websocket
+from bridge.doors.native import codecs, frames
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.osc import namespace
 from bridge.doors.osc.admission import OscLimits
@@ -43,9 +46,13 @@ from bridge.doors.osc.door import OscDoor
 from bridge.doors.radio import door as radio
 from bridge.doors.radio import encoders
 from bridge.doors.sound_card.door import SoundCardDoor
+from bridge.doors.udp.door import PATH as SDP_PATH
+from bridge.doors.udp.door import UdpDoor
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, PlayerState, Session
+from bridge.session.commands import Action
+from bridge.session.events import PlayerState
 from bridge.session.parameters import session_table
+from bridge.session.session import Session
 from bridge.settings import Settings, reference
 from streamgen.config import CONTROLS, ControlSpec, Value
 
@@ -184,6 +191,10 @@ REQUESTS = {
         "it is; without it, the whole set; for `recall`, [when](#when)",
         "saves in the operator's folder, or brings back from there",
     ),
+    "keep": (
+        "`seconds`: 1 … 30, 30 by default",
+        "writes what was heard last into the operator's folder; a `notice` tells everybody its name",
+    ),
     "beats": ("`enabled`: true or false", "from now on this client is told each beat, or none; at first none"),
     "audio": (
         f"any of {', '.join(map(code, frames.FORMAT_FIELDS))}",
@@ -251,13 +262,13 @@ FIELDS = {
     "action": "an [action](#actions), or `audio_prompt`",
     "topic": "`heard` (what the model understands of the prompts), `guard` (what had died and begins anew), `part` (of "
     "a scene, that begins), `unsupported` (what the checkpoint was not made for), `melody` or `style` (what is "
-    "followed)",
+    "followed), `kept` (a take, and its name)",
     "text": "the line",
     "beat": "its number, from 0",
     "bar": "its bar's number, from 0; a bar has four beats",
     "tempo": "in bpm",
     "phase": "by how many beats the music's own bar is ahead of the session's, −2 … 2; null where nobody knows",
-    "source": "whose beats they are: `internal`, `link`, `midi`",
+    "source": "whose beats they are: `internal`, `link`, `midi`, `jack`",
     "time_us": "when it comes, microseconds since 1970 by the server's clock",
     "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`, `slots`; elsewhere what the "
     "[player](#what-the-player-does) does",
@@ -336,15 +347,15 @@ def answers() -> str:
     """What the server says over the WebSocket, and every field of it."""
     rows = [(code("hello"), _names(hello_fields()), ANSWERS["hello"])]
     rows += [(code(kind), "", ANSWERS[kind]) for kind in ("ack", "error")]
-    for event, kind in protocol._KINDS.items():
-        names = _event_fields(event) + ["rate_hz"] * (event in protocol._COUNT_SAMPLES)
+    for event, kind in said_over_websocket._KINDS.items():
+        names = _event_fields(event) + ["rate_hz"] * (event in said_over_websocket._COUNT_SAMPLES)
         rows.append((code(kind), _names(names), EVENTS[kind]))
     return table(("type", "fields", "what it says"), rows)
 
 
 def answer_fields() -> str:
     """The fields of the server's messages."""
-    told = [name for event in protocol._KINDS for name in _event_fields(event)]
+    told = [name for event in said_over_websocket._KINDS for name in _event_fields(event)]
     names = dict.fromkeys([*hello_fields(), *told, "rate_hz"])
     return table(("field", "is"), [(code(name), FIELDS[name]) for name in names])
 
@@ -374,7 +385,7 @@ def hello_fields() -> list[str]:
         effects=list,
         presets=list,
     )
-    said = json.loads(protocol.hello(cast(Session, session), {}, []))
+    said = json.loads(said_over_websocket.hello(cast(Session, session), {}, []))
     return [name for name in said if name != "type"]
 
 
@@ -420,6 +431,7 @@ OSC_ASKED = {
     "presets": ("none", "answered with how many presets there are, then their names"),
     "preset/save": ("s name", "saves the whole set in the operator's folder"),
     "preset/recall": ("s name, or s name, f seconds", "brings it back, over so many seconds"),
+    "keep": ("none, or f seconds", "writes what was heard last, 30 seconds of it, into the operator's folder"),
     "subscribe": ("none, i port, or i port, i ms", "be told of every change, meters, statistics, a heartbeat"),
     "unsubscribe": ("none, or i port", "be told no more"),
     "audio/subscribe": ("none, or i port", "be sent the sound, see [below](#sound-over-osc)"),
@@ -436,6 +448,7 @@ OSC_TOLD = {
     "error": ("s address, s text", "what was refused, and why"),
     "guard": ("s", "the music had died, and begins anew"),
     "part": ("s", "another part of the scene begins, see `arrange`"),
+    "kept": ("s", "a take was written: its name"),
     "unsupported": ("s", "what was set, though the checkpoint was not made for it"),
     "heartbeat": ("i", "once a second: 1 while it plays"),
     "beat": (
@@ -443,6 +456,11 @@ OSC_TOLD = {
         "a beat, when it comes: numbers from 0, bpm, and by how many beats the music's own bar is ahead",
     ),
     "meter": ("f left, f right", "peaks in dBFS, 20 times a second at most"),
+    "bands": (
+        f"{len(BANDS_HZ)} f",
+        f"with each `meter`: dBFS of the octaves around {', '.join(f'{hz:,}' for hz in BANDS_HZ)} Hz, both channels",
+    ),
+    "onset": ("f strength", "something is struck, when it sounds: 0 … 1 against the last seconds"),
     "pong": ("as asked", "see `ping`"),
     "audio": ("i, i, i, b", "the sound, see [below](#sound-over-osc)"),
     "subscribed": ("i port, i ms", "the answer to `subscribe`"),
@@ -478,7 +496,7 @@ HTTP = {
     "/metrics": ("token", "[metrics](metrics.md) in Prometheus' text format"),
     oscquery.ROOT: ("token", "the OSC namespace as JSON; below it, every address"),
     "/…?HOST_INFO": ("token", "where OSC and the WebSocket are"),
-    protocol.PATH: ("token", "the [WebSocket](websocket.md)"),
+    said_over_websocket.PATH: ("token", "the [WebSocket](websocket.md)"),
     "/ws/google.ai.generativelanguage.VERSION.GenerativeService.BidiGenerateMusic": (
         "token, as key",
         "a WebSocket for [Lyria's clients](../howto/lyria.md)",
@@ -488,7 +506,26 @@ HTTP = {
         for codec in encoders.CODECS.values()
     },
     **{f"{radio.PATH}{suffix}": ("token", "a playlist with the MP3's address") for suffix in radio.PLAYLISTS},
+    SDP_PATH: ("token", "`application/sdp`: where [RTP](../howto/daw.md#by-network) is sent, with `--rtp`"),
 }
+
+
+def _of_device(door: str, device: str, late: str, told: str) -> dict[str, str]:
+    """What a door counts that plays at a device."""
+    counted = {
+        "playing": f"1 while {device} is open, 0 while it is looked for",
+        "reopened_total": f"times {device} came back",
+        "lost_seconds_total": f"of audio while there was no {device.removeprefix('the ')}",
+        "delay_seconds": "from due to heard, the device's latency included",
+        "starvations_total": f"times {device} found nothing to play",
+        "starved_seconds_total": "silence that came of it",
+        late: told,
+        "jumps_total": "times audio was skipped or filled to be on time",
+        "dropped_blocks_total": "that found no room",
+        "error_seconds": "heard too late, mean of the newest blocks",
+        "drift_ppm": "correction made to the device's clock",
+    }
+    return {f"{door}_{name}": about for name, about in counted.items()}
 
 
 COUNTED = {
@@ -508,17 +545,11 @@ COUNTED = {
     "link_audio_messages_total": "pieces of Link Audio that were due while somebody listened",
     "midi_ports": "inputs that are open, one's own included",
     "midi_messages_total": "messages that came in, clocks included",
-    "sound_playing": "1 while the device is open, 0 while it is looked for",
-    "sound_reopened_total": "times the device came back",
-    "sound_lost_seconds_total": "of audio while there was no device",
-    "sound_delay_seconds": "from due to heard, the device's latency included",
-    "sound_starvations_total": "times the device found nothing to play",
-    "sound_starved_seconds_total": "silence that came of it",
-    "sound_late_callbacks_total": "that the sound system told of",
-    "sound_jumps_total": "times audio was skipped or filled to be on time",
-    "sound_dropped_blocks_total": "that found no room",
-    "sound_error_seconds": "heard too late, mean of the newest blocks",
-    "sound_drift_ppm": "correction made to the device's clock",
+    "udp_receivers": "who is sent ReaStream or RTP",
+    "udp_packets_total": "of both that were sent",
+    **_of_device("sound", "the device", "late_callbacks_total", "that the sound system told of"),
+    **_of_device("jack", "JACK", "xruns_total", "that JACK told of"),
+    "jack_connections": "of our two outputs",
 }
 
 
@@ -549,7 +580,8 @@ def _counted() -> Metrics:
     counted = Metrics()
     service = Service(Settings(soundcard=False), Access(), counted)
     sound = SoundCardDoor(service)
-    sound._device = cast(Any, object())  # as if there were one: a door without has nothing to count
+    jack = JackDoor(service)
+    sound._wanted = jack._wanted = True  # as if there were a device: a door without has nothing to count
     for door in (
         OscDoor(service),
         NativeDoor(service),
@@ -557,8 +589,10 @@ def _counted() -> Metrics:
         MidiDoor(service),
         radio.RadioDoor(service),
         LyriaDoor(service),
+        UdpDoor(service),
         DiscoveryDoor(service),
         sound,
+        jack,
     ):
         counted.doors[door.name] = door.stats
     return counted

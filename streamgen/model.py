@@ -27,8 +27,7 @@ from streamgen.runtime import Runtime
 from streamgen.stream.audition import best_candidate
 from streamgen.stream.batch import Batch
 from streamgen.stream.controls import control_specs, frozen, new_controls
-from streamgen.stream.reading import read_together
-from streamgen.stream.stream import Stream
+from streamgen.stream.stream import Stream, read_streams
 
 __all__ = ["Model", "load_model"]
 
@@ -249,7 +248,7 @@ class Model:
         for stream in wanted:
             if stream.runtime is not self.runtime:
                 raise ConfigError(f"{stream!r} is another model's; read it with the model that opened it")
-        return read_together(wanted, between_steps)
+        return read_streams(wanted, between_steps)
 
     def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
         """Encode the newest window's worth of an audio prompt, on any thread and beside the music.

@@ -26,13 +26,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgen.at_rest import keep_in_file
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
 from streamgen.codec import Native, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
@@ -137,8 +138,13 @@ class Runtime:
             codec = StreamingDecoder(
                 checkpoint.codec, audio_channels=decoder.audio_channels, device=device, native=native
             )
+            encoder, text_encoder = _without_decoder(checkpoint.codec), checkpoint.text_encoder
             prompts = Prompts(
-                TextConditioner(checkpoint, new_lock=threading.Lock),
+                TextConditioner(
+                    checkpoint,
+                    new_lock=threading.Lock,
+                    rest=(lambda: None) if text_encoder is None else keep_in_file(text_encoder),
+                ),
                 MelodyConditioner(checkpoint),
                 choice.engine.projector.project,
                 style=StyleConditioner(checkpoint),
@@ -164,8 +170,9 @@ class Runtime:
             prompts,
             pattern,
             partial(
-                encode_audio,
-                _without_decoder(checkpoint.codec),
+                _encode,
+                encoder,
+                keep_in_file(encoder),
                 audio_channels=decoder.audio_channels,
                 last_seconds=decoder.max_positions * frame_seconds,
             ),
@@ -232,6 +239,13 @@ class Runtime:
             lengths = codes.shape[1] / self.frame_rate_hz, frames / self.frame_rate_hz
             _log.warning("the audio prompt has %.2f s or more, room is for %.2f s: its newest part is kept", *lengths)
         return codes[:, -frames:]
+
+
+def _encode(encoder: EncodecModel, rest: Callable[[], None], audio: Audio, rate_hz: int, **wanted: Any) -> Tensor:
+    """Encode an audio prompt, and let the encoder's weights rest again."""
+    codes = encode_audio(encoder, audio, rate_hz, **wanted)
+    rest()
+    return codes
 
 
 def _without_decoder(codec: EncodecModel) -> EncodecModel:

@@ -19,7 +19,8 @@ from websockets.sync.client import connect
 
 from bridge.audio.chain import EFFECTS
 from bridge.audio.effect import Change, Pcm
-from bridge.session.messages import Block, Event, Set
+from bridge.session.commands import Set
+from bridge.session.events import Block, Event
 from bridge.session.player import Player
 from bridge.session.timeline import Moment, Timeline
 from streamgen.config import ControlSpec, number
@@ -131,10 +132,10 @@ def test_an_effect_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) ->
     clock, told = FakeClock(), list[Block | Event]()
     player = Player(FakeModel(), told.append, Timeline(48_000, clock, clock), values={"prompt/1/text": "piano"})
     assert player.parameters.table["part"].description == "how much is left"
-    player.wanted = True
+    player.playback.wanted = True
     assert player.do(Set({"part": 0.5}, "test", Moment(sample=24_000))) == 24_000
     while player.output.position < 48_000:
-        player.make() if player.needs_audio else clock.advance(player.tick())
+        player.make() if player.playback.needs_audio else clock.advance(player.tick())
     audio = np.concatenate([item.samples for item in told if isinstance(item, Block)], axis=1)[0]
     assert np.abs(audio[20_000:24_000]).max() == pytest.approx(0.25, abs=1e-3)
     assert np.abs(audio[24_000:28_000]).max() == pytest.approx(0.125, abs=1e-3)

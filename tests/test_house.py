@@ -24,12 +24,20 @@ README = (ROOT / "README.md").read_text()
 
 # Parts that another file's tests drive, with the values they make.
 TESTED_ELSEWHERE = {
+    "bridge/session/generator.py": "tests/bridge/session/test_player.py",
     "streamgen/checkpoint/audiocraft_settings.py": "tests/streamgen/checkpoint/test_audiocraft_format.py",
     "streamgen/checkpoint/parts.py": "tests/streamgen/checkpoint/test_transformers_format.py",
     "streamgen/checkpoint/write_audiocraft.py": "tests/streamgen/checkpoint/test_convert.py",
+    "streamgen/stream/sound_stream.py": "tests/streamgen/stream/test_stream.py",
     "streamgen/testing/tiny_style.py": "tests/streamgen/checkpoint/test_audiocraft_style.py",
     "streamgen/testing/tiny_vocabulary.py": "tests/streamgen/testing/test_tiny.py",
     "streamgen/testing/tiny_weights.py": "tests/streamgen/testing/test_tiny.py",
+}
+LONGEST_FILE, SHORTEST_FILE = 400, 50  # lines; beyond, a file holds two ideas, or no more than part of one
+SHORT = {
+    "bridge/cli/convert.py": "one file a command",
+    "bridge/doors/routes.py": "what doors write and the port reads",
+    "bridge/errors.py": "the tree of errors, below every room",
 }
 TESTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
@@ -40,6 +48,14 @@ def test_every_file_has_its_tests(module: Path) -> None:
     dotted = ".".join(module.with_suffix("").parts)
     imported = any(f"from {dotted} import" in text for text in TESTS.values())  # types and errors: used by many
     assert mirror in TESTS or imported, f"{module} wants {mirror}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_file_holds_one_idea(module: Path) -> None:
+    """`__init__.py` are maps, as short as they may be."""
+    lines = len((ROOT / module).read_text().splitlines())
+    assert lines <= LONGEST_FILE, f"split {module} by idea"
+    assert lines >= SHORTEST_FILE or str(module) in SHORT, f"join {module} with what it is read with, or say why not"
 
 
 @pytest.mark.parametrize("name", sorted({".".join(path.with_suffix("").parts) for path in MODULES}))

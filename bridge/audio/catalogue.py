@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.audio.built_in import BUILT_IN
+from bridge.audio.compressor import Compressor
 from bridge.audio.effect import Effect
+from bridge.audio.equalizer import Equalizer, HighPass, Tilt
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
+from bridge.audio.reverb import Reverb
+from bridge.audio.saturation import Saturation
 from streamgen.errors import ConfigError
 
-__all__ = ["Catalogue"]
+__all__ = ["BUILT_IN", "Catalogue"]
+
+BUILT_IN: Mapping[str, Callable[[], Effect]] = {
+    "high-pass": HighPass,
+    "equalizer": Equalizer,
+    "tilt": Tilt,
+    "compressor": Compressor,
+    "saturation": Saturation,
+    "reverb": Reverb,
+}
+"""The rack's own effects: nothing to install, no process of their own. A new one is one line here."""
 
 _serial = itertools.count(1)
 

@@ -229,27 +229,23 @@ def bell(hz: float, gain_db: float, q: float, rate_hz: int) -> list[float]:
 
 def low_shelf(hz: float, gain_db: float, rate_hz: int, q: float = math.sqrt(0.5)) -> list[float]:
     """Return what lifts or lowers below a frequency."""
-    if not gain_db:
-        return FLAT
-    w, a = _angle(hz, rate_hz), 10 ** (gain_db / 40)
-    c, slope = math.cos(w), math.sqrt(a) * math.sin(w) / q
-    up, down = a + 1, a - 1
-    return _normal(
-        (a * (up - down * c + slope), 2 * a * (down - up * c), a * (up - down * c - slope)),
-        (up + down * c + slope, -2 * (down + up * c), up + down * c - slope),
-    )
+    return _shelf(hz, gain_db, rate_hz, q, 1)
 
 
 def high_shelf(hz: float, gain_db: float, rate_hz: int, q: float = math.sqrt(0.5)) -> list[float]:
     """Return what lifts or lowers above a frequency."""
+    return _shelf(hz, gain_db, rate_hz, q, -1)
+
+
+def _shelf(hz: float, gain_db: float, rate_hz: int, q: float, side: int) -> list[float]:
     if not gain_db:
         return FLAT
     w, a = _angle(hz, rate_hz), 10 ** (gain_db / 40)
-    c, slope = math.cos(w), math.sqrt(a) * math.sin(w) / q
+    c, slope = side * math.cos(w), math.sqrt(a) * math.sin(w) / q
     up, down = a + 1, a - 1
     return _normal(
-        (a * (up + down * c + slope), -2 * a * (down + up * c), a * (up + down * c - slope)),
-        (up - down * c + slope, 2 * (down - up * c), up - down * c - slope),
+        (a * (up - down * c + slope), side * 2 * a * (down - up * c), a * (up - down * c - slope)),
+        (up + down * c + slope, side * -2 * (down + up * c), up + down * c - slope),
     )
 
 

@@ -1,7 +1,9 @@
-"""How loud music is to people: ITU-R BS.1770-5, gated, in LUFS; and a slow gain towards a loudness.
+"""How loud it is: to people, by ITU-R BS.1770-5, gated, in LUFS, with a slow gain towards that; and peaks, for a meter.
 
     samples ─► K-weighting ─► power of every 100 ms ─► blocks of 400 ms, each 100 ms ─► those above −70 LUFS
                                                                                      ─► those above their mean − 10 LU
+Peaks rise at once and fall by 20 dB in 1.7 s, as on a broadcaster's meter (IEC 60268-10, type I).
+
 Rules: numpy only, no I/O, no thread; any chunking gives the same.
 """
 
@@ -16,9 +18,11 @@ from numpy.typing import NDArray
 from bridge.audio.effect import Pcm
 from bridge.audio.filters import Sections
 
-__all__ = ["HOP_SECONDS", "LoudnessMeter", "SlowGain", "gated_lufs", "k_weighting"]
+__all__ = ["FLOOR_DB", "HOP_SECONDS", "LoudnessMeter", "PeakMeter", "SlowGain", "gated_lufs", "k_weighting"]
 
 HOP_SECONDS = 0.1
+FLOOR_DB = -120.0
+FALL_DB_A_SECOND = 20 / 1.7
 _BLOCK_HOPS = 4
 _OFFSET = -0.691  # so that a sine of 997 Hz at 0 dBFS in one channel is −3.01 LUFS
 _SILENCE_LUFS, _RELATIVE_LU = -70.0, -10.0
@@ -149,3 +153,21 @@ class SlowGain:
         most = HOP_SECONDS * (self._FIRST_DB_A_SECOND if fast else self._DB_A_SECOND)
         wanted = min(max(self._target - loudness, -self.MOST_DB), self.MOST_DB)
         self._to_db += min(max(wanted - self._to_db, -most), most)
+
+
+class PeakMeter:
+    """Highest sample of each channel, falling slowly."""
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self._fall = FALL_DB_A_SECOND / sample_rate_hz * math.log(10) / 20
+        self._level = np.zeros(2)
+
+    def process(self, samples: Pcm) -> tuple[float, float]:
+        """Take the next float32 [2, n]; returns the reading after them, left and right in dBFS."""
+        count = samples.shape[1]
+        if count:
+            since = np.exp(-self._fall * np.arange(count - 1, -1, -1))
+            held = self._level * math.exp(-self._fall * count)
+            self._level = np.maximum(held, (np.abs(samples) * since).max(axis=1))
+        left, right = (max(FLOOR_DB, 20 * math.log10(max(level, 1e-9))) for level in self._level)
+        return left, right

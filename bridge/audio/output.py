@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from bridge.audio.chain import Chain
+from bridge.audio.conversion import resampler
 from bridge.audio.effect import Pcm
 from bridge.audio.rack import Rack
-from bridge.audio.resample import resampler
 from streamgen.config import Value
 
 __all__ = ["Output"]

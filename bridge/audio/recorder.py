@@ -10,7 +10,8 @@ A kill −9 leaves a file that opens: both encoders hand every finished piece to
     FLAC   36 bits of STREAMINFO, bytes 21 … 25     without: "0 = unknown", which libsndfile reads as 2^63
     WAV    RIFF size, bytes 4 … 7, and the size before the samples     without: 0, which players show as empty
 
-so that what is lost is what came after the last of these. No file is written over: F-2.flac follows F.flac.
+so that what is lost is what came after the last of these; and beside them what the recording tells of itself, whose
+room markers.py keeps. No file is written over: F-2.flac follows F.flac.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import queue
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from bridge.audio.files import in_bits
+from bridge.audio.markers import ROOM_BYTES, Mark, Room, wav_chunks
 from bridge.errors import FileError
 
 __all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
@@ -40,8 +42,10 @@ _log = logging.getLogger("bridge.recorder")
 FORMATS = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "PCM_24")}
 QUEUE_SECONDS = 30.0
 HEADER_SECONDS = 0.25
+_MOST_MARKS = 1_000  # of a part; fewer have room
 
-_WAV_LIMIT_BYTES = 2**32 - 65536
+_WAV_LIMIT_BYTES = 2**32 - 2 * 65536  # the head is a part of it
+_HEAD_BYTES = ROOM_BYTES + 128
 _FLAC_LIMIT_SAMPLES = 2**36 - 1
 _SILENCE_SAMPLES = 32_768  # lost time is filled in pieces of this
 
@@ -59,9 +63,22 @@ class Recorder:
     """
 
     def __init__(
-        self, path: Path, sample_rate_hz: int, channels: int = 2, *, report: Callable[[str], None] = _log.warning
+        self,
+        path: Path,
+        sample_rate_hz: int,
+        channels: int = 2,
+        *,
+        tags: Mapping[str, str] | None = None,
+        report: Callable[[str], None] = _log.warning,
     ) -> None:
         """Open the file, so that a wrong place is refused before anything plays.
+
+        Args:
+            path: where to.
+            sample_rate_hz: of what comes.
+            channels: of what comes.
+            tags: what the file tells of itself, such as `title`.
+            report: takes a line for people.
 
         Raises:
             FileError: another suffix than .flac or .wav, no such folder, no right to write; one line.
@@ -75,6 +92,9 @@ class Recorder:
         self._part_start = 0  # where in the recording this file begins
         self._limit_samples = _limit_samples(self.path, channels)
         self._file = _opened(self.path, sample_rate_hz, channels)
+        self._tags, self._marks = dict(tags or {}), list[Mark]()
+        self._room: Room | None = None
+        self._told_marks = -1  # how many the file tells of; -1: not even the tags
         self._queue: queue.SimpleQueue[Pcm | int | None] = queue.SimpleQueue()
         self._queued_samples = 0  # both threads change it, under the lock
         self._owed_samples = 0  # silence to write before the next block
@@ -104,6 +124,12 @@ class Recorder:
             self._queue.put(owed)
         self._queue.put(samples)
 
+    def mark(self, at_sample: int, text: str) -> None:
+        """Let the file tell that something begins at a sample of the recording; what has no room is told at the end."""
+        with self._lock:
+            if len(self._marks) < _MOST_MARKS:
+                self._marks.append(Mark(at_sample, text))
+
     def close(self, timeout_seconds: float = 10.0) -> None:
         """Write what is queued and finish the file; waits for that. Call it again at will."""
         if not self._closed:
@@ -124,7 +150,7 @@ class Recorder:
                 with self._lock:
                     self._queued_samples -= piece.shape[1]
             if self.error is None and time.monotonic() >= header_due:
-                self._try(_write_length, self.path, self.written_samples - self._part_start, self._channels)
+                self._try(self._write_head)
                 header_due = time.monotonic() + HEADER_SECONDS
         self._finish()
 
@@ -148,23 +174,51 @@ class Recorder:
             self.written_samples += count
             left -= count
 
+    def _write_head(self) -> None:
+        """Write into the head what is known by now."""
+        _write_length(self.path, self.written_samples - self._part_start, self._channels)
+        self._write_marks()
+
+    def _write_marks(self, *, again: bool = False) -> None:
+        """Write the marks of this part, and the tags; the encoder writes over a WAV's when it closes."""
+        with self._lock:
+            marks = sorted(self._marks)
+        start, end = self._part_start, self.written_samples
+        before = [Mark(0, mark.text) for mark in marks if mark.at_sample <= start][-1:]
+        own = before + [Mark(mark.at_sample - start, mark.text) for mark in marks if start < mark.at_sample < end]
+        self._room = self._room or Room.found(self.path)
+        if self._room is None or (len(own) == self._told_marks and not again):
+            return
+        found_room = self._room.write(self.path, own, self._tags, self._rate_hz)
+        self._told_marks = len(own)
+        if found_room < len(own) and again:
+            self._report(f"recording {str(self.path)!r} tells of {found_room} prompts, and has no room for more")
+
     def _next_part(self) -> None:
         """Go on in another file: this format's length field ends here."""
-        self._file.close()
+        self._close_file()
         self.path = _free(self.path)
         self._file = _opened(self.path, self._rate_hz, self._channels)
-        self._part_start = self.written_samples
+        self._part_start, self._room, self._told_marks = self.written_samples, None, -1
+        with self._lock:
+            told = sorted(mark for mark in self._marks if mark.at_sample <= self._part_start)
+            self._marks = told[-1:] + [mark for mark in self._marks if mark.at_sample > self._part_start]
         self._report(f"recording goes on in {str(self.path)!r}: the file before is as long as its format allows")
 
     def _finish(self) -> None:
         """Close; if the disk takes no more, the header at least says what is there. A second time does nothing."""
         try:
-            self._file.close()
+            self._close_file()
         except (soundfile.LibsndfileError, OSError) as error:
             self.error = self.error or _reason(error)
         if self.error is not None:
             with contextlib.suppress(OSError):  # it was told already
-                _write_length(self.path, self.written_samples - self._part_start, self._channels)
+                self._write_head()
+
+    def _close_file(self) -> None:
+        if not self._file.closed:
+            self._file.close()
+            self._write_marks(again=True)
 
 
 def _free(path: Path) -> Path:
@@ -195,9 +249,11 @@ def _opened(path: Path, sample_rate_hz: int, channels: int) -> Any:
     kind, subtype = FORMATS[path.suffix.lower()]
     try:
         path.open("ab").close()  # libsndfile's own words for a missing folder are "System error"
-        return soundfile.SoundFile(
+        file = soundfile.SoundFile(
             path, "w", samplerate=sample_rate_hz, channels=channels, format=kind, subtype=subtype
         )
+        file.comment = " " * ROOM_BYTES
+        return file
     except (soundfile.LibsndfileError, OSError) as error:
         raise FileError(f"recording {str(path)!r} cannot be written: {_reason(error)}; choose another place") from error
 
@@ -209,10 +265,10 @@ def _limit_samples(path: Path, channels: int) -> int:
 def _write_length(path: Path, samples: int, channels: int) -> None:
     """Tell the header of an unfinished file how long it is; the encoder writes it again when it closes."""
     with path.open("r+b", buffering=0) as file:
-        head = file.read(128)
+        head = file.read(_HEAD_BYTES)
         if head.startswith(b"fLaC"):
             _write_flac_length(file, head, samples)
-        elif (data := head.find(b"data")) > 0:
+        elif data := next((at for name, at, _ in wav_chunks(head) if name == b"data"), 0):
             size = samples * channels * 3
             _put(file, data + 4, struct.pack("<I", size))
             _put(file, 4, struct.pack("<I", data + size))

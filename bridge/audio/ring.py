@@ -61,11 +61,6 @@ class Ring:
         """Frames that can be written now."""
         return self.capacity_frames - self.filled_frames
 
-    @property
-    def drained(self) -> bool:
-        """Whether the writer has ended and everything was read."""
-        return self._ended and not self.filled_frames
-
     def write(self, frames: Frames) -> int:
         """Append what fits of float32 [n, channels]; returns how many frames that was. Writer's thread."""
         count = min(len(frames), self.room_frames)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli.options import add_json_option, add_settings, load_model, number, settings_of
 from bridge.cli.terminal import Progress, print_json, say, table
+from bridge.comparison import SHAPES, Comparison, compare, write_random_checkpoint
 from bridge.errors import UsageError
-from bridge.measuring.reference import SHAPES, Comparison, compare, write_random_checkpoint
 from bridge.settings import Settings
 
 if TYPE_CHECKING:
-    from bridge.measuring.speed import StreamFigures
+    from bridge.speed import StreamFigures
     from streamgen.model import Model
 
 __all__ = ["add_arguments", "run"]
@@ -86,7 +86,7 @@ def _checkpoint(args: argparse.Namespace) -> Iterator[Settings]:
 
 
 def _measure(model: Model, args: argparse.Namespace, seconds: float) -> dict[str, Any]:
-    from bridge.measuring.speed import memory_bytes_per_second, missed_deadlines, run_stream, step_costs
+    from bridge.speed import memory_bytes_per_second, missed_deadlines, run_stream, step_costs
 
     runs = _RUNS if seconds >= _ROLLOVER_SECONDS else 1
     progress = Progress(seconds * runs)

@@ -28,7 +28,7 @@ from bridge.doors.sound_card.card import OutputDevice, choose_device
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
-from bridge.session.messages import Block, Gap
+from bridge.session.events import Block, Gap
 from bridge.settings import Settings
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError

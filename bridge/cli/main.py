@@ -28,6 +28,7 @@ _COMMANDS = {
     "listen": "play or save what a server sends",
     "certificate": "TLS for this machine's names and addresses, so that phones trust the page",
     "convert": "a checkpoint in the other format: transformers' or audiocraft's",
+    "layouts": "surfaces and scripts for TouchOSC, REAPER, Max, Pd, Tidal and others, with every parameter",
     "models": "checkpoints known here, what they are, their licence",
     "plugins": "VST3, LV2 and AU plugins for the rack: scan, list, show",
     "devices": "sound devices, by host API",

@@ -28,7 +28,7 @@ from bridge.cli.options import (
 from bridge.cli.terminal import kept_terminal, on_terminal, print_json, say
 from bridge.cli.terminal_door import TerminalDoor
 from bridge.errors import BridgeError, DeviceError
-from bridge.session.messages import Notice
+from bridge.session.events import Notice
 from bridge.settings import music_table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--buffer", type=number(*_BUFFER.limits, "seconds"), default=_BUFFER_SECONDS, metavar="S",
         help=f"audio made ahead: more survives longer stalls (default: {_BUFFER_SECONDS:g})",
     )  # fmt: skip
-    add_settings(parser, "output", "latency", "session_rate", "scene", "rack", "presets")
+    add_settings(parser, "output", "latency", "session_rate", "scene", "rack", "presets", "takes")
     add_music_options(parser, without=("lead_seconds",))
     add_prompt_files(parser)
     add_json_option(parser)

@@ -13,8 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bridge.audio.built_in import BUILT_IN
-from bridge.audio.catalogue import Catalogue
+from bridge.audio.catalogue import BUILT_IN, Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.faults import close
 from bridge.audio.plugins.scan import Found, catalogue_names, load_cache, save_cache, scan

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.conversion import resampler
+from bridge.audio.faults import SlotFault
 from bridge.audio.files import BITS, PIPE, AudioFile, WavPipe, check_output
-from bridge.audio.resample import resampler
 from bridge.cli.options import (
     add_json_option,
     add_music_options,
@@ -42,7 +43,8 @@ from bridge.cli.options import (
 from bridge.cli.terminal import Progress, StopFlag, may_write, print_json, say, stop_on_signals
 from bridge.errors import UsageError
 from bridge.session.arranger import read_scene
-from bridge.session.messages import Action, Block, Event, SlotFault, Transport
+from bridge.session.commands import Action, Transport
+from bridge.session.events import Block, Event
 from bridge.session.presets import commands
 from bridge.session.rack_keeper import Beginning
 from bridge.session.timeline import Timeline
@@ -162,7 +164,7 @@ class OfflineSession:
             options=options,
             scene=read_scene(settings.scene),
         )
-        self._player.wanted = True
+        self._player.playback.wanted = True
         for command in commands(rack.preset, rack.make(rate_hz), "rack"):
             self._player.do(command)
 
@@ -185,7 +187,7 @@ class OfflineSession:
     def step(self) -> list[Pcm]:
         """Go on a little; returns the samples that are final since, float32 [2, n] each."""
         wait = self._player.tick()
-        if self._player.needs_audio:
+        if self._player.playback.needs_audio:
             self._player.make()
         else:
             self._seconds += wait

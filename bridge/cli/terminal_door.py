@@ -17,22 +17,12 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bridge.audio.faults import SlotFault
 from bridge.cli.terminal import say, typed_lines
 from bridge.cli.terminal_rack import RACK_WORDS, rack_line
-from bridge.session.messages import (
-    COMMIT_SECONDS,
-    Action,
-    Block,
-    Event,
-    Gap,
-    Notice,
-    PlayerState,
-    Session,
-    Set,
-    SlotFault,
-    Transport,
-    Transported,
-)
+from bridge.session.commands import Action, Set, Transport
+from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, Notice, PlayerState, Transported
+from bridge.session.session import Session
 from bridge.session.timeline import Moment
 from streamgen.config import ControlSpec
 from streamgen.errors import ConfigError, StreamgenError

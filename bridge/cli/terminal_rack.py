@@ -1,21 +1,23 @@
-"""What a person at the terminal types about the rack and presets: `:rack`, `:add EFFECT`, `:recall NAME SECONDS`.
+"""What a person types about the rack, presets and takes: `:rack`, `:add EFFECT`, `:recall NAME SECONDS`.
 
 Rules: the event loop; a line becomes one command of the session, and one line of answer.
 """
 
 from __future__ import annotations
 
-from bridge.session.messages import (
+from bridge.session.commands import (
     GLIDE_SECONDS,
+    KEEP_SECONDS,
     MORPH_SECONDS,
     Command,
     Deed,
     EditRack,
+    KeepTake,
     RecallPreset,
     SavePreset,
-    Session,
     Set,
 )
+from bridge.session.session import Session
 from streamgen.config import ControlSpec
 from streamgen.errors import ConfigError
 
@@ -30,6 +32,7 @@ RACK_WORDS = {
     "glide": ":glide SECONDS NAME VALUE",
     "save": ":save PRESET",
     "recall": ":recall PRESET [SECONDS]",
+    "keep": ":keep [SECONDS]",
 }
 """The words, each with its form."""
 
@@ -50,6 +53,8 @@ async def rack_line(session: Session, by: str, word: str, rest: str) -> str:
         await session.do(_command(session, by, word, rest))
     if word in ("save", "recall"):
         return f"presets: {', '.join(session.presets())}"
+    if word == "keep":
+        return ""  # the session tells everybody
     return rest if word == "glide" else _shown(session)
 
 
@@ -71,6 +76,8 @@ def _command(session: Session, by: str, word: str, rest: str) -> Command:
     if word == "recall":
         name, seconds_ = _name_and_seconds(rest)
         return RecallPreset(name, by, seconds_)
+    if word == "keep":
+        return KeepTake(by, float(KEEP_SECONDS.parse(rest)) if rest else float(KEEP_SECONDS.default))
     if word == "add":
         return EditRack(Deed.ADD, by, effect=rest)
     slot = _whole(word, first)

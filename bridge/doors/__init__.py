@@ -5,8 +5,15 @@
     native/        WebSocket `streamgen.v1`, on the port of the page
     http/          page, health, metrics, OSCQuery, on the same port
     osc/           Open Sound Control, UDP and TCP
-    sound_card/    PortAudio
+    radio/         MP3, Ogg, FLAC, AAC and WAV for players, on the port of the page;  lyria/: Google's protocol there
+    link/  midi/   beats, tempo, start and stop of the room; sound by Link Audio; controllers
+    sound_card/    PortAudio;  jack/: a client of JACK;  device/: what both share
+    udp/           ReaStream and RTP to whom the operator names
+    discovery/     tells of the others by multicast DNS
+
+    answers.py     of doors that have a path at the HTTP port, by routes.py
+    pieces.py      of a session's blocks, each to leave when it is due
 
 Rules: no door imports another (native serves http's answers, for they share a port), and none imports the engine: a
-session (`messages.Session`) is all they know. A new one is a folder here, and a line in `app.DOORS`.
+session (`session.Session`) is all they know. A new one is a folder here, and a line in `app.DOORS`.
 """

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 from bridge.doors.access import Access
 from bridge.doors.routes import Routes
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, UsageError
 from bridge.metrics import Metrics
-from bridge.session.messages import Session
+from bridge.session.session import Session
 from bridge.settings import Settings
 
-__all__ = ["Door", "Place", "Service", "Sessions", "Tasks", "cannot_listen"]
+__all__ = ["Door", "Place", "Service", "Sessions", "Tasks", "cannot_listen", "host_and_port"]
 
 Place = str | int | None
 
@@ -105,6 +105,26 @@ def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: 
     lookup = isinstance(error, socket.gaierror)  # it has numbers of its own
     reason = os.strerror(error.errno) if error.errno and not lookup else error.strerror or str(error)
     return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")
+
+
+def host_and_port(option: str, said: str, usual_port: int | None = None) -> tuple[str, int]:
+    """Return the host and port that an operator names.
+
+    Args:
+        option: that says it.
+        said: HOST:PORT, an IPv6 address in brackets.
+        usual_port: that is meant where HOST stands alone; None lets it not.
+
+    Raises:
+        UsageError: it is none.
+    """
+    host, colon, port = said.rpartition(":")
+    if usual_port is not None and (not colon or said.endswith("]")):
+        host, port = said, str(usual_port)
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        rest = "" if usual_port is None else f"; without a port it is {usual_port}"
+        raise UsageError(f"{option} is {said[:100]!r}, must be a host and a port, as in 192.168.1.20:9000{rest}")
+    return host.strip("[]"), int(port)
 
 
 class Tasks:

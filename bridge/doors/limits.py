@@ -1,19 +1,21 @@
-"""How much anyone may take of the service: messages, by token buckets, and turns of the event loop.
+"""How much anyone may take: messages, by token buckets, turns of the event loop, and what lies unsent below a door.
 
 Also which addresses are this machine's own.
 
-Rules: no socket; a bucket is told the time (seconds, any monotonic clock), a turn is the loop's.
+Rules: knows no socket but its options; a bucket is told the time (seconds, any monotonic clock), a turn is the loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from functools import lru_cache
 
-__all__ = ["TURN_SECONDS", "Bucket", "Buckets", "Turns", "is_loopback", "plain_address"]
+__all__ = ["TURN_SECONDS", "Bucket", "Buckets", "Turns", "bound_buffers", "is_loopback", "plain_address"]
 
 TURN_SECONDS = 0.005
 _MAX_HOSTS = 1024
@@ -89,6 +91,23 @@ class Turns:
 
     def _over(self) -> None:
         self._ends = None
+
+
+def bound_buffers(transport: asyncio.WriteTransport, unsent_bytes: int) -> None:
+    """Let little wait below us: what is dropped, and how late a listener hears, is decided here.
+
+    The system otherwise takes in half a minute of audio before a write blocks.
+
+    Args:
+        transport: of an open connection.
+        unsent_bytes: what may wait.
+    """
+    transport.set_write_buffer_limits(high=unsent_bytes)
+    raw = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
+    if raw is not None and option is not None:
+        with suppress(OSError):  # the peer may have gone this moment
+            raw.setsockopt(socket.IPPROTO_TCP, option, unsent_bytes)
 
 
 @lru_cache(maxsize=1024)

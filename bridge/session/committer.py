@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.meters import PeakMeter
+from bridge.audio.loudness import PeakMeter
 from bridge.audio.output import Output
-from bridge.session.messages import Block, Event, Meter
+from bridge.session.beat_tracker import BeatTracker
+from bridge.session.events import Block, Event, Meter
 from bridge.session.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Committer:
 
     Attributes:
         output: the effects, and where in the session the next sample comes out.
+        tracker: of the beats in what comes out.
+        tracks: whether it is listened to: not where the checkpoint tells its bars.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Committer:
         self._timeline, self._publish = timeline, publish
         self.output = Output(model.sample_rate_hz, timeline.rate_hz, model.channels, max_block)
         self._meter = PeakMeter(timeline.rate_hz)
+        self.tracker, self.tracks = BeatTracker(timeline.rate_hz), False
         self._fade_in, self._jumped = True, False
         self._prompts_turn: set[int] = set()  # session samples ahead from which other prompts play
 
@@ -80,3 +84,5 @@ class Committer:
         self._publish(Block(samples, end - count, self._jumped, turned, due_us))
         self._jumped = False
         self._publish(Meter(*self._meter.process(samples)))
+        if self.tracks:
+            self.tracker.take(samples, end - count)

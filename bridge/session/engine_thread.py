@@ -4,7 +4,7 @@
     LiveSession.do(command) ── queue, future ──► player.do
     listeners ◄────── call_soon_threadsafe ───── player's publish
                                                  player.tick of all, a block for those who run dry first,
-                                                 and between its steps player.keep_time of all
+                                                 and between its steps playback.keep_time of all
 
 One thread steps every session: they share the model. A session without listeners and recording does not run.
 
@@ -27,7 +27,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.session.arranger import Part
-from bridge.session.messages import AudioPrompt, Block, Event, Follow
+from bridge.session.commands import AudioPrompt, Follow
+from bridge.session.events import Block, Event
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
@@ -227,9 +228,9 @@ class EngineThread:
 
         Who has much more in store waits: beside it the driest would come to its own later. `live` goes along always.
         """
-        waiting = [player for player in self._players if player.needs_audio]
-        limit = min((player.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
-        return [player for player in waiting if player.lead_seconds <= limit or player is self._players[0]]
+        waiting = [player for player in self._players if player.playback.needs_audio]
+        limit = min((player.playback.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
+        return [player for player in waiting if player.playback.lead_seconds <= limit or player is self._players[0]]
 
     def _make(self, players: Sequence[Player], *, turn: bool = True) -> None:
         try:
@@ -244,12 +245,12 @@ class EngineThread:
 
     def _keep_time(self) -> None:
         for player in self._players:
-            player.keep_time()
+            player.playback.keep_time()
 
     def _keep_playing(self) -> None:
         """Serve everyone while one session tries openings: what falls due, and a block for who would run dry."""
         self._keep_time()
-        if dry := [player for player in self._players if player.runs_dry]:
+        if dry := [player for player in self._players if player.playback.runs_dry]:
             self._make(dry, turn=False)
 
     def _rest(self, seconds: float) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from bridge.session.arranger import Arranger
 from bridge.session.generator import Generator
 from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
+from streamgen.checkpoint import Heard
 from streamgen.config import BEGIN_ANEW, Value
 
 __all__ = ["Form"]
@@ -27,11 +28,26 @@ class Form:
 
     Args:
         arranger: of its scene.
+        hear: what the model hears in a text; None from models that read texts as they are typed.
     """
 
-    def __init__(self, arranger: Arranger) -> None:
-        self._arranger = arranger
+    def __init__(self, arranger: Arranger, hear: Callable[[str], Heard | None]) -> None:
+        self._arranger, self._hear = arranger, hear
         self._turns: list[int] = []  # where parts begin, as far as they may be taken back
+
+    def heard(self, values: Mapping[str, Value]) -> str:
+        """What the model understands of the sounding prompts, the loudest first, one line."""
+        prompts = sorted(prompts_of(values), key=lambda pair: -pair[1])
+        heard = [self._hear(text) for text, _ in prompts]
+        return " + ".join(one.told() for one in heard if one is not None)
+
+    def audible(self, values: Mapping[str, Value], changed: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Return what the stream may have to hear of: not of a tempo whose words the model takes for the same."""
+        if {*PROMPT_NAMES}.intersection(changed) != {"tempo"}:
+            return changed
+        before, after = ([self._hear(text) for text, _ in prompts_of({**values, **new})] for new in ({}, changed))
+        same = all(a is not None and b is not None and a.prompt == b.prompt for a, b in zip(before, after, strict=True))
+        return {name: value for name, value in changed.items() if name != "tempo"} if before and same else changed
 
     def told(self, values: Mapping[str, Value], changed: Mapping[str, Value]) -> dict[str, Any]:
         """Return what the stream has to be told of a change: as it is, or dressed for the part."""
@@ -67,14 +83,13 @@ class Form:
         self._turns = [turn for turn in self._turns if turn <= at][-1:]
 
     def turn(
-        self, generator: Generator, values: Mapping[str, Value], hop_samples: int, between_steps: Callable[[], None]
+        self, generator: Generator, values: Mapping[str, Value], between_steps: Callable[[], None]
     ) -> tuple[str, int] | None:
         """Schedule the next part, if the block that is made next reaches it.
 
         Args:
             generator: whose stream is told.
             values: of all parameters.
-            hop_samples: of a frame.
             between_steps: called after each step that trying openings takes.
 
         Returns:
@@ -83,7 +98,7 @@ class Form:
         if not values["arrange"]:
             return None
         ends = self._arranger.ends(prompts_of(values))
-        if generator.drawn + generator.block_samples + hop_samples < ends:
+        if generator.drawn + generator.block_samples + generator.hop_samples < ends:
             return None
         self._arranger.advance()
         controls = generator.auditioned(self._dressed(values), between_steps)

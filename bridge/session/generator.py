@@ -52,6 +52,7 @@ class Generator:
         step_seconds: where the wall seconds of every step of the language model are noted.
 
     Attributes:
+        hop_samples, frame_rate_hz: of the model.
         block_samples: made at once.
         taken: samples handed out so far.
         pace: how fast blocks are made.
@@ -61,7 +62,8 @@ class Generator:
         self, model: Model, options: dict[str, Any], now: Callable[[], float], step_seconds: deque[float] | None
     ) -> None:
         self._model, self._now, self._step_seconds = model, now, step_seconds
-        self.block_samples = BLOCK_FRAMES * model.hop_samples
+        self.hop_samples, self.frame_rate_hz = model.hop_samples, model.frame_rate_hz
+        self.block_samples = BLOCK_FRAMES * self.hop_samples
         self.taken = self._offset = 0
         self.pace, self._lookahead = Pace(), Lookahead()
         self._tried_at = -math.inf

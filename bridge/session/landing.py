@@ -8,6 +8,8 @@ Rules: the engine's thread. Positions are the session's samples, but for what `k
 
 from __future__ import annotations
 
+import math
+
 from bridge.audio.output import Output
 from bridge.session.beats import INTERNAL, QUANTA
 from bridge.session.generator import Generator
@@ -16,7 +18,7 @@ from bridge.session.timeline import Moment, Timeline, quantized
 
 __all__ = ["Landing"]
 
-_KEPT_SECONDS = 0.35
+_KEPT_SECONDS, _GESTURE_SECONDS = 0.35, 0.5
 _NEAR_SECONDS = 3.0  # before its beat a change is prepared: trying openings takes a second; longer, and tempi change
 
 
@@ -32,6 +34,7 @@ class Landing:
 
     def __init__(self, timeline: Timeline, generator: Generator, output: Output, parameters: Parameters) -> None:
         self._timeline, self._generator, self._output, self._parameters = timeline, generator, output, parameters
+        self._taken_back_at = -math.inf
 
     @property
     def kept(self) -> int:
@@ -45,6 +48,21 @@ class Landing:
         taken, block = self._generator.taken, self._generator.block_samples
         in_time = taken if self._generator.pace.quick else max(taken, self.kept)
         return self._output.session_sample(in_time + 2 * block)
+
+    def take_back(self) -> int:
+        """Return the model's first sample that a change "at once" takes back: on a machine that is quick, all ahead.
+
+        Elsewhere a part of the lead is left, or the next stall is heard: at twice real time, while a browser starts on
+        the same two cores, the lead does not grow again before the next turn.
+        """
+        self._taken_back_at = self._timeline.now()
+        committed, block = self._generator.taken, self._generator.block_samples
+        return committed if self._generator.pace.quick else max(committed, self.kept + block)
+
+    @property
+    def turning(self) -> bool:
+        """Whether changes at once follow one another: a knob in motion."""
+        return self._timeline.now() - self._taken_back_at < _GESTURE_SECONDS
 
     @property
     def near_samples(self) -> int:

@@ -1,6 +1,6 @@
 """A session on the event loop: what doors ask goes to the engine's thread, what its player tells to every listener.
 
-Rules: event loop only; implements `messages.Session`. It waits for the engine in `do`, never in what listeners call.
+Rules: event loop only; implements `session.Session`. It waits for the engine in `do`, never in what listeners call.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from typing import Any
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
+from bridge.audio.faults import SlotState
 from bridge.audio.faults import close as close_effect
 from bridge.audio.plugins.plugin import Plugin
-from bridge.audio.recorder import Recorder
-from bridge.session.engine_thread import EngineThread
-from bridge.session.messages import (
-    COMMIT_SECONDS,
+from bridge.session.commands import (
+    KEEP_SECONDS,
     AudioPrompt,
-    Block,
-    Changed,
     Command,
     Deed,
     EditRack,
-    Event,
     Follow,
-    Gap,
-    Goaway,
-    Listener,
-    Notice,
-    PlayerState,
-    PresetsChanged,
+    KeepTake,
     RecallPreset,
     SavePreset,
     Set,
-    SlotState,
+)
+from bridge.session.engine_thread import EngineThread
+from bridge.session.events import (
+    COMMIT_SECONDS,
+    Block,
+    Changed,
+    Event,
+    Gap,
+    Goaway,
+    Notice,
+    PlayerState,
+    PresetsChanged,
     Stats,
     TableChanged,
     Transported,
@@ -47,6 +49,8 @@ from bridge.session.messages import (
 from bridge.session.parameters import stream_controls
 from bridge.session.player import Player
 from bridge.session.preset_folder import PresetFolder
+from bridge.session.session import Listener
+from bridge.session.takes import Takes
 from bridge.session.timeline import AT_ONCE, Moment, Timeline
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import SessionClosed
@@ -65,6 +69,7 @@ class LiveSession:
         timeline: of its player.
         catalogue: what its rack may be made of; None is the built-in effects.
         presets: the operator's folder of presets; None is none.
+        takes: the operator's folder of takes; None is none.
     """
 
     player: Player
@@ -77,6 +82,7 @@ class LiveSession:
         timeline: Timeline,
         catalogue: Catalogue | None = None,
         presets: Path | None = None,
+        takes: Path | None = None,
     ) -> None:
         self.name, self._engine, self.timeline = name, engine, timeline
         self.catalogue, self.preset_folder = catalogue or Catalogue(), PresetFolder(self, presets)
@@ -84,7 +90,7 @@ class LiveSession:
         self.rate_hz = timeline.rate_hz
         self._listeners: list[Listener] = []
         self._recent: deque[Block] = deque()
-        self._recorder: Recorder | None = None
+        self._takes = Takes(self, takes)
         self._position = 0
         self._closed = False
 
@@ -98,6 +104,7 @@ class LiveSession:
         options: Mapping[str, Any] | None = None,
         catalogue: Catalogue | None = None,
         presets: Path | None = None,
+        takes: Path | None = None,
     ) -> LiveSession:
         """Open a session; see `Player` for values and options, the class for the others.
 
@@ -105,13 +112,13 @@ class LiveSession:
             CapacityError: as many as this machine can keep in real time are open.
             StreamgenError: the model cannot play that.
         """
-        session = cls(name, engine, Timeline(rate_hz), catalogue, presets)
+        session = cls(name, engine, Timeline(rate_hz), catalogue, presets, takes)
         await engine.open_player(session.deliver, session.timeline, values, options, session._attach)
         return session
 
     def _attach(self, player: Player) -> None:
         self.player, self.table = player, player.parameters.table
-        self._values, self._state = dict(player.parameters.values), player.state
+        self._values, self._state = dict(player.parameters.values), player.playback.state
         self._heard = player.heard
 
     # -- what doors ask -------------------------------------------------------------------------------------------
@@ -145,7 +152,7 @@ class LiveSession:
         return self._heard
 
     async def do(self, command: Command) -> int:
-        """Carry a command out, or schedule it; see `messages.Session.do`."""
+        """Carry a command out, or schedule it; see `session.Session.do`."""
         if self._closed:
             raise SessionClosed("this session has ended; open a new one")
         if isinstance(command, AudioPrompt):
@@ -156,6 +163,8 @@ class LiveSession:
             await self._engine.learn(texts)
         if isinstance(command, SavePreset | RecallPreset):
             return await self._use_preset(command)
+        if isinstance(command, KeepTake):
+            return await self._keep(command)
         if isinstance(command, EditRack) and command.deed in (Deed.ADD, Deed.REPLACE):
             return await self._put(command)
         return await self._engine.call(lambda: self.player.do(command))
@@ -195,14 +204,20 @@ class LiveSession:
     async def until(self, moment: Moment) -> None:
         """Wait until all before a moment is final."""
         come = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        await self._engine.call(lambda: self.player.call_at(moment, lambda: loop.call_soon_threadsafe(come.set)))
+        loop, waiting = asyncio.get_running_loop(), self.player.waiting
+        await self._engine.call(lambda: waiting.call_at(moment, lambda: loop.call_soon_threadsafe(come.set)))
         await come.wait()
 
     async def _use_preset(self, command: SavePreset | RecallPreset) -> int:
         await self.preset_folder.do(command)
         if isinstance(command, SavePreset):
             self.deliver(PresetsChanged(self.presets(), command.by))
+        return self._position
+
+    async def _keep(self, command: KeepTake) -> int:
+        seconds = KEEP_SECONDS.check_number(command.seconds)
+        kept = await self._takes.keep(seconds)
+        self.deliver(Notice("kept", f"the last {seconds:g} s are {kept.name}", self._position))
         return self._position
 
     async def _put(self, command: EditRack) -> int:
@@ -228,7 +243,7 @@ class LiveSession:
 
     def _want(self) -> None:
         # one bool, written here and read there: no lock is needed
-        self.player.wanted = self._hearing() > 0 or self._recorder is not None
+        self.player.playback.wanted = self._hearing() > 0 or self.recording is not None
         self._engine.wake()
 
     def _hearing(self) -> int:
@@ -238,25 +253,23 @@ class LiveSession:
     @property
     def deserted(self) -> bool:
         """Whether nobody is there, not even a listener that only steers, and nothing records."""
-        return not self._listeners and self._recorder is None
+        return not self._listeners and self.recording is None
 
     @property
     def recording(self) -> Path | None:
         """The file being written, whose name may differ from the one asked for: none is written over."""
-        return None if self._recorder is None else self._recorder.path
+        return self._takes.recording
 
     def stats(self) -> Stats:
         """How the session is doing now."""
-        return self.player.stats(self._hearing())
+        return self.player.playback.stats(self._hearing())
 
     async def record(self, path: Path | None) -> None:
         """Write the output to a file from now on; None ends it."""
-        if self._recorder is not None:
-            recorder, self._recorder = self._recorder, None
-            await asyncio.to_thread(recorder.close)
-        if path is not None:
-            self._recorder = await asyncio.to_thread(Recorder, path, self.rate_hz)
-        self._want()
+        try:
+            await self._takes.record(path)
+        finally:
+            self._want()
 
     async def close(self, reason: str) -> None:
         """Say goodbye to the listeners, finish a recording, free the engine's side."""
@@ -290,6 +303,7 @@ class LiveSession:
             self._take_notice(item)
         elif isinstance(item, Gap):
             _log.warning("the engine was %.2f s late: the music paused", item.samples / self.rate_hz)
+        self._takes.note(item)
         for listener in list(self._listeners):
             listener.event(item)
 
@@ -305,7 +319,6 @@ class LiveSession:
         horizon = block.end_sample - COMMIT_SECONDS * self.rate_hz
         while len(self._recent) > 1 and self._recent[0].end_sample <= horizon:
             self._recent.popleft()
-        if self._recorder is not None:
-            self._recorder.write(block.samples)
+        self._takes.take(block)
         for listener in list(self._listeners):
             listener.audio(block)

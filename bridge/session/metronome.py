@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 
 from bridge.session.beats import BAR_BEATS, INTERNAL, Line, next_multiple
-from bridge.session.messages import Beat
+from bridge.session.events import Beat
 from bridge.session.timeline import Timeline
 
 __all__ = ["Metronome"]
@@ -35,12 +35,17 @@ class Metronome:
     Args:
         timeline: whose beats they are.
         bpm: of the session's own; 0 goes as the music does.
+
+    Attributes:
+        heard: a sample on which a beat of the music falls, and the samples from beat to beat, as heard from its sound;
+            None where they were not. They are a figure, and lead nothing.
     """
 
     def __init__(self, timeline: Timeline, bpm: float) -> None:
         self._timeline, self._bpm = timeline, bpm
         self._bars: list[tuple[float, Bars | None]] = [(0.0, None)]  # from which sample on
         self._told: int | None = None
+        self.heard: tuple[float, float] | None = None
         if bpm:
             timeline.beats.go_on(Line(0.0, 0.0, self._pace(bpm)))
 
@@ -97,14 +102,20 @@ class Metronome:
         self._timeline.beats.go_on(Line(start, in_bar + next_multiple(before - in_bar, BAR_BEATS), pace))
 
     def phase(self, sample: float) -> float | None:
-        """Return by how many beats the music's bar is ahead of the session's, −2 … 2; None where nobody knows."""
+        """Return by how many beats the music's bar is ahead of the session's, −2 … 2; None where nobody knows.
+
+        Where only its beats were heard, by how much of a beat these are ahead, −0.5 … 0.5.
+        """
         bars = next((bars for start, bars in reversed(self._bars) if start <= sample), None)
-        if bars is None:
+        if bars is not None:
+            downbeat, length = bars
+            return _around((sample - downbeat) / length * BAR_BEATS - self._timeline.beat(sample), BAR_BEATS)
+        if self.heard is None:
             return None
-        downbeat, length = bars
-        ahead = (sample - downbeat) / length * BAR_BEATS - self._timeline.beat(sample)
-        half = BAR_BEATS / 2
-        return (ahead + half) % BAR_BEATS - half
+        beat, length = self.heard
+        # a tracker may hear twice as many, or half as many
+        length *= 2 ** round(math.log2(60 * self._timeline.rate_hz / self._timeline.bpm(sample) / length))
+        return _around((sample - beat) / length - self._timeline.beat(sample), 1)
 
     # -- each beat ------------------------------------------------------------------------------------------------
 
@@ -144,3 +155,8 @@ class Metronome:
     def _followed_sample(self, seconds: float) -> float:
         timeline = self._timeline
         return timeline.due() + (seconds - timeline.now()) * timeline.rate_hz
+
+
+def _around(beats: float, period: float) -> float:
+    """Return beats within half a period around 0."""
+    return (beats + period / 2) % period - period / 2

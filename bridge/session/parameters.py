@@ -32,6 +32,7 @@ __all__ = [
     "prompts_of",
     "session_table",
     "stream_controls",
+    "title_of",
 ]
 
 
@@ -48,7 +49,7 @@ _OWN = {
     "quantize": text("what prompts, presets, transport and rack edits wait for", "off", choices=QUANTA),
     "arrange": switch(False, "parts, breaks and turns on bar lines, from a scene: form instead of one bar for ever"),
     "midi/map": text("what MIDI controls do, such as cc 1/74=gain_db; note 10/36=prompt 2"),
-    "midi/learn": text("parameter, prompt N, preset NAME, play … that the next MIDI control touched does"),
+    "midi/learn": text("parameter, prompt N, preset NAME, keep, play … that the next MIDI control touched does"),
     "lead_seconds": number(0.2, 10, 2, "s", "audio made ahead, against stalls; a change revokes it"),
 }
 PROMPT_NAMES = (*_slots(), "tempo")
@@ -119,6 +120,12 @@ def prompts_of(values: Mapping[str, Value]) -> list[tuple[str, float]]:
     slots = range(1, MAX_PROMPTS + 1)
     pairs = [(str(values[f"prompt/{slot}/text"]), float(values[f"prompt/{slot}/weight"])) for slot in slots]
     return [(prompt + words, weight) for prompt, weight in pairs if prompt.strip() and weight > 0]
+
+
+def title_of(values: Mapping[str, Value]) -> str:
+    """Return the prompts that sound, as one line; the product's name where none does."""
+    texts = [" ".join(text.split()) for text, _ in prompts_of(values)]
+    return " + ".join(texts) or "streamgen"
 
 
 def stream_controls(values: Mapping[str, Value], changed: Iterable[str]) -> dict[str, Any]:

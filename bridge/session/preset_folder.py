@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bridge.errors import BridgeError
 from bridge.session import preset_files
-from bridge.session.messages import Deed, EditRack, RecallPreset, SavePreset
+from bridge.session.commands import Deed, EditRack, RecallPreset, SavePreset
 from bridge.session.preset_files import Preset
 from bridge.session.presets import Racked, captured, morph, plugin_of, recall
 from bridge.session.timeline import Moment

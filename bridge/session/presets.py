@@ -20,12 +20,14 @@ from typing import Protocol
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
+from bridge.audio.faults import SlotState
 from bridge.audio.plugins.child import read_state, write_state
 from bridge.audio.plugins.plugin import Plugin
 from bridge.errors import FileError
-from bridge.session.messages import Deed, EditRack, Session, Set, SlotState
+from bridge.session.commands import Deed, EditRack, Set
 from bridge.session.parameters import MIDI_LEARN
 from bridge.session.preset_files import Preset, SlotPreset
+from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import Value
 

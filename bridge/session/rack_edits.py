@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bridge.audio.rack import Rack
-from bridge.session.messages import Changed, Deed, EditRack, Event, TableChanged
+from bridge.session.commands import Deed, EditRack
+from bridge.session.events import Changed, Event, TableChanged
 from bridge.session.parameters import Parameters
 
 __all__ = ["edited", "news"]

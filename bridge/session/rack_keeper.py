@@ -28,7 +28,7 @@ from bridge.audio.plugins.scan import catalogue_names, load_cache
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.errors import FileError, UsageError
 from bridge.session import preset_files
-from bridge.session.messages import Block, Changed, Event, TableChanged
+from bridge.session.events import Block, Changed, Event, TableChanged
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.presets import Racked, commands, made, rack_of
 from bridge.session.state import AFTER_SECONDS, state_folder

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.session.messages import Block, Changed, Event, PlayerState, Session, Transported
+from bridge.session.events import Block, Changed, Event, PlayerState, Transported
 from bridge.session.parameters import Parameters, prompts_of
+from bridge.session.session import Session
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 

@@ -228,6 +228,11 @@ async function toggleRecording() {
   announce("Recording");
 }
 
+/** Keep what was heard last: the server writes it, and tells its name to everybody. */
+function keep() {
+  connection.send("keep");
+}
+
 function save(file) {
   showRecording();
   if (!file) return toast("Nothing was heard, so nothing was recorded");
@@ -242,6 +247,7 @@ function save(file) {
 $("play").addEventListener("click", play);
 $("listen").addEventListener("click", toggleListening);
 $("record").addEventListener("click", toggleRecording);
+$("keep").addEventListener("click", keep);
 for (const action of ["stop", "reset"]) $(action).addEventListener("click", () => connection.send("transport", { action }));
 $("full").hidden = !document.fullscreenEnabled;
 $("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
@@ -269,6 +275,7 @@ document.addEventListener("visibilitychange", () => !document.hidden && session.
 listenForKeys({
   play,
   record: toggleRecording,
+  keep,
   listen: toggleListening,
   slot: (number) => slots.select(number),
   blend: () => $("surface").querySelector(".cursor").focus(),

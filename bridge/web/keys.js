@@ -6,9 +6,9 @@
 
 const TEXT = "textarea, input, select, [contenteditable]";
 
-/** act: {play, record, listen, slot(n), blend, nudge(key, fine), help}. */
+/** act: {play, record, keep, listen, slot(n), blend, nudge(key, fine), help}. */
 export function listenForKeys(act) {
-  const named = { r: act.record, l: act.listen, b: act.blend, "?": act.help };
+  const named = { r: act.record, k: act.keep, l: act.listen, b: act.blend, "?": act.help };
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest(TEXT) || document.querySelector("dialog[open]")) return;

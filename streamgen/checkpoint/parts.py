@@ -121,7 +121,7 @@ def build_text_encoder(settings: Any, tensors: dict[str, Tensor], where: str) ->
     config.is_encoder_decoder, config.use_cache = False, False
     with explained(f"{where}: the text encoder's settings make no sense", DAMAGED):
         encoder = _without_memory(T5EncoderModel, config)
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(("encoder.", "shared."))}
+    own = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(("encoder.", "shared."))}
     for name, twin in (
         ("shared.weight", "encoder.embed_tokens.weight"),
         ("encoder.embed_tokens.weight", "shared.weight"),
@@ -129,7 +129,7 @@ def build_text_encoder(settings: Any, tensors: dict[str, Tensor], where: str) ->
         if twin in own:
             own.setdefault(name, own[twin])  # one table under two names; files keep either or both
     match_tensors(f"{where}: the text encoder", _shapes(encoder), own)
-    encoder.load_state_dict({name: tensor.float() for name, tensor in own.items()}, assign=True)
+    encoder.load_state_dict(own, assign=True)
     return cast("T5EncoderModel", encoder.eval().requires_grad_(False))
 
 

@@ -29,11 +29,12 @@ from transformers.models.encodec.modeling_encodec import (
     EncodecResnetBlock,
 )
 
-from streamgen.codec.kernels import Native
+from streamgen.codec.kernels import Chain, Native
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
 from streamgen.codec.state import CodecState
 from streamgen.codec.window import STREAMABLE_PADDING
 from streamgen.errors import CheckpointError, ConfigError, SessionClosed
+from streamgen.kernels.library import Stage
 
 if TYPE_CHECKING:
     from transformers import EncodecConfig, EncodecModel
@@ -146,6 +147,7 @@ class StreamingDecoder:
         self._offsets = torch.arange(len(tables), device=self._like.device)[:, None] * self._codebook_size
         with torch.no_grad():
             self._layers = _layers(codec.decoder.layers, self._like, native)
+        self._chain = None if native is None else Chain(native)
 
     def _measure_startup(self) -> int:
         """Count frames until samples come: lookahead, or the first mirror if that is longer."""
@@ -214,11 +216,23 @@ class StreamingDecoder:
         return F.embedding(parted + self._offsets, self._table).sum(1)
 
     def _run(self, x: Tensor, state: CodecState, last: bool) -> Tensor:
-        for layer, memory in zip(self._layers, state.layers, strict=True):
+        stages: list[Stage] = [] if last or self._chain is None else self._under_way(state)
+        called = len(self._layers) - len(stages)
+        for layer, memory in zip(self._layers[:called], state.layers[:called], strict=True):
             x = layer(x, memory, last)
             if not x.shape[1] and not last:
                 return x.new_empty(x.shape[0], 0, self._codec_channels)
-        return x
+        return self._chain(stages, x.contiguous()) if stages and self._chain is not None else x
+
+    def _under_way(self, state: CodecState) -> list[Stage]:
+        """Return the last layers, as far as they run in one call by now: a beginning is not for it."""
+        stages: list[Stage] = []
+        for layer, memory in zip(reversed(self._layers), reversed(state.layers), strict=True):
+            stage = layer.stage(memory)
+            if stage is None:
+                break
+            stages.insert(0, stage)
+        return stages
 
     def _emit(self, rows: Tensor, state: CodecState) -> Tensor:
         """Turn [B · parts, m, C] into sound: [B, audio_channels, m]."""

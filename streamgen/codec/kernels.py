@@ -12,22 +12,24 @@ rows times a packed matrix they are read once. With small weights copying the wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamgen.kernels import Kernels, PackedMatrix, Pool, gate_order, multiply, pack, run_lstm
+from streamgen.kernels import Kernels, PackedMatrix, Pool, elu_, gate_order, multiply, pack, padded_bias, run_lstm
+from streamgen.kernels.library import Matrix, Stage, address
 from streamgen.linear import Linear
 
-__all__ = ["Convolution", "Native", "NativeLstm"]
+__all__ = ["Chain", "Convolution", "Native", "NativeLstm", "elu_in_place"]
 
 # From this many numbers on a weight matrix is worth copying windows for.
 _MATRIX_NUMEL = 1 << 16
 # From here on reading the weights takes longer than multiplying: the native kernels keep them in bfloat16.
 _LARGE_NUMEL = 1 << 20
-_TILE = 32  # outputs they make at once: the last convolution, which makes one or two, is left to torch
+_FEW, _MANY = 8, 16  # outputs that they make one by one, at most, and a tile at once, at least
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,22 @@ class Native:
         """Lay a matrix [out, in] out."""
         return pack(self.library, self.pool, weight, bits, order)
 
-    def multiply(self, matrix: PackedMatrix, rows: Tensor, outputs: int, bias: Tensor | None, elu: bool) -> Tensor:
-        """Multiply rows [n, in], which may overlap: [n, outputs]."""
-        return multiply(self.library, self.pool, matrix, rows, outputs, bias=bias, elu=elu)
+    def multiply(
+        self,
+        matrix: PackedMatrix,
+        rows: Tensor,
+        outputs: int,
+        bias: Tensor | None,
+        elu: bool = False,
+        added: Tensor | None = None,
+    ) -> Tensor:
+        """Multiply rows [n, in], which may overlap: [n, outputs]. An ELU may follow, then something may be added."""
+        return multiply(self.library, self.pool, matrix, rows, outputs, bias=bias, elu=elu, added=added)
+
+
+def elu_in_place(x: Tensor, native: Native | None) -> Tensor:
+    """Apply ELU in place, by whoever makes the products: so the same bits come, whether a chain makes them or not."""
+    return F.elu_(x) if native is None else elu_(native.library, x.contiguous())
 
 
 class Convolution:
@@ -60,26 +75,40 @@ class Convolution:
         self._dilation = dilation
         self.span = (self._kernel - 1) * dilation + 1
         self._matrix: Linear | None = None
-        dense, wide = dilation == 1 or self._kernel == 1, self.out_channels >= _TILE // 2
-        self._bias, self._native = bias, native if dense and wide else None
-        if self._native is not None:
+        dense = dilation == 1 or self._kernel == 1
+        fits = self.out_channels <= _FEW or self.out_channels >= _MANY
+        self._bias, self.native = bias, native if dense and fits else None
+        if self.native is not None:
             bits = 16 if weight.numel() >= _LARGE_NUMEL else 32
-            self._packed = self._native.pack(weight.transpose(1, 2).reshape(self.out_channels, -1), bits)
+            self._packed = self.native.pack(weight.transpose(1, 2).reshape(self.out_channels, -1), bits)
+            self._padded = None if bias is None else padded_bias(bias, self._packed)
         elif self._kernel == 1 or weight.numel() >= _MATRIX_NUMEL or weight.device.type != "cpu":
             self._matrix = Linear(weight.transpose(1, 2).reshape(self.out_channels, -1), bias)
         else:  # [out, in, 1, kernel] with channels innermost, as the input has them
             self._filter = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
 
-    def __call__(self, x: Tensor, *, elu: bool = False) -> Tensor:
-        """Return [B, T - span + 1, out] for x, contiguous [B, T, in] with T >= span; an ELU may follow."""
-        if self._native is not None:
-            return self._by_kernels(self._native, x, elu)
-        out = self._by_torch(x)
-        return F.elu_(out) if elu else out
+    def __call__(self, x: Tensor, *, elu: bool = False, added: Tensor | None = None) -> Tensor:
+        """Return [B, T - span + 1, out] for x, contiguous [B, T, in] with T >= span.
 
-    def _by_kernels(self, native: Native, x: Tensor, elu: bool) -> Tensor:
+        An ELU may follow, then as much may be added.
+        """
+        if self.native is not None:
+            return self._by_kernels(self.native, x, elu, added)
+        out = self._by_torch(x)
+        out = F.elu_(out) if elu else out
+        return out if added is None else out.add_(added)
+
+    def _by_kernels(self, native: Native, x: Tensor, elu: bool, added: Tensor | None) -> Tensor:
         """All streams as one: where one ends and the next begins, a few outputs see both and are left out."""
         batch, length, channels = x.shape
+        if added is not None:
+            assert self._kernel == 1, "no caller adds to another"
+            return torch.stack(
+                [
+                    native.multiply(self._packed, rows, self.out_channels, self._bias, elu, more)
+                    for rows, more in zip(x, added, strict=True)
+                ]
+            )
         rows = x.as_strided((batch * length - self.span + 1, self._kernel * channels), (channels, 1))
         out = native.multiply(self._packed, rows, self.out_channels, self._bias, elu)
         if batch == 1:
@@ -94,6 +123,13 @@ class Convolution:
         image = x.transpose(1, 2).unsqueeze(2)
         return F.conv2d(image, self._filter, self._bias, dilation=(1, self._dilation)).squeeze(2).transpose(1, 2)
 
+    def stage(self, context: Tensor, *, elu: bool, stride: int = 1, left: int = -1) -> Stage:
+        """Describe it, with what it remembers, to a chain; `left`: where a residual block's shortcut meets it."""
+        return Stage(
+            self._packed.as_argument, Matrix(), address(self._padded), None, address(context),
+            self._kernel, self.in_channels, self.out_channels, stride, left, elu,
+        )  # fmt: skip
+
     def _windows(self, x: Tensor, steps: int) -> Tensor:
         """Copy every output's inputs into one row: [B · steps, kernel · in]."""
         batch, length, channels = x.shape
@@ -102,6 +138,39 @@ class Convolution:
         shape = (batch, steps, self._kernel, channels)
         strides = (length * channels, channels, self._dilation * channels, 1)
         return x.as_strided(shape, strides).reshape(batch * steps, self._kernel * channels)
+
+    def add_to(self, stage: Stage) -> Stage:
+        """Make a stage a residual block's, which this pointwise convolution ends."""
+        stage.second, stage.second_bias = self._packed.as_argument, address(self._padded)
+        stage.outputs = self.out_channels
+        return stage
+
+
+class Chain:
+    """Runs stages in one call: waking a thread for each, and memory for what lies between them, costs as much again."""
+
+    def __init__(self, native: Native) -> None:
+        self._native, self._handle = native, native.library.call.chain()
+
+    def __del__(self) -> None:
+        """Give the library's part back."""
+        self._native.library.call.chain_end(self._handle)
+
+    def __call__(self, stages: Sequence[Stage], x: Tensor) -> Tensor:
+        """Run stages on x, contiguous float32 [B, n, in of the first], and update what they remember.
+
+        Returns:
+            float32 [B, n · their strides, channels of the last].
+        """
+        batch, steps = x.shape[:2]
+        for stage in stages:
+            steps *= stage.stride
+        out = torch.empty(batch, steps, stages[-1].outputs // stages[-1].stride)
+        self._native.library.call.convolve(
+            self._native.pool.handle, self._handle, (Stage * len(stages))(*stages), len(stages), address(x), batch,
+            x.shape[1], address(out),
+        )  # fmt: skip
+        return out
 
 
 class NativeLstm:
@@ -121,7 +190,7 @@ class NativeLstm:
     def __call__(self, x: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
         """Run [B, n, H] and update hidden and cell [B, H] in place: [B, n, H]."""
         batch, steps, width = x.shape
-        driven = self._native.multiply(
-            self._into, x.reshape(batch * steps, width), 4 * width, self._bias, elu=False
-        ).view(batch, steps, 4 * width)
+        driven = self._native.multiply(self._into, x.reshape(batch * steps, width), 4 * width, self._bias).view(
+            batch, steps, 4 * width
+        )
         return run_lstm(self._native.library, self._native.pool, self._again, driven, hidden, cell)

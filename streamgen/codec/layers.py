@@ -24,9 +24,10 @@ from transformers.models.encodec.modeling_encodec import (
     EncodecResnetBlock,
 )
 
-from streamgen.codec.kernels import Convolution, Native, NativeLstm
+from streamgen.codec.kernels import Convolution, Native, NativeLstm, elu_in_place
 from streamgen.codec.state import LayerState, RecurrentState, UpsampleState, WindowState, zeros
 from streamgen.codec.window import Window
+from streamgen.kernels.library import Stage
 from streamgen.linear import Linear
 
 __all__ = ["Conv", "Layer", "Recurrent", "Residual", "Upsample"]
@@ -45,6 +46,10 @@ class Layer(Protocol):
 
     def __call__(self, x: Tensor, state: LayerState, last: bool) -> Tensor:
         """Take [B, n, C_in], n >= 0, which may be overwritten; return what is final, [B, m, C_out]."""
+        ...
+
+    def stage(self, state: LayerState) -> Stage | None:
+        """Describe it to a chain of the native kernels; None where it, or this stream just now, needs to be called."""
         ...
 
 
@@ -83,10 +88,17 @@ class Conv:
     def __call__(self, x: Tensor, state: LayerState, last: bool) -> Tensor:
         """Return the outputs that are now final. ELU keeps 0 and commutes with mirroring: it may precede padding."""
         assert isinstance(state, WindowState), state
-        joined = self.window.join(F.elu_(x) if self._elu else x, state, last)
+        joined = self.window.join(elu_in_place(x, self._convolution.native) if self._elu else x, state, last)
         if joined.shape[1] <= self.window.size:
             return x.new_empty(x.shape[0], 0, self._convolution.out_channels)
         return self._convolution(joined)
+
+    def stage(self, state: LayerState) -> Stage | None:
+        """Describe it to a chain."""
+        assert isinstance(state, WindowState), state
+        if self._convolution.native is None or not state.started:
+            return None
+        return self._convolution.stage(state.context, elu=self._elu)
 
 
 class Residual:
@@ -118,9 +130,17 @@ class Residual:
         steps = joined.shape[1] - self.window.size
         if steps <= 0:
             return x[:, :0]
-        out = self._point(self._wide(F.elu(joined), elu=True))
+        inner = self._wide(elu_in_place(joined.clone(), self._wide.native), elu=True)
         residual = joined[:, self.window.left : self.window.left + steps]
-        return out.add_(residual if self._shortcut is None else self._shortcut(residual.contiguous()))
+        return self._point(inner, added=residual if self._shortcut is None else self._shortcut(residual.contiguous()))
+
+    def stage(self, state: LayerState) -> Stage | None:
+        """Describe it to a chain."""
+        assert isinstance(state, WindowState), state
+        native = self._wide.native is not None and self._point.native is not None and self._shortcut is None
+        if not native or not state.started:
+            return None
+        return self._point.add_to(self._wide.stage(state.context, elu=False, left=self.window.left))
 
 
 class Recurrent:
@@ -160,6 +180,10 @@ class Recurrent:
             for layer, hidden, cell in zip(self._stack, state.hidden, state.cell, strict=True):
                 out = layer(out, hidden, cell)
         return out + x
+
+    def stage(self, state: LayerState) -> Stage | None:  # noqa: ARG002 - it is no convolution
+        """It has none."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -228,7 +252,7 @@ class Upsample:
     def __call__(self, x: Tensor, state: LayerState, last: bool) -> Tensor:
         """Return the outputs that are now final."""
         assert isinstance(state, UpsampleState), state
-        x = F.elu_(x)
+        x = elu_in_place(x, self._convolution.native)
         if last and self._tail:
             x = F.pad(x, (0, 0, 0, self._tail))
         raw = self._blocks(self._window.join(x, state.window, last=False))
@@ -236,6 +260,13 @@ class Upsample:
         state.skip -= skip
         end = raw.shape[1] - (self._tail * self._stride - self._trim if last else 0)
         return raw[:, skip:end]
+
+    def stage(self, state: LayerState) -> Stage | None:
+        """Describe it to a chain, once its front is trimmed."""
+        assert isinstance(state, UpsampleState), state
+        if self._convolution.native is None or state.skip or not state.window.started:
+            return None
+        return self._convolution.stage(state.window.context, elu=True, stride=self._stride)
 
     def _blocks(self, joined: Tensor) -> Tensor:
         batch, out_channels = joined.shape[0], self._convolution.out_channels // self._stride

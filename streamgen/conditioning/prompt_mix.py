@@ -1,6 +1,6 @@
 """Prompt mixes: several weighted prompts, a negative one, and the fade from one mix to the next.
 
-Rules: owns which decoder rows guidance needs, and their coefficients (`lm.guidance` adds them up); knows texts only as
+Rules: owns which decoder rows guidance needs, and their coefficients (`lm.sampling` adds them up); knows texts only as
 names of rows: no encoder, no melody's audio, no stream. Prompts cᵢ with weights wᵢ (Σ wᵢ = 1), guidance g, and the null
 row (unconditional, or the negative prompt in its place) give
 

@@ -126,14 +126,20 @@ class TextConditioner:
             encoder (a decoder alone), None is the only valid prompt.
         device: where the encoder runs and the states lie. The checkpoint itself stays on the CPU.
         new_lock: makes a lock, where several threads ask for texts.
+        rest: called after the encoder has run.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", *, new_lock: NewLock = nullcontext
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        *,
+        new_lock: NewLock = nullcontext,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         self.width = checkpoint.decoder.hidden_size
         self.device = torch.device(device)
-        self._name = checkpoint.name
+        self._name, self._rest = checkpoint.name, rest
         self._tokenizer: PreTrainedTokenizerBase | None = checkpoint.tokenizer
         self._encoder = _on_device(checkpoint.text_encoder, self.device)
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
@@ -180,6 +186,7 @@ class TextConditioner:
             states: Tensor = self._encoder(input_ids=ids).last_hidden_state[0]  # alone: there is no padding to mask
             if self._projection is not None:
                 states = nn.functional.linear(states, *self._projection)
+        self._rest()
         return states.float()
 
     def _tokens(self, text: str) -> Tensor:  # int64 [1, T]

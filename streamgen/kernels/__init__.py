@@ -11,7 +11,17 @@ processor knows; never compiled at run time. Without it everything plays on torc
 from __future__ import annotations
 
 from streamgen.kernels.library import Kernels, Pool, built_for, kernels
-from streamgen.kernels.packed import BITS, PackedMatrix, gate_order, head_order, multiply, pack, run_lstm
+from streamgen.kernels.packed import (
+    BITS,
+    PackedMatrix,
+    elu_,
+    gate_order,
+    head_order,
+    multiply,
+    pack,
+    padded_bias,
+    run_lstm,
+)
 
 __all__ = [
     "BITS",
@@ -19,10 +29,12 @@ __all__ = [
     "PackedMatrix",
     "Pool",
     "built_for",
+    "elu_",
     "gate_order",
     "head_order",
     "kernels",
     "multiply",
     "pack",
+    "padded_bias",
     "run_lstm",
 ]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from streamgen.errors import ConfigError
 
-__all__ = ["INSTRUCTION_SETS", "Kernels", "Matrix", "Pool", "Shape", "address", "built_for", "kernels"]
+__all__ = ["INSTRUCTION_SETS", "Kernels", "Matrix", "Pool", "Shape", "Stage", "address", "built_for", "kernels"]
 
 INSTRUCTION_SETS = ("portable", "avx2", "avxvnni", "avx512")  # each runs where those after it do
 _VARIABLE = "STREAMGEN_KERNELS"
@@ -42,6 +42,16 @@ class Shape(ctypes.Structure):
     _fields_ = [(name, _int) for name in ("width", "heads", "ffn", "layers", "positions", "relu")]
 
 
+class Stage(ctypes.Structure):
+    """A stage of the codec's convolutions as C sees it."""
+
+    _fields_ = [
+        *((name, Matrix) for name in ("first", "second")),
+        *((name, _pointer) for name in ("bias", "second_bias", "context")),
+        *((name, _int) for name in ("kernel", "inputs", "outputs", "stride", "left", "elu")),
+    ]
+
+
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "processor": (_int, ()),
     "pool": (_pointer, (_int,)),
@@ -56,8 +66,12 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "step": (None, (_pointer, _pointer, _pointer, _int, _pointer, _pointer, _int, _pointer)),
     "multiply": (
         None,
-        (_pointer, ctypes.POINTER(Matrix), _pointer, _long, _int, _pointer, _int, _int, _pointer),
+        (_pointer, ctypes.POINTER(Matrix), _pointer, _long, _int, _pointer, _int, _int, _pointer, _long, _pointer),
     ),
+    "elu": (None, (_pointer, _long, _pointer)),
+    "chain": (_pointer, ()),
+    "chain_end": (None, (_pointer,)),
+    "convolve": (None, (_pointer, _pointer, ctypes.POINTER(Stage), _int, _pointer, _int, _int, _pointer)),
     "lstm": (None, (_pointer, ctypes.POINTER(Matrix), _pointer, _int, _int, _pointer, _pointer, _pointer)),
     "read": (ctypes.c_float, (_pointer, _pointer, _long)),
 }

@@ -20,14 +20,17 @@ __all__ = [
     "LAYOUT",
     "TILE",
     "PackedMatrix",
+    "elu_",
     "gate_order",
     "head_order",
     "multiply",
     "pack",
+    "padded_bias",
     "run_lstm",
 ]
 
 TILE, GROUP = 32, 32  # outputs, inputs
+_FEW = 8  # outputs that are multiplied each by itself
 BITS = (4, 6, 8)  # and for the codec 16 and 32: bfloat16 and float32
 LAYOUT = "1"  # of the tiles, and how weights are rounded: what is kept on disk goes by it
 
@@ -38,7 +41,7 @@ class PackedMatrix:
 
     Attributes:
         tiles: uint8, its bytes.
-        outputs: rows, a multiple of 32: the last ones are zeros if it had fewer.
+        outputs: rows, a multiple of 32: the last ones are zeros if it had fewer. Those of few outputs are as many.
         inputs: columns.
         bits: of a weight.
     """
@@ -57,6 +60,8 @@ class PackedMatrix:
 def pack(library: Kernels, pool: Pool, weight: Tensor, bits: int, order: Sequence[int] | None = None) -> PackedMatrix:
     """Lay a matrix out, its weights rounded.
 
+    Few outputs of 32 bits would fill little of a tile, so they lie row by row.
+
     Args:
         library: to be read by; all lay out alike.
         pool: whose threads do it.
@@ -64,6 +69,9 @@ def pack(library: Kernels, pool: Pool, weight: Tensor, bits: int, order: Sequenc
         bits: one of BITS, 16 or 32.
         order: for each output the row of the weight that it is; None keeps them.
     """
+    if bits == 32 and len(weight) <= _FEW:
+        plain = weight.detach().float().flatten().view(torch.uint8)
+        return PackedMatrix(plain, len(weight), weight.shape[1], bits)
     rows = torch.arange(len(weight)) if order is None else torch.tensor(order)
     missing = -len(rows) % TILE
     chosen = torch.cat([rows, torch.full((missing,), -1)]).to(torch.int32)
@@ -93,6 +101,7 @@ def multiply(
     *,
     bias: Tensor | None = None,
     elu: bool = False,
+    added: Tensor | None = None,
 ) -> Tensor:
     """Multiply rows by a matrix; those of 8 bits and fewer round the rows to bytes first.
 
@@ -104,20 +113,33 @@ def multiply(
         outputs: how many the matrix had before it was packed.
         bias: float32 [outputs] or None.
         elu: whether an ELU follows; after floats only.
+        added: float32 [n, outputs], added to that, each row in one piece; after floats only.
 
     Returns:
         float32 [n, outputs].
     """
     assert rows.stride(1) == 1, rows.stride()
     assert rows.shape[1] == matrix.inputs, (rows.shape, matrix.inputs)
-    assert matrix.bits >= 16 or not elu, "no caller has it"
-    padded = None if bias is None else torch.nn.functional.pad(bias, (0, matrix.outputs - len(bias)))
+    assert matrix.bits >= 16 or not (elu or added is not None), "no caller has it"
+    padded = None if bias is None else padded_bias(bias, matrix)
     out = torch.empty(len(rows), outputs)
+    more, stride = (None, 0) if added is None else (added.data_ptr(), added.stride(0))
     library.call.multiply(
         pool.handle, ctypes.byref(matrix.as_argument), rows.data_ptr(), rows.stride(0), len(rows),
-        address(padded), outputs, elu, address(out),
+        address(padded), outputs, elu, more, stride, address(out),
     )  # fmt: skip
     return out
+
+
+def padded_bias(bias: Tensor, matrix: PackedMatrix) -> Tensor:
+    """Return a bias [outputs] with zeros for the outputs that fill a matrix's last tile."""
+    return torch.nn.functional.pad(bias.float(), (0, matrix.outputs - len(bias)))
+
+
+def elu_(library: Kernels, x: Tensor) -> Tensor:
+    """Apply ELU to contiguous float32 in place, bit for bit as the products do; returns it."""
+    library.call.elu(address(x), x.numel(), address(x))
+    return x
 
 
 def run_lstm(library: Kernels, pool: Pool, again: PackedMatrix, driven: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:

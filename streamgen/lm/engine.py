@@ -18,9 +18,8 @@ from streamgen.lm.attention import Segment
 from streamgen.lm.cache import CacheRows, KVCache, attention_dtype
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder
-from streamgen.lm.guidance import combine
 from streamgen.lm.native import NativeDecoder, PackedWeights
-from streamgen.lm.sampling import Uniforms, sample_together
+from streamgen.lm.sampling import Uniforms, combine, sample_together
 from streamgen.lm.step import Feed, Step, Unread, Window
 
 __all__ = ["NOT_DRAWN", "LmEngine"]

@@ -21,9 +21,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from streamgen.checkpoint.types import Checkpoint
 from streamgen.kernels import Kernels, PackedMatrix
@@ -31,7 +31,7 @@ from streamgen.kernels.packed import LAYOUT
 from streamgen.lm.mixing import choose_bits
 from streamgen.lm.native import PackedWeights, matrix_names, pack_weights
 
-__all__ = ["ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "rounded_weights"]
+__all__ = ["ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "put_whole", "rounded_weights", "sampled"]
 
 _UNIFORM = {"int8": 8, "int6": 6, "int4": 4}
 ROUNDED = ("int8", "int6", "mixed", "int4")
@@ -65,7 +65,7 @@ def kept(what: str, measure: Callable[[], T]) -> T:
         found: T = json.loads(file.read_text())
         return found
     result = measure()
-    _put(file, lambda draft: Path(draft).write_text(json.dumps(result)))
+    put_whole(file, lambda draft: Path(draft).write_text(json.dumps(result)))
     return result
 
 
@@ -73,10 +73,14 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     """Tell a checkpoint's decoder from others by its shape and a few numbers of each tensor."""
     digest = hashlib.sha256(f"{checkpoint.decoder}".encode())
     for name, weight in sorted(checkpoint.weights.items()):
-        flat = weight.flatten()
-        few = flat[:: max(len(flat) // _SAMPLES, 1)].float().numpy().tobytes()
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} ".encode() + few)
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} ".encode() + sampled(weight))
     return digest.hexdigest()[:24]
+
+
+def sampled(weight: Tensor) -> bytes:
+    """Return a few numbers of a tensor, by which it is told from others."""
+    flat = weight.detach().flatten()
+    return flat[:: max(len(flat) // _SAMPLES, 1)].float().numpy().tobytes()
 
 
 def rounded_weights(checkpoint: Checkpoint, bits: Mapping[str, int], library: Kernels, threads: int) -> PackedWeights:
@@ -102,12 +106,12 @@ def _read(file: Path) -> PackedWeights | None:
 def _write(file: Path, packed: PackedWeights) -> None:
     """Keep it."""
     shapes = {name: (matrix.outputs, matrix.inputs, matrix.bits) for name, matrix in packed.matrices.items()}
-    tensors: dict[str, torch.Tensor] = {name: matrix.tiles for name, matrix in packed.matrices.items()}
-    _put(file, lambda draft: save_file(tensors, draft, {"matrices": json.dumps(shapes)}))
+    tensors: dict[str, Tensor] = {name: matrix.tiles for name, matrix in packed.matrices.items()}
+    put_whole(file, lambda draft: save_file(tensors, draft, {"matrices": json.dumps(shapes)}))
 
 
-def _put(file: Path, write: Callable[[str], object]) -> None:
-    """Write a file whole or not at all."""
+def put_whole(file: Path, write: Callable[[str], object]) -> None:
+    """Write a file whole or, with a line in the log, not at all; `write` is told a name beside it."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, delete=False) as draft:

@@ -1,10 +1,16 @@
-"""From logits to codes: temperature, top-k, top-p, and draws that depend only on (seed, column).
+"""From logits to codes: guidance, temperature, top-k, top-p, and draws that depend only on (seed, column).
+
+    logits = null + Σ wᵢ · g · (cᵢ − null)        prompts cᵢ with weights wᵢ (Σ wᵢ = 1), guidance g
+
+is a weighted sum of rows whose coefficients add up to 1; which rows and coefficients a mix of prompts needs is
+`conditioning.prompt_mix`'s business.
 
 Order and arithmetic are those of transformers' processors (temperature → top-k → top-p → softmax). The randomness is a
 counter-based generator (Philox): column c of a stream with seed s always gets the same K uniforms, so a rewind or a
 restore needs no generator state, and a row never depends on its neighbours in the batch.
 
-Rules: knows no window, no cache; float32 in, int64 out.
+Rules: knows no window, no cache, no prompt; float32 in, int64 out.
+Source of guidance: classifier-free guidance, arXiv:2207.12598; in MusicGen, arXiv:2306.05284, section 2.3.
 """
 
 from __future__ import annotations
@@ -17,9 +23,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Sampling", "Uniforms", "draw", "probabilities", "sample", "sample_together", "uniforms"]
+__all__ = ["Sampling", "Uniforms", "combine", "draw", "probabilities", "sample", "sample_together", "uniforms"]
 
 _COLDEST = 1e-6  # greedy below it, where logits divided by it could leave float32
+
+
+def combine(logits: Tensor, coefficients: Sequence[float] | Tensor) -> Tensor:
+    """Guide: one row of logits from several.
+
+    Written as last + Σ cᵢ · (rowᵢ − last), which is Σ cᵢ · rowᵢ because the coefficients' sum is 1. For one prompt that
+    is uncond + (cond − uncond) · g, the order of transformers' operations, hence its bits.
+
+    Args:
+        logits: float [rows, ...], the null or negative row last.
+        coefficients: one per row, sum 1.
+
+    Returns:
+        float [...].
+    """
+    assert len(logits) == len(coefficients), (len(logits), len(coefficients))
+    guided = last = logits[-1]
+    for row, coefficient in zip(logits[:-1], coefficients[:-1], strict=True):
+        guided = guided + (row - last) * coefficient
+    return guided
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,16 @@
-"""One endless stream: controls at a sample → code frames → PCM.
+"""One endless stream, as users hold it: controls at a sample → PCM.
 
-    set() ─ control state ─┐ at its frame
-                           ▼
-    begin_step ─ one pass ─ finish_step ─ token frames ─ PCM buffer ─ read(), chunks()
+    set() ─ at its frame ─► sound_stream.py ─► read(), chunks()          snapshot, restore · mark, rewind
 
-Frame f of the stream is samples f · hop … (f + 1) · hop − 1. A control is applied before the first codebook of its
-frame is drawn, so it is exact to one frame; the finer codebooks of up to three frames before, which the delay pattern
-draws in the same column, feel it too, or hold where the change drops the music before it.
-
-Rules: a state machine, synchronous, no thread; the runtime does the arithmetic, and the parts remember: tokens
-(lm/token_stream.py), controls (control_state.py), sound (pcm_buffer.py). Any thread may call; each call waits for the
-step under way.
+Rules: checks what is asked, and when the stream may be touched: any thread may call, each call waits for the step under
+way. What plays is sound_stream.py's.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
-from pathlib import Path
 from typing import Any, Unpack
 
 from torch import Tensor
@@ -27,22 +18,17 @@ from torch import Tensor
 from streamgen.audio import AudioChunk
 from streamgen.conditioning.rows import Conditioner
 from streamgen.config import BEGIN_ANEW, ControlValues
-from streamgen.errors import ConfigError, SessionClosed
-from streamgen.lm.step import Step
+from streamgen.errors import ConfigError
 from streamgen.lm.windows import WindowPlan
-from streamgen.metrics import StreamMetrics
 from streamgen.runtime import Runtime
 from streamgen.stream.audition import best_candidate
-from streamgen.stream.control_state import ControlMemory, ControlState
 from streamgen.stream.controls import Controls, frozen
-from streamgen.stream.guard import Guard, Mended
-from streamgen.stream.pcm_buffer import DECODE_FRAMES, PcmBuffer
+from streamgen.stream.guard import Mended
 from streamgen.stream.reading import read_together
-from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
+from streamgen.stream.snapshots import StreamMark, StreamSnapshot
+from streamgen.stream.sound_stream import SoundStream
 
-__all__ = ["Stream"]
-
-_log = logging.getLogger("streamgen")
+__all__ = ["Stream", "read_streams"]
 
 
 class Stream:
@@ -62,30 +48,18 @@ class Stream:
         audio_prompt: Tensor | None = None,
         rewind_seconds: float = 0.0,
     ) -> None:
-        self.runtime, self.metrics = runtime, StreamMetrics()
         keep_frames = math.ceil(rewind_seconds * runtime.frame_rate_hz)
-        given_frames = 0 if audio_prompt is None else audio_prompt.shape[1]
-        self._control = ControlState(runtime.layout, conditioner, controls, keep_frames, given_frames)
-        margin = DECODE_FRAMES + runtime.codec.lookahead_frames + runtime.pattern.max_delay + 2
-        self._guard = Guard(runtime.codec.sample_rate_hz, runtime.codec.hop_samples, margin)
-        self._number, self._trail, self._closed = new_number(), Trail(), False
-        self._tokens = runtime.open_tokens(self._control.memory.settings, keep_frames)
-        try:
-            self._start_audio(audio_prompt)
-        except BaseException:  # interrupted, or out of memory: nobody holds this stream, so nobody could close it
-            self.close()
-            raise
+        self._sound = SoundStream(runtime, controls, conditioner, audio_prompt, keep_frames)
+        self.runtime, self.metrics = runtime, self._sound.metrics
 
     def __repr__(self) -> str:
         """Say where it is, what it plays, and whether it was closed."""
-        seconds = self.position_samples / self.sample_rate_hz
-        state = "closed" if self._closed else f"{self.controls.mix.dominant!r}, seed {self.seed}"
-        return f"<Stream {self._number} of {self.runtime.facts.name!r} at {seconds:.2f} s: {state}>"
+        return repr(self._sound)
 
     @property
     def controls(self) -> Controls:
         """The settings in force."""
-        return self._control.controls
+        return self._sound.control.controls
 
     @property
     def sample_rate_hz(self) -> int:
@@ -100,33 +74,19 @@ class Stream:
     @property
     def position_samples(self) -> int:
         """Position of the next sample that will be read."""
-        return self._pcm.position_samples
+        return self._sound.pcm.position_samples
 
     @property
     def next_sample(self) -> int:
         """First sample of the frame that is drawn next: where a change made now is heard."""
-        return self._next_frame * self.runtime.codec.hop_samples
-
-    @property
-    def _next_frame(self) -> int:
-        """Frame, counted from the first sample of the stream, whose first codebook is drawn next."""
-        return self._tokens.head + 1 - self._tokens.prompt_frames
+        return self._sound.next_frame * self.runtime.codec.hop_samples
 
     @property
     def plan(self) -> WindowPlan:
         """Where this stream's windows begin and end; `plan.draw()` shows it."""
-        return self._tokens.settings.plan
+        return self._sound.tokens.settings.plan
 
     # -- audio ----------------------------------------------------------------------------------------------------
-
-    def _start_audio(self, audio_prompt: Tensor | None) -> None:
-        """Begin the codec, after an audio prompt if there is one: new audio goes on from it without a seam."""
-        given = 0 if audio_prompt is None else audio_prompt.shape[1]
-        self._pcm = PcmBuffer(self.runtime.codec, self.runtime.device, given)
-        if audio_prompt is not None:
-            self._tokens.begin_with(audio_prompt)
-        for start in range(0, given, DECODE_FRAMES):
-            self.decode_until(min(start + DECODE_FRAMES, given))
 
     def read(self, samples: int, between_steps: Callable[[], None] | None = None) -> AudioChunk:
         """Generate and return the next samples.
@@ -142,7 +102,7 @@ class Stream:
             NumericError: the model's results are NaN or infinite; nothing of it becomes sound.
             SessionClosed: the stream was closed.
         """
-        return read_together({self: samples}, between_steps)[self]
+        return read_streams({self: samples}, between_steps)[self]
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
         """Yield the stream until it is closed, `seconds` at a time.
@@ -151,95 +111,17 @@ class Stream:
             ConfigError: a chunk shorter than one sample or longer than 60 s.
             SessionClosed: the stream was closed before.
         """
-        self._check_open()
+        self._sound.check_open()
         samples = round(seconds * self.sample_rate_hz) if _finite(seconds) else 0
         if not 1 <= samples <= 60 * self.sample_rate_hz:
             raise ConfigError(f"a chunk of {seconds!r} seconds does not go: use 0.02 … 60")
-        while not self._closed:
+        while not self._sound.closed:
             yield self.read(samples)
-
-    # -- steps, as `read_together` and the scheduler make them: within the runtime's lock ---------------------------
-
-    @property
-    def frames_done(self) -> int:
-        """Complete frames so far, the audio prompt's included."""
-        return self._tokens.frames_done
-
-    def begin_step(self, beside_others: bool = False) -> Step | None:
-        """Bring controls, rows and windows up to the next frame, and return what to feed.
-
-        Args:
-            beside_others: whether other streams wait: what is unread is read a slice at a time then.
-
-        Returns:
-            None after a slice that was not the last.
-
-        Raises:
-            CapacityError: as in `read`.
-            SessionClosed: the stream was closed.
-        """
-        self._check_open()
-        frame, heard = self._next_frame, self._guard.heard
-        mending = bool(self.controls.guard) and self._guard.due(frame)
-        coming = self._control.coming(frame, heard.openings + mending)
-        step = self._tokens.begin_step(coming.settings)
-        self._note(frame, coming, mending)
-        if step.unread and not self.runtime.engine.prefill(step.unread, slice_only=beside_others):
-            return None
-        return step
-
-    def _note(self, frame: int, coming: ControlMemory, mending: bool) -> None:
-        """Take over the controls of a step that has room, and let the guard know what it must not mistake for a fault.
-
-        The step may be begun again if it fails: what was noted then is not due any more.
-        """
-        before, self._control.memory = self._control.memory, coming
-        if mending:
-            self._guard.mend(frame)
-            self.metrics.mends += 1
-            _log.info("%s: the music had died (%s) and begins anew", self, self._guard.heard.mended[-1].fault)
-        elif coming is not before and (coming.gliding is not None or _plays_otherwise(coming, before)):
-            self._guard.forget(frame)
 
     @property
     def mended(self) -> tuple[Mended, ...]:
         """What the guard found and where the music began anew for it, newest last; what was rewound never was."""
-        return self._guard.heard.mended
-
-    def finish_step(self, drawn: Tensor, seconds: float) -> None:
-        """Take the column that was drawn, int64 [K], and the time that the pass took.
-
-        Raises:
-            NumericError: nothing was drawn, for the logits were no numbers; the stream stays where it was.
-        """
-        self.runtime.check_numbers(drawn)
-        self._tokens.finish_step(drawn)
-        windows = self._tokens.windows
-        self.metrics.record_step(seconds, self._tokens.rollovers, windows[0].position, len(windows))
-
-    def missing_frames(self, samples: int) -> int:
-        """Return how many frames to go on by before `samples` can be taken; there may be more to come then.
-
-        Raises:
-            SessionClosed: the stream was closed.
-        """
-        self._check_open()
-        return min(self._pcm.missing_frames(samples), DECODE_FRAMES)
-
-    def decode_until(self, frame: int) -> None:
-        """Decode complete frames before one, as far as they are not decoded yet."""
-        start = self._pcm.decoded_frames
-        if frame > start:
-            began = self.runtime.clock()
-            codes = self._tokens.frames(start, frame)
-            pcm = self._pcm.decode(codes)
-            given = max(self._tokens.prompt_frames - start, 0)
-            self._guard.listen(pcm.mean(0).numpy(), codes[0, given:].tolist())
-            self.metrics.codec_seconds += self.runtime.clock() - began
-
-    def take(self, samples: int) -> AudioChunk:
-        """Take samples that are decoded out of the buffer."""
-        return self._pcm.take(samples)
+        return self._sound.guard.heard.mended
 
     def bars(self) -> tuple[int, int] | None:
         """Return the sample of the downbeat that the music drawn last began with, and the samples of a bar.
@@ -248,7 +130,7 @@ class Stream:
         knows.
         """
         heard = self.runtime.prompts.heard(self.controls.mix.dominant)
-        tokens, hop = self._tokens, self.runtime.codec.hop_samples
+        tokens, hop = self._sound.tokens, self.runtime.codec.hop_samples
         if heard is None or tokens.downbeat is None:
             return None
         return hop * (tokens.downbeat - tokens.prompt_frames), hop * heard.bar_frames
@@ -281,17 +163,17 @@ class Stream:
             CapacityError: too many changes are waiting.
             SessionClosed: the stream was closed.
         """
-        self._check_open()
+        self._sound.check_open()
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
         hop, wanted = self.runtime.codec.hop_samples, self.auditioned(self.prepared(values))
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
         with self.runtime.alone():
-            self._check_open()
+            self._sound.check_open()
             if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not BEGIN_ANEW.isdisjoint(wanted):
                 line = self.bar_line()
                 at_frame = None if line is None else line // hop
-            return hop * self._control.ask(wanted, at_frame, self._next_frame)
+            return hop * self._sound.control.ask(wanted, at_frame, self._sound.next_frame)
 
     def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values with a melody among them as streams take it; see `Model.melody`.
@@ -317,7 +199,8 @@ class Stream:
             CapacityError: no room in the cache to try so many.
         """
         with self.runtime.computing():
-            asked, before = self._control.check(values), self._control.memory.asked  # prompts are encoded here
+            control = self._sound.control
+            asked, before = control.check(values), control.memory.asked  # prompts are encoded here
         if "candidate" in values or asked.melody or asked.style or not asked.begins_anew(before):
             return dict(values)
         count = int(asked.audition) if hold and asked.mix.dominant is not None else 1
@@ -329,10 +212,10 @@ class Stream:
 
         Prompts are encoded meanwhile, and remembered: a `set` of the same ones is quick.
         """
-        self._check_open()
+        self._sound.check_open()
         wanted = self.prepared(values)
         with self.runtime.computing():
-            return self._control.check(wanted)
+            return self._sound.control.check(wanted)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -343,8 +226,8 @@ class Stream:
             SessionClosed: the stream was closed.
         """
         with self.runtime.alone():
-            self._check_open()
-            return StreamSnapshot(self._tokens.snapshot(), self._memory(), self._number, self._kind)
+            self._sound.check_open()
+            return self._sound.snapshot()
 
     def restore(self, saved: StreamSnapshot) -> None:
         """Go back to a snapshot of this stream, or one that was loaded; it stays valid. Marks made before do not.
@@ -355,20 +238,10 @@ class Stream:
             SessionClosed: the stream was closed.
         """
         with self.runtime.alone():
-            self._check_open()
+            self._sound.check_open()
             if not isinstance(saved, StreamSnapshot):
                 raise ConfigError(f"restore takes a snapshot of this stream, not {type(saved).__name__}")
-            if saved.stream not in (None, self._number):
-                raise ConfigError("the snapshot is another stream's; restore it there, or save() and load() it")
-            if saved.kind != self._kind:
-                raise ConfigError(f"the snapshot is of {saved.kind}; this stream is of {self._kind}: open one like it")
-            if saved.stream is None:
-                saved = saved.with_settings(self._control.completed(saved.memory.controls), None)
-            self._tokens.restore(saved.tokens)
-            self._trail.clear()
-            self._control.memory = saved.memory.controls
-            self._pcm.restore(saved.memory.pcm)
-            self._guard.heard = saved.memory.heard
+            self._sound.restore(saved)
 
     def mark(self) -> StreamMark:
         """Remember this place cheaply (no clone of the cache), for `rewind`.
@@ -377,16 +250,8 @@ class Stream:
             SessionClosed: the stream was closed.
         """
         with self.runtime.alone():
-            self._check_open()
-            number = self._trail.add(self._tokens.head, self._tokens.keep_frames)
-            return StreamMark(self._tokens.mark(), self._memory(), self._control.serial, self.next_sample, number)
-
-    @property
-    def _kind(self) -> str:
-        """What a stream must have in common with one whose snapshots it can restore."""
-        facts, tokens = self.runtime.facts, self._tokens
-        kept = f"{tokens.prompt_frames} frames of audio prompt, {tokens.keep_frames} to rewind"
-        return f"{Path(facts.name).name} in {facts.precision} on {facts.kernels}, {kept}"
+            self._sound.check_open()
+            return self._sound.mark()
 
     def rewind(self, mark: StreamMark) -> None:
         """Go back to a mark made at most `rewind_seconds` of music ago: audio generated ahead is revoked.
@@ -399,14 +264,10 @@ class Stream:
             SessionClosed: the stream was closed.
         """
         with self.runtime.alone():
-            self._check_open()
+            self._sound.check_open()
             if not isinstance(mark, StreamMark):
                 raise ConfigError(f"rewind takes a mark of this stream, not {type(mark).__name__}")
-            self._trail.go_back(mark, self._tokens.head, self._tokens.keep_frames)
-            self._tokens.rewind(mark.tokens)
-            self._control.rewind(mark.memory.controls, mark.serial, self._next_frame)
-            self._pcm.restore(mark.memory.pcm)
-            self._guard.heard = mark.memory.heard
+            self._sound.rewind(mark)
 
     def forget_before(self, mark: StreamMark) -> None:
         """Give back what only a rewind to before a mark would need: earlier marks are void from now on.
@@ -417,19 +278,12 @@ class Stream:
             SessionClosed: the stream was closed.
         """
         with self.runtime.alone():
-            self._check_open()
-            self._trail.begin_at(mark)
-            self._tokens.forget_before(mark.tokens)
-
-    def _memory(self) -> StreamMemory:
-        return StreamMemory(self._control.memory, self._pcm.snapshot(), self._guard.heard)
+            self._sound.check_open()
+            self._sound.forget_before(mark)
 
     def close(self) -> None:
         """Free the stream's memory in the model; closing twice is fine."""
-        with self.runtime.lock:
-            if not self._closed:
-                self._tokens.close()
-                self._closed = True
+        self._sound.close()
 
     def __enter__(self) -> Stream:
         """Return the stream; leaving the block closes it."""
@@ -439,17 +293,14 @@ class Stream:
         """Close the stream."""
         self.close()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SessionClosed("this stream was closed; open a new one with model.open_stream(...)")
-
 
 def _finite(number: object) -> bool:
     return isinstance(number, Real) and math.isfinite(number)
 
 
-def _plays_otherwise(one: ControlMemory, two: ControlMemory) -> bool:
-    """Tell whether other prompts play, other weights of them or another take, or the guard was switched."""
-    (a, b), (c, d) = (one.settings, two.settings), (one.controls, two.controls)
-    rows = (a.rows.names, a.rows.coefficients) != (b.rows.names, b.rows.coefficients)
-    return rows or a.dominant != b.dominant or c.guard != d.guard
+def read_streams(
+    wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None
+) -> dict[Stream, AudioChunk]:
+    """Generate and return the next samples of some streams of one model; see `Model.read_together`."""
+    chunks = read_together({stream._sound: samples for stream, samples in wanted.items()}, between_steps)
+    return {stream: chunks[stream._sound] for stream in wanted}

@@ -57,7 +57,7 @@ class ToyModel(FakeModel):
 
     @property
     def all_closed(self) -> bool:
-        return bool(self.opened) and all(stream._closed for stream, _ in self.opened)
+        return bool(self.opened) and all(stream._sound.closed for stream, _ in self.opened)
 
 
 def sung(prompt: str | None, frames: int, rate_hz: int) -> NDArray[np.float64]:

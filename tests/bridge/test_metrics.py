@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridge.audio.faults import SlotState
 from bridge.metrics import Metrics, WatchedSelector, quantile
-from bridge.session.messages import PlayerState, SlotState, Stats
+from bridge.session.events import PlayerState, Stats
 
 
 def shown(metrics: Metrics) -> dict[str, float]:

@@ -19,25 +19,53 @@ _PERIOD_FRAMES = 512
 
 
 class Jack:
-    """A running server.
+    """A server of our own.
+
+    Args:
+        period_frames: of its driver.
 
     Attributes:
         environment: of programs that shall play there.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, period_frames: int = _PERIOD_FRAMES) -> None:
+        if not shutil.which("jackd") or not shutil.which("jack_rec"):
+            pytest.skip("needs jackd2")
+        self.home = Path(tempfile.mkdtemp(prefix="sg-"))
+        self._period_frames = period_frames
         self.environment = os.environ | {
-            "HOME": str(home),  # no other sound server's settings
-            "JACK_DEFAULT_SERVER": home.name,
+            "HOME": str(self.home),  # no other sound server's settings
+            "JACK_DEFAULT_SERVER": self.home.name,
             "JACK_NO_START_SERVER": "1",
             "JACK_NO_AUDIO_RESERVATION": "1",
         }
 
-    def record(self, path: Path, seconds: int, client: str = "PortAudio") -> subprocess.Popen[bytes]:
-        """Begin to record what a client plays, for so long; its end is the recording's."""
-        ports = [f"{client}:out_{channel}" for channel in (0, 1)]
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        # -S: a period waits for its clients, so that a busy machine makes it late and not torn
+        command = ["jackd", "-n", self.home.name, "-r", "-S", "-t", "5000", "-d", "dummy"]
+        command += ["-r", str(RATE_HZ), "-p", str(self._period_frames)]
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        waited = subprocess.run(["jack_wait", "-w", "-t", "20"], env=self.environment, capture_output=True, check=False)
+        assert waited.returncode == 0, (self.home / "log").read_text()
+
+    def stop(self) -> None:
+        """End the server; it may be started again."""
+        self._process.terminate()
+        self._process.wait(10)
+
+    def record(self, path: Path, seconds: int, *ports: str) -> subprocess.Popen[bytes]:
+        """Begin to record ports for so long, those of PortAudio if none are named; its end is the recording's."""
+        ports = ports or ("PortAudio:out_0", "PortAudio:out_1")
         command = ["jack_rec", "-f", str(path), "-d", str(seconds), "-b", "32", *ports]
         return subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL)
+
+    def ports(self) -> list[str]:
+        """Return every port by its full name."""
+        return subprocess.run(
+            ["jack_lsp"], env=self.environment, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
 
 
 def recorded(path: Path) -> np.ndarray:
@@ -52,22 +80,10 @@ def recorded(path: Path) -> np.ndarray:
 @contextmanager
 def running_jack(period_frames: int = _PERIOD_FRAMES) -> Iterator[Jack]:
     """Run a server while the block runs."""
-    if not shutil.which("jackd") or not shutil.which("jack_rec"):
-        pytest.skip("needs jackd2")
-    home = Path(tempfile.mkdtemp(prefix="sg-"))
-    server = Jack(home)
-    # -S: a period waits for its clients, so that a busy machine makes it late and not torn
-    command = ["jackd", "-n", home.name, "-r", "-S", "-t", "5000", "-d", "dummy"]
-    command += ["-r", str(RATE_HZ), "-p", str(period_frames)]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=server.environment, stdout=log, stderr=log)
+    server = Jack(period_frames)
     try:
-        waited = subprocess.run(
-            ["jack_wait", "-w", "-t", "20"], env=server.environment, capture_output=True, check=False
-        )
-        assert waited.returncode == 0, (home / "log").read_text()
+        server.start()
         yield server
     finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(home)
+        server.stop()
+        shutil.rmtree(server.home)

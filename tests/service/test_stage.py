@@ -1,4 +1,4 @@
-"""Every door at once on the real parts: liblo, Chromium, PulseAudio, WebSocket clients, the shipped checkpoint.
+"""Every door at once on the real parts: liblo, Chromium, PulseAudio, JACK, ffmpeg, the shipped checkpoint.
 
 CI plays STREAMGEN_STAGE_SECONDS=20; ten minutes is the same test with 600.
 """
@@ -24,6 +24,7 @@ import pytest
 import soundfile
 
 from ..real_parts.comparison import followed_snrs_db, found, resampled
+from ..real_parts.jack import Jack
 from ..real_parts.pulseaudio import RATE_HZ, recorded
 from .running import SAMPLE_RATE_HZ, Ear, Service
 
@@ -87,9 +88,17 @@ def watch_page(page: Any) -> dict[str, Any]:
     return report | {name: report[name] - begun[name] for name in counted}
 
 
-def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> None:
-    if shutil.which("oscsend") is None:
-        pytest.skip("needs liblo-tools")
+def ffmpeg_hears(url: str, out: Path) -> subprocess.Popen[str]:
+    """Begin to decode a stream for SECONDS; it says what it misses."""
+    words = ["ffmpeg", "-v", "warning", "-protocol_whitelist", "http,tcp,udp,rtp", "-i", url, "-t", str(SECONDS)]
+    return subprocess.Popen([*words, "-f", "s32le", str(out)], stderr=subprocess.PIPE, text=True)
+
+
+def test_every_door_at_once(browser: Any, full_stage: Service, jack: Jack, tmp_path: Path) -> None:
+    for program, package in {"oscsend": "liblo-tools", "ffmpeg": "ffmpeg"}.items():
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {package}")
+    stage = full_stage
     ears = [Ear(stage.ready["websocket"]) for _ in range(3)]
     page = browser.new_page()
     page.goto(stage.ready["page"])
@@ -97,8 +106,15 @@ def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> Non
     before = stage.metrics()
     with ThreadPoolExecutor(1) as pool:
         doors = pool.submit(asyncio.run, play_doors(ears, stage.ready["osc_port"]))
+        recorder = jack.record(tmp_path / "jack.wav", int(SECONDS), "streamgen:left", "streamgen:right")
+        players = {
+            name: ffmpeg_hears(stage.ready["page"] + name, tmp_path / f"{name}.raw")
+            for name in ("listen.mp3", "rtp.sdp")
+        }
         report = watch_page(page)
         doors.result()
+        said = {name: player.communicate(timeout=60)[1] for name, player in players.items()}
+        assert recorder.wait(60) == 0
         metrics = stage.metrics()
     print(f"\n{SECONDS:g} s: page {report}\n{metrics}\n{stage.log()}")
     assert stage.stop() == 0, stage.log()
@@ -123,6 +139,41 @@ def test_every_door_at_once(browser: Any, stage: Service, tmp_path: Path) -> Non
         "only where the card's clock is followed it is stretched"
     )
     assert recorded(tmp_path / "page.raw").std() > 0.01, "the page plays"
+    assert said == dict.fromkeys(said, ""), "ffmpeg missed nothing"
+    assert_players_heard(tmp_path, stage.ready["recording"])
+    faults = ("jack_starvations_total", "jack_jumps_total", "jack_reopened_total")
+    assert [metrics[fault] - before[fault] for fault in faults] == [0, 0, 0]
+
+
+def assert_players_heard(home: Path, recording: str) -> None:
+    """RTP is the recording to the bit, JACK as far as its clock allows, radio without a hole."""
+    stream = soundfile.read(recording, dtype="int32", always_2d=True)[0]
+    rtp = np.fromfile(home / "rtp.sdp.raw", "<i4").reshape(-1, 2)
+    start = placed(rtp[: SAMPLE_RATE_HZ // 10], stream, 256)
+    assert np.abs(rtp.astype(np.int64) - stream[start : start + len(rtp)]).max() <= 256, "one of 24 bits"
+    heard, rate_hz = soundfile.read(home / "jack.wav", dtype="float32", always_2d=True)
+    assert rate_hz == SAMPLE_RATE_HZ
+    heard = heard[SAMPLE_RATE_HZ // 2 :]
+    music = (stream / 2**31).astype(np.float32)
+    start = placed(heard[: SAMPLE_RATE_HZ // 10], music, 2**-22)
+    fits = followed_snrs_db(heard, music[start:], rate_hz // 2, reach=rate_hz // 400)
+    exact = sum(fit > 60 for _, fit in fits)
+    print(f"JACK against the stream: {exact} of {len(fits)} half seconds exact, {fits[-1][0]} frames apart")
+    assert exact > 0.7 * len(fits)
+    radio = np.fromfile(home / "listen.mp3.raw", "<i4").reshape(-1, 2)
+    assert len(radio) >= SECONDS * SAMPLE_RATE_HZ - 1
+    loud = np.abs(radio[: len(radio) // 4_800 * 4_800, 0].astype(np.int64)).reshape(-1, 4_800).max(axis=1)
+    assert loud[20:].min() > 2**31 * 1e-4, "a tenth of a second of silence"
+
+
+def placed(piece: np.ndarray, stream: np.ndarray, tolerance: float) -> int:
+    """Where in the stream a piece is, sample by sample."""
+    first = np.abs(np.subtract(stream[:, 0], piece[0, 0], dtype=np.float64))
+    for start in np.flatnonzero(first <= tolerance):
+        there = stream[start : start + len(piece)]
+        if len(there) == len(piece) and np.abs(np.subtract(there, piece, dtype=np.float64)).max() <= tolerance:
+            return int(start)
+    raise AssertionError("it is nowhere in the stream")
 
 
 def assert_heard(ear: Ear, stream: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bridge.session.messages import Transport
+from bridge.session.commands import Transport
 from streamgen.client import Disconnected, Live, Refused, connect
 from streamgen.errors import ConfigError
 

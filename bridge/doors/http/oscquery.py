@@ -3,6 +3,7 @@
     GET /streamgen                    the tree            GET /streamgen/temperature?VALUE   one attribute
     GET /streamgen/prompt/1           a branch            GET /?HOST_INFO                    where OSC is
     WebSocket, same port: {"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"} → its changes as OSC packets
+    meter, bands and onset likewise, when they sound; nothing is computed while nobody listens to them
     a switch is T or F, what only happens (play, reset) is I, a text with choices has VALS
     another rack: {"COMMAND": "PATH_CHANGED", "DATA": "/streamgen"} → read the tree again
 
@@ -14,13 +15,17 @@ Source: github.com/Vidvox/OSCQueryProposal.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pythonosc.osc_message_builder import OscMessageBuilder
 
+from bridge.audio.spectra import BANDS_HZ
+from bridge.doors.visuals import METER_SECONDS, Levels, Visuals
 from bridge.errors import WireError
-from bridge.session.messages import Action, Block, Changed, Event, TableChanged
+from bridge.session.commands import Action
+from bridge.session.events import Block, Changed, Event, TableChanged
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["ROOT", "Listener", "attribute", "find", "host_info", "packet", "tree"]
@@ -41,8 +46,16 @@ _COMMANDS = (
     ("rack/save", "is", "a slot's number, a preset's name: of its plugin alone"),
     ("rack/load", "is", "the same, back"),
     ("preset/save", "s", "a preset's name"),
+    ("keep", "f", "seconds of what was heard last, kept as a file"),
     ("preset/recall", "sf", "a preset's name, seconds over which to go there"),
 )
+
+_LOOKS = {
+    "meter": ("ff", "peak, left and right", "dB"),
+    "bands": ("f" * len(BANDS_HZ), "octaves from 63 Hz to 8 kHz", "dB"),
+    "onset": ("f", "struck: how strong", ""),
+}
+"""What is shown of the music: types, description, unit."""
 
 Node = dict[str, Any]
 
@@ -58,8 +71,9 @@ def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value]) -> Node:
     _place(root, f"{ROOT}/prompt", {"TYPE": "s", "ACCESS": _WRITE, "DESCRIPTION": about})
     for path, kinds, about in _COMMANDS:
         _place(root, f"{ROOT}/{path}", {"TYPE": kinds, "ACCESS": _WRITE, "DESCRIPTION": about})
-    meter = {"TYPE": "ff", "ACCESS": _READ, "DESCRIPTION": "peak, left and right", "UNIT": ["dB", "dB"]}
-    _place(root, f"{ROOT}/meter", meter)
+    for path, (kinds, about, unit) in _LOOKS.items():
+        units = {"UNIT": [unit] * len(kinds)} if unit else {}
+        _place(root, f"{ROOT}/{path}", {"TYPE": kinds, "ACCESS": _READ, "DESCRIPTION": about, **units})
     return root
 
 
@@ -113,23 +127,58 @@ def packet(row: ControlSpec, value: Value) -> bytes:
     return bytes(message.build().dgram)
 
 
+def _look(name: str, values: Sequence[float]) -> bytes:
+    message = OscMessageBuilder(f"{ROOT}/{name}")
+    for value in values:
+        message.add_arg(value, "f")
+    return bytes(message.build().dgram)
+
+
 class Listener:
-    """A listener (`messages.Listener`) that passes on the parameters asked for; the newest value of each.
+    """A listener (`session.Listener`) that passes on the parameters asked for; the newest value of each.
 
     Args:
         table: the session's parameters.
+        rate_hz: of its blocks.
         ready: called when there is news.
+
+    Attributes:
+        names: of the parameters, and of what is shown of the music, that were asked for.
     """
 
     wants_audio = False
 
-    def __init__(self, table: Mapping[str, ControlSpec], ready: Callable[[], None]) -> None:
+    def __init__(self, table: Mapping[str, ControlSpec], rate_hz: int, ready: Callable[[], None]) -> None:
         self._table, self._ready = table, ready
         self.names: set[str] = set()
+        self._levels, self._visuals = Levels(rate_hz), Visuals(rate_hz)
+        self._onsets: deque[tuple[float, float]] = deque(maxlen=100)
+        self._next_meter = 0.0
         self._news: dict[str, bytes | str] = {}  # one a parameter, so never many
 
+    @property
+    def looks(self) -> bool:
+        """Whether anything that is shown of the music was asked for."""
+        return not self.names.isdisjoint(_LOOKS)
+
     def audio(self, block: Block) -> None:
-        """Audio is not for it."""
+        """Take a block, if its looks were asked for."""
+        if self.looks:
+            self._levels.add(block)
+            self._onsets.extend(self._visuals.add(block))
+
+    def look(self, now: float) -> None:
+        """Make news of what sounds at a time, Unix seconds."""
+        seen: dict[str, Sequence[float] | None] = {}
+        if now >= self._next_meter:
+            self._next_meter = now + METER_SECONDS
+            seen = {"meter": self._levels.due(now), "bands": self._visuals.due(now)}
+        while self._onsets and self._onsets[0][0] <= now:
+            seen["onset"] = self._onsets.popleft()[1:]
+        news = {name: _look(name, values) for name, values in seen.items() if values and name in self.names}
+        if news:
+            self._news |= news
+            self._ready()
 
     def event(self, event: Event) -> None:
         """Keep what changed."""
@@ -139,7 +188,7 @@ class Listener:
             self._ready()
         elif isinstance(event, TableChanged):
             self._table = event.table
-            self.names &= event.table.keys()
+            self.names &= event.table.keys() | _LOOKS.keys()
             self._news[ROOT] = json.dumps({"COMMAND": "PATH_CHANGED", "DATA": ROOT})
             self._ready()
 
@@ -161,6 +210,6 @@ class Listener:
             example = '{"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"}'
             raise WireError("bad_json", f"an OSCQuery message is like {example}") from None
         name = path.removeprefix(ROOT + "/") if isinstance(path, str) else ""
-        if command not in ("LISTEN", "IGNORE") or name not in self._table:
+        if command not in ("LISTEN", "IGNORE") or name not in {**self._table, **_LOOKS}:
             raise WireError("bad_value", f"{str(command)[:20]!a} of {str(path)[:60]!a}: there is no such thing to hear")
         (self.names.add if command == "LISTEN" else self.names.discard)(name)

@@ -9,7 +9,6 @@ Rules: knows no socket and no session; times are microseconds of the monotonic c
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from bridge.doors.link import wire
 from bridge.doors.link.wire import AudioType, Beats, Buffer, Place
+from bridge.doors.pieces import Piece, Pieces
 
 __all__ = ["FRAMES", "Channel"]
 
@@ -47,12 +47,10 @@ class Channel:
         beat_at: Callable[[float], tuple[float, float]],
         due_us: Callable[[float], float],
     ) -> None:
-        self._node, self._rate_hz, self._beat_at, self._due_us = node, rate_hz, beat_at, due_us
+        self._node, self._rate_hz, self._beat_at = node, rate_hz, beat_at
         self._id = secrets.token_bytes(wire.NODE_BYTES)
         self._requests: dict[Place, float] = {}
-        self._pending = np.zeros((2, 0), np.float32)
-        self._position = 0  # of the first frame that is pending
-        self._waiting: deque[tuple[float, NDArray[np.float32], int]] = deque()  # when due, samples, position
+        self._pieces = Pieces(FRAMES, due_us, _MOST_WAITING)
         self.sent = 0
 
     # -- who listens ----------------------------------------------------------------------------------------------
@@ -95,37 +93,19 @@ class Channel:
 
     def take(self, samples: NDArray[np.float32], start_sample: int) -> None:
         """Take the next samples, float32 [2, n]; where they do not follow on, what is pending goes first."""
-        if self._pending.shape[1] and start_sample != self._position + self._pending.shape[1]:
-            self._queue(self._pending.shape[1])
-        if not self._pending.shape[1]:
-            self._position = start_sample
-        self._pending = np.concatenate((self._pending, samples), axis=1)
-        while self._pending.shape[1] >= FRAMES:
-            self._queue(FRAMES)
-
-    def _queue(self, count: int) -> None:
-        piece, self._pending = self._pending[:, :count], self._pending[:, count:]
-        self._waiting.append((self._due_us(self._position), piece, self._position))
-        self._position += count
-        while len(self._waiting) > _MOST_WAITING:
-            self._waiting.popleft()
+        self._pieces.take(samples, start_sample)
 
     def clear(self) -> None:
         """Forget what waits: nobody listens."""
-        self._waiting.clear()
-        self._pending = self._pending[:, :0]
+        self._pieces.clear()
 
     def due(self, session: bytes, now_us: float) -> list[bytes]:
         """Return the messages whose sound is due by now, for everyone who listens."""
-        messages = []
-        while self._waiting and self._waiting[0][0] <= now_us:
-            _, piece, position = self._waiting.popleft()
-            messages.append(self._message(piece, position, session))
-        return messages
+        return [self._message(piece, session) for piece in self._pieces.due(now_us)]
 
-    def _message(self, piece: NDArray[np.float32], position: int, session: bytes) -> bytes:
+    def _message(self, piece: Piece, session: bytes) -> bytes:
         self.sent += 1
-        beat, bpm = self._beat_at(position)
-        chunk = Beats(self.sent, piece.shape[1], round(1e6 * beat), round(60e6 / bpm))
-        pcm = np.clip(np.rint(np.nan_to_num(piece) * 32_768), -32_768, 32_767).astype(">i2").T.tobytes()
+        beat, bpm = self._beat_at(piece.position)
+        chunk = Beats(self.sent, piece.samples.shape[1], round(1e6 * beat), round(60e6 / bpm))
+        pcm = np.clip(np.rint(np.nan_to_num(piece.samples) * 32_768), -32_768, 32_767).astype(">i2").T.tobytes()
         return wire.buffer_message(self._node, Buffer(self._id, session, (chunk,), self._rate_hz, 2, pcm))

@@ -27,7 +27,9 @@ from bridge.doors.link.channel import Channel
 from bridge.doors.link.peer import ALIVE_SECONDS, LinkPeer
 from bridge.errors import BridgeError
 from bridge.session.beats import BAR_BEATS
-from bridge.session.messages import Action, Block, Changed, Event, Session, Set, Transport, Transported
+from bridge.session.commands import Action, Set, Transport
+from bridge.session.events import Block, Changed, Event, Transported
+from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.errors import StreamgenError
 

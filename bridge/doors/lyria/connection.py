@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 
-from bridge.audio.resample import resampler
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import resampler, to_s16
 from bridge.doors.access import Limits
-from bridge.doors.buffers import bound_buffers
-from bridge.doors.limits import Bucket
+from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.lyria import protocol
 from bridge.doors.lyria.protocol import RATE_HZ, SETUP_COMPLETE, Config, Control, Message, Prompts, Setup
 from bridge.doors.lyria.wishes import Wishes
 from bridge.errors import WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Block, Deed, EditRack, Event, Goaway, Session, Set, Transport, Transported
+from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.events import Block, Event, Goaway, Transported
+from bridge.session.session import Session
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
 
@@ -44,7 +44,7 @@ Pcm = NDArray[np.float32]
 
 
 class Connection:
-    """A client's connection, past all checks, and the listener (`messages.Listener`) of its session.
+    """A client's connection, past all checks, and the listener (`session.Listener`) of its session.
 
     Args:
         socket: open.

@@ -6,6 +6,9 @@
 A clock says neither tempo nor number. Start makes the next one beat 0, a song position another sixteenth. Where the
 newest clocks lie off the line one after another, the tempo has changed: then only these count.
 
+No fit of n clocks with a Gaussian jitter of σ seconds knows their pace better than σ·√(12/n³), so the tempo of a fast
+clock is sure only after some beats: what is measured stands in docs/measurements.md. Hence the long line.
+
 Rules: seconds of one monotonic clock, given with each message; no I/O.
 """
 
@@ -19,7 +22,7 @@ __all__ = ["CLOCKS_A_BEAT", "ClockIn"]
 
 CLOCKS_A_BEAT = 24
 _SIXTEENTH = 6  # clocks
-_LEAST, _MOST = 12, 8 * CLOCKS_A_BEAT
+_LEAST, _MOST = 12, 32 * CLOCKS_A_BEAT
 _OFF_SECONDS, _OFF_IN_A_ROW = 0.005, 4
 _LOST_SECONDS = 0.5  # 20 bpm have a clock every eighth of a second
 
@@ -33,18 +36,18 @@ class ClockIn:
 
     def __init__(self) -> None:
         self.running = False
-        self._clocks: deque[tuple[int, float]] = deque(maxlen=_MOST)
+        self._clocks: deque[float] = deque(maxlen=_MOST)  # seconds, one after the other
         self._next = 0  # number of the clock to come
         self._off = 0  # clocks in a row that lie off the line, with their sign
         self._fitted: tuple[float, float] | None = None  # seconds of clock 0, and of one clock
 
     def clock(self, seconds: float) -> None:
         """Take a clock."""
-        if self._clocks and seconds - self._clocks[-1][1] > _LOST_SECONDS:
+        if self._clocks and seconds - self._clocks[-1] > _LOST_SECONDS:
             self._clocks.clear()
             self._fitted = None
         self._look_for_another_tempo(seconds)
-        self._clocks.append((self._next, seconds))
+        self._clocks.append(seconds)
         self._next += 1
         if len(self._clocks) >= _LEAST:
             self._fit()
@@ -68,19 +71,18 @@ class ClockIn:
 
     def lost(self, seconds: float) -> bool:
         """Tell whether the clock has gone."""
-        return not self._clocks or seconds - self._clocks[-1][1] > _LOST_SECONDS
+        return not self._clocks or seconds - self._clocks[-1] > _LOST_SECONDS
 
     def line(self) -> tuple[float, float, float] | None:
         """Return its beats as (seconds, the beat there, bpm); None before there are enough clocks."""
         if self._fitted is None:
             return None
         zero, pace = self._fitted
-        newest = self._clocks[-1][0]
+        newest = self._next - 1
         return zero + newest * pace, newest / CLOCKS_A_BEAT, 60 / (CLOCKS_A_BEAT * pace)
 
     def _renumber(self, number: int) -> None:
         shift, self._next = number - self._next, number
-        self._clocks = deque(((one + shift, seconds) for one, seconds in self._clocks), maxlen=_MOST)
         if self._fitted is not None:
             zero, pace = self._fitted
             self._fitted = zero - shift * pace, pace
@@ -98,7 +100,10 @@ class ClockIn:
             self._off = 0
 
     def _fit(self) -> None:
-        numbers, seconds = np.array(self._clocks).T
-        pace, zero = np.polyfit(numbers - numbers[-1], seconds, 1)
+        """Fit the line: numbers count evenly, so their mean and their variance are known."""
+        count, newest = len(self._clocks), self._next - 1
+        seconds = np.fromiter(self._clocks, np.float64, count)
+        places = np.arange(count) - (count - 1) / 2
+        pace = float(places @ (seconds - seconds[0])) / (count * (count * count - 1) / 12)
         if pace > 0:
-            self._fitted = float(zero - numbers[-1] * pace), float(pace)
+            self._fitted = float(seconds.mean()) - (newest - (count - 1) / 2) * pace, pace

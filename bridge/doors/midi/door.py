@@ -23,19 +23,10 @@ from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn
 from bridge.doors.midi.controllers import Decoder, Moved, Pickup, read_map, written_map
 from bridge.doors.midi.ports import Ports
 from bridge.session.beats import BAR_BEATS
-from bridge.session.messages import (
-    Action,
-    Block,
-    Changed,
-    Command,
-    Event,
-    RecallPreset,
-    Session,
-    Set,
-    TableChanged,
-    Transport,
-)
+from bridge.session.commands import Action, Command, KeepTake, RecallPreset, Set, Transport
+from bridge.session.events import Block, Changed, Event, TableChanged
 from bridge.session.parameters import MIDI_LEARN, MIDI_MAP
+from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import MAX_PROMPTS, MAX_TEXT, ControlSpec, Value
 from streamgen.errors import ConfigError, StreamgenError
@@ -48,7 +39,7 @@ NAME = "midi"
 _SCAN_SECONDS, _LOST_SECONDS = 2.0, 0.25
 _CLOCK, _START, _CONTINUE, _STOP, _SONG_POSITION = 0xF8, 0xFA, 0xFB, 0xFC, 0xF2
 _SETTLED_BPM, _SETTLED_SECONDS = 0.2, 1.0
-_PROMPT, _PRESET = "prompt ", "preset "
+_PROMPT, _PRESET, _KEEP = "prompt ", "preset ", "keep"
 
 
 class MidiDoor:
@@ -173,6 +164,8 @@ class MidiDoor:
             self._changed.set()
         elif target.startswith(_PRESET):
             self._tasks.spawn(self._do(session, RecallPreset(target.removeprefix(_PRESET), NAME)))
+        elif target == _KEEP:
+            self._tasks.spawn(self._do(session, KeepTake(NAME)))
         elif target in [*Action]:
             self._tasks.spawn(self._do(session, Transport(Action(target), NAME)))
 
@@ -317,7 +310,11 @@ def _unknown(target: str, table: Mapping[str, ControlSpec]) -> str:
     if target.startswith(_PROMPT) and number.isdecimal() and 1 <= int(number) <= MAX_PROMPTS:
         return ""
     spec = table.get(target)
-    if target in [*Action] or target.startswith(_PRESET) or (spec is not None and (spec.has_range or spec.choices)):
+    if (
+        target in [*Action, _KEEP]
+        or target.startswith(_PRESET)
+        or (spec is not None and (spec.has_range or spec.choices))
+    ):
         return ""
     return (
         str(ConfigError.unknown("parameter", target, table))

@@ -45,7 +45,8 @@ class Ports:
         self._virtual = False
 
     def _made(self, kind: str) -> Any:
-        return getattr(self._rtmidi, kind)(self._api, name=_CLIENT)
+        jack = self._api == self._rtmidi.API_UNIX_JACK  # there sound and MIDI share their names
+        return getattr(self._rtmidi, kind)(self._api, name=f"{_CLIENT} midi" if jack else _CLIENT)
 
     @property
     def names(self) -> list[str]:

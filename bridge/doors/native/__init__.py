@@ -1,6 +1,7 @@
 """The WebSocket `streamgen.v1`.
 
-protocol.py    text messages: requests in, answers and events out   ┐
+requests.py    text messages: what a client asks                    ┐
+answers.py     … and what the server says                           │
 frames.py      the header of a binary frame, and formats            │ no I/O
 codecs.py      samples as bytes and back                            │
 broadcast.py   what the listeners of a session share                │

@@ -22,9 +22,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
+from bridge.doors.native.answers import PROTOCOL
 from bridge.doors.native.codecs import Decoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
-from bridge.doors.native.protocol import PROTOCOL
 from bridge.errors import UsageError, WireError
 from streamgen import client
 from streamgen.config import Value

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.s16 import from_s16, to_s16
+from bridge.audio.conversion import from_s16, to_s16
 from bridge.doors.native.frames import CODECS, AudioFormat, AudioHeader
 from bridge.errors import WireError
 

@@ -29,13 +29,15 @@ from websockets.exceptions import ConnectionClosed
 from bridge.audio.audio_in import decode_audio
 from bridge.doors.access import Limits
 from bridge.doors.limits import Bucket
-from bridge.doors.native import protocol
+from bridge.doors.native import answers, requests
 from bridge.doors.native.codecs import available
 from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import DOOR, WebListener
+from bridge.doors.native.requests import Request
 from bridge.errors import FileError, WireError
 from bridge.metrics import Metrics
-from bridge.session.messages import AudioPrompt, EditRack, Follow, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.commands import AudioPrompt, EditRack, Follow, KeepTake, SavePreset, Set
+from bridge.session.session import Session
 from bridge.session.timeline import Moment
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -78,15 +80,15 @@ class Connection:
     def __init__(self, socket: GuardedConnection, session: Session, client: Client, listener: WebListener) -> None:
         self._socket, self._session, self._client, self._listener = socket, session, client, listener
         self._bucket = Bucket(client.limits.messages_per_second, client.limits.burst_messages)
-        self._waiting: deque[tuple[int, protocol.Request | WireError | bytes]] = deque()  # size, message
+        self._waiting: deque[tuple[int, Request | WireError | bytes]] = deque()  # size, message
         self._arrived = asyncio.Event()
         self._unanswered = 0
         self._scheduled: list[int] = []  # samples at which its changes will apply
-        self._upload: tuple[protocol.Request, protocol.Upload] | None = None
+        self._upload: tuple[Request, requests.Upload] | None = None
 
     async def run(self) -> None:
         """Serve the client until it leaves, stalls or the service ends."""
-        self._listener.answer(protocol.hello(self._session, self._listener.format, available()))
+        self._listener.answer(answers.hello(self._session, self._listener.format, available()))
         self._listener.join()
         # each may wait for something else than the socket when it is lost
         parts = self._receive(), self._listener.send(), self.carry_out(), self._socket.wait_closed()
@@ -143,15 +145,16 @@ class Connection:
             self._refuse(item, None)
         else:
             busy = WireError("busy", "too many messages wait already: this one was not done")
-            self._refuse(busy, item.id if isinstance(item, protocol.Request) else None)
+            self._refuse(busy, item.id if isinstance(item, Request) else None)
 
     def _fits(self, size: int) -> bool:
         waiting = sum(size for size, _ in self._waiting)
         return len(self._waiting) < MOST_WAITING and waiting + size <= _MOST_WAITING_SIZE
 
-    def _parsed(self, text: str, in_time: bool) -> protocol.Request | WireError:
+    def _parsed(self, text: str, in_time: bool) -> Request | WireError:
         try:
-            request = protocol.parse(text, self._session.table, self._session.rate_hz, self._client.limits.upload_bytes)
+            session, client = self._session, self._client
+            request = requests.parse(text, session.table, session.rate_hz, client.limits.upload_bytes, client.name)
         except WireError as problem:
             # the same without its traceback: that keeps this frame, which keeps it, until garbage is collected
             return WireError(problem.code, str(problem), problem.id)
@@ -174,7 +177,7 @@ class Connection:
             else:
                 await self._carry_out_alone(item)
 
-    def _following(self) -> list[protocol.Request]:
+    def _following(self) -> list[Request]:
         """Take out the changes that wait at the front."""
         following = []
         while self._waiting and _may_merge(item := self._waiting[0][1]):
@@ -182,30 +185,30 @@ class Connection:
             self._waiting.popleft()
         return following
 
-    async def _change(self, requests: list[protocol.Request]) -> None:
+    async def _change(self, changes: list[Request]) -> None:
         """Make several changes as one, or one by one if it is refused."""
         values: dict[str, Value] = {}
-        for request in requests:
-            assert isinstance(request.body, protocol.SetValues), request
-            values |= request.body.values
+        for change in changes:
+            assert isinstance(change.body, Set), change
+            values |= change.body.values
         try:
             applied = await self._session.do(Set(values, self._client.name))
         except StreamgenError as problem:
-            if len(requests) == 1:
-                self._refuse(WireError("refused", str(problem)), requests[0].id)
+            if len(changes) == 1:
+                self._refuse(WireError("refused", str(problem)), changes[0].id)
                 return
-            for request in requests:
-                await self._change([request])
+            for change in changes:
+                await self._change([change])
         else:
-            self._client.metrics.commands[DOOR] += len(requests)
-            for request in requests:
-                self._tell(self._ack(request.id, applied))
+            self._client.metrics.commands[DOOR] += len(changes)
+            for change in changes:
+                self._tell(self._ack(change.id, applied))
 
-    async def _carry_out_alone(self, item: protocol.Request | WireError | bytes) -> None:
+    async def _carry_out_alone(self, item: Request | WireError | bytes) -> None:
         if isinstance(item, WireError):
             self._refuse(item, None)
             return
-        id_ = item.id if isinstance(item, protocol.Request) else self._upload and self._upload[0].id
+        id_ = item.id if isinstance(item, Request) else self._upload and self._upload[0].id
         try:
             answer = await self._done(item)
         except WireError as problem:
@@ -221,7 +224,7 @@ class Connection:
     def _refuse(self, problem: WireError, id_: str | float | None) -> None:
         problem.id = id_ if problem.id is None else problem.id
         self._client.metrics.errors[problem.code] += 1
-        self._tell(protocol.error(problem))
+        self._tell(answers.error(problem))
 
     def _tell(self, answer: str) -> None:
         self._unanswered -= 1
@@ -229,62 +232,56 @@ class Connection:
 
     def _ack(self, id_: str | float | None, applied_at_sample: int | None = None, **more: Any) -> str:
         at = self._session.position_samples() if applied_at_sample is None else applied_at_sample
-        return protocol.ack(id_, at, self._session.rate_hz, **more)
+        return answers.ack(id_, at, self._session.rate_hz, **more)
 
     # -- what can be asked --------------------------------------------------------------------------------------------
 
-    async def _done(self, item: protocol.Request | bytes) -> str:
+    async def _done(self, item: Request | bytes) -> str:
         """Carry a message out; returns its answer."""
         if isinstance(item, bytes):
             return await self._uploaded(item)
-        id_, body, by = item.id, item.body, self._client.name
+        id_, body = item.id, item.body
         match body:
-            case protocol.SetValues():
-                change = Set(body.values, by, self._moment(body.at), body.glide_seconds)
-                return self._ack(id_, await self._session.do(change))
-            case protocol.EditSlots():
-                edit = EditRack(body.deed, by, body.slot, body.effect, body.index, at=self._moment(body.at))
-                return self._ack(id_, await self._session.do(edit), slots=protocol.slots_of(self._session))
-            case protocol.UsePreset():
-                return self._ack(id_, await self._session.do(_preset(body, by, self._moment(body.at))))
-            case protocol.WantBeats():
+            case requests.WantBeats():
                 self._listener.wants_beats = body.enabled
                 return self._ack(id_, enabled=body.enabled)
-            case protocol.SetTransport():
-                return self._ack(id_, await self._session.do(Transport(body.action, by, self._moment(body.at))))
-            case protocol.SetAudio():
+            case requests.SetAudio():
                 return self._ack(id_, audio=self._listener.change_format(body.fields))
-            case protocol.Upload(bytes=0):
+            case requests.Upload(bytes=0):
                 return self._ack(id_, await self._session.do(self._followed(body, None, 0)))
-            case protocol.Upload():
+            case requests.Upload():
                 return self._announced(item, body)
-            case protocol.GetValues():
+            case requests.GetValues():
                 return self._values(id_, body.name)
-            case protocol.Ping():
+            case requests.Ping():
                 return self._ack(id_, t=body.t, server_time_us=time.time_ns() // 1000)
+        if not isinstance(body, SavePreset | KeepTake):
+            self._expect(body.at)
+        applied = await self._session.do(body)
+        rack = {"slots": answers.slots_of(self._session)} if isinstance(body, EditRack) else {}
+        return self._ack(id_, applied, **rack)
 
-    def _moment(self, at: Moment | None) -> Moment | None:
+    def _expect(self, at: Moment | None) -> None:
         """Bound what this client has waiting for its moment: the session keeps so much for all of them."""
         now = self._session.position_samples()
         self._scheduled = [sample for sample in self._scheduled if sample > now]
         sample = None if at is None or at.every else self._session.timeline.sample_at(at)
         if sample is None or sample <= now:
-            return at
+            return
         if sample - now > MOST_AHEAD_SECONDS * self._session.rate_hz:
             word = "at_sample" if at is not None and at.sample is not None else "at_beat"
             raise WireError("too_far", f"{word} lies more than {MOST_AHEAD_SECONDS} s ahead: send it later")
         if len(self._scheduled) >= MOST_SCHEDULED:
             raise WireError("busy", f"{MOST_SCHEDULED} of your changes wait for their sample: send it later")
         self._scheduled.append(sample)
-        return at
 
     def _values(self, id_: str | float | None, name: str | None) -> str:
-        state = protocol.state_of(self._session)
+        state = answers.state_of(self._session)
         if name is not None:
             state["values"] = {name: state["values"][name]}
         return self._ack(id_, **state)
 
-    def _announced(self, request: protocol.Request, body: protocol.Upload) -> str:
+    def _announced(self, request: Request, body: requests.Upload) -> str:
         if self._upload is not None:
             raise WireError("busy", f"{self._upload[1].kind} is announced already: send its bytes first")
         self._upload = request, body
@@ -302,7 +299,7 @@ class Connection:
                 raise WireError("bad_audio", f"{body.bytes} bytes were announced, {len(data)} came")
             async with self._client.decoders:
                 samples, rate_hz = await asyncio.to_thread(decode_audio, data, self._client.limits.upload_seconds)
-            if body.kind in protocol.FOLLOWED:
+            if body.kind in requests.FOLLOWED:
                 applied = await self._session.do(self._followed(body, samples, rate_hz))
             else:
                 applied = await self._session.do(AudioPrompt(samples, rate_hz, self._client.name))
@@ -310,18 +307,13 @@ class Connection:
             self._socket.upload_finished()
         return self._ack(request.id, applied)
 
-    def _followed(self, body: protocol.Upload, samples: NDArray[np.float32] | None, rate_hz: int) -> Follow:
-        return Follow(body.kind, samples, rate_hz, self._client.name, self._moment(body.at))
+    def _followed(self, body: requests.Upload, samples: NDArray[np.float32] | None, rate_hz: int) -> Follow:
+        self._expect(body.at)
+        return Follow(body.kind, samples, rate_hz, self._client.name, body.at)
 
 
-def _preset(body: protocol.UsePreset, by: str, at: Moment | None) -> SavePreset | RecallPreset:
-    if body.save:
-        return SavePreset(body.name, by, body.slot)
-    return RecallPreset(body.name, by, body.seconds, body.slot, at)
-
-
-def _may_merge(item: protocol.Request | WireError | bytes) -> TypeGuard[protocol.Request]:
+def _may_merge(item: Request | WireError | bytes) -> TypeGuard[Request]:
     """Tell whether a message is a change for now: one at a moment keeps that, one that glides its glide."""
-    if not isinstance(item, protocol.Request) or not isinstance(item.body, protocol.SetValues):
+    if not isinstance(item, Request) or not isinstance(item.body, Set):
         return False
     return item.body.at is None and not item.body.glide_seconds

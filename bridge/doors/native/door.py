@@ -34,15 +34,16 @@ from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
 from bridge.doors.limits import Turns, is_loopback
 from bridge.doors.native import codecs
+from bridge.doors.native.answers import PATH, PROTOCOL
 from bridge.doors.native.broadcast import Broadcast
 from bridge.doors.native.connection import Client, Connection
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, AudioFormat, audio_format
 from bridge.doors.native.front import OPEN_SECONDS, Front
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.doors.native.listener import DOOR, WebListener
-from bridge.doors.native.protocol import PATH, PROTOCOL
 from bridge.errors import WireError
-from bridge.session.messages import Goaway, Session
+from bridge.session.events import Goaway
+from bridge.session.session import Session
 from streamgen.errors import CapacityError, StreamgenError
 
 __all__ = ["NativeDoor"]
@@ -55,6 +56,10 @@ _SESSION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLOSE_SECONDS = 2.0
 _GOODBYE_SECONDS = 0.05
 _PING_SECONDS = 20.0
+_LOOK_SECONDS, _IDLE_SECONDS = (
+    0.02,
+    0.2,
+)  # between looks at the music, where somebody listens to them, and where nobody does
 
 
 class NativeDoor:
@@ -222,17 +227,18 @@ class NativeDoor:
 
     async def _oscquery(self, socket: GuardedConnection) -> None:
         session, ready = self._sessions.live, asyncio.Event()
-        listener = oscquery.Listener(session.table, ready.set)
+        listener = oscquery.Listener(session.table, session.rate_hz, ready.set)
         session.add(listener)
-        sender = asyncio.create_task(_send_news(socket, listener, ready))
+        tasks = [asyncio.create_task(work) for work in (_send_news(socket, listener, ready), _look(session, listener))]
         try:
             async for message in socket:
                 self._osc_command(listener, message)
                 await asyncio.sleep(0)
         finally:
             session.remove(listener)
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _osc_command(self, listener: oscquery.Listener, message: str | bytes) -> None:
         try:
@@ -249,6 +255,12 @@ async def _send_news(socket: GuardedConnection, listener: oscquery.Listener, rea
         ready.clear()
         for packet in listener.take():
             await socket.send(packet)
+
+
+async def _look(session: Session, listener: oscquery.Listener) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS if listener.looks else _IDLE_SECONDS)
+        listener.look(session.timeline.wall())
 
 
 def _subprotocol(_connection: ServerConnection, offered: list[Subprotocol] | Any) -> Subprotocol | None:

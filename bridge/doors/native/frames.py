@@ -8,7 +8,7 @@ A frame is a header, little-endian, then interleaved PCM or one Opus packet:
     │ u8 = 1 │ u8     │ u8     │ u8     │ u32      │ u64            │ u64            │ u32          │ u32       │
 
 `sample_position` counts at the frame's own `sample_rate_hz`: the listener's, which may be another than the session's
-(see protocol.py for the samples that JSON counts). Sample p of the session is the listener's sample
+(see requests.py for the samples that JSON counts). Sample p of the session is the listener's sample
 p · listener's rate / session's rate, to the nearest one. `server_time_us` is when the first sample is due.
 
 Rules: knows no socket and no session; what is wrong raises WireError with a code, never anything else.

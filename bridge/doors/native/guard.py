@@ -28,9 +28,8 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
-from bridge.doors.buffers import bound_buffers
-from bridge.doors.limits import Bucket
-from bridge.doors.native.protocol import FOLLOWED
+from bridge.doors.limits import Bucket, bound_buffers
+from bridge.doors.native.requests import FOLLOWED
 from bridge.metrics import Metrics
 
 __all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]

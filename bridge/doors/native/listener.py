@@ -18,15 +18,15 @@ from typing import Any
 
 from bridge.doors.access import Limits
 from bridge.doors.limits import Turns
-from bridge.doors.native import protocol
+from bridge.doors.native import answers
 from bridge.doors.native.broadcast import Broadcast, Chunk, Lane
 from bridge.doors.native.codecs import fitting
 from bridge.doors.native.frames import DISCONTINUITY, AudioFormat, audio_format
 from bridge.doors.native.guard import GuardedConnection, bound_kernel_buffer
 from bridge.doors.native.outbox import MAX_ANSWERS, FlowControl, Note, Outbox
 from bridge.metrics import Metrics
-from bridge.session.messages import (
-    Action,
+from bridge.session.commands import Action
+from bridge.session.events import (
     Beat,
     Block,
     Changed,
@@ -35,10 +35,10 @@ from bridge.session.messages import (
     Goaway,
     Meter,
     PresetsChanged,
-    Session,
     TableChanged,
     Transported,
 )
+from bridge.session.session import Session
 
 __all__ = ["DOOR", "WebListener"]
 
@@ -50,7 +50,7 @@ _ENDS_A_PASSAGE = (Action.PAUSE, Action.STOP)
 
 
 class WebListener:
-    """A listener (`messages.Listener`) at the end of a WebSocket.
+    """A listener (`session.Listener`) at the end of a WebSocket.
 
     Args:
         socket: open, past all checks.
@@ -271,7 +271,7 @@ class WebListener:
             if isinstance(item, Chunk):
                 messages.append(self._frame(item))
             elif isinstance(item, Gap):
-                messages.append(protocol.event(item, self._session.rate_hz))
+                messages.append(answers.event(item, self._session.rate_hz))
             else:
                 messages += [item.text] if item.text else self._resync()
         samples = _samples(items)
@@ -291,10 +291,10 @@ class WebListener:
         position, rate_hz, state = session.position_samples(), session.rate_hz, session.state()
         action = Action.PLAY if state.plays else Action.PAUSE
         return [
-            protocol.event(TableChanged(session.table, session.values(), session.slots(), "resync"), rate_hz),
-            protocol.event(PresetsChanged(session.presets(), "resync"), rate_hz),
-            protocol.event(Changed(session.values(), "resync", position), rate_hz),
-            protocol.event(Transported(action, state, "resync", position), rate_hz),
+            answers.event(TableChanged(session.table, session.values(), session.slots(), "resync"), rate_hz),
+            answers.event(PresetsChanged(session.presets(), "resync"), rate_hz),
+            answers.event(Changed(session.values(), "resync", position), rate_hz),
+            answers.event(Transported(action, state, "resync", position), rate_hz),
         ]
 
     def _sent(self) -> None:

@@ -27,7 +27,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from bridge.doors.native.broadcast import Chunk
-from bridge.session.messages import Gap
+from bridge.session.events import Gap
 
 __all__ = ["LONGEST_WINDOW_SECONDS", "MARK_SECONDS", "MAX_ANSWERS", "MAX_NOTES", "FlowControl", "Note", "Outbox"]
 

@@ -1,4 +1,4 @@
-"""The session's sound for OSC: packets to those who subscribed them, and the levels that meters show. Event loop.
+"""The session's sound for OSC: packets to those who subscribed them. Event loop.
 
     /streamgen/audio iiib    stream, sequence, rate in Hz, stereo frames s16le
                              frames a packet: the longest whole number of milliseconds that is at most 320 frames, so
@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 from bridge.doors.osc.admission import OscCounters
 from bridge.doors.osc.codec import OscError, encode
 from bridge.doors.osc.namespace import PREFIX
-from bridge.session.messages import Block, Event, Session
+from bridge.session.events import Block, Event
+from bridge.session.session import Session
 
-__all__ = ["METER_SECONDS", "SILENCE_DB", "AudioPackets", "AudioSender", "Levels", "packet_frames"]
+__all__ = ["AudioPackets", "AudioSender", "packet_frames"]
 
 STREAM = 1  # one session, one stream
-METER_SECONDS = 1 / 20
-SILENCE_DB = -120.0
 _MOST_FRAMES = 320
 _AHEAD_SECONDS = 0.05  # before it is due: what a loop and a network may lose
 _LATE_SECONDS = 0.5
@@ -193,37 +192,3 @@ class AudioSender:
             sent = receiver.send(packet)
             self._counters.audio_packets += sent
             self._counters.dropped["audio"] += not sent
-
-
-class Levels:
-    """Peaks of 50 ms, told when they sound rather than when they are made. Sans-I/O.
-
-    Args:
-        rate_hz: of the blocks.
-    """
-
-    def __init__(self, rate_hz: int) -> None:
-        self._rate_hz = rate_hz
-        self._peaks: deque[tuple[float, float, float]] = deque()
-
-    def add(self, block: Block) -> None:
-        """Take a block's peaks."""
-        length = round(METER_SECONDS * self._rate_hz)
-        for start in range(0, block.samples.shape[1], length):
-            left, right = np.abs(block.samples[:, start : start + length]).max(axis=1)
-            due = block.time_us / 1e6 + start / self._rate_hz
-            self._peaks.append((due, float(left), float(right)))
-        while self._peaks and self._peaks[-1][0] - self._peaks[0][0] > _KEPT_SECONDS:
-            self._peaks.popleft()
-
-    def due(self, now: float) -> tuple[float, float] | None:
-        """Return the levels in dBFS that sound since the last call; Unix seconds. None: nothing does."""
-        left = right = -1.0
-        while self._peaks and self._peaks[0][0] <= now:
-            _, one, two = self._peaks.popleft()
-            left, right = max(left, one), max(right, two)
-        return None if left < 0 else (_db(left), _db(right))
-
-
-def _db(peak: float) -> float:
-    return max(SILENCE_DB, 20 * float(np.log10(max(peak, 1e-6))))

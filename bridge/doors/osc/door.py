@@ -14,12 +14,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from bridge.doors.door import Place, Service, Sessions, cannot_listen
+from bridge.doors.door import Place, Service, Sessions, cannot_listen, host_and_port
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import MAX_PACKET_BYTES
 from bridge.doors.osc.handler import RequestHandler
 from bridge.doors.osc.tcp import READ_BYTES, Connections
-from bridge.errors import BridgeError, UsageError
+from bridge.errors import BridgeError
 
 __all__ = ["OscDoor"]
 
@@ -44,7 +44,8 @@ class OscDoor:
 
     def __init__(self, service: Service, limits: OscLimits | None = None) -> None:
         self._service, self._limits = service, limits or OscLimits()
-        self._targets = [_place(target) for target in service.settings.osc_target]  # faults are told before loading
+        # faults are told before loading
+        self._targets = [host_and_port("--osc-target", target) for target in service.settings.osc_target]
         self.counters = OscCounters()
         self.port: int | None = None
         self.handler: RequestHandler | None = None
@@ -163,18 +164,6 @@ class OscDoor:
         for why, count in counters.refused.items():
             metrics.refused[f"osc_{why}"] = count
         metrics.dropped_packets = counters.dropped
-
-
-def _place(target: str) -> tuple[str, int]:
-    """Return the host and port that an operator names.
-
-    Raises:
-        UsageError: it is none.
-    """
-    host, _, port = target.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise UsageError(f"--osc-target is {target[:100]!r}, must be a host and a port, as in 192.168.1.20:9000")
-    return host.strip("[]"), int(port)
 
 
 async def _bound(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""What the session says, told to OSC clients: echoes, meters, heartbeat, statistics, goodbye. Event loop.
+"""What the session says, told to OSC clients: echoes, meters, onsets, heartbeat, statistics, goodbye. Event loop.
 
     target   a client itself, or a UDP port of its own host: nobody can subscribe somebody else's
     owner    the client that asked; its messages keep a UDP subscription alive, a TCP one lives with its connection
@@ -13,9 +13,10 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from bridge.audio.faults import SlotFault
 from bridge.doors.limits import Turns
 from bridge.doors.osc.admission import OscCounters, OscLimits
-from bridge.doors.osc.audio import METER_SECONDS, SILENCE_DB, AudioSender, Levels
+from bridge.doors.osc.audio import AudioSender
 from bridge.doors.osc.clients import ECHO_SECONDS, Client, Clients, Echo
 from bridge.doors.osc.codec import OscError, encode
 from bridge.doors.osc.namespace import (
@@ -29,7 +30,8 @@ from bridge.doors.osc.namespace import (
     Subscribe,
     SubscribeAudio,
 )
-from bridge.session.messages import (
+from bridge.doors.visuals import METER_SECONDS, SILENCE_DB, SILENT_BANDS, Levels, Visuals
+from bridge.session.events import (
     Beat,
     Block,
     Changed,
@@ -37,12 +39,11 @@ from bridge.session.messages import (
     Goaway,
     Notice,
     PresetsChanged,
-    Session,
-    SlotFault,
     Stats,
     TableChanged,
     Transported,
 )
+from bridge.session.session import Session
 from streamgen.config import Value
 
 __all__ = ["Feedback", "Subscriber", "UdpSend", "stats_packets"]
@@ -85,8 +86,10 @@ class Subscriber:
     next_heartbeat: float = 0.0
     silent: bool = False
 
-    def tick(self, now: float, levels: tuple[float, float] | None, playing: bool) -> None:
-        """Send what is due: a meter (once more, at the floor, when the sound ends) and the heartbeat."""
+    def tick(
+        self, now: float, levels: tuple[float, float] | None, bands: tuple[float, ...] | None, playing: bool
+    ) -> None:
+        """Send what is due: meter and bands (once more, at the floor, when the sound ends) and the heartbeat."""
         if now >= self.next_heartbeat:
             self.next_heartbeat = _next(self.next_heartbeat, now, _HEARTBEAT_SECONDS)
             self.echo.send(encode(f"{PREFIX}heartbeat", playing))
@@ -94,6 +97,7 @@ class Subscriber:
             self.next_meter = _next(self.next_meter, now, self.interval_seconds)
             self.silent = levels is None
             self.echo.send(encode(f"{PREFIX}meter", *(levels or (SILENCE_DB, SILENCE_DB))))
+            self.echo.send(encode(f"{PREFIX}bands", *(bands or SILENT_BANDS)))
 
 
 def _next(due: float, now: float, interval: float) -> float:
@@ -140,7 +144,7 @@ class Feedback:
         self._limits, self._counters, self._udp_send, self._turns = limits, counters, udp_send, turns
         self._subscribers: dict[Hashable, Subscriber] = {}
         self.sender = AudioSender(session, counters, limits.audio_subscribers)
-        self._levels = Levels(session.rate_hz)
+        self._levels, self._visuals = Levels(session.rate_hz), Visuals(session.rate_hz)
         self._loop = asyncio.get_running_loop()
         self._shown, self._state = dict(session.values()), session.state()
         self._ended = False
@@ -256,9 +260,12 @@ class Feedback:
         return [len(names), *names]
 
     def audio(self, block: Block) -> None:
-        """Take a block's level, if anyone reads meters."""
-        if self._subscribers:
-            self._levels.add(block)
+        """Take a block's level, bands and onsets, if anyone looks at them."""
+        if not self._subscribers:
+            return
+        self._levels.add(block)
+        for due, strength in self._visuals.add(block):
+            self._publish_at(due, encode(f"{PREFIX}onset", strength))
 
     def event(self, event: Event) -> None:
         """Take an event."""
@@ -289,8 +296,11 @@ class Feedback:
     def _beat(self, beat: Beat) -> None:
         """Tell a beat when it comes, to whoever has subscribed by then."""
         packet = encode(f"{PREFIX}beat", beat.beat, beat.bar, float(beat.tempo), float(beat.phase or 0.0))
-        wait = beat.time_us / 1e6 - self._session.timeline.wall()
-        self._loop.call_later(max(wait, 0.0), self._publish, [packet])
+        self._publish_at(beat.time_us / 1e6, packet)
+
+    def _publish_at(self, due: float, packet: bytes) -> None:
+        """Tell something at a time, Unix seconds."""
+        self._loop.call_later(max(due - self._session.timeline.wall(), 0.0), self._publish, [packet])
 
     def _changed(self, event: Changed) -> None:
         self._echo(self._news(event.values), event.by)
@@ -327,13 +337,14 @@ class Feedback:
 
     def _tick(self, now: float) -> None:
         self.sender.expire(now)
-        levels, playing = self._levels.due(self._session.timeline.wall()), self._session.state().plays
+        wall, playing = self._session.timeline.wall(), self._session.state().plays
+        levels, bands = self._levels.due(wall), self._visuals.due(wall)
         for key, subscriber in list(self._subscribers.items()):
             if subscriber.until < now:
                 subscriber.echo.send(encode(f"{PREFIX}unsubscribed", "no message came: subscribe again"))
                 self._end(key)
             else:
-                subscriber.tick(now, levels, playing)
+                subscriber.tick(now, levels, bands, playing)
 
     def _goodbye(self, reason: str) -> None:
         if not self._ended:

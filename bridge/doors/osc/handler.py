@@ -29,6 +29,7 @@ from bridge.doors.osc.namespace import (
     Assign,
     Edit,
     Ignored,
+    Keep,
     Login,
     Namespace,
     Query,
@@ -37,7 +38,8 @@ from bridge.doors.osc.namespace import (
     SubscribeAudio,
     UsePreset,
 )
-from bridge.session.messages import Action, Command, EditRack, RecallPreset, SavePreset, Session, Set, Transport
+from bridge.session.commands import Action, Command, EditRack, KeepTake, RecallPreset, SavePreset, Set, Transport
+from bridge.session.session import Session
 from bridge.session.timeline import Moment
 from streamgen.errors import StreamgenError
 
@@ -139,7 +141,7 @@ class RequestHandler:
             self._put(client, requests)
             return
         for request in requests:
-            if isinstance(request, Edit | UsePreset):
+            if isinstance(request, Edit | UsePreset | Keep):
                 error = OscError("this is done at once: send it in no bundle for later", "time", _address(request))
                 self.admission.refuse(client, error)
         self._put(client, [request for request in requests if not isinstance(request, _Deed)])
@@ -246,7 +248,7 @@ class RequestHandler:
                 self.admission.reply(client, packet)
 
 
-_Deed = Assign | Act | Edit | UsePreset
+_Deed = Assign | Act | Edit | UsePreset | Keep
 
 
 def _command(request: _Deed, by: str, at: Moment | None) -> Command:
@@ -257,6 +259,8 @@ def _command(request: _Deed, by: str, at: Moment | None) -> Command:
             return Transport(request.action, by, at)
         case Edit():
             return EditRack(request.deed, by, request.slot, request.effect, request.index)
+        case Keep():
+            return KeepTake(by, request.seconds)
         case UsePreset(save=True):
             return SavePreset(request.name, by, request.slot)
     return RecallPreset(request.name, by, request.seconds, request.slot)
@@ -270,6 +274,8 @@ def _address(request: _Deed) -> str:
             return PREFIX + request.action
         case Edit():
             return f"{RACK}/{request.deed}"
+        case Keep():
+            return f"{PREFIX}keep"
     if request.slot:
         return f"{RACK}/{'save' if request.save else 'load'}"
     return f"{PREFIX}preset/{'save' if request.save else 'recall'}"

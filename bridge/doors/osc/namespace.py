@@ -12,6 +12,7 @@ Everything about parameters is generated from a session's table; an address is /
     /streamgen/rack/add s [i:index]   remove i:slot   replace i:slot s   move i:slot i:index   effects
     /streamgen/rack/save i:slot s     load i:slot s                 a plugin's own preset, by name
     /streamgen/preset/save s          recall s [f:seconds]          presets
+    /streamgen/keep [f:seconds]       of what was heard last
 A pattern means parameters only: /streamgen/* must not stop the music.
 
 Rules: knows no socket and no session; a refusal is an OscError. What this door itself sends is not answered when it
@@ -26,13 +27,13 @@ from dataclasses import dataclass
 from bridge.audio.rack import MAX_SLOTS
 from bridge.doors.osc.address import AddressBook, is_pattern
 from bridge.doors.osc.codec import IMPULSE, Argument, Message, OscError, encode
-from bridge.session.messages import GLIDE_SECONDS, MORPH_SECONDS, Action, Deed
+from bridge.session.commands import GLIDE_SECONDS, KEEP_SECONDS, MORPH_SECONDS, Action, Deed
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Act", "Assign", "Edit", "Ignored", "Login", "Namespace",
-    "Query", "Request", "Subscribe", "SubscribeAudio", "UsePreset",
+    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Act", "Assign", "Edit", "Ignored", "Keep", "Login",
+    "Namespace", "Query", "Request", "Subscribe", "SubscribeAudio", "UsePreset",
 ]  # fmt: skip
 
 PREFIX = "/streamgen/"
@@ -43,10 +44,10 @@ HEARD = f"{PREFIX}heard"
 RACK, EFFECTS, PRESETS = f"{PREFIX}rack", f"{PREFIX}rack/effects", f"{PREFIX}presets"
 _PROMPT, _FIRST_TEXT = f"{PREFIX}prompt", "prompt/1/text"
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 10, 10_000
-_NOTICES = ("guard", "part", "unsupported")
+_NOTICES = ("guard", "part", "unsupported", "kept")
 _SENT_ONLY = (
-    "error", "heartbeat", "meter", "beat", "pong", "audio", "subscribed", "unsubscribed", "goaway", "rack/fault",
-    *_NOTICES,
+    "error", "heartbeat", "meter", "bands", "onset", "beat", "pong", "audio", "subscribed", "unsubscribed", "goaway",
+    "rack/fault", *_NOTICES,
 )  # fmt: skip
 _MIDI_ON = 127  # what a button sends that knows MIDI's range alone
 _NUMBER = int | float | bool
@@ -80,7 +81,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit the rack: see `messages.EditRack`."""
+    """Edit the rack: see `commands.EditRack`."""
 
     deed: Deed
     slot: int = 0
@@ -96,6 +97,13 @@ class UsePreset:
     name: str
     seconds: float = 0.0
     slot: int = 0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Keep so many of the last seconds."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class Ignored:
     """Nothing to do, and nothing wrong."""
 
 
-Request = Assign | Act | Edit | UsePreset | Query | Subscribe | SubscribeAudio | Login | Ignored
+Request = Assign | Act | Edit | UsePreset | Keep | Query | Subscribe | SubscribeAudio | Login | Ignored
 
 
 @dataclass(frozen=True)
@@ -286,6 +294,8 @@ def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Reques
         return _rack(word.removeprefix("rack/"), address, arguments)
     if word in ("preset/save", "preset/recall"):
         return _preset(word == "preset/save", arguments)
+    if word == "keep":
+        return _keep(arguments)
     if word in _SENT_ONLY or word.startswith("stats/"):
         return Ignored()
     raise _unknown(address)
@@ -321,6 +331,11 @@ def _preset(save: bool, arguments: tuple[Argument, ...]) -> UsePreset:
     if not 1 <= len(arguments) <= most or not isinstance(name := arguments[0], str):
         raise OscError(f"a preset must have its name{'' if save else ', and maybe seconds'}", "type")
     return UsePreset(save, name, _number(arguments[1], MORPH_SECONDS) if len(arguments) == 2 else 0.0)
+
+
+def _keep(arguments: tuple[Argument, ...]) -> Keep:
+    seconds = KEEP_SECONDS.default if _is_bare(arguments) else _only(arguments)
+    return Keep(KEEP_SECONDS.check_number(seconds))
 
 
 def _number(value: Argument, spec: ControlSpec) -> float:

@@ -12,15 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from http import HTTPStatus
 from urllib.parse import quote
 
 from websockets.http11 import Request
 
-from bridge.doors.access import Refusal, token_of
-from bridge.doors.buffers import bound_buffers
+from bridge.doors.answers import Asked
 from bridge.doors.door import Place, Service, Sessions
-from bridge.doors.http.site import Address, address_of, plain_headers
+from bridge.doors.limits import bound_buffers
 from bridge.doors.radio import icy
 from bridge.doors.radio.encoders import CODECS, Codec, missing
 from bridge.doors.radio.icecast import IcecastSource, mount_of
@@ -84,58 +82,39 @@ class RadioDoor:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     async def _answer(self, request: Request, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        address, headers = address_of(request.path), plain_headers(request.headers)
-        peer = str((writer.get_extra_info("peername") or ("?",))[0])
-        token = token_of(address.query, headers.get("Authorization"))
-        refusal = self._access.refuses_page(headers) or self._access.refuses_token(token, peer)
-        suffix = address.path.removeprefix(PATH)
-        if refusal is not None:
-            self._refuse(request, writer, refusal)
+        asked = Asked(request, writer)
+        suffix = asked.address.path.removeprefix(PATH)
+        if (refusal := asked.refusal(self._access)) is not None:
+            asked.refuse(refusal, self._metrics)
         elif suffix in PLAYLISTS:
-            self._playlist(request, writer, suffix, headers, address)
+            self._playlist(asked, suffix)
         elif suffix not in CODECS:
             there = " ".join(f"{PATH}{one}" for one in (*CODECS, *PLAYLISTS))
-            _write(request, writer, 404, f"there is no {address.path[:80]}; there are {there}\n")
+            asked.write(404, f"there is no {asked.address.path[:80]}; there are {there}\n")
         elif what := missing():
-            _write(request, writer, 503, f"{what}\n")
+            asked.write(503, f"{what}\n")
         elif request.method == "HEAD":
-            _write_head(request, writer, 200, self._stream_headers(request, CODECS[suffix], headers))
-        elif (refusal := self._access.enter(peer)) is not None:
-            self._refuse(request, writer, refusal)
+            asked.write_head(200, self._stream_headers(asked, CODECS[suffix]))
+        elif (refusal := self._access.enter(asked.peer)) is not None:
+            asked.refuse(refusal, self._metrics)
         else:
             try:
-                await self._stream(request, writer, CODECS[suffix], headers)
+                await self._stream(asked, CODECS[suffix])
             finally:
-                self._access.leave(peer)
+                self._access.leave(asked.peer)
 
-    def _refuse(self, request: Request, writer: asyncio.StreamWriter, refusal: Refusal) -> None:
-        self._metrics.refused[refusal.reason] += 1
-        _write(request, writer, refusal.status, f"{refusal.text}\n")
-
-    def _playlist(
-        self,
-        request: Request,
-        writer: asyncio.StreamWriter,
-        suffix: str,
-        headers: Mapping[str, str],
-        address: Address,
-    ) -> None:
-        assert self._station is not None, suffix
+    def _playlist(self, asked: Asked, suffix: str) -> None:
         make, kind = PLAYLISTS[suffix]
-        scheme = "https" if writer.get_extra_info("ssl_object") else "http"
-        host = headers.get("Host") or "{}:{}".format(*writer.get_extra_info("sockname")[:2])
-        token = address.query.get("token")
+        token = asked.address.query.get("token")
         query = f"?token={quote(token, safe='')}" if token else ""
-        _write(request, writer, 200, make(f"{scheme}://{host}{PATH}mp3{query}", "streamgen"), kind)
+        asked.write(200, make(f"{asked.base}{PATH}mp3{query}", "streamgen"), kind)
 
-    async def _stream(
-        self, request: Request, writer: asyncio.StreamWriter, codec: Codec, headers: Mapping[str, str]
-    ) -> None:
+    async def _stream(self, asked: Asked, codec: Codec) -> None:
         assert self._station is not None, codec
-        bound_buffers(writer.transport, UNSENT_BYTES)
-        _write_head(request, writer, 200, self._stream_headers(request, codec, headers))
-        titles = _wants_titles(request, codec)
-        listener = HttpListener(writer, titles, self._session.rate_hz, self._access.limits, self._metrics)
+        bound_buffers(asked.writer.transport, UNSENT_BYTES)
+        asked.write_head(200, self._stream_headers(asked, codec))
+        titles = _wants_titles(asked.request, codec)
+        listener = HttpListener(asked.writer, titles, self._session.rate_hz, self._access.limits, self._metrics)
         self._listeners += 1
         self._station.join(codec, listener)
         try:
@@ -145,35 +124,14 @@ class RadioDoor:
             self._listeners -= 1
             await self._station.leave(codec, listener)
 
-    def _stream_headers(self, request: Request, codec: Codec, headers: Mapping[str, str]) -> dict[str, str]:
+    def _stream_headers(self, asked: Asked, codec: Codec) -> dict[str, str]:
         more = {"Content-Type": codec.kind, "Accept-Ranges": "none", "icy-name": "streamgen"}
         more |= {"icy-br": str(codec.kilobits)} if codec.kilobits else {}
-        more |= {"icy-metaint": str(icy.METAINT)} if _wants_titles(request, codec) else {}
-        if origin := headers.get("Origin"):  # an allowed one, or it would have been refused
+        more |= {"icy-metaint": str(icy.METAINT)} if _wants_titles(asked.request, codec) else {}
+        if origin := asked.headers.get("Origin"):  # an allowed one, or it would have been refused
             more |= {"Access-Control-Allow-Origin": origin, "Cross-Origin-Resource-Policy": "cross-origin"}
         return more
 
 
 def _wants_titles(request: Request, codec: Codec) -> bool:
     return codec.titles and "1" in request.headers.get_all("Icy-MetaData")
-
-
-def _write(request: Request, writer: asyncio.StreamWriter, status: int, text: str, kind: str = "text/plain") -> None:
-    body = text.encode()
-    more = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
-    _write_head(request, writer, status, more)
-    if request.method != "HEAD":
-        writer.write(body)
-
-
-def _write_head(request: Request, writer: asyncio.StreamWriter, status: int, more: Mapping[str, str]) -> None:
-    safe = {
-        "Connection": "close",
-        "Cache-Control": "no-cache, no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Resource-Policy": "same-origin",
-    }
-    lines = [f"{request.protocol} {status} {HTTPStatus(status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in {**safe, **more}.items()]
-    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())

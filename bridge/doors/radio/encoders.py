@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.resample import resampler
+from bridge.audio.conversion import resampler
 from bridge.errors import WireError
 
 __all__ = ["CODECS", "Codec", "StreamEncoder", "missing"]

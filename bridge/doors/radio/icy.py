@@ -7,22 +7,10 @@ Where a title is as before, n is 0. What a player asked for (`Icy-MetaData: 1`) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from bridge.session.parameters import prompts_of
-from streamgen.config import Value
-
-__all__ = ["METAINT", "Interleaver", "m3u", "pls", "title_of"]
+__all__ = ["METAINT", "Interleaver", "m3u", "pls"]
 
 METAINT = 16_000
 _MOST_BYTES = 255 * 16
-_NAME = "streamgen"
-
-
-def title_of(values: Mapping[str, Value]) -> str:
-    """Return the prompts that sound, as one line; the product's name where none does."""
-    texts = [" ".join(text.split()) for text, _ in prompts_of(values)]
-    return " + ".join(texts) or _NAME
 
 
 class Interleaver:

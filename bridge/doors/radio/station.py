@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.doors.radio.encoders import Codec, StreamEncoder
-from bridge.doors.radio.icy import title_of
 from bridge.metrics import Metrics
-from bridge.session.messages import Block, Changed, Event, Session
+from bridge.session.events import Block, Changed, Event
+from bridge.session.parameters import title_of
+from bridge.session.session import Session
 
 __all__ = ["BURST_SECONDS", "DOOR", "Piece", "Station", "Tuner"]
 

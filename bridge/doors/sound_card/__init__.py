@@ -1,7 +1,5 @@
 """The sound card: PortAudio, kept in step with the session's clock.
 
 card.py        devices, and one that plays what a ring holds
-feeder.py      from blocks to the ring: resampled, on time, kept on time
-drift.py       two clocks that disagree
-door.py        opened, fed, watched, and opened again
+door.py        which of them, and how to find it again
 """

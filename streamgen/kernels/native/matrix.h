@@ -16,20 +16,27 @@
 namespace {
 
 constexpr int TILE = 32, GROUP = 32;
-constexpr int ROWS_AT_ONCE = 4;     // of quantised rows: what the registers hold
+constexpr int ROWS_AT_ONCE = LANES == 16 ? 6 : 4;  // of quantised rows: what the registers hold
+constexpr int TOGETHER = 4;         // tiles that are read side by side
 constexpr int FETCH_AHEAD = 2048;   // bytes
 constexpr int SUBTILE = 2 * LANES;  // outputs in two vectors
 constexpr int SUBTILES = TILE / SUBTILE;
 
+struct Tiles {  // some, `stride` bytes apart
+  const uint8_t* first = nullptr;
+  size_t stride = 0;
+};
+
 struct Matrix {
   const uint8_t* tiles;
-  int32_t outputs, inputs, bits;  // outputs: a multiple of TILE
+  int32_t outputs, inputs, bits;  // outputs: a multiple of TILE; or fewer, of floats that lie row by row
   int count() const { return outputs / TILE; }
   int groups() const { return inputs / GROUP; }
   size_t tile_bytes() const {
     return bits >= 16 ? size_t(inputs) * TILE * size_t(bits) / 8 : size_t(groups()) * (2 * TILE + 128 * size_t(bits));
   }
   const uint8_t* tile(int i) const { return tiles + size_t(i) * tile_bytes(); }
+  Tiles from(int i) const { return {tile(i), tile_bytes()}; }
 };
 
 struct Quantised {  // rows of signed bytes, and for each group its scale and the negative sum of its bytes
@@ -71,86 +78,109 @@ APART void quantise(const float* x, int count, int8_t* bytes, float* scales, int
   }
 }
 
-// B rows times one tile: out [B][TILE].
-template <int BITS, int B> APART void times_tile(const uint8_t* w, const Quantised& rows, float* out) {
-  F sums[SUBTILES][B][2];
-  for (auto& sub : sums)
-    for (auto& row : sub) row[0] = row[1] = all(0.f);
+// B rows times T tiles, a group of each in turn, since memory gives more to several streams than to one. What is
+// multiplied after them is fetched already while they end. out: tile t's row b at [t * out_rows + b][TILE].
+template <int BITS, int B, int T>
+APART void times_tiles(const Tiles& tiles, const Tiles& then, const Quantised& rows, float* out, int out_rows) {
+  constexpr int BYTES = 2 * TILE + 128 * BITS, AHEAD = (FETCH_AHEAD + BYTES - 1) / BYTES;
+  F sums[T][SUBTILES][B][2];
+  for (auto& tile : sums)
+    for (auto& sub : tile)
+      for (auto& row : sub) row[0] = row[1] = all(0.f);
   const int groups = rows.groups();
   const int8_t* bytes = rows.bytes;
-  for (int g = 0; g < groups; ++g, w += 2 * TILE + 128 * BITS, bytes += GROUP) {
-    for (int i = 0; i < 2 * TILE + 128 * BITS; i += 64) fetch(w + FETCH_AHEAD + i);
-    for (int s = 0; s < SUBTILES; ++s) {
-      const uint8_t* p = w + 2 * TILE + s * SUBTILE * 4;
-      int32_t start[B];
-      for (int b = 0; b < B; ++b) start[b] = rows.negative_sums[b * groups + g] * (1 << (BITS - 1));
-      Dot<BITS> left[B], right[B];
-      for (int b = 0; b < B; ++b) left[b] = right[b] = Dot<BITS>(start[b]);
-      auto both = [&](int quad, Q q0, Q q1) {
+  for (int g = 0; g < groups; ++g, bytes += GROUP) {
+    const bool ends = g + AHEAD >= groups;
+    const Tiles& ahead = ends ? then : tiles;
+    for (int t = 0; t < T; ++t) {
+      const uint8_t* w = tiles.first + t * tiles.stride + size_t(g) * BYTES;
+      const uint8_t* next = ahead.first + t * ahead.stride + size_t(g + AHEAD - (ends ? groups : 0)) * BYTES;
+      for (int i = 0; i < BYTES; i += 64) fetch(next + i);
+      for (int s = 0; s < SUBTILES; ++s) {
+        const uint8_t* p = w + 2 * TILE + s * SUBTILE * 4;
+        int32_t start[B];
+        for (int b = 0; b < B; ++b) start[b] = rows.negative_sums[b * groups + g] * (1 << (BITS - 1));
+        Dot<BITS> left[B], right[B];
+        for (int b = 0; b < B; ++b) left[b] = right[b] = Dot<BITS>(start[b]);
+        auto both = [&](int quad, Q q0, Q q1) {
+          for (int b = 0; b < B; ++b) {
+            const Q x = all_quads(quad_of(bytes + size_t(b) * rows.width + 4 * quad));
+            left[b].add(q0, x);
+            right[b].add(q1, x);
+          }
+        };
+        if constexpr (BITS == 8) {
+          for (int j = 0; j < 8; ++j) both(j, load_quads(p + 128 * j), load_quads(p + 128 * j + 4 * LANES));
+        } else if constexpr (BITS == 4) {
+          for (int j = 0; j < 4; ++j) {
+            const Q v0 = load_quads(p + 128 * j), v1 = load_quads(p + 128 * j + 4 * LANES);
+            both(2 * j, low_nibbles(v0), low_nibbles(v1));
+            both(2 * j + 1, high_nibbles(v0), high_nibbles(v1));
+          }
+        } else {
+          for (int j = 0; j < 2; ++j) {
+            const uint8_t *n = p + 256 * j, *two = p + 512 + 128 * j;
+            const Q t0 = load_quads(two), t1 = load_quads(two + 4 * LANES);
+            Q v0 = load_quads(n), v1 = load_quads(n + 4 * LANES);
+            both(4 * j, with_pair<0>(low_nibbles(v0), t0), with_pair<0>(low_nibbles(v1), t1));
+            both(4 * j + 1, with_pair<1>(high_nibbles(v0), t0), with_pair<1>(high_nibbles(v1), t1));
+            v0 = load_quads(n + 128), v1 = load_quads(n + 128 + 4 * LANES);
+            both(4 * j + 2, with_pair<2>(low_nibbles(v0), t0), with_pair<2>(low_nibbles(v1), t1));
+            both(4 * j + 3, with_pair<3>(high_nibbles(v0), t0), with_pair<3>(high_nibbles(v1), t1));
+          }
+        }
+        const uint16_t* scales = reinterpret_cast<const uint16_t*>(w) + s * SUBTILE;
+        const F w0 = load(scales), w1 = load(scales + LANES);
         for (int b = 0; b < B; ++b) {
-          const Q x = all_quads(quad_of(bytes + size_t(b) * rows.width + 4 * quad));
-          left[b].add(q0, x);
-          right[b].add(q1, x);
-        }
-      };
-      if constexpr (BITS == 8) {
-        for (int j = 0; j < 8; ++j) both(j, load_quads(p + 128 * j), load_quads(p + 128 * j + 4 * LANES));
-      } else if constexpr (BITS == 4) {
-        for (int j = 0; j < 4; ++j) {
-          const Q v0 = load_quads(p + 128 * j), v1 = load_quads(p + 128 * j + 4 * LANES);
-          both(2 * j, low_nibbles(v0), low_nibbles(v1));
-          both(2 * j + 1, high_nibbles(v0), high_nibbles(v1));
-        }
-      } else {
-        for (int j = 0; j < 2; ++j) {
-          const uint8_t *n = p + 256 * j, *two = p + 512 + 128 * j;
-          const Q t0 = load_quads(two), t1 = load_quads(two + 4 * LANES);
-          Q v0 = load_quads(n), v1 = load_quads(n + 4 * LANES);
-          both(4 * j, with_pair<0>(low_nibbles(v0), t0), with_pair<0>(low_nibbles(v1), t1));
-          both(4 * j + 1, with_pair<1>(high_nibbles(v0), t0), with_pair<1>(high_nibbles(v1), t1));
-          v0 = load_quads(n + 128), v1 = load_quads(n + 128 + 4 * LANES);
-          both(4 * j + 2, with_pair<2>(low_nibbles(v0), t0), with_pair<2>(low_nibbles(v1), t1));
-          both(4 * j + 3, with_pair<3>(high_nibbles(v0), t0), with_pair<3>(high_nibbles(v1), t1));
+          const F row = all(rows.scales[b * groups + g]);
+          sums[t][s][b][0] = fma(floats(left[b].sums()), mul(w0, row), sums[t][s][b][0]);
+          sums[t][s][b][1] = fma(floats(right[b].sums()), mul(w1, row), sums[t][s][b][1]);
         }
       }
-      const uint16_t* scales = reinterpret_cast<const uint16_t*>(w) + s * SUBTILE;
-      const F w0 = load(scales), w1 = load(scales + LANES);
+    }
+  }
+  for (int t = 0; t < T; ++t)
+    for (int s = 0; s < SUBTILES; ++s)
       for (int b = 0; b < B; ++b) {
-        const F row = all(rows.scales[b * groups + g]);
-        sums[s][b][0] = fma(floats(left[b].sums()), mul(w0, row), sums[s][b][0]);
-        sums[s][b][1] = fma(floats(right[b].sums()), mul(w1, row), sums[s][b][1]);
+        store(out + (t * out_rows + b) * TILE + s * SUBTILE, sums[t][s][b][0]);
+        store(out + (t * out_rows + b) * TILE + s * SUBTILE + LANES, sums[t][s][b][1]);
       }
-    }
-  }
-  for (int s = 0; s < SUBTILES; ++s)
-    for (int b = 0; b < B; ++b) {
-      store(out + b * TILE + s * SUBTILE, sums[s][b][0]);
-      store(out + b * TILE + s * SUBTILE + LANES, sums[s][b][1]);
-    }
 }
 
-template <int BITS> void times_tile(const uint8_t* w, const Quantised& rows, int count, float* out) {
-  for (int b = 0; b < count; b += ROWS_AT_ONCE) {
-    const Quantised some = rows.from(b);
-    switch (std::min(count - b, ROWS_AT_ONCE)) {
-      case 1: times_tile<BITS, 1>(w, some, out + b * TILE); break;
-      case 2: times_tile<BITS, 2>(w, some, out + b * TILE); break;
-      case 3: times_tile<BITS, 3>(w, some, out + b * TILE); break;
-      default: times_tile<BITS, 4>(w, some, out + b * TILE);
-    }
+template <int BITS, int T, int B = ROWS_AT_ONCE>
+void times_tiles(const Tiles& tiles, const Tiles& then, const Quantised& rows, int some, float* out, int out_rows) {
+  if (some == B) return times_tiles<BITS, B, T>(tiles, then, rows, out, out_rows);
+  if constexpr (B > 1) times_tiles<BITS, T, B - 1>(tiles, then, rows, some, out, out_rows);
+}
+
+template <int BITS, int T>
+void times_all_rows(const Tiles& tiles, const Tiles& then, const Quantised& rows, int count, float* out) {
+  for (int b = 0; b < count;) {
+    const int passes = (count - b + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, some = (count - b + passes - 1) / passes;
+    times_tiles<BITS, T>(tiles, passes > 1 ? tiles : then, rows.from(b), some, out + b * TILE, count);
+    b += some;
   }
 }
 
-// Rows times the tiles of a span; take(tile, out) gets [count][TILE].
+template <int T>
+void times_tiles(int bits, const Tiles& tiles, const Tiles& then, const Quantised& rows, int count, float* out) {
+  switch (bits) {
+    case 4: times_all_rows<4, T>(tiles, then, rows, count, out); break;
+    case 6: times_all_rows<6, T>(tiles, then, rows, count, out); break;
+    default: times_all_rows<8, T>(tiles, then, rows, count, out);
+  }
+}
+
+// Rows times the tiles of a span; take(tile, out) gets [count][TILE]. `out` holds TOGETHER of those; `then` is what this
+// thread multiplies next.
 template <class Take>
-void multiply(const Matrix& m, Span tiles, const Quantised& rows, int count, float* out, Take&& take) {
-  for (int i = tiles.start; i < tiles.stop; ++i) {
-    switch (m.bits) {
-      case 4: times_tile<4>(m.tile(i), rows, count, out); break;
-      case 6: times_tile<6>(m.tile(i), rows, count, out); break;
-      default: times_tile<8>(m.tile(i), rows, count, out);
-    }
-    take(i, static_cast<const float*>(out));
+void multiply(const Matrix& m, Span tiles, const Tiles& then, const Quantised& rows, int count, float* out, Take&& take) {
+  for (int i = tiles.start; i < tiles.stop;) {
+    const int together = tiles.stop - i < TOGETHER ? 1 : TOGETHER;
+    const Tiles next = i + together < tiles.stop ? m.from(i + together) : then;
+    if (together == 1) times_tiles<1>(m.bits, m.from(i), next, rows, count, out);
+    else times_tiles<TOGETHER>(m.bits, m.from(i), next, rows, count, out);
+    for (int t = 0; t < together; ++t, ++i) take(i, static_cast<const float*>(out + size_t(t) * count * TILE));
   }
 }
 

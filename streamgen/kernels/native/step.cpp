@@ -1,5 +1,4 @@
 // MusicGen's decoder step on a CPU, whole: few rows, weights of 4, 6 or 8 bits read once, keys and values of 8 bits.
-// And what the codec is made of: rows times a float32 matrix, and an LSTM over 8-bit weights.
 //
 //     x ─ norm ─ quantise ─ qkv ─ attention │ quantise ─ out ─ + │ norm … ─ ffn_in ─ gelu │ quantise ─ ffn_out ─ + │ …
 //         each thread all rows, its heads   ↑ meet             ↑ meet     its columns   ↑ meet                 ↑ meet
@@ -19,7 +18,7 @@
 #else
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
-#include "matrix.h"
+#include "codec.h"
 
 namespace {
 
@@ -66,55 +65,59 @@ struct HeadMemory {
   uint16_t *key_scales, *value_scales;
 };
 
+// 127ths of the largest, rounded up to a bfloat16: bytes [W], and what they are multiples of.
+template <int W> uint16_t to_bytes(const float* x, int8_t* bytes) {
+  F top = magnitude(load(x));
+  for (int i = LANES; i < W; i += LANES) top = larger(top, magnitude(load(x + i)));
+  const uint16_t scale = to_bf16_upwards(std::max(largest(top), 1e-30f) / 127.f);
+  const F inverse = all(1.f / from_bf16(scale));
+  for (int i = 0; i < W; i += LANES) store_int8(bytes + i, nearest(mul(load(x + i), inverse)));
+  return scale;
+}
+
 template <int W> void remember(const HeadMemory& m, int at, const float* key, const float* value) {
-  float most[2] = {0, 0};
-  for (int i = 0; i < W; ++i) {
-    most[0] = std::max(most[0], std::fabs(key[i]));
-    most[1] = std::max(most[1], std::fabs(value[i]));
-  }
-  float inverse[2];
-  uint16_t scales[2];
-  for (int i = 0; i < 2; ++i) {
-    scales[i] = to_bf16_upwards(std::max(most[i], 1e-30f) / 127.f);
-    inverse[i] = 1.f / from_bf16(scales[i]);
-  }
+  int8_t bytes[W];
+  m.key_scales[at] = to_bytes<W>(key, bytes);
   uint8_t* k = m.keys + size_t(at / BLOCK) * BLOCK * W + (at % BLOCK) * 4;
-  int8_t* v = m.values + size_t(at) * W;
-  for (int i = 0; i < W; ++i) {
-    k[i / 4 * 4 * BLOCK + i % 4] = uint8_t(int(std::nearbyint(key[i] * inverse[0])) + 128);
-    v[i] = int8_t(std::nearbyint(value[i] * inverse[1]));
+  for (int i = 0; i < W; i += 4) {
+    const uint32_t quad = uint32_t(quad_of(bytes + i)) ^ 0x80808080u;  // plus 128 each: the keys' zero
+    memcpy(k + size_t(i) * BLOCK, &quad, 4);
   }
-  m.key_scales[at] = scales[0];
-  m.value_scales[at] = scales[1];
+  m.value_scales[at] = to_bytes<W>(value, m.values + size_t(at) * W);
 }
 
 // A query in two bytes a number: one alone is most of what 8-bit attention loses, and the second costs no memory.
 template <int W> struct Query {
   int8_t coarse[W], fine[W];
-  int32_t start[2] = {0, 0};  // of the sums: the keys' zero is 128
+  int32_t start[2];  // of the sums: the keys' zero is 128
   float scale;
   explicit Query(const float* q) {
-    float most = 0;
-    for (int i = 0; i < W; ++i) most = std::max(most, std::fabs(q[i]));
-    most = std::max(most, 1e-30f);
-    scale = most / 127.f;
-    for (int i = 0; i < W; ++i) {
-      const int c = int(std::nearbyint(q[i] / scale));
-      const int f = std::min(std::max(int(std::nearbyint((q[i] - float(c) * scale) * (254.f / scale))), -127), 127);
-      coarse[i] = int8_t(c), fine[i] = int8_t(f);
-      start[0] -= 128 * c, start[1] -= 128 * f;
+    F top = magnitude(load(q));
+    for (int i = LANES; i < W; i += LANES) top = larger(top, magnitude(load(q + i)));
+    scale = std::max(largest(top), 1e-30f) / 127.f;
+    const F step = all(scale), finer = all(254.f / scale);
+    I sums[2] = {all_int(0), all_int(0)};
+    for (int i = 0; i < W; i += LANES) {
+      const I c = nearest(divide(load(q + i), step));
+      const F left = mul(sub(load(q + i), mul(floats(c), step)), finer);
+      const I f = nearest(smaller(larger(left, all(-127.f)), all(127.f)));
+      store_int8(coarse + i, c), store_int8(fine + i, f);
+      sums[0] = add_int(sums[0], c), sums[1] = add_int(sums[1], f);
     }
+    for (int k = 0; k < 2; ++k) start[k] = -128 * sum_int(sums[k]);
     scale /= std::sqrt(float(W));
   }
 };
 
-// Scores of `count` positions, padded with -1e30 to a whole block; returns the largest.
+// Scores of `count` positions, padded with -1e30 to a whole block; returns the largest. The values, which are read next,
+// are fetched beside the keys: two streams of memory give more than one.
 template <int W> float score(const HeadMemory& m, int count, const Query<W>& query, float* scores) {
   const int blocks = (count + BLOCK - 1) / BLOCK;
   F top = all(-1e30f);
   for (int b = 0; b < blocks; ++b) {
     const uint8_t* keys = m.keys + size_t(b) * BLOCK * W;
-    for (int i = 0; i < BLOCK * W; i += 64) fetch(keys + 2 * BLOCK * W + i);
+    const uint8_t* values = reinterpret_cast<const uint8_t*>(m.values) + size_t(b) * BLOCK * W;
+    for (int i = 0; i < BLOCK * W; i += 64) fetch(keys + 2 * BLOCK * W + i), fetch_far(values + i);
     for (int s = 0; s < BLOCK; s += LANES) {
       Dot<8> coarse(query.start[0]), fine(query.start[1]);
       for (int j = 0; j < W / 4; ++j) {
@@ -132,7 +135,9 @@ template <int W> float score(const HeadMemory& m, int count, const Query<W>& que
   return largest(top);
 }
 
-template <int W> APART void attend(const HeadMemory& m, int count, const float* q, float* scores, float* out) {
+// What a query attends to among `count` positions. `then`: the keys that are scored next, fetched meanwhile.
+template <int W>
+APART void attend(const HeadMemory& m, int count, const uint8_t* then, const float* q, float* scores, float* out) {
   const Query<W> query(q);
   const F top = all(score<W>(m, count, query, scores));
   F total = all(0.f);
@@ -146,9 +151,8 @@ template <int W> APART void attend(const HeadMemory& m, int count, const float* 
   for (int i = 0; i < N; ++i) even[i] = odd[i] = all(0.f);
   const int8_t* v = m.values;
   int at = 0;
-  for (; at + 2 <= count; at += 2, v += 2 * W) {
-    fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD);
-    if (W >= 64) fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD + 64);
+  for (; at + 2 <= count; at += 2, v += 2 * W, then += 2 * W) {
+    for (int i = 0; i < 2 * W; i += 64) fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD + i), fetch_far(then + i);
     const F one = all(scores[at]), two = all(scores[at + 1]);
     for (int i = 0; i < N; ++i) {
       even[i] = fma(one, load_int8(v + i * LANES), even[i]);
@@ -163,22 +167,25 @@ template <int W> APART void attend(const HeadMemory& m, int count, const float* 
 
 template <int W>
 APART void attend_to_text(const float* keys, const float* values, int count, const float* q, float* scores, float* out) {
-  float top = -1e30f;
+  float most = -1e30f;
   for (int t = 0; t < count; ++t) {
     F dot = all(0.f);
     for (int i = 0; i < W; i += LANES) dot = fma(load(q + i), load(keys + size_t(t) * W + i), dot);
     scores[t] = sum(dot) / std::sqrt(float(W));
-    top = std::max(top, scores[t]);
+    most = std::max(most, scores[t]);
   }
-  F rows[W / LANES];
+  for (int t = count; t < count + LANES; ++t) scores[t] = -1e30f;
+  F rows[W / LANES], total = all(0.f);
   for (auto& row : rows) row = all(0.f);
-  float total = 0;
-  for (int t = 0; t < count; ++t) {
-    const float e = std::exp(scores[t] - top);
-    total += e;
-    for (int i = 0; i < W / LANES; ++i) rows[i] = fma(all(e), load(values + size_t(t) * W + i * LANES), rows[i]);
+  for (int t = 0; t < count; t += LANES) {
+    const F e = exponential(sub(load(scores + t), all(most)));
+    total = add(total, e);
+    store(scores + t, e);
   }
-  for (int i = 0; i < W / LANES; ++i) store(out + i * LANES, divide(rows[i], all(total)));
+  for (int t = 0; t < count; ++t)
+    for (int i = 0; i < W / LANES; ++i) rows[i] = fma(all(scores[t]), load(values + size_t(t) * W + i * LANES), rows[i]);
+  const F whole = all(sum(total));
+  for (int i = 0; i < W / LANES; ++i) store(out + i * LANES, divide(rows[i], whole));
 }
 
 struct Scratch {  // one thread's
@@ -203,11 +210,12 @@ class Decoder {
   template <int W> void run(Pool& pool, int t);
   template <int W> void self_attention(Pool& pool, int t, int layer);
   template <int W> void cross_attention(Pool& pool, int t, int layer);
-  void feed_forward(Pool& pool, int t, const Layer& layer);
+  void feed_forward(Pool& pool, int t, int layer);
   void project(Pool& pool, int t);
   Quantised normed(Pool& pool, int t, const int* which, int count, const Norm& norm);
   void quantise_columns(const float* from, int width, int count, Span columns);
-  void add_product(Pool& pool, int t, const Matrix& m, int width, const int* which, int count);
+  void add_product(Pool& pool, int t, const Matrix& m, const Tiles& then, int width, const int* which, int count);
+  Tiles own_tiles(Pool& pool, int t, const Matrix& m, int head_parts = 0) const;
   template <int W> HeadMemory memory(int row, int layer, int head) const;
   Span own_heads(int t, int threads) const {
     const Span blocks = share(t, threads, shape.heads / heads_together);
@@ -223,6 +231,12 @@ class Decoder {
   QuantisedBuffer shared_rows_, columns_;
   std::vector<Scratch> scratch_;
 };
+
+// A thread's first tiles of a matrix: of its heads, with so many parts each, or of its share.
+Tiles Decoder::own_tiles(Pool& pool, int t, const Matrix& m, int head_parts) const {
+  const int own = head_parts ? own_heads(t, pool.threads).start * head_parts * head_width / TILE : share(t, pool.threads, m.count()).start;
+  return m.from(own);
+}
 
 template <int W> HeadMemory Decoder::memory(int row, int layer, int head) const {
   const size_t p = size_t(shape.positions);
@@ -258,8 +272,8 @@ void Decoder::quantise_columns(const float* from, int width, int count, Span col
 }
 
 // x += quantised columns times a matrix.
-void Decoder::add_product(Pool& pool, int t, const Matrix& m, int width, const int* which, int count) {
-  multiply(m, share(t, pool.threads, m.count()), columns_.of(size_t(count), width), count, scratch_[size_t(t)].tile.get(),
+void Decoder::add_product(Pool& pool, int t, const Matrix& m, const Tiles& then, int width, const int* which, int count) {
+  multiply(m, share(t, pool.threads, m.count()), then, columns_.of(size_t(count), width), count, scratch_[size_t(t)].tile.get(),
            [&](int tile, const float* out) {
              for (int b = 0; b < count; ++b) {
                float* to = x_.get() + size_t(which ? which[b] : b) * shape.width + tile * TILE;
@@ -274,7 +288,8 @@ template <int W> void Decoder::self_attention(Pool& pool, int t, int index) {
   const Span heads = own_heads(t, pool.threads);
   const int width = 3 * W * (heads.stop - heads.start), first = 3 * W * heads.start / TILE;
   const Quantised rows = normed(pool, t, nullptr, count_, layer.attention_norm);
-  multiply(layer.qkv, {first, 3 * W * heads.stop / TILE}, rows, count_, own.tile.get(), [&](int tile, const float* out) {
+  const Span tiles{first, 3 * W * heads.stop / TILE};
+  multiply(layer.qkv, tiles, own_tiles(pool, t, layer.out), rows, count_, own.tile.get(), [&](int tile, const float* out) {
     for (int b = 0; b < count_; ++b)
       memcpy(own.projected.get() + size_t(b) * width + (tile - first) * TILE, out + b * TILE, TILE * sizeof(float));
   });
@@ -283,12 +298,16 @@ template <int W> void Decoder::self_attention(Pool& pool, int t, int index) {
     for (int h = heads.start; h < heads.stop; ++h)
       remember<W>(memory<W>(b, index, h), rows_[b].past, of_head(b, h) + W, of_head(b, h) + 2 * W);
   for (int b = 0; b < count_; ++b)
-    for (int h = heads.start; h < heads.stop; ++h)
-      attend<W>(memory<W>(b, index, h), rows_[b].past + 1, of_head(b, h), own.scores.get(),
+    for (int h = heads.start; h < heads.stop; ++h) {
+      const bool row_ends = h + 1 == heads.stop;
+      const HeadMemory next = memory<W>(row_ends ? std::min(b + 1, count_ - 1) : b, index, row_ends ? heads.start : h + 1);
+      attend<W>(memory<W>(b, index, h), rows_[b].past + 1, next.keys, of_head(b, h), own.scores.get(),
                 attended_.get() + size_t(b) * shape.width + h * W);
+    }
   quantise_columns(attended_.get(), shape.width, count_, {heads.start * W, heads.stop * W});
   pool.meet();
-  add_product(pool, t, layer.out, shape.width, nullptr, count_);
+  const Tiles then = text_count_ ? own_tiles(pool, t, layer.cross_query, 1) : own_tiles(pool, t, layer.ffn_in);
+  add_product(pool, t, layer.out, then, shape.width, nullptr, count_);
   pool.meet();
 }
 
@@ -298,8 +317,8 @@ template <int W> void Decoder::cross_attention(Pool& pool, int t, int index) {
   const Span heads = own_heads(t, pool.threads);
   const int width = W * (heads.stop - heads.start), first = W * heads.start / TILE;
   const Quantised rows = normed(pool, t, text_rows_.data(), text_count_, layer.cross_norm);
-  multiply(layer.cross_query, {first, W * heads.stop / TILE}, rows, text_count_, own.tile.get(),
-           [&](int tile, const float* out) {
+  multiply(layer.cross_query, {first, W * heads.stop / TILE}, own_tiles(pool, t, layer.cross_out), rows, text_count_,
+           own.tile.get(), [&](int tile, const float* out) {
              for (int b = 0; b < text_count_; ++b)
                memcpy(own.projected.get() + size_t(b) * width + (tile - first) * TILE, out + b * TILE, TILE * sizeof(float));
            });
@@ -314,14 +333,16 @@ template <int W> void Decoder::cross_attention(Pool& pool, int t, int index) {
   }
   quantise_columns(attended_.get(), shape.width, text_count_, {heads.start * W, heads.stop * W});
   pool.meet();
-  add_product(pool, t, layer.cross_out, shape.width, text_rows_.data(), text_count_);
+  add_product(pool, t, layer.cross_out, own_tiles(pool, t, layer.ffn_in), shape.width, text_rows_.data(), text_count_);
   pool.meet();
 }
 
-void Decoder::feed_forward(Pool& pool, int t, const Layer& layer) {
+void Decoder::feed_forward(Pool& pool, int t, int index) {
+  const Layer& layer = layers[size_t(index)];
   const Span tiles = share(t, pool.threads, layer.ffn_in.count());
   const Quantised rows = normed(pool, t, nullptr, count_, layer.ffn_norm);
-  multiply(layer.ffn_in, tiles, rows, count_, scratch_[size_t(t)].tile.get(), [&](int tile, const float* out) {
+  const Tiles then = own_tiles(pool, t, layer.ffn_out);
+  multiply(layer.ffn_in, tiles, then, rows, count_, scratch_[size_t(t)].tile.get(), [&](int tile, const float* out) {
     for (int b = 0; b < count_; ++b)
       for (int i = 0; i < TILE; i += LANES) {
         const F y = load(out + b * TILE + i);
@@ -330,14 +351,16 @@ void Decoder::feed_forward(Pool& pool, int t, const Layer& layer) {
   });
   quantise_columns(inner_.get(), shape.ffn, count_, {tiles.start * TILE, tiles.stop * TILE});
   pool.meet();
-  add_product(pool, t, layer.ffn_out, shape.ffn, nullptr, count_);
+  const bool last = index + 1 == shape.layers;
+  const Tiles next = last ? own_tiles(pool, t, heads) : own_tiles(pool, t, layers[size_t(index) + 1].qkv, 3);
+  add_product(pool, t, layer.ffn_out, next, shape.ffn, nullptr, count_);
   pool.meet();
 }
 
 void Decoder::project(Pool& pool, int t) {
   const Quantised rows = normed(pool, t, wanted_.data(), wanted_count_, last_norm);
-  multiply(heads, share(t, pool.threads, heads.count()), rows, wanted_count_, scratch_[size_t(t)].tile.get(),
-           [&](int tile, const float* out) {
+  const Tiles then = own_tiles(pool, t, layers[0].qkv, 3);
+  multiply(heads, share(t, pool.threads, heads.count()), then, rows, wanted_count_, scratch_[size_t(t)].tile.get(), [&](int tile, const float* out) {
              for (int b = 0; b < wanted_count_; ++b)
                memcpy(logits_ + size_t(b) * heads.outputs + tile * TILE, out + b * TILE, TILE * sizeof(float));
            });
@@ -347,7 +370,7 @@ template <int W> void Decoder::run(Pool& pool, int t) {
   for (int i = 0; i < shape.layers; ++i) {
     self_attention<W>(pool, t, i);
     if (text_count_) cross_attention<W>(pool, t, i);
-    feed_forward(pool, t, layers[size_t(i)]);
+    feed_forward(pool, t, i);
   }
   if (wanted_count_) project(pool, t);
 }
@@ -370,7 +393,7 @@ void Decoder::step(Pool& pool, const Row* rows, int count, const float* x, const
   if (scratch_.size() < size_t(pool.threads)) scratch_ = std::vector<Scratch>(size_t(pool.threads));
   for (auto& own : scratch_) {
     own.quantised.of(n, shape.width);
-    own.normed.of(width), own.projected.of(n * 3 * width), own.tile.of(n * TILE), own.scores.of(longest + BLOCK);
+    own.normed.of(width), own.projected.of(n * 3 * width), own.tile.of(n * TILE * TOGETHER), own.scores.of(longest + BLOCK);
   }
   pool.run([&](int t) {
     switch (head_width) {
@@ -380,81 +403,6 @@ void Decoder::step(Pool& pool, const Row* rows, int count, const float* x, const
       default: run<128>(pool, t);
     }
   });
-}
-
-// ----------------------------------------------------------------------------------------------------- the codec
-
-// out[rows][outputs of the caller] = rows of x, `stride` apart, times a matrix of floats, plus a bias.
-void multiply_floats(Pool& pool, const Matrix& m, const float* x, int64_t stride, int rows, const float* bias, int outputs,
-                     bool elu, float* out) {
-  constexpr int CHUNK = 4 * FLOAT_ROWS;
-  const int chunks = (rows + CHUNK - 1) / CHUNK;
-  pool.run([&](int t) {
-    const Span mine = share(t, pool.threads, m.count() * chunks);
-    float product[FLOAT_ROWS * TILE];
-    for (int unit = mine.start; unit < mine.stop; ++unit) {
-      const int tile = unit / chunks, column = tile * TILE, end = std::min((unit % chunks + 1) * CHUNK, rows);
-      for (int r = unit % chunks * CHUNK; r < end;) {
-        const int passes = (end - r + FLOAT_ROWS - 1) / FLOAT_ROWS, done = (end - r + passes - 1) / passes;
-        times_float_tile(m, tile, x + r * stride, stride, done, product);
-        for (int i = 0; i < done; ++i, ++r)
-          for (int c = 0; c < TILE; c += LANES) {
-            F y = load(product + i * TILE + c);
-            if (bias) y = add(y, load(bias + column + c));
-            if (elu) y = where_negative(y, sub(exponential(smaller(y, all(0.f))), all(1.f)), y);
-            if (column + c + LANES <= outputs) {
-              store(out + size_t(r) * outputs + column + c, y);
-            } else {
-              store(product + i * TILE + c, y);
-              for (int k = 0; column + c + k < outputs && k < LANES; ++k)
-                out[size_t(r) * outputs + column + c + k] = product[i * TILE + c + k];
-            }
-          }
-      }
-    }
-  });
-}
-
-// An LSTM over some steps of some streams: driven [streams, steps, 4 · width] is what does not depend on the past.
-// A tile of `again` holds one gate of 32 units; its four gates lie side by side.
-void run_lstm(Pool& pool, const Matrix& again, const float* driven, int streams, int steps, float* hidden, float* cell,
-              float* out) {
-  const int width = again.inputs;
-  std::vector<QuantisedBuffer> buffers(size_t(pool.threads));
-  std::vector<Buffer<float>> gates(size_t(pool.threads));
-  for (auto& buffer : buffers) buffer.of(size_t(streams), width);
-  for (auto& gate : gates) gate.of(size_t(streams) * 5 * TILE);
-  pool.run([&](int t) {
-    const Span blocks = share(t, pool.threads, width / TILE);
-    const Quantised rows = buffers[size_t(t)].of(size_t(streams), width);
-    float *product = gates[size_t(t)].get(), *gate = product + size_t(streams) * TILE;  // gate: [4][streams][TILE]
-    for (int step = 0; step < steps; ++step) {
-      for (int b = 0; b < streams; ++b) {
-        const Quantised to = rows.from(b);
-        const float* past = step ? out + (size_t(b) * steps + step - 1) * width : hidden + size_t(b) * width;
-        quantise(past, width, to.bytes, to.scales, to.negative_sums);
-      }
-      multiply(again, {4 * blocks.start, 4 * blocks.stop}, rows, streams, product, [&](int tile, const float* sums) {
-        memcpy(gate + size_t(tile % 4) * streams * TILE, sums, size_t(streams) * TILE * sizeof(float));
-        if (tile % 4 < 3) return;
-        const int unit = tile / 4 * TILE;
-        for (int b = 0; b < streams; ++b) {
-          const float* drive = driven + (size_t(b) * steps + step) * 4 * width + unit;
-          for (int i = 0; i < TILE; i += LANES) {
-            F g[4];
-            for (int k = 0; k < 4; ++k) g[k] = add(load(gate + (size_t(k) * streams + b) * TILE + i), load(drive + k * width + i));
-            float* c = cell + size_t(b) * width + unit + i;
-            const F now = fma(sigmoid(g[0]), tanh_of(g[2]), mul(sigmoid(g[1]), load(c)));
-            store(c, now);
-            store(out + (size_t(b) * steps + step) * width + unit + i, mul(sigmoid(g[3]), tanh_of(now)));
-          }
-        }
-      });
-      pool.meet();
-    }
-  });
-  for (int b = 0; b < streams; ++b)
-    memcpy(hidden + size_t(b) * width, out + (size_t(b) * steps + steps - 1) * width, size_t(width) * sizeof(float));
 }
 
 }  // namespace
@@ -544,12 +492,17 @@ EXPORT void streamgen_step(void* pool, void* decoder, const Row* rows, int32_t c
   static_cast<Decoder*>(decoder)->step(*static_cast<Pool*>(pool), rows, count, x, wanted, wanted_count, logits);
 }
 
-// out: float32 [rows, outputs]; bias: of all outputs of the matrix, padded, or null.
+// out: float32 [rows, outputs]; bias: of all outputs of the matrix, padded, or null. With weights of floats: elu after it,
+// and what is added then, rows `added_stride` apart, or null.
 EXPORT void streamgen_multiply(void* pool, const Matrix* matrix, const float* x, int64_t stride, int32_t rows,
-                               const float* bias, int32_t outputs, int32_t elu, float* out) {
+                               const float* bias, int32_t outputs, int32_t elu, const float* added, int64_t added_stride,
+                               float* out) {
   Pool& threads = *static_cast<Pool*>(pool);
   const Matrix& m = *matrix;
-  if (m.bits >= 16) return multiply_floats(threads, m, x, stride, rows, bias, outputs, elu != 0, out);
+  if (m.bits >= 16) {
+    const Finish finish{bias, elu != 0, added, added_stride};
+    return threads.run([&](int t) { times_floats(t, threads.threads, m, x, stride, rows, finish, outputs, out); });
+  }
   QuantisedBuffer buffer;
   const Quantised all_rows = buffer.of(size_t(rows), m.inputs);
   threads.run([&](int t) {
@@ -559,13 +512,23 @@ EXPORT void streamgen_multiply(void* pool, const Matrix* matrix, const float* x,
       quantise(x + r * stride, m.inputs, to.bytes, to.scales, to.negative_sums);
     }
     threads.meet();
-    std::vector<float> product(size_t(rows) * TILE);
-    multiply(m, tiles, all_rows, rows, product.data(), [&](int tile, const float* sums) {
+    std::vector<float> product(size_t(rows) * TILE * TOGETHER);
+    multiply(m, tiles, {}, all_rows, rows, product.data(), [&](int tile, const float* sums) {
       for (int r = 0; r < rows; ++r)
         for (int c = 0; c < TILE && tile * TILE + c < outputs; ++c)
           out[size_t(r) * outputs + tile * TILE + c] = sums[r * TILE + c] + (bias ? bias[tile * TILE + c] : 0.f);
     });
   });
+}
+
+// out may be x.
+EXPORT void streamgen_elu(const float* x, int64_t count, float* out) { map(x, count, out, Elu()); }
+
+EXPORT void* streamgen_chain() { return new Chain; }
+EXPORT void streamgen_chain_end(void* chain) { delete static_cast<Chain*>(chain); }
+EXPORT void streamgen_convolve(void* pool, void* chain, const Stage* stages, int32_t count, const float* x,
+                               int32_t streams, int32_t steps, float* out) {
+  static_cast<Chain*>(chain)->run(*static_cast<Pool*>(pool), stages, count, x, streams, steps, out);
 }
 
 EXPORT void streamgen_lstm(void* pool, const Matrix* again, const float* driven, int32_t streams, int32_t steps,

@@ -2,6 +2,7 @@
 //
 //     F   LANES floats        I   LANES 32-bit integers        Q   4 · LANES bytes, a quad for each lane
 //     load of 16-bit numbers reads bfloat16
+//     fetch       asks for a line of memory that is read soon; fetch_far for one that is read later
 //     Dot<BITS>   sums of products of quads: unsigned weights below 2^BITS times signed bytes
 //
 // Rules: every operation rounds as IEEE says and in the order written (no fused product but `fma`), so a result depends
@@ -70,6 +71,7 @@ template <int PAIR> MEMBER Q with_pair(Q nibbles, Q pairs) {  // bits 2 · PAIR 
   return _mm512_ternarylogic_epi32(nibbles, at4, _mm512_set1_epi8(0x30), 0xF8);  // nibbles | (at4 & 0x30)
 }
 INLINE void fetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+INLINE void fetch_far(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 template <int BITS> struct Dot {
   static constexpr bool corrected = true;  // by -zero · sum of the bytes
   I total;
@@ -136,6 +138,7 @@ template <int PAIR> MEMBER Q with_pair(Q nibbles, Q pairs) {
   return _mm256_or_si256(nibbles, _mm256_and_si256(at4, _mm256_set1_epi8(0x30)));
 }
 INLINE void fetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+INLINE void fetch_far(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 #if defined(__AVXVNNI__)
 template <int BITS> struct Dot {
   static constexpr bool corrected = true;
@@ -223,6 +226,7 @@ template <int PAIR> MEMBER Q with_pair(Q nibbles, Q pairs) {
 }
 #undef EACH
 INLINE void fetch(const uint8_t*) {}
+INLINE void fetch_far(const uint8_t*) {}
 #if defined(__ARM_FEATURE_DOTPROD)
 template <int BITS> struct Dot {  // of signed bytes: 8-bit weights lose their offset, smaller ones are signed as they are
   static constexpr bool corrected = BITS < 8;

@@ -1,6 +1,167 @@
-"""`python -m streamgen.pocket.training STAGE`: see stages.py."""
+"""The commands: `python -m streamgen.pocket.training STAGE [--run-dir DIR] [--smoke]`.
 
-from streamgen.pocket.training.stages import main
+Rules: only this file reads arguments. Every stage goes on where it was interrupted; `--smoke` runs the same code on a
+handful of loops for a few steps, so that a change which breaks a stage is seen in a minute.
+"""
+
+import argparse
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import EncodecModel
+
+from streamgen.config import PRECISIONS
+from streamgen.pocket import pocket_folder
+from streamgen.pocket.training.captions import train_tokenizer
+from streamgen.pocket.training.codec import CodecPlan, CodecTrainer, new_codec, train_codec
+from streamgen.pocket.training.corpus import render_corpus
+from streamgen.pocket.training.endless import judge_endless
+from streamgen.pocket.training.export import export, graft
+from streamgen.pocket.training.fitting import (
+    LanguagePlan,
+    LanguageTrainer,
+    load_songs,
+    tokenise_corpus,
+    train_language_model,
+)
+from streamgen.pocket.training.judge import judge
+from streamgen.pocket.training.refining import DECODER_FILE, DecoderTrainer, RefinePlan, refine_decoder
+from streamgen.pocket.training.restart import restart_codec, restart_language
+from streamgen.pocket.training.strangers import judge_strangers
+
+# What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is.
+STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless", "strangers")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a whole run takes: sizes of every stage and where its files go."""
+
+    folder: Path
+    songs: int
+    held_out: int
+    codec: CodecPlan
+    language: LanguagePlan
+    refine: RefinePlan
+    clips: int
+    minutes: float
+    prompts: int
+
+    @property
+    def corpus(self) -> Path:
+        """Rendered shards."""
+        return self.folder / "audio"
+
+
+def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: float) -> Run:
+    """The run that made the shipped checkpoint."""
+    return Run(
+        folder,
+        2400,
+        16,
+        CodecPlan(steps=codec_steps),
+        LanguagePlan(seconds=lm_seconds),
+        RefinePlan(refine_seconds),
+        48,
+        60.0,
+        50,
+    )
+
+
+def smoke_run(folder: Path) -> Run:
+    """Every stage on real code paths, in a minute or two."""
+    codec = CodecPlan(
+        steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9, held_out=2
+    )
+    language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
+    return Run(folder, 12, 3, codec, language, RefinePlan(seconds=1.0, batch=2, held_out=2), 2, 0.2, 2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one stage, or all of them in order."""
+    parser = argparse.ArgumentParser(prog="python -m streamgen.pocket.training", description=__doc__)
+    parser.add_argument("stage", choices=(*STAGES, "graft", "all"))
+    parser.add_argument("--run-dir", type=Path, default=Path("pocket-run"))
+    parser.add_argument("--smoke", action="store_true", help="a few steps of everything")
+    parser.add_argument("--lm-seconds", type=float, default=3000.0, help="training time of the language model")
+    parser.add_argument("--codec-steps", type=int, default=3000)
+    parser.add_argument("--refine-seconds", type=float, default=7200.0, help="training time of the decoder alone")
+    parser.add_argument("--start", type=Path, help="begin codec and lm with this checkpoint's weights")
+    parser.add_argument("--out", type=Path, help="where export writes and judge reads (default: RUN_DIR/weights)")
+    parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
+    parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="judge, endless and strangers play in it"
+    )
+    options = parser.parse_args(arguments)
+    full = full_run(options.run_dir, options.lm_seconds, options.codec_steps, options.refine_seconds)
+    run = smoke_run(options.run_dir) if options.smoke else full
+    weights = options.out or options.model or options.run_dir / "weights"
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that a stage can save before it ends
+    if options.start is not None:
+        begin(run, options.start, options.stage)
+    for stage in STAGES if options.stage == "all" else (options.stage,):
+        do(stage, run, weights, options.clips or run.clips, options.precision)
+
+
+def begin(run: Run, checkpoint: Path, stage: str) -> None:
+    """Let the training of a stage, or all, go on from a checkpoint; one that is under way is left as it is."""
+    if stage in ("codec", "all") and not (run.folder / "codec.pt").exists():
+        restart_codec(run.folder, checkpoint, run.codec)
+    if stage in ("lm", "all") and not (run.folder / "language.pt").exists():
+        restart_language(run.folder, checkpoint, train_tokenizer(run.folder / "tokenizer"), run.language)
+
+
+def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
+    """One stage of a run."""
+    if stage == "render":
+        render_corpus(run.corpus, run.songs)
+    elif stage == "codec":
+        train_codec(run.folder, run.corpus, run.codec)
+    elif stage == "tokenise":
+        tokenise_corpus(frozen_codec(run), run.corpus, run.folder / "tokens", run.held_out)
+    elif stage == "lm":
+        train_language_model(run.folder, run.language)
+    elif stage == "refine":
+        refine_decoder(run.folder, frozen_codec(run), run.corpus, run.folder / "tokens", run.refine)
+    elif stage == "export":
+        trainer = LanguageTrainer(run.folder, train_tokenizer(run.folder / "tokenizer"), run.language)
+        songs = load_songs(run.folder / "tokens")
+        trainer.finish(songs)
+        export(trainer, refined_codec(run), weights, songs)
+    elif stage == "graft":
+        graft(pocket_folder(), refined_codec(run), weights)
+    elif stage == "judge":
+        judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips, precision)
+    elif stage == "endless":
+        judge_endless(weights if weights.exists() else pocket_folder(), run.folder / "judge", run.minutes, precision)
+    else:
+        minutes = run.minutes / 20  # three of the full run's sixty
+        folder = weights if weights.exists() else pocket_folder()
+        judge_strangers(folder, run.folder / "judge", minutes, 3 * clips, run.prompts, precision)
+
+
+def frozen_codec(run: Run) -> EncodecModel:
+    """The trained codec, frozen in `codec_frozen.pt` when it is first asked for: tokens of two codecs don't mix."""
+    path = run.folder / "codec_frozen.pt"
+    if not path.exists():
+        model = CodecTrainer(run.folder, run.codec).kept_model()
+        torch.save(model.state_dict(), path)
+    model = new_codec()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    model.eval()
+    return model
+
+
+def refined_codec(run: Run) -> EncodecModel:
+    """The frozen codec, with its decoder trained further where that was done."""
+    path, model = run.folder / DECODER_FILE, frozen_codec(run)
+    return DecoderTrainer(path, model, run.refine).kept_codec() if path.exists() else model
+
 
 if __name__ == "__main__":
     main()

@@ -34,9 +34,9 @@ from torch import Tensor
 from transformers import MusicgenForConditionalGeneration
 from transformers.models.musicgen.modeling_musicgen import MusicgenAttention
 
+from streamgen.pocket.training.captions import GROUPS, NAMES
 from streamgen.pocket.training.copy_heads import HEAD, LAGS, plane, rotated
 from streamgen.pocket.training.language import embedded, hidden_after, listened, text_states
-from streamgen.pocket.training.naming import GROUPS, NAMES
 from streamgen.pocket.training.quantizer import CODEBOOKS
 
 NAMING_HEADS, BAR_HEADS = (0, 1, 2), (3, 4, 5)

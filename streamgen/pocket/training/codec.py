@@ -24,13 +24,12 @@ from transformers import EncodecConfig, EncodecModel
 
 from streamgen.pocket.training.compose import GROOVE
 from streamgen.pocket.training.corpus import Pcm, all_clips, held_out_audio
-from streamgen.pocket.training.curves import Curve
-from streamgen.pocket.training.device import bfloat16, training_device
+from streamgen.pocket.training.device import Pace, bfloat16, training_device
+from streamgen.pocket.training.lean_decoder import norm_pair
 from streamgen.pocket.training.mel import MEL_SCALES, log_mel, mel_loss, waveform_loss
-from streamgen.pocket.training.pace import Pace
+from streamgen.pocket.training.pictures import Curve
 from streamgen.pocket.training.quantizer import CODEBOOKS, CODES, ResidualQuantizer
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
-from streamgen.pocket.training.weight_norm import norm_pair
 
 SEGMENT_FRAMES = 64
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 
 from streamgen.pocket.training.styles import STYLES, Part, Style
 
-FRAME_RATE_HZ = 50
 STEPS_PER_BAR = 16
 FRAMES_PER_STEP = {150: 5, 125: 6, 94: 8}
 DRUM_CHANNEL = 9

@@ -19,12 +19,11 @@ from transformers import EncodecModel, T5Tokenizer
 
 from streamgen.pocket.training.arranging import OPEN, STEADY, TokenSong, arrange, lay_out
 from streamgen.pocket.training.bar_heads import Music, silence, write_bar_heads
-from streamgen.pocket.training.captions import caption, train_tokenizer
+from streamgen.pocket.training.captions import NAMES, caption, train_tokenizer
 from streamgen.pocket.training.codec import sound_to_codes
 from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, held_out_song, training_song
 from streamgen.pocket.training.corpus import Pcm, held_out_audio, shard_clips
-from streamgen.pocket.training.curves import Curve
-from streamgen.pocket.training.device import bfloat16, training_device
+from streamgen.pocket.training.device import Pace, bfloat16, training_device
 from streamgen.pocket.training.language import (
     MAX_POSITIONS,
     cross_entropy,
@@ -35,9 +34,8 @@ from streamgen.pocket.training.language import (
     text_states,
 )
 from streamgen.pocket.training.lessons import Batch, Lessons
-from streamgen.pocket.training.naming import NAMES
-from streamgen.pocket.training.pace import Pace
 from streamgen.pocket.training.phase_units import write_phase_units
+from streamgen.pocket.training.pictures import Curve
 from streamgen.pocket.training.quantizer import CODEBOOKS
 
 UNSEEN_FILE = "unseen.pt"  # held-out songs to measure by

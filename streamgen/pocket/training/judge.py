@@ -33,10 +33,9 @@ from streamgen.pocket.training.corpus import Pcm, render_groove
 from streamgen.pocket.training.language import cross_entropy
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.pictures import spectrogram, stack, write_png
-from streamgen.pocket.training.playing import play
+from streamgen.pocket.training.playing import play, takeover_share
 from streamgen.pocket.training.styles import STYLES
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ, Synthesizer
-from streamgen.pocket.training.takeover import takeover_share
 
 Measure = Callable[[Audio, Song], float]
 SECONDS = 10

@@ -33,10 +33,9 @@ from transformers import T5Tokenizer
 
 from streamgen.pocket.training.arranging import TokenSong, arrange, spliced, turned
 from streamgen.pocket.training.bar_heads import Captions
-from streamgen.pocket.training.captions import caption, written
+from streamgen.pocket.training.captions import caption, tokens_that_name, written
 from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, Song
 from streamgen.pocket.training.language import MAX_POSITIONS
-from streamgen.pocket.training.naming import tokens_that_name
 from streamgen.pocket.training.quantizer import CODEBOOKS, CODES
 
 DAMAGE = 0.04  # share of tokens misread in training; without it a wrong token, once played, is copied for ever

@@ -20,10 +20,10 @@ from torch import Tensor
 from transformers import MusicgenForConditionalGeneration
 
 from streamgen.pocket.training.bar_heads import PAIRS, ridge
+from streamgen.pocket.training.captions import NAMES
 from streamgen.pocket.training.compose import FRAMES_PER_STEP
 from streamgen.pocket.training.copy_heads import plane
 from streamgen.pocket.training.language import embedded, informed, text_bias, text_states
-from streamgen.pocket.training.naming import NAMES
 
 UNITS = 256
 GAIN, THRESHOLD = 0.15, 20.0  # of a place's score, which is 30 there, 25 one frame beside it, 13 two frames

@@ -1,14 +1,18 @@
-"""Spectrograms as PNG files.
+"""Pictures: spectrograms as PNG files, and what training measures as it goes, as `NAME.csv` and `NAME.svg`.
 
-Rules: arrays in, files out. Low frequencies at the bottom, time to the right, one grey line between stacked pictures.
+Rules: arrays and numbers in, files out; knows no model. In a spectrogram low frequencies are at the bottom, time goes
+to the right, one grey line between stacked pictures. A curve's table is the truth: a run that goes on reads it and
+draws the rest to it.
 """
 
+import csv
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from streamgen.pocket.training.mel import log_mel
@@ -35,3 +39,43 @@ def stack(pictures: list[Picture]) -> Picture:
 def write_png(path: Path, picture: Picture) -> None:
     """Write an 8-bit RGB picture [height, width, 3]."""
     Image.fromarray(picture).save(path, optimize=True)
+
+
+Point = tuple[float, float]
+
+
+class Curve:
+    """Some values by training step."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Keep `folder/name.csv`, going on with what is there."""
+        self._table, self._picture = folder / f"{name}.csv", folder / f"{name}.svg"
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Add one step's values, always under the same names, and draw everything so far."""
+        fresh = not self._table.exists()
+        with self._table.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *(f"{value:.4f}" for value in values.values())])
+        draw(self.read()).savefig(self._picture)
+
+    def read(self) -> dict[str, list[Point]]:
+        """(step, value) pairs by name."""
+        with self._table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = [name for name in rows[0] if name != "step"]
+        return {name: [(float(row["step"]), float(row[name])) for row in rows] for name in names}
+
+
+def draw(series: dict[str, list[Point]]) -> Figure:
+    """Lines over the step, from zero up, with their names."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="step")
+    for name, line in series.items():
+        axes.plot(*zip(*line, strict=True), label=name)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

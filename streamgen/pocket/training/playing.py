@@ -1,11 +1,17 @@
-"""What a checkpoint plays from a caption: codes, not sound; and the settings the checkpoint is made for.
+"""What a checkpoint plays from a caption, the settings it is made for, and whether a new prompt is heard.
 
-Rules: plays through streamgen itself, one stream alone, as a listener hears it; no training, no songs.
+Rules: plays through streamgen itself, one stream alone, as a listener hears it; a classifier of styles listens; no
+training.
 """
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 from torch import Tensor
 
 from streamgen.model import Model
+from streamgen.pocket.training.compose import Song
+from streamgen.pocket.training.measures import Audio
 from streamgen.stream.batch import Batch
 
 GUIDANCE_SCALE, TEMPERATURE, TOP_K = 1.0, 0.45, 15  # what the exported checkpoint plays with
@@ -20,3 +26,26 @@ def play(model: Model, text: str, frames: int, seed: int) -> Tensor:
     """Codes int64 [K, frames] of a stream with one prompt, at the checkpoint's own settings."""
     clip = Batch(model.runtime, [text], frames / model.frame_rate_hz, seed=seed, controls={})
     return clip.codes()[0]
+
+
+BEFORE_SECONDS, GRACE_SECONDS, HEARD_SECONDS = 6.0, 3.0, 5.0
+
+
+def heard_after_change(model: Model, before: str, after: str, seed: int) -> Audio:
+    """Play one prompt for six seconds and another for eight; the last five are what counts (float32, mono)."""
+    with model.open_stream(before, seed=seed) as stream:
+        stream.read(round(BEFORE_SECONDS * model.sample_rate_hz))
+        stream.set(prompt=after)
+        stream.read(round(GRACE_SECONDS * model.sample_rate_hz))
+        heard = stream.read(round(HEARD_SECONDS * model.sample_rate_hz))
+    return np.asarray(heard.samples[0], dtype=np.float32)
+
+
+def takeover_share(model: Model, prompts: Sequence[tuple[Song, str]], classify: Callable[[Audio], str]) -> float:
+    """Share of changes, each prompt to the next of another style, after which the new style is recognised."""
+    pairs = [
+        (text, *next((s, t) for s, t in [*prompts[number + 1 :], *prompts] if s.style != song.style))
+        for number, (song, text) in enumerate(prompts)
+    ]
+    heard = [heard_after_change(model, before, after, seed) for seed, (before, _, after) in enumerate(pairs)]
+    return float(np.mean([classify(audio) == song.style for audio, (_, song, _) in zip(heard, pairs, strict=True)]))

@@ -21,15 +21,13 @@ from transformers import EncodecModel
 from streamgen.pocket.training.codec import codes_to_sound, held_out_error, sound_to_codes
 from streamgen.pocket.training.compose import GROOVE
 from streamgen.pocket.training.corpus import Pcm, all_clips, held_out_audio
-from streamgen.pocket.training.curves import Curve
 from streamgen.pocket.training.defects import comb_lines, harmonic_detail
-from streamgen.pocket.training.device import bfloat16, training_device
+from streamgen.pocket.training.device import Pace, bfloat16, training_device
 from streamgen.pocket.training.fine_losses import PARTIAL_WINDOWS, comb_loss, partials_loss
-from streamgen.pocket.training.lean_decoder import LeanDecoder
+from streamgen.pocket.training.lean_decoder import LeanDecoder, round_evenly
 from streamgen.pocket.training.mel import MEL_SCALES, mel_loss, waveform_loss
-from streamgen.pocket.training.pace import Pace
+from streamgen.pocket.training.pictures import Curve
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
-from streamgen.pocket.training.weight_norm import round_evenly
 from streamgen.pocket.training.widening import widened
 
 DECODER_FILE = "decoder.pt"

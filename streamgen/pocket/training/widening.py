@@ -18,7 +18,7 @@ from transformers.models.encodec.modeling_encodec import (
     EncodecResnetBlock,
 )
 
-from streamgen.pocket.training.weight_norm import norm_pair, set_weight
+from streamgen.pocket.training.lean_decoder import norm_pair, set_weight
 
 LEAK = 0.1  # how loud new channels are in what the old ones hear, relative to a fresh layer
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bridge.audio.built_in import BUILT_IN
+from bridge.audio.catalogue import BUILT_IN
 from bridge.audio.chain import EFFECTS
 from bridge.audio.effect import Change, Effect, Pcm, Smoothed, processed_in_pieces
 

@@ -1,4 +1,4 @@
-"""Loudness by the recommendation's own examples, and a gain that nobody hears moving."""
+"""Loudness by the recommendation's own examples, a gain that nobody hears moving, and peaks of known levels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bridge.audio.effect import Pcm
-from bridge.audio.loudness import LoudnessMeter, SlowGain, k_weighting
+from bridge.audio.loudness import FALL_DB_A_SECOND, FLOOR_DB, LoudnessMeter, PeakMeter, SlowGain, k_weighting
 
-RATE_HZ = 48_000
+RATE_HZ, METER_HZ = 48_000, 32_000
 
 
 def tone(seconds: float, level_db: float, hz: float = 997.0, rate_hz: int = RATE_HZ) -> Pcm:
@@ -68,3 +68,34 @@ def test_it_stands_still_in_silence_and_has_its_limits() -> None:
     assert before == SlowGain.MOST_DB
     gain.process(np.zeros((2, 60 * RATE_HZ), np.float32))
     assert gain._to_db == before
+
+
+def test_silence_reads_the_floor() -> None:
+    reading = PeakMeter(METER_HZ).process(np.zeros((2, 100), np.float32))
+    assert reading == (FLOOR_DB, FLOOR_DB)
+
+
+def test_nothing_changes_nothing() -> None:
+    meter = PeakMeter(METER_HZ)
+    before = meter.process(np.full((2, 100), 0.5, np.float32))
+    assert meter.process(np.zeros((2, 0), np.float32)) == before
+
+
+def test_any_chunking_reads_the_same() -> None:
+    rng = np.random.default_rng(10)
+    noise = rng.uniform(-0.5, 0.5, (2, METER_HZ)).astype(np.float32)
+    pieces = PeakMeter(METER_HZ)
+    for piece in np.split(noise, np.sort(rng.integers(0, METER_HZ, 30)), axis=1):
+        reading = pieces.process(piece)
+    expected = PeakMeter(METER_HZ).process(noise)
+    assert reading == pytest.approx(expected, abs=1e-9)
+
+
+def test_peaks_rise_at_once_per_channel_and_fall_at_the_broadcasters_rate() -> None:
+    meter = PeakMeter(METER_HZ)
+    click = np.zeros((2, 100), np.float32)
+    click[0, 99], click[1, 99] = 0.5, -0.25
+    reading = meter.process(click)
+    assert reading == pytest.approx((-6.02, -12.04), abs=0.01)
+    later = meter.process(np.zeros((2, METER_HZ), np.float32))
+    assert later[0] == pytest.approx(-6.02 - FALL_DB_A_SECOND, abs=0.01)

@@ -18,6 +18,8 @@ import bridge.audio.recorder as recorder_module
 from bridge.audio.recorder import Recorder
 from bridge.errors import FileError
 
+from .test_markers import cues
+
 RATE_HZ = 32_000
 SUFFIXES = [".flac", ".wav"]
 STEP_24 = 2.0**-23
@@ -162,9 +164,12 @@ def test_where_a_format_ends_another_file_begins(tmp_path: Path, monkeypatch: py
     told: list[str] = []
     recorder = Recorder(tmp_path / "a.wav", RATE_HZ, report=told.append)
     samples = music(0.6)
+    for at, text in ((12_000, "techno"), (0, "piano")):
+        recorder.mark(at, text)
     for at in range(0, samples.shape[1], 3_200):
         recorder.write(samples[:, at : at + 3_200])
     recorder.close()
+    assert [cues(tmp_path / name) for name in ("a.wav", "a-2.wav")] == [{0: "piano"}, {0: "piano", 2_400: "techno"}]
     parts = [read(tmp_path / name) for name in ("a.wav", "a-2.wav")]
     np.testing.assert_allclose(np.concatenate(parts, axis=1), samples, atol=STEP_24)
     assert len(told) == 1

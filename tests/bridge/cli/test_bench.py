@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from bridge import comparison
 from bridge.cli import bench
-from bridge.measuring import reference
-from bridge.measuring.reference import SHAPES, Shape
-from bridge.measuring.speed import RolloverFigures, StreamFigures
+from bridge.comparison import SHAPES, Shape
+from bridge.speed import RolloverFigures, StreamFigures
 from streamgen.testing import tiny_checkpoint
 
 from ..conftest import ToyModel
@@ -54,10 +54,10 @@ def test_a_model_without_a_rollover_says_how_to_see_one(run: Run) -> None:
 def test_a_shape_against_transformers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "musicgen-small", Shape(64, 2, 4, 96))
     monkeypatch.setattr(
-        reference, "_CODEC", reference._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
+        comparison, "_CODEC", comparison._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
     )
     text = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 1, "num_heads": 4}
-    monkeypatch.setattr(reference, "_TEXT", reference._TEXT | text)
+    monkeypatch.setattr(comparison, "_TEXT", comparison._TEXT | text)
     words = (
         "--shape",
         "musicgen-small",

@@ -10,18 +10,10 @@ import pytest
 
 from bridge.cli.terminal_door import TerminalDoor
 from bridge.doors.door import Sessions
-from bridge.session.messages import (
-    Action,
-    Command,
-    Gap,
-    Listener,
-    PlayerState,
-    Set,
-    Stats,
-    Transport,
-    Transported,
-)
+from bridge.session.commands import Action, Command, Set, Transport
+from bridge.session.events import Gap, PlayerState, Stats, Transported
 from bridge.session.parameters import Parameters, session_table
+from bridge.session.session import Listener
 from streamgen.config import Value
 from streamgen.errors import CapacityError
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.cli.terminal_rack import RACK_WORDS, rack_line
-from bridge.session.messages import Command, Deed, EditRack, RecallPreset, SavePreset, Set
+from bridge.session.commands import Command, Deed, EditRack, KeepTake, RecallPreset, SavePreset, Set
 from streamgen.errors import ConfigError
 
 from ..doors.web_session import SineSession
@@ -35,6 +35,8 @@ def typed(*lines: str) -> tuple[SineSession, list[str]]:
         (["recall my set"], RecallPreset("my set", "terminal")),
         (["recall my set 8"], RecallPreset("my set", "terminal", 8.0)),
         (["recall 8"], RecallPreset("8", "terminal")),
+        (["keep"], KeepTake("terminal")),
+        (["keep 12.5"], KeepTake("terminal", 12.5)),
     ],
 )
 def test_a_line_is_a_command(lines: list[str], command: Command) -> None:
@@ -57,6 +59,7 @@ def test_the_answer_says_what_is_there() -> None:
         ("remove x", "'x' is no number of a slot; the form is :remove SLOT"),
         ("remove 1", "there is no slot 1"),
         ("move 1", "the form is :move SLOT PLACE"),
+        ("keep 60", "seconds is 60.0, must be within 1 … 30"),
         ("glide 99 gain_db 0", "glide_seconds is 99.0, must be within"),
         ("glide 1 nothing 0", "there is no parameter 'nothing'"),
     ],

@@ -1,11 +1,14 @@
-"""How much anyone may take: a rate, a burst, and turns of the loop, which leave it to others in between."""
+"""How much anyone may take: a rate, a burst, turns of the loop, which leave it to others, and little unsent."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
-from bridge.doors.limits import TURN_SECONDS, Bucket, Buckets, Turns
+import pytest
+
+from bridge.doors.limits import TURN_SECONDS, Bucket, Buckets, Turns, bound_buffers
 
 
 def test_a_bucket_allows_bursts_and_a_rate() -> None:
@@ -66,5 +69,28 @@ def test_small_work_is_done_at_once_and_the_next_turn_is_a_new_one() -> None:
         turns = Turns()
         for _ in range(3):
             assert len(set(await worked(20, 0.0, turns))) <= 2  # one, unless the machine slept in between
+
+    asyncio.run(go())
+
+
+def test_what_nobody_reads_waits_here_and_not_in_the_system() -> None:
+    if not hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        pytest.skip("this system has no TCP_NOTSENT_LOWAT")
+
+    async def go() -> None:
+        done = asyncio.Event()
+
+        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            bound_buffers(writer.transport, 4_096)
+            assert writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 4_096
+            assert writer.transport.get_write_buffer_limits()[1] == 4_096
+            done.set()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await asyncio.wait_for(done.wait(), 5)
+        writer.close()
+        server.close()
 
     asyncio.run(go())

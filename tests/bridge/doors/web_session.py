@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 
 from bridge.audio.catalogue import Catalogue
+from bridge.audio.faults import SlotState
 from bridge.audio.rack import Rack
 from bridge.doors.access import Access, Limits
 from bridge.doors.door import Service
@@ -27,28 +28,22 @@ from bridge.doors.http.site import WEB_ROOT
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.metrics import Metrics
-from bridge.session.messages import (
+from bridge.session.commands import (
     Action,
     AudioPrompt,
-    Block,
-    Changed,
     Command,
     EditRack,
-    Event,
     Follow,
-    Listener,
-    PlayerState,
-    PresetsChanged,
+    KeepTake,
     RecallPreset,
     SavePreset,
     Set,
-    SlotState,
-    Stats,
     Transport,
-    Transported,
 )
+from bridge.session.events import Block, Changed, Event, PlayerState, PresetsChanged, Stats, Transported
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.rack_edits import edited
+from bridge.session.session import Listener
 from bridge.session.timeline import Moment, Schedule, Timeline
 from bridge.settings import Settings
 from streamgen.config import ControlSpec, Value
@@ -68,7 +63,7 @@ def sine(start: int, stop: int, rate_hz: int = RATE_HZ) -> NDArray[np.float32]:
 
 @dataclass(eq=False)
 class SineSession:
-    """`messages.Session` in full: 440 Hz left, 660 Hz right, half scale, in blocks of 20 ms.
+    """`session.Session` in full: 440 Hz left, 660 Hz right, half scale, in blocks of 20 ms.
 
     `play` publishes when it is told to, `pace` at a multiple of real time, `run` by its timeline: final 0.2 s before it
     is due, as in the engine. A change of values at a sample ahead is taken at once, as there; all else waits for its
@@ -143,7 +138,7 @@ class SineSession:
         if isinstance(command, EditRack):
             self._edit(command)
         self.commands.append(command)
-        if isinstance(command, EditRack | RecallPreset):
+        if isinstance(command, EditRack | RecallPreset | KeepTake):
             return self.position
         if isinstance(command, SavePreset):
             self.saved.append(command.name)

@@ -14,8 +14,8 @@ from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.session.engine_thread import EngineThread
+from bridge.session.events import Block, Event
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Block, Event
 from streamgen.testing import FakeModel
 
 RATE_HZ = 48_000
@@ -49,14 +49,18 @@ class Listening:
 
 
 def play(
-    scene: Callable[[LiveSession], Awaitable[None]], catalogue: Catalogue | None = None, presets: Path | None = None
+    scene: Callable[[LiveSession], Awaitable[None]],
+    catalogue: Catalogue | None = None,
+    presets: Path | None = None,
+    takes: Path | None = None,
 ) -> None:
     """Let a scene play on a session of its own."""
 
     async def run() -> None:
         engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
         first = {"prompt/1/text": "piano"}
-        session = await LiveSession.open("live", engine, RATE_HZ, first, catalogue=catalogue, presets=presets)
+        folders = {"presets": presets, "takes": takes}
+        session = await LiveSession.open("live", engine, RATE_HZ, first, catalogue=catalogue, **folders)
         try:
             await scene(session)
         finally:

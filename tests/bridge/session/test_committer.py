@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge.session.committer import Committer
-from bridge.session.messages import Block, Event, Meter
+from bridge.session.events import Block, Event, Meter
 from bridge.session.timeline import Timeline
 from streamgen.testing import FakeClock, FakeModel
 

@@ -13,22 +13,12 @@ import pytest
 import soundfile
 
 import streamgen
+from bridge.session.commands import Action, AudioPrompt, Set, Transport
 from bridge.session.engine_thread import EngineThread
+from bridge.session.events import Changed, Gap, Goaway, PlayerState, Stats, Transported
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import (
-    Action,
-    AudioPrompt,
-    Changed,
-    Gap,
-    Goaway,
-    PlayerState,
-    Session,
-    Set,
-    Stats,
-    Transport,
-    Transported,
-)
 from bridge.session.player import Player
+from bridge.session.session import Session
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
 from streamgen.testing import tiny_checkpoint
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bridge.session.arranger import Part
-from bridge.session.messages import Block, Event, Notice, Set
+from bridge.session.commands import Set
+from bridge.session.events import Block, Event, Notice
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.checkpoint import Heard
@@ -32,13 +33,13 @@ class Stage:
         timeline = Timeline(32_000, lambda: self.seconds, lambda: self.seconds)
         start = {"prompt/1/text": "house", "lead_seconds": 0.5, "seed": 1, "change_context_seconds": 0.0}
         self.player = Player(self.model, self.told.append, timeline, values=start | values, scene=SCENE)
-        self.player.wanted = True
+        self.player.playback.wanted = True
 
     def play(self, seconds: float) -> None:
         until = self.seconds + seconds
         while self.seconds < until:
             wait = self.player.tick()
-            if self.player.needs_audio:
+            if self.player.playback.needs_audio:
                 self.player.make()
             else:
                 self.seconds += wait

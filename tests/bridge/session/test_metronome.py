@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.session.messages import Beat
+from bridge.session.events import Beat
 from bridge.session.metronome import Metronome
 from bridge.session.timeline import Timeline
 from streamgen.testing import FakeClock
@@ -61,6 +61,18 @@ def test_a_tempo_leads_and_the_music_s_phase_is_a_figure() -> None:
     assert (timeline.beat(SECOND), timeline.beat(2 * SECOND)) == (pytest.approx(2), pytest.approx(3))
     metronome.set_tempo(0, at=2 * SECOND)
     assert metronome.phase(3 * SECOND) == pytest.approx(0), "back to the music's own"
+
+
+def test_beats_that_were_heard_are_a_figure_and_lead_nothing() -> None:
+    metronome, timeline, _ = made(60)
+    assert metronome.phase(SECOND) is None
+    metronome.heard = (2.75 * SECOND, 1.0 * SECOND)
+    assert metronome.phase(10 * SECOND) == pytest.approx(0.25)
+    metronome.heard = (2.75 * SECOND, 0.5 * SECOND)  # twice as many as there are
+    assert metronome.phase(10 * SECOND) == pytest.approx(0.25)
+    assert timeline.beat(10 * SECOND) == pytest.approx(10)
+    metronome.note_bars((SECOND / 4, 4 * SECOND), drawn=SECOND, final=0)
+    assert metronome.phase(10 * SECOND) == pytest.approx(-0.25), "who tells its bars is believed"
 
 
 def test_music_that_begins_anew_begins_a_bar_of_the_session_s_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.session.parameters import Parameters, prompts_of, session_table, stream_controls
+from bridge.session.parameters import Parameters, prompts_of, session_table, stream_controls, title_of
 from streamgen.checkpoint import GenerationDefaults
 from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError, PromptError
@@ -59,3 +59,10 @@ def test_only_what_changed_is_told() -> None:
     assert stream_controls(values, ["negative_prompt"]) == {"negative_prompt": None}
     assert stream_controls(values, ["gain_db", "lead_seconds"]) == {}
     assert set(stream_controls(values, values)) == {*CONTROLS, "prompts"}
+
+
+def test_the_title_is_what_sounds() -> None:
+    values = dict(DEFAULTS)
+    assert title_of(values) == "streamgen"
+    values |= {"prompt/1/text": "piano\nsolo", "prompt/2/text": "rain", "prompt/2/weight": 0.4, "prompt/3/text": "no"}
+    assert title_of(values | {"tempo": 94.0}) == "piano solo, 94 bpm + rain, 94 bpm"

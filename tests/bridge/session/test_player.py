@@ -2,115 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 import streamgen
-from bridge.audio.output import Output
-from bridge.session.generator import BLOCK_FRAMES
-from bridge.session.messages import (
-    Action,
-    AudioPrompt,
-    Block,
+from bridge.session.commands import Action, AudioPrompt, Follow, Set, Transport
+from bridge.session.events import (
     Changed,
-    Event,
-    Follow,
-    Gap,
-    Meter,
     Notice,
     PlayerState,
-    Set,
-    Stats,
-    Transport,
     Transported,
 )
-from bridge.session.player import COMMIT_SECONDS, Player
+from bridge.session.player import Player
 from bridge.session.timeline import Moment, Timeline
 from streamgen.checkpoint import GenerationDefaults
 from streamgen.errors import ConfigError, PromptError, StreamgenError
 from streamgen.testing import FakeModel, tiny_checkpoint
-from streamgen.testing.fake import fake_pitch_hz
 
-RATE_HZ, FRAME = 48_000, 960
-BLOCK = BLOCK_FRAMES * FRAME
-
-
-class Rig:
-    """A player, its clock and everything it told."""
-
-    def __init__(self, model: streamgen.Model, rate_hz: int = RATE_HZ, **values: float | str) -> None:
-        self.time = 100.0
-        self.told: list[Block | Event] = []
-        start = {"prompt/1/text": "piano", "seed": 3, "lead_seconds": 1.0}
-        self.timeline = Timeline(rate_hz, lambda: self.time, lambda: 1e9 + self.time)
-        self.player = Player(model, self.told.append, self.timeline, values={**start, **values})
-        self.player.wanted = True
-
-    def run(self, seconds: float, *, make: bool = True, speed: float | None = None) -> None:
-        """Let time pass in steps of 10 ms; making is instant, or costs time at a given speed."""
-        end = self.time + seconds
-        while self.time < end:
-            self.player.tick()
-            if make and self.player.needs_audio:
-                self.player.make()
-                if speed is not None:
-                    self.time += BLOCK / RATE_HZ / speed
-                    self.player.generator.pace.factor = speed  # it saw an instant
-            else:
-                self.time += 0.01
-
-    @property
-    def stream(self) -> streamgen.Stream:
-        return self.player.generator._stream
-
-    def blocks(self) -> list[Block]:
-        return [item for item in self.told if isinstance(item, Block)]
-
-    def events(self, kind: type) -> list:
-        return [item for item in self.told if isinstance(item, kind)]
-
-    def audio(self) -> np.ndarray:
-        return np.concatenate([block.samples for block in self.blocks()], axis=1)
-
-
-@pytest.fixture(scope="module")
-def model() -> streamgen.Model:
-    return streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
-
-
-@pytest.fixture
-def rig(model: streamgen.Model) -> Iterator[Callable[..., Rig]]:
-    rigs: list[Rig] = []
-
-    def make(**values: float | str) -> Rig:
-        rigs.append(Rig(model, **values))
-        return rigs[-1]
-
-    yield make
-    for each in rigs:
-        each.player.close()
-
-
-def contiguous(blocks: list[Block]) -> bool:
-    return all(a.end_sample == b.start_sample for a, b in pairwise(blocks))
-
-
-def test_audio_is_committed_just_before_it_falls_due_and_made_ahead(rig: Callable[..., Rig]) -> None:
-    one = rig()
-    one.run(3.0)
-    blocks = one.blocks()
-    assert contiguous(blocks)
-    assert blocks[0].start_sample == 0
-    final = one.player.output.position / RATE_HZ
-    assert final == pytest.approx(3.0, abs=0.05), "due a commit lead after it was first committed"
-    assert final - one.timeline.due() / RATE_HZ == pytest.approx(COMMIT_SECONDS, abs=0.06)
-    assert one.player.lead_seconds == pytest.approx(1.0 + COMMIT_SECONDS, abs=0.25)
-    assert one.player.underruns == 0
-    assert one.audio().std() > 0.01
+from .rig import BLOCK, FRAME, RATE_HZ, Rig, contiguous
 
 
 def test_a_change_takes_back_the_lead_and_lands_at_the_first_revocable_frame(rig: Callable[..., Rig]) -> None:
@@ -141,7 +53,7 @@ def test_a_change_ahead_lands_within_a_frame_and_delays_nothing(rig: Callable[..
     applied = one.player.do(Set({"guidance_scale": 1.0}, "test", Moment(sample=90_000)))
     assert 90_000 <= applied < 90_000 + FRAME
     one.run(2.5)
-    assert one.player.underruns == 0
+    assert one.player.playback.underruns == 0
     assert contiguous(one.blocks())
     assert one.stream.controls.guidance_scale == 1.0
 
@@ -174,7 +86,9 @@ def test_the_block_from_which_other_prompts_play_says_so(rig: Callable[..., Rig]
     assert 64_000 <= applied[0] < 64_000 + FRAME
 
 
-def test_another_prompt_begins_anew_where_nothing_survives_it(rig: Callable[..., Rig], model: streamgen.Model) -> None:
+def test_another_prompt_begins_anew_where_nothing_survives_it(
+    rig: Callable[..., Rig], tiny_model: streamgen.Model
+) -> None:
     """Twin: a stream of its own. A knob turned at once after it rewinds to before it, and it lets go again."""
     one = rig(temperature=0.0, change_context_seconds=0.0)
     one.run(1.0)
@@ -182,12 +96,12 @@ def test_another_prompt_begins_anew_where_nothing_survives_it(rig: Callable[...,
     one.run(0.1)
     applied = one.player.do(Set({"guidance_scale": 2.0, "prompt/1/text": "jazz"}, "test"))
     one.run(1.5)
-    tokens = one.stream._tokens
+    tokens = one.stream._sound.tokens
     at = applied // FRAME
     assert tokens.windows[0].start_frame == at
-    with model.open_stream("jazz", temperature=0.0, guidance_scale=2.0) as fresh:
+    with tiny_model.open_stream("jazz", temperature=0.0, guidance_scale=2.0) as fresh:
         fresh.read(640 * 50)
-        assert torch.equal(tokens.frames(at, at + 50), fresh._tokens.frames(0, 50))
+        assert torch.equal(tokens.frames(at, at + 50), fresh._sound.tokens.frames(0, 50))
     assert contiguous(one.blocks())
 
 
@@ -199,11 +113,11 @@ def test_a_session_begins_with_what_its_checkpoint_lets_survive() -> None:
     one.run(1.0)
     applied = one.player.do(Set({"prompt/1/text": "rock"}, "test"))
     one.run(0.5)
-    assert one.stream._tokens.windows[0].start_frame == applied // FRAME
+    assert one.stream._sound.tokens.windows[0].start_frame == applied // FRAME
     one.player.do(Set({"change_context_seconds": 30.0}, "test"))
     one.player.do(Set({"prompt/1/text": "jazz"}, "test", Moment(sample=applied + 64_000)))
     one.run(3.0)
-    assert one.stream._tokens.windows[0].start_frame == applied // FRAME
+    assert one.stream._sound.tokens.windows[0].start_frame == applied // FRAME
     one.player.close()
 
 
@@ -232,14 +146,14 @@ def test_output_gain_is_cut_at_its_sample(rig: Callable[..., Rig]) -> None:
 def test_a_wrong_value_changes_nothing(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(0.5)
-    values, lead = dict(one.player.parameters.values), one.player.lead_seconds
+    values, lead = dict(one.player.parameters.values), one.player.playback.lead_seconds
     for wrong in ({"temperature": 99.0}, {"nonsense": 1}, {"prompt/1/text": "\x00"}, {"mute": "yes"}):
         with pytest.raises(StreamgenError):
             one.player.do(Set(wrong, "test"))
     with pytest.raises(ConfigError, match="there is no parameter 'nonsense'"):
         one.player.do(Set({"nonsense": 1}, "test"))
     assert one.player.parameters.values == values
-    assert one.player.lead_seconds == lead
+    assert one.player.playback.lead_seconds == lead
     assert not one.events(Changed)
 
 
@@ -258,39 +172,6 @@ def test_a_context_that_short_windows_have_no_room_for_is_refused_at_every_door(
     one.player.close()
 
 
-def test_nobody_listening_stops_the_clock_and_keeps_the_lead(rig: Callable[..., Rig]) -> None:
-    one = rig()
-    one.run(1.0)
-    one.player.wanted = False
-    one.run(5.0)
-    stopped = one.player.output.position
-    one.run(5.0)
-    assert one.player.output.position == stopped
-    one.player.wanted = True
-    count = len(one.blocks())
-    one.player.tick()
-    one.player.tick()
-    assert len(one.blocks()) > count, "the first block comes at once"
-    one.run(1.0)
-    assert contiguous(one.blocks())
-    assert one.player.underruns == 0
-
-
-def test_pause_fades_out_and_play_fades_in(rig: Callable[..., Rig]) -> None:
-    one = rig()
-    one.run(1.0)
-    one.player.do(Transport(Action.PAUSE, "test"))
-    one.run(1.0)
-    held = one.player.output.position
-    one.player.do(Transport(Action.PLAY, "test"))
-    one.run(1.0)
-    audio, at = one.audio(), held
-    edge = np.abs(np.diff(audio[0, at - 5 : at + 5])).max()
-    assert edge < 0.02, "no click where the music was cut"
-    assert contiguous(one.blocks())
-    assert [event.action for event in one.events(Transported)] == ["pause", "play"]
-
-
 def test_reset_begins_anew_and_says_so(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(1.0)
@@ -302,127 +183,12 @@ def test_reset_begins_anew_and_says_so(rig: Callable[..., Rig]) -> None:
     assert one.stream.position_samples < 3 * RATE_HZ
 
 
-def test_the_first_sound_waits_until_a_stall_would_be_borne(rig: Callable[..., Rig]) -> None:
-    one = rig()
-    while not one.timeline.running:
-        assert one.blocks() == []
-        one.player.make()
-        one.player.tick()
-    one.time += 0.28  # whatever else starts just then
-    one.player.tick()
-    assert one.player.underruns == 0
-
-
-def test_a_slow_engine_pauses_for_a_full_lead_instead_of_stuttering(rig: Callable[..., Rig]) -> None:
-    one = rig()
-    one.run(20.0, speed=0.5)
-    gaps = one.events(Gap)
-    assert one.player.underruns >= 3
-    assert all(gap.reason == "underrun" for gap in gaps)
-    assert min(gap.samples for gap in gaps) > 0.3 * RATE_HZ, gaps
-    assert len(gaps) <= 20, "long pauses, few of them"
-    assert contiguous(one.blocks())
-
-
-def test_turning_a_knob_all_the_time_starves_nobody_even_after_an_underrun(rig: Callable[..., Rig]) -> None:
-    one = rig(lead_seconds=2.0)
-    one.run(1.0)
-    one.time += 3.0  # the machine was away
-    for turn in range(60):
-        one.player.do(Set({"guidance_scale": 1.0 + turn / 60}, "knob"))
-        one.run(0.05, speed=2.0)
-    assert one.player.underruns == 1
-    assert contiguous(one.blocks())
-    assert one.player.output.position > 3.5 * RATE_HZ
-    assert one.stream.controls.guidance_scale > 1.9
-
-
-def test_a_knob_in_motion_makes_the_engine_work_no_faster_than_the_music(rig: Callable[..., Rig]) -> None:
-    one = rig(lead_seconds=2.0)
-    one.run(1.0)
-    one.player.do(Set({"guidance_scale": 1.0}, "knob"))
-    one.run(0.05, speed=2.0)
-    drawn, began = one.stream.metrics.steps, one.timeline.due()
-    applied = []
-    for turn in range(60):
-        due = one.timeline.due()
-        applied.append((one.player.do(Set({"guidance_scale": 1.0 + turn / 60}, "knob")) - due) / RATE_HZ)
-        one.run(0.05, speed=2.0)
-    played = (one.timeline.due() - began) / FRAME
-    assert one.stream.metrics.steps - drawn < 1.2 * played, "hardly a frame was drawn twice"
-    assert 0.3 < min(applied) <= max(applied) < 0.9, "seconds from due to where a turn is heard"
-    assert one.player.underruns == 0
-    one.run(2.0, speed=2.0)
-    assert one.player.lead_seconds > 1.8, "the hand is away: the lead grows again"
-
-
-def test_a_session_begins_with_its_checkpoints_own_defaults_unless_told(model: streamgen.Model) -> None:
-    player = Player(model, lambda _: None, Timeline(RATE_HZ), values={"temperature": 0.7})
-    assert player.parameters.values["guidance_scale"] == model.defaults.guidance_scale
-    assert player.parameters.table["guidance_scale"].default == model.defaults.guidance_scale
+def test_a_session_begins_with_its_checkpoints_own_defaults_unless_told(tiny_model: streamgen.Model) -> None:
+    player = Player(tiny_model, lambda _: None, Timeline(RATE_HZ), values={"temperature": 0.7})
+    assert player.parameters.values["guidance_scale"] == tiny_model.defaults.guidance_scale
+    assert player.parameters.table["guidance_scale"].default == tiny_model.defaults.guidance_scale
     assert player.parameters.values["temperature"] == 0.7
     player.close()
-
-
-def test_meters_and_stats_are_told(rig: Callable[..., Rig]) -> None:
-    one = rig()
-    one.run(3.0)
-    meters, stats = one.events(Meter), one.events(Stats)
-    assert len(meters) == len(one.blocks())
-    assert all(-120 <= meter.left_db <= 0 for meter in meters)
-    assert 2 <= len(stats) <= 4
-    assert stats[-1].lead_seconds > 0.8
-    assert stats[-1].playing
-
-
-# -- rates, labels, schedules, states ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rate_hz", [32_000, 44_100, 48_000, 96_000])
-def test_sample_p_is_the_music_of_position_p_at_every_rate_through_pauses_and_resets(rate_hz: int) -> None:
-    """FakeModel's sound is a formula of the position: what is told must lie on it to the sample, limiter and all."""
-    one = Rig(FakeModel(), rate_hz)
-    one.run(1.0)
-    one.player.do(Transport(Action.PAUSE, "test"))
-    paused = one.player.output.position
-    one.run(0.3)
-    one.player.do(Transport(Action.PLAY, "test"))
-    one.run(1.0)
-    reset = one.player.do(Transport(Action.RESET, "test"))
-    one.run(1.0)
-    assert contiguous(one.blocks())
-    audio, at = one.audio(), np.arange(one.player.output.position)
-    expected = 0.25 * np.sin(2 * np.pi * fake_pitch_hz("piano") * np.where(at < reset, at, at - reset) / rate_hz)
-    fade = round(0.05 * rate_hz)
-    steady = np.ones(len(at), bool)
-    for edge in (0, paused, reset, len(at)):
-        steady[max(0, edge - fade) : edge + fade] = False
-    assert np.abs(audio - expected)[:, steady].max() < 2e-4 if rate_hz == 44_100 else 1e-6
-    one.player.close()
-
-
-def test_the_session_is_the_models_audio_resampled_as_a_whole() -> None:
-    """Twin: soxr over all of it at once, then the limiter."""
-    one, plain = Rig(FakeModel()), Rig(FakeModel(), 32_000)
-    one.run(2.0)
-    plain.run(2.0)
-    output = Output(32_000, RATE_HZ, 1, 1 << 20)
-    whole = np.concatenate((output.process(plain.audio()), output.finish(np.zeros((2, 0), np.float32))), axis=1)
-    length = min(whole.shape[1], one.audio().shape[1]) - 2_000
-    assert np.abs(one.audio()[:, :length] - whole[:, :length]).max() < 1e-6
-
-
-def test_mute_is_heard_soon_whatever_the_lead() -> None:
-    one = Rig(FakeModel(), lead_seconds=8.0)
-    one.run(1.0)
-    one.run(8.0)
-    delays = []
-    for turn in range(20):
-        due = one.timeline.due()
-        delays.append((one.player.do(Set({"mute": turn % 2 == 0}, "knob")) - due) / RATE_HZ)
-        one.run(0.13)
-    assert sorted(delays)[10] <= COMMIT_SECONDS + 0.04
-    one.player.close()
 
 
 def test_the_transport_is_told_at_a_sample_and_at_a_time(rig: Callable[..., Rig]) -> None:
@@ -430,15 +196,15 @@ def test_the_transport_is_told_at_a_sample_and_at_a_time(rig: Callable[..., Rig]
     one.run(1.0)
     at = one.player.output.frontier + 24_000
     assert one.player.do(Transport(Action.PAUSE, "test", Moment(sample=at))) == at
-    assert one.player.state is PlayerState.PLAYING
+    assert one.player.playback.state is PlayerState.PLAYING
     one.run(2.0)
-    assert one.player.state is PlayerState.PAUSED
+    assert one.player.playback.state is PlayerState.PAUSED
     assert at <= one.player.output.position <= at + 2 * FRAME
     one.player.do(Transport(Action.PLAY, "test", Moment(unix_seconds=1e9 + one.time + 0.5)))
     one.run(0.4)
-    assert one.player.state is PlayerState.PAUSED
+    assert one.player.playback.state is PlayerState.PAUSED
     one.run(0.4)
-    assert one.player.state is PlayerState.PLAYING
+    assert one.player.playback.state is PlayerState.PLAYING
 
 
 def test_a_change_at_a_time_lands_at_its_sample_and_waits_while_the_clock_stands(rig: Callable[..., Rig]) -> None:
@@ -458,20 +224,20 @@ def test_a_change_at_a_time_lands_at_its_sample_and_waits_while_the_clock_stands
 
 def test_states_are_what_a_button_shows(rig: Callable[..., Rig]) -> None:
     one = rig()
-    assert one.player.state is PlayerState.STARTING
+    assert one.player.playback.state is PlayerState.STARTING
     one.run(0.5)
-    assert one.player.state is PlayerState.PLAYING
+    assert one.player.playback.state is PlayerState.PLAYING
     one.player.do(Transport(Action.PAUSE, "test"))
     one.player.do(Set({"temperature": 0.5}, "test"))
-    assert one.player.state is PlayerState.PAUSED
+    assert one.player.playback.state is PlayerState.PAUSED
     codes = torch.zeros(4, 20, dtype=torch.int64)
     one.player.do(AudioPrompt(np.zeros((1, 100), np.float32), 32_000, "test", codes))
-    assert one.player.state is PlayerState.PAUSED, "an audio prompt does not press play"
+    assert one.player.playback.state is PlayerState.PAUSED, "an audio prompt does not press play"
     one.player.do(Transport(Action.STOP, "test"))
-    assert one.player.state is PlayerState.STOPPED
+    assert one.player.playback.state is PlayerState.STOPPED
     one.player.do(Transport(Action.PLAY, "test"))
     one.run(0.5)
-    assert one.player.state is PlayerState.PLAYING
+    assert one.player.playback.state is PlayerState.PLAYING
     told = [(event.action, event.state) for event in one.events(Transported)]
     assert told == [
         ("pause", PlayerState.PAUSED),
@@ -485,12 +251,12 @@ def test_a_player_that_fails_is_paused_and_the_next_command_tries_again(rig: Cal
     one = rig()
     one.run(0.5)
     one.player.fail("no rows are left")
-    assert one.player.state is PlayerState.FAILED
-    assert not one.player.needs_audio
+    assert one.player.playback.state is PlayerState.FAILED
+    assert not one.player.playback.needs_audio
     one.run(0.5)
     one.player.do(Transport(Action.PLAY, "test"))
     one.run(0.5)
-    assert one.player.state is PlayerState.PLAYING
+    assert one.player.playback.state is PlayerState.PLAYING
     assert (one.events(Transported)[0].by, one.events(Transported)[0].state) == (
         "engine: no rows are left",
         PlayerState.FAILED,

@@ -9,17 +9,9 @@ import pytest
 
 from bridge.audio.catalogue import Catalogue
 from bridge.session import preset_folder
+from bridge.session.commands import Deed, EditRack, RecallPreset, SavePreset, Set
+from bridge.session.events import Changed, PresetsChanged, TableChanged
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import (
-    Changed,
-    Deed,
-    EditRack,
-    PresetsChanged,
-    RecallPreset,
-    SavePreset,
-    Set,
-    TableChanged,
-)
 from bridge.session.timeline import quantized
 from streamgen.errors import CapacityError, ConfigError, StreamgenError
 

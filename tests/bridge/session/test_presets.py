@@ -12,8 +12,9 @@ from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import Reference
 from bridge.errors import FileError
 from bridge.session import preset_files, presets
+from bridge.session.commands import Deed, EditRack, Set
+from bridge.session.events import Changed
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Changed, Deed, EditRack, Set
 from bridge.session.preset_files import Preset, SlotPreset
 from streamgen.errors import ConfigError
 

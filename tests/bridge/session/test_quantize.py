@@ -9,20 +9,8 @@ import pytest
 
 import streamgen
 from bridge.audio.catalogue import Catalogue
-from bridge.session.messages import (
-    Action,
-    Beat,
-    Block,
-    Changed,
-    Deed,
-    EditRack,
-    Event,
-    PlayerState,
-    Set,
-    TableChanged,
-    Transport,
-    Transported,
-)
+from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.events import Beat, Block, Changed, Event, PlayerState, TableChanged, Transported
 from bridge.session.player import Player
 from bridge.session.timeline import AT_ONCE, Moment, Timeline, quantized
 from streamgen.checkpoint.words import Heard
@@ -40,13 +28,13 @@ class Rig:
         self.timeline = Timeline(SECOND, lambda: self.time, lambda: 1e9 + self.time)
         start = {"prompt/1/text": "a", "lead_seconds": 1.0, "quantize": "bar", "change_context_seconds": 0.0}
         self.player = Player(model, self.told.append, self.timeline, values=start | values)
-        self.player.wanted = True
+        self.player.playback.wanted = True
 
     def run(self, seconds: float) -> None:
         end = self.time + seconds
         while self.time < end - 1e-9:
             self.player.tick()
-            while self.player.needs_audio:
+            while self.player.playback.needs_audio:
                 self.player.make()
             self.time += 0.01
 
@@ -125,7 +113,7 @@ def test_what_waits_far_ahead_moves_with_the_tempo_and_is_one_for_a_knob_in_moti
     one.run(1.1)
     for weight in (0.2, 0.4, 0.9):
         assert one.player.do(Set({"prompt/2/text": "b", "prompt/2/weight": weight}, "test")) == 32 * SECOND
-    assert len(one.player._schedule) == 1
+    assert len(one.player.waiting) == 1
     assert one.of(Changed) == []
     one.player.do(Set({"tempo": 240.0}, "test"))
     beats = one.timeline.beat(one.player.output.frontier)
@@ -141,20 +129,22 @@ def test_what_could_not_be_played_is_refused_when_it_is_asked_for(rig: Callable[
     one.run(0.5)
     with pytest.raises(ValueError, match="prompt"):
         one.player.do(Set({"prompt/1/text": "x" * 1_999}, "test"))
-    assert len(one.player._schedule) == 0
+    assert len(one.player.waiting) == 0
 
 
 def test_the_transport_waits_and_stops_on_the_line(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(1.3)
     one.player.do(Transport(Action.PAUSE, "test"))
-    assert one.player.state is PlayerState.PLAYING
+    assert one.player.playback.state is PlayerState.PLAYING
     one.run(1.0)
-    assert one.player.state is PlayerState.PAUSED
+    assert one.player.playback.state is PlayerState.PAUSED
     (told,) = one.of(Transported)
     assert told.applied_at_sample == 2 * BAR + round(0.02 * SECOND), "and fades out behind it"
     one.player.do(Transport(Action.PLAY, "test"))
-    assert one.player.state is PlayerState.STARTING, "beats of its own stand still with it: nothing to wait for"
+    assert one.player.playback.state is PlayerState.STARTING, (
+        "beats of its own stand still with it: nothing to wait for"
+    )
 
 
 def test_the_rack_waits_too(rig: Callable[..., Rig]) -> None:
@@ -178,7 +168,7 @@ def test_where_a_source_leads_music_begins_on_its_beat(rig: Callable[..., Rig]) 
     first = one.of(Block)[0]
     beat = 7.0 + (first.time_us / 1e6 - 1e9 - 100.111) * 117 / 60
     assert beat == pytest.approx(round(beat / 4) * 4, abs=1e-4)
-    assert one.player.underruns == 0
+    assert one.player.playback.underruns == 0
     at = one.player.do(Set({"prompt/1/text": "b"}, "test"))
     one.run(2.5)
     (line,) = [beat for beat in one.of(Beat) if abs(beat.applied_at_sample - at) <= FRAME // 2 + 2]

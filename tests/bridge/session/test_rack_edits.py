@@ -12,22 +12,12 @@ import numpy as np
 import pytest
 
 from bridge.audio.catalogue import Catalogue
+from bridge.audio.faults import SlotFault
 from bridge.audio.gain import Gain
 from bridge.audio.rack import Rack
+from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.events import Block, Changed, Gap, PlayerState, TableChanged
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import (
-    Action,
-    Block,
-    Changed,
-    Deed,
-    EditRack,
-    Gap,
-    PlayerState,
-    Set,
-    SlotFault,
-    TableChanged,
-    Transport,
-)
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.player import Player
 from bridge.session.rack_edits import edited
@@ -142,13 +132,13 @@ def test_effects_that_are_late_come_and_go_and_the_player_is_never_late() -> Non
     now, told = [100.0], list[object]()
     timeline = Timeline(RATE_HZ, lambda: now[0], lambda: 1e9 + now[0])
     player = Player(FakeModel(), told.append, timeline, values={"prompt/1/text": "piano", "lead_seconds": 2.0})
-    player.wanted = True
+    player.playback.wanted = True
 
     def run(seconds: float) -> None:
         end = now[0] + seconds
         while now[0] < end:
             player.tick()
-            if player.needs_audio:
+            if player.playback.needs_audio:
                 player.make()
             now[0] += 0.005
 
@@ -169,23 +159,23 @@ def test_effects_that_are_late_come_and_go_and_the_player_is_never_late() -> Non
     blocks = [item for item in told if isinstance(item, Block)]
     for before, after in itertools.pairwise(blocks):
         assert after.start_sample == before.end_sample
-    assert player.underruns == 0
+    assert player.playback.underruns == 0
     assert [item for item in told if isinstance(item, Gap)] == []
-    assert player.state is PlayerState.PLAYING
+    assert player.playback.state is PlayerState.PLAYING
 
 
 def test_a_short_lead_gets_through_a_long_rack() -> None:
     now, told = [100.0], list[object]()
     timeline = Timeline(RATE_HZ, lambda: now[0], lambda: 1e9 + now[0])
     player = Player(FakeModel(), told.append, timeline, values={"prompt/1/text": "piano", "lead_seconds": 0.2})
-    player.wanted = True
+    player.playback.wanted = True
     player.do(EditRack(Deed.ADD, "test", effect="late", made=Late(40_000)))
     for _ in range(600):
         player.tick()
-        if player.needs_audio:
+        if player.playback.needs_audio:
             player.make()
         now[0] += 0.005
-    assert (player.state, player.underruns) == (PlayerState.PLAYING, 0)
+    assert (player.playback.state, player.playback.underruns) == (PlayerState.PLAYING, 0)
     assert player.output.position > 2 * RATE_HZ
 
 

@@ -17,8 +17,8 @@ from bridge.audio.plugins.scan import Found, save_cache
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.errors import UsageError
 from bridge.session import preset_files, rack_keeper
+from bridge.session.commands import Deed, EditRack, Set
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Deed, EditRack, Set
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, put_in
 from streamgen.errors import ConfigError
@@ -169,7 +169,7 @@ from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Deed, EditRack, Set
+from bridge.session.commands import Deed, EditRack, Set
 from bridge.session.rack_keeper import RackKeeper
 from streamgen.testing import FakeModel
 

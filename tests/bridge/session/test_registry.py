@@ -10,9 +10,10 @@ import pytest
 
 import streamgen
 from bridge.session import registry
+from bridge.session.commands import Action, Set, Transport
 from bridge.session.engine_thread import EngineThread
+from bridge.session.events import Block, Event, Goaway
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Action, Block, Event, Goaway, Set, Transport
 from bridge.session.registry import SessionRegistry
 from streamgen.errors import CapacityError
 from streamgen.testing import tiny_checkpoint

@@ -17,8 +17,9 @@ from typing import Any, cast
 import pytest
 
 from bridge.session import state
-from bridge.session.messages import Changed, Listener, PlayerState, Session, Transported
+from bridge.session.events import Changed, PlayerState, Transported
 from bridge.session.parameters import session_table
+from bridge.session.session import Listener, Session
 from bridge.session.state import AFTER_SECONDS, Keeper, Kept, restore, state_file
 from streamgen.config import Value
 

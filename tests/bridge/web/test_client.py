@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.audio.s16 import to_s16
-from bridge.session.messages import Set
+from bridge.audio.conversion import to_s16
+from bridge.session.commands import Set
 
 from ...real_parts import chromium
 from ...service.running import Service

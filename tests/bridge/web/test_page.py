@@ -16,9 +16,10 @@ import soundfile
 from page_driver import Open, watch
 from toy_server import PITCHES_HZ, RATE_HZ, TABLE, ToyServer, toy_server
 
+from bridge.audio.faults import SlotFault
 from bridge.cli.certificate import certified
 from bridge.doors.access import tls_context
-from bridge.session.messages import Deed, SlotFault
+from bridge.session.commands import Deed
 from streamgen.config import number, switch, text
 
 pytestmark = pytest.mark.device
@@ -591,6 +592,16 @@ def test_stop_and_anew_are_asked_of_the_server(opened: Open, server: ToyServer) 
     eventually(
         lambda: [one["action"] for one in server.messages if one["type"] == "transport"] == ["play", "stop", "reset"]
     )
+
+
+def test_the_last_half_minute_is_asked_for_by_button_and_key_and_what_came_of_it_is_shown(
+    opened: Open, server: ToyServer
+) -> None:
+    opened.page.click("#keep")
+    opened.page.keyboard.press("k")
+    eventually(lambda: [one["type"] for one in server.messages].count("keep") == 2)
+    server.tell({"type": "notice", "topic": "kept", "text": "the last 30 s are take-1.flac", "applied_at_sample": 0})
+    opened.until("document.getElementById('toast').textContent === 'the last 30 s are take-1.flac'")
 
 
 def test_a_token_can_be_given(chromium: Any) -> None:

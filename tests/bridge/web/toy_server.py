@@ -26,10 +26,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from bridge.audio.catalogue import Catalogue
+from bridge.audio.faults import SlotFault
 from bridge.audio.rack import Rack
 from bridge.doors.http.site import WEB_ROOT, read_page
-from bridge.doors.native import protocol
-from bridge.session.messages import Deed, EditRack, SlotFault, TableChanged
+from bridge.doors.native import answers
+from bridge.session.commands import Deed, EditRack
+from bridge.session.events import TableChanged
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.rack_edits import edited
 from streamgen.config import ControlSpec, checked
@@ -155,11 +157,11 @@ class ToyServer:
 
     def edit(self, deed: Deed, slot: int = 0, effect: str = "", index: int | None = None) -> None:
         """Edit the rack as another door would."""
-        self.tell(json.loads(protocol.event(self.session.edit(deed, slot, effect, index), RATE_HZ)))
+        self.tell(json.loads(answers.event(self.session.edit(deed, slot, effect, index), RATE_HZ)))
 
     def fault(self, fault: SlotFault) -> None:
         """Tell of a fault in the rack."""
-        self.tell(json.loads(protocol.event(fault, RATE_HZ)))
+        self.tell(json.loads(answers.event(fault, RATE_HZ)))
 
     def transport(self, action: str, state: str) -> None:
         """Tell of the transport, from the test's thread."""
@@ -254,7 +256,7 @@ class ToyServer:
             told = self.session.edit(deed, message.get("slot", 0), effect, message.get("index"))
         except StreamgenError as error:
             return str(error)
-        await self._all(protocol.event(told, RATE_HZ))
+        await self._all(answers.event(told, RATE_HZ))
         return ""
 
     async def _received(self, client: ToyClient, message: dict[str, Any]) -> None:

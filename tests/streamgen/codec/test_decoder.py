@@ -316,6 +316,35 @@ def test_no_stream_at_all(lab: Any) -> None:
         StreamingDecoder(lab.make()).new_state(0)
 
 
+@pytest.mark.parametrize(("audio_channels", "batch"), [(1, 1), (2, 2)])
+def test_the_native_kernels_give_the_same_bits_in_one_call_and_layer_by_layer(
+    codec: EncodecModel, lab: Any, audio_channels: int, batch: int
+) -> None:
+    library = kernels()
+    if library is None:
+        pytest.skip("the package was installed without a C++ compiler")
+    chained, slow = (
+        StreamingDecoder(codec, audio_channels=audio_channels, native=Native(library, library.pool(threads)))
+        for threads in (2, 1)
+    )
+    slow._chain = None
+    codes = lab.codes(batch, chained.num_codebooks, 60)
+    for most in (3, 20):
+        assert torch.equal(*(torch.cat(stream(decoder, codes, most=most), 2) for decoder in (chained, slow)))
+
+
+@pytest.mark.parametrize("lstm", [True, False])
+def test_the_native_kernels_stream_what_the_whole_is(lab: Any, lstm: bool) -> None:
+    library = kernels()
+    if library is None:
+        pytest.skip("the package was installed without a C++ compiler")
+    codec = lab.make(lstm=lstm, num_filters=24, hidden_size=32, use_conv_shortcut=False)
+    native = StreamingDecoder(codec, native=Native(library, library.pool(2)))
+    codes = lab.codes(2, 4, 60)
+    wanted, got = lab.whole(codec, codes), torch.cat(stream(native, codes, most=9), 2)
+    torch.testing.assert_close(got, wanted, atol=5e-3 if lstm else TOLERANCE, rtol=0)
+
+
 @pytest.mark.parametrize("audio_channels", [1, 2])
 def test_on_the_native_kernels_the_shipped_codecs_error_is_below_50_db(audio_channels: int) -> None:
     library = kernels()

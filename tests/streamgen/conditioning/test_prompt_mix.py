@@ -1,4 +1,4 @@
-"""Weights, negatives and fades against the formula; guidance itself is tested in lm/test_guidance.py."""
+"""Weights, negatives and fades against the formula; guidance itself is tested in lm/test_sampling.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from streamgen.conditioning.prompt_mix import PromptMix, glide
 from streamgen.config import MAX_PROMPTS
 from streamgen.errors import ConfigError, PromptError
-from streamgen.lm.guidance import combine
+from streamgen.lm.sampling import combine
 
 TEXTS = ["piano", "strings", "drums", "flute", None]
 

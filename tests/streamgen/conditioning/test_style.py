@@ -115,17 +115,17 @@ def test_a_style_stream_plays_on_and_takes_another_style_at_its_sample() -> None
     assert all(spec.supported for spec in rows.values())
     options: dict[str, Any] = {"seed": 3, "context_seconds": 1.0, "excerpt_seconds": 1.0}
     with model.open_stream("piano", style=noise(2.0), style_rate_hz=RATE_HZ, **options) as stream:
-        before = stream._tokens.settings.rows.prefixes
+        before = stream._sound.tokens.settings.rows.prefixes
         assert stream.set(style=model.style(noise(2.0, 9), RATE_HZ), at_sample=30 * 640) == 30 * 640
         stream.read(20 * 640)
-        assert stream._tokens.settings.rows.prefixes == before
+        assert stream._sound.tokens.settings.rows.prefixes == before
         stream.read(30 * 640)
-        after = stream._tokens.settings.rows.prefixes
+        after = stream._sound.tokens.settings.rows.prefixes
         assert after != before
         assert not torch.equal(after.of(0)[0], before.of(0)[0])
         stream.set(style=None)
         stream.read(640)
-        assert stream._tokens.settings.rows.prefixes.length < after.length
+        assert stream._sound.tokens.settings.rows.prefixes.length < after.length
         stream.set(guidance_beta=4.0, eval_q=1)
         assert np.isfinite(stream.read(6_400).samples).all()
 

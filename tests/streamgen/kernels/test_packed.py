@@ -37,21 +37,30 @@ def test_all_libraries_and_any_number_of_threads_pack_alike(library: Kernels) ->
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 11])
 def test_a_product_is_that_of_rounded_rows_and_rounded_weights(library: Kernels, bits: int, rows: int) -> None:
-    weight, x = torch.randn(70, 96), torch.randn(rows, 96) * torch.randn(rows, 1).exp()
+    weight, x = torch.randn(290, 96), torch.randn(rows, 96) * torch.randn(rows, 1).exp()
     pool = library.pool(2)
     packed = pack(library, pool, weight, bits)
-    wanted = rounded(x.double()) @ unpacked(packed)[:70].T
-    torch.testing.assert_close(multiply(library, pool, packed, x, 70).double(), wanted, atol=2e-3, rtol=1e-4)
+    wanted = rounded(x.double()) @ unpacked(packed)[:290].T
+    torch.testing.assert_close(multiply(library, pool, packed, x, 290).double(), wanted, atol=2e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("rows", [1, 6])
+def test_tiles_that_are_read_side_by_side_give_what_each_gives_alone(library: Kernels, bits: int, rows: int) -> None:
+    weight, x = torch.randn(7 * 32, 160), torch.randn(rows, 160)
+    pool = library.pool(1)
+    alone = [multiply(library, pool, pack(library, pool, tile, bits), x, 32) for tile in weight.split(32)]
+    assert torch.equal(multiply(library, pool, pack(library, pool, weight, bits), x, 7 * 32), torch.cat(alone, dim=1))
 
 
 @pytest.mark.parametrize("bits", [*BITS, 16, 32])
 def test_a_row_is_bit_for_bit_what_it_is_alone(library: Kernels, bits: int) -> None:
-    weight, x = torch.randn(64, 96), torch.randn(9, 96)
+    weight, x = torch.randn(416, 96), torch.randn(9, 96)
     one, many = library.pool(1), library.pool(3)
     packed = pack(library, one, weight, bits)
-    alone = torch.cat([multiply(library, one, packed, row[None], 64) for row in x])
+    alone = torch.cat([multiply(library, one, packed, row[None], 416) for row in x])
     for rows in range(1, 10):
-        assert torch.equal(multiply(library, many, packed, x[:rows], 64), alone[:rows])
+        assert torch.equal(multiply(library, many, packed, x[:rows], 416), alone[:rows])
 
 
 @pytest.mark.parametrize("rows", [*range(1, 14), 60])
@@ -74,7 +83,7 @@ def test_rows_may_overlap_as_the_windows_of_a_convolution_do(library: Kernels) -
 
 
 def test_an_lstm_is_torchs_over_rounded_weights_and_states(library: Kernels) -> None:
-    width, streams, steps = 64, 3, 7
+    width, streams, steps = 160, 3, 7
     weight, driven = torch.randn(4 * width, width) / 8, torch.randn(streams, steps, 4 * width)
     hidden, cell = torch.randn(streams, width).tanh(), torch.randn(streams, width)
     pool = library.pool(2)

@@ -21,7 +21,7 @@ import streamgen
 from streamgen.checkpoint import load_checkpoint
 from streamgen.lm.attention import Segment
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.guidance import combine
+from streamgen.lm.sampling import combine
 from streamgen.testing import tiny_checkpoint
 
 TEXTS = ("piano", "drums and bass", "slow techno beat with strings", None)
@@ -70,9 +70,9 @@ class Watched:
     def __call__(self, steps: Sequence[Any]) -> list[Tensor]:
         wanted = {}
         for at, step in enumerate(steps):
-            stream = next(s for s in self.streams if any(w is step.feeds[0].window for w in s._tokens.windows))
+            stream = next(s for s in self.streams if any(w is step.feeds[0].window for w in s._sound.tokens.windows))
             if self._chance.random() < OFTEN:
-                wanted[at] = reread(self._model, stream._tokens, step.rows)
+                wanted[at] = reread(self._model, stream._sound.tokens, step.rows)
         drawn = self._step(steps)
         for at, logits in wanted.items():
             likeliest = logits.amax(-1)

@@ -82,10 +82,10 @@ def test_another_prompt_is_tried_where_it_begins_anew_and_another_knob_is_not(
         assert len(chosen) == 3
         stream.read(2 * RATE)
         assert stream.controls.candidate == 1 + int(np.argmax([np.abs(one).sum() for one in chosen]))
-        first = stream._tokens.frames(at // HOP, at // HOP + 50)
+        first = stream._sound.tokens.frames(at // HOP, at // HOP + 50)
         stream.rewind(mark)
         stream.read(2 * RATE)
-        assert torch.equal(first, stream._tokens.frames(at // HOP, at // HOP + 50))
+        assert torch.equal(first, stream._sound.tokens.frames(at // HOP, at // HOP + 50))
         assert len(chosen) == 3, "what is asked for again is not tried again"
 
 

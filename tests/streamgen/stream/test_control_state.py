@@ -27,7 +27,7 @@ def test_a_control_lands_exactly_at_its_frame(twin: Twins) -> None:
             if change:
                 assert stream.set(temperature=3.0, at_sample=19_100) == 19_200
             stream.read(64_000)
-            tokens.append(stream._tokens.frames(0, 100))
+            tokens.append(stream._sound.tokens.frames(0, 100))
     for k, delay in enumerate(twin("mono").model.runtime.pattern.delays):
         assert torch.equal(tokens[0][k, : 30 - delay], tokens[1][k, : 30 - delay])
     assert not torch.equal(tokens[0][0, 30:40], tokens[1][0, 30:40])
@@ -50,7 +50,7 @@ def test_a_new_prompt_equals_transformers_with_swapped_text(twin: Twins) -> None
     with model.open_stream("piano", seed=1, temperature=0.0) as stream:
         stream.set(prompt="rock", at_sample=640 * 20)
         stream.read(38_400)
-        changed = stream._tokens.frames(0, 60)
+        changed = stream._sound.tokens.frames(0, 60)
     plain = Batch(model.runtime, ["piano"], 1.2, seed=1, controls={"temperature": 0.0}).codes()[0]
     assert torch.equal(changed[0, :20], plain[0, :20])
     assert not torch.equal(changed[0, 20:57], plain[0, 20:57])
@@ -61,16 +61,16 @@ def test_weights_and_glide_change_the_rows_and_settle(twin: Twins) -> None:
         stream.read(6_400)
         stream.set(prompts=[("piano", 1.0), ("rock", 1.0)], glide_seconds=0.5)
         stream.read(9_600)
-        gliding = stream._tokens.settings.rows.coefficients
+        gliding = stream._sound.tokens.settings.rows.coefficients
         stream.read(19_200)
-        settled = stream._tokens.settings.rows.coefficients
+        settled = stream._sound.tokens.settings.rows.coefficients
         assert len(gliding) == len(settled) == 3
         assert settled == (1.5, 1.5, -2.0)
         assert 1.5 < gliding[0] < 3.0
         stream.set(prompt="techno", negative_prompt="drums", glide_seconds=0)
         stream.read(9_600)
-        assert stream._tokens.settings.rows.names == ("techno", "drums")
-        assert stream._tokens.settings.rows.coefficients == (3.0, -2.0)
+        assert stream._sound.tokens.settings.rows.names == ("techno", "drums")
+        assert stream._sound.tokens.settings.rows.coefficients == (3.0, -2.0)
 
 
 def test_equal_prompts_in_a_mix_are_one_prompt(twin: Twins) -> None:
@@ -88,9 +88,9 @@ def test_a_melody_stream_takes_a_new_prompt_by_rereading_its_context(twin: Twins
         stream.read(32_000)
         stream.set(prompt="rock")
         stream.read(32_000)
-        assert stream._tokens.settings.rows.names == ("rock", None)
-        assert stream._tokens.windows[0].start_frame == 0
-        assert stream.metrics.window_position > stream._tokens.settings.rows.prefix + 90
+        assert stream._sound.tokens.settings.rows.names == ("rock", None)
+        assert stream._sound.tokens.windows[0].start_frame == 0
+        assert stream.metrics.window_position > stream._sound.tokens.settings.rows.prefix + 90
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_prompts_are_what_they_were_when_they_were_set(twin: Twins) -> None:
         pairs[0][0] = ""
         pairs.pop()
         stream.read(640)
-        assert stream._tokens.settings.rows.names == ("rock", "techno", None)
+        assert stream._sound.tokens.settings.rows.names == ("rock", "techno", None)
         stream.read(16_000)
-        assert stream._tokens.settings.rows.names == ("drums", "bass", None)
+        assert stream._sound.tokens.settings.rows.names == ("drums", "bass", None)
 
 
 @pytest.mark.parametrize("rewind_seconds", [0.0, 5.0])
@@ -186,9 +186,9 @@ def test_rows_without_room_change_nothing_and_wait(
                 with pytest.raises(CapacityError, match="close a stream or use fewer prompts"):
                     stream.read(6400)
                 assert stream.controls.temperature == 1.0
-                assert stream._tokens.settings.rows.count == 2
+                assert stream._sound.tokens.settings.rows.count == 2
         assert np.array_equal(stream.read(16_000).samples, other.read(16_000).samples)
-        assert stream._tokens.settings.rows.count == 9
+        assert stream._sound.tokens.settings.rows.count == 9
     assert all(cache._free)
 
 
@@ -203,7 +203,7 @@ def test_fewer_prompts_help_where_there_is_no_room(twin: Twins, monkeypatch: pyt
                 stream.read(640)
             stream.set(prompt="rock")
             stream.read(640)
-            assert stream._tokens.settings.rows.names == ("rock", None)
+            assert stream._sound.tokens.settings.rows.names == ("rock", None)
 
 
 def test_settings_that_fit_only_after_a_change_ahead_are_cut_until_then(twin: Twins) -> None:
@@ -222,7 +222,7 @@ def test_the_row_guided_away_from_never_has_the_melody(twin: Twins) -> None:
     model = twin("melody").model
     melody = {"melody": TUNE, "melody_rate_hz": 32_000}
     with model.open_stream(prompts=[("piano", 1), ("rock", 1)], guidance_scale=1.0, seed=1, **melody) as stream:
-        both = stream._tokens.settings.rows.prefixes.of(0)
+        both = stream._sound.tokens.settings.rows.prefixes.of(0)
         for values in (
             {"prompt": "piano", "negative_prompt": "rock", "guidance_scale": 3.0},
             {"prompt": None, "negative_prompt": None, "guidance_scale": 1.0},
@@ -233,9 +233,9 @@ def test_the_row_guided_away_from_never_has_the_melody(twin: Twins) -> None:
             stream.read(640)
             given = {name: value for name, value in values.items() if value is not None}
             with model.open_stream(**given, seed=1, **melody) as fresh:
-                ours, theirs = (one._tokens.settings.rows.prefixes.of(7) for one in (stream, fresh))
+                ours, theirs = (one._sound.tokens.settings.rows.prefixes.of(7) for one in (stream, fresh))
                 assert torch.equal(ours, theirs)
-        null, now = model.runtime.prompts.chroma.null_prefix(), stream._tokens.settings.rows.prefixes.of(7)
+        null, now = model.runtime.prompts.chroma.null_prefix(), stream._sound.tokens.settings.rows.prefixes.of(7)
         assert not torch.equal(both[1, : len(null)], now[0, : len(null)])
         assert torch.equal(now[0, : len(null)], null)
 
@@ -243,11 +243,11 @@ def test_the_row_guided_away_from_never_has_the_melody(twin: Twins) -> None:
 def test_a_melody_stream_by_default_takes_no_text_and_longer_ones(twin: Twins) -> None:
     """Windows have as many positions beside the prefix as those of other checkpoints have."""
     with twin("melody").model.open_stream(seed=1, melody=TUNE, melody_rate_hz=32_000) as stream:
-        assert (stream._tokens.settings.rows.prefix, stream.plan.context_frames) == (236, 600)
+        assert (stream._sound.tokens.settings.rows.prefix, stream.plan.context_frames) == (236, 600)
         stream.read(640)
         stream.set(prompt="drums and bass with slow techno beat")
         stream.read(640)
-        prefix = stream._tokens.settings.rows.prefix
+        prefix = stream._sound.tokens.settings.rows.prefix
         assert prefix > 236
         assert (stream.plan.limit, stream.plan.context_frames) == (1503 + prefix, 600)
         with pytest.raises(ConfigError, match=r"must be at most .* under melody and prompt, so shorten the prompt"):
@@ -266,17 +266,17 @@ def test_a_melody_set_while_it_plays_begins_at_its_sample(short_twin: Twins) -> 
         assert stream.set(melody=other, melody_rate_hz=32_000, at_sample=frame * 640 - 1) == frame * 640
         assert plain.set(melody=None, at_sample=10_000 * 640) == 10_000 * 640
         for one in (stream, plain):
-            while one._tokens.head < frame - 1:
+            while one._sound.tokens.head < frame - 1:
                 one.read(640)
-        assert torch.equal(stream._tokens.frames(40, frame - 3), plain._tokens.frames(40, frame - 3))
+        assert torch.equal(stream._sound.tokens.frames(40, frame - 3), plain._sound.tokens.frames(40, frame - 3))
         assert stream.controls.melody is not None
         assert len(stream.controls.melody.samples) == len(TUNE)
         stream.read(640)
         assert stream.controls.melody.start_frame == frame
-        (window,) = stream._tokens.windows
+        (window,) = stream._sound.tokens.windows
         assert window.start_frame == frame - 50, "its context is read again under it"
         tune, chroma = stream.controls.melody, model.runtime.prompts.chroma
-        prefix = stream._tokens.settings.rows.prefixes.of(window.start_frame)[0, : chroma.length]
+        prefix = stream._sound.tokens.settings.rows.prefixes.of(window.start_frame)[0, : chroma.length]
         assert torch.equal(prefix, chroma.window(tune, frame - 50))
         stream.set(melody=None)
         stream.read(640)
@@ -293,10 +293,10 @@ def test_a_melody_stream_goes_on_in_its_melody_from_window_to_window(short_twin:
         "piano", seed=1, context_seconds=1.0, melody=audio.astype(np.float32), melody_rate_hz=32_000
     ) as stream:
         chroma, tune, seen = model.runtime.prompts.chroma, stream.controls.melody, []
-        while stream._tokens.rollovers < 3:
+        while stream._sound.tokens.rollovers < 3:
             stream.read(6_400)
-            window = stream._tokens.windows[0]
-            prefix = stream._tokens.settings.rows.prefixes.of(window.start_frame)[0, : chroma.length]
+            window = stream._sound.tokens.windows[0]
+            prefix = stream._sound.tokens.settings.rows.prefixes.of(window.start_frame)[0, : chroma.length]
             assert torch.equal(prefix, chroma.window(tune, window.start_frame))
             if not seen or not torch.equal(prefix, seen[-1]):
                 seen.append(prefix)

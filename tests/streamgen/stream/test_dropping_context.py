@@ -28,7 +28,7 @@ TONE = (0.3 * np.sin(np.arange(48_000) * 0.05)).astype(np.float32)
 
 def played(stream: Stream, frames: int) -> tuple[Tensor, np.ndarray]:
     """Read one frame at a time; returns the codes completed meanwhile, which are ahead of it, and the samples."""
-    codes, samples, tokens = [], [], stream._tokens
+    codes, samples, tokens = [], [], stream._sound.tokens
     for _ in range(frames):
         before = tokens.frames_done
         samples.append(stream.read(HOP).samples)
@@ -37,11 +37,11 @@ def played(stream: Stream, frames: int) -> tuple[Tensor, np.ndarray]:
 
 
 def step(stream: Stream) -> None:
-    stream.runtime.scheduler.step([stream])
+    stream.runtime.scheduler.step([stream._sound])
 
 
 def start(stream: Stream) -> int:
-    return stream._tokens.windows[0].start_frame
+    return stream._sound.tokens.windows[0].start_frame
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_some_seconds_survive_and_are_read_anew(short_twin: Twins) -> None:
         at = stream.set(prompt="rock", at_sample=2 * 32_000) // HOP
         codes, _ = played(stream, 110)
         assert start(stream) == at - 35
-        while other._next_frame < at:
+        while other._sound.next_frame < at:
             step(other)
-        tokens, rows = other._tokens, stream._tokens.settings.rows
+        tokens, rows = other._sound.tokens, stream._sound.tokens.settings.rows
         settings = replace(tokens.settings, rows=rows, dominant="rock", surviving_frames=35)
         for _ in range(20):
             with model.runtime.computing():
@@ -120,8 +120,8 @@ def test_thirty_seconds_are_all_that_a_full_window_knows(seconds: float, survive
         at = stream.set(prompt="rock", at_sample=1502 * HOP) // HOP
         stream.read(1502 * HOP)
         with stream.runtime.alone():
-            stream.begin_step()
-        assert stream._tokens.settings.rows.names[0] == "rock"
+            stream._sound.begin_step()
+        assert stream._sound.tokens.settings.rows.names[0] == "rock"
         assert at - start(stream) == survives
 
 
@@ -155,7 +155,7 @@ def test_other_weights_of_the_same_texts_drop_where_another_dominates(twin: Twin
             stream.read(10 * HOP)
             starts.append((start(stream), at))
     assert [begun for begun, _ in starts] == [0, starts[1][1], starts[1][1], starts[3][1]]
-    assert stream._tokens.settings.rows.names == ("piano", "rock", None)
+    assert stream._sound.tokens.settings.rows.names == ("piano", "rock", None)
 
 
 @pytest.mark.parametrize("head", range(6))
@@ -168,7 +168,7 @@ def test_within_the_first_frames_there_is_nothing_to_drop(twin: Twins, head: int
         stream.set(prompt="rock")
         codes, _ = played(stream, 30)
         assert start(stream) == (0 if head < 4 else head)
-        assert stream._tokens.settings.rows.names == ("rock", None)
+        assert stream._sound.tokens.settings.rows.names == ("rock", None)
     assert 0 <= codes.min() <= codes.max() < model.runtime.config.vocab_size
 
 
@@ -177,11 +177,11 @@ def test_a_glide_drops_where_the_other_prompt_becomes_the_heavier(twin: Twins) -
         stream.read(20 * HOP)
         at = stream.set(prompt="rock", glide_seconds=1.0) // HOP
         stream.read(20 * HOP)
-        assert (start(stream), stream._tokens.settings.rows.count) == (0, 3)
+        assert (start(stream), stream._sound.tokens.settings.rows.count) == (0, 3)
         stream.read(15 * HOP)
-        assert (start(stream), stream._tokens.settings.rows.count) == (at + 26, 3)
+        assert (start(stream), stream._sound.tokens.settings.rows.count) == (at + 26, 3)
         stream.read(30 * HOP)
-        assert (start(stream), stream._tokens.settings.rows.count) == (at + 26, 2)
+        assert (start(stream), stream._sound.tokens.settings.rows.count) == (at + 26, 2)
 
 
 @pytest.mark.parametrize("seconds", [0.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.02, 0.5))])
@@ -249,7 +249,11 @@ def test_without_room_for_it_all_waits(twin: Twins, monkeypatch: pytest.MonkeyPa
             for _ in range(2):
                 with pytest.raises(CapacityError):
                     stream.read(20 * HOP)
-                assert (stream._tokens.settings.dominant, start(stream), stream._tokens.origin) == ("piano", 0, 0)
+                assert (stream._sound.tokens.settings.dominant, start(stream), stream._sound.tokens.origin) == (
+                    "piano",
+                    0,
+                    0,
+                )
         assert np.array_equal(stream.read(30 * HOP).samples, other.read(30 * HOP).samples)
         assert start(stream) == start(other) > 20
     assert all(cache._free)
@@ -266,10 +270,10 @@ def test_a_melody_stream_begins_anew_under_its_melody(short_twin: Twins) -> None
         stream.read(20 * HOP)
         at = stream.set(prompt="rock") // HOP
         codes, expected = played(stream, 60)[0], played(fresh, 40)[0]
-        assert torch.equal(stream._tokens.frames(at, at + 40), expected[:, :40])
+        assert torch.equal(stream._sound.tokens.frames(at, at + 40), expected[:, :40])
         assert codes.max() < model.runtime.config.vocab_size
         stream.set(negative_prompt="noise", context_seconds=1.5)
-        now = stream._tokens.head + 1
+        now = stream._sound.tokens.head + 1
         stream.read(HOP)
         assert start(stream) == max(at, now - 75) == at
         stream.read(60 * HOP)

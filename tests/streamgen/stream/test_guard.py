@@ -174,7 +174,7 @@ def test_another_take_begins_anew_and_the_same_one_changes_nothing(mono: Any) ->
         at = stream.set(take=1, at_sample=2 * RATE)
         stream.set(take=1, at_sample=3 * RATE)
         first, other = stream.read(4 * RATE).samples, plain.read(4 * RATE).samples
-        assert stream._tokens.origin == at // HOP
+        assert stream._sound.tokens.origin == at // HOP
         before = at - 8 * HOP
         np.testing.assert_array_equal(first[:, :before], other[:, :before])
         assert not np.array_equal(first[:, at:], other[:, at:])
@@ -186,7 +186,7 @@ def test_a_take_that_is_named_again_comes_again_wherever_it_begins(mono: Any) ->
         for take, second in ((1, 1), (2, 3), (1, 5)):
             at = stream.set(take=take, at_sample=second * RATE) // HOP
             stream.read((second + 2) * RATE - stream.position_samples)
-            played.append(stream._tokens.frames(at, at + 90))
+            played.append(stream._sound.tokens.frames(at, at + 90))
         first, other, again = played
         assert torch.equal(first, again)
         assert not torch.equal(first, other)

@@ -93,10 +93,10 @@ def test_a_prompt_too_long_keeps_its_newest_part_and_says_so(
     long[-5 * 32_000 :] *= np.linspace(0.2, 1.0, 5 * 32_000, dtype=np.float32)
     with model.open_stream("piano", audio_prompt=long, audio_prompt_rate_hz=32_000, seed=3) as stream:
         assert "its newest part is kept" in caplog.text
-        assert stream._tokens.prompt_frames == stream.plan.longest_prompt()
-        codes = stream._tokens.frames(0, stream._tokens.prompt_frames)
+        assert stream._sound.tokens.prompt_frames == stream.plan.longest_prompt()
+        codes = stream._sound.tokens.frames(0, stream._sound.tokens.prompt_frames)
         whole = model.prompt_codes(long, 32_000)
-        assert torch.equal(codes, whole[:, -stream._tokens.prompt_frames :])
+        assert torch.equal(codes, whole[:, -stream._sound.tokens.prompt_frames :])
         take(stream, 2.5, chunk=0.5)
         assert stream.metrics.rollovers == 1
 
@@ -148,7 +148,7 @@ def test_a_step_that_is_interrupted_is_done_again(twin: Twins, monkeypatch: pyte
                 stream.read(6400)
         stream.read(12_800)
         other.read(19_200)
-        assert torch.equal(stream._tokens.frames(0, 30), other._tokens.frames(0, 30))
+        assert torch.equal(stream._sound.tokens.frames(0, 30), other._sound.tokens.frames(0, 30))
 
 
 def test_a_stream_that_cannot_begin_leaves_no_rows_taken(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:

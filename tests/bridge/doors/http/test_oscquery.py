@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 from pythonosc.osc_message import OscMessage
+from websockets.asyncio.client import connect
 
 from bridge.doors.http.oscquery import Listener, attribute, find, host_info, packet, tree
 from bridge.errors import WireError
-from bridge.session.messages import Changed, Deed, EditRack
+from bridge.session.commands import Deed, EditRack
+from bridge.session.events import Changed
 from streamgen.config import text
 
 from ..web_session import TABLE, SineSession, serving
@@ -65,7 +67,7 @@ def test_a_text_with_choices_tells_them() -> None:
 
 
 def test_listen_and_ignore() -> None:
-    listener = Listener(TABLE, lambda: None)
+    listener = Listener(TABLE, 48_000, lambda: None)
     listener.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/seed"}')
     assert listener.names == {"seed"}
     listener.command('{"COMMAND": "IGNORE", "DATA": "/streamgen/seed"}')
@@ -77,7 +79,7 @@ def test_listen_and_ignore() -> None:
 
 def test_another_rack_is_another_tree() -> None:
     session, ready = SineSession(), list[bool]()
-    listener = Listener(session.table, lambda: ready.append(True))
+    listener = Listener(session.table, 48_000, lambda: ready.append(True))
     session.add(listener)
 
     async def edit() -> None:
@@ -96,7 +98,7 @@ def test_another_rack_is_another_tree() -> None:
 
 def test_the_newest_value_of_each_is_told() -> None:
     ready: list[bool] = []
-    listener = Listener(TABLE, lambda: ready.append(True))
+    listener = Listener(TABLE, 48_000, lambda: ready.append(True))
     for name in ("seed", "mute"):
         listener.command(json.dumps({"COMMAND": "LISTEN", "DATA": f"/streamgen/{name}"}))
     for seed in range(3):
@@ -105,6 +107,48 @@ def test_the_newest_value_of_each_is_told() -> None:
     assert len(ready) == 4
     assert listener.take() == [packet(TABLE["seed"], 2), packet(TABLE["mute"], True)]
     assert listener.take() == []
+
+
+def test_meter_bands_and_onsets_are_listened_to_and_looked_at_only_then() -> None:
+    ready: list[bool] = []
+    listener, session = Listener(TABLE, 48_000, lambda: ready.append(True)), SineSession()
+    session.add(listener)
+    session.play(20)
+    listener.look(1e10)
+    assert (listener.looks, ready, len(listener._levels._peaks)) == (False, [], 0), "nothing is computed for nobody"
+    for name in ("meter", "bands", "onset"):
+        listener.command(json.dumps({"COMMAND": "LISTEN", "DATA": f"/streamgen/{name}"}))
+    session.position = 96_000
+    session.play(20)
+    listener.look(2e10)
+    told = {message.address: message.params for message in map(OscMessage, listener.take())}
+    assert told["/streamgen/meter"] == pytest.approx([-6.02, -6.02], abs=0.1)
+    assert len(told["/streamgen/bands"]) == 8
+    assert told["/streamgen/onset"] == [1.0], "a sine out of silence"
+    for name, arguments in told.items():
+        node = find(ROOT, name)
+        assert node is not None
+        assert (node["TYPE"], node["ACCESS"]) == ("f" * len(arguments), 1)
+    for name in ("meter", "bands", "onset"):
+        listener.command(json.dumps({"COMMAND": "IGNORE", "DATA": f"/streamgen/{name}"}))
+    session.play(20)
+    listener.look(3e10)
+    assert listener.take() == []
+
+
+def test_bands_come_over_the_websocket_while_they_sound() -> None:
+    async def go() -> None:
+        async with serving() as door:
+            playing = asyncio.create_task(door.session.run())
+            async with connect(f"ws://127.0.0.1:{door.web.port}/") as client:
+                await client.send('{"COMMAND": "LISTEN", "DATA": "/streamgen/bands"}')
+                packets = [await asyncio.wait_for(client.recv(), 5) for _ in range(5)]
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+        bands = OscMessage(packets[-1]).params  # type: ignore[arg-type]
+        assert bands[3] == max(bands) == pytest.approx(-9, abs=3), "440 Hz left, 660 Hz right"
+
+    asyncio.run(go())
 
 
 def test_host_info_names_the_ports() -> None:

@@ -19,9 +19,10 @@ from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.link.door import LinkDoor
 from bridge.metrics import Metrics
+from bridge.session.commands import Set
 from bridge.session.engine_thread import EngineThread
+from bridge.session.events import Beat
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import Beat, Set
 from bridge.settings import Settings
 from streamgen.testing import FakeModel
 

@@ -19,7 +19,7 @@ from bridge.doors.link.door import LinkDoor
 from bridge.doors.link.peer import LinkPeer
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Set, Transport
+from bridge.session.commands import Action, Set, Transport
 from bridge.settings import Settings
 
 from ..web_session import SineSession

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.doors.lyria import connection
 from bridge.doors.lyria.door import LyriaDoor
-from bridge.session.messages import Action, EditRack
+from bridge.session.commands import Action, EditRack
 
 from ..web_session import RATE_HZ, Open, SineSession, serving, sine
 

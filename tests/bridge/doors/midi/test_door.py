@@ -1,21 +1,27 @@
-"""The door with ports of this test's own; test_ports.py has real ones."""
+"""The door with ports of this test's own; test_ports.py has real ones, and a service started twice."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.midi import door as midi
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, RecallPreset, Transport
+from bridge.session.commands import Action, Deed, EditRack, KeepTake, RecallPreset, Set, Transport
+from bridge.session.events import Block, Changed, Event
+from bridge.session.live_session import LiveSession
+from bridge.session.timeline import Moment
 from bridge.settings import Settings
 
+from ...session.live import RATE_HZ, ill_catalogue, ill_host, play
 from ..web_session import SineSession
 
 
@@ -112,19 +118,23 @@ def test_pads_play_prompts_presets_and_the_transport(monkeypatch: pytest.MonkeyP
         ports.message(0x90, 37, 127)
         ports.message(0x90, 38, 127)
         await until(lambda: session.now["mute"])
-        await until(lambda: len(session.commands) == 4)
+        ports.message(0x90, 39, 127)
+        await until(lambda: len(session.commands) == 5)
         assert RecallPreset("dawn", "midi") in session.commands
         assert Transport(Action.PAUSE, "midi") in session.commands
+        assert KeepTake("midi") in session.commands
         ports.message(0x90, 38, 127)
         await until(lambda: not session.now["mute"])
 
-    on_stage(monkeypatch, scene, midi_map="note 1/36=prompt 2; pc 1/5=preset dawn; note 1/37=pause; note 1/38=mute")
+    on_stage(
+        monkeypatch,
+        scene,
+        midi_map="note 1/36=prompt 2; pc 1/5=preset dawn; note 1/37=pause; note 1/38=mute; note 1/39=keep",
+    )
 
 
 def test_lights_show_what_others_change(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
-        from bridge.session.messages import Set
-
         await session.do(Set({"top_p": 0.5, "mute": True}, "page"))
         assert ports.sent == [[0xB2, 7, 64], [0x90, 38, 127]]
         await session.do(Set({"midi/map": "cc 1/1=top_p"}, "page"))
@@ -170,3 +180,73 @@ def test_its_own_clock_goes_out_at_the_session_s_tempo(monkeypatch: pytest.Monke
         assert sent == pytest.approx(240 * 24 / 60, rel=0.1)
 
     on_stage(monkeypatch, scene, clock="out")
+
+
+class InOrder:
+    """A listener that keeps blocks and changes in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.told: list[Block | Changed] = []
+
+    def audio(self, block: Block) -> None:
+        self.told.append(block)
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Changed):
+            self.told.append(event)
+
+    def turned(self, name: str) -> list[tuple[int, float, Block]]:
+        """Of each change of a parameter: its sample, what it was set to, and the block that came next."""
+        told = self.told
+        blocks = {at: item for at, item in enumerate(told) if isinstance(item, Block)}
+        return [
+            (item.applied_at_sample, float(item.values[name]), blocks[min(later for later in blocks if later > at)])
+            for at, item in enumerate(told)
+            if isinstance(item, Changed) and name in item.values and any(later > at for later in blocks)
+        ]
+
+    def heard(self, start: int, stop: int) -> np.ndarray:
+        """The music between two samples."""
+        blocks = [item for item in self.told if isinstance(item, Block)]
+        audio = np.concatenate([block.samples for block in blocks], axis=1)
+        return audio[:, start - blocks[0].start_sample : stop - blocks[0].start_sample]
+
+
+def test_a_plugin_s_knob_turned_by_a_learned_controller_reaches_its_child_within_a_block(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A gain of 0, in the plugin's own process, makes zeros: they begin where the change says that it applies."""
+    gain = "plugin/1/gain"
+
+    async def scene(session: LiveSession) -> None:
+        monkeypatch.setattr(midi, "Ports", TestPorts)
+        door = midi.MidiDoor(Service(Settings(midi=("knobs",)), Access(), Metrics()))
+        await door.open(SimpleNamespace(live=session))
+        ports, ear = door._ports, InOrder()
+        assert isinstance(ports, TestPorts)
+        session.add(ear)
+        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(Set({gain: 1.0, "midi/learn": gain}, "page"))
+        ports.message(0xB0, 74, 64)
+        await until(lambda: session.values()["midi/map"] == f"cc 1/74={gain}")
+        await until(lambda: session.position_samples() > RATE_HZ // 2)
+        for value in (40, 20, 0):  # past where it stands, down to nothing
+            before = len(ear.turned(gain))
+            ports.message(0xB0, 74, value)
+            if value < 40:
+                await until(lambda before=before: len(ear.turned(gain)) > before)
+        applied, value, block = ear.turned(gain)[-1]
+        assert value == 0
+        assert block.start_sample <= applied < block.end_sample, "the next block that is made has it"
+        await until(lambda: session.position_samples() > applied + 4_800)
+        assert np.abs(ear.heard(applied - 480, applied)).max() > 1e-3
+        assert not ear.heard(applied, applied + 4_800).any()
+        # a door that says when is obeyed to the sample, in the child too
+        at = session.position_samples() + RATE_HZ // 2
+        assert await session.do(Set({gain: 1.0}, "osc", Moment(sample=at))) == at
+        await until(lambda: session.position_samples() > at + 4_800)
+        assert not ear.heard(at - 4_800, at).any()
+        assert np.abs(ear.heard(at, at + 480)).max() > 1e-3
+        await door.close("the test is over")
+
+    play(scene, ill_catalogue(tmp_path, ill_host(tmp_path)))

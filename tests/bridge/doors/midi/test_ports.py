@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +21,8 @@ from bridge.errors import BridgeError
 from bridge.metrics import Metrics
 from bridge.settings import Settings
 
-from ....real_parts.jack import running_jack
+from ....real_parts.jack import Jack, running_jack
+from ....service.running import Service as RunningService
 from ..web_session import SineSession
 
 needs_rtmidi = pytest.mark.skipif(
@@ -89,7 +92,56 @@ def test_a_knob_is_heard_within_milliseconds_and_comes_back_when_it_is_plugged_i
         box.delete()
 
     with running_jack(period_frames=128) as jack:
-        for name, value in jack.environment.items():
-            if os.environ.get(name) != value:
-                monkeypatch.setenv(name, value)
+        join(jack, monkeypatch)
         asyncio.run(go())
+
+
+def join(jack: Jack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process find a JACK of the test's own."""
+    for name, value in jack.environment.items():
+        if os.environ.get(name) != value:
+            monkeypatch.setenv(name, value)
+
+
+@needs_rtmidi
+@pytest.mark.device
+def test_what_a_controller_learned_it_knows_when_the_service_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import rtmidi
+
+    async def asked(service: RunningService, name: str, **values: object) -> object:
+        """Set parameters, if any are given; returns one of them."""
+        async with service.connect("?enabled=false") as client:
+            await client.recv()
+            if values:
+                await client.send(json.dumps({"type": "set", "values": values}))
+            await client.send(json.dumps({"type": "get", "name": name, "id": 1}))
+            while (told := json.loads(await client.recv())).get("id") != 1:
+                pass
+            return told["values"][name]
+
+    def until(service: RunningService, name: str, wanted: object, *turn: int) -> None:
+        """Turn the controller until a parameter is as wanted: JACK has to connect the ports first."""
+        end = time.monotonic() + 20
+        while (found := asyncio.run(asked(service, name))) != wanted:
+            assert time.monotonic() < end, (found, service.log())
+            box.send_message([0xB0, 74, *turn])
+            time.sleep(0.1)
+
+    options = ("--midi", "KNOB", "--state", str(tmp_path / "live.json"))
+    with running_jack() as jack:
+        join(jack, monkeypatch)
+        box = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name="knobs")
+        box.open_virtual_port("knob box")
+        with RunningService(tmp_path, *options) as service:
+            asyncio.run(asked(service, "mute", **{"midi/learn": "mute"}))
+            until(service, "midi/map", "cc 1/74=mute", 0)
+            assert service.stop() == 0, service.log()
+        with RunningService(tmp_path, *options) as again:
+            assert asyncio.run(asked(again, "midi/map")) == "cc 1/74=mute"
+            until(again, "mute", True, 127)
+            until(again, "mute", False, 0)
+            assert again.stop() == 0, again.log()
+        box.close_port()
+        box.delete()

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import soxr
 
-from bridge.audio.s16 import from_s16, to_s16
-from bridge.doors.native import broadcast, codecs, protocol
+from bridge.audio.conversion import from_s16, to_s16
+from bridge.doors.native import answers, broadcast, codecs
 from bridge.doors.native.broadcast import Broadcast, Chunk, Lane
 from bridge.doors.native.codecs import OpusEncoder, decoder
 from bridge.doors.native.frames import DISCONTINUITY, HEADER_BYTES, PROMPT_CHANGE, AudioFormat, AudioHeader
-from bridge.session.messages import Block, Changed, Gap
+from bridge.session.events import Block, Changed, Gap
 
 from ..web_session import RATE_HZ, sine
 
@@ -95,7 +95,7 @@ def test_at_the_sessions_rate_nothing_is_resampled(monkeypatch: pytest.MonkeyPat
     def no_soxr(*_: object) -> None:
         raise AssertionError("a resampler was made")
 
-    monkeypatch.setattr("bridge.audio.resample._Soxr", no_soxr)
+    monkeypatch.setattr("bridge.audio.conversion._Soxr", no_soxr)
     assert heard(packed(Lane(RATE_HZ, AudioFormat("s16le", RATE_HZ)), blocks(0.5)))[0].shape == (2, RATE_HZ // 2)
 
 
@@ -295,7 +295,7 @@ def test_what_is_pending_for_one_who_leaves_is_not_heard_by_the_others(encoded: 
 
 def test_an_event_is_written_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    monkeypatch.setattr(protocol, "event", lambda event, _rate: written.append(event) or json.dumps(event.from_sample))
+    monkeypatch.setattr(answers, "event", lambda event, _rate: written.append(event) or json.dumps(event.from_sample))
     shared, one, other = Broadcast(RATE_HZ), Gap(1, 2, "underrun"), Gap(3, 2, "underrun")
     assert [shared.text(event) for event in (one, one, other, other, one)] == ["1", "1", "3", "3", "1"]
     assert written == [one, other, one]

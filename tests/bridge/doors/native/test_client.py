@@ -11,11 +11,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.doors.native.client import Call, Received, stream_url
 from bridge.doors.native.frames import AudioHeader
 from bridge.errors import UsageError, WireError
-from bridge.session.messages import Gap, Set
+from bridge.session.commands import Set
+from bridge.session.events import Gap
 
 from ..web_session import BLOCK, RATE_HZ, Open, serving, sine
 

@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from bridge.audio.s16 import from_s16, to_s16
+from bridge.audio.conversion import from_s16, to_s16
 from bridge.doors.native.codecs import available, decoder, encoder, fitting, pre_skip
 from bridge.doors.native.frames import AudioFormat, AudioHeader
 from bridge.errors import WireError

@@ -14,7 +14,8 @@ from bridge.doors.native.connection import MOST_AHEAD_SECONDS, MOST_SCHEDULED, M
 from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import WebListener
 from bridge.metrics import Metrics
-from bridge.session.messages import Action, Beat, Command, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
+from bridge.session.commands import Action, Command, Deed, EditRack, KeepTake, RecallPreset, SavePreset, Set, Transport
+from bridge.session.events import Beat
 from bridge.session.timeline import Moment
 
 from ..web_session import BLOCK, RATE_HZ, SineSession, calling, serving
@@ -295,8 +296,10 @@ def test_the_rack_is_edited_and_presets_are_used_by_name() -> None:
         await asked.ask(type="preset", action="save", name="hall", slot=1, id=8)
         await asked.ask(type="set", values={"gain_db": -6}, glide_seconds=2.5, id=9)
         await asked.ask(type="set", values={"mute": True}, id=10)
+        await asked.ask(type="keep", seconds=12, id=11)
+        await asked.ask(type="keep", seconds=31, id=12)
         await asked.done()
-        assert [answer["type"] for answer in asked.answers] == ["ack"] * 10
+        assert [answer["type"] for answer in asked.answers] == ["ack"] * 11 + ["error"]
         assert [slot["name"] for slot in asked.answers[1]["slots"]] == ["tilt", "reverb"]
         assert [(slot["slot"], slot["name"]) for slot in asked.answers[4]["slots"]] == [(1, "equalizer")]
         assert asked.session.commands == [
@@ -304,6 +307,7 @@ def test_the_rack_is_edited_and_presets_are_used_by_name() -> None:
             EditRack(Deed.MOVE, "me", 2, index=1), EditRack(Deed.REPLACE, "me", 1, "equalizer"),
             EditRack(Deed.REMOVE, "me", 2), SavePreset("a set", "me"), RecallPreset("a set", "me", 8.0),
             SavePreset("hall", "me", 1), Set({"gain_db": -6.0}, "me", glide_seconds=2.5), Set({"mute": True}, "me"),
+            KeepTake("me", 12.0),
         ]  # fmt: skip
 
     with_asked(scene)

@@ -15,25 +15,15 @@ from pythonosc.osc_message import OscMessage
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.doors.access import Access, Limits
 from bridge.doors.door import Service
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.native.frames import DISCONTINUITY, PROMPT_CHANGE
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics
-from bridge.session.messages import (
-    Action,
-    AudioPrompt,
-    Follow,
-    Gap,
-    Goaway,
-    Meter,
-    PlayerState,
-    Set,
-    Transport,
-    Transported,
-)
+from bridge.session.commands import Action, AudioPrompt, Follow, Set, Transport
+from bridge.session.events import Gap, Goaway, Meter, PlayerState, Transported
 from bridge.session.timeline import Moment
 from bridge.settings import Settings
 

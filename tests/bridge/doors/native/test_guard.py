@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bridge.doors.access import Limits
 from bridge.doors.native import guard
-from bridge.session.messages import Set
+from bridge.session.commands import Set
 
 from ..web_session import BLOCK, Caller, Open, calling, serving
 

@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from bridge.audio.s16 import to_s16
+from bridge.audio.conversion import to_s16
 from bridge.doors.access import Limits
 from bridge.doors.native.frames import DISCONTINUITY, HEADER_BYTES, AudioHeader
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bridge.doors.native.broadcast import Chunk
 from bridge.doors.native.frames import AudioFormat
 from bridge.doors.native.outbox import LONGEST_WINDOW_SECONDS, MAX_NOTES, FlowControl, Note, Outbox
-from bridge.session.messages import Gap
+from bridge.session.events import Gap
 
 PLAIN = AudioFormat("s16le", 48_000)
 

@@ -14,7 +14,7 @@ from bridge.doors.osc.admission import OscLimits
 from bridge.doors.osc.codec import Message, decode, encode
 from bridge.doors.osc.door import OscDoor
 from bridge.metrics import Metrics
-from bridge.session.messages import Session
+from bridge.session.session import Session
 from bridge.settings import Settings
 
 

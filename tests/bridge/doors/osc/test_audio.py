@@ -1,4 +1,4 @@
-"""Packets on their grid: values, positions, times, gaps; who is sent them and for how long; levels when they sound."""
+"""Packets on their grid: values, positions, times, gaps; who is sent them and for how long."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bridge.doors.osc.admission import OscCounters
-from bridge.doors.osc.audio import AudioPackets, AudioSender, Levels, packet_frames
+from bridge.doors.osc.audio import AudioPackets, AudioSender, packet_frames
 from bridge.doors.osc.codec import OscError, decode
-from bridge.session.messages import Block
+from bridge.session.events import Block
 
 RATE_HZ = 32_000
 
@@ -128,22 +128,3 @@ def test_the_sender_listens_only_while_there_are_receivers(sine_session) -> None
         playing.cancel()
 
     asyncio.run(main())
-
-
-def test_levels_are_the_peaks_of_what_sounds_now() -> None:
-    samples = np.zeros((2, 6400), np.float32)
-    samples[0, 100], samples[1, 5000] = -0.5, 1.0
-    levels = Levels(32_000)
-    levels.add(Block(samples, 0, time_us=10_000_000))
-    assert levels.due(9.99) is None
-    assert levels.due(10.0) == (pytest.approx(-6.02, abs=0.01), -120.0)
-    assert levels.due(10.05) == (-120.0, -120.0)
-    assert levels.due(10.5) == (-120.0, 0.0)
-    assert levels.due(10.6) is None
-
-
-def test_levels_keep_no_more_than_the_longest_lead() -> None:
-    levels = Levels(32_000)
-    for second in range(100):
-        levels.add(Block(np.ones((2, 32_000), np.float32), second * 32_000, time_us=second * 1_000_000))
-    assert len(levels._peaks) <= 12 * 20 + 2

@@ -10,7 +10,7 @@ import numpy as np
 from bridge.doors.limits import TURN_SECONDS, Bucket, Turns
 from bridge.doors.osc.clients import Client, Clients, Echo
 from bridge.doors.osc.namespace import Act, Assign, Query
-from bridge.session.messages import Action
+from bridge.session.commands import Action
 
 
 def test_an_echo_is_at_once_then_at_most_thirty_a_second_and_ends_with_the_last_value() -> None:

@@ -22,21 +22,10 @@ from bridge.doors.osc.codec import decode, encode, encode_bundle
 from bridge.doors.osc.door import OscDoor
 from bridge.doors.osc.tcp import length_prefixed
 from bridge.errors import BridgeError
+from bridge.session.commands import Action, Set, Transport
 from bridge.session.engine_thread import EngineThread
+from bridge.session.events import Beat, Block, Changed, Event, Goaway, Meter, PlayerState, Stats
 from bridge.session.live_session import LiveSession
-from bridge.session.messages import (
-    Action,
-    Beat,
-    Block,
-    Changed,
-    Event,
-    Goaway,
-    Meter,
-    PlayerState,
-    Set,
-    Stats,
-    Transport,
-)
 from bridge.session.parameters import session_table
 from bridge.session.timeline import Moment
 from streamgen import config, load_model
@@ -158,6 +147,24 @@ def test_meters_heartbeat_statistics_and_goodbye(sine_session) -> None:
         assert client.of("/streamgen/stats/realtime_factor") == [(2.5,)]
         assert client.of("/streamgen/stats/underruns") == [(3,)]
         assert isinstance(stage.session.stats(), Stats)
+
+    on_stage(sine_session, test)
+
+
+def test_bands_and_onsets_come_to_subscribers_when_they_sound(sine_session) -> None:
+    async def test(stage: Stage) -> None:
+        client = await stage.client()
+        stage.send(client, "/streamgen/ping")
+        await until(lambda: client.of("/streamgen/ping"))
+        assert not stage.door.handler.feedback._visuals._bands, "nothing is computed for nobody"
+        stage.send(client, "/streamgen/subscribe")
+        await until(lambda: len(client.of("/streamgen/bands")) > 5)
+        bands = client.of("/streamgen/bands")[-1]
+        assert (len(bands), max(bands)) == (8, bands[3])
+        stage.session.position += 48_000  # what does not follow on is struck anew
+        before = len(client.of("/streamgen/onset"))
+        await until(lambda: len(client.of("/streamgen/onset")) > before)
+        assert 0 < client.of("/streamgen/onset")[-1][0] <= 1
 
     on_stage(sine_session, test)
 

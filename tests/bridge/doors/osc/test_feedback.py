@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.audio.faults import SlotState
 from bridge.doors.limits import Turns
 from bridge.doors.osc.clients import Echo
 from bridge.doors.osc.codec import decode
 from bridge.doors.osc.feedback import Subscriber, stats_packets
-from bridge.session.messages import PlayerState, SlotState, Stats
+from bridge.session.events import PlayerState, Stats
 
 
 def test_a_meter_falls_to_the_floor_once_and_the_heart_beats_each_second() -> None:
     sent: list[bytes] = []
     subscriber = Subscriber(Echo(sent.append, str.encode, Turns()), 0.05, "owner", 1e9)
     for tick in range(100):
-        subscriber.tick(100 + tick * 0.05, (-6.0, -9.0) if tick < 40 else None, True)
+        sounds = tick < 40
+        subscriber.tick(100 + tick * 0.05, (-6.0, -9.0) if sounds else None, (-20.0,) * 8 if sounds else None, True)
     messages = [decode(packet)[0] for packet in sent]
     meters = [message.arguments for message in messages if message.address == "/streamgen/meter"]
     beats = [message.arguments for message in messages if message.address == "/streamgen/heartbeat"]
+    bands = [message.arguments for message in messages if message.address == "/streamgen/bands"]
     assert 38 <= len(meters) - 1 <= 40
+    assert (len(bands), bands[0], bands[-1]) == (len(meters), (-20.0,) * 8, (-120.0,) * 8)
     assert meters[-1] == (-120.0, -120.0)
     assert meters[0] == (-6.0, -9.0)
     assert len(beats) == 5

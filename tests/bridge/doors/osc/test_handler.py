@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.audio.faults import SlotFault
 from bridge.doors.access import Access
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import Message, decode, encode, encode_bundle
 from bridge.doors.osc.handler import RequestHandler
-from bridge.session.messages import Action, RecallPreset, Set, SlotFault, Transport
+from bridge.session.commands import Action, RecallPreset, Set, Transport
 from streamgen.errors import ConfigError
 
 HERE, THERE, OTHER = ("127.0.0.1", 5000), ("10.0.0.9", 5000), ("10.0.0.8", 5000)
@@ -392,7 +393,7 @@ def test_two_servers_do_not_talk_to_each_other_for_ever(sine_session) -> None:
             rounds.append([decode(packet)[0].address for packet in back])
             for packet in back:
                 room.packet(packet)
-        assert set(rounds[-1]) <= {"/streamgen/meter", "/streamgen/heartbeat"}
+        assert set(rounds[-1]) <= {"/streamgen/meter", "/streamgen/bands", "/streamgen/heartbeat"}
 
     in_room(sine_session, test)
 

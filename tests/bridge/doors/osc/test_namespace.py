@@ -17,6 +17,7 @@ from bridge.doors.osc.namespace import (
     Assign,
     Edit,
     Ignored,
+    Keep,
     Login,
     Namespace,
     Query,
@@ -24,7 +25,7 @@ from bridge.doors.osc.namespace import (
     SubscribeAudio,
     UsePreset,
 )
-from bridge.session.messages import Action, Deed
+from bridge.session.commands import Action, Deed
 from bridge.session.parameters import Parameters, session_table
 from streamgen.config import number
 
@@ -84,6 +85,9 @@ def test_a_second_number_is_how_long_it_takes_to_get_there() -> None:
         ("preset/save", ("a set",), UsePreset(True, "a set")),
         ("preset/recall", ("a set",), UsePreset(False, "a set")),
         ("preset/recall", ("a set", 8), UsePreset(False, "a set", 8.0)),
+        ("keep", (), Keep(30.0)),
+        ("keep", (12,), Keep(12.0)),
+        ("kept", ("take-1.flac",), Ignored()),
     ],
 )
 def test_the_rack_and_presets(address: str, arguments: tuple[object, ...], request_: object) -> None:
@@ -193,7 +197,9 @@ def test_services() -> None:
         assert requests(address) == [Query(address)]
 
 
-@pytest.mark.parametrize("word", ["error", "heartbeat", "meter", "pong", "audio", "stats/underruns", "subscribed"])
+@pytest.mark.parametrize(
+    "word", ["error", "heartbeat", "meter", "bands", "onset", "pong", "audio", "stats/underruns", "subscribed"]
+)
 def test_what_the_server_sends_is_ignored_when_it_comes_back(word: str) -> None:
     assert requests(f"/streamgen/{word}", 1, "x") == [Ignored()]
     assert requests("/streamgen/version", "1.0") == requests("/streamgen/playing", 1) == [Ignored()]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.errors import BridgeError, UsageError
-from bridge.session.messages import Set
+from bridge.session.commands import Set
 
 from .stage import Udp, made, opened, until
 

@@ -15,7 +15,7 @@ from bridge.doors.radio import door as door_module
 from bridge.doors.radio import encoders
 from bridge.doors.radio.door import RadioDoor
 from bridge.doors.radio.encoders import CODECS
-from bridge.session.messages import Set
+from bridge.session.commands import Set
 
 from ..web_session import BLOCK, RATE_HZ, Open, SineSession, SineSessions, serving, sine
 from .test_encoders import decoded, is_one_sine
@@ -205,7 +205,7 @@ def test_a_fault_of_ours_is_logged_and_ends_one_stream(
 ) -> None:
     async def go() -> None:
         async with on_air() as (web, _):
-            monkeypatch.setattr(door_module, "_write_head", lambda *_: 1 / 0)
+            monkeypatch.setattr(door_module.Asked, "write_head", lambda *_: 1 / 0)
             reader, writer = await asyncio.open_connection("127.0.0.1", web.web.port)
             writer.write(b"GET /listen.mp3 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert await reader.read() == b""

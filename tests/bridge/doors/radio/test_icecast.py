@@ -6,8 +6,6 @@ import asyncio
 import base64
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,8 +20,9 @@ from bridge.doors.radio.icecast import IcecastSource, Mount, mount_of
 from bridge.doors.radio.station import Station
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
-from bridge.session.messages import Set
+from bridge.session.commands import Set
 
+from ....real_parts.icecast import running_icecast
 from ..web_session import RATE_HZ, SineSession
 from .test_encoders import decoded, is_one_sine
 
@@ -125,23 +124,11 @@ def test_a_mount_is_read_in_full() -> None:
     assert mount_of("http://h/a.mp3").port == 8000
 
 
-CONFIG = """<icecast><limits><sources>2</sources></limits>
-<authentication><source-password>secret</source-password><admin-user>admin</admin-user>
-<admin-password>admin</admin-password></authentication><hostname>localhost</hostname>
-<listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>
-<paths><basedir>{home}</basedir><logdir>{home}</logdir><webroot>/usr/share/icecast2/web</webroot>
-<adminroot>/usr/share/icecast2/admin</adminroot></paths>
-<logging><accesslog>a.log</accesslog><errorlog>e.log</errorlog></logging>
-<security><chroot>0</chroot>{owner}</security></icecast>"""
-OWNER = "<changeowner><user>nobody</user><group>nogroup</group></changeowner>"  # it does not run as root
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mp3", "ogg"])
-def test_icecast_relays_it(suffix: str) -> None:
-    programs = [shutil.which("icecast2"), shutil.which("ffmpeg")]
-    if None in programs:
-        pytest.skip("needs Debian's icecast2 and ffmpeg")
+def test_icecast_relays_it(suffix: str, tmp_path: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs Debian's ffmpeg")
     seconds = float(os.environ.get("STREAMGEN_RADIO_SECONDS", "5"))
 
     async def go(home: Path, port: int) -> None:
@@ -168,16 +155,8 @@ def test_icecast_relays_it(suffix: str) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await station.close()
 
-    with tempfile.TemporaryDirectory() as folder:
-        home, port = Path(folder), free_port()
-        home.chmod(0o777)
-        (home / "icecast.xml").write_text(CONFIG.format(port=port, home=home, owner=OWNER if os.getuid() == 0 else ""))
-        server = subprocess.Popen([str(programs[0]), "-c", str(home / "icecast.xml")], stderr=subprocess.DEVNULL)
-        try:
-            asyncio.run(go(home, port))
-        finally:
-            server.terminate()
-            server.wait()
+    with running_icecast() as port:
+        asyncio.run(go(tmp_path, port))
 
 
 def told(url: str) -> tuple[int, str]:
@@ -185,11 +164,3 @@ def told(url: str) -> tuple[int, str]:
 
     with urllib.request.urlopen(url, timeout=10) as answer:
         return answer.status, answer.read().decode()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridge.doors.radio.icy import METAINT, Interleaver, m3u, pls, title_of
-from bridge.session.parameters import Parameters, session_table
+from bridge.doors.radio.icy import METAINT, Interleaver, m3u, pls
 
 
 def taken_apart(stream: bytes) -> tuple[bytes, list[str]]:
@@ -37,13 +36,6 @@ def test_a_title_cannot_end_itself_and_a_long_one_is_cut() -> None:
     _, (long,) = taken_apart(Interleaver().process(bytes(METAINT + 1), "ü" * 5_000))
     assert long.startswith("StreamTitle='üüü")
     assert long.endswith("ü';")
-
-
-def test_the_title_is_what_sounds() -> None:
-    values = Parameters(session_table()).values
-    assert title_of(values) == "streamgen"
-    values |= {"prompt/1/text": "piano\nsolo", "prompt/2/text": "rain", "prompt/2/weight": 0.4, "prompt/3/text": "no"}
-    assert title_of(values | {"tempo": 94.0}) == "piano solo, 94 bpm + rain, 94 bpm"
 
 
 def test_playlists_name_the_stream() -> None:

@@ -15,7 +15,7 @@ from bridge.doors.radio import station as station_module
 from bridge.doors.radio.encoders import CODECS
 from bridge.doors.radio.station import BURST_SECONDS, Piece, Station
 from bridge.metrics import Metrics
-from bridge.session.messages import Set
+from bridge.session.commands import Set
 
 from ..web_session import BLOCK, RATE_HZ, SineSession, sine
 

@@ -14,13 +14,15 @@ import pytest
 
 from bridge.audio.ring import Ring
 from bridge.doors.access import Access
+from bridge.doors.device import door as device_door
 from bridge.doors.door import Service
 from bridge.doors.sound_card import door as sound_door
 from bridge.doors.sound_card.card import OutputDevice
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.errors import DeviceError
 from bridge.metrics import Metrics
-from bridge.session.messages import Block, Listener, PlayerState, Transported
+from bridge.session.events import Block, PlayerState, Transported
+from bridge.session.session import Listener
 from bridge.settings import Settings
 
 SOURCE_HZ, DEVICE_HZ = 32_000, 48_000
@@ -105,8 +107,8 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OutputDevice]]:
     monkeypatch.setattr(sound_door, "SoundCard", Card)
     monkeypatch.setattr(sound_door, "rescan", lambda: None)
     monkeypatch.setattr(sound_door, "output_devices", lambda: list(found))
-    monkeypatch.setattr(sound_door, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(sound_door, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(device_door, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(device_door, "STALL_SECONDS", 0.3)
     yield found
     for card in Card.opened:
         card.active = False
@@ -240,7 +242,7 @@ def test_a_pause_is_no_starvation(scans: list[OutputDevice]) -> None:
 
 
 def test_queueing_never_waits_and_is_bounded(scans: list[OutputDevice], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sound_door, "_QUEUE_BLOCKS", 5)
+    monkeypatch.setattr(device_door, "_QUEUE_BLOCKS", 5)
     session = Session()
     door = door_at(SPEAKERS)  # never opened: nobody takes what is queued
     start = time.perf_counter()

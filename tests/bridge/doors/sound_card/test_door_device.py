@@ -30,7 +30,7 @@ from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.metrics import Metrics
-from bridge.session.messages import Block
+from bridge.session.events import Block
 from bridge.settings import Settings
 
 class Session:

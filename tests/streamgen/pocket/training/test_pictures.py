@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
-from streamgen.pocket.training.pictures import spectrogram, stack, write_png
+from streamgen.pocket.training.pictures import Curve, draw, spectrogram, stack, write_png
 
 
 def test_a_sine_is_one_bright_line(tmp_path: Path) -> None:
@@ -25,3 +26,17 @@ def test_png_holds_the_pixels(tmp_path: Path) -> None:
 
 def test_stacked_pictures_are_cut_to_the_narrowest() -> None:
     assert stack([np.zeros((4, 9, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)]).shape == (10, 6, 3)
+
+
+def test_a_run_that_goes_on_adds_to_its_curve(tmp_path: Path) -> None:
+    Curve(tmp_path, "lm").add(10, {"first": 3.0, "later": 0.5})
+    Curve(tmp_path, "lm").add(20, {"first": 2.0, "later": 0.25})
+    assert Curve(tmp_path, "lm").read() == {"first": [(10, 3.0), (20, 2.0)], "later": [(10, 0.5), (20, 0.25)]}
+    assert ElementTree.parse(tmp_path / "lm.svg").getroot().tag.endswith("svg")
+
+
+def test_lines_are_the_values_and_start_from_zero() -> None:
+    (axes,) = draw({"loss": [(0, 4.0), (50, 2.0)], "other": [(0, 1.0)]}).axes
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[0, 4], [50, 2]], [[0, 1]]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["loss", "other"]
+    assert axes.get_ylim()[0] == 0

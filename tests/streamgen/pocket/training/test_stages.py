@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamgen.pocket.training.stages import main
+from streamgen.pocket.training.__main__ import main
 from streamgen.pocket.training.synth import SOUNDFONT
 
 

@@ -1,0 +1,188 @@
+"""Sends the live session to whom the operator names, uncompressed: `--reastream HOST`, `--rtp HOST`.
+
+    session ──► pieces ──► when each is due ──► ReaStream ──► HOST:58710, for its plugin
+                                            └─► RTP L24 ──► HOST:5004    GET /rtp.sdp tells players of it
+
+Rules: event loop. Nothing comes in; who is named need not be there. While the session pauses nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bridge.doors.answers import Asked
+from bridge.doors.door import Place, Service, Sessions, Tasks, host_and_port
+from bridge.doors.pieces import Pieces
+from bridge.doors.udp.packets import REASTREAM_PORT, RTP_PORT, Format, ReaStream, Rtp, sdp
+from bridge.errors import BridgeError
+from bridge.session.events import Block, Event
+from bridge.session.session import Session
+
+if TYPE_CHECKING:
+    from websockets.http11 import Request
+
+__all__ = ["UdpDoor"]
+
+_log = logging.getLogger("bridge.udp")
+
+NAME = "udp"
+PATH = "/rtp.sdp"
+_LOOK_SECONDS = 0.003
+
+
+@dataclass
+class _Sender:
+    """Who is sent one format.
+
+    Attributes:
+        form: makes the packets.
+        pieces: what they are made of.
+        transports: of each receiver.
+    """
+
+    form: Format
+    pieces: Pieces
+    transports: list[asyncio.DatagramTransport] = field(default_factory=list)
+
+
+class UdpDoor:
+    """A door (`doors.door.Door`) that sound leaves by, and nothing enters.
+
+    Args:
+        service: its settings name the receivers.
+
+    Raises:
+        UsageError: what is named is no place.
+    """
+
+    name = NAME
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        self._service = service
+        self._reastream = [host_and_port("--reastream", one, REASTREAM_PORT) for one in settings.reastream]
+        self._rtp = host_and_port("--rtp", settings.rtp, RTP_PORT) if settings.rtp else None
+        self._session: Session | None = None
+        self._senders: list[_Sender] = []
+        self._description = ""
+        self._tasks = Tasks(NAME)
+        self._packets = 0
+
+    async def open(self, sessions: Sessions) -> None:
+        """Begin to send.
+
+        Raises:
+            BridgeError: there is no way to a receiver.
+        """
+        self._session = session = sessions.live
+        if self._reastream:
+            sender = self._sender(session, ReaStream(session.rate_hz))
+            for host, port in self._reastream:
+                sender.transports.append(await _endpoint("--reastream", host, port))
+        if self._rtp is not None:
+            await self._open_rtp(session, *self._rtp)
+        for block in session.add(self):
+            self.audio(block)
+        self._tasks.spawn(self._send(session))
+
+    def _sender(self, session: Session, form: Format) -> _Sender:
+        sender = _Sender(form, Pieces(form.frames, session.timeline.seconds))
+        self._senders.append(sender)
+        return sender
+
+    async def _open_rtp(self, session: Session, host: str, port: int) -> None:
+        stream = Rtp(session.rate_hz)
+        transport = await _endpoint("--rtp", host, port)
+        self._sender(session, stream).transports.append(transport)
+        ours, target = (str(transport.get_extra_info(name)[0]) for name in ("sockname", "peername"))
+        self._description = sdp(stream, ours, target, port, int(time.time()))
+        self._service.routes.streams[PATH] = self._answer
+
+    async def close(self, reason: str) -> None:  # noqa: ARG002 - neither format has a farewell
+        """Send no more."""
+        self._service.routes.streams.pop(PATH, None)
+        if self._session is not None:
+            self._session.remove(self)
+        await self._tasks.close()
+        for sender in self._senders:
+            for transport in sender.transports:
+                transport.close()
+
+    def places(self) -> Mapping[str, Place]:
+        """Return who is sent to, and where a player finds the RTP."""
+        if self._session is None:
+            return {}
+        page = self._service.places.get("page")
+        names = ", ".join(f"{host}:{port}" for host, port in self._reastream)
+        return ({"reastream": names} if names else {}) | ({"rtp": f"{page or '/'}{PATH[1:]}"} if self._rtp else {})
+
+    def stats(self) -> Mapping[str, float]:
+        """Return how many are sent to, and how many packets that was."""
+        return {
+            "receivers": sum(len(sender.transports) for sender in self._senders),
+            "packets_total": self._packets,
+        }
+
+    # -- sound --------------------------------------------------------------------------------------------------------
+
+    def audio(self, block: Block) -> None:
+        """Take a block."""
+        for sender in self._senders:
+            sender.pieces.take(block.samples, block.start_sample)
+
+    def event(self, event: Event) -> None:
+        """Take an event; none changes what is sent."""
+
+    async def _send(self, session: Session) -> None:
+        """Send each piece when it is due, for ever."""
+        while True:
+            now = session.timeline.now()
+            for sender in self._senders:
+                for piece in sender.pieces.due(now):
+                    packet = sender.form.packet(piece)
+                    for transport in sender.transports:
+                        transport.sendto(packet)
+                        self._packets += 1
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    # -- its description ----------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: Request, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = Asked(request, writer)
+        if (refusal := asked.refusal(self._service.access)) is not None:
+            asked.refuse(refusal, self._service.metrics)
+        elif asked.address.path != PATH:
+            asked.write(404, f"there is no {asked.address.path[:80]}; there is {PATH}\n")
+        else:
+            asked.write(200, self._description, "application/sdp")
+
+
+class _Receiver(asyncio.DatagramProtocol):
+    """Who is sent to."""
+
+    def error_received(self, exc: Exception) -> None:
+        _log.debug("the network: %s", exc)  # nobody is there yet, or any more
+
+
+async def _endpoint(option: str, host: str, port: int) -> asyncio.DatagramTransport:
+    loop = asyncio.get_running_loop()
+    try:
+        family, kind, protocol, _, place = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+        ours = socket.socket(family, kind, protocol)
+        try:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            ours.connect(place)  # so that it has an address of its own to tell of; nothing is sent
+        except OSError:
+            ours.close()
+            raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BridgeError(f"{option} is '{host}:{port}', but there is no way to it: {why}") from error
+    transport, _ = await loop.create_datagram_endpoint(_Receiver, sock=ours)
+    return transport

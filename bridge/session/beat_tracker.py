@@ -1,0 +1,127 @@
+"""Where the beats of the music lie, heard from its sound: for checkpoints that do not tell their bars.
+
+    the last ten seconds of flux, lows twice ─► autocorrelation, at a beat and its multiples ─► tempo
+                                             └► a comb of that tempo ─► which sample a beat falls on
+
+    flux     │  ▂    ▁    ▂    ▁  │      a comb that finds the strokes no better than chance tells nothing
+    comb     │  ╷         ╷       │
+
+A tracker hears beats, and neither bars nor which of two tempi, one twice the other, is meant: so it is offered as a
+figure, `phase`, and leads nothing. No library is used: those with a model of beats are under licences that this project
+cannot take (madmom, BeatNet: non-commercial weights; essentia: AGPL; aubio: GPL), or hundreds of MB of others'.
+
+Rules: numpy only; the engine's thread, a quarter of a millisecond twice a second. Counts the session's samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.spectra import Spectra
+
+__all__ = ["BeatTracker"]
+
+_HEARD_SECONDS, _LEAST_SECONDS, _EVERY_SECONDS = 10.0, 5.0, 0.5
+_BPM = (60.0, 200.0)
+_USUAL_BPM, _USUAL_OCTAVES = 115.0, 0.9  # where tempi lie, and how far around: of two octaves the likelier one
+_STEP = 1.002  # between two tempi that are tried
+_MULTIPLES = 4
+_LOWS = 2  # octaves whose rise counts besides: bass drums and basses fall on beats
+_MEAN_SECONDS = 0.4
+_STAYS = 1.15  # by how much another tempo has to be better than the one before
+_LEAST_PULSE, _LEAST_CONTRAST = 0.12, 2.0
+
+Floats = NDArray[np.float64]
+
+
+class BeatTracker:
+    """The beats of one session's sound.
+
+    Args:
+        rate_hz: of the samples.
+
+    Attributes:
+        beats: a sample on which a beat falls, and the samples from beat to beat; None where there is no pulse.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self._spectra = Spectra(rate_hz)
+        self._hops_a_second = rate_hz / self._spectra.hop
+        self._flux: Floats = np.zeros(0)
+        self._lows: Floats = np.full((1, _LOWS), -60.0)
+        self._next = 0  # sample behind the newest flux
+        self._fresh = 0  # hops since the last estimate
+        self.beats: tuple[float, float] | None = None
+        count = int(np.log(_BPM[1] / _BPM[0]) / np.log(_STEP))
+        self._lags = 60 * self._hops_a_second / (_BPM[0] * _STEP ** np.arange(count))
+        octaves = np.log2(60 * self._hops_a_second / self._lags / _USUAL_BPM)
+        self._likely = np.exp(-0.5 * (octaves / _USUAL_OCTAVES) ** 2)
+
+    def take(self, samples: NDArray[np.float32], start: int) -> None:
+        """Take float32 [2, n] that begins at a sample; what does not follow on begins anew."""
+        if start != self._next:
+            self._flux, self.beats, self._fresh = np.zeros(0), None, 0
+        self._next = start + samples.shape[1]
+        look = self._spectra.add(samples, start)
+        if not len(look.ends):
+            return
+        lows = np.concatenate([self._lows, np.maximum(look.bands[:, :_LOWS], -60.0)])
+        self._lows = lows[-1:]
+        rise = look.flux + np.maximum(np.diff(lows, axis=0), 0).mean(axis=1)
+        self._flux = np.concatenate([self._flux, rise])[-round(_HEARD_SECONDS * self._hops_a_second) :]
+        self._newest = int(look.ends[-1])
+        self._fresh += len(rise)
+        if self._fresh >= _EVERY_SECONDS * self._hops_a_second and len(self._flux) >= (
+            _LEAST_SECONDS * self._hops_a_second
+        ):
+            self._fresh = 0
+            self.beats = self._found()
+
+    def _found(self) -> tuple[float, float] | None:
+        strokes = self._strokes()
+        if not strokes.any():
+            return None
+        lag = self._tempo(strokes)
+        if lag is None:
+            return None
+        last = self._comb(strokes, lag)
+        if last is None:
+            return None
+        hop = self._spectra.hop
+        return self._newest - (len(strokes) - 1 - last) * hop - self._spectra.seen_after, lag * hop
+
+    def _strokes(self) -> Floats:
+        """The flux above its mean nearby, a little wider, so that strokes by hand find their comb."""
+        width = round(_MEAN_SECONDS * self._hops_a_second)
+        sums = np.cumsum(np.concatenate([np.zeros(1), np.pad(self._flux, width // 2, mode="edge")]))
+        mean = (sums[width:] - sums[:-width])[: len(self._flux)] / width
+        above = np.maximum(self._flux - mean, 0)
+        return np.convolve(above, [0.25, 0.5, 0.25], "same")
+
+    def _tempo(self, strokes: Floats) -> float | None:
+        """Return the hops from beat to beat."""
+        count = len(strokes)
+        spectrum = np.fft.rfft(strokes - strokes.mean(), 2 * count)
+        same = np.fft.irfft(np.square(np.abs(spectrum)))[:count] / (count - np.arange(count))
+        same /= max(same[0], 1e-12)
+        places = np.arange(count)
+        pulse = sum(np.interp(self._lags * times, places, same) for times in range(1, _MULTIPLES + 1)) / _MULTIPLES
+        score = pulse * self._likely
+        best = int(np.argmax(score))
+        if self.beats is not None:  # a tempo is left for one that is clearly better
+            near = np.abs(np.log2(self._lags * self._spectra.hop / self.beats[1])) < 0.03
+            stays = int(np.argmax(np.where(near, score, -np.inf)))
+            best = stays if score[best] < _STAYS * score[stays] else best
+        return float(self._lags[best]) if pulse[best] > _LEAST_PULSE else None
+
+    def _comb(self, strokes: Floats, lag: float) -> float | None:
+        """Return the place of the last beat, in hops."""
+        newest = len(strokes) - 1
+        teeth = np.arange(int(newest / lag))
+        shifts = np.arange(0, lag, 0.25)
+        heard = np.interp(newest - shifts[:, None] - teeth[None] * lag, np.arange(len(strokes)), strokes).mean(axis=1)
+        best = int(np.argmax(heard))
+        if heard[best] < _LEAST_CONTRAST * strokes.mean():
+            return None
+        return newest - float(shifts[best])

@@ -1,0 +1,108 @@
+"""Weights that are seldom used lie in a file: text and audio encoder, which a stream needs once a prompt.
+
+    checkpoint's file, if it holds them as they are ─┐
+    else a copy in the user's cache folder ──────────┴─ mapped ─ read while a prompt is encoded ─ given back
+
+Their memory is the system's to take back, for the file has it all. Where no file can be written they stay in memory.
+
+A copy goes by its names, shapes and a few numbers of each tensor, as rounded weights do (`lm.rounding`).
+
+Rules: the values stay, bit for bit; nothing here is written to. Linux tells which memory is a file's; elsewhere the
+system takes it back when it needs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from streamgen.lm.rounding import cache_folder, put_whole, sampled
+
+__all__ = ["keep_in_file"]
+
+_LEAST_BYTES = 64 << 20  # below it a file is not worth its name
+_MAPS = Path("/proc/self/maps")
+_DONT_NEED = 4  # madvise's, in Linux
+
+
+def keep_in_file(module: nn.Module) -> Callable[[], None]:
+    """Let a module's weights, on the CPU, lie in a file.
+
+    Args:
+        module: its parameters and buffers get other memory with the same numbers.
+
+    Returns:
+        To be called after the module was used: gives the memory back that was read for it. Any thread may.
+    """
+    named = [*module.named_parameters(), *module.named_buffers()]
+    tensors = {name: tensor for name, tensor in named if tensor.numel() and tensor.is_contiguous()}
+    pieces = {tensor.data_ptr(): name for name, tensor in tensors.items()}  # some have two names
+    if sum(tensors[name].nbytes for name in pieces.values()) < _LEAST_BYTES:
+        return lambda: None
+    if _of_files(tensors) is None:
+        _move(tensors, pieces)
+    spans = _of_files(tensors) or []
+    _give_back(spans)
+    if spans:
+        _trim()
+    return lambda: _give_back(spans)
+
+
+def _move(tensors: dict[str, Tensor], pieces: dict[int, str]) -> None:
+    """Give tensors the memory of a file, one for each piece."""
+    digest, content = hashlib.sha256(), {name: tensors[name].detach() for name in pieces.values()}
+    for name, tensor in content.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode() + sampled(tensor))
+    file = cache_folder() / f"{digest.hexdigest()[:32]}.safetensors"
+    with suppress(OSError, SafetensorError):
+        if not file.exists():
+            put_whole(file, lambda draft: save_file(content, draft))
+        kept = load_file(file)
+        for tensor in tensors.values():
+            tensor.data = kept[pieces[tensor.data_ptr()]].view(tensor.shape)
+
+
+def _of_files(tensors: dict[str, Tensor]) -> list[tuple[int, int]] | None:
+    """Return where the whole pages of some tensors lie, start and stop, if all of them are files'; else None."""
+    files, spans = list(_file_mappings()), []
+    for tensor in tensors.values():
+        start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        if not any(first <= start and stop <= last for first, last in files):
+            return None
+        spans.append((-(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE))
+    return spans
+
+
+def _file_mappings() -> Iterator[tuple[int, int]]:
+    """Where this process has files in its memory, as the system tells."""
+    if not _MAPS.exists():
+        return
+    for line in _MAPS.read_text().splitlines():
+        place, _, _, _, inode, *path = line.split(maxsplit=5)
+        if inode != "0" and path and path[0].startswith("/"):
+            first, last = (int(end, 16) for end in place.split("-"))
+            yield first, last
+
+
+def _give_back(spans: list[tuple[int, int]]) -> None:
+    if not spans:
+        return
+    system = ctypes.CDLL(None)
+    for start, stop in spans:
+        if stop > start:
+            system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DONT_NEED)
+
+
+def _trim() -> None:
+    """Give back the holes that moved tensors left in the heap, where the system's C library can."""
+    system = ctypes.CDLL(None)
+    if hasattr(system, "malloc_trim"):
+        system.malloc_trim(0)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from streamgen import at_rest
+from streamgen.at_rest import keep_in_file
+
+ROWS = 256  # 256 kB each: whole pages
+on_linux = pytest.mark.skipif(
+    not Path("/proc/self/smaps").exists(), reason="other systems do not tell which memory is a file's"
+)
+
+
+class TwoNames(nn.Module):
+    """Two matrices, one of them under two names as T5's table is, and one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.matrix = nn.Linear(ROWS, ROWS, bias=False), nn.Linear(ROWS, ROWS, bias=False)
+        self.same = nn.Linear(ROWS, ROWS, bias=False)
+        self.same.weight.data = self.table.weight.data
+        self.register_buffer("number", torch.tensor([3.0]))
+        self.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.matrix(self.table(x)) + self.same(x) * self.number
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(at_rest, "_LEAST_BYTES", 0)
+    return tmp_path / "streamgen"
+
+
+def resident_kilobytes(file: Path) -> int:
+    """How much of a file is in this process's memory."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    return sum(
+        int(next(line for line in lines if line.startswith("Rss:")).split()[1]) for one in lines if str(file) in one
+    )
+
+
+def test_a_module_is_what_it_was_before_and_after_its_memory_was_given_back(cache: Path) -> None:
+    module, x = TwoNames(), torch.randn(3, ROWS)
+    wanted = module(x)
+    rest = keep_in_file(module)
+    for _ in range(2):
+        assert torch.equal(module(x), wanted)
+        rest()
+    (file,) = cache.iterdir()
+    assert len(load_file(file)) == 3, "what has two names is written once"
+    assert module.same.weight.data_ptr() == module.table.weight.data_ptr()
+
+
+@on_linux
+def test_memory_that_was_read_is_given_back(cache: Path) -> None:
+    module = TwoNames()
+    rest = keep_in_file(module)
+    (file,) = cache.iterdir()
+    assert resident_kilobytes(file) < 64
+    module(torch.randn(1, ROWS))
+    assert resident_kilobytes(file) > 400
+    rest()
+    assert resident_kilobytes(file) < 64
+
+
+def test_the_same_weights_lie_in_the_same_file_and_others_in_another(cache: Path) -> None:
+    torch.manual_seed(1)
+    keep_in_file(TwoNames())
+    torch.manual_seed(1)
+    keep_in_file(TwoNames())
+    assert len(list(cache.iterdir())) == 1
+    keep_in_file(TwoNames())
+    assert len(list(cache.iterdir())) == 2
+
+
+@on_linux
+def test_what_lies_in_a_file_already_stays_there(cache: Path, tmp_path: Path) -> None:
+    module = TwoNames()
+    save_file({"table": module.table.weight, "matrix": module.matrix.weight, "number": module.number}, tmp_path / "own")
+    kept = load_file(tmp_path / "own")
+    module.table.weight.data = module.same.weight.data = kept["table"]
+    module.matrix.weight.data, module.number = kept["matrix"], kept["number"]
+    wanted = module(torch.ones(1, ROWS))
+    keep_in_file(module)()
+    assert torch.equal(module(torch.ones(1, ROWS)), wanted)
+    assert not cache.exists()
+
+
+def test_small_modules_and_those_that_cannot_be_written_stay_in_memory(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = TwoNames()
+    place, wanted = module.table.weight.data_ptr(), module(torch.ones(1, ROWS))
+    with monkeypatch.context() as large:
+        large.setattr(at_rest, "_LEAST_BYTES", 1 << 30)
+        keep_in_file(module)()
+    assert not cache.exists()
+    cache.write_text("a file in the folder's place")
+    with caplog.at_level(logging.WARNING):
+        keep_in_file(module)()
+    assert "nothing can be kept in" in caplog.text
+    assert module.table.weight.data_ptr() == place
+    assert torch.equal(module(torch.ones(1, ROWS)), wanted)
