@@ -37,6 +37,7 @@ LONGEST_FILE, SHORTEST_FILE = 400, 50  # lines; beyond, a file holds two ideas, 
 SHORT = {
     "bridge/cli/convert.py": "one file a command",
     "bridge/errors.py": "the tree of errors, below every room",
+    "streamgen/asynchronous.py": "the only one that knows streams and event loops",
 }
 TESTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
