@@ -229,7 +229,8 @@ def test_a_plugin_s_knob_turned_by_a_learned_controller_reaches_its_child_within
         await session.do(Set({gain: 1.0, "midi/learn": gain}, "page"))
         ports.message(0xB0, 74, 64)
         await until(lambda: session.values()["midi/map"] == f"cc 1/74={gain}")
-        await until(lambda: session.position_samples() > RATE_HZ // 2, 20.0)
+        added = session.position_samples()  # from here on it fades in
+        await until(lambda: session.position_samples() > added + RATE_HZ // 2, 20.0)
         for value in (40, 20, 0):  # past where it stands, down to nothing
             ports.message(0xB0, 74, value)
         await until(lambda: [value for _, value, _ in ear.turned(gain)][-1:] == [0], 20.0)
