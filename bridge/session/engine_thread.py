@@ -45,6 +45,7 @@ T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
 _LOADED_AT_ONCE = 2  # effects: each is a process that takes a core from the music
+_TIDY_SECONDS, _TIDY_TIMES = 3.0, 2  # what nobody asked for between two times is forgotten
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
 
 
@@ -80,6 +81,7 @@ class EngineThread:
         self._loading = asyncio.Semaphore(_LOADED_AT_ONCE)
         self._turns_of: dict[str, asyncio.Lock] = {}  # of an effect's name
         self._failed: dict[str, tuple[float, ConfigError]] = {}
+        self._untidy, self._tidied_at = 0, -math.inf
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -132,6 +134,7 @@ class EngineThread:
         Raises:
             PromptError: one cannot be used.
         """
+        self._untidy = _TIDY_TIMES
         async with self._learning:
             await asyncio.to_thread(self.model.learn, texts)
 
@@ -179,6 +182,13 @@ class EngineThread:
             close_effect(effect)
         else:
             future.set_result(effect)
+
+    async def tidy(self) -> None:
+        """Give back what prompts took that nobody asks for any more; to be called every second or so."""
+        now = time.monotonic()
+        if self._untidy and now - self._tidied_at > _TIDY_SECONDS:
+            self._untidy, self._tidied_at = self._untidy - 1, now
+            await asyncio.to_thread(self.model.forget_unused)
 
     async def open_player(
         self,

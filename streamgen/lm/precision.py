@@ -148,7 +148,7 @@ class _Builder:
         """Name all that a measurement depends on: processor, threads, kernels, checkpoint."""
         kernels_ = self.library.instruction_set if self.library else "torch"
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else processor_name()
-        return f"auto {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
+        return f"auto at {_PLACE} {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
 
     def candidates(self) -> list[str]:
         """Return the precisions worth measuring, best quality first."""

@@ -62,7 +62,8 @@ def test_every_setting_has_an_option(parsed: Parse) -> None:
         " --record r.wav --state s --fresh --rack r.toml --presets p --scene c --no-soundcard --output o --latency 0.5"
     )
     words += " --latency 0.5 --session-rate 44100 --link --link-interface 10.0.0.1 --midi k --midi-clock in"
-    words += " --osc-target h:1 --announce --icecast http://i/x.ogg"
+    words += " --osc-target h:1 --announce --icecast http://i/x.ogg --takes t"
+    words += " --reastream h --rtp i --jack --jack-connect system --jack-transport follow"
     words += " --tls-cert c.pem --tls-key k.pem --model m --threads 3 --device cuda:1 --precision bf16"
     found = settings_of(parsed(*words.split(), of=all_options))
     assert found == Settings(
@@ -70,7 +71,8 @@ def test_every_setting_has_an_option(parsed: Parse) -> None:
         record=Path("r.wav"), state=Path("s"), fresh=True, rack=Path("r.toml"), presets=Path("p"),
         tls_cert=Path("c.pem"), tls_key=Path("k.pem"), scene=Path("c"), soundcard=False,
         link=True, link_interface="10.0.0.1", midi=("k",), midi_clock="in",
-        osc_target=("h:1",), announce=True, icecast=("http://i/x.ogg",),
+        osc_target=("h:1",), announce=True, icecast=("http://i/x.ogg",), takes=Path("t"), reastream=("h",), rtp="i",
+        jack=True, jack_connect="system", jack_transport="follow",
         output="o", latency=0.5, session_rate=44_100, model="m", threads=3, device="cuda:1", precision="bf16",
         said=frozenset(OPTIONS),
     )  # fmt: skip
