@@ -11,7 +11,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["NICE", "SMALL_BYTES", "TURN_SECONDS", "go_first", "set_threads", "take_short_turns", "wait_asleep"]
+__all__ = [
+    "NICE",
+    "SMALL_BYTES",
+    "TURN_SECONDS",
+    "go_first",
+    "set_threads",
+    "take_short_turns",
+    "wait_asleep",
+]
 
 TURN_SECONDS = 0.0002
 NICE = -10  # PulseAudio takes -11

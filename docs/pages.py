@@ -196,6 +196,7 @@ REQUESTS = {
         "writes what was heard last into the operator's folder; a `notice` tells everybody its name",
     ),
     "beats": ("`enabled`: true or false", "from now on this client is told each beat, or none; at first none"),
+    "meters": ("`enabled`: true or false", "from now on this client is told the level, or not; at first not"),
     "audio": (
         f"any of {', '.join(map(code, frames.FORMAT_FIELDS))}",
         "how this client's audio comes from now on; the answer tells all of it",
@@ -232,6 +233,7 @@ EVENTS = {
     "gap": "audio is missing",
     "notice": "a line for people: what was heard in the prompts, what had died and begins anew, which part begins",
     "beat": "a beat, about a fifth of a second before it comes, to who asked for them",
+    "meter": "the level, some 25 times a second, to who asked for it: to show it where no audio is taken",
     "stats": "how the session is doing, once a second",
     "goaway": "the session or the service ends; the connection is closed after it",
 }
@@ -244,8 +246,8 @@ FIELDS = {
     "audio": "how this client's frames come: `codec`, `sample_rate_hz`, `chunk_ms`, `enabled`, `channels`",
     "codecs": "what this server can send",
     "parameters": "the [table](parameters.md): `name`, `type`, `min`, `max`, `default` (the model's own), `unit`, "
-    "`description`, `choices` where only some texts are allowed, and `supported`, false, where the model was not made "
-    "for other values than the default",
+    "`description`, `choices` where only some texts are allowed, `suggestions` where the model knows what to try (a "
+    "prompt, its tempi), and `supported`, false, where it was not made for other values than the default",
     "effects": "names of what can be put into the rack",
     "presets": "names of what can be recalled",
     "slots": "the rack in the order of the signal: `slot`, `name`, `latency_samples`, `failed`, `strikes`, `load`",
@@ -269,6 +271,8 @@ FIELDS = {
     "tempo": "in bpm",
     "phase": "by how many beats the music's own bar is ahead of the session's, −2 … 2; null where nobody knows",
     "source": "whose beats they are: `internal`, `link`, `midi`, `jack`",
+    "left_db": "peak of the left channel in dBFS, falling slowly; of what is heard a fifth of a second later",
+    "right_db": "of the right one",
     "time_us": "when it comes, microseconds since 1970 by the server's clock",
     "state": "in `hello`: `values`, `state`, `playing`, `position_samples`, `heard`, `slots`; elsewhere what the "
     "[player](#what-the-player-does) does",

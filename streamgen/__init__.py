@@ -19,6 +19,7 @@ Map of the rooms, the upper ones standing on the lower (import-linter holds them
     linear.py      rows times a matrix, as this machine does it fastest
     audio.py errors.py metrics.py
     pocket/        the shipped checkpoint and how it was made
+    asynchronous.py  streams on an event loop
     client.py      a user's end of a running service; nothing else here knows a socket
     testing/       tiny random checkpoints for tests, ours and yours; a model that sings sines
 

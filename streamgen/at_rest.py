@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from streamgen.lm.rounding import cache_folder, put_whole, sampled
 
-__all__ = ["keep_in_file"]
+__all__ = ["keep_in_file", "trim"]
 
 _LEAST_BYTES = 64 << 20  # below it a file is not worth its name
 _MAPS = Path("/proc/self/smaps")
@@ -51,7 +52,7 @@ def keep_in_file(module: nn.Module) -> Callable[[], None]:
     spans = _of_files(tensors) or []
     _give_back(spans)
     if spans:
-        _trim()
+        trim()
     return lambda: _give_back(spans)
 
 
@@ -101,8 +102,7 @@ def _give_back(spans: list[tuple[int, int]]) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DONT_NEED)
 
 
-def _trim() -> None:
-    """Give back the holes that moved tensors left in the heap, where the system's C library can."""
-    system = ctypes.CDLL(None)
-    if hasattr(system, "malloc_trim"):
-        system.malloc_trim(0)
+def trim() -> None:
+    """Give back the holes that freed tensors left in the heap, where the system's C library keeps such."""
+    if sys.platform == "linux" and (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        malloc_trim(0)

@@ -10,6 +10,10 @@ What a caller gives is never guessed at: what could mean two things is refused, 
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import wave
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -47,6 +51,20 @@ class AudioChunk:
         peak = float(np.abs(self.samples).max()) if samples else 0.0
         shape = f"{channels} × {samples:,} samples at {self.sample_rate_hz} Hz"
         return f"<AudioChunk {shape} ({self.seconds:.2f} s) from sample {self.start_sample:,}, peak {peak:.3f}>"
+
+    def _repr_html_(self) -> str:
+        """Show a player, as notebooks do with the last line of a cell."""
+        wav = base64.b64encode(self._wav()).decode()
+        return f'<audio controls src="data:audio/wav;base64,{wav}"></audio> {html.escape(repr(self))}'
+
+    def _wav(self) -> bytes:
+        written = io.BytesIO()
+        with wave.open(written, "wb") as file:
+            file.setnchannels(self.samples.shape[0])
+            file.setsampwidth(2)
+            file.setframerate(self.sample_rate_hz)
+            file.writeframes((np.clip(self.samples, -1, 1) * 32_767).astype("<i2").T.tobytes())
+        return written.getvalue()
 
     @property
     def seconds(self) -> float:

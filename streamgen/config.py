@@ -65,6 +65,7 @@ class ControlSpec:
         choices: the only texts that are allowed; empty allows all.
         name: at every door; set by the table it stands in.
         supported: whether the checkpoint was made for more than the default; pages hide it if not.
+        suggestions: values that the checkpoint was made for, for who does not know what to write; others are allowed.
     """
 
     type: str
@@ -76,6 +77,7 @@ class ControlSpec:
     choices: tuple[str, ...] = ()
     name: str = ""
     supported: bool = True
+    suggestions: tuple[Value, ...] = ()
 
     def check(self, value: object) -> Value:
         """Return the value in the row's type; whole numbers may come as floats, switches as 0 and 1.
@@ -212,6 +214,7 @@ class ControlSpec:
         row: dict[str, Any] = {"name": self.name, "type": self.type, "min": self.low, "max": self.high}
         row |= {"default": self.default, "unit": self.unit, "description": self.description}
         row |= {} if self.supported else {"supported": False}
+        row |= {"suggestions": list(self.suggestions)} if self.suggestions else {}
         return row | ({"choices": list(self.choices)} if self.choices else {})
 
 

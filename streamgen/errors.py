@@ -35,6 +35,9 @@ class CheckpointError(StreamgenError):
     """A checkpoint cannot be loaded: says what was found, what is needed, what to do."""
 
 
+_MOST_NAMED = 100  # in one line; plugins may have hundreds of parameters
+
+
 class ConfigError(StreamgenError, ValueError):
     """A parameter is outside its range: says its name, the value and the limit."""
 
@@ -51,7 +54,8 @@ class ConfigError(StreamgenError, ValueError):
         longer = [known for known in names if known.startswith(str(name))]
         near = longer or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}? " if near else ""
-        return cls(f"there is no {kind} {name!r}; {meant}there are {', '.join(names)}")
+        there = f"{len(names)} of them" if len(names) > _MOST_NAMED else ", ".join(names) or "none"
+        return cls(f"there is no {kind} {name!r}; {meant}there are {there}")
 
 
 class PromptError(StreamgenError, ValueError):

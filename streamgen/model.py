@@ -2,7 +2,8 @@
 
     load_model ─► Model ─┬─ open_stream ─► Stream        all on one Runtime, which nothing else
                          ├─ read_together                reaches around
-                         └─ generate ─► clips
+                         ├─ generate ─► clips
+                         └─ logits ─► research
 
 Rules: says what a call takes and gives, and hands it on; nothing below imports this file. Any thread may call.
 """
@@ -10,19 +11,27 @@ Rules: says what a call takes and gives, and hands it on; nothing below imports 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Unpack
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgen.at_rest import trim
 from streamgen.audio import AudioChunk
 from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
+from streamgen.checkpoint.words import suggested
 from streamgen.conditioning.melody import Melody
+from streamgen.conditioning.prompt_mix import PromptMix
+from streamgen.conditioning.rows import Wanted
 from streamgen.conditioning.style import Style
 from streamgen.config import DEVICES, PRECISIONS, REWIND_SECONDS, THREADS, ClipValues, ControlSpec, StreamValues
 from streamgen.errors import ConfigError, PromptError
+from streamgen.lm import evaluation
+from streamgen.lm.delay import DelayPattern
+from streamgen.lm.engine import LmEngine
+from streamgen.lm.step import Rows
 from streamgen.runtime import Runtime
 from streamgen.stream.audition import best_candidate
 from streamgen.stream.batch import Batch
@@ -32,6 +41,15 @@ from streamgen.stream.stream import Stream, read_streams
 __all__ = ["Model", "load_model"]
 
 Audio = NDArray[np.float32]
+
+
+class HeardAudio(TypedDict, total=False):
+    """What `Model.logits` is told beside the prompt."""
+
+    melody: Audio | Melody | None
+    melody_rate_hz: int | None
+    style: Audio | Style | None
+    style_rate_hz: int | None
 
 
 def load_model(
@@ -90,6 +108,7 @@ class Model:
         threads: how many torch computes on while it plays; None is what torch is set to.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.
+        has_codec: whether it makes sound; without, `Stream.tokens` is all there is.
         frame_rate_hz: frames a second.
         window_seconds: how much music the model knows at most.
         weight_bytes: bytes of decoder weights that one step reads.
@@ -103,9 +122,17 @@ class Model:
         self.precision, self.load_note, self.notes = facts.precision, facts.load_note, facts.notes
         self.device, self.threads = runtime.device, runtime.threads
         self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
+        self.has_codec = codec.makes_sound
         self.channels, self.frame_rate_hz = runtime.config.audio_channels, runtime.frame_rate_hz
         self.window_seconds = runtime.config.max_positions / runtime.frame_rate_hz
         self.weight_bytes, self.kernels = runtime.engine.weight_bytes, runtime.facts.kernels
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str = "pocket", *, device: str = "auto", precision: str = "auto", threads: int | None = None
+    ) -> Model:
+        """Load a checkpoint: `load_model` under the name that transformers has for it."""
+        return load_model(name, device=device, precision=precision, threads=threads)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -154,6 +181,17 @@ class Model:
             What it hears; None for no prompt, and from checkpoints that read prompts as they are typed.
         """
         return self.runtime.prompts.heard(text)
+
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """Prompts to begin with, in words that the checkpoint knows where it brings a list of them."""
+        return suggested(self.runtime.prompts.vocabulary)
+
+    @property
+    def tempi(self) -> tuple[int, ...]:
+        """The tempi that it can play, in bpm, slowest first; () where it does not tell."""
+        words = self.runtime.prompts.vocabulary
+        return () if words is None else tuple(sorted(words.bar_frames))
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -225,13 +263,51 @@ class Model:
             for text in texts:
                 self.runtime.prompts.learn(text)
 
+    def forget_unused(self) -> None:
+        """Give back the memory of prompts that nobody asked for since this was called last, but for the newest few.
+
+        For programs that stay: where prompts change all day long it is called every few seconds, on any thread.
+        """
+        self.runtime.prompts.forget_unused()
+        with self.runtime.alone():
+            self.runtime.engine.cache.give_back()
+        trim()
+
+    def learn_states(self, text: str, states: Tensor) -> None:
+        """Let a prompt mean text states of your own, wherever prompts are taken: of a decoder alone, or edited ones.
+
+        Streams that play the prompt already go on as they were.
+
+        Args:
+            text: the prompt, any name.
+            states: float [T, D], what the decoder is to attend to, as `text_states` gives it; or of the text encoder's
+                own width, which are projected first, as transformers' `encoder_outputs` are.
+
+        Raises:
+            PromptError: they are no such tensor, or the prompt has other states already.
+        """
+        with self.runtime.computing():
+            self.runtime.prompts.learn_states(text, states)
+
+    def text_states(self, text: str | None) -> Tensor:
+        """Return what the decoder attends to (MusicGen) or reads first (Melody, Style) of a prompt.
+
+        Returns:
+            float32 [T, D]: the text encoder's last hidden states, projected to the decoder's width; [0, D] for None.
+
+        Raises:
+            PromptError: it cannot be used.
+        """
+        with self.runtime.computing():
+            return self.runtime.prompts.states(text)
+
     def read_together(
         self, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None
     ) -> dict[Stream, AudioChunk]:
         """Generate and return the next samples of several streams, in one pass over the weights for all of them.
 
-        Each gets what `Stream.read` would have given it. In int8 that is so up to 16 decoder rows together; beyond,
-        sums are rounded in another order.
+        Each gets what `Stream.read` would have given it. In int8 without the native kernels that is so up to 16 decoder
+        rows together; beyond, sums are rounded in another order.
 
         Args:
             wanted: how many samples of which streams of this model.
@@ -287,6 +363,65 @@ class Model:
         style: Style = prepared["style"]
         return style
 
+    # -- research -------------------------------------------------------------------------------------------------
+
+    def logits(self, codes: Tensor, prompt: str | None = None, **audio: Unpack[HeardAudio]) -> Tensor:
+        """Return the logits of each code of a piece of music, given the codes before it: nothing is drawn or guided.
+
+        One row from a window's first position on, as transformers' `forward` of the same columns; audiocraft's
+        `compute_predictions` arranges it in the same way. Past the piece's end is padding: the finer codebooks of its
+        last `max_delay` frames see less there than in a stream that goes on.
+
+        Args:
+            codes: int64 [K, F], as `Stream.tokens` and `prompt_codes` give them.
+            prompt: text, or None for unconditional.
+            audio: `melody` with `melody_rate_hz`, or `style` with `style_rate_hz`, as in `open_stream`.
+
+        Returns:
+            float32 [K, F, V]: before guidance, temperature and what a checkpoint adds by its vocabulary.
+
+        Raises:
+            ConfigError: codes of another shape, type or range, or more than a window holds.
+            PromptError: a prompt or audio that cannot be used.
+            CapacityError: no memory for another row.
+        """
+        return self._evaluated(evaluation.logits, codes, prompt, audio)
+
+    def hidden_states(self, codes: Tensor, prompt: str | None = None, **audio: Unpack[HeardAudio]) -> Tensor:
+        """Return what each layer reads while the decoder reads a piece of music. Arguments as in `logits`.
+
+        Returns:
+            float32 [layers + 1, F + max_delay, D]: a column of the delay pattern each, the opening one first; the last
+            entry is after the final norm, which the heads read, as in transformers.
+
+        Raises:
+            ConfigError: as in `logits`; and in precisions that run on the native kernels, which keep none.
+            PromptError, CapacityError: as in `logits`.
+        """
+        return self._evaluated(evaluation.hidden_states, codes, prompt, audio)
+
+    def _evaluated(
+        self,
+        of: Callable[[LmEngine, DelayPattern, Rows, Tensor], Tensor],
+        codes: Tensor,
+        prompt: str | None,
+        audio: HeardAudio,
+    ) -> Tensor:
+        runtime, defaults = self.runtime, self.defaults
+        with runtime.computing():
+            heard = runtime.prompts.prepared(audio)
+            wanted = Wanted(
+                PromptMix.of(prompt),
+                melody=heard.get("melody"),
+                style=heard.get("style"),
+                eval_q=int(defaults.eval_q),
+                excerpt_seconds=defaults.excerpt_seconds,
+            )
+            rows = runtime.prompts.conditioner().of(wanted)
+            runtime.check_codes(codes, rows.prefix)
+        with runtime.alone():
+            return of(runtime.engine, runtime.pattern, rows, codes.cpu())
+
     # -- batches --------------------------------------------------------------------------------------------------
 
     def generate(
@@ -307,11 +442,15 @@ class Model:
     ) -> list[AudioChunk]:
         """Generate a batch of clips of one length. Each is what it would be alone.
 
-        Audio prompts of unlike lengths, and melodies, are not padded to one another, as transformers pads them. Where
-        text stands before the music (melody, style), texts take as many positions as the longest of the batch, as in
-        transformers and audiocraft: there a clip is what it would be beside so long a text.
+        Audio prompts and melodies of unlike lengths are not padded to one another: a clip equals transformers' of that
+        prompt alone. transformers' padded batch is what comes of silence put before the shorter ones; `batch_decode`
+        takes that off again, and there is none here. Where text stands before the music (melody, style), texts
+        take as many positions as the longest of the batch, as in transformers and audiocraft: there a clip is what it
+        would be beside so long a text.
 
-        In int8 that is so up to 16 decoder rows together; beyond, sums are rounded in another order.
+        On the native kernels (int8, int6, mixed, int4) a row is what it is alone to the last bit. On torch's, rows are
+        summed in another order where there are others, or more than 16: a logit's last bits may differ, and with them,
+        rarely, a draw that falls on the edge between two codes.
 
         Args:
             prompts: one per clip; None = unconditional for that clip.
@@ -332,9 +471,11 @@ class Model:
 
         Raises:
             PromptError, ConfigError: a value cannot be used.
+            CheckpointError: the checkpoint has no codec.
         """
         if "prompt" in controls:
             raise PromptError("prompt is given beside the list of prompts: write it there, one per clip")
+        self.runtime.codec.check_makes_sound()
         batch = Batch(self.runtime, prompts, seconds, seed=seed, controls=frozen(controls))
         batch.give_melodies(melody, melody_rate_hz)
         batch.give_styles(style, style_rate_hz)

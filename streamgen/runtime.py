@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -35,12 +35,12 @@ from torch import Tensor
 
 from streamgen.at_rest import keep_in_file
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
-from streamgen.codec import Native, StreamingDecoder, encode_audio
+from streamgen.codec import Native, NoCodec, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
 from streamgen.conditioning.rows import Prompts
 from streamgen.conditioning.style import StyleConditioner
 from streamgen.conditioning.text import TextConditioner
-from streamgen.errors import NumericError
+from streamgen.errors import ConfigError, NumericError, PromptError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.precision import choose_engine
@@ -128,17 +128,14 @@ class Runtime:
             for setting in (torch.inference_mode(False), *_own_settings(device)):
                 own.enter_context(setting)
             pattern = DelayPattern.of(decoder.num_codebooks, decoder.audio_channels, decoder.vocab_size)
-            frame_seconds = checkpoint.codec.config.hop_length / checkpoint.codec.config.sampling_rate
+            frame_seconds = 1 / checkpoint.frame_rate_hz
             choice = choose_engine(
                 checkpoint, pattern, frame_seconds, device=device, precision=precision, threads=threads
             )
             native = None
             if choice.library is not None:
                 native = Native(choice.library, choice.library.pool(choice.native_threads))
-            codec = StreamingDecoder(
-                checkpoint.codec, audio_channels=decoder.audio_channels, device=device, native=native
-            )
-            encoder, text_encoder = _without_decoder(checkpoint.codec), checkpoint.text_encoder
+            codec, text_encoder = _codec(checkpoint, device, native), checkpoint.text_encoder
             prompts = Prompts(
                 TextConditioner(
                     checkpoint,
@@ -148,7 +145,7 @@ class Runtime:
                 MelodyConditioner(checkpoint),
                 choice.engine.projector.project,
                 style=StyleConditioner(checkpoint),
-                reads="melody" if checkpoint.melody else "style" if checkpoint.style else None,
+                reads=_read_first(checkpoint),
                 new_lock=threading.Lock,
             )
         return cls(
@@ -169,13 +166,7 @@ class Runtime:
             codec,
             prompts,
             pattern,
-            partial(
-                _encode,
-                encoder,
-                keep_in_file(encoder),
-                audio_channels=decoder.audio_channels,
-                last_seconds=decoder.max_positions * frame_seconds,
-            ),
+            _encoder(checkpoint),
         )
 
     @property
@@ -217,6 +208,25 @@ class Runtime:
         with self.computing():
             return self.encode(audio, rate_hz)
 
+    def check_codes(self, codes: object, prefix: int = 0) -> None:
+        """Check codes of a piece that one window is to hold beside a prefix.
+
+        Raises:
+            ConfigError: another shape, type or range, or too many.
+        """
+        books, size = self.config.num_codebooks, self.config.vocab_size
+        wanted = f"codes are torch.int64 [{books}, frames], 0 to {size - 1}"
+        if not isinstance(codes, Tensor) or codes.dtype != torch.int64:
+            raise ConfigError(f"{wanted}, not {codes.dtype if isinstance(codes, Tensor) else type(codes).__name__}")
+        if codes.ndim != 2 or codes.shape[0] != books or not codes.shape[1]:
+            raise ConfigError(f"{wanted}, not of shape {list(codes.shape)}")
+        low, high = codes.min(), codes.max()
+        if low < 0 or high >= size:
+            raise ConfigError(f"{wanted}; these reach from {low} to {high}")
+        most = self.layout.room(prefix) - self.pattern.max_delay
+        if codes.shape[1] > most:
+            raise ConfigError(f"{codes.shape[1]} frames are more than a window holds, {most}: leave some out")
+
     def check_numbers(self, drawn: Tensor) -> None:
         """Check a column that a pass drew.
 
@@ -239,6 +249,46 @@ class Runtime:
             lengths = codes.shape[1] / self.frame_rate_hz, frames / self.frame_rate_hz
             _log.warning("the audio prompt has %.2f s or more, room is for %.2f s: its newest part is kept", *lengths)
         return codes[:, -frames:]
+
+
+def _codec(checkpoint: Checkpoint, device: torch.device, native: Native | None) -> StreamingDecoder:
+    decoder = checkpoint.decoder
+    if checkpoint.codec is not None:
+        return StreamingDecoder(checkpoint.codec, audio_channels=decoder.audio_channels, device=device, native=native)
+    return NoCodec(
+        checkpoint.name,
+        sample_rate_hz=checkpoint.sample_rate_hz,
+        hop_samples=checkpoint.hop_samples,
+        audio_channels=decoder.audio_channels,
+        num_codebooks=decoder.num_codebooks,
+    )
+
+
+def _encoder(checkpoint: Checkpoint) -> Callable[[Audio, int | None], Tensor]:
+    decoder = checkpoint.decoder
+    if checkpoint.codec is None:
+        return partial(_no_encoder, checkpoint.name)
+    encoder = _without_decoder(checkpoint.codec)
+    return partial(
+        _encode,
+        encoder,
+        keep_in_file(encoder),
+        audio_channels=decoder.audio_channels,
+        last_seconds=decoder.max_positions / checkpoint.frame_rate_hz,
+    )
+
+
+def _no_encoder(name: str, audio: Audio, rate_hz: int | None) -> NoReturn:  # noqa: ARG001 - as `encode_audio`
+    raise PromptError(f"checkpoint {name} has no codec to read audio with: give its codes, audio_prompt_codes")
+
+
+def _read_first(checkpoint: Checkpoint) -> str | None:
+    """What every stream begins with; a decoder alone without cross-attention has room for text there, and no more."""
+    if checkpoint.melody is not None:
+        return "melody"
+    if checkpoint.style is not None:
+        return "style"
+    return None if checkpoint.decoder.cross_attention else "text"
 
 
 def _encode(encoder: EncodecModel, rest: Callable[[], None], audio: Audio, rate_hz: int, **wanted: Any) -> Tensor:

@@ -36,8 +36,8 @@ TESTED_ELSEWHERE = {
 LONGEST_FILE, SHORTEST_FILE = 400, 50  # lines; beyond, a file holds two ideas, or no more than part of one
 SHORT = {
     "bridge/cli/convert.py": "one file a command",
-    "bridge/doors/routes.py": "what doors write and the port reads",
     "bridge/errors.py": "the tree of errors, below every room",
+    "streamgen/asynchronous.py": "the only one that knows streams and event loops",
 }
 TESTS = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 

@@ -6,6 +6,7 @@ takes as long as a plugin takes to load.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import os
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ BUILT_IN: Mapping[str, Callable[[], Effect]] = {
 """The rack's own effects: nothing to install, no process of their own. A new one is one line here."""
 
 _serial = itertools.count(1)
+_MOST_NAMED, _MOST_NEAR = 20, 5  # in one line
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,25 @@ class Catalogue:
         """Of all, the built-in ones first."""
         return [*BUILT_IN, *(name for name in self.plugins if name not in BUILT_IN)]
 
+    def check(self, name: str) -> None:
+        """Say whether there is an effect of a name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in BUILT_IN and name not in self.plugins:
+            raise ConfigError(f"there is no effect {name!r:.100}; {self._in_words(name)}")
+
+    def _in_words(self, name: str) -> str:
+        """What there is: all of it where that is a line, else what comes nearest; plugins may be hundreds."""
+        names = self.names
+        if len(names) <= _MOST_NAMED:
+            return f"there are {', '.join(names)}"
+        plain = {one.lower(): one for one in reversed(names)}  # of two, the one that came first
+        near = difflib.get_close_matches(name.lower(), plain, _MOST_NEAR, 0.4)
+        words = [f"the nearest: {', '.join(plain[one] for one in near)}"] if near else []
+        return "; ".join([*words, f"there are {len(names)}, and `streamgen plugins list` lists them"])
+
     def make(self, name: str, rate_hz: int, restore: Path | None = None, preset: Path | None = None) -> Effect:
         """Make an effect.
 
@@ -69,10 +90,10 @@ class Catalogue:
         Raises:
             ConfigError: there is none of that name, or it cannot be loaded.
         """
+        self.check(name)
         if name in BUILT_IN:
             return BUILT_IN[name]()
-        if name not in self.plugins or self.settings is None:
-            raise ConfigError(f"there is no effect {name!r}; there are {', '.join(self.names)}")
+        assert self.settings is not None, "plugins need settings"
         try:
             return Plugin.open(
                 self.plugins[name], self.settings, rate_hz, f"{os.getpid()}-{next(_serial)}", restore, preset

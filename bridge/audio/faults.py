@@ -40,6 +40,10 @@ class Fallible(Protocol):
         """Whether it can be used again after a fault."""
         ...
 
+    def give_up(self) -> None:
+        """Play no part, and hold nothing back, until it is forgiven; must not wait."""
+        ...
+
     def forgive(self) -> None:
         """Try again what was given up."""
         ...

@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from bridge.audio.effect import Change, Effect, Pcm
-from bridge.audio.faults import SlotFault, SlotState, TurnsItself, given_up, strikes
+from bridge.audio.faults import Fallible, SlotFault, SlotState, TurnsItself, given_up, strikes
 from bridge.audio.slot import Slot
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import CapacityError, ConfigError
@@ -55,22 +55,41 @@ class Rack:
 
     # -- edits ----------------------------------------------------------------------------------------------------
 
-    def add(self, effect: Effect, name: str, index: int | None = None) -> int:
+    def add(self, effect: Effect, name: str, index: int | None = None, number: int = 0) -> int:
         """Put an effect into the order, at the end or before what stands at `index`; returns its slot's number.
+
+        `number` is the one that it gets if that is free; 0 is any.
 
         Raises:
             CapacityError: the rack is full.
             ConfigError: its latency is too long.
         """
-        if len(self._slots) >= MAX_SLOTS:
-            raise CapacityError(f"the rack has {MAX_SLOTS} slots and all are used: remove one first")
-        number = min(set(range(1, MAX_SLOTS + 1)) - set(self._slots))
+        self.check_room()
+        free = set(range(1, MAX_SLOTS + 1)) - set(self._slots)
+        number = number if number in free else min(free)
         slot = Slot(self._prepared(effect, name), self._rate_hz, name)
         numbers = list(self._slots)
         numbers.insert(len(numbers) if index is None else index, number)
         self._slots = {one: self._slots.get(one, slot) for one in numbers}
         self._edited()
         return number
+
+    def check_room(self) -> None:
+        """Say whether another effect can be added; one that is a plugin need not be loaded for that.
+
+        Raises:
+            CapacityError: the rack is full.
+        """
+        if len(self._slots) >= MAX_SLOTS:
+            raise CapacityError(f"the rack has {MAX_SLOTS} slots and all are used: remove one first")
+
+    def check(self, number: int) -> None:
+        """Say whether there is a slot.
+
+        Raises:
+            ConfigError: there is none of that number.
+        """
+        self._slot(number)
 
     def replace(self, number: int, effect: Effect, name: str) -> None:
         """Let another effect take over a slot; its mix stays as it is set.
@@ -177,9 +196,24 @@ class Rack:
             begins, began, count = position if slot.begins else slot.position, time.perf_counter(), block.shape[1]
             block, position = slot.process(block, position), begins
             slot.note_load(time.perf_counter() - began, count / self._rate_hz)
+        self._give_up_what_is_too_late()
         self._note_faults()
         self._settle()
         return np.pad(block, ((0, 0), (early, 0))) if early else block
+
+    def _give_up_what_is_too_late(self) -> None:
+        """Do without an effect that has become later than can be made up for: the music would wait for it.
+
+        That is one which has just failed for its new latency, or else the latest.
+        """
+        late = self.latency_samples / self._rate_hz
+        if late <= MAX_LATENCY_SECONDS:
+            return
+        grown = [slot for slot in self._slots.values() if isinstance(slot.effect, Fallible)]
+        slot = max(grown, key=lambda slot: (slot.failed, slot.effect.latency_samples))
+        slot.give_up(
+            f"with it the rack would be {late:.2f} s late; at most {MAX_LATENCY_SECONDS:g} s can be made up for"
+        )
 
     def _tell(self, change: Change) -> None:
         if change.name == "tempo":

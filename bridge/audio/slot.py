@@ -142,6 +142,16 @@ class Slot:
         if change.name == "bypass" and not change.value and self.failed:
             self._forgive()
 
+    def give_up(self, why: str) -> None:
+        """Hear the input in place of an effect that can fail, until its bypass is turned on and off."""
+        assert isinstance(self.effect, Fallible), self.effect
+        self.effect.give_up()
+        playing = [source for source in self._sources if source.alive and source.effect is self.effect]
+        for source in playing:
+            self._fail(source, why)
+        if not playing:
+            self._noted(why)
+
     def _forgive(self) -> None:
         if isinstance(self.effect, Fallible):
             self.effect.forgive()
@@ -262,7 +272,10 @@ class Slot:
         if source.effect is not self.effect:
             close(source.effect)
             return
-        self.failed = True
+        self._noted(why)
+
+    def _noted(self, why: str) -> None:
+        self.failed, self._next = True, None
         self.faults.append(why)
         _log.warning("%s: %s; its input is heard", self.name, why)
 

@@ -232,6 +232,11 @@ def load_model(settings: Settings) -> Model:
     model = streamgen.load_model(
         settings.model, device=settings.device, precision=settings.precision, threads=settings.threads
     )
+    if not model.has_codec:
+        raise streamgen.CheckpointError(
+            f"{settings.model} has no codec, so it makes no sound: save the EnCodec it was trained on in its folder "
+            "'audio_encoder'; its tokens are to be had in Python (stream.tokens)"
+        )
     say(f"loaded on {model.device}: {model.load_note}")
     if settings.model != "pocket":
         for note in model.notes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from bridge.audio.catalogue import BUILT_IN, Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.faults import close
-from bridge.audio.plugins.scan import Found, catalogue_names, load_cache, save_cache, scan
+from bridge.audio.plugins.scan import Found, beside, catalogue_names, folders, load_cache, save_cache, scan
 from bridge.audio.plugins.spawn import HostSettings, engine_missing
 from bridge.cli.options import add_json_option, number
 from bridge.cli.terminal import print_json, say, table
@@ -59,21 +60,21 @@ def run(args: argparse.Namespace) -> int:
 def _scan(args: argparse.Namespace) -> int:
     if missing := engine_missing():
         raise UsageError(missing)
-    path, known = scan_file(), [] if args.again else load_cache(scan_file())
+    path, before = scan_file(), load_cache(scan_file())
     for folder in args.folders:
         if not folder.is_dir():
             raise UsageError(f"FOLDER is {str(folder)!r}: there is no such folder")
     with tempfile.TemporaryDirectory(prefix="streamgen-plugins-") as states:
         settings = HostSettings(Path(states), load_seconds=float(args.timeout))
-        found = scan(settings, args.folders or None, known, _tell)
+        found = scan(settings, args.folders or None, [] if args.again else before, _tell)
     try:
-        save_cache(path, found)
+        save_cache(path, beside(before, found, args.folders or folders()))
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from None
     usable = sum(one.info is not None for one in found)
     say(f"{usable} plugins, {len(found) - usable} that cannot be used; kept in {path}" if found else _nothing(args))
     if args.json:
-        print_json({"plugins": [_fields(one) for one in found], "file": str(path)})
+        print_json({"plugins": _rows(found, load_cache(path)), "file": str(path)})
     return 0 if usable else 1
 
 
@@ -102,7 +103,7 @@ def _list(args: argparse.Namespace) -> int:
     if not found:
         say(_NONE)
     if args.json:
-        print_json({"built_in": list(BUILT_IN), "plugins": [_fields(one) for one in found]})
+        print_json({"built_in": list(BUILT_IN), "plugins": _rows(found, found)})
     return 0
 
 
@@ -129,6 +130,12 @@ def _row(name: str, spec: ControlSpec) -> tuple[str, ...]:
     return name, takes(spec), default, spec.description
 
 
-def _fields(found: Found) -> dict[str, Any]:
+def _rows(found: Iterable[Found], all_found: Iterable[Found]) -> list[dict[str, Any]]:
+    """Plugins as JSON has them, by the names that the rack knows them by."""
+    names = {reference: name for name, reference in catalogue_names(all_found).items()}
+    return [_fields(one, names.get(one.reference, one.name)) for one in found]
+
+
+def _fields(found: Found, name: str) -> dict[str, Any]:
     info = {} if found.info is None else {"vendor": found.info.vendor, "format": found.info.format}
-    return {"name": found.name, **asdict(found.reference), **info, "reason": found.reason or None}
+    return {"name": name, **asdict(found.reference), **info, "reason": found.reason or None}

@@ -238,5 +238,5 @@ class TerminalDoor:
 
 def _row(table: Mapping[str, ControlSpec], name: str) -> ControlSpec:
     if name not in table:
-        raise ConfigError(f"there is no parameter {name!r}; there are {', '.join(table)}")
+        raise ConfigError.unknown("parameter", name, table)
     return table[name]

@@ -23,6 +23,8 @@ from streamgen.errors import ConfigError
 
 __all__ = ["RACK_WORDS", "rack_line"]
 
+_MOST_NAMED = 20  # in one line
+
 RACK_WORDS = {
     "rack": ":rack",
     "add": ":add EFFECT",
@@ -60,7 +62,9 @@ async def rack_line(session: Session, by: str, word: str, rest: str) -> str:
 
 def _shown(session: Session) -> str:
     slots = ", ".join(f"{slot.slot} {slot.name}{' (failed)' * slot.failed}" for slot in session.slots())
-    return f"rack: {slots or 'empty'}; there are {', '.join(session.effects())}"
+    names = session.effects()
+    there = ", ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)} effects: see `streamgen plugins list`"
+    return f"rack: {slots or 'empty'}; there are {there}"
 
 
 def _command(session: Session, by: str, word: str, rest: str) -> Command:
@@ -68,7 +72,7 @@ def _command(session: Session, by: str, word: str, rest: str) -> Command:
     if word == "glide":
         name, _, value = second.strip().partition(" ")
         if name not in session.table:
-            raise ConfigError(f"there is no parameter {name!r}; there are {', '.join(session.table)}")
+            raise ConfigError.unknown("parameter", name, session.table)
         seconds = float(GLIDE_SECONDS.parse(first))
         return Set({name: session.table[name].parse(value)}, by, glide_seconds=seconds)
     if word == "save":

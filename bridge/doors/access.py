@@ -29,6 +29,7 @@ from bridge.errors import UsageError
 __all__ = ["Access", "Limits", "Refusal", "tls_context", "token_of"]
 
 _GUESSES_A_SECOND, _GUESSES_AT_ONCE = 1.0, 5.0
+_FULL_SECONDS = 10  # until a full service is asked again
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:]+\]|[a-z0-9_.-]+)(:(?P<port>[0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -73,12 +74,19 @@ class Refusal:
         text: one line for people.
         close_code: of the WebSocket.
         status: of the HTTP answer.
+        retry_seconds: after which it may be otherwise; None where trying again will not help.
     """
 
     reason: str
     text: str
     close_code: int = 1008
     status: int = 403
+    retry_seconds: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the HTTP answer says besides."""
+        return {} if self.retry_seconds is None else {"Retry-After": str(self.retry_seconds)}
 
 
 @dataclass
@@ -140,17 +148,19 @@ class Access:
         if hmac.compare_digest(self.token.encode(), offered.encode(errors="replace")):
             return None
         if not self.guesses.of(plain_address(address)).take(1, self.now()):
-            return Refusal("guesses", "the token is wrong, as many from your address were: wait a second", 1013, 429)
+            return Refusal("guesses", "the token is wrong, as many from your address were: wait a second", 1013, 429, 1)
         return Refusal("token", "the token is wrong", status=401)
 
     def enter(self, address: str) -> Refusal | None:
         """Count a client in, or say why there is no room."""
         address = plain_address(address)
         if self.clients.total() >= self.limits.clients:
-            return Refusal("clients", f"all {self.limits.clients} places are taken; try later", 1013, 503)
+            text = f"all {self.limits.clients} places are taken; try again in {_FULL_SECONDS} s"
+            return Refusal("clients", text, 1013, 503, _FULL_SECONDS)
         if self.clients[address] >= self.limits.clients_per_address:
             limit = self.limits.clients_per_address
-            return Refusal("clients_per_address", f"{address} already has {limit} connections; close one", 1013, 503)
+            text = f"{address} already has {limit} connections; close one"
+            return Refusal("clients_per_address", text, 1013, 503, _FULL_SECONDS)
         self.clients[address] += 1
         return None
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bridge.doors.access import Access, Refusal, token_of
@@ -66,12 +67,15 @@ class Asked:
     def refuse(self, refusal: Refusal, metrics: Metrics) -> None:
         """Turn it away."""
         metrics.refused[refusal.reason] += 1
-        self.write(refusal.status, f"{refusal.text}\n")
+        self.write(refusal.status, f"{refusal.text}\n", more=refusal.headers)
 
-    def write(self, status: int, text: str, kind: str = "text/plain") -> None:
+    def write(
+        self, status: int, text: str, kind: str = "text/plain", more: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Answer with a text."""
         body = text.encode()
-        self.write_head(status, {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))})
+        head = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
+        self.write_head(status, {**head, **more})
         if self.request.method != "HEAD":
             self.writer.write(body)
 

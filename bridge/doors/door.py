@@ -11,22 +11,33 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
+import re
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge.doors.access import Access
-from bridge.doors.routes import Routes
 from bridge.errors import BridgeError, UsageError
 from bridge.metrics import Metrics
+from bridge.session.commands import Command
 from bridge.session.session import Session
 from bridge.settings import Settings
+from streamgen.errors import StreamgenError
 
-__all__ = ["Door", "Place", "Service", "Sessions", "Tasks", "cannot_listen", "host_and_port"]
+if TYPE_CHECKING:  # settings and `play` come by here, and need no WebSockets
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request
+
+__all__ = ["Door", "Place", "Routes", "Service", "Sessions", "StreamHandler", "Tasks", "cannot_listen", "host_and_port"]
+
+_log = logging.getLogger("bridge.doors")
 
 Place = str | int | None
+StreamHandler = Callable[["Request", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+SocketHandler = Callable[["ServerConnection", "Request"], Awaitable[None]]
 
 
 class Sessions(Protocol):
@@ -48,6 +59,29 @@ class Sessions(Protocol):
             CapacityError: this machine keeps up with no more.
         """
         ...
+
+
+@dataclass
+class Routes:
+    """What other doors answer at the HTTP port: the native door has the port, and looks here whose a connection is.
+
+        GET /listen.mp3              ─► streams: the request's head is read, the rest of the connection is the door's
+        WebSocket at a path of its   ─► sockets: checked as all are (origin, host, token, places), then the door's
+
+    A door writes itself in when it opens and out when it closes.
+
+    Attributes:
+        streams: GET and HEAD, by how the path begins. The handler judges the request itself, answers it in full and
+            returns; then the connection is closed.
+        sockets: WebSockets, by pattern of the whole path.
+    """
+
+    streams: dict[str, StreamHandler] = field(default_factory=dict)
+    sockets: dict[re.Pattern[str], SocketHandler] = field(default_factory=dict)
+
+    def socket(self, path: str) -> SocketHandler | None:
+        """Return whose a WebSocket's path is; None is nobody's."""
+        return next((handler for pattern, handler in self.sockets.items() if pattern.fullmatch(path)), None)
 
 
 @dataclass(frozen=True)
@@ -144,6 +178,17 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    async def do(self, session: Session, command: Command) -> None:
+        """Let a session do what a program or a hand asks that nobody can answer: where it cannot, the log says why."""
+        try:
+            await session.do(command)
+        except StreamgenError as error:
+            _log.warning("what %s asks for could not be done: %s", self._name, error)
+
+    def ask(self, session: Session, command: Command) -> asyncio.Task[None]:
+        """The same, without waiting for it."""
+        return self.spawn(self.do(session, command))
 
     async def close(self) -> None:
         """End what runs."""

@@ -1,9 +1,9 @@
 """Where the beats of the music lie, heard from its sound: for checkpoints that do not tell their bars.
 
-    the last ten seconds of flux, lows twice ─► autocorrelation, at a beat and its multiples ─► tempo
-                                             └► a comb of that tempo ─► which sample a beat falls on
+    the last ten seconds ─┬─► flux ─► autocorrelation, at a beat and its multiples ─► tempo
+                          └─► rise of the octaves' strength ─► a comb of that tempo ─► which sample a beat falls on
 
-    flux     │  ▂    ▁    ▂    ▁  │      a comb that finds the strokes no better than chance tells nothing
+    rise     │  ▂    ▁    ▂    ▁  │      a comb that finds the strokes no better than chance tells nothing
     comb     │  ╷         ╷       │
 
 A tracker hears beats, and neither bars nor which of two tempi, one twice the other, is meant: so it is offered as a
@@ -18,19 +18,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.spectra import Spectra
+from bridge.audio.spectra import BANDS_HZ, Spectra
 
 __all__ = ["BeatTracker"]
 
 _HEARD_SECONDS, _LEAST_SECONDS, _EVERY_SECONDS = 10.0, 5.0, 0.5
 _BPM = (60.0, 200.0)
 _USUAL_BPM, _USUAL_OCTAVES = 115.0, 0.9  # where tempi lie, and how far around: of two octaves the likelier one
+_LAG = 2  # hops over which strength rises, as the flux
 _STEP = 1.002  # between two tempi that are tried
 _MULTIPLES = 4
-_LOWS = 2  # octaves whose rise counts besides: bass drums and basses fall on beats
 _MEAN_SECONDS = 0.4
 _STAYS = 1.15  # by how much another tempo has to be better than the one before
-_LEAST_PULSE, _LEAST_CONTRAST = 0.12, 2.0
+_LEAST_PULSE, _LEAST_CONTRAST = 0.2, 2.0
+_LEAST_DB = 1.0  # of flux, which one hop in twenty reaches: less is no stroke
 
 Floats = NDArray[np.float64]
 
@@ -48,8 +49,8 @@ class BeatTracker:
     def __init__(self, rate_hz: int) -> None:
         self._spectra = Spectra(rate_hz)
         self._hops_a_second = rate_hz / self._spectra.hop
-        self._flux: Floats = np.zeros(0)
-        self._lows: Floats = np.full((1, _LOWS), -60.0)
+        self._rises: Floats = np.zeros((0, 2))  # flux, where the quiet counts as the loud, and rise, where it does not
+        self._strength: Floats = np.zeros((_LAG, len(BANDS_HZ)))
         self._next = 0  # sample behind the newest flux
         self._fresh = 0  # hops since the last estimate
         self.beats: tuple[float, float] | None = None
@@ -61,51 +62,44 @@ class BeatTracker:
     def take(self, samples: NDArray[np.float32], start: int) -> None:
         """Take float32 [2, n] that begins at a sample; what does not follow on begins anew."""
         if start != self._next:
-            self._flux, self.beats, self._fresh = np.zeros(0), None, 0
+            self._rises, self.beats, self._fresh = np.zeros((0, 2)), None, 0
         self._next = start + samples.shape[1]
         look = self._spectra.add(samples, start)
         if not len(look.ends):
             return
-        lows = np.concatenate([self._lows, np.maximum(look.bands[:, :_LOWS], -60.0)])
-        self._lows = lows[-1:]
-        rise = look.flux + np.maximum(np.diff(lows, axis=0), 0).mean(axis=1)
-        self._flux = np.concatenate([self._flux, rise])[-round(_HEARD_SECONDS * self._hops_a_second) :]
+        strength = np.concatenate([self._strength, 10 ** (look.bands / 20)])
+        self._strength = strength[-_LAG:]
+        rise = np.maximum(strength[_LAG:] - strength[:-_LAG], 0).sum(axis=1)
+        rises = np.concatenate([self._rises, np.stack([look.flux, rise], axis=1)])
+        self._rises = rises[-round(_HEARD_SECONDS * self._hops_a_second) :]
         self._newest = int(look.ends[-1])
         self._fresh += len(rise)
-        if self._fresh >= _EVERY_SECONDS * self._hops_a_second and len(self._flux) >= (
-            _LEAST_SECONDS * self._hops_a_second
-        ):
+        enough = len(self._rises) >= _LEAST_SECONDS * self._hops_a_second
+        if enough and self._fresh >= _EVERY_SECONDS * self._hops_a_second:
             self._fresh = 0
             self.beats = self._found()
 
     def _found(self) -> tuple[float, float] | None:
-        strokes = self._strokes()
-        if not strokes.any():
-            return None
-        lag = self._tempo(strokes)
-        if lag is None:
-            return None
-        last = self._comb(strokes, lag)
-        if last is None:
+        flux, rise = (self._strokes(column) for column in self._rises.T)
+        struck = np.percentile(self._rises[:, 0], 95) > _LEAST_DB
+        lag = self._tempo(flux, rise) if struck else None
+        last = None if lag is None else self._comb(rise, lag)
+        if lag is None or last is None:
             return None
         hop = self._spectra.hop
-        return self._newest - (len(strokes) - 1 - last) * hop - self._spectra.seen_after, lag * hop
+        return self._newest - (len(rise) - 1 - last) * hop - self._spectra.seen_after, lag * hop
 
-    def _strokes(self) -> Floats:
-        """The flux above its mean nearby, a little wider, so that strokes by hand find their comb."""
+    def _strokes(self, rises: Floats) -> Floats:
+        """What stands above its mean nearby, a little wider, so that strokes by hand find their comb."""
         width = round(_MEAN_SECONDS * self._hops_a_second)
-        sums = np.cumsum(np.concatenate([np.zeros(1), np.pad(self._flux, width // 2, mode="edge")]))
-        mean = (sums[width:] - sums[:-width])[: len(self._flux)] / width
-        above = np.maximum(self._flux - mean, 0)
-        return np.convolve(above, [0.25, 0.5, 0.25], "same")
+        sums = np.cumsum(np.concatenate([np.zeros(1), np.pad(rises, width // 2, mode="edge")]))
+        mean = (sums[width:] - sums[:-width])[: len(rises)] / width
+        return np.convolve(np.maximum(rises - mean, 0), [0.25, 0.5, 0.25], "same")
 
-    def _tempo(self, strokes: Floats) -> float | None:
+    def _tempo(self, flux: Floats, rise: Floats) -> float | None:
         """Return the hops from beat to beat."""
-        count = len(strokes)
-        spectrum = np.fft.rfft(strokes - strokes.mean(), 2 * count)
-        same = np.fft.irfft(np.square(np.abs(spectrum)))[:count] / (count - np.arange(count))
-        same /= max(same[0], 1e-12)
-        places = np.arange(count)
+        places = np.arange(len(flux))
+        same = (_alike(flux) + _alike(rise)) / 2
         pulse = sum(np.interp(self._lags * times, places, same) for times in range(1, _MULTIPLES + 1)) / _MULTIPLES
         score = pulse * self._likely
         best = int(np.argmax(score))
@@ -125,3 +119,11 @@ class BeatTracker:
         if heard[best] < _LEAST_CONTRAST * strokes.mean():
             return None
         return newest - float(shifts[best])
+
+
+def _alike(strokes: Floats) -> Floats:
+    """Return how alike strokes are to themselves so many hops later, from 1 at none."""
+    count = len(strokes)
+    spectrum = np.fft.rfft(strokes - strokes.mean(), 2 * count)
+    alike = np.fft.irfft(np.square(np.abs(spectrum)))[:count] / (count - np.arange(count))
+    return np.asarray(alike / max(alike[0], 1e-12))

@@ -131,7 +131,7 @@ class EditRack:
     Attributes:
         deed: what to do.
         by: who asks.
-        slot: whose number, but for ADD.
+        slot: whose number; for ADD the one it gets if that is free, 0 for any.
         effect: name of what ADD and REPLACE put there, out of the operator's catalogue: never a path.
         index: place in the order, from 0, for ADD and MOVE; None is the end.
         made: the effect itself: by the session, before the engine's thread hears of it.

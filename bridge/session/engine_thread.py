@@ -26,13 +26,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bridge.audio.effect import Effect
+from bridge.audio.faults import close as close_effect
 from bridge.session.arranger import Part
 from bridge.session.commands import AudioPrompt, Follow
 from bridge.session.events import Block, Event
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
-from streamgen.errors import CapacityError, SessionClosed, StreamgenError
+from streamgen.errors import CapacityError, ConfigError, SessionClosed, StreamgenError
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -42,6 +44,8 @@ __all__ = ["EngineThread"]
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
+_LOADED_AT_ONCE = 2  # effects: each is a process that takes a core from the music
+_TIDY_SECONDS, _TIDY_TIMES = 3.0, 2  # what nobody asked for between two times is forgotten
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
 
 
@@ -74,6 +78,10 @@ class EngineThread:
         self._stopping = False
         self._encoding = asyncio.Lock()  # one at a time: it takes a core from the music
         self._learning = asyncio.Lock()
+        self._loading = asyncio.Semaphore(_LOADED_AT_ONCE)
+        self._turns_of: dict[str, asyncio.Lock] = {}  # of an effect's name
+        self._failed: dict[str, tuple[float, ConfigError]] = {}
+        self._untidy, self._tidied_at = 0, -math.inf
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
 
@@ -126,8 +134,61 @@ class EngineThread:
         Raises:
             PromptError: one cannot be used.
         """
+        self._untidy = _TIDY_TIMES
         async with self._learning:
             await asyncio.to_thread(self.model.learn, texts)
+
+    async def load(self, name: str, make: Callable[[], Effect]) -> Effect:
+        """Make an effect beside the music, a few at a time: a plugin takes as long as it takes to load.
+
+        Those of one name after each other: who waits for one that hangs is told with the first.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        asked = time.monotonic()
+        async with self._turns_of.setdefault(name, asyncio.Lock()):
+            failed_at, error = self._failed.get(name, (0.0, None))
+            if error is not None and failed_at > asked:
+                raise error
+            try:
+                return await self._load(make)
+            except ConfigError as error:
+                self._failed[name] = time.monotonic(), ConfigError(str(error))
+                raise
+
+    async def _load(self, make: Callable[[], Effect]) -> Effect:
+        """Make it on a thread that nobody waits for at the end: one that hangs does not keep the service."""
+        await self._loading.acquire()
+        future: asyncio.Future[Effect] = self.loop.create_future()
+
+        def run() -> None:
+            try:
+                effect = make()
+            except Exception as error:  # noqa: BLE001 - whoever awaits it gets it
+                self._on_loop(self._loaded, future, None, error)
+            else:
+                self._on_loop(self._loaded, future, effect, None)
+
+        threading.Thread(target=run, name="effect's start", daemon=True).start()
+        return await future
+
+    def _loaded(self, future: asyncio.Future[Effect], effect: Effect | None, error: Exception | None) -> None:
+        self._loading.release()
+        if effect is None:
+            assert error is not None
+            _fail(future, error)
+        elif future.done():  # whoever asked has gone
+            close_effect(effect)
+        else:
+            future.set_result(effect)
+
+    async def tidy(self) -> None:
+        """Give back what prompts took that nobody asks for any more; to be called every second or so."""
+        now = time.monotonic()
+        if self._untidy and now - self._tidied_at > _TIDY_SECONDS:
+            self._untidy, self._tidied_at = self._untidy - 1, now
+            await asyncio.to_thread(self.model.forget_unused)
 
     async def open_player(
         self,

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.faults import SlotState
 from bridge.audio.faults import close as close_effect
+from bridge.audio.plugins.child import read_state
 from bridge.audio.plugins.plugin import Plugin
 from bridge.session.commands import (
     KEEP_SECONDS,
@@ -49,6 +51,7 @@ from bridge.session.events import (
 from bridge.session.parameters import stream_controls
 from bridge.session.player import Player
 from bridge.session.preset_folder import PresetFolder
+from bridge.session.presets import RackedSlot
 from bridge.session.session import Listener
 from bridge.session.takes import Takes
 from bridge.session.timeline import AT_ONCE, Moment, Timeline
@@ -180,20 +183,33 @@ class LiveSession:
         negative = [controls["negative_prompt"]] if "negative_prompt" in controls else []
         return [text for text, _ in controls.get("prompts", ())] + negative
 
-    async def rack_effects(self) -> dict[int, Effect]:
-        """Return what is in the rack's slots, by number, in the order of the signal."""
-        rack = self.player.output.rack
-        return await self._engine.call(lambda: {slot.slot: rack.effect(slot.slot) for slot in rack.state()})
+    async def racked(self) -> list[RackedSlot]:
+        """Return what is in the rack at one moment, in the order of the signal; see `Racked`."""
+        player = self.player
 
-    async def saved_states(self, seconds: float = 5.0) -> dict[int, Path]:
-        """Let every plugin write its state; returns the files by slot, without those that are not written in time."""
-        plugins = {slot: one for slot, one in (await self.rack_effects()).items() if isinstance(one, Plugin)}
-        wanted = {slot: await self._engine.call(plugin.save) for slot, plugin in plugins.items()}
+        def look() -> list[RackedSlot]:
+            rack, values = player.output.rack, player.parameters.values
+            return [RackedSlot.of(slot.slot, slot.name, rack.effect(slot.slot), values) for slot in rack.state()]
+
+        return await self._engine.call(look)
+
+    async def saved_states(self, seconds: float = 5.0) -> dict[Effect, bytes]:
+        """Let every plugin write its state; see `Racked`."""
+        plugins = [slot.effect for slot in await self.racked() if isinstance(slot.effect, Plugin)]
+        wanted = {plugin: await self._engine.call(plugin.save) for plugin in plugins}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while any(plugins[slot].saves < count for slot, count in wanted.items()):
+                while any(plugin.saves < count for plugin, count in wanted.items()):
                     await asyncio.sleep(0.01)
-        return {slot: plugin.state_path for slot, plugin in plugins.items() if plugin.state_path.exists()}
+        states: dict[Effect, bytes] = {}
+        for plugin in plugins:
+            with contextlib.suppress(FileNotFoundError):  # it has given none yet, or was taken out meanwhile
+                states[plugin] = (await asyncio.to_thread(read_state, plugin.state_path))[1]
+        return states
+
+    async def load(self, name: str, make: Callable[[], Effect]) -> Effect:
+        """Make an effect, beside the music if it is a plugin; see `Racked`."""
+        return await self._engine.load(name, make) if name in self.catalogue.plugins else make()
 
     async def when(self, at: Moment | None) -> Moment | None:
         """Return the moment at which something asked for now shall begin; None is at once."""
@@ -222,12 +238,19 @@ class LiveSession:
 
     async def _put(self, command: EditRack) -> int:
         """Make an effect, beside the music, and put it into the rack."""
-        made = command.made or await asyncio.to_thread(self.catalogue.make, command.effect, self.rate_hz)
+        made = command.made or await self._made(command)
         try:
             return await self._engine.call(lambda: self.player.do(replace(command, made=made)))
-        except BaseException:
+        except Exception:  # one who hangs up meanwhile has it all the same
             close_effect(made)
             raise
+
+    async def _made(self, command: EditRack) -> Effect:
+        """Make what is asked for, once it is sure that there is a place for it."""
+        self.catalogue.check(command.effect)
+        await self._engine.call(lambda: self.player.check_edit(command))
+        # holds nothing of the session: what hangs while it loads would keep it until the program ends
+        return await self.load(command.effect, partial(self.catalogue.make, command.effect, self.rate_hz))
 
     def add(self, listener: Listener) -> Sequence[Block]:
         """Start telling a listener everything; returns the blocks that are not yet due."""

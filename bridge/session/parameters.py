@@ -68,10 +68,26 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     engine = CONTROLS if model is None else model.control_specs
     rows = {**_slots(), "negative_prompt": engine["negative_prompt"], "tempo": _OWN["tempo"]}
     rows["quantize"] = _OWN["quantize"]
+    if model is not None:
+        rows |= _suggested(model, rows)
     rows |= engine | {name: _OWN[name] for name in ("arrange", "lead_seconds", MIDI_MAP, MIDI_LEARN)}
     rows |= effect_parameters()
     rows["master"] = replace(rows["master"], default="off" if model is None else master_default(model.name))
     return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
+
+
+def _suggested(model: Model, rows: Mapping[str, ControlSpec]) -> dict[str, ControlSpec]:
+    """Return the rows for which the model knows what to try: a prompt for each slot, its tempi."""
+    found = {}
+    for slot, prompt in zip(range(1, MAX_PROMPTS + 1), model.suggestions, strict=False):
+        name = f"prompt/{slot}/text"
+        found[name] = replace(rows[name], suggestions=(prompt,))
+    if model.tempi:
+        tempo, bpm = rows["tempo"], ", ".join(map(str, model.tempi))
+        found["tempo"] = replace(
+            tempo, suggestions=model.tempi, description=f"{tempo.description}; this model plays {bpm}"
+        )
+    return found
 
 
 def _allowed(spec: ControlSpec) -> Value:

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bridge.audio.rack import MAX_SLOTS
 from bridge.session.arranger import Arranger, Part, read_scene
-from bridge.session.commands import Action, AudioPrompt, EditRack, Follow, PlayerCommand, Set, Transport
+from bridge.session.commands import Action, AudioPrompt, Deed, EditRack, Follow, PlayerCommand, Set, Transport
 from bridge.session.committer import Committer
 from bridge.session.events import Block, Changed, Event, Notice, PlayerState, Transported
 from bridge.session.form import Form
@@ -32,7 +33,7 @@ from bridge.session.timeline import Moment, Timeline
 from bridge.session.waiting import Waiting, forget
 from streamgen.conditioning import check_text
 from streamgen.config import Value
-from streamgen.errors import StreamgenError
+from streamgen.errors import CapacityError, StreamgenError
 
 if TYPE_CHECKING:
     from streamgen.model import Model
@@ -180,9 +181,26 @@ class Player:
         self._publish(Notice(command.kind, line, applied))
         return applied
 
-    def _edit_rack(self, command: EditRack) -> int:
+    def check_edit(self, command: EditRack) -> None:
+        """Say whether there is a place for what is to be made: a plugin need not be loaded to find out.
+
+        Raises:
+            CapacityError: the rack is full, or as many edits as it has slots wait, each with its effect.
+            ConfigError: there is no such slot.
+        """
+        if self._edit_waits_for(command) is not None and self.waiting.edits >= MAX_SLOTS:
+            raise CapacityError(f"{MAX_SLOTS} edits of the rack wait for their time already; let some of them pass")
+        if command.deed is Deed.ADD:
+            self.output.rack.check_room()
+        else:
+            self.output.rack.check(command.slot)
+
+    def _edit_waits_for(self, command: EditRack) -> Moment | None:
         moment = self.landing.moment(command.at, True)
-        if moment is not None and not self.timeline.reached(moment, self.output.frontier):
+        return None if moment is None or self.timeline.reached(moment, self.output.frontier) else moment
+
+    def _edit_rack(self, command: EditRack) -> int:
+        if (moment := self._edit_waits_for(command)) is not None:
             return self._wait(moment, replace(command, at=moment))
         self._publish(edited(self.output.rack, self.parameters, command))
         self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it

@@ -4,6 +4,7 @@
     [parameters]             of the session, outside the rack
     [[slots]]                of the rack, in the order of the signal
     effect = "compressor"    a name of the catalogue
+    number = 2               as in plugin/2/…, which controllers are mapped to; a file written by hand needs none
     state = "…"              a plugin's, in base64
     [slots.parameters]       its parameters and its mix
     [plugins]                in an operator's rack file: further names of the catalogue
@@ -16,8 +17,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge.audio.plugins.engine import Reference
+from bridge.audio.rack import MAX_SLOTS
+from bridge.disk import write_whole
 from bridge.errors import FileError
 from streamgen.config import Value
 
@@ -32,6 +35,8 @@ __all__ = ["Preset", "SlotPreset", "names", "path_of", "plugins_in", "read", "wr
 
 _VERSION = 1
 _NAME = re.compile(r"[\w][\w .+-]{0,63}")
+_MOST_NAME_BYTES = 200  # a file's name ends at 255, with its ending and what it is written under
+_MOST_MB = 64  # of a file: it is read as a whole
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,13 @@ class SlotPreset:
         effect: its name in the catalogue.
         values: of its parameters and its mix, by their own names.
         state: what a plugin keeps to itself.
+        number: of the slot; 0 for any.
     """
 
     effect: str
     values: Mapping[str, Value] = field(default_factory=dict)
     state: bytes = b""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def path_of(folder: Path, name: str) -> Path:
     Raises:
         FileError: the name is none, such as one with a path in it.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name.encode()) > _MOST_NAME_BYTES:
         raise FileError(f"{name!r} is no name of a preset: use letters, digits, spaces and . + - _, at most 64")
     return folder / f"{name}.toml"
 
@@ -86,13 +93,20 @@ def write(path: Path, preset: Preset) -> None:
     Raises:
         FileError: it cannot be written.
     """
-    new = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text("".join(_lines(preset)), encoding="utf-8")
-        os.replace(new, path)
+        data = "".join(_lines(preset)).encode()
+        _check_size(path, len(data))
+        write_whole(path, data)
     except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}; choose another folder") from None
+        raise FileError(f"cannot write {path}: {error.strerror}; make room there, or choose another folder") from None
+    except UnicodeEncodeError as error:
+        raise FileError(f"cannot write {path}: {error.object[error.start]!r} is no character") from None
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Refuse what would fill the memory, or could not be read again."""
+    if size > _MOST_MB * 1_000_000:
+        raise FileError(f"{path} would hold {size / 1e6:,.0f} MB; a preset has at most {_MOST_MB} MB")
 
 
 def _lines(preset: Preset) -> Iterable[str]:
@@ -101,6 +115,8 @@ def _lines(preset: Preset) -> Iterable[str]:
     yield from _pairs(preset.values)
     for slot in preset.slots:
         yield f"\n[[slots]]\neffect = {_toml(slot.effect)}\n"
+        if slot.number:
+            yield f"number = {slot.number}\n"
         if slot.state:
             yield f"state = {_toml(base64.b64encode(slot.state).decode())}\n"
         yield "[slots.parameters]\n"
@@ -122,16 +138,36 @@ def read(path: Path) -> Preset:
     Raises:
         FileError: it cannot be read, or is none.
     """
+    rows = _rows(path)
+    if rows.get("version") != _VERSION:
+        said = f"says version = {rows['version']!r}" if "version" in rows else "says no version"
+        raise FileError(f"{path} is no preset for this streamgen: it {said}, must be version = {_VERSION}")
+    if not {"parameters", "slots"} & rows.keys():
+        raise FileError(f"{path} is no preset: it has neither [parameters] nor [[slots]]")
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))
-        if rows.get("version") != _VERSION:
-            raise FileError(f"{path} is no preset of version {_VERSION}")
-        slots = tuple(_slot(row) for row in rows.get("slots", []))
-        return Preset(_values(rows["parameters"]), slots, str(rows.get("origin", "")))
+        slots = tuple(_slot(place, row) for place, row in enumerate(rows.get("slots", []), 1))
+        if len(numbers := [slot.number for slot in slots if slot.number]) != len(set(numbers)):
+            raise ValueError("two slots have one number")
+        return Preset(_values(rows.get("parameters", {})), slots, str(rows.get("origin", "")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FileError(f"{path} is no preset: {error}") from None
+
+
+def _rows(path: Path) -> dict[str, Any]:
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe would keep whoever reads it waiting
+            raise FileError(f"cannot read {path}: it is no file")
+        _check_size(path, about.st_size)
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except UnicodeDecodeError:
+        raise FileError(f"{path} is no preset: it is no text in UTF-8") from None
+    except ValueError as error:
         raise FileError(f"{path} is no preset: {error}") from None
+    except RecursionError:
+        raise FileError(f"{path} is no preset: it is nested too deeply") from None
 
 
 def plugins_in(path: Path) -> dict[str, Reference]:
@@ -143,22 +179,29 @@ def plugins_in(path: Path) -> dict[str, Reference]:
         FileError: it cannot be read.
     """
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("plugins", {})
+        rows = _rows(path).get("plugins", {})
         named = {name: {"path": row} if isinstance(row, str) else row for name, row in rows.items()}
         return {name: Reference(str(row["path"]), str(row.get("uri", ""))) for name, row in named.items()}
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is no rack file: {error}") from None
+    except (KeyError, TypeError, AttributeError):
+        form = 'NAME = "PATH", or NAME = { path = "PATH", uri = "URI" }'
+        raise FileError(f"{path} is no rack file: under [plugins] each line is {form}") from None
 
 
-def _slot(row: Mapping[str, Any]) -> SlotPreset:
-    state = base64.b64decode(row.get("state", ""), validate=True)
-    return SlotPreset(str(row["effect"]), _values(row.get("parameters", {})), state)
+def _slot(place: int, row: Mapping[str, Any]) -> SlotPreset:
+    if "effect" not in row:
+        raise ValueError(f"slot {place} has no effect")
+    number = row.get("number", 0)
+    if not isinstance(number, int) or not 0 <= number <= MAX_SLOTS:
+        raise ValueError(f"the number of slot {place} is {number!r}, must be within 1 … {MAX_SLOTS}")
+    try:
+        state = base64.b64decode(row.get("state", ""), validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"the state of slot {place}, {row['effect']!r}, is damaged: {error}") from None
+    return SlotPreset(str(row["effect"]), _values(row.get("parameters", {})), state, number)
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Value]:
     for name, value in row.items():
         if not isinstance(value, str | float | int):
-            raise ValueError(f"{name} is {value!r}")
+            raise ValueError(f"{name} is {value!r}, must be a number, a text, true or false")
     return dict(row)

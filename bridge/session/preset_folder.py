@@ -10,10 +10,10 @@ that waits for its beat.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from pathlib import Path
 
+from bridge.audio.rack import MAX_SLOTS
 from bridge.errors import BridgeError
 from bridge.session import preset_files
 from bridge.session.commands import Deed, EditRack, RecallPreset, SavePreset
@@ -57,14 +57,15 @@ class PresetFolder:
                 await (self._save(command) if isinstance(command, SavePreset) else self._recall(command))
         except BridgeError as error:  # doors tell what a session refuses, whatever it is about
             raise ConfigError(str(error)) from None
+        except OSError as error:
+            raise ConfigError(f"presets in {self.path} cannot be used: {error.strerror}") from None
 
     async def close(self) -> None:
         """End what is on its way where it is."""
         task, self._on_its_way = self._on_its_way, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
     # -- in and out -----------------------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class PresetFolder:
             raise CapacityError(f"{path.parent} holds {_MOST_FILES} presets, the limit: remove some there")
         if command.slot:
             await self._session.saved_states()
-            plugin = plugin_of(await self._session.rack_effects(), command.slot)
+            _, plugin = plugin_of(await self._session.racked(), command.slot)
             path.parent.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(plugin.save_preset, path)
         else:
@@ -90,30 +91,34 @@ class PresetFolder:
         if command.slot:
             await self._recall_slot(command)
             return
-        preset = await asyncio.to_thread(preset_files.read, self._file(command.name))
+        path = self._file(command.name)
+        if not path.exists():
+            raise ConfigError.unknown("preset", command.name, self.names())
+        preset = await asyncio.to_thread(preset_files.read, path)
+        self._check(preset)
         await self.close()
         moment = await self._session.when(command.at)
         if not command.seconds and moment is None:
             await recall(self._session, preset, command.by)
             return
-        self._check(preset)
         self._on_its_way = asyncio.create_task(self._go_to(preset, command, moment))
 
     async def _recall_slot(self, command: RecallPreset) -> None:
         path, session = self._file(command.name, ".vstpreset"), self._session
         if not path.exists():
             raise ConfigError(f"there is no preset {command.name!r} of a plugin: save one first, or put {path} there")
-        plugin_of(await session.rack_effects(), command.slot)
-        (name,) = [slot.name for slot in session.slots() if slot.slot == command.slot]
-        made = await asyncio.to_thread(session.catalogue.make, name, session.rate_hz, None, path)
+        name, _ = plugin_of(await session.racked(), command.slot)
+        made = await session.load(name, lambda: session.catalogue.make(name, session.rate_hz, None, path))
         await session.do(EditRack(Deed.REPLACE, command.by, command.slot, name, made=made, at=command.at))
 
     def _check(self, preset: Preset) -> None:
         """Refuse before it begins what could only fail half-way."""
-        known = self._session.effects()
         for slot in preset.slots:
-            if slot.effect not in known:
-                raise ConfigError(f"there is no effect {slot.effect!r}; there are {', '.join(known)}")
+            self._session.catalogue.check(slot.effect)
+        if len(preset.slots) > MAX_SLOTS:
+            raise CapacityError(
+                f"it has {len(preset.slots)} slots, the rack has {MAX_SLOTS}: take some out of its file"
+            )
         for name, value in preset.values.items():
             if name in self._session.table:
                 self._session.table[name].check(value)
@@ -128,3 +133,5 @@ class PresetFolder:
             await morph(self._session, preset, command.seconds, command.by)
         except StreamgenError as error:
             _log.warning("the way to preset %r ended: %s", command.name, error)
+        except Exception:  # noqa: BLE001 - nobody awaits this task: whoever recalls next would be told
+            _log.exception("the way to preset %r ended", command.name)

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.faults import SlotState
-from bridge.audio.plugins.child import read_state, write_state
+from bridge.audio.plugins.child import write_state
 from bridge.audio.plugins.plugin import Plugin
+from bridge.audio.rack import MAX_SLOTS
 from bridge.errors import FileError
 from bridge.session.commands import Deed, EditRack, Set
 from bridge.session.parameters import MIDI_LEARN
@@ -30,12 +33,35 @@ from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import Value
+from streamgen.errors import CapacityError, ConfigError
 
-__all__ = ["Racked", "captured", "commands", "made", "morph", "plugin_of", "rack_of", "recall"]
+__all__ = ["Racked", "RackedSlot", "captured", "commands", "made", "morph", "plugin_of", "rack_of", "recall"]
 
 _STEP_SECONDS = 0.05  # of a morph's effects
 _MODEL_STEPS = 10  # of these, until the model is told: it makes its lead anew each time
 _KEPT = frozenset({"lead_seconds", "mute", MIDI_LEARN})  # of the machine and the moment, not of a set
+
+
+@dataclass(frozen=True)
+class RackedSlot:
+    """A slot of the rack at one moment.
+
+    Attributes:
+        number, name, effect: which, and what is in it.
+        values: of its parameters and its mix, by their own names.
+    """
+
+    number: int
+    name: str
+    effect: Effect
+    values: Mapping[str, Value]
+
+    @classmethod
+    def of(cls, number: int, name: str, effect: Effect, values: Mapping[str, Value]) -> RackedSlot:
+        """Take a slot's own out of the session's values."""
+        prefix = f"plugin/{number}/"
+        own = {path.removeprefix(prefix): value for path, value in values.items() if path.startswith(prefix)}
+        return cls(number, name, effect, own)
 
 
 class Racked(Session, Protocol):
@@ -47,8 +73,12 @@ class Racked(Session, Protocol):
 
     catalogue: Catalogue
 
-    async def rack_effects(self) -> dict[int, Effect]:
-        """Return what is in the rack's slots, by number, in the order of the signal."""
+    async def racked(self) -> list[RackedSlot]:
+        """Return what is in the rack at one moment, in the order of the signal: others edit it meanwhile."""
+        ...
+
+    async def load(self, name: str, make: Callable[[], Effect]) -> Effect:
+        """Make an effect of some name, beside the music."""
         ...
 
     async def when(self, at: Moment | None) -> Moment | None:
@@ -59,8 +89,8 @@ class Racked(Session, Protocol):
         """Wait until all before a moment is final."""
         ...
 
-    async def saved_states(self, seconds: float = 5.0) -> dict[int, Path]:
-        """Let every plugin write its state; returns the files by slot, without those that are not written in time."""
+    async def saved_states(self, seconds: float = 5.0) -> dict[Effect, bytes]:
+        """Let every plugin write its state; returns what it wrote last: older where it does not in time."""
         ...
 
 
@@ -76,15 +106,10 @@ async def captured(session: Racked) -> Preset:
 
 async def rack_of(session: Racked) -> Preset:
     """Return the rack alone, as `captured` has it."""
-    files = await session.saved_states()
-    values = dict(session.values())
-    slots = []
-    for slot in session.slots():
-        prefix = f"plugin/{slot.slot}/"
-        own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-        state = read_state(files[slot.slot])[1] if slot.slot in files else b""
-        slots.append(SlotPreset(slot.name, own, state))
-    return Preset({}, tuple(slots))
+    states = await session.saved_states()
+    slots = await session.racked()
+    kept = (SlotPreset(slot.name, slot.values, states.get(slot.effect, b""), slot.number) for slot in slots)
+    return Preset({}, tuple(kept))
 
 
 def commands(preset: Preset, make: Callable[[SlotPreset], Effect | None], by: str) -> Iterator[EditRack | Set]:
@@ -95,11 +120,9 @@ def commands(preset: Preset, make: Callable[[SlotPreset], Effect | None], by: st
         make: makes a slot's effect, as `made` does; None leaves the slot out.
         by: who asks.
     """
-    number = 0
-    for slot in preset.slots:
+    for number, slot in zip(_numbers(preset, ()), preset.slots, strict=True):
         if (effect := make(slot)) is not None:
-            number += 1
-            yield EditRack(Deed.ADD, by, effect=slot.effect, made=effect, at=AT_ONCE)
+            yield EditRack(Deed.ADD, by, number, slot.effect, made=effect, at=AT_ONCE)
             if slot.values:
                 yield Set({f"plugin/{number}/{name}": value for name, value in slot.values.items()}, by, AT_ONCE)
 
@@ -124,34 +147,56 @@ async def recall(session: Racked, preset: Preset, by: str, at: Moment | None = N
         await session.do(Set(values, by, AT_ONCE))
 
 
+def _numbers(preset: Preset, there: Sequence[SlotState]) -> list[int]:
+    """The numbers that a preset's slots get: their own, else those that stand in their places now, else free ones.
+
+    Raises:
+        CapacityError: they are more than a rack has.
+    """
+    if len(preset.slots) > MAX_SLOTS:
+        raise CapacityError(f"{len(preset.slots)} slots are wanted, the rack has {MAX_SLOTS}: take some out")
+    taken = {slot.number for slot in preset.slots}
+    standing = [slot.slot for slot in there]
+    found: list[int] = []
+    for place, slot in enumerate(preset.slots):
+        wanted = [slot.number] if slot.number else [one for one in standing[place : place + 1] if one not in taken]
+        free = (one for one in range(1, MAX_SLOTS + 1) if one not in taken and one not in found)
+        found.append(next(iter([*wanted, *free])))
+        taken.add(found[-1])
+    return found
+
+
 def _target(session: Racked, preset: Preset) -> dict[str, Value]:
     """A preset's values by the names that they have in this session, as far as it has them."""
-    values = dict(preset.values)
-    for there, slot in zip(session.slots(), preset.slots, strict=False):
-        if there.name == slot.effect:
-            values |= {f"plugin/{there.slot}/{name}": value for name, value in slot.values.items()}
+    values, there = dict(preset.values), session.slots()
+    names = {slot.slot: slot.name for slot in there}
+    for number, slot in zip(_numbers(preset, there), preset.slots, strict=True):
+        if names.get(number) == slot.effect:
+            values |= {f"plugin/{number}/{name}": value for name, value in slot.values.items()}
     return {name: value for name, value in values.items() if name in session.table}
 
 
 async def _recall_rack(session: Racked, preset: Preset, by: str) -> None:
-    for place, slot in enumerate(preset.slots):
-        there = session.slots()[place] if place < len(session.slots()) else None
-        if there is not None and there.name == slot.effect and not there.failed and await _is_now(session, there, slot):
-            continue
-        effect = await asyncio.to_thread(made, session.catalogue, session.rate_hz, slot)
-        deed = Deed.ADD if there is None else Deed.REPLACE
-        slot_number = 0 if there is None else there.slot
-        await session.do(EditRack(deed, by, slot_number, slot.effect, made=effect, at=AT_ONCE))
-    for extra in session.slots()[len(preset.slots) :]:
-        await session.do(EditRack(Deed.REMOVE, by, extra.slot, at=AT_ONCE))
-
-
-async def _is_now(session: Racked, there: SlotState, slot: SlotPreset) -> bool:
-    """Whether an effect is what a preset says but for its parameters: built-in ones have nothing else."""
-    if not slot.state:
-        return True
-    files = await session.saved_states()
-    return there.slot in files and read_state(files[there.slot])[1] == slot.state
+    """Exchange what differs, slot by slot; then every slot goes to its place."""
+    states = await session.saved_states() if any(slot.state for slot in preset.slots) else {}
+    effects = {slot.number: slot.effect for slot in await session.racked()}
+    there = {slot.slot: slot for slot in session.slots()}
+    numbers = _numbers(preset, session.slots())
+    for extra in there.keys() - set(numbers):
+        await session.do(EditRack(Deed.REMOVE, by, extra, at=AT_ONCE))
+    for place, (number, slot) in enumerate(zip(numbers, preset.slots, strict=True)):
+        now = there.get(number)
+        if now is not None and now.name == slot.effect and not now.failed:
+            kept = states.get(effects[number], b"") if number in effects else b""
+            if kept == slot.state or not slot.state:  # built-in effects keep nothing to themselves
+                continue
+        effect = await session.load(slot.effect, partial(made, session.catalogue, session.rate_hz, slot))
+        deed = Deed.ADD if now is None else Deed.REPLACE
+        index = place if now is None else None
+        await session.do(EditRack(deed, by, number, slot.effect, index, effect, AT_ONCE))
+    for place, number in enumerate(numbers):
+        if [slot.slot for slot in session.slots()][place : place + 1] != [number]:
+            await session.do(EditRack(Deed.MOVE, by, number, index=place, at=AT_ONCE))
 
 
 def made(catalogue: Catalogue, rate_hz: int, slot: SlotPreset) -> Effect:
@@ -162,10 +207,14 @@ def made(catalogue: Catalogue, rate_hz: int, slot: SlotPreset) -> Effect:
     """
     if not slot.state:
         return catalogue.make(slot.effect, rate_hz)
-    with tempfile.TemporaryDirectory(prefix="streamgen-state-") as folder:
-        restore = Path(folder) / "state"
-        write_state(restore, [], slot.state)
-        return catalogue.make(slot.effect, rate_hz, restore)
+    try:
+        with tempfile.TemporaryDirectory(prefix="streamgen-state-") as folder:
+            restore = Path(folder) / "state"
+            write_state(restore, [], slot.state)
+            return catalogue.make(slot.effect, rate_hz, restore)
+    except OSError as error:
+        why = f"what it kept cannot be written to {tempfile.gettempdir()}: {error.strerror}"
+        raise ConfigError(f"{slot.effect} could not be loaded: {why}") from None
 
 
 async def morph(session: Racked, preset: Preset, seconds: float, by: str) -> None:
@@ -181,6 +230,7 @@ async def morph(session: Racked, preset: Preset, seconds: float, by: str) -> Non
     steps = max(round(seconds / _STEP_SECONDS), 1)
     for step in range(1, steps):
         await asyncio.sleep(seconds / steps)
+        moving = [name for name in moving if name in session.table]  # others may take a slot out meanwhile
         due = [name for name in moving if name.startswith("plugin/") or not step % _MODEL_STEPS]
         values = {name: _between(session, name, start[name], target[name], step / steps) for name in due}
         if step == steps // 2:
@@ -200,13 +250,13 @@ def _between(session: Racked, name: str, first: Value, last: Value, share: float
     return round(value) if session.table[name].type == "int" else value
 
 
-def plugin_of(effects: Mapping[int, Effect], slot: int) -> Plugin:
-    """Return the plugin in a slot, whose own presets can be read and written.
+def plugin_of(slots: Iterable[RackedSlot], number: int) -> tuple[str, Plugin]:
+    """Return the plugin in a slot, whose own presets can be read and written, and its name.
 
     Raises:
         FileError: there is none.
     """
-    found = effects.get(slot)
-    if not isinstance(found, Plugin):
-        raise FileError(f"slot {slot} has no plugin, so no preset file of its own; save the set instead")
-    return found
+    for slot in slots:
+        if slot.number == number and isinstance(slot.effect, Plugin):
+            return slot.name, slot.effect
+    raise FileError(f"slot {number} has no plugin, so no preset file of its own; save the set instead")

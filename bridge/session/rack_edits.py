@@ -27,7 +27,6 @@ def edited(rack: Rack, parameters: Parameters, command: EditRack) -> TableChange
     slot = _done(rack, command)
     anew = {f"plugin/{slot}/{name}" for name in rack.effect(slot).parameters} if command.made is not None else set()
     fixed = {name: spec for name, spec in parameters.table.items() if name not in before}
-    fixed = {name: spec for name, spec in parameters.table.items() if name not in before}
     parameters.retable({**fixed, **rack.parameters}, anew)
     parameters.values.update(rack.values(slot) if command.made is not None else {})
     return TableChanged(parameters.table, dict(parameters.values), rack.state(), command.by)
@@ -36,7 +35,7 @@ def edited(rack: Rack, parameters: Parameters, command: EditRack) -> TableChange
 def _done(rack: Rack, command: EditRack) -> int:
     """Carry it out; returns the slot it was about."""
     if command.deed is Deed.ADD:
-        return rack.add(command.made, command.effect, command.index)
+        return rack.add(command.made, command.effect, command.index, command.slot)
     if command.deed is Deed.REPLACE:
         rack.replace(command.slot, command.made, command.effect)
     elif command.deed is Deed.REMOVE:

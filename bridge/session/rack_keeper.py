@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bridge.audio.catalogue import Catalogue
+from bridge.audio.catalogue import BUILT_IN, Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.plugins.scan import catalogue_names, load_cache
 from bridge.audio.plugins.spawn import HostSettings
@@ -86,6 +86,8 @@ class Beginning:
             return cls(Catalogue(plugins, host))
         try:
             preset, named = preset_files.read(rack), preset_files.plugins_in(rack)
+            if shadowed := ", ".join(name for name in named if name in BUILT_IN):
+                raise FileError(f"under [plugins], {shadowed} is the name of a built-in effect: choose another")
             catalogue = Catalogue(plugins | named, host)
             origin = f"{rack.resolve()} {rack.stat().st_mtime_ns}"
         except (FileError, OSError) as error:
@@ -114,7 +116,10 @@ def kept_rack(path: Path, origin: str) -> Preset | None:
     try:
         kept = preset_files.read(path)
     except FileError as error:
-        _log.warning("%s; the rack begins anew", error)
+        aside = path.with_name(path.name + ".damaged")
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        _log.warning("%s: moved to %r; the rack begins anew", error, aside.name)
         return None
     return kept if origin in ("", kept.origin) else None
 

@@ -107,12 +107,13 @@ class SessionRegistry:
                 self._left_at.setdefault(name, time.monotonic())
 
     async def reap(self, every_seconds: float = 1.0) -> None:
-        """Close what was left long ago, for ever."""
+        """Close what was left long ago and give back what is not needed, for ever."""
         while True:
             await asyncio.sleep(every_seconds)
             self._note_the_left()
             for name in [name for name, at in self._left_at.items() if time.monotonic() - at > KEPT_SECONDS]:
                 await self._close(name, "nobody was there")
+            await self._engine.tidy()
 
     async def _close(self, name: str, reason: str) -> None:
         session = self._open.pop(name)

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.disk import write_whole
 from bridge.session.events import Block, Changed, Event, PlayerState, Transported
 from bridge.session.parameters import Parameters, prompts_of
 from bridge.session.session import Session
@@ -180,7 +181,7 @@ class Keeper:
             await asyncio.sleep(AFTER_SECONDS)
             self._again = False
             try:
-                await asyncio.to_thread(_write, self._path, self._text())
+                await asyncio.to_thread(write_whole, self._path, self._text().encode())
             except OSError as error:
                 self._tell(error)
         self._saving = None
@@ -205,29 +206,3 @@ class Keeper:
             reason = error.strerror or str(error)
             _log.warning("changes are not kept: %r: %s; choose another --state", str(self._path), reason)
         self._told = True
-
-
-def _write(path: Path, text: str) -> None:
-    """Put the text in the file's place, whole and on the disk.
-
-    Raises:
-        OSError: the disk is full, or the folder is not ours to write in.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the move itself to the disk, where folders can be opened."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -183,6 +183,10 @@ class Schedule(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def count(self, which: Callable[[T], bool]) -> int:
+        """Return how many wait that are such."""
+        return sum(which(what) for _, what, _ in self._waiting)
+
     def add(self, moment: Moment, what: T, early: int = 0) -> None:
         """Let something wait; `early` is how many samples before its moment it is wanted.
 

@@ -31,6 +31,11 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._schedule)
 
+    @property
+    def edits(self) -> int:
+        """How many edits of the rack wait, each of which may hold a plugin that is loaded."""
+        return self._schedule.count(lambda command: isinstance(command, EditRack))
+
     def add(self, moment: Moment, command: PlayerCommand, near_samples: int) -> None:
         """Let a command wait; a change of the music for a beat is handed back `near_samples` before it.
 

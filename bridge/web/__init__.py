@@ -11,7 +11,8 @@ Rules: nothing here knows a parameter's name or range: the server's `hello` tell
     worklet.js    the audio thread's side        ring.js       jitter buffer: each frame when it is due; pure
     clock.js      the playback clock: what the server's shows when a sample is heard here
     recorder.js   WAV of exactly what was received
-    slots.js  surface.js  controls.js  knob.js  rack.js  meters.js      what is seen and touched
+    slots.js  surface.js  controls.js  knob.js  rack.js      what is seen and touched
+    meters.js  beat.js  figures.js                           what is only seen
     announce.js  keys.js  midi.js                              screen readers, keyboard, controllers
 """
 

@@ -11,6 +11,12 @@ export function announce(words, { urgent = false } = {}) {
   document.getElementById(urgent ? "alert" : "said").textContent = words;
 }
 
+/** Write only what is new: the same words once more would be laid out and painted all the same. */
+export function write(id, words) {
+  const place = document.getElementById(id);
+  if (place.textContent !== words) place.textContent = words;
+}
+
 /** Say it to everyone. */
 export function toast(words, { urgent = false } = {}) {
   announce(words, { urgent });

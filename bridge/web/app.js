@@ -4,9 +4,10 @@
  * does goes to the server, and is seen and, where it can be, heard at once. Addresses: ?session=NAME#token=…
  */
 
-import { announce, toast } from "./announce.js";
+import { announce, toast, write } from "./announce.js";
 import { BeatLight } from "./beat.js";
 import { Controls } from "./controls.js";
+import { Figures } from "./figures.js";
 import { listenForKeys } from "./keys.js";
 import { Link } from "./link.js";
 import { Meters } from "./meters.js";
@@ -21,6 +22,7 @@ import { mixColours, rgb, Surface } from "./surface.js";
 
 const CHUNK_MS = 40;
 const FADE_MS = 60; // longer than the ring's own fade
+const COMMITTED_SECONDS = 0.2; // the server tells of music that long before it is due
 
 const $ = (id) => document.getElementById(id);
 const glowing = [$("play"), $("surface").querySelector("canvas")];
@@ -41,11 +43,18 @@ const controls = [
   new Controls(boxes("advanced-"), state, (name) => rare.test(name)),
 ];
 const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
-const meters = new Meters($("spectrum"), $("level"), player);
 const midi = new Midi($("midi"), state);
 const light = new BeatLight($("beat"), $("beat-words"));
 
-const session = { rateHz: 0, playing: false, listening: true, arrivesAt: 0, serverUnderruns: 0, greeted: false, eager: false, asked: null, listeners: 0, upload: null };
+const session = {
+  rateHz: 0, playing: false, listening: sessionStorage.getItem("listening") !== "no", arrivesAt: 0, greeted: false, eager: false, asked: null, upload: null,
+  peaks: [0, 0], told: { position: 0, atMs: 0 }, // as the server tells them
+};
+/** Whether this page makes the sound: else it shows the music as the server tells it. */
+const soundsHere = () => session.listening && player.started;
+const peaks = () => (soundsHere() ? player.report.peak : session.playing ? session.peaks : [0, 0]);
+const meters = new Meters($("spectrum"), $("level"), player, peaks);
+const figures = new Figures(player, slots, soundsHere);
 
 /** Out of the address bar, where it would be read over a shoulder, kept in a history and sent along with a link. */
 function takeToken() {
@@ -94,7 +103,8 @@ const told = {
     rack.presets(names);
     if (by !== "resync") toast("The preset is saved");
   },
-  transport: ({ action, state: now }) => {
+  transport: ({ action, state: now, applied_at_sample: position }) => {
+    noteTime(position);
     if (action === "stop") setTimeout(() => player.flush(), FADE_MS);
     showTransport(plays(now));
   },
@@ -103,8 +113,16 @@ const told = {
     toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
   },
   notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : topic === "part" ? write("arrival", text) : toast(text)),
-  beat: (beat) => light.told(beat, session.listening && player.started),
-  stats: showStats,
+  beat: (beat) => light.told(beat, soundsHere()),
+  meter: ({ left_db, right_db }) => {
+    session.peaks = [left_db, right_db].map((db) => 10 ** (db / 20));
+    if (!soundsHere()) showLevel();
+  },
+  stats: (stats) => {
+    noteTime(stats.position_samples);
+    figures.told(stats, session.playing);
+    rack.report(stats.slots);
+  },
   goaway: ({ reason }) => toast(`The server says goodbye: ${reason}`),
 };
 
@@ -117,6 +135,7 @@ connection.addEventListener("status", ({ detail }) => showLink(detail));
 function greet(hello) {
   const { session: name, model, sample_rate_hz: rateHz, model_rate_hz: modelRateHz, parameters, state: now } = hello;
   session.rateHz = rateHz;
+  noteTime(now.position_samples);
   meters.topHz = Math.min(rateHz, modelRateHz) / 2;
   if (now.position_samples < player.report.heard) startOver();
   state.load(parameters, now.values);
@@ -139,7 +158,7 @@ function greet(hello) {
 
 /** How audio shall come, once there is a gesture to play it after; the address says the same, for the next try. */
 function audioFormat() {
-  const format = { codec: "s16le", chunk_ms: CHUNK_MS, enabled: session.listening && player.started };
+  const format = { codec: "s16le", chunk_ms: CHUNK_MS, enabled: soundsHere() };
   connection.address = streamUrl(location.href, { ...access, ...format });
   return format;
 }
@@ -147,6 +166,7 @@ function audioFormat() {
 /** At the session's own rate: nothing is resampled, and positions mean the same everywhere. */
 function askForAudio() {
   connection.send("audio", { ...audioFormat(), sample_rate_hz: session.rateHz });
+  connection.send("meters", { enabled: !soundsHere() });
 }
 
 /** A server that was started anew counts from zero: what is buffered belongs to music that no longer is. */
@@ -180,7 +200,7 @@ async function play() {
   const before = session.playing;
   session.asked = { id: connection.send("transport", { action: before ? "pause" : "play" }), before };
   showTransport(!before);
-  if (before && session.listeners > 1) toast(`Paused for all ${session.listeners} who listen`);
+  if (before && figures.listeners > 1) toast(`Paused for all ${figures.listeners} who listen`);
 }
 
 /** Let the music go on from a recording: announced first, sent when the server is ready for it. */
@@ -210,10 +230,14 @@ function playOnceConnected() {
 
 async function toggleListening() {
   session.listening = !session.listening;
-  $("listen").setAttribute("aria-checked", session.listening);
+  sessionStorage.setItem("listening", session.listening ? "yes" : "no"); // for a reload
+  showListening();
   if (session.listening && session.rateHz) await startSound();
   player.hold(!session.listening || !session.playing);
-  if (!session.listening) setTimeout(() => player.flush(), FADE_MS);
+  if (!session.listening) {
+    document.body.classList.remove("is-buffering");
+    setTimeout(() => player.flush(), FADE_MS);
+  }
   askForAudio();
   showPlay();
   announce(session.listening ? "Sound on this device is on" : "Sound on this device is off");
@@ -285,7 +309,12 @@ listenForKeys({
 
 // ---- what is seen
 
+function showListening() {
+  $("listen").setAttribute("aria-checked", session.listening);
+}
+
 function showPlay() {
+  if (!player.started) write("arrival", session.playing && session.listening ? "playing: press to join" : "");
   const sounding = session.playing && (player.started || !session.listening);
   $("play").classList.toggle("is-playing", sounding);
   $("play").setAttribute("aria-label", sounding ? "Pause" : session.playing ? "Join the music" : "Play");
@@ -309,29 +338,6 @@ function showHeard(line) {
   write("heard", line ? `heard: ${line}` : "");
 }
 
-function showStats(stats) {
-  session.serverUnderruns = stats.underruns ?? 0;
-  $("stat-lead").textContent = `${(stats.lead_seconds ?? 0).toFixed(1)} s`;
-  const factor = stats.realtime_factor ?? 0; // 0 and null: not measured yet
-  $("stat-factor").textContent = factor ? factor.toFixed(2) : "–";
-  $("stat-factor").parentElement.classList.toggle("is-bad", factor > 0 && factor < 1);
-  $("stat-buffer").textContent = `${player.report.bufferedSeconds.toFixed(1)} s`;
-  session.listeners = stats.listeners;
-  $("stat-listeners").textContent = stats.listeners;
-  rack.report(stats.slots);
-  $("stat-window").textContent = stats.window_position ?? "–";
-  showUnderruns();
-}
-
-function showUnderruns() {
-  // Where the server was late the sound ran dry here too: one number, the ear's if there is one.
-  const count = player.started && session.listening ? player.report.underruns : session.serverUnderruns;
-  const tile = $("stat-underruns").parentElement;
-  write("stat-underruns", String(count));
-  tile.classList.toggle("is-bad", count > 0);
-  tile.title = `times the sound ran dry here; the server was late ${session.serverUnderruns} times`;
-}
-
 function showRecording() {
   $("record").setAttribute("aria-pressed", recorder.recording);
   if (!recorder.recording) $("record-name").textContent = "Rec";
@@ -339,19 +345,34 @@ function showRecording() {
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
-/** Write only what is new: the same words once more would be laid out and painted all the same. */
-function write(id, words) {
-  if ($(id).textContent !== words) $(id).textContent = words;
+/** Where the session is, by the server; what it tells of is heard COMMITTED_SECONDS later. */
+function noteTime(position) {
+  session.told = { position, atMs: performance.now() };
+}
+
+/** The clock and the level where this page makes no sound. */
+function showFromAfar() {
+  if (soundsHere() || !session.rateHz) return;
+  const { position, atMs } = session.told;
+  const since = session.playing ? (performance.now() - atMs) / 1000 : 0;
+  write("clock", clock(Math.max(0, position / session.rateHz - COMMITTED_SECONDS + since)));
+  showLevel();
+}
+
+function showLevel() {
+  meters.drawSoon();
+  pulse(Math.max(...peaks()));
 }
 
 player.addEventListener("report", ({ detail: report }) => {
+  if (!soundsHere()) return;
   const rate = player.rateHz || 1;
   write("clock", clock(report.heard / rate));
   light.heard(report.heard, rate);
   document.body.classList.toggle("is-buffering", session.playing && session.listening && report.waiting);
   if (recorder.recording) write("record-name", clock(recorder.seconds(report.heard)));
   showArrival((session.arrivesAt - report.heard) / rate);
-  showUnderruns();
+  figures.showUnderruns();
   pulse(Math.max(...report.peak));
 });
 
@@ -366,11 +387,13 @@ function showArrival(seconds) {
 }
 
 setInterval(() => {
-  const peak = Math.max(...player.report.peak);
+  const peak = Math.max(...peaks());
   const db = peak > 0 ? Math.max(-60, Math.round(20 * Math.log10(peak))) : -60;
   $("level").setAttribute("aria-valuenow", db);
   $("level").setAttribute("aria-valuetext", db > -60 ? `${db} dB` : "silent");
 }, 500);
+
+setInterval(showFromAfar, 200);
 
 /** The whole instrument takes the colour of what plays. */
 function showMix() {
@@ -387,5 +410,6 @@ state.addEventListener("value", ({ detail }) => detail.name.startsWith("prompt/"
 // For tests and the curious: nothing in the page reads it.
 globalThis.streamgen = { connection, state, player, recorder, slots, surface, session };
 
+showListening();
 audioFormat();
 connection.connect();

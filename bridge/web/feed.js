@@ -43,6 +43,8 @@ connection.addEventListener("frame", ({ detail: frame }) => {
   postMessage({ event: "frame", detail: frame }, [frame.bytes.buffer]);
 });
 
+self.addEventListener("online", () => connection.isOpen || connection.connect());
+
 function play(frame) {
   const samples = toFloat(frame);
   const { position, discontinuity, timeUs } = frame;

@@ -1,7 +1,7 @@
 /* A rotary knob: drag, wheel, arrows, double tap for the default. One look for weights and parameters.
  *
  * Rules: a slider to screen readers; ranges come with the parameter's row. It never sends: it calls `onInput`, and
- * `onHold`/`onRelease` around a gesture.
+ * `onHold`/`onRelease` around a gesture. A number whose row has suggestions stops at these and at its least alone.
  */
 
 import { clamp, format, fromUnit, toUnit } from "./state.js";
@@ -14,12 +14,14 @@ const STEPS = 100;
 
 export class Knob {
   #row;
+  #stops; // [] where it goes anywhere
   #unit = 0;
   #drag = null;
   #call;
 
   constructor(row, { name, onInput, onHold = () => {}, onRelease = () => {} }) {
     this.#row = row;
+    this.#stops = row.suggestions ? [row.min, ...row.suggestions] : [];
     this.#call = { onInput, onHold, onRelease };
     this.element = this.#build(name);
     this.value = row.default;
@@ -83,7 +85,7 @@ export class Knob {
     const { x, y } = this.#drag;
     const way = (event.clientX - x + y - event.clientY) / FULL_TURN_PX;
     this.#drag = { x: event.clientX, y: event.clientY, unit: this.#drag.unit + way * (event.shiftKey ? FINE : 1) };
-    this.#input(fromUnit(this.#row, this.#drag.unit));
+    this.#input(this.#nearestStop(fromUnit(this.#row, this.#drag.unit)));
   }
 
   #letGo() {
@@ -102,7 +104,7 @@ export class Knob {
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const steps = { ArrowUp: 2, ArrowRight: 2, ArrowDown: -2, ArrowLeft: -2, PageUp: 10, PageDown: -10 }[event.key];
-    const fixed = { Home: this.#row.min, End: this.#row.max, Delete: this.#row.default, Backspace: this.#row.default }[event.key];
+    const fixed = { Home: this.#row.min, End: this.#stops.at(-1) ?? this.#row.max, Delete: this.#row.default, Backspace: this.#row.default }[event.key];
     if (steps === undefined && fixed === undefined) return;
     event.preventDefault();
     event.stopPropagation();
@@ -110,11 +112,22 @@ export class Knob {
     else this.#input(fixed);
   }
 
+  #nearestStop(value) {
+    return this.#stops.toSorted((a, b) => Math.abs(a - value) - Math.abs(b - value))[0] ?? value;
+  }
+
   #step(steps, fine) {
+    if (this.#stops.length) return this.#input(this.#nextStop(steps));
     let value = fromUnit(this.#row, this.#unit + (steps / STEPS) * (fine ? FINE : 1));
     // A whole number's neighbour may be further away than a step of the knob.
     if (this.#row.type === "int" && value === this.value) value = clamp(this.#row, value + Math.sign(steps));
     this.#input(value);
+  }
+
+  #nextStop(steps) {
+    const now = this.value;
+    const found = steps > 0 ? this.#stops.find((stop) => stop > now + 0.01) : this.#stops.findLast((stop) => stop < now - 0.01);
+    return found ?? now;
   }
 
   #input(value) {

@@ -1,7 +1,7 @@
 /* Pictures of the sound that is heard: spectrum and level.
  *
  * Rules: draws from the player's analyser when the player reports, 25 times a second or, where less motion is wished for,
- * eight times. A browser without a graphics card paints with the processor that makes the music, and the screen's rate
+ * eight times; where this page makes no sound, the level alone, as often as the server tells it. A browser without a graphics card paints with the processor that makes the music, and the screen's rate
  * is more than that can spare. Draws nothing while the page is hidden, or once silence is drawn.
  */
 
@@ -19,6 +19,7 @@ export class Meters {
   #spectrum;
   #level;
   #player;
+  #peaks;
   #bins = null;
   #shown = [METER_FLOOR_DB, METER_FLOOR_DB];
   #held = [{ db: METER_FLOOR_DB, at: 0 }, { db: METER_FLOOR_DB, at: 0 }];
@@ -28,21 +29,23 @@ export class Meters {
   colours = ["#fff", "#fff"];
   topHz = 16_000; // where the music ends
 
-  constructor(spectrum, level, player) {
+  /** peaks(): [left, right] of what is heard now, 0 … 1. */
+  constructor(spectrum, level, player, peaks) {
     this.#spectrum = spectrum;
     this.#level = level;
     this.#player = player;
+    this.#peaks = peaks;
     new ResizeObserver(() => this.#resized()).observe(spectrum.parentElement);
-    player.addEventListener("report", () => this.#drawSoon());
+    player.addEventListener("report", () => this.drawSoon());
   }
 
   #resized() {
     [this.#spectrum, this.#level].forEach(fit);
     this.#still = false; // resizing wiped them
-    this.#drawSoon();
+    this.drawSoon();
   }
 
-  #drawSoon() {
+  drawSoon() {
     this.#frame ||= requestAnimationFrame((now) => this.#draw(now));
   }
 
@@ -51,7 +54,7 @@ export class Meters {
     if (calm.matches && now - this.#drawnAt < CALM_MS) return;
     const seconds = Math.min(0.2, (now - this.#drawnAt) / 1000);
     this.#drawnAt = now;
-    this.#player.report.peak.forEach((peak, channel) => this.#follow(channel, peak, seconds, now / 1000));
+    this.#peaks().forEach((peak, channel) => this.#follow(channel, peak, seconds, now / 1000));
     const count = Math.max(24, Math.min(112, Math.floor(this.#spectrum.width / (8 * (devicePixelRatio || 1)))));
     const bars = this.#bars(count);
     const silent = bars.every((share) => share === 0) && this.#held.every(({ db }) => db === METER_FLOOR_DB);

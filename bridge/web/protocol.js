@@ -11,10 +11,15 @@ export const HEADER_BYTES = 32;
 
 const CODECS = ["s16le", "f32le", "opus"];
 const SAMPLE_BYTES = { s16le: 2, f32le: 4 };
-const BACK_OFF_SECONDS = [0.5, 1, 2, 4, 8, 15];
+// A server on this network that is back is found within three seconds; one that was gone for minutes is asked seldom.
+const BACK_OFF_SECONDS = [0.5, 1, 2];
+const SELDOM_SECONDS = 15;
+const TRIES_UNTIL_SELDOM = 150;
+const FULL_SECONDS = 5;
 // A socket that never answers looks like one that is still opening: give up on it, and count it as a failed try.
 const OPEN_TIMEOUT_SECONDS = 8;
 const POLICY_REFUSED = 1008;
+const FULL = 1013;
 
 /** Read a binary frame: 32 bytes of little-endian header, then interleaved PCM. Throws on bytes that are none. */
 export function parseFrame(buffer) {
@@ -127,7 +132,7 @@ export class Connection extends EventTarget {
     clearTimeout(this.#timer);
     this.#drop();
     if (code === POLICY_REFUSED) return this.#status({ state: "refused", reason });
-    const step = BACK_OFF_SECONDS[Math.min(this.#tries++, BACK_OFF_SECONDS.length - 1)];
+    const step = code === FULL ? FULL_SECONDS : backOffSeconds(this.#tries++);
     // Pages that lost the same server must not all come back in the same instant.
     const inSeconds = step * (0.8 + 0.4 * Math.random());
     this.#timer = setTimeout(() => this.connect(), inSeconds * 1000);
@@ -145,4 +150,9 @@ export class Connection extends EventTarget {
   #status(detail) {
     this.dispatchEvent(new CustomEvent("status", { detail }));
   }
+}
+
+/** How long to wait before the next try, after so many in vain. */
+function backOffSeconds(tries) {
+  return tries < TRIES_UNTIL_SELDOM ? BACK_OFF_SECONDS[Math.min(tries, BACK_OFF_SECONDS.length - 1)] : SELDOM_SECONDS;
 }

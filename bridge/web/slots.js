@@ -1,18 +1,14 @@
 /* The prompt slots: a knob for the share, words edited in place, a colour each.
  *
- * Rules: how many slots there are is what the parameters say (`prompt/N/text`, `prompt/N/weight`). Values live in the
- * state; this file shows and changes them.
+ * Rules: how many slots there are, and what an empty one suggests, is what the parameters say (`prompt/N/text`,
+ * `prompt/N/weight`). Values live in the state; this file shows and changes them.
  */
 
+import { toast } from "./announce.js";
 import { Knob } from "./knob.js";
 import { format } from "./state.js";
 
 export const COLOURS = ["#ff7d68", "#ffb84d", "#c9e265", "#5fe3a8", "#52d3ea", "#74a6ff", "#b590ff", "#ff88c9"];
-const EXAMPLES = [
-  "lofi hip hop, electric piano", "orchestral, strings, french horn", "drum and bass, drums, 150 bpm", "deep analog bass",
-  "chiptune, square wave", "ambient, warm pad, slow", "punchy techno, 125 bpm", "funk, slap bass, brass",
-];
-
 const SUGGESTED = 6;
 
 export const colour = (number) => COLOURS[(number - 1) % COLOURS.length];
@@ -26,7 +22,10 @@ export class Slots {
   constructor(list, state) {
     this.#list = list;
     this.#state = state;
-    state.addEventListener("value", ({ detail }) => this.#show(detail.name));
+    state.addEventListener("value", ({ detail }) => {
+      this.#show(detail.name);
+      this.#adopt(detail);
+    });
   }
 
   /** Slots that have words, each {number, text, weight}. */
@@ -54,9 +53,7 @@ export class Slots {
 
   /** Write words into the first slots, for a start. */
   suggest() {
-    for (const { number } of this.all.slice(0, SUGGESTED)) {
-      this.#state.set(`prompt/${number}/text`, EXAMPLES[(number - 1) % EXAMPLES.length]);
-    }
+    for (const { number } of this.all.slice(0, SUGGESTED)) this.#state.set(`prompt/${number}/text`, this.#suggestion(number));
   }
 
   select(number, focus = true) {
@@ -93,10 +90,7 @@ export class Slots {
     const name = `prompt/${number}/weight`;
     const knob = new Knob(this.#state.parameters.get(name), {
       name: `Slot ${number} weight`,
-      onInput: (value) => {
-        this.#adopt(number, value);
-        this.#state.set(name, value);
-      },
+      onInput: (value) => this.#state.set(name, value),
       onHold: () => this.#state.hold(name),
       onRelease: () => this.#state.release(name),
     });
@@ -105,15 +99,26 @@ export class Slots {
     return knob;
   }
 
-  /** Turned up, an empty slot plays what it suggests. */
-  #adopt(number, weight) {
-    const text = `prompt/${number}/text`;
-    if (weight > 0 && this.#state.get(text).trim() === "") this.#state.set(text, EXAMPLES[(number - 1) % EXAMPLES.length]);
+  /** What the loaded model knows to play here; "" where nothing was told. */
+  #suggestion(number) {
+    return this.#state.parameters.get(`prompt/${number}/text`)?.suggestions?.[0] ?? "";
+  }
+
+  /** Turned up by this hand, on the page or over MIDI, an empty slot plays what it suggests; else it is said why not. */
+  #adopt({ name, value, mine }) {
+    const number = name.match(/^prompt\/(\d+)\/weight$/)?.[1];
+    const slot = this.#slots.get(Number(number));
+    if (!slot) return;
+    const silent = value === 0 || this.#state.get(`prompt/${number}/text`).trim() !== "";
+    const suggestion = mine ? this.#suggestion(number) : "";
+    if (!silent && suggestion) this.#state.set(`prompt/${number}/text`, suggestion);
+    else if (!silent && !slot.told) toast(`Slot ${number} is turned up and has no words: write some, or nothing is heard of it`);
+    slot.told = !silent;
   }
 
   #text(number) {
     const text = document.createElement("textarea");
-    Object.assign(text, { className: "slot-text", rows: 2, spellcheck: false, placeholder: EXAMPLES[(number - 1) % EXAMPLES.length] });
+    Object.assign(text, { className: "slot-text", rows: 2, spellcheck: false, placeholder: this.#suggestion(number) || "what to play" });
     text.setAttribute("aria-label", `Slot ${number} prompt`);
     text.setAttribute("enterkeyhint", "done");
     text.dataset.parameter = `prompt/${number}/text`;

@@ -3,6 +3,7 @@
     find      a name → a folder: shipped, folder, Hub          known    what one can name, with licence
     files     bytes → JSON and tensors, safely                 licence  under which licence the weights are
     transformers_format, audiocraft_format   a folder → Checkpoint
+    spiece    sentencepiece's file of a tokenizer
     parts     configs and tensors → codec, text encoder, tokenizer      validate   what can be streamed
     types     what a Checkpoint is                              words    what it hears in people's words
     code_bias    which codes are likelier in a place of the bar, and in a key

@@ -64,7 +64,12 @@ def decoder_config(settings: Settings, where: str) -> DecoderConfig:
             f"{where}: the codebooks' delays are {delays!r:.60}; MusicGen's, for n_q = {codebooks}, are {needed}: "
             "use a MusicGen checkpoint"
         )
-    require(settings, {"compression_model_n_q": None}, "MusicGen", where, codebooks // channels)
+    cut_to = look_up(settings, "compression_model_n_q", None)
+    if cut_to not in (None, codebooks // channels):
+        raise CheckpointError(
+            f"{where}: xp.cfg's compression_model_n_q is {cut_to!r:.40}, the decoder has {codebooks // channels} "
+            "codebooks a channel; they must be equal: use a MusicGen checkpoint"
+        )
     return DecoderConfig(
         hidden_size=width, num_layers=whole(settings, "transformer_lm.num_layers", where),
         num_heads=whole(settings, "transformer_lm.num_heads", where),

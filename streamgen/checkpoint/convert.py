@@ -16,6 +16,7 @@ from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import EncodecModel
 
     from streamgen.checkpoint.types import Checkpoint
 
@@ -67,7 +68,7 @@ def _write_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     assert checkpoint.text_encoder is not None, "audiocraft's format has a text encoder"
     assert checkpoint.tokenizer is not None, "audiocraft's format has a tokenizer"
     prefix = "Musicgen" if checkpoint.melody is None else "MusicgenMelody"
-    codec = checkpoint.codec.config.to_dict() | {"target_bandwidths": [_kilobits(checkpoint)]}
+    codec = _codec(checkpoint).config.to_dict() | {"target_bandwidths": [_kilobits(checkpoint)]}
     chroma = {} if checkpoint.melody is None else {
         "num_chroma": checkpoint.melody.num_chroma, "chroma_length": checkpoint.melody.chroma_length
     }  # fmt: skip
@@ -105,10 +106,15 @@ def _decoder(checkpoint: Checkpoint) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _codec(checkpoint: Checkpoint) -> EncodecModel:
+    assert checkpoint.codec is not None, "audiocraft's format has a codec"
+    return checkpoint.codec
+
+
 def _kilobits(checkpoint: Checkpoint) -> float:
     """The bandwidth of as many codebooks as there are: half a bit more, for EncodecConfig divides and floors."""
-    codec = checkpoint.codec.config
-    bits = codec.codebook_nbits * len(checkpoint.codec.quantizer.layers) * codec.frame_rate
+    codec = _codec(checkpoint)
+    bits = codec.config.codebook_nbits * len(codec.quantizer.layers) * codec.config.frame_rate
     return (float(bits) + 0.5) / 1000
 
 
@@ -118,7 +124,7 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     text = {name: tensor for name, tensor in checkpoint.text_encoder.state_dict().items() if "embed_tokens" not in name}
     tensors = {f"decoder.{name}": tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {f"text_encoder.{name}": tensor for name, tensor in text.items()}
-    tensors |= {f"audio_encoder.{name}": tensor for name, tensor in checkpoint.codec.state_dict().items()}
+    tensors |= {f"audio_encoder.{name}": tensor for name, tensor in _codec(checkpoint).state_dict().items()}
     for name, pair, width in (
         ("enc_to_dec_proj", checkpoint.text_projection, checkpoint.text_encoder.config.d_model),
         ("audio_enc_to_dec_proj", checkpoint.melody_projection, checkpoint.melody and checkpoint.melody.num_chroma),
@@ -155,7 +161,7 @@ def _write_settings(checkpoint: Checkpoint, folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     melody = checkpoint.melody
     if melody is None:
-        rate_hz = checkpoint.codec.config.sampling_rate
+        rate_hz = checkpoint.sample_rate_hz
         EncodecFeatureExtractor(feature_size=1, sampling_rate=rate_hz, padding_side="left").save_pretrained(folder)
         return
     if melody.win_length is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from streamgen.checkpoint.files import check_no_pointer, explained, read_json
+from streamgen.checkpoint.spiece import read_spiece
 from streamgen.checkpoint.validate import check_codec, match_tensors
 from streamgen.errors import CheckpointError
 
@@ -33,6 +34,7 @@ __all__ = [
     "with_prefix",
 ]
 
+USUAL_EXTRA_IDS = 100  # T5's
 DAMAGED = "the settings are damaged: download them again"
 # Written by training, unused by encode and decode: a file that was slimmed down may lack them.
 CODEC_STATISTICS = re.compile(r"quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)")
@@ -170,10 +172,14 @@ def load_tokenizer(folder: Path, text_encoder: T5EncoderModel) -> T5Tokenizer:
     for name in ("tokenizer.json", "spiece.model"):
         if (folder / name).is_file():
             check_no_pointer(folder / name)
-    _check_extra_ids(folder / "tokenizer_config.json")
+    extra_ids = _extra_ids(folder / "tokenizer_config.json")
     with explained(f"the tokenizer in {folder} cannot be read", "download tokenizer.json or spiece.model again"):
         # The class by name: AutoTokenizer would look for code named in the folder, and ask on stdin whether to run it.
-        tokenizer: T5Tokenizer = T5Tokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: T5Tokenizer
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = T5Tokenizer.from_pretrained(folder, local_files_only=True)
+        else:
+            tokenizer = read_spiece(folder / "spiece.model", extra_ids)
         tokens, embedded = len(tokenizer), text_encoder.config.vocab_size
     if tokens > embedded:
         raise CheckpointError(
@@ -183,11 +189,12 @@ def load_tokenizer(folder: Path, text_encoder: T5EncoderModel) -> T5Tokenizer:
     return tokenizer
 
 
-def _check_extra_ids(path: Path) -> None:
+def _extra_ids(path: Path) -> int:
     """The tokenizer makes this many strings before it looks at anything: a damaged number would cost all memory."""
-    extra_ids = read_json(path).get("extra_ids", 0) if path.is_file() else 0
+    extra_ids = read_json(path).get("extra_ids", USUAL_EXTRA_IDS) if path.is_file() else USUAL_EXTRA_IDS
     if not isinstance(extra_ids, int) or not 0 <= extra_ids <= 10_000:
         raise CheckpointError(f"{path}: extra_ids is {extra_ids!r:.40}; 0 to 10000 is possible: download it again")
+    return extra_ids
 
 
 def projection(

@@ -5,7 +5,8 @@ Rules: never builds the composite model; takes tensors by prefix.
     config.json says            decoder's tensors under     besides
     musicgen                    decoder.                    text_encoder. audio_encoder. enc_to_dec_proj.
     musicgen_melody             decoder.                    the same, and audio_enc_to_dec_proj.
-    musicgen_decoder            (no prefix)                 its codec in the folder "audio_encoder": unconditional
+    musicgen_decoder            (no prefix)                 its codec in the folder "audio_encoder"; without, it gives
+                                                            codes alone. Unconditional, or by text states
     musicgen_melody_decoder     (no prefix)                 the same
 """
 
@@ -98,17 +99,18 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
 def _load_decoder_alone(name: str, folder: Path, licence: str, settings: dict[str, Any]) -> Checkpoint:
     where, codec_folder = str(folder), folder / CODEC_FOLDER
     decoder = _decoder_config(settings, "melody" in settings["model_type"], where)
-    if not codec_folder.is_dir():
-        raise CheckpointError(
-            f"{folder} is a decoder alone; its codec is looked for in {codec_folder}, which is missing: save the "
-            "EnCodec it was trained on there (EncodecModel.save_pretrained)"
-        )
+    if not decoder.cross_attention:
+        decoder = replace(decoder, prefix_positions=TEXT_ROOM)
     defaults, notes = _defaults(folder, decoder)
     tensors = read_tensors(folder)
     check_not_wrapped(where, tensors)
     weights = _decoder_weights(tensors, decoder, where)
-    codec_settings, codec_tensors = read_json(codec_folder / "config.json"), read_tensors(codec_folder)
-    codec = build_codec(codec_settings, codec_tensors, decoder, str(codec_folder))
+    codec = None
+    if codec_folder.is_dir():
+        settings, tensors = read_json(codec_folder / "config.json"), read_tensors(codec_folder)
+        codec = build_codec(settings, tensors, decoder, str(codec_folder))
+    else:
+        notes = (f"no codec lies in {codec_folder}: tokens come of this checkpoint, no sound", *notes)
     return Checkpoint(
         name=name, folder=folder, format="transformers", licence=licence, decoder=decoder, weights=weights, codec=codec,
         defaults=defaults, notes=notes,

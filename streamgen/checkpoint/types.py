@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig", "StyleConfig"]
 
+USUAL_RATE_HZ, USUAL_HOP_SAMPLES = 32_000, 640  # of every MusicGen's codec: taken where there is none to ask
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -155,8 +157,9 @@ class Checkpoint:
             "model.decoder.layers.{i}.self_attn.{q,k,v,out}_proj.weight", "….self_attn_layer_norm.{weight,bias}",
             "….encoder_attn.{q,k,v,out}_proj.weight" and "….encoder_attn_layer_norm.{weight,bias}" (where it is),
             "….fc1.weight", "….fc2.weight", "….final_layer_norm.{weight,bias}",
-            "model.decoder.layer_norm.{weight,bias}", "lm_heads.{k}.weight" [V, D].
-        codec: transformers' EncodecModel in eval mode, float32.
+            "model.decoder.layer_norm.{weight,bias}", "lm_heads.{k}.weight" [V, D]; with the activation "prelu" also
+            "….activation_fn.weight" [1].
+        codec: transformers' EncodecModel in eval mode, float32; None where there is none: codes come of it, no sound.
         text_encoder, tokenizer: T5 encoder (float32, eval) and its tokenizer; None for a decoder alone.
         text_projection: (weight [D, T5 width], bias [D]) of enc_to_dec_proj, float32, or None where widths are equal.
         melody: chroma settings of a melody checkpoint, else None.
@@ -176,7 +179,7 @@ class Checkpoint:
     licence: str
     decoder: DecoderConfig
     weights: dict[str, Tensor]
-    codec: EncodecModel
+    codec: EncodecModel | None
     text_encoder: PreTrainedModel | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     text_projection: tuple[Tensor, Tensor] | None = None
@@ -189,3 +192,18 @@ class Checkpoint:
     words: Vocabulary | None = None
     code_bias: CodeBias | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples a second of the codec, or of MusicGen's where there is none."""
+        return USUAL_RATE_HZ if self.codec is None else int(self.codec.config.sampling_rate)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples a frame."""
+        return USUAL_HOP_SAMPLES if self.codec is None else int(self.codec.config.hop_length)
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames a second."""
+        return self.sample_rate_hz / self.hop_samples

@@ -24,7 +24,6 @@ __all__ = [
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
 MAX_TRAINED_POSITIONS = 1503
-MIN_POSITIONS = 64
 # For the text that stands before the music; a longer one takes of the music's positions.
 TEXT_ROOM = 64
 # For a style before the text: 30 s at 5 a second.
@@ -61,10 +60,16 @@ def check_decoder(decoder: DecoderConfig, where: str) -> None:
         _refuse(where, f"hidden_size {decoder.hidden_size} is not a multiple of num_heads {decoder.num_heads}")
     if decoder.audio_channels not in (1, 2) or decoder.num_codebooks % decoder.audio_channels:
         _refuse(where, f"{decoder.num_codebooks} codebooks for {decoder.audio_channels} audio channels do not divide")
-    if decoder.max_positions < MIN_POSITIONS:
-        _refuse(where, f"max_position_embeddings is {decoder.max_positions}, at least {MIN_POSITIONS} are needed")
+    if decoder.max_positions < _least_positions(decoder):
+        least = _least_positions(decoder)
+        _refuse(where, f"max_position_embeddings is {decoder.max_positions}, at least {least} are needed")
     if decoder.activation not in ACT2FN:
         _refuse(where, f"the activation {decoder.activation!r} is unknown to transformers")
+
+
+def _least_positions(decoder: DecoderConfig) -> int:
+    """Positions of a window that can warm another one: the delays' columns, twice."""
+    return 2 * (decoder.channel_codebooks + 1)
 
 
 def check_room(decoder: DecoderConfig, where: str) -> None:
@@ -73,8 +78,8 @@ def check_room(decoder: DecoderConfig, where: str) -> None:
     Raises:
         CheckpointError: it has not.
     """
-    if decoder.max_positions < decoder.prefix_positions + MIN_POSITIONS:
-        least = decoder.prefix_positions + MIN_POSITIONS
+    least = decoder.prefix_positions + _least_positions(decoder)
+    if decoder.max_positions < least:
         _refuse(where, f"max_position_embeddings is {decoder.max_positions}, a melody's windows need {least}")
 
 
@@ -142,6 +147,8 @@ def _layer_shapes(layer: str, decoder: DecoderConfig) -> Shapes:
     width, inner = decoder.hidden_size, decoder.ffn_dim
     shapes: Shapes = {f"{layer}.fc1.weight": (inner, width), f"{layer}.fc2.weight": (width, inner)}
     shapes |= _norm(f"{layer}.final_layer_norm", width)
+    if decoder.activation == "prelu":
+        shapes[f"{layer}.activation_fn.weight"] = (1,)
     for attention in ("self_attn", "encoder_attn") if decoder.cross_attention else ("self_attn",):
         shapes |= {f"{layer}.{attention}.{part}_proj.weight": (width, width) for part in ("q", "k", "v", "out")}
         shapes |= _norm(f"{layer}.{attention}_layer_norm", width)

@@ -24,7 +24,7 @@ from typing import Any
 from streamgen.checkpoint.files import read_json
 from streamgen.errors import CheckpointError
 
-__all__ = ["SEMITONES", "WORDS_FILE", "Heard", "Vocabulary", "hear", "read_vocabulary", "vocabulary"]
+__all__ = ["SEMITONES", "WORDS_FILE", "Heard", "Vocabulary", "hear", "read_vocabulary", "suggested", "vocabulary"]
 
 WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5
@@ -35,6 +35,13 @@ TEMPO = re.compile(
 BARE_TEMPO = re.compile(r"(?<![\d.#-])([6-9]\d|1\d\d)(?![\d.a-z-])")
 KEY = re.compile(r"\b([a-h])(?:\s*(#|♯|b|♭|sharp|flat|is)\b|([#♯♭]))?[\s-]*(?:major|minor|maj|min|dur|moll)\b")
 SHORT_KEY = re.compile(r"\b([A-G])()([#♯b♭]?)m\b")
+
+ANY_MODELS_PROMPTS = (  # of those that read prompts as they are typed
+    "lofi hip hop with a mellow electric piano", "orchestral, sweeping strings and french horns",
+    "drum and bass with deep sub bass, 170 bpm", "acoustic folk, fingerpicked guitar",
+    "80s synthwave, arpeggios, gated drums", "ambient drone, warm pads, slow", "punchy techno, 128 bpm",
+    "funk with slap bass and brass",
+)  # fmt: skip
 
 Phrase = tuple[str, ...]
 
@@ -167,6 +174,16 @@ def words_of(text: str) -> list[str]:
     plain = unicodedata.normalize("NFKD", text.lower().replace("&", " and ").replace("ß", "ss"))
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return re.findall(r"[a-z0-9]+|,", re.sub(r"[,;:.!?()/|]+", ",", letters))
+
+
+def suggested(words: Vocabulary | None) -> tuple[str, ...]:
+    """Prompts to begin with: of each style its name and what leads in it; any model's where there are no words."""
+    if words is None:
+        return ANY_MODELS_PROMPTS
+    return tuple(
+        style.say if style.parts[-1][0] in style.say else f"{style.say}, {style.parts[-1][0]}"
+        for style in words.styles.values()
+    )
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ def write_audiocraft(checkpoint: Checkpoint, folder: Path, text_encoder_name: st
     config = write_yaml(_lm_config(checkpoint, text_encoder_name))
     lm = {"best_state": _lm_state(checkpoint), "xp.cfg": config, "version": "1.3.0", "exported": True}
     torch.save(lm, folder / "state_dict.bin")
-    codec = {"best_state": _codec_state(checkpoint.codec), "xp.cfg": write_yaml(_codec_config(checkpoint))}
+    assert checkpoint.codec is not None, "a text encoder without a codec"
+    codec = {"best_state": _codec_state(checkpoint.codec), "xp.cfg": write_yaml(_codec_config(checkpoint.codec))}
     torch.save({**codec, "version": "1.3.0", "exported": True}, folder / "compression_state_dict.bin")
     assert checkpoint.text_encoder is not None, "checked above"
     assert checkpoint.tokenizer is not None, "a text encoder without a tokenizer"
@@ -73,6 +74,8 @@ def _check_expressible(checkpoint: Checkpoint) -> None:
     decoder, where = checkpoint.decoder, checkpoint.name
     if checkpoint.text_encoder is None:
         raise CheckpointError(f"{where} is a decoder alone; audiocraft's format needs a text encoder: use it as it is")
+    if decoder.activation not in ("gelu", "relu"):
+        raise CheckpointError(f"{where}: the activation is {decoder.activation}; audiocraft knows gelu and relu alone")
     if int(decoder.hidden_size * (decoder.ffn_dim / decoder.hidden_size)) != decoder.ffn_dim:
         raise CheckpointError(f"{where}: ffn_dim {decoder.ffn_dim} is no product of {decoder.hidden_size} in floats")
     if checkpoint.melody is not None and checkpoint.melody.n_fft & (checkpoint.melody.n_fft - 1):
@@ -125,8 +128,7 @@ def write_yaml(config: dict[str, Any]) -> str:
 def _lm_config(checkpoint: Checkpoint, text_encoder_name: str) -> dict[str, Any]:
     decoder, melody, stereo = checkpoint.decoder, checkpoint.melody, checkpoint.decoder.audio_channels == 2
     codebooks, scale = decoder.num_codebooks, decoder.ffn_dim / decoder.hidden_size
-    codec = checkpoint.codec.config
-    seconds = (decoder.max_positions - decoder.channel_codebooks + 1) * codec.hop_length / codec.sampling_rate
+    seconds = (decoder.max_positions - decoder.channel_codebooks + 1) / checkpoint.frame_rate_hz
     conditioners: dict[str, Any] = {
         "description": {"model": "t5", "t5": {"name": text_encoder_name, "finetune": False, "normalize_text": False}}
     }
@@ -138,7 +140,7 @@ def _lm_config(checkpoint: Checkpoint, text_encoder_name: str) -> dict[str, Any]
                   "match_len_on_eval": False}  # fmt: skip
         conditioners["self_wav"] = {"model": "chroma_stem", "chroma_stem": chroma}
     return {
-        "solver": "musicgen", "sample_rate": codec.sampling_rate, "channels": decoder.audio_channels,
+        "solver": "musicgen", "sample_rate": checkpoint.sample_rate_hz, "channels": decoder.audio_channels,
         "lm_model": "transformer_lm", "interleave_stereo_codebooks": {"use": stereo, "per_timestep": False},
         "codebooks_pattern": {"modeling": "delay", "delay": {
             "delays": [k // decoder.audio_channels for k in range(codebooks)], "flatten_first": 0, "empty_initial": 0}},
@@ -158,8 +160,8 @@ def _lm_config(checkpoint: Checkpoint, text_encoder_name: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _codec_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    codec = checkpoint.codec.config
+def _codec_config(encodec: EncodecModel) -> dict[str, Any]:
+    codec = encodec.config
     return {
         "solver": "compression", "sample_rate": codec.sampling_rate, "channels": codec.audio_channels,
         "compression_model": "encodec",
@@ -175,5 +177,5 @@ def _codec_config(checkpoint: Checkpoint) -> dict[str, Any]:
             "true_skip": not codec.use_conv_shortcut, "compress": codec.compress,
             "lstm": codec.num_lstm_layers, "disable_norm_outer_blocks": 0,
             "decoder": {"trim_right_ratio": codec.trim_right_ratio, "final_activation": None}, "encoder": {}},
-        "rvq": {"n_q": len(checkpoint.codec.quantizer.layers), "bins": codec.codebook_size, "q_dropout": False},
+        "rvq": {"n_q": len(encodec.quantizer.layers), "bins": codec.codebook_size, "q_dropout": False},
     }  # fmt: skip

@@ -77,7 +77,7 @@ def number(settings: Settings, path: str, where: str, default: float) -> float:
     return float(value)
 
 
-def require(settings: Settings, architecture: dict[str, Any], what: str, where: str, also: Any = MISSING) -> None:
+def require(settings: Settings, architecture: dict[str, Any], what: str, where: str) -> None:
     """Check that values are those of an architecture.
 
     Args:
@@ -85,13 +85,12 @@ def require(settings: Settings, architecture: dict[str, Any], what: str, where: 
         architecture: needed value by dotted path; a path that is absent has it.
         what: it is, for messages.
         where: the file.
-        also: another value that will do.
 
     Raises:
         CheckpointError: one is not.
     """
     for path, needed in architecture.items():
         found = look_up(settings, path, needed, where)
-        if found not in (needed, also):
+        if found != needed:
             text = f"{where}: xp.cfg's {path} is {found!r:.60}, {what} has {needed!r}"
             raise CheckpointError(f"{text}; streamgen plays MusicGen only: use a MusicGen checkpoint")

@@ -3,6 +3,7 @@
 Rules: decoding is our own and incremental, encoding is transformers'. The rooms beside this one are not known here.
 
     decoder.py   StreamingDecoder: codes in, final samples out
+    absent.py    NoCodec: in its place where a checkpoint has none
     layers.py    its layers, each with its weights
     kernels.py   their matrix products, laid out for small pieces
     window.py    which inputs a padded convolution sees, cut into pieces
@@ -13,10 +14,11 @@ Rules: decoding is our own and incremental, encoding is transformers'. The rooms
 
 from __future__ import annotations
 
+from streamgen.codec.absent import NoCodec
 from streamgen.codec.decoder import StreamingDecoder
 from streamgen.codec.encoder import encode_audio
 from streamgen.codec.kernels import Native
 from streamgen.codec.resample import resample
 from streamgen.codec.state import CodecState
 
-__all__ = ["CodecState", "Native", "StreamingDecoder", "encode_audio", "resample"]
+__all__ = ["CodecState", "Native", "NoCodec", "StreamingDecoder", "encode_audio", "resample"]

@@ -86,6 +86,7 @@ class StreamingDecoder:
     It keeps its own copy of the decoder's weights, weight norm folded. Any number of streams share one decoder.
 
     Attributes:
+        makes_sound: whether there are weights to decode with; see `NoCodec`.
         sample_rate_hz: of the audio.
         hop_samples: samples per frame of codes.
         audio_channels: of the audio.
@@ -97,6 +98,8 @@ class StreamingDecoder:
     Source: EnCodec, arXiv:2210.13438, section 3.2; padding as in transformers' EncodecConv1d and
     EncodecConvTranspose1d.
     """
+
+    makes_sound = True
 
     def __init__(
         self,
@@ -156,6 +159,9 @@ class StreamingDecoder:
         while not self.decode(codes, state).shape[2]:
             pass
         return state.frames_in
+
+    def check_makes_sound(self) -> None:
+        """Let through; see `NoCodec`."""
 
     def new_state(self, batch: int) -> CodecState:
         """Return the state of `batch` streams in lockstep that have not begun."""

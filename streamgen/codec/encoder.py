@@ -35,7 +35,7 @@ def encode_audio(
     Args:
         codec: the EncodecModel; it encodes on its own device.
         samples: floats within about ±1, [n] or [channels, n]. For a mono model all channels are averaged; for a stereo
-            model one channel is doubled, and more than two are averaged first.
+            model one channel is doubled, and of more than two the first two are taken, as audiocraft takes them.
         rate_hz: rate of `samples`; converted to the codec's if it differs.
         audio_channels: of the model, 1 or 2.
         last_seconds: only so much of its end.
@@ -64,8 +64,11 @@ def _encode(codec: EncodecModel, part: Tensor) -> Tensor:
 
 
 def _mix(samples: NDArray[np.float32], audio_channels: int) -> NDArray[np.float32]:
-    """Bring [channels, n] to the model's channels."""
-    if samples.shape[0] == audio_channels:
-        return samples
-    mono = samples.mean(0, dtype=np.float32, keepdims=True)
-    return np.repeat(mono, audio_channels, 0)
+    """Bring [channels, n] to the model's channels.
+
+    Source: audiocraft, data/audio_utils.py, convert_audio_channels.
+    """
+    if audio_channels == 1:
+        mono: NDArray[np.float32] = samples.mean(0, dtype=np.float32, keepdims=True)
+        return mono
+    return np.repeat(samples, audio_channels, 0) if len(samples) == 1 else samples[:audio_channels]

@@ -58,11 +58,20 @@ class Melody:
 
 
 def check_melody(
-    melody: object, rate_hz: object, seconds: float = MELODY_SECONDS, what: str = "melody"
+    melody: object,
+    rate_hz: object,
+    seconds: float = MELODY_SECONDS,
+    what: str = "melody",
+    *,
+    audio_channels: int = 1,
 ) -> NDArray[np.float32]:
-    """Let usable audio through, as mono float32 [samples], at most a second more; errors as in `check_audio`."""
+    """Let usable audio through, as mono float32 [samples], at most a second more; errors as in `check_audio`.
+
+    Of more than two channels a stereo checkpoint hears the first two, as in audiocraft's `convert_audio_channels`.
+    """
     head, _ = check_audio(f"the {what}", melody, rate_hz, first_seconds=seconds + _FILTER_SECONDS)
-    mono: NDArray[np.float64] = head.mean(axis=0, dtype=np.float64)
+    heard = head if audio_channels == 1 else head[:audio_channels]
+    mono: NDArray[np.float64] = heard.mean(axis=0, dtype=np.float64)
     return mono.astype(np.float32)
 
 
@@ -79,7 +88,7 @@ class MelodyConditioner:
         self._config = checkpoint.melody
         self._projection = checkpoint.melody_projection
         self._filters = None if self._config is None else _chroma_filters(self._config)
-        self._frame_rate_hz = checkpoint.codec.config.sampling_rate / checkpoint.codec.config.hop_length
+        self._frame_rate_hz, self._audio_channels = checkpoint.frame_rate_hz, checkpoint.decoder.audio_channels
 
     def prefix(self, melody: NDArray[np.float32] | None, rate_hz: int | None) -> Tensor:
         """The chroma part of one row's prefix, computed alone.
@@ -140,9 +149,9 @@ class MelodyConditioner:
         Returns:
             float32 [chroma_length, D].
         """
-        assert self._config is not None, "a window's chroma of a checkpoint without a melody part"
         if melody is None:
             return self.null_prefix()
+        assert self._config is not None, "a window's chroma of a checkpoint without a melody part"
         if not melody.repeats:
             return self._project(self._chroma(melody.samples))
         rate_hz = self._config.sample_rate_hz
@@ -157,7 +166,7 @@ class MelodyConditioner:
 
     def _samples(self, melody: object, rate_hz: int | None, seconds: float) -> Tensor:
         assert self._config is not None, "samples of a checkpoint without a melody part"
-        mono = check_melody(melody, rate_hz, seconds)
+        mono = check_melody(melody, rate_hz, seconds, audio_channels=self._audio_channels)
         return mono_at_rate(mono, int(rate_hz or 0), self._config.sample_rate_hz, seconds)
 
     def _chroma(self, samples: Tensor) -> Tensor:
@@ -193,13 +202,14 @@ def build_prefix(melody_prefix: Tensor, text_states: Tensor, text_length: int = 
     Args:
         melody_prefix: float32 [chroma_length, D] of MelodyConditioner.
         text_states: float32 [T, D] of TextConditioner; T may be 0.
-        text_length: text positions to fill: the largest T of the rows that are guided together. At least 1.
+        text_length: text positions to fill: the largest T of the rows that are guided together; 1 where none has a
+            text, and 0 of a decoder alone, which then reads nothing first.
     Returns:
-        float32 [chroma_length + max(T, text_length, 1), D] on the text's device.
+        float32 [chroma_length + max(T, text_length), D] on the text's device.
     Source: transformers, MusicgenMelody…._prepare_encoder_hidden_states_kwargs_for_generation; audiocraft,
         ConditionFuser ("prepend": self_wav, then description).
     """
-    missing = max(text_length, 1) - len(text_states)
+    missing = text_length - len(text_states)
     padded = nn.functional.pad(text_states, (0, 0, 0, missing)) if missing > 0 else text_states
     return torch.cat([melody_prefix.to(padded), padded])
 

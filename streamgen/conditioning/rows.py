@@ -3,6 +3,7 @@
     Wanted ─► names, coefficients ─┬─ TextRows     MusicGen: TextKV of each text, to attend to
                                    └─ PrefixRows   MusicGen Melody: chroma then text, read first
                                                    MusicGen-Style: style then text, read first
+                                                   MusicGen Melody's decoder alone: text states, if there are any
 
 A stream has one `Conditioner`, which says all that sets them apart; nobody else asks whether there is a melody.
 
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamgen.checkpoint.words import Heard
+from streamgen.checkpoint.words import Heard, Vocabulary
 from streamgen.conditioning.melody import Melody, MelodyConditioner, build_prefix
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.style import Style, StyleConditioner
@@ -146,7 +147,7 @@ class Prompts:
         chroma: makes prefixes of melodies.
         project: turns text states, float32 [T, D], into keys and values.
         style: makes tokens of styles.
-        reads: what the checkpoint reads first in every stream: "melody", "style", or nothing.
+        reads: what the checkpoint reads first in every stream: "melody", "style", "text" alone, or nothing.
         new_lock: makes a lock, where several threads ask for prompts.
     """
 
@@ -166,7 +167,9 @@ class Prompts:
 
     def conditioner(self) -> Conditioner:
         """Return what makes the rows of a stream."""
-        return PrefixRows(self) if self.reads else TextRows(self)
+        if self.reads is None:
+            return TextRows(self)
+        return PrefixRows(self, text_positions=0 if self.reads == "text" else 1)
 
     def audio_part(self, wanted: Wanted, positions: int = 1) -> AudioPart:
         """Return what the audio gives to the prefix.
@@ -178,7 +181,7 @@ class Prompts:
         Raises:
             PromptError: a style that is shorter than its excerpt.
         """
-        if self.reads == "melody":
+        if self.reads != "style":
             return _MelodyPart(self.chroma, wanted.melody)
         length = max(self.style.positions(wanted.style, wanted.excerpt_seconds), positions)
         if wanted.style is None:
@@ -215,6 +218,27 @@ class Prompts:
         else:
             self.keys(text)
 
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that the checkpoint brings; None where it reads texts as they are typed."""
+        return self.text.vocabulary
+
+    def learn_states(self, text: str, states: object) -> None:
+        """Let a text mean these states. See `TextConditioner.give`.
+
+        Raises:
+            PromptError: they cannot be used.
+        """
+        self.text.give(text, states)
+
+    def states(self, text: str | None) -> Tensor:
+        """Return a text's states, float32 [T, D].
+
+        Raises:
+            PromptError: it cannot be encoded.
+        """
+        return self.text.encode(text)
+
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
         return self.text.heard(text)
@@ -229,7 +253,12 @@ class Prompts:
         Raises:
             PromptError: it cannot be encoded.
         """
-        return self._kept.get(text, lambda text: self._project(self.text.encode(text)))
+        return self._kept.get(self.text.read_as(text), lambda _: self._project(self.text.encode(text)))
+
+    def forget_unused(self) -> None:
+        """Forget what texts came to that nobody asked for since this was called last, but for the newest few."""
+        self.text.forget_unused()
+        self._kept.forget_unused(_KEPT_BYTES // 8)
 
 
 class TextRows:

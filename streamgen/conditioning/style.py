@@ -54,6 +54,7 @@ class StyleConditioner:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.width = checkpoint.decoder.hidden_size
         self._name, self._config = checkpoint.name, checkpoint.style
+        self._audio_channels = checkpoint.decoder.audio_channels
         self._features: Any = checkpoint.style_features
         self._weights: Mapping[str, Tensor] = checkpoint.style_weights or {}
 
@@ -65,7 +66,7 @@ class StyleConditioner:
         """
         if self._config is None:
             raise PromptError(f"checkpoint {self._name} takes no style: use one that does (facebook/musicgen-style)")
-        mono = check_melody(audio, rate_hz, LONGEST_STYLE_SECONDS, "style")
+        mono = check_melody(audio, rate_hz, LONGEST_STYLE_SECONDS, "style", audio_channels=self._audio_channels)
         return Style(mono_at_rate(mono, int(rate_hz or 0), self._config.sample_rate_hz, LONGEST_STYLE_SECONDS))
 
     def positions(self, style: Style | None, excerpt_seconds: float) -> int:

@@ -11,7 +11,7 @@ import copy
 import logging
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from streamgen.checkpoint.words import Heard, hear
+from streamgen.checkpoint.words import Heard, Vocabulary, hear
 from streamgen.config import MAX_TEXT
 from streamgen.errors import PromptError
 
@@ -88,7 +88,8 @@ class TextCache(Generic[Value]):
 
     def __init__(self, limit: int, size: Callable[[Value], int], new_lock: NewLock) -> None:
         self._limit, self._size = limit, size
-        self._values: OrderedDict[str | None, Value] = OrderedDict()
+        self._values: OrderedDict[str | None, Value] = OrderedDict()  # the one asked for last is the last
+        self._lately: set[str | None] = set()  # asked for since `forget_unused` was called
         self._reading, self._computing = new_lock(), new_lock()
 
     def get(self, text: str | None, compute: Callable[[str | None], Value]) -> Value:
@@ -104,16 +105,30 @@ class TextCache(Generic[Value]):
         with self._reading:
             if text not in self._values:
                 return None
+            self._lately.add(text)
             self._values.move_to_end(text)
             return self._values[text]
 
     def _keep(self, text: str | None, value: Value) -> Value:
         with self._reading:
             self._values[text] = value
-            total = sum(self._size(kept) for kept in self._values.values())
-            while total > self._limit and len(self._values) > 1:
-                total -= self._size(self._values.popitem(last=False)[1])
+            self._lately.add(text)
+            self._shrink(self._limit, keep=frozenset())
         return value
+
+    def forget_unused(self, least: int) -> None:
+        """Forget what was not asked for since this was called last, but for the newest values up to a sum of sizes."""
+        with self._reading:
+            self._shrink(least, keep=self._lately)
+            self._lately = set()
+
+    def _shrink(self, limit: int, keep: Set[str | None]) -> None:
+        total = sum(map(self._size, self._values.values()))
+        for text in list(self._values)[:-1]:  # oldest first
+            if total <= limit:
+                return
+            if text not in keep:
+                total -= self._size(self._values.pop(text))
 
 
 class TextConditioner:
@@ -147,12 +162,39 @@ class TextConditioner:
         self._code_bias = checkpoint.code_bias
         # asked again at every change, on the thread that makes the music
         self._hear = lru_cache(_TEXTS_HEARD)(lambda text: None if words is None else hear(text, words))
+        self._read_as = lru_cache(_TEXTS_HEARD)(self._checked_words)
         self._cache: TextCache[Tensor] = TextCache(CACHE_TOKENS, len, new_lock)
         self._told: set[str] = set()  # words, so that each is told once
+        self._given: dict[str, Tensor] = {}
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that the checkpoint brings; None where it reads texts as they are typed."""
+        return self._words
 
     def heard(self, text: str | None) -> Heard | None:
         """What the checkpoint hears in a text; None where it reads texts as they are typed, and of no text."""
         return None if text is None or self._words is None else self._hear(text)
+
+    def read_as(self, text: str | None) -> str | None:
+        """Return what the encoder is given for a text: many texts are the same to a checkpoint that knows few words.
+
+        Raises:
+            PromptError: see `check_text`.
+        """
+        if not isinstance(text, str):
+            return check_text(text)
+        # not what anybody can type: no other text is read as one whose states were given
+        return f"\0{text}" if text in self._given else self._read_as(text)
+
+    def _checked_words(self, text: str) -> str:
+        check_text(text)
+        heard = self.heard(text)
+        return text if heard is None else heard.prompt
+
+    def forget_unused(self) -> None:
+        """Forget the states of texts that nobody asked for since this was called last, but for the newest few."""
+        self._cache.forget_unused(CACHE_TOKENS // 8)
 
     def bias(self, text: str | None) -> Tensor | None:
         """What is added to the logits under a text, float32 [M, K, V], by place in the bar; None where nothing is."""
@@ -165,18 +207,52 @@ class TextConditioner:
         Args:
             text: the prompt; None is unconditional.
         Returns:
-            float32 [T, D]: T5's last hidden states, projected with bias to the decoder's width; [0, D] for None. The
-            caller's own copy.
+            float32 [T, D]: T5's last hidden states, projected with bias to the decoder's width, or what `give` was
+            given; [0, D] for None. The caller's own copy.
         Raises:
             PromptError: see `check_text`; also a text without a single token, and any text where the checkpoint has no
                 text encoder.
         Source: transformers, MusicgenForConditionalGeneration.forward (enc_to_dec_proj, before the attention mask).
         """
-        checked = check_text(text)
-        if checked is None:
+        if isinstance(text, str) and text in self._given:
+            return self._given[text].clone()
+        words = self.read_as(text)
+        if words is None:
             return torch.zeros(0, self.width, device=self.device, dtype=torch.float32)
-        heard = self.heard(checked)
-        return self._cache.get(checked if heard is None else heard.prompt, self._compute).clone()
+        return self._cache.get(words, self._compute).clone()
+
+    def give(self, text: str, states: object) -> None:
+        """Let a text have these states, whatever the encoder would make of it.
+
+        Args:
+            text: a prompt.
+            states: float [T, D], or of the text encoder's width, which are projected as its own are.
+        Raises:
+            PromptError: no such tensor, or the text has other states already.
+        """
+        checked, given = check_text(text), self._usable(states)
+        assert checked is not None, "a text"
+        before = self._given.get(checked)
+        if before is not None and not torch.equal(before, given):
+            raise PromptError(f"{checked[:40]!r} has other states already: give these another name")
+        self._given[checked] = given
+
+    def _usable(self, states: object) -> Tensor:
+        encoded = None if self._encoder is None else int(self._encoder.config.d_model)
+        widths = f"{self.width}" if encoded in (None, self.width) else f"{self.width} or {encoded}"
+        wanted = f"text states are a float tensor [T, D], D = {widths}, of finite numbers"
+        if not isinstance(states, Tensor) or not states.is_floating_point():
+            found = f"a tensor of {states.dtype}" if isinstance(states, Tensor) else type(states).__name__
+            raise PromptError(f"{wanted}, not {found}")
+        if states.ndim != 2 or not len(states) or states.shape[1] not in (self.width, encoded):
+            raise PromptError(f"{wanted}, not of shape {list(states.shape)}")
+        own = states.detach().to(self.device, torch.float32, copy=True)
+        if not own.isfinite().all():
+            raise PromptError(f"{wanted}: these have NaN or infinity")
+        return own if own.shape[1] == self.width or self._projection is None else self._projected(own)
+
+    def _projected(self, states: Tensor) -> Tensor:
+        return states if self._projection is None else nn.functional.linear(states, *self._projection)
 
     def _compute(self, text: str | None) -> Tensor:
         assert text is not None, "None has no states"
@@ -184,15 +260,15 @@ class TextConditioner:
         assert self._encoder is not None, "tokens without an encoder"
         with torch.no_grad():
             states: Tensor = self._encoder(input_ids=ids).last_hidden_state[0]  # alone: there is no padding to mask
-            if self._projection is not None:
-                states = nn.functional.linear(states, *self._projection)
+            states = self._projected(states)
         self._rest()
         return states.float()
 
     def _tokens(self, text: str) -> Tensor:  # int64 [1, T]
         if self._tokenizer is None or self._encoder is None:
             raise PromptError(
-                f"checkpoint {self._name} has no text encoder and can't read {text[:40]!r}: use None (unconditional)"
+                f"checkpoint {self._name} has no text encoder and can't read {text[:40]!r}: use None (unconditional), "
+                "or model.learn_states"
             )
         ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]  # verbose: 512 tokens is no limit of T5's
         self._tell_unknown(text, ids)

@@ -125,6 +125,9 @@ class CacheRows(Generic[Copy]):
             self._free = before + [True] * (self.rows - len(before))
             raise
 
+    def give_back(self) -> None:
+        """Give back the memory of rows that are free, as far as no others have to be moved for it."""
+
     def copy_out(self, block: Block, length: int) -> Copy:
         """Clone the first `length` positions of a block."""
         raise NotImplementedError

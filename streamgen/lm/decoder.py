@@ -15,8 +15,9 @@ Source: MusicGen, arXiv:2306.05284; arithmetic as transformers' MusicgenDecoder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,7 @@ class _Layer:
     cross: _Cross | None
     ffn_norm: _Norm
     ffn_in: Linear
+    activation: Callable[[Tensor], Tensor]
     ffn_out: Linear
 
 
@@ -101,10 +103,9 @@ class Decoder:
         self._embed = torch.cat([take(f"model.decoder.embed_tokens.{k}.weight") for k in range(config.num_codebooks)])
         self._embed_offsets = torch.arange(config.num_codebooks, device=device) * (vocab + 1)
         self._positions = sinusoids(config.positions, config.hidden_size).to(device, dtype)
-        self._layers = [_load_layer(take, i, config.cross_attention) for i in range(config.num_layers)]
+        self._layers = [_load_layer(take, i, config) for i in range(config.num_layers)]
         self._norm = take.norm("model.decoder.layer_norm")
         self._heads = take.linear(*(f"lm_heads.{k}" for k in range(config.num_codebooks)))
-        self._activation = ACT2FN[config.activation]
         self.weight_bytes = self._heads.bytes + sum(_layer_bytes(layer) for layer in self._layers)
 
     def embed(self, columns: Tensor) -> Tensor:
@@ -119,7 +120,14 @@ class Decoder:
         return F.embedding(columns + self._embed_offsets, self._embed).sum(dim=-2)
 
     def forward(
-        self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache, *, masked: bool = False
+        self,
+        x: Tensor,
+        segments: Sequence[Segment],
+        cache: KVCache,
+        cross: CrossCache,
+        *,
+        masked: bool = False,
+        seen: list[Tensor] | None = None,
     ) -> Tensor:
         """Run all layers over the vectors of several segments and write their keys and values.
 
@@ -129,6 +137,7 @@ class Decoder:
             cache: written in place after each segment's past.
             cross: text keys and values per cache row.
             masked: attend in one fixed shape under a mask (single-vector segments only).
+            seen: is given what each layer reads, [N, D], and what comes of the final norm.
 
         Returns:
             [N, D] after the final norm.
@@ -139,11 +148,15 @@ class Decoder:
         attend = MaskedAttention(segments, cache) if masked else SegmentAttention(segments, cache)
         text = cross.select(rows, [s.length for s in segments for _ in range(s.block.rows)])
         for index, layer in enumerate(self._layers):
+            if seen is not None:
+                seen.append(x)
             x = x + layer.out(attend(index, layer.qkv(layer.attention_norm(x)), self.config))
             if layer.cross is not None and text is not None:
                 x = text.add(index, x, layer.cross.norm, layer.cross.query, layer.cross.out)
-            x = x + layer.ffn_out(self._activation(layer.ffn_in(layer.ffn_norm(x))))
+            x = x + layer.ffn_out(layer.activation(layer.ffn_in(layer.ffn_norm(x))))
         normed: Tensor = self._norm(x)
+        if seen is not None:
+            seen.append(normed)
         return normed
 
     def step(
@@ -167,6 +180,10 @@ class Decoder:
     def read(self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache) -> None:
         """Run vectors through all layers for their keys and values alone. Arguments as in `forward`."""
         self.forward(x, segments, cache, cross)
+
+    def evaluate(self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache) -> Tensor:
+        """Run vectors through all layers and return all their logits, float32 [N, K, V]. Arguments as in `forward`."""
+        return self.logits(self.forward(x, segments, cache, cross))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Project [N, D] to float32 [N, K, V]."""
@@ -199,10 +216,10 @@ class _Weights:
         return _Norm(self(f"{name}.weight"), self(f"{name}.bias"))
 
 
-def _load_layer(take: _Weights, index: int, cross_attention: bool) -> _Layer:
+def _load_layer(take: _Weights, index: int, config: DecoderConfig) -> _Layer:
     name = f"model.decoder.layers.{index}"
     cross = None
-    if cross_attention:
+    if config.cross_attention:
         cross = _Cross(
             take.norm(f"{name}.encoder_attn_layer_norm"),
             take.linear(f"{name}.encoder_attn.q_proj"),
@@ -215,8 +232,17 @@ def _load_layer(take: _Weights, index: int, cross_attention: bool) -> _Layer:
         cross=cross,
         ffn_norm=take.norm(f"{name}.final_layer_norm"),
         ffn_in=take.linear(f"{name}.fc1"),
+        activation=_activation(take, name, config.activation),
         ffn_out=take.linear(f"{name}.fc2"),
     )
+
+
+def _activation(take: _Weights, layer: str, name: str) -> Callable[[Tensor], Tensor]:
+    """Return transformers' function of that name; PReLU is the one with a weight of its own, in every layer."""
+    if name == "prelu":
+        return partial(F.prelu, weight=take(f"{layer}.activation_fn.weight"))
+    function: Callable[[Tensor], Tensor] = ACT2FN[name]
+    return function
 
 
 def _layer_bytes(layer: _Layer) -> int:

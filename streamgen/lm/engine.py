@@ -48,6 +48,10 @@ class AnyDecoder(Protocol):
         """Run single vectors and return the logits of some, float32 [len(wanted), K, V]."""
         ...
 
+    def evaluate(self, x: Tensor, segments: Sequence[Segment], cache: Any, cross: CrossCache) -> Tensor:
+        """Run vectors and return all their logits, float32 [N, K, V]."""
+        ...
+
     def read(self, x: Tensor, segments: Sequence[Segment], cache: Any, cross: CrossCache) -> None:
         """Run vectors for their keys and values alone."""
         ...

@@ -163,7 +163,7 @@ class NativeCache(CacheRows[_RowsCopy]):
 
     def __init__(self, config: DecoderConfig, library: Kernels, rows: int, max_rows: int = 256) -> None:
         super().__init__(rows, max_rows)
-        self._config, self._library = config, library
+        self._config, self._library, self._least = config, library, rows
         self.positions = -(-config.positions // _POSITIONS) * _POSITIONS
         self._memory: list[Tensor] = []
         self._grow_to(rows)
@@ -178,6 +178,11 @@ class NativeCache(CacheRows[_RowsCopy]):
         c = self._config
         size = c.num_layers * c.num_heads * self.positions * (2 * c.head_dim + 4)
         self._memory += [self._library.empty(size) for _ in range(rows - len(self._memory))]
+
+    def give_back(self) -> None:
+        """Give back the memory of the last rows, if they are free; those to start with stay."""
+        rows = max(self.rows - self._free_at_the_end(), self._least)
+        del self._memory[rows:], self._free[rows:]
 
     def _parts(self, row: int, length: int) -> tuple[Tensor, ...]:
         """Views of what a row's first positions take: keys, values, their scales; each [layers, heads, bytes]."""
@@ -318,6 +323,10 @@ class NativeDecoder:
         )  # fmt: skip
         c = self.config
         return logits[:, : c.num_codebooks * c.vocab_size].view(len(wanted), c.num_codebooks, c.vocab_size)
+
+    def evaluate(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> Tensor:
+        """Run vectors through all layers and return all their logits, float32 [N, K, V]. Arguments as in `step`."""
+        return self.step(x, segments, cache, cross, range(len(x)))
 
     def read(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> None:
         """Run vectors through all layers for their keys and values alone. Arguments as in `step`."""

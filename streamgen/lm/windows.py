@@ -123,6 +123,10 @@ class WindowLayout:
         """Return how much context fits behind a prefix that starts at position 0."""
         return WindowPlan.longest_context(self._limit(prefix), 0, prefix) / self.frame_rate_hz
 
+    def room(self, prefix: int = 0) -> int:
+        """Return the positions that a prefix leaves for the music."""
+        return self._limit(prefix) - prefix
+
     def _limit(self, prefix: int) -> int:
         return self.limit + min(prefix, self.prefix_room)
 

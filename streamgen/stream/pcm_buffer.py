@@ -1,6 +1,7 @@
 """From complete frames to samples: what is decoded and not read yet.
 
     frames ─ codec ─ leave out the audio prompt's ─ buffer ─ take() ─► AudioChunk
+           └ pass_over(): read as tokens, no sound is made of them
 
 Rules: knows the codec and codes; no control, no window, no clock.
 """
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.codec import CodecState, StreamingDecoder
-from streamgen.errors import NumericError
+from streamgen.errors import ConfigError, NumericError
 
 __all__ = ["DECODE_FRAMES", "PcmBuffer", "PcmMemory"]
 
@@ -33,6 +34,7 @@ class PcmMemory:
     position_samples: int
     decoded_frames: int
     skip_samples: int
+    silent: bool = False
 
 
 class PcmBuffer:
@@ -47,6 +49,7 @@ class PcmBuffer:
     Attributes:
         position_samples: position of the next sample to take.
         decoded_frames: frames decoded so far, the audio prompt's included.
+        silent: whether frames were passed over: there is no sound then, before or after.
     """
 
     def __init__(self, codec: StreamingDecoder, device: torch.device, skip_frames: int = 0) -> None:
@@ -55,9 +58,18 @@ class PcmBuffer:
         self._samples = torch.zeros(2, 0, dtype=torch.float32)
         self._skip_samples = skip_frames * codec.hop_samples
         self.position_samples = self.decoded_frames = 0
+        self.silent = False
 
     def missing_frames(self, samples: int) -> int:
-        """Return how many more frames it takes, as far as is known, until `samples` can be taken."""
+        """Return how many more frames it takes, as far as is known, until `samples` can be taken.
+
+        Raises:
+            ConfigError: frames were passed over.
+            CheckpointError: there is no codec.
+        """
+        self._codec.check_makes_sound()
+        if self.silent:
+            raise ConfigError("this stream is read as tokens, so it has no sound: open another one to hear it")
         return max(math.ceil((samples - self._samples.shape[1]) / self._codec.hop_samples), 0)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -83,6 +95,21 @@ class PcmBuffer:
         self._samples = torch.cat([self._samples, new], dim=1)
         return new
 
+    def check_silent(self) -> None:
+        """Check that no sound was made, so that frames can be passed over.
+
+        Raises:
+            ConfigError: some was.
+        """
+        if not self.silent and (self.position_samples or self._samples.shape[1]):
+            raise ConfigError("this stream is read as sound, so it gives no tokens: open another one for them")
+
+    def pass_over(self, frames: int) -> None:
+        """Move on by some frames without their sound."""
+        self.silent = True
+        self.decoded_frames += frames
+        self.position_samples += frames * self._codec.hop_samples
+
     def take(self, samples: int) -> AudioChunk:
         """Take the next samples out; as many must be decoded."""
         assert samples <= self._samples.shape[1], (samples, self._samples.shape)
@@ -94,14 +121,16 @@ class PcmBuffer:
     def snapshot(self) -> PcmMemory:
         """Clone what `restore` needs to go on from here."""
         state = self._state.clone()
-        return PcmMemory(state, self._samples, self.position_samples, self.decoded_frames, self._skip_samples)
+        return PcmMemory(
+            state, self._samples, self.position_samples, self.decoded_frames, self._skip_samples, self.silent
+        )
 
     def restore(self, memory: PcmMemory) -> None:
         """Go back; the memory stays valid."""
         self._state.restore(memory.codec)
         self._samples = memory.samples
         self.position_samples, self.decoded_frames = memory.position_samples, memory.decoded_frames
-        self._skip_samples = memory.skip_samples
+        self._skip_samples, self.silent = memory.skip_samples, memory.silent
 
 
 def _to_numpy(pcm: Tensor) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Generic, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
@@ -23,7 +24,9 @@ from streamgen.lm.step import Step
 from streamgen.runtime import Runtime
 from streamgen.scheduler import Steppable
 
-__all__ = ["Readable", "read_together"]
+__all__ = ["Readable", "ReadableTokens", "read_together", "read_tokens"]
+
+_TOKEN_FRAMES = 25  # at a time: a stream remembers a window of them, and more may be asked for
 
 
 class Readable(Steppable[Step, Tensor], Protocol):
@@ -72,6 +75,40 @@ def read_together(
         for error in refused.values():
             raise error
     return chunks
+
+
+class ReadableTokens(Steppable[Step, Tensor], Protocol):
+    """A stream whose tokens can be read."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What it shares with other streams."""
+        ...
+
+    def take_tokens(self, most: int) -> Tensor | int:
+        """Take complete frames, or return how many to go to."""
+        ...
+
+
+def read_tokens(stream: ReadableTokens, frames: int) -> Tensor:
+    """Generate and take the codes of a stream's next frames, int64 [K, frames]. See `Stream.tokens`.
+
+    Raises:
+        ConfigError: fewer than one frame, or no whole number.
+        CapacityError, SessionClosed: the stream cannot go on.
+    """
+    if not _whole(frames) or frames < 1:
+        raise ConfigError(f"frames is {frames!r}, must be a whole number, at least 1")
+    pieces: list[Tensor] = []
+    while missing := frames - sum(piece.shape[1] for piece in pieces):
+        with stream.runtime.alone():
+            found = stream.take_tokens(min(missing, _TOKEN_FRAMES))
+        if isinstance(found, Tensor):
+            pieces.append(found)
+            continue
+        for error in stream.runtime.scheduler.advance({stream: found}).values():
+            raise error
+    return torch.cat(pieces, dim=1)
 
 
 class _Reading(Generic[ReadableStream]):

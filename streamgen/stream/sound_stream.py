@@ -102,7 +102,7 @@ class SoundStream:
         self.pcm = PcmBuffer(self.runtime.codec, self.runtime.device, given)
         if audio_prompt is not None:
             self.tokens.begin_with(audio_prompt)
-        for start in range(0, given, DECODE_FRAMES):
+        for start in range(0, given if self.runtime.codec.makes_sound else 0, DECODE_FRAMES):
             self.decode_until(min(start + DECODE_FRAMES, given))
 
     # -- steps ------------------------------------------------------------------------------------------------------
@@ -187,6 +187,22 @@ class SoundStream:
     def take(self, samples: int) -> AudioChunk:
         """Take samples that are decoded out of the buffer."""
         return self.pcm.take(samples)
+
+    def take_tokens(self, most: int) -> Tensor | int:
+        """Take complete frames that are not taken yet, int64 [K, n]; where there are none, return how many to go to.
+
+        Raises:
+            ConfigError: the stream was read as sound.
+            SessionClosed: it was closed.
+        """
+        self.check_open()
+        self.pcm.check_silent()
+        start = self.tokens.prompt_frames + self.pcm.position_samples // self.runtime.codec.hop_samples
+        stop = min(self.frames_done, start + most)
+        if stop <= start:
+            return start + most
+        self.pcm.pass_over(stop - start)
+        return self.tokens.frames(start, stop)
 
     # -- what it remembers, and going back --------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from streamgen.runtime import Runtime
 from streamgen.stream.audition import best_candidate
 from streamgen.stream.controls import Controls, frozen
 from streamgen.stream.guard import Mended
-from streamgen.stream.reading import read_together
+from streamgen.stream.reading import read_together, read_tokens
 from streamgen.stream.snapshots import StreamMark, StreamSnapshot
 from streamgen.stream.sound_stream import SoundStream
 
@@ -99,10 +99,29 @@ class Stream:
             ConfigError: fewer than one, or no whole number.
             CapacityError: the cache has no room for the next window, or for the rows of prompts that are due. Nothing
                 is changed: read again once there is room, or after setting fewer prompts.
+            CheckpointError: the checkpoint has no codec.
             NumericError: the model's results are NaN or infinite; nothing of it becomes sound.
             SessionClosed: the stream was closed.
         """
         return read_streams({self: samples}, between_steps)[self]
+
+    def tokens(self, frames: int) -> Tensor:
+        """Generate and return the codes of the next frames, in the place of their sound: no codec runs.
+
+        A stream is read as sound or as tokens, not both. Controls, marks and snapshots work alike; the guard, which
+        listens, does not.
+
+        Args:
+            frames: how many, at least 1; there are `Model.frame_rate_hz` a second.
+
+        Returns:
+            int64 [K, frames], those of an audio prompt left out; as `Model.logits` and `open_stream` take them.
+
+        Raises:
+            ConfigError: fewer than one, no whole number, or the stream was read as sound.
+            CapacityError, NumericError, SessionClosed: as in `read`.
+        """
+        return read_tokens(self._sound, frames)
 
     def chunks(self, seconds: float = 0.1) -> Iterator[AudioChunk]:
         """Yield the stream until it is closed, `seconds` at a time.

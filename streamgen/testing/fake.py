@@ -19,7 +19,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.delay import DelayPattern
-from streamgen.lm.engine import LmEngine
+from streamgen.lm.engine import AnyDecoder, LmEngine
 from streamgen.lm.step import Rows, Step, Unread
 from streamgen.model import Model
 from streamgen.runtime import Facts, Runtime
@@ -187,11 +187,24 @@ class _Texts(Prompts):
     def learn(self, text: str | None) -> None:
         """There is nothing to learn."""
 
+    @property
+    def vocabulary(self) -> None:
+        return None
+
     def heard(self, text: str | None) -> None:  # noqa: ARG002 - it reads prompts as they are typed
         return None
 
+    def learn_states(self, text: str, states: object) -> None:  # noqa: ARG002 - nor does it read states
+        raise _text_only()
+
+    def states(self, text: str | None) -> Tensor:  # noqa: ARG002 - nor has it any
+        raise _text_only()
+
     def bias(self, text: str | None) -> None:  # noqa: ARG002 - nor does it say more of them
         return None
+
+    def forget_unused(self) -> None:
+        """There is nothing to forget."""
 
     def keys(self, text: str | None) -> TextKV:
         return _Text(self._nothing, self._nothing, text)
@@ -205,6 +218,13 @@ class _Texts(Prompts):
         return {name: value for name, value in values.items() if not name.endswith("_rate_hz")}
 
 
+class _NoDecoder:
+    """Tells whoever asks for logits that there are none."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ConfigError("FakeModel has no decoder, so neither logits nor hidden states: use tiny_checkpoint(...)")
+
+
 class _Singer(LmEngine):
     """The decoder's place: each stream's next codes are the number of its rows' mix."""
 
@@ -212,6 +232,7 @@ class _Singer(LmEngine):
 
     def __init__(self, model: FakeModel, config: DecoderConfig, songbook: _Songbook) -> None:
         self._model, self._songbook, self.config = model, songbook, config
+        self.decoder = cast("AnyDecoder", _NoDecoder())
         self.cache = KVCache(config, 4, dtype=torch.float32, device=_CPU)
         self.cross = CrossCache()
 

@@ -47,6 +47,10 @@ class Reader:
         """The gaps it is to blame for; an engine that is late on a busy machine is nobody's."""
         return [message for message in self.told if message.get("reason") == "slow_client"]
 
+    def underruns(self) -> list[int]:
+        """The samples of each gap that the engine is to blame for."""
+        return [message["samples"] for message in self.told if message.get("reason") == "underrun"]
+
 
 @pytest.mark.slow
 def test_one_that_stops_reading_keeps_a_second_and_a_half_and_is_told_its_gap(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("STREAMGEN_STORM_SECONDS", "10"))
 A_SECOND = 10
-ROOM_MB = 300
+ROOM_MB, KEPT_MB, AFTER_SECONDS = 300, 60, 10
+TRIES, CROWDED = 3, 0.2
 WORDS = [
     "house",
     "techno",
@@ -92,30 +94,79 @@ def resident_mb(service: Service) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
 
 
+class Processors:
+    """Who has them, from now on: ticks of this machine, and of the service and the test."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._began = self._ticks()
+
+    def others(self) -> float:
+        """Share that other programs had."""
+        every, idle, ours = (now - then for now, then in zip(self._ticks(), self._began, strict=True))
+        return 1 - (idle + ours) / every
+
+    def _ticks(self) -> tuple[int, int, int]:
+        of_all = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        ours = 0
+        for pid in (self._service.process.pid, "self"):
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ours += int(words[11]) + int(words[12])
+        return sum(of_all), of_all[3] + of_all[4], ours
+
+
+@dataclass
+class Weather:
+    """What a storm came to: memory before, at most and soon after; how often the engine was late for who listens."""
+
+    idle_mb: float = 0.0
+    peak_mb: float = 0.0
+    after_mb: float = 0.0
+    underruns: int = 0
+    late_seconds: float = 0.0
+    others: float = 0.0  # share of the processors that other programs took meanwhile
+
+
+async def weathered(service: Service, storm: Callable[[Service], Awaitable[None]]) -> Weather:
+    """Let a storm pass while somebody listens to the live session."""
+    bystander, found = Reader(), Weather()
+    async with service.connect() as client:
+        listening = asyncio.create_task(bystander.listen(client))
+        await asyncio.sleep(3)
+        found.idle_mb, before = resident_mb(service), bystander.underruns()
+        processors = Processors(service)
+        storming = asyncio.ensure_future(storm(service))
+        while not storming.done():
+            await asyncio.sleep(0.2)
+            found.peak_mb = max(found.peak_mb, resident_mb(service))
+        await storming
+        found.others = processors.others()
+        late = bystander.underruns()[len(before) :]
+        found.underruns, found.late_seconds = len(late), sum(late) / RATE_HZ
+        await asyncio.sleep(AFTER_SECONDS)
+        found.after_mb = resident_mb(service)
+        listening.cancel()
+    assert (bystander.slow(), bystander.missing) == ([], [])
+    return found
+
+
 @pytest.mark.parametrize("storm", STORMS)
-def test_a_storm_of_prompts_takes_no_sample_from_bystanders_and_little_memory(storm: str, tmp_path: Path) -> None:
-    """How late the engine was is printed, and stands in docs/measurements.md: the stormy session itself is."""
-
-    async def scene(service: Service) -> None:
-        bystander, peak_mb = Reader(), 0.0
-        async with service.connect() as client:
-            listening = asyncio.create_task(bystander.listen(client))
-            await asyncio.sleep(3)
-            idle_mb = resident_mb(service)
-            storming = asyncio.ensure_future(STORMS[storm](service))
-            while not storming.done():
-                await asyncio.sleep(0.2)
-                peak_mb = max(peak_mb, resident_mb(service))
-            await storming
-            listening.cancel()
-        late = [told["samples"] for told in bystander.told if told.get("reason") == "underrun"]
-        print(f"\n{storm}: idle {idle_mb:.0f} MB, at most {peak_mb:.0f}; late by {sum(late) / RATE_HZ:.2f} s")
-        assert (bystander.slow(), bystander.missing) == ([], [])
-        assert peak_mb < idle_mb + ROOM_MB
-
+def test_a_storm_of_prompts_takes_no_sample_from_bystanders_and_gives_its_memory_back(
+    storm: str, tmp_path: Path
+) -> None:
+    """A storm that makes the engine late does it every time; another program that takes the machine, now and then."""
     with Service(tmp_path, model="pocket") as service:
-        asyncio.run(scene(service))
+        for _ in range(TRIES):
+            found = asyncio.run(weathered(service, STORMS[storm]))
+            print(f"\n{storm}: {found}")
+            assert found.peak_mb < found.idle_mb + ROOM_MB
+            assert found.after_mb < found.idle_mb + KEPT_MB
+            if found.underruns == 0:
+                break
         assert service.stop() == 0
+    if found.underruns and found.others > CROWDED:
+        pytest.skip(f"other programs took {found.others:.0%} of the processors: late {found.underruns} times")
+    assert found.underruns == 0
 
 
 def test_five_sessions_that_start_together_stall_nobody(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
-"""A hundred thousand broken messages against a running service, through both doors, with its limits as they are."""
+"""A hundred thousand broken messages against a running service, through both doors, with its limits as they are.
+
+A hundred thousand at each door, drawn from other seeds: STREAMGEN_TORMENT_MESSAGES=200000 STREAMGEN_TORMENT_SEED=7.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import socket
 from collections import Counter
@@ -25,9 +29,12 @@ from .running import Service
 
 pytestmark = pytest.mark.slow
 
-WEB_MESSAGES, UDP_PACKETS, TCP_PACKETS = 50_000, 40_000, 10_000
+MESSAGES, SEED = (
+    int(os.environ.get(f"STREAMGEN_TORMENT_{name}", usual)) for name, usual in (("MESSAGES", 100_000), ("SEED", 0))
+)
+WEB_MESSAGES, UDP_PACKETS, TCP_PACKETS = MESSAGES // 2, MESSAGES * 2 // 5, MESSAGES // 10
 WEB_CLIENTS, UDP_HOSTS, TCP_CLIENTS = 40, 12, 4
-SECONDS = 60  # so no client is faster than it may be
+SECONDS = 60 * MESSAGES / 100_000  # so no client is faster than it may be
 
 
 @dataclass
@@ -45,7 +52,7 @@ class Score:
 
 async def torment_web(service: Service, score: Score, seed: int) -> None:
     """Send this client's share, whatever happens to its connections; await every answer."""
-    draw, left = random.Random(seed), WEB_MESSAGES // WEB_CLIENTS
+    draw, left = random.Random(SEED * 10_000 + seed), WEB_MESSAGES // WEB_CLIENTS
     while left:
         async with service.connect("?enabled=0", ping_interval=None) as client:
             reading = asyncio.create_task(read_answers(client, score))
@@ -56,7 +63,7 @@ async def torment_web(service: Service, score: Score, seed: int) -> None:
                     score.sent["web"] += 1
                     await asyncio.sleep(SECONDS * WEB_CLIENTS / WEB_MESSAGES)
                 await client.send(json.dumps({"type": "ping", "id": "the end"}))
-                await asyncio.wait_for(reading, 200)
+                await asyncio.wait_for(reading, 3 * SECONDS + 20)
             except ConnectionClosed as closed:
                 reading.cancel()
                 score.closes[closed.rcvd.code if closed.rcvd else 1006] += 1
@@ -80,7 +87,7 @@ class Hostile(asyncio.DatagramProtocol):
 
 async def torment_udp(service: Service, score: Score, seed: int) -> None:
     """Send from an address of its own, since rates are limited by host: all of 127.0.0.0/8 is this machine on Linux."""
-    draw, loop = random.Random(1_000 + seed), asyncio.get_running_loop()
+    draw, loop = random.Random(SEED * 10_000 + 1_000 + seed), asyncio.get_running_loop()
     place = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     place.bind((f"127.0.0.{2 + seed}", 0))
     place.connect(("127.0.0.1", service.ready["osc_port"]))
@@ -95,7 +102,7 @@ async def torment_udp(service: Service, score: Score, seed: int) -> None:
 
 async def torment_tcp(service: Service, score: Score, seed: int) -> None:
     """Send in one framing or the other, from an address of its own, and read what comes back."""
-    draw, share = random.Random(2_000 + seed), TCP_PACKETS // TCP_CLIENTS
+    draw, share = random.Random(SEED * 10_000 + 2_000 + seed), TCP_PACKETS // TCP_CLIENTS
     frame = (length_prefixed, slip.encode)[seed % 2]
     place = (f"127.0.0.{100 + seed}", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", service.ready["osc_port"], local_addr=place)
@@ -106,7 +113,7 @@ async def torment_tcp(service: Service, score: Score, seed: int) -> None:
         score.sent["osc"] += 1
         await asyncio.sleep(SECONDS / share)
     writer.write_eof()
-    await asyncio.wait_for(reading, 200)
+    await asyncio.wait_for(reading, 3 * SECONDS + 20)
     writer.close()
 
 

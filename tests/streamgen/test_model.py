@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
 
 import streamgen
 from streamgen.checkpoint import load_checkpoint
@@ -43,6 +44,80 @@ def test_a_decoder_alone_plays_unconditionally_and_refuses_texts() -> None:
         assert stream.read(32_000).samples.std() > 0.01
     with pytest.raises(PromptError, match="text"):
         model.open_stream("piano")
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Callable[[str], tuple[streamgen.Model, Any]]:
+    """A decoder alone without a codec, as transformers saves it, and its twin; "melody" reads its text first."""
+
+    def load(kind: str) -> tuple[streamgen.Model, Any]:
+        composite = kind_of(kind).from_pretrained(tiny_checkpoint(kind))
+        composite.decoder.save_pretrained(tmp_path / kind)
+        return streamgen.load_model(str(tmp_path / kind), device="cpu", precision="fp32"), composite.decoder.eval()
+
+    return load
+
+
+def kind_of(kind: str) -> Any:
+    return MusicgenMelodyForConditionalGeneration if kind == "melody" else MusicgenForConditionalGeneration
+
+
+@pytest.mark.parametrize("kind", ["mono", "stereo", "melody"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_decoder_alone_without_codec_gives_transformers_tokens(bare: Any, kind: str, guidance: float) -> None:
+    """Unconditional, and under text states, which transformers 5.24's own `generate` forgets after its first step."""
+    model, reference = bare(kind)
+    states = torch.randn(5, 64, generator=torch.Generator().manual_seed(2))
+    model.learn_states("mine", states)
+    for name, given in ((None, None), ("mine", states)):
+        with model.open_stream(name, temperature=0.0, guidance_scale=guidance) as stream:
+            codes = stream.tokens(30)
+        assert torch.equal(codes, greedy_by_hand(reference, given, guidance, 30)), name
+        assert len(torch.unique(codes)) > 20
+
+
+@torch.no_grad()
+def greedy_by_hand(reference: Any, states: torch.Tensor | None, guidance: float, frames: int) -> torch.Tensor:
+    """Transformers' forward of all columns again for each step, int64 [K, frames]; the null row's states are zeros."""
+    channels = reference.config.audio_channels
+    delays = [book // channels for book in range(reference.config.num_codebooks)]
+    columns = torch.full((len(delays), 1), 64)
+    for head in range(frames + delays[-1]):
+        given = [{}, {}] if states is None else [{"encoder_hidden_states": s[None]} for s in (states, states * 0)]
+        logits, null = (reference(columns, **one).logits[:, -1] for one in given)
+        drawn = (null + (logits - null) * guidance).argmax(-1)
+        later = torch.tensor([head >= delay for delay in delays])
+        columns = torch.cat([columns, torch.where(later, drawn, 64)[:, None]], dim=1)
+    return torch.stack([columns[book, 1 + delay :][:frames] for book, delay in enumerate(delays)])
+
+
+def test_a_decoder_alone_without_codec_says_so_where_sound_is_asked_for(bare: Any) -> None:
+    model, _ = bare("mono")
+    assert not model.has_codec
+    assert (model.sample_rate_hz, model.hop_samples, model.frame_rate_hz) == (32_000, 640, 50)
+    assert "tokens come of this checkpoint" in model.notes[0]
+    with model.open_stream(seed=1, audio_prompt_codes=torch.zeros(4, 9, dtype=torch.int64)) as stream:
+        with pytest.raises(CheckpointError, match=r"has no codec, .* read stream.tokens\(\)"):
+            stream.read(640)
+        assert stream.tokens(3).shape == (4, 3)
+    with pytest.raises(CheckpointError, match="has no codec"):
+        model.generate([None], 1.0)
+    with pytest.raises(PromptError, match="has no codec to read audio with: give its codes"):
+        model.prompt_codes(np.zeros(640, np.float32), 32_000)
+    with pytest.raises(PromptError, match=r"has no text encoder .* or model.learn_states"):
+        model.open_stream("piano")
+
+
+def test_text_states_in_and_out(twin: Twins) -> None:
+    both = twin("mono")
+    states = both.model.text_states("slow piano")
+    torch.testing.assert_close(states, both.states("slow piano"))
+    assert both.model.text_states(None).shape == (0, 64)
+    model = streamgen.Model.from_pretrained(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
+    model.learn(["its own name"])
+    model.learn_states("its own name", states)
+    clips = model.generate(["its own name", "slow piano"], 0.5, seed=[1, 1])
+    assert np.array_equal(clips[0].samples, clips[1].samples)
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,17 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bridge.audio.plugins.engine import Engine, Reference, Unsuitable
+from bridge.audio.plugins.engine import Engine, Reference, Unsuitable, one_line
 from bridge.audio.plugins.memory import MAX_BLOCK, BlockMemory
+from bridge.disk import write_whole
 
 __all__ = ["main", "read_state", "write_state"]
 
+_MOST_CHARACTERS = 300  # of what a plugin raises
 _STUCK_SECONDS = 60  # nobody can look after the parent while a plugin keeps Python itself from running
 
 
@@ -43,7 +46,7 @@ def main() -> None:
         _say(connection, {"error": str(error)})
         return
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; the parent tells it
-        _say(connection, {"error": f"{type(error).__name__}: {error}"})
+        _say(connection, {"error": _words(error)})
         return
     _say(connection, {"info": engine.info.as_dict(), "values": engine.values()})
     if memory is not None:
@@ -62,6 +65,10 @@ def _connected(where: str) -> socket.socket:
 
 def _say(connection: socket.socket, message: dict[str, Any]) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _words(error: BaseException) -> str:
+    return one_line(f"{type(error).__name__}: {error}", _MOST_CHARACTERS)
 
 
 def _limit(memory_bytes: int) -> None:
@@ -102,6 +109,7 @@ class _Server:
 
     def __init__(self, engine: Engine, connection: socket.socket, memory: BlockMemory, state: Path) -> None:
         self._engine, self._connection, self._memory, self._state = engine, connection, memory, state
+        self._writer = ThreadPoolExecutor(1, "state")  # one, so that an older state never follows a newer one
 
     def serve(self) -> None:
         while True:
@@ -123,7 +131,7 @@ class _Server:
             self._engine.process(memory.given[:, :count], memory.made[:, :count], turns)
             memory.latency_samples = self._engine.latency_samples
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; the parent tells it
-            memory.text = f"{type(error).__name__}: {error}"
+            memory.text = _words(error)
             return b"e"
         return b"d"
 
@@ -132,20 +140,29 @@ class _Server:
         self._memory.saving = True
         try:
             state, values = self._engine.state(), self._engine.values()
+        except BaseException as error:  # noqa: BLE001 - it plays on without a state; the parent tells it
+            self._writer.submit(self._memory.note_unsaved, _words(error))
+        else:
+            self._writer.submit(self._write, state, values)
         finally:
             self._memory.saving = False
-        threading.Thread(target=self._write, args=(state, values)).start()
 
     def _write(self, state: bytes, values: list[float]) -> None:
-        write_state(self._state, values, state)
-        self._memory.note_saved(values)
+        try:
+            write_state(self._state, values, state)
+        except OSError as error:
+            self._memory.note_unsaved(f"{self._state.parent}: {error.strerror}")
+        else:
+            self._memory.note_saved(values)
 
 
 def write_state(path: Path, values: list[float], state: bytes) -> None:
-    """Write a plugin's parameters and its opaque state, whole or not at all."""
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(json.dumps(values).encode() + b"\n" + state)
-    os.replace(new, path)
+    """Write a plugin's parameters and its opaque state, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_whole(path, json.dumps(values).encode() + b"\n" + state, lasting=False)
 
 
 def read_state(path: Path) -> tuple[list[float], bytes]:

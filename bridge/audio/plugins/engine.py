@@ -5,6 +5,7 @@ Rules: plain data and an interface; imported by parent and child, so neither str
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -12,7 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "ParameterInfo", "PluginInfo", "Reference", "Turn", "Unsuitable"]
+__all__ = ["Engine", "ParameterInfo", "PluginInfo", "Reference", "Turn", "Unsuitable", "one_line", "place"]
+
+_MOST_CHARACTERS = 120  # of a name or a value's text: people read it in a line
 
 Pcm = NDArray[np.float32]
 
@@ -22,6 +25,17 @@ Turn = tuple[int, int, float]
 
 class Unsuitable(Exception):
     """A plugin is well, but no effect: says why."""
+
+
+def one_line(words: object, characters: int = _MOST_CHARACTERS) -> str:
+    """Return what a plugin says as one line that can be printed: it may say anything."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in str(words)).split())
+    return line if len(line) <= characters else line[: characters - 1] + "…"
+
+
+def place(value: float) -> float:
+    """Return a value that a plugin tells as one from 0 to 1; what is infinite or no number is 0."""
+    return min(max(float(value), 0.0), 1.0) if math.isfinite(value) else 0.0
 
 
 @dataclass(frozen=True)
@@ -83,9 +97,15 @@ class PluginInfo:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> PluginInfo:
-        """Read what `as_dict` gave."""
-        parameters = (ParameterInfo(**{**one, "texts": tuple(one["texts"])}) for one in row["parameters"])
-        return cls(**{**row, "parameters": tuple(parameters)})
+        """Read what `as_dict` gave; names that no line could hold and values that are no numbers are mended."""
+        words = {name: one_line(row[name]) for name in ("name", "vendor", "format")}
+        return cls(**{**row, **words, "parameters": tuple(map(_parameter, row["parameters"]))})
+
+
+def _parameter(row: Mapping[str, Any]) -> ParameterInfo:
+    texts = tuple(map(one_line, row["texts"]))
+    words = {"name": one_line(row["name"]), "unit": one_line(row["unit"]), "texts": texts}
+    return ParameterInfo(**{**row, **words, "value": place(row["value"])})
 
 
 class Engine(Protocol):

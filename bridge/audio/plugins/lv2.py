@@ -17,7 +17,11 @@ _PLUGIN = "http://lv2plug.in/ns/lv2core#Plugin"
 
 
 def plugin_uris(bundle: Path) -> list[str]:
-    """Return the addresses of a bundle's plugins, in the manifest's order."""
+    """Return the addresses of a bundle's plugins, in the manifest's order.
+
+    Raises:
+        OSError: it is not ours to read.
+    """
     manifest = bundle / "manifest.ttl"
     if not manifest.is_file():
         return []

@@ -1,9 +1,9 @@
 """The block that parent and child both see: a file in memory, mapped by both.
 
-    header │ turns │ what goes in, float32 [2, MAX_BLOCK] │ what comes out, the same │ parameters │ a line of text
+    header │ turns │ what goes in, float32 [2, MAX_BLOCK] │ what comes out, the same │ parameters │ two lines of text
 
-One byte on a socket says whose turn it is, so nothing here needs a lock; `saved` and `latency_samples` are written by
-the child alone.
+One byte on a socket says whose turn it is, so nothing here needs a lock; `saved`, `unsaved` and `latency_samples` are
+written by the child alone.
 
 Rules: numpy and the standard library only.
 """
@@ -36,7 +36,7 @@ _HEADER = np.dtype(
         ("latency_samples", "i8"),
         ("saving", "i8"),
         ("saved", "i8"),
-        ("text_bytes", "i8"),
+        ("unsaved", "i8"),
     ]
 )
 _TURN = np.dtype([("sample", "i4"), ("index", "i4"), ("value", "f8")])
@@ -47,7 +47,8 @@ _LAYOUT = np.dtype(
         ("given", "f4", (2, MAX_BLOCK)),
         ("made", "f4", (2, MAX_BLOCK)),
         ("values", "f8", MAX_PARAMETERS),
-        ("text", "u1", _TEXT_BYTES),
+        ("text", f"S{_TEXT_BYTES}"),
+        ("unsaved_text", f"S{_TEXT_BYTES}"),
     ]
 )
 
@@ -131,10 +132,20 @@ class BlockMemory:
         """How often the state was written."""
         return self._number("saved")
 
+    @property
+    def unsaved(self) -> int:
+        """How often it was asked for in vain."""
+        return self._number("unsaved")
+
     def note_saved(self, values: Sequence[float]) -> None:
         """Note that the state was written once more, and what the parameters were then."""
         self._all["values"][0][: len(values)] = values
         self._header["saved"] += 1
+
+    def note_unsaved(self, why: str) -> None:
+        """Note that the state could not be had or not be written."""
+        self._all["unsaved_text"][0] = _cut(why)
+        self._header["unsaved"] += 1
 
     def values(self, count: int) -> list[float]:
         """Return the parameters, 0 … 1, as of the newest state."""
@@ -143,10 +154,17 @@ class BlockMemory:
     @property
     def text(self) -> str:
         """What the child says went wrong."""
-        return bytes(self._all["text"][0][: self._number("text_bytes")]).decode(errors="replace")
+        return bytes(self._all["text"][0]).decode(errors="replace")
 
     @text.setter
     def text(self, text: str) -> None:
-        data = text.encode()[:_TEXT_BYTES]
-        self._all["text"][0][: len(data)] = np.frombuffer(data, np.uint8)
-        self._header["text_bytes"] = len(data)
+        self._all["text"][0] = _cut(text)
+
+    @property
+    def unsaved_text(self) -> str:
+        """Why the state could not be saved, when it could not last."""
+        return bytes(self._all["unsaved_text"][0]).decode(errors="replace")
+
+
+def _cut(text: str) -> bytes:
+    return text.encode(errors="replace")[:_TEXT_BYTES]

@@ -19,6 +19,7 @@ import numpy as np
 
 from bridge.audio.plugins.engine import ParameterInfo, Pcm, PluginInfo, Reference, Turn, Unsuitable
 from bridge.audio.plugins.memory import MAX_PARAMETERS
+from bridge.audio.plugins.vst3 import class_id
 
 __all__ = ["MinihostEngine"]
 
@@ -36,7 +37,7 @@ class MinihostEngine:
         if inputs < 1 or outputs < 1:
             raise Unsuitable(f"it has {inputs} inputs and {outputs} outputs: it is no effect for audio")
         self._plugins = [first] if outputs > 1 else [first, _opened(reference, rate_hz, max_block)]
-        self._rate_hz = rate_hz
+        self._rate_hz, self._path = rate_hz, Path(reference.path)
         parameters = tuple(_parameters(first))[:MAX_PARAMETERS]
         self._indices = [one.index for one in parameters]
         name, vendor, kind = _names(reference)
@@ -92,12 +93,18 @@ class MinihostEngine:
 
     def load_preset(self, path: str) -> None:
         """See `Engine.load_preset`."""
+        self._check_presets()
         for plugin in self._plugins:
             minihost.load_vstpreset(path, plugin)
 
     def save_preset(self, path: str) -> None:
         """See `Engine.save_preset`."""
-        minihost.save_vstpreset(path, self._plugins[0])
+        self._check_presets()
+        minihost.save_vstpreset(path, self._plugins[0], class_id(self._path) or None)
+
+    def _check_presets(self) -> None:
+        if self._path.suffix.lower() != ".vst3":
+            raise Unsuitable("only VST3 plugins have preset files of their own; save the set instead")
 
 
 def _opened(reference: Reference, rate_hz: int, max_block: int) -> Any:

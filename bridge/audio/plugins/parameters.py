@@ -26,6 +26,7 @@ __all__ = ["PluginParameter", "plugin_parameters"]
 
 _NUMBER = re.compile(r"\s*([-+−]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 _FACTORS = {"khz": (1e3, "Hz"), "hz": (1.0, "Hz"), "ms": (1.0, "ms"), "s": (1e3, "ms"), "sec": (1e3, "ms")}
+_RESERVED = frozenset({*MIX, "tempo"})  # each means something else to every slot or plugin
 _ON, _OFF = {"on", "1", "true", "yes", "enabled"}, {"off", "0", "false", "no", "disabled"}
 
 
@@ -75,7 +76,7 @@ def _address(name: str) -> str:
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
-    used, count, free = {*taken, *MIX}, 1, name
+    used, count, free = {*taken, *_RESERVED}, 1, name
     while free in used:
         count += 1
         free = f"{name}_{count}"
@@ -137,7 +138,7 @@ def _numbers(texts: tuple[str, ...]) -> tuple[NDArray[np.float64], str] | None:
         factor, unit = _FACTORS.get(found[2].lower(), (1.0, found[2]))
         values.append(float(found[1].replace(",", ".").replace("−", "-")) * factor)
         units.add(unit)
-    return (np.array(values), units.pop()) if len(units) == 1 else None
+    return (np.array(values), units.pop()) if len(units) == 1 and np.all(np.isfinite(values)) else None
 
 
 def _straightened(curve: NDArray[np.float64], texts: tuple[str, ...]) -> NDArray[np.float64]:

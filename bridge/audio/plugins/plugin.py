@@ -11,6 +11,7 @@ the deadline. What was set since the state was written is set again after a rest
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -36,6 +37,8 @@ _log = logging.getLogger("bridge.plugins")
 RESERVE_SECONDS = 0.01  # kept back, to fade with
 _LATEST_SECONDS = 10.0
 _SAME = 1e-4  # of a parameter's range: plugins round
+_STEADY_SECONDS, _STEADY_TIMES = 60.0, 3  # latency may change so often without a wait before it joins again
+_RESTLESS_SECONDS = 5.0  # the longest of these waits; else one that changes with every block would come and go with it
 _FIRST_WAIT_SECONDS = 0.1  # before a restart; four times as long after every further strike
 
 
@@ -61,6 +64,8 @@ class Plugin:
         self._process: PluginProcess | None = process
         self._fresh: PluginProcess | None = None  # handed over by the thread that started it
         self._faults: deque[float] = deque(maxlen=settings.strikes)
+        self._relocated: deque[float] = deque(maxlen=12)  # when its latency changed
+        self._joins_at = 0.0
         self._lock = threading.Lock()  # around _fresh and _closed, which the starting thread looks at
         self._closed = False
         self.given_up = False
@@ -69,7 +74,9 @@ class Plugin:
         self._since_save: dict[int, float] = {}  # turned since the state was last asked for
         self._being_saved: dict[int, float] = {}  # … and before that, until the file is written
         self._again: list[Turn] = []  # what a restored state lacks
-        self._saved = 0
+        self._saved = self._unsaved = 0  # as last seen in the child's memory
+        self._unsaved_why = ""
+        self._asked = self._settled = 0  # states asked for; of these, by children before this one
         self._known = {one.index: value for one, value in zip(self._named.values(), process.loaded.values, strict=True)}
         self._moves: dict[str, Value] = {}
 
@@ -96,13 +103,21 @@ class Plugin:
         Raises:
             PluginTrouble: it cannot be loaded.
         """
-        settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = settings.folder / f"{name}.state"
-        state.unlink(missing_ok=True)
-        if restore is not None:  # a crash before the first save shall lose nothing of it
-            shutil.copyfile(restore, state)
+        try:
+            settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state.unlink(missing_ok=True)
+            if restore is not None:  # a crash before the first save shall lose nothing of it
+                shutil.copyfile(restore, state)
+        except OSError as error:
+            raise PluginTrouble(f"its state cannot be kept in {settings.folder}: {error.strerror}") from None
         process = PluginProcess.start(reference, settings, rate_hz, state, restore, load_preset=preset)
-        return cls(process, reference, settings, rate_hz, state)
+        try:
+            return cls(process, reference, settings, rate_hz, state)
+        except Exception as error:
+            process.kill()
+            _log.exception("what %s tells of itself cannot be understood", reference.path)
+            raise PluginTrouble(f"what it tells of itself cannot be understood: {error}") from error
 
     # -- the effect -----------------------------------------------------------------------------------------------
 
@@ -153,16 +168,28 @@ class Plugin:
         if process.memory.saved != self._saved:
             self._saved, self._being_saved = process.memory.saved, {}
             self._compare(process.memory.values(len(self._named)))
+        if process.memory.unsaved != self._unsaved:
+            self._unsaved = process.memory.unsaved
+            self._tell_unsaved(process.memory.unsaved_text)
         if time.monotonic() > self._saves_at:
             self.save()
         latency = process.memory.latency_samples
         if not 0 <= latency <= _LATEST_SECONDS * self._rate_hz:
             raise EffectFault(f"it says that it is {latency:,} samples late")
         if latency != self.latency_samples:
-            before, self.latency_samples = self.latency_samples, latency
-            with self._lock:
-                self._process, self._fresh = None, process
-            raise EffectFault(f"its latency changed from {before} to {self.latency_samples} samples: it joins anew")
+            self._join_anew(process, latency)
+
+    def _join_anew(self, process: PluginProcess, latency: int) -> None:
+        before, self.latency_samples = self.latency_samples, latency
+        now = time.monotonic()
+        self._relocated.append(now)
+        often = sum(at > now - _STEADY_SECONDS for at in self._relocated) - _STEADY_TIMES
+        wait = min(_FIRST_WAIT_SECONDS * 2**often, _RESTLESS_SECONDS) if often > 0 else 0.0
+        self._joins_at = now + wait
+        with self._lock:
+            self._process, self._fresh = None, process
+        when = f"in {wait:.1f} s, for it changes often" if wait else "anew"
+        raise EffectFault(f"its latency changed from {before:,} to {latency:,} samples: it joins {when}")
 
     def reset(self) -> None:
         """See `Effect.reset`. A child that is gone is noticed with the next block."""
@@ -173,8 +200,7 @@ class Plugin:
         try:
             if self._process is not None:
                 self._process.tell(deed)
-        except EffectFault as fault:
-            _log.warning("%s: %s", self.info.name, fault)
+        except EffectFault:  # the next block says it, at every door
             return False
         return True
 
@@ -185,22 +211,38 @@ class Plugin:
         self._saves_at = time.monotonic() + self._settings.save_seconds
         self._being_saved |= self._since_save
         self._since_save = {}
-        if self._process is None or not self._told(b"s"):
-            return self._saved
-        return self.saves + 1
+        if self._process is not None and self._told(b"s"):
+            self._asked += 1
+        return self._asked
+
+    def _tell_unsaved(self, why: str) -> None:
+        if why != self._unsaved_why:
+            _log.warning("the state of %s is not kept: %s; a restart goes on with an older one", self.info.name, why)
+        self._unsaved_why = why
 
     def save_preset(self, path: Path) -> None:
         """Write the newest state that was saved as a file of the plugin's own format, in another child.
 
         Raises:
-            PluginTrouble: it cannot be written.
+            PluginTrouble: it cannot be written; what was there before is there still.
         """
-        PluginProcess.start(self.reference, self._settings, self._rate_hz, None, self._state, save_preset=path).kill()
+        if not self._state.exists():
+            raise PluginTrouble(f"{self.info.name} has not given its state: {self._unsaved_why or 'try again later'}")
+        new = path.with_name(f".{os.getpid()}-{threading.get_ident()}.{path.name}")  # its ending may count
+        settings = self._settings
+        try:
+            PluginProcess.start(self.reference, settings, self._rate_hz, None, self._state, save_preset=new).kill()
+            os.replace(new, path)
+        except OSError as error:
+            raise PluginTrouble(f"{self.info.name} has not written {path.name}: {error.strerror}") from None
+        finally:
+            new.unlink(missing_ok=True)
 
     @property
     def saves(self) -> int:
-        """How often the state was written by the child that plays."""
-        return self._process.memory.saved if self._process is not None else self._saved
+        """How many of the states that were asked for are written, or will never be."""
+        process = self._process
+        return self._asked if process is None else self._settled + process.memory.saved + process.memory.unsaved
 
     @property
     def state_path(self) -> Path:
@@ -237,13 +279,25 @@ class Plugin:
             self._faults.clear()
             self._restart()
 
+    def give_up(self) -> None:
+        """See `Fallible.give_up`."""
+        with self._lock:
+            processes, self._process, self._fresh = (self._process, self._fresh), None, None
+        for process in processes:
+            if process is not None:
+                process.kill()
+        self.latency_samples, self.given_up = 0, True
+
     def recovered(self) -> bool:
         """Whether a fresh child is there; it plays from now on."""
+        if time.monotonic() < self._joins_at:
+            return False
         with self._lock:
             fresh, self._fresh = self._fresh, None
         if fresh is None:
             return False
-        self._process, self._saved = fresh, fresh.memory.saved
+        self._process, self._saved, self._unsaved = fresh, fresh.memory.saved, fresh.memory.unsaved
+        self._settled = self._asked - self._saved - self._unsaved
         self.latency_samples = fresh.memory.latency_samples or fresh.loaded.info.latency_samples
         return True
 
@@ -273,7 +327,7 @@ class Plugin:
     def _revive(self) -> None:
         """Start a child with the last state; if that cannot be loaded, without."""
         restore = self._state if self._state.exists() else None
-        while not self._closed:
+        while not (self._closed or self.given_up):
             time.sleep(_FIRST_WAIT_SECONDS * 4 ** max(self.strikes - 1, 0))
             try:
                 fresh = PluginProcess.start(self.reference, self._settings, self._rate_hz, self._state, restore)
@@ -288,17 +342,15 @@ class Plugin:
 
     def _hand_over(self, fresh: PluginProcess) -> None:
         with self._lock:
-            if not self._closed:
-                self._fresh = fresh
-                return
-        fresh.kill()
+            stale: PluginProcess | None = fresh
+            if not (self._closed or self.given_up):
+                stale, self._fresh = self._fresh, fresh
+        if stale is not None:
+            stale.kill()
 
     def close(self) -> None:
         """End the child."""
         with self._lock:
             self._closed = True
-            processes, self._process, self._fresh = (self._process, self._fresh), None, None
-        for process in processes:
-            if process is not None:
-                process.kill()
+        self.give_up()
         self._state.unlink(missing_ok=True)

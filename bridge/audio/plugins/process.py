@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from bridge.audio.faults import EffectFault
-from bridge.audio.plugins.engine import Pcm, PluginInfo, Reference, Turn
-from bridge.audio.plugins.memory import BlockMemory
+from bridge.audio.plugins.engine import Pcm, PluginInfo, Reference, Turn, one_line, place
+from bridge.audio.plugins.memory import MAX_PARAMETERS, BlockMemory
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble, spawn
 
 __all__ = ["Loaded", "PluginProcess"]
@@ -36,6 +36,7 @@ _DENORMAL = np.float32(1e-25)  # far below hearing; still smaller numbers cost a
 _SAVING_SECONDS = 0.1  # longer a deadline while the child asks its plugin for the state
 _STARVED_TIMES = 5  # as long at most, where the child waits for a core
 _WORTH_SECONDS = 0.002  # less is no reason to go on waiting
+_END_SECONDS = 0.05  # for a child that hung up to end, so that it can be said how: the music waits
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,19 @@ class PluginProcess:
             answer = json.loads(_line(self._connection, time.monotonic() + seconds))
             if "error" in answer:
                 raise PluginTrouble(answer["error"])
-            return Loaded(PluginInfo.from_dict(answer["info"]), [float(value) for value in answer["values"]])
+            info, values = PluginInfo.from_dict(answer["info"]), [place(value) for value in answer["values"]]
+            if len(values) != len(info.parameters) or len(values) > MAX_PARAMETERS:
+                raise PluginTrouble(
+                    f"it tells of {len(info.parameters):,} parameters and of the values of {len(values):,}; these must "
+                    f"be as many, at most {MAX_PARAMETERS:,}"
+                )
+            return Loaded(info, values)
         except TimeoutError:
             raise PluginTrouble(f"it was not loaded within {seconds:g} s") from None
         except (OSError, ValueError):
             raise PluginTrouble(f"it ended while it was loaded: {self._end()}") from None
         except (KeyError, TypeError) as error:
-            raise PluginTrouble(f"its process answered what is no answer: {error!r}") from None
+            raise PluginTrouble(f"its process answered what is no answer: {one_line(repr(error))}") from None
 
     @property
     def memory(self) -> BlockMemory:
@@ -222,7 +229,7 @@ class PluginProcess:
     def _end(self) -> str:
         """How the child ended, in words."""
         try:
-            code = self._child.wait(0.5)
+            code = self._child.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             return "its connection is closed"
         if code >= 0:

@@ -9,20 +9,25 @@ time-out, is remembered with its reason, and is not tried again until its file c
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from bridge.audio.catalogue import BUILT_IN
 from bridge.audio.plugins.engine import PluginInfo, Reference
 from bridge.audio.plugins.lv2 import plugin_uris
 from bridge.audio.plugins.process import PluginProcess
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
+from bridge.disk import write_whole
 
-__all__ = ["Found", "catalogue_names", "folders", "load_cache", "save_cache", "scan"]
+__all__ = ["Found", "beside", "catalogue_names", "folders", "load_cache", "save_cache", "scan"]
 
 _SCAN_RATE_HZ = 48_000
 _AT_ONCE = 2
@@ -50,7 +55,8 @@ class Found:
         """As people read it."""
         if self.info is not None and self.info.name:
             return self.info.name
-        return Path(self.reference.path).stem
+        bundle = Path(self.reference.path).stem
+        return f"{bundle} {re.split('[/:#]', self.reference.uri)[-1]}".rstrip()
 
 
 def folders() -> list[Path]:
@@ -100,12 +106,30 @@ def scan(
         return list(pool.map(look, there))
 
 
+def beside(before: Iterable[Found], found: Iterable[Found], where: Iterable[Path]) -> list[Found]:
+    """Put what a scan of some folders found beside what was found elsewhere before, and is still there.
+
+    In the order of before, new ones last: so that a name means the plugin that it meant.
+    """
+    known, looked_into = list(before), [folder.resolve() for folder in where]
+    place = {one.reference: number for number, one in enumerate(known)}
+    kept = [one for one in known if _is_elsewhere(Path(one.reference.path), looked_into)]
+    return sorted([*kept, *found], key=lambda one: place.get(one.reference, len(place)))
+
+
+def _is_elsewhere(path: Path, folders: Iterable[Path]) -> bool:
+    return path.exists() and not any(path.resolve().is_relative_to(folder) for folder in folders)
+
+
 def _references(where: Iterable[Path]) -> Iterator[Reference]:
     for folder in where:
         for path in sorted(_bundles(folder)):
-            if path.suffix == ".lv2":
-                yield from (Reference(str(path), uri) for uri in plugin_uris(path))
-            else:
+            if path.suffix != ".lv2":
+                yield Reference(str(path))
+                continue
+            try:
+                yield from [Reference(str(path), uri) for uri in plugin_uris(path)]
+            except OSError:  # not ours to read: looked at all the same, so that it is listed with a reason
                 yield Reference(str(path))
 
 
@@ -123,8 +147,10 @@ def _bundles(folder: Path) -> Iterator[Path]:
 
 
 def _changed(reference: Reference) -> str:
-    path = Path(reference.path)
-    newest = max((one.stat().st_mtime_ns for one in (path, *path.rglob("*")) if one.exists()), default=0)
+    path, newest = Path(reference.path), 0
+    for one in (path, *path.rglob("*")):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to read
+            newest = max(newest, one.stat().st_mtime_ns)
     return f"{newest}"
 
 
@@ -138,13 +164,17 @@ def _looked_at(reference: Reference, changed: str, settings: HostSettings) -> Fo
 
 
 def catalogue_names(found: Iterable[Found]) -> dict[str, Reference]:
-    """Return what can be put into a rack, by names of which no two are the same."""
+    """Return what can be put into a rack, by names of which no two are the same, and none a built-in effect's."""
     named: dict[str, Reference] = {}
     for one in found:
         if one.info is not None:
-            name = one.name if one.name not in named else f"{one.name} ({one.info.format})"
-            named.setdefault(name, one.reference)
+            named[_free_name(one.name, one.info.format, named)] = one.reference
     return named
+
+
+def _free_name(name: str, kind: str, taken: Mapping[str, Reference]) -> str:
+    tries = itertools.chain((name, f"{name} ({kind})"), (f"{name} ({kind} {count})" for count in itertools.count(2)))
+    return next(one for one in tries if one not in taken and one not in BUILT_IN)
 
 
 # -- the cache ---------------------------------------------------------------------------------------------------------
@@ -153,10 +183,7 @@ def catalogue_names(found: Iterable[Found]) -> dict[str, Reference]:
 def save_cache(path: Path, found: Iterable[Found]) -> None:
     """Write what a scan found, whole or not at all."""
     rows = [{**asdict(one), "info": None if one.info is None else one.info.as_dict()} for one in found]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(rows, indent=1))
-    os.replace(new, path)
+    write_whole(path, json.dumps(rows, indent=1).encode())
 
 
 def load_cache(path: Path) -> list[Found]:

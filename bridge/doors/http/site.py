@@ -129,7 +129,8 @@ class Site:
 
     def _refused(self, refusal: Refusal) -> Response:
         self._metrics.refused[refusal.reason] += 1
-        return _response(refusal.status, f"{refusal.text}\n".encode(), "text/plain; charset=utf-8")
+        body = f"{refusal.text}\n".encode()
+        return _response(refusal.status, body, "text/plain; charset=utf-8", **refusal.headers)
 
     def _get(self, address: Address, headers: dict[str, str], reached: str) -> Response:
         if _asks_namespace(address, headers):

@@ -24,7 +24,6 @@ from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import Event, Transported
 from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
-from streamgen.errors import StreamgenError
 
 __all__ = ["JackDoor"]
 
@@ -165,7 +164,7 @@ class JackDoor(DeviceDoor):
         if self._rolling is not None and position.rolling != self._rolling:
             counted = Moment(every=BAR_BEATS) if position.beat is not None else AT_ONCE
             starts = Transport(Action.PLAY, NAME, counted)
-            self._tasks.spawn(self._do(session, starts if position.rolling else Transport(Action.PAUSE, NAME, AT_ONCE)))
+            self._tasks.ask(session, starts if position.rolling else Transport(Action.PAUSE, NAME, AT_ONCE))
         self._rolling = position.rolling
 
     def _follow_tempo(self, session: Session, bpm: float) -> None:
@@ -176,10 +175,4 @@ class JackDoor(DeviceDoor):
             self._settles_at = math.inf
             tempo = round(session.table["tempo"].nearest(bpm), 2)
             if tempo != session.values()["tempo"]:
-                self._tasks.spawn(self._do(session, Set({"tempo": tempo}, NAME)))
-
-    async def _do(self, session: Session, command: Set | Transport) -> None:
-        try:
-            await session.do(command)
-        except StreamgenError as error:
-            self._log.warning("what JACK's transport asks for could not be done: %s", error)
+                self._tasks.ask(session, Set({"tempo": tempo}, NAME))

@@ -31,7 +31,6 @@ from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import Block, Changed, Event, Transported
 from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
-from streamgen.errors import StreamgenError
 
 __all__ = ["LinkDoor"]
 
@@ -199,22 +198,14 @@ class LinkDoor:
             self._settles_at = math.inf
             self._tell_tempo(session, bpm)
         if self._play is not None and peer.play != self._play:
-            starts = peer.play.playing
-            self._tasks.spawn(
-                self._do(session, Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS)) if starts else _PAUSE)
-            )
+            starts = Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS))
+            self._tasks.ask(session, starts if peer.play.playing else _PAUSE)
         self._play = peer.play
 
     def _tell_tempo(self, session: Session, bpm: float) -> None:
         tempo = round(session.table["tempo"].nearest(bpm), 2)
         if tempo != session.values()["tempo"]:
-            self._tasks.spawn(self._do(session, Set({"tempo": tempo}, NAME)))
-
-    async def _do(self, session: Session, command: Set | Transport) -> None:
-        try:
-            await session.do(command)
-        except StreamgenError as error:
-            _log.warning("what the Link session asks for could not be done: %s", error)
+            self._tasks.ask(session, Set({"tempo": tempo}, NAME))
 
     # -- from the live session ------------------------------------------------------------------------------------
 

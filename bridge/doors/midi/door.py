@@ -23,13 +23,13 @@ from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn
 from bridge.doors.midi.controllers import Decoder, Moved, Pickup, read_map, written_map
 from bridge.doors.midi.ports import Ports
 from bridge.session.beats import BAR_BEATS
-from bridge.session.commands import Action, Command, KeepTake, RecallPreset, Set, Transport
+from bridge.session.commands import Action, KeepTake, RecallPreset, Set, Transport
 from bridge.session.events import Block, Changed, Event, TableChanged
 from bridge.session.parameters import MIDI_LEARN, MIDI_MAP
 from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.config import MAX_PROMPTS, MAX_TEXT, ControlSpec, Value
-from streamgen.errors import ConfigError, StreamgenError
+from streamgen.errors import ConfigError
 
 __all__ = ["MidiDoor"]
 
@@ -146,7 +146,7 @@ class MidiDoor:
         else:
             told[MIDI_MAP] = text
             self._learned(text)
-        self._tasks.spawn(self._do(session, Set(told, NAME, AT_ONCE)))
+        self._tasks.ask(session, Set(told, NAME, AT_ONCE))
 
     def _learned(self, text: str) -> None:
         self._map, wrong = read_map(text)
@@ -163,11 +163,11 @@ class MidiDoor:
             self._waiting |= _alone(target.removeprefix(_PROMPT), session.table)
             self._changed.set()
         elif target.startswith(_PRESET):
-            self._tasks.spawn(self._do(session, RecallPreset(target.removeprefix(_PRESET), NAME)))
+            self._tasks.ask(session, RecallPreset(target.removeprefix(_PRESET), NAME))
         elif target == _KEEP:
-            self._tasks.spawn(self._do(session, KeepTake(NAME)))
+            self._tasks.ask(session, KeepTake(NAME))
         elif target in [*Action]:
-            self._tasks.spawn(self._do(session, Transport(Action(target), NAME)))
+            self._tasks.ask(session, Transport(Action(target), NAME))
 
     def _turn(self, session: Session, moved: Moved, spec: ControlSpec) -> None:
         present = self._waiting.get(spec.name, session.values().get(spec.name, spec.default))
@@ -190,13 +190,7 @@ class MidiDoor:
             self._changed.clear()
             values, self._waiting = self._waiting, {}
             if values:
-                await self._do(session, Set(values, NAME))
-
-    async def _do(self, session: Session, command: Command) -> None:
-        try:
-            await session.do(command)
-        except StreamgenError as error:
-            _log.warning("what MIDI asks for could not be done: %s", error)
+                await self._tasks.do(session, Set(values, NAME))
 
     # -- clock in -------------------------------------------------------------------------------------------------
 
@@ -210,10 +204,10 @@ class MidiDoor:
             clock.position(message[2] << 7 | message[1])
         elif kind in (_START, _CONTINUE):
             clock.start() if kind == _START else clock.go_on()
-            self._tasks.spawn(self._do(session, Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS))))
+            self._tasks.ask(session, Transport(Action.PLAY, NAME, Moment(every=BAR_BEATS)))
         elif kind == _STOP:
             clock.stop()
-            self._tasks.spawn(self._do(session, Transport(Action.PAUSE, NAME, AT_ONCE)))
+            self._tasks.ask(session, Transport(Action.PAUSE, NAME, AT_ONCE))
 
     async def _watch_clock(self, session: Session) -> None:
         """Let go of a clock that has gone, and tell its tempo once it has settled, for ever."""
@@ -228,7 +222,7 @@ class MidiDoor:
                 elif self._told_at and now - self._told_at > _SETTLED_SECONDS:
                     self._told_at = 0.0
                     tempo = round(session.table["tempo"].nearest(line[2]), 1)
-                    await self._do(session, Set({"tempo": tempo}, NAME))
+                    await self._tasks.do(session, Set({"tempo": tempo}, NAME))
 
     # -- lights and motors ----------------------------------------------------------------------------------------
 

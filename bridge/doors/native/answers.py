@@ -22,6 +22,7 @@ from bridge.session.events import (
     Changed,
     Gap,
     Goaway,
+    Meter,
     Notice,
     PresetsChanged,
     Stats,
@@ -35,7 +36,7 @@ __all__ = ["PATH", "PROTOCOL", "Told", "ack", "error", "event", "hello", "slots_
 PROTOCOL = "streamgen.v1"
 PATH = "/v1/stream"
 
-Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Stats | Goaway
+Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Meter | Stats | Goaway
 _KINDS = {
     Changed: "changed",
     TableChanged: "table",
@@ -45,6 +46,7 @@ _KINDS = {
     Gap: "gap",
     Notice: "notice",
     Beat: "beat",
+    Meter: "meter",
     Stats: "stats",
     Goaway: "goaway",
 }

@@ -245,6 +245,9 @@ class Connection:
             case requests.WantBeats():
                 self._listener.wants_beats = body.enabled
                 return self._ack(id_, enabled=body.enabled)
+            case requests.WantMeters():
+                self._listener.wants_meters = body.enabled
+                return self._ack(id_, enabled=body.enabled)
             case requests.SetAudio():
                 return self._ack(id_, audio=self._listener.change_format(body.fields))
             case requests.Upload(bytes=0):

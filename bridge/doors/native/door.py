@@ -29,7 +29,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from bridge.doors.access import Refusal, tls_context, token_of
-from bridge.doors.door import Place, Service, Sessions, cannot_listen
+from bridge.doors.door import Place, Service, Sessions, Tasks, cannot_listen
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
 from bridge.doors.limits import Turns, is_loopback
@@ -80,6 +80,7 @@ class NativeDoor:
         self._service, self._access, self._metrics = service, service.access, service.metrics
         self._site = Site(service, page)
         self._places, self._fresh = Places(service.access, service.metrics), set[Front]()
+        self._streams = Tasks("stream")
         self._tls = tls_context(service.settings.tls_cert, service.settings.tls_key)  # faults are told before loading
         self.port = 0
         self.listeners: set[WebListener] = set()
@@ -123,10 +124,10 @@ class NativeDoor:
 
     def _new_connection(self, *protocol_and_server: Any, **options: Any) -> Front:
         connection = GuardedConnection(*protocol_and_server, places=self._places, **options)
-        return Front(connection, self._service.routes, self._places, self._fresh)
+        return Front(connection, self._service.routes, self._places, self._fresh, self._streams)
 
     async def close(self, reason: str) -> None:
-        """Tell every client `goaway`, then close with 1001."""
+        """Tell every client `goaway`, then close with 1001; who does not read it is cut off after _CLOSE_SECONDS."""
         if self._server is None:
             return
         for listener in list(self.listeners):
@@ -136,6 +137,8 @@ class NativeDoor:
         self._server.close(code=1001, reason=reason[:100])
         for fresh in list(self._fresh):
             fresh.abort()
+        self._places.abort_unopened()
+        await self._streams.close()
         await self._server.wait_closed()
 
     def places(self) -> Mapping[str, Place]:

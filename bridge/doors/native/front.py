@@ -20,8 +20,8 @@ from typing import cast
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from bridge.doors.door import Routes, StreamHandler, Tasks
 from bridge.doors.native.guard import GuardedConnection, Places
-from bridge.doors.routes import Routes, StreamHandler
 
 __all__ = ["OPEN_SECONDS", "Front"]
 
@@ -44,10 +44,14 @@ class Front(asyncio.Protocol):
         routes: what streams.
         places: of the service.
         fresh: this one is in it for as long as it is nobody's.
+        streams: what other doors stream, each until it ends.
     """
 
-    def __init__(self, connection: GuardedConnection, routes: Routes, places: Places, fresh: set[Front]) -> None:
+    def __init__(
+        self, connection: GuardedConnection, routes: Routes, places: Places, fresh: set[Front], streams: Tasks
+    ) -> None:
         self._connection, self._routes, self._places, self._fresh = connection, routes, places, fresh
+        self._streams = streams
         self.protocol = connection.protocol  # websockets asks for it, taking this for the connection
         self._came = b""
         self._head: ServerProtocol | None = None
@@ -128,7 +132,7 @@ class Front(asyncio.Protocol):
         assert self._handler is not None, request.path
         reader = asyncio.StreamReader(_UNREAD_BYTES)
         run = functools.partial(_run, self._handler, request, self._places, self._address)
-        protocol = asyncio.StreamReaderProtocol(reader, run)
+        protocol = asyncio.StreamReaderProtocol(reader, lambda *ends: self._streams.spawn(run(*ends)))
         self._timer.cancel()
         self._fresh.discard(self)  # but it stays counted, until the door is through with it
         self._transport.set_protocol(protocol)
@@ -146,6 +150,9 @@ async def _run(
     """Let a door stream, then close the connection, which a listener that reads nothing does not delay for long."""
     try:
         await handler(request, reader, writer)
+    except asyncio.CancelledError:  # the service ends, and this listener has not read the end of its stream
+        writer.transport.abort()
+        raise
     except ConnectionError:
         _log.debug("%s left while it listened", address)
     except Exception:  # noqa: BLE001 - a fault of ours must be seen, and must not end the service

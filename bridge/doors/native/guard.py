@@ -49,11 +49,19 @@ class Places:
 
     Attributes:
         uploading: connections that are sending an audio prompt now.
+        connections: all of them.
     """
 
     access: Access
     metrics: Metrics
     uploading: set[int] = field(default_factory=set)
+    connections: set[GuardedConnection] = field(default_factory=set)
+
+    def abort_unopened(self) -> None:
+        """Cut off those that are no WebSockets yet: some never say what they want."""
+        for connection in list(self.connections):
+            if connection.protocol.state is State.CONNECTING:
+                connection.transport.abort()
 
 
 class GuardedConnection(ServerConnection):
@@ -77,6 +85,7 @@ class GuardedConnection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection; too many are cut off at once."""
         super().connection_made(transport)
+        self._places.connections.add(self)
         self._read_at_most(_READ_BYTES)
         self._address = str((transport.get_extra_info("peername") or ("?",))[0])
         if not self._places.access.connect(self._address):
@@ -85,6 +94,7 @@ class GuardedConnection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
+        self._places.connections.discard(self)
         self._places.access.disconnect(self._address)
         self.upload_finished()
         super().connection_lost(exc)

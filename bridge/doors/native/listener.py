@@ -63,6 +63,7 @@ class WebListener:
 
     Attributes:
         wants_beats: whether it is told each beat.
+        wants_meters: whether it is told the level.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class WebListener:
         self._held_since: float | None = None  # since when the peer takes nothing more
         self._ending = self._hung_up = False
         self._fault: Exception | None = None  # of ours; the sender raises it, for the session has others to tell
-        self.wants_beats = False
+        self.wants_beats = self.wants_meters = False
         socket.passed = self._passed
 
     # -- what the session tells ---------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class WebListener:
 
     def event(self, event: Event) -> None:
         """Queue what happened."""
-        if isinstance(event, Meter) or (isinstance(event, Beat) and not self.wants_beats):
+        if (isinstance(event, Meter) and not self.wants_meters) or (isinstance(event, Beat) and not self.wants_beats):
             return
         if self._lane is not None and isinstance(event, Transported) and event.action in _ENDS_A_PASSAGE:
             self._queue(self._lane.flush(event))

@@ -33,6 +33,7 @@ __all__ = ["LONGEST_WINDOW_SECONDS", "MARK_SECONDS", "MAX_ANSWERS", "MAX_NOTES",
 
 MAX_NOTES = 256
 MAX_ANSWERS = 32
+_NEWEST_ONLY = ("stats", "meter")
 _URGENT = ("answer", "goaway")  # do not wait until the peer has read more
 
 MARK_SECONDS = 0.2
@@ -45,8 +46,8 @@ class Note:
     """A text message.
 
     Attributes:
-        kind: "answer" (kept), "stats" (the newest replaces the last), "resync" (stands for all that was dropped), or
-            any other event.
+        kind: "answer" (kept), "stats" or "meter" (the newest replaces the last), "resync" (stands for all that was
+            dropped), or any other event.
         text: what to send; "" for "resync".
     """
 
@@ -88,8 +89,8 @@ class Outbox:
 
     def put_note(self, note: Note) -> None:
         """Add a message."""
-        if note.kind == "stats":
-            self._notes = deque(entry for entry in self._notes if entry[1].kind != "stats")
+        if note.kind in _NEWEST_ONLY:
+            self._notes = deque(entry for entry in self._notes if entry[1].kind != note.kind)
         elif note.kind != "answer" and len(self._notes) - self.answers >= MAX_NOTES:
             self._notes = deque(entry for entry in self._notes if entry[1].kind == "answer")
             note = Note("resync", "")

@@ -39,7 +39,19 @@ from bridge.session.timeline import Moment, quantized
 from streamgen.config import ControlSpec, Value, checked
 from streamgen.errors import StreamgenError
 
-__all__ = ["FOLLOWED", "Asked", "GetValues", "Id", "Ping", "Request", "SetAudio", "Upload", "WantBeats", "parse"]
+__all__ = [
+    "FOLLOWED",
+    "Asked",
+    "GetValues",
+    "Id",
+    "Ping",
+    "Request",
+    "SetAudio",
+    "Upload",
+    "WantBeats",
+    "WantMeters",
+    "parse",
+]
 
 FOLLOWED = ("melody", "style")  # audio that the music follows
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000  # in which a client may count
@@ -53,6 +65,13 @@ Id = str | float | None
 @dataclass(frozen=True)
 class WantBeats:
     """`beats`: whether this client is told each beat."""
+
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class WantMeters:
+    """`meters`: whether this client is told the level, which one that takes no audio cannot know otherwise."""
 
     enabled: bool
 
@@ -91,7 +110,7 @@ class SetAudio:
 
 
 Asked = Set | Transport | EditRack | SavePreset | RecallPreset | KeepTake  # of the session
-Served = WantBeats | GetValues | Ping | Upload | SetAudio  # by this door
+Served = WantBeats | WantMeters | GetValues | Ping | Upload | SetAudio  # by this door
 
 
 @dataclass(frozen=True)
@@ -175,6 +194,8 @@ def _served(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: 
     kind = message.get("type")
     if kind == "beats":
         return WantBeats(_enabled(message.get("enabled")))
+    if kind == "meters":
+        return WantMeters(_enabled(message.get("enabled")))
     if kind == "get":
         return GetValues(_name(message.get("name"), table))
     if kind == "ping":
@@ -186,7 +207,7 @@ def _served(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: 
     if kind in FOLLOWED:
         size = whole("bytes", message.get("bytes"), 0, upload_bytes)
         return Upload(size, str(kind), _moment(message, rate_hz))
-    known = "set, transport, rack, preset, keep, beats, get, ping, audio, audio_prompt, melody, style"
+    known = "set, transport, rack, preset, keep, beats, meters, get, ping, audio, audio_prompt, melody, style"
     raise WireError("unknown_type", f"there is no type {str(kind)[:40]!a}; there are: {known}")
 
 

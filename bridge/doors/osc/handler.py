@@ -25,20 +25,18 @@ from bridge.doors.osc.namespace import (
     PREFIX,
     PRESETS,
     RACK,
-    Act,
+    Asked,
     Assign,
-    Edit,
+    AtOnce,
     Ignored,
-    Keep,
     Login,
     Namespace,
     Query,
     Request,
     Subscribe,
     SubscribeAudio,
-    UsePreset,
 )
-from bridge.session.commands import Action, Command, EditRack, KeepTake, RecallPreset, SavePreset, Set, Transport
+from bridge.session.commands import Action, Command, EditRack, KeepTake, SavePreset, Set, Transport
 from bridge.session.session import Session
 from bridge.session.timeline import Moment
 from streamgen.errors import StreamgenError
@@ -141,11 +139,11 @@ class RequestHandler:
             self._put(client, requests)
             return
         for request in requests:
-            if isinstance(request, Edit | UsePreset | Keep):
+            if isinstance(request, AtOnce):
                 error = OscError("this is done at once: send it in no bundle for later", "time", _address(request))
                 self.admission.refuse(client, error)
-        self._put(client, [request for request in requests if not isinstance(request, _Deed)])
-        self._schedule(client, [request for request in requests if isinstance(request, Assign | Act)], at, now)
+        self._put(client, [request for request in requests if not isinstance(request, Asked)])
+        self._schedule(client, [request for request in requests if isinstance(request, Assign | Transport)], at, now)
 
     def _interpret(self, client: Client, message: Message) -> list[Request]:
         """Tell what a message asks for; nothing if that is refused."""
@@ -160,7 +158,7 @@ class RequestHandler:
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
-    def _schedule(self, client: Client, requests: Sequence[Assign | Act], at: float, now: float) -> None:
+    def _schedule(self, client: Client, requests: Sequence[Assign | Transport], at: float, now: float) -> None:
         """Hand a bundle's commands to the session for their time."""
         if not requests:
             return
@@ -172,7 +170,7 @@ class RequestHandler:
         self.counters.scheduled += len(requests)
         self._queue.spawn(self._do_in_order(client, _together(requests), Moment(unix_seconds=at)))
 
-    async def _do_in_order(self, client: Client, requests: Iterable[Assign | Act], at: Moment) -> None:
+    async def _do_in_order(self, client: Client, requests: Iterable[Assign | Transport], at: Moment) -> None:
         for request in requests:
             await self._do(client, request, at)
 
@@ -186,9 +184,9 @@ class RequestHandler:
         try:
             if isinstance(request, Assign):
                 await self._assign(client, request)
-            elif isinstance(request, Act):
+            elif isinstance(request, Transport):
                 await self._act(client, request)
-            elif isinstance(request, Edit | UsePreset):
+            elif isinstance(request, AtOnce):
                 await self._do(client, request)
             else:
                 self._serve(client, request)
@@ -201,11 +199,11 @@ class RequestHandler:
         if values:  # without a change there is no echo: controllers that mirror would swing for ever
             await self._do(client, replace(request, values=values))
 
-    async def _act(self, client: Client, request: Act) -> None:
+    async def _act(self, client: Client, request: Transport) -> None:
         if request.action is not (Action.PLAY if self.session.state().plays else Action.PAUSE):
             await self._do(client, request)
 
-    async def _do(self, client: Client, request: _Deed, at: Moment | None = None) -> None:
+    async def _do(self, client: Client, request: Asked, at: Moment | None = None) -> None:
         self.counters.commands += 1
         client.used.update(request.addresses if isinstance(request, Assign) else ())
         command = _command(request, client.by, at)
@@ -248,42 +246,33 @@ class RequestHandler:
                 self.admission.reply(client, packet)
 
 
-_Deed = Assign | Act | Edit | UsePreset | Keep
-
-
-def _command(request: _Deed, by: str, at: Moment | None) -> Command:
+def _command(request: Asked, by: str, at: Moment | None) -> Command:
     match request:
         case Assign():
             return Set(request.values, by, at, request.glide_seconds)
-        case Act():
-            return Transport(request.action, by, at)
-        case Edit():
-            return EditRack(request.deed, by, request.slot, request.effect, request.index)
-        case Keep():
-            return KeepTake(by, request.seconds)
-        case UsePreset(save=True):
-            return SavePreset(request.name, by, request.slot)
-    return RecallPreset(request.name, by, request.seconds, request.slot)
+        case Transport():
+            return replace(request, by=by, at=at)
+    return replace(request, by=by)
 
 
-def _address(request: _Deed) -> str:
+def _address(request: Asked) -> str:
     match request:
         case Assign():
             return request.addresses[0]
-        case Act():
+        case Transport():
             return PREFIX + request.action
-        case Edit():
+        case EditRack():
             return f"{RACK}/{request.deed}"
-        case Keep():
+        case KeepTake():
             return f"{PREFIX}keep"
     if request.slot:
-        return f"{RACK}/{'save' if request.save else 'load'}"
-    return f"{PREFIX}preset/{'save' if request.save else 'recall'}"
+        return f"{RACK}/{'save' if isinstance(request, SavePreset) else 'load'}"
+    return f"{PREFIX}preset/{'save' if isinstance(request, SavePreset) else 'recall'}"
 
 
-def _together(requests: Iterable[Assign | Act]) -> list[Assign | Act]:
+def _together(requests: Iterable[Assign | Transport]) -> list[Assign | Transport]:
     """Make one of changes that follow each other."""
-    out: list[Assign | Act] = []
+    out: list[Assign | Transport] = []
     for request in requests:
         last = out[-1] if out else None
         if isinstance(request, Assign) and isinstance(last, Assign) and last.goes_with(request):

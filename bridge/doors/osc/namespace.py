@@ -27,13 +27,24 @@ from dataclasses import dataclass
 from bridge.audio.rack import MAX_SLOTS
 from bridge.doors.osc.address import AddressBook, is_pattern
 from bridge.doors.osc.codec import IMPULSE, Argument, Message, OscError, encode
-from bridge.session.commands import GLIDE_SECONDS, KEEP_SECONDS, MORPH_SECONDS, Action, Deed
+from bridge.session.commands import (
+    GLIDE_SECONDS,
+    KEEP_SECONDS,
+    MORPH_SECONDS,
+    Action,
+    Deed,
+    EditRack,
+    KeepTake,
+    RecallPreset,
+    SavePreset,
+    Transport,
+)
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Act", "Assign", "Edit", "Ignored", "Keep", "Login",
-    "Namespace", "Query", "Request", "Subscribe", "SubscribeAudio", "UsePreset",
+    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Asked", "Assign", "AtOnce", "Ignored", "Login",
+    "Namespace", "Query", "Request", "Subscribe", "SubscribeAudio",
 ]  # fmt: skip
 
 PREFIX = "/streamgen/"
@@ -73,40 +84,6 @@ class Assign:
 
 
 @dataclass(frozen=True)
-class Act:
-    """Play, pause, stop or reset."""
-
-    action: Action
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Edit the rack: see `commands.EditRack`."""
-
-    deed: Deed
-    slot: int = 0
-    effect: str = ""
-    index: int | None = None
-
-
-@dataclass(frozen=True)
-class UsePreset:
-    """Save or recall a preset by name, over so many seconds; of the session (0), or of a slot's plugin."""
-
-    save: bool
-    name: str
-    seconds: float = 0.0
-    slot: int = 0
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Keep so many of the last seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Query:
     """Answer: the reading of an address, or "ping", "version" or "refresh"."""
 
@@ -143,7 +120,10 @@ class Ignored:
     """Nothing to do, and nothing wrong."""
 
 
-Request = Assign | Act | Edit | UsePreset | Keep | Query | Subscribe | SubscribeAudio | Login | Ignored
+AtOnce = EditRack | SavePreset | RecallPreset | KeepTake
+Asked = Assign | Transport | AtOnce
+"""Of the session; commands name nobody yet: the handler knows who asks."""
+Request = Asked | Query | Subscribe | SubscribeAudio | Login | Ignored
 
 
 @dataclass(frozen=True)
@@ -263,12 +243,12 @@ class Namespace:
 
 def _action(action: Action, arguments: tuple[Argument, ...]) -> Request:
     if _is_bare(arguments):
-        return Act(action)
+        return Transport(action, "")
     value = _only(arguments)
     if isinstance(value, str) or not (value == 0 or 1 <= value <= _MIDI_ON):  # NaN fails it
         text = f"{action} is {value!r:.40}, must have no argument or 1 (up to {_MIDI_ON}); 0, a release, is ignored"
         raise OscError(text, "type")
-    return Act(action) if value else Ignored()
+    return Transport(action, "") if value else Ignored()
 
 
 def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Request:
@@ -321,21 +301,22 @@ def _rack(deed: str, address: str, arguments: tuple[Argument, ...]) -> Request:
     word = next((one for one in arguments if isinstance(one, str)), "")
     index = _whole(arguments[1], "index", 0, MAX_SLOTS - 1) if deed in ("add", "move") and len(arguments) > 1 else None
     slot = 0 if deed == "add" else _whole(arguments[0], "slot", 1, MAX_SLOTS)
-    return (
-        UsePreset(deed == "save", word, slot=slot) if deed in ("save", "load") else Edit(Deed(deed), slot, word, index)
-    )
+    if deed in ("save", "load"):
+        return SavePreset(word, "", slot) if deed == "save" else RecallPreset(word, "", slot=slot)
+    return EditRack(Deed(deed), "", slot, word, index)
 
 
-def _preset(save: bool, arguments: tuple[Argument, ...]) -> UsePreset:
+def _preset(save: bool, arguments: tuple[Argument, ...]) -> SavePreset | RecallPreset:
     most = 1 if save else 2
     if not 1 <= len(arguments) <= most or not isinstance(name := arguments[0], str):
         raise OscError(f"a preset must have its name{'' if save else ', and maybe seconds'}", "type")
-    return UsePreset(save, name, _number(arguments[1], MORPH_SECONDS) if len(arguments) == 2 else 0.0)
+    seconds = _number(arguments[1], MORPH_SECONDS) if len(arguments) == 2 else 0.0
+    return SavePreset(name, "") if save else RecallPreset(name, "", seconds)
 
 
-def _keep(arguments: tuple[Argument, ...]) -> Keep:
+def _keep(arguments: tuple[Argument, ...]) -> KeepTake:
     seconds = KEEP_SECONDS.default if _is_bare(arguments) else _only(arguments)
-    return Keep(KEEP_SECONDS.check_number(seconds))
+    return KeepTake("", KEEP_SECONDS.check_number(seconds))
 
 
 def _number(value: Argument, spec: ControlSpec) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 from urllib.parse import quote
 
 from websockets.http11 import Request
@@ -28,6 +29,7 @@ from bridge.doors.radio.station import DOOR, Station
 __all__ = ["PATH", "PLAYLISTS", "RadioDoor"]
 
 PATH = "/listen."
+_GOODBYE_SECONDS = 1.0
 PLAYLISTS = {"m3u": (icy.m3u, "audio/x-mpegurl"), "pls": (icy.pls, "audio/x-scpls")}
 
 
@@ -48,7 +50,7 @@ class RadioDoor:
         self._mounts = [mount_of(url) for url in service.settings.icecast]  # faults are told before loading
         self._sources: dict[IcecastSource, asyncio.Task[None]] = {}
         self._station: Station | None = None
-        self._listeners = 0
+        self._streams: set[asyncio.Task[Any]] = set()
 
     async def open(self, sessions: Sessions) -> None:
         """Answer from now on."""
@@ -60,13 +62,15 @@ class RadioDoor:
             self._sources[source] = asyncio.create_task(source.run(), name=f"icecast {mount.name}")
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - a stream of sound has no words for it
-        """Let every listener hear what it was sent, and end the streams."""
+        """Let every listener hear what it was sent, and end the streams; who reads slowly is cut off with the port."""
         self._service.routes.streams.pop(PATH, None)
         for task in self._sources.values():
             task.cancel()
         await asyncio.gather(*self._sources.values(), return_exceptions=True)
         if self._station is not None:
             await self._station.close()
+        if self._streams:
+            await asyncio.wait(set(self._streams), timeout=_GOODBYE_SECONDS)
 
     def places(self) -> Mapping[str, Place]:
         """Return the address that players open; none where nothing can be coded."""
@@ -77,7 +81,7 @@ class RadioDoor:
         """Return who listens, and in how many codecs."""
         running = 0 if self._station is None else len(self._station.programmes)
         on_air = sum(source.connected for source in self._sources)
-        return {"listeners": self._listeners, "encoders": running, "sources": on_air}
+        return {"listeners": len(self._streams), "encoders": running, "sources": on_air}
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -115,13 +119,15 @@ class RadioDoor:
         asked.write_head(200, self._stream_headers(asked, codec))
         titles = _wants_titles(asked.request, codec)
         listener = HttpListener(asked.writer, titles, self._session.rate_hz, self._access.limits, self._metrics)
-        self._listeners += 1
+        stream = asyncio.current_task()
+        assert stream is not None, codec
+        self._streams.add(stream)
         self._station.join(codec, listener)
         try:
             with suppress(TimeoutError):  # it reads nothing: as if it had gone
                 await listener.send()
         finally:
-            self._listeners -= 1
+            self._streams.discard(stream)
             await self._station.leave(codec, listener)
 
     def _stream_headers(self, asked: Asked, codec: Codec) -> dict[str, str]:

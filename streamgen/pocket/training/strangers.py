@@ -198,7 +198,9 @@ def judge_strangers(
     """
     torch.set_num_threads(1)
     model = load_model(str(folder), device="cpu", precision=precision)
-    classify, hearings = style_classifier(load_checkpoint(str(folder)).codec, songs), list[Hearing]()
+    codec = load_checkpoint(str(folder)).codec
+    assert codec is not None, "music to hear"
+    classify, hearings = style_classifier(codec, songs), list[Hearing]()
     asked = list(PROMPTS)[:prompts]
     for first in range(0, len(asked), TOGETHER):
         group = asked[first : first + TOGETHER]

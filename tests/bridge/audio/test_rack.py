@@ -54,6 +54,10 @@ class Late:
 
     def forgive(self) -> None:
         self.forgiven += 1
+        self.given_up = False
+
+    def give_up(self) -> None:
+        self.latency_samples, self.given_up = 0, True
 
     def close(self) -> None:
         self.closed = True

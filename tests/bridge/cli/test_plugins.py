@@ -48,6 +48,24 @@ def test_what_a_scan_finds_is_listed_and_shown(run: Run, folder: Path) -> None:
     assert "there is no effect 'nothing'" in run("plugins", "show", "nothing").error_line
 
 
+def test_a_scan_of_another_folder_forgets_nothing_that_is_still_there(run: Run, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "well.vst3").write_text("")
+    assert run("plugins", "scan", folder).code == 0
+    answer = run("plugins", "scan", other, "--json")
+    assert [row["name"] for row in answer.fields["plugins"]] == ["Ill (fake)"]
+
+    def listed() -> dict[str, str]:
+        rows = run("plugins", "list", "--json").fields["plugins"]
+        return {row["name"]: row["path"] for row in rows if not row["reason"]}
+
+    assert listed() == {"Ill": str(folder / "well.vst3"), "Ill (fake)": str(other / "well.vst3")}
+    (folder / "well.vst3").unlink()
+    assert run("plugins", "scan", other).code == 0
+    assert listed() == {"Ill": str(other / "well.vst3")}
+
+
 def test_what_cannot_be_is_one_line(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answer = run("plugins", "scan", tmp_path / "nowhere")
     assert answer.code == 2

@@ -208,6 +208,25 @@ def test_of_a_storm_of_prompts_only_the_first_is_tried(model: streamgen.Model, m
     play(model, scene)
 
 
+def test_what_prompts_took_is_given_back_some_seconds_after_they_came(
+    model: streamgen.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(model, "forget_unused", lambda: calls.append(1), raising=False)
+    monkeypatch.setattr("bridge.session.engine_thread._TIDY_SECONDS", 0.0)
+
+    async def scene(engine: EngineThread, live: LiveSession) -> None:
+        await engine.tidy()
+        assert calls == [], "nothing came"
+        await live.do(Set({"prompt/1/text": "piano"}, "test"))
+        for _ in range(4):
+            await engine.tidy()
+            await asyncio.sleep(0.01)
+        assert len(calls) == 2, "once to see what is asked for, once to forget the rest"
+
+    play(model, scene)
+
+
 @pytest.mark.slow
 def test_nobody_listening_makes_nothing_and_a_listener_is_served_at_once(model: streamgen.Model) -> None:
     async def scene(engine: EngineThread, session: LiveSession) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import streamgen
 from bridge.session.parameters import Parameters, prompts_of, session_table, stream_controls, title_of
 from streamgen.checkpoint import GenerationDefaults
-from streamgen.config import CONTROLS
+from streamgen.config import CONTROLS, MAX_PROMPTS
 from streamgen.errors import ConfigError, PromptError
 from streamgen.testing import FakeModel
 
@@ -30,6 +31,18 @@ def test_a_sessions_defaults_are_its_models() -> None:
     parameters = Parameters(table, {"temperature": 0.4})
     assert parameters.values["guidance_scale"] == parameters.defaults["guidance_scale"] == 2.5
     assert (parameters.values["temperature"], parameters.defaults["temperature"]) == (0.4, 1.0)
+
+
+def test_the_model_says_what_to_try() -> None:
+    model = streamgen.load_model("pocket")
+    table = session_table(model)
+    slots = [table[f"prompt/{slot}/text"].as_dict()["suggestions"] for slot in range(1, MAX_PROMPTS + 1)]
+    assert [model.heard(prompt).unheard for [prompt] in slots] == [()] * MAX_PROMPTS  # type: ignore[union-attr]
+    assert table["tempo"].suggestions == model.tempi == (94, 125, 150)
+    assert table["tempo"].description.endswith("this model plays 94, 125, 150")
+    free = session_table(FakeModel())
+    assert "suggestions" not in free["tempo"].as_dict(), "it plays any"
+    assert len({free[f"prompt/{slot}/text"].suggestions for slot in range(1, MAX_PROMPTS + 1)}) == MAX_PROMPTS
 
 
 def test_wrong_values_are_refused_and_none_is_taken() -> None:

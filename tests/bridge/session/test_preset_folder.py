@@ -87,7 +87,7 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
 
 def test_what_cannot_be_is_said_and_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(session: LiveSession) -> None:
-        with pytest.raises(ConfigError, match=r"cannot read .*nothing\.toml"):
+        with pytest.raises(ConfigError, match="there is no preset 'nothing'; there are none"):
             await session.do(RecallPreset("nothing", "osc"))
         with pytest.raises(ConfigError, match="slot 1 has no plugin"):
             await session.do(SavePreset("a", "osc", slot=1))
@@ -114,6 +114,27 @@ def test_what_cannot_be_is_said_and_nothing_is_changed(tmp_path: Path, monkeypat
 
     play(scene, presets=tmp_path)
     play(nowhere, presets=None)
+
+
+def test_a_set_that_cannot_be_whole_changes_nothing(tmp_path: Path) -> None:
+    """Neither half of it nor a folder that is none ends the connection of who asked."""
+    many = "version = 1\n" + 17 * '[[slots]]\neffect = "tilt"\n'
+
+    async def scene(session: LiveSession) -> None:
+        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        (tmp_path / "half.toml").write_text('version = 1\n[[slots]]\neffect = "tilt"\n[[slots]]\neffect = "gone"\n')
+        (tmp_path / "many.toml").write_text(many)
+        for name, why in (("half", "there is no effect 'gone'"), ("many", "17 slots, the rack has 16")):
+            with pytest.raises(StreamgenError, match=why):
+                await session.do(RecallPreset(name, "osc"))
+            assert [slot.name for slot in session.slots()] == ["reverb"]
+
+    async def none(session: LiveSession) -> None:
+        with pytest.raises(ConfigError, match="Not a directory"):
+            await session.do(SavePreset("a", "osc"))
+
+    play(scene, presets=tmp_path)
+    play(none, presets=tmp_path / "many.toml" / "presets")
 
 
 def test_a_morph_goes_on_by_itself_and_the_next_recall_ends_it(tmp_path: Path) -> None:

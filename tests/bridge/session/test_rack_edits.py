@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 
 from bridge.audio.catalogue import Catalogue
+from bridge.audio.effect import Effect
 from bridge.audio.faults import SlotFault
 from bridge.audio.gain import Gain
+from bridge.audio.plugins.engine import Reference
+from bridge.audio.plugins.spawn import HostSettings
 from bridge.audio.rack import Rack
 from bridge.session.commands import Action, Deed, EditRack, Set, Transport
 from bridge.session.events import Block, Changed, Gap, PlayerState, TableChanged
@@ -21,11 +25,13 @@ from bridge.session.live_session import LiveSession
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.player import Player
 from bridge.session.rack_edits import edited
-from bridge.session.timeline import Moment, Timeline
-from streamgen.errors import ConfigError
+from bridge.session.timeline import AT_ONCE, Moment, Timeline
+from streamgen.errors import CapacityError, ConfigError
 from streamgen.testing import FakeModel
 
 from .live import RATE_HZ, Listening, ill_catalogue, ill_host, play
+
+HOST = HostSettings(Path("nowhere"))
 
 
 async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -209,6 +215,14 @@ def test_names_of_the_network_are_names_of_the_catalogue_never_paths(tmp_path: P
     play(scene)
 
 
+def test_of_hundreds_of_names_the_nearest_are_told() -> None:
+    many = Catalogue({f"Plugin {number}": Reference("x") for number in range(300)} | {"ZamVerb": Reference("y")}, HOST)
+    with pytest.raises(ConfigError, match=r"no effect 'zamverb'; the nearest: ZamVerb.*; there are 307, and `streamg"):
+        many.check("zamverb")
+    with pytest.raises(ConfigError, match=r"no effect '/usr/lib/vst3/ZamCompX2.vst3'; there are 307, and"):
+        many.check("/usr/lib/vst3/ZamCompX2.vst3")
+
+
 def test_what_cannot_be_loaded_is_said_and_nothing_is_changed(catalogue: Catalogue, tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
         (tmp_path / "orders").write_text("on-load segfault")
@@ -217,6 +231,112 @@ def test_what_cannot_be_loaded_is_said_and_nothing_is_changed(catalogue: Catalog
         assert session.slots() == []
 
     play(scene, catalogue)
+
+
+def test_where_there_is_no_place_nothing_is_loaded(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(session: LiveSession) -> None:
+        session.add(Listening())
+        monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)  # whoever loads fails
+        with pytest.raises(ConfigError, match="there is no slot 3 in the rack; there are none"):
+            await session.do(EditRack(Deed.REPLACE, "osc", 3, effect="ill"))
+        with pytest.raises(ConfigError, match="there is no effect 'no'"):
+            await session.do(EditRack(Deed.ADD, "osc", effect="no"))
+        monkeypatch.undo()
+        for _ in range(16):
+            await session.do(EditRack(Deed.ADD, "osc", effect="tilt", at=Moment(sample=100_000_000)))
+        monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)
+        with pytest.raises(CapacityError, match="16 edits of the rack wait for their time already"):
+            await session.do(EditRack(Deed.ADD, "osc", effect="ill", at=Moment(sample=100_000_000)))
+        monkeypatch.undo()
+        await session.do(EditRack(Deed.ADD, "osc", effect="tilt", at=AT_ONCE))
+
+    async def full(session: LiveSession) -> None:
+        for _ in range(16):
+            await session.do(EditRack(Deed.ADD, "osc", effect="tilt"))
+        monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)
+        with pytest.raises(CapacityError, match="the rack has 16 slots"):
+            await session.do(EditRack(Deed.ADD, "osc", effect="ill"))
+
+    play(scene, catalogue)
+    monkeypatch.undo()
+    play(full, catalogue)
+
+
+class Held:
+    """Makes effects when it is allowed to, and notes how many are being made."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.closed: list[object] = []
+        self.going_on = threading.Event()
+
+    def make(self) -> Effect:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        assert self.going_on.wait(20)
+        self.now -= 1
+        return FallibleGain(self)
+
+
+class FallibleGain(Late):
+    reserve_samples, strikes, given_up = 0, 0, False
+
+    def __init__(self, maker: Held) -> None:
+        super().__init__(0)
+        self.maker = maker
+
+    def recovered(self) -> bool:
+        return False
+
+    forgive = give_up = recovered
+
+    def close(self) -> None:
+        self.maker.closed.append(self)
+
+
+def test_few_plugins_load_at_once_and_who_hangs_up_meanwhile_leaves_no_child() -> None:
+    async def scene(session: LiveSession) -> None:
+        held = Held()
+        asked = [asyncio.create_task(session.load(f"p{number}", held.make)) for number in range(5)]
+        await until(lambda: held.now == 2)
+        asked[0].cancel()
+        await asyncio.sleep(0.05)
+        assert held.now == 2, "the next waits for a thread, not for whoever asked"
+        assert (await session.load("tilt", session.catalogue.make("tilt", RATE_HZ).__class__)).latency_samples == 0
+        held.going_on.set()
+        made = await asyncio.gather(*asked[1:])
+        assert len(set(made)) == 4
+        await until(lambda: len(held.closed) == 1)
+        assert held.closed[0] not in made
+        assert held.most == 2
+
+    play(scene, Catalogue({f"p{number}": Reference("x") for number in range(5)}, HOST))
+
+
+def test_who_waits_for_one_that_hangs_is_told_with_the_first_and_others_do_not_wait() -> None:
+    def hang() -> Effect:
+        tried.append(time.monotonic())
+        assert going_on.wait(20)
+        raise ConfigError("hang could not be loaded: it was not loaded within 30 s")
+
+    tried: list[float] = []
+    going_on = threading.Event()
+
+    async def scene(session: LiveSession) -> None:
+        asked = [asyncio.create_task(session.load("hang", hang)) for _ in range(9)]
+        await until(lambda: len(tried) == 1)
+        assert isinstance(await session.load("well", lambda: Late(0)), Late)
+        going_on.set()
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        assert len({str(one) for one in told}) == 1
+        assert len(tried) == 1
+        with pytest.raises(ConfigError, match="not loaded within 30 s"):
+            await session.load("hang", hang)
+        assert len(tried) == 2, "who asks later is not answered with what was"
+
+    play(scene, Catalogue({"hang": Reference("x"), "well": Reference("x")}, HOST))
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ def test_names_come_from_the_scan_and_from_the_operators_file(host: HostSettings
     assert found.catalogue.plugins == {"Scanned": Reference("/x/scanned.vst3"), "mine": Reference("/x/mine.vst3")}
     assert found.preset == Preset({"width": 0.5}, (SlotPreset("mine"),))
     assert str(rack) in found.origin
+    rack.write_text('version = 1\n[plugins]\nreverb = "/x/mine.vst3"\n[parameters]\n')
+    with pytest.raises(UsageError, match=r"--rack .* reverb is the name of a built-in effect: choose another"):
+        Beginning.of(rack, host, tmp_path / "found.json")
     rack.write_text('version = 1\n[parameters]\n[[slots]]\neffect = "x"\n')
     with pytest.raises(UsageError, match=r"--rack .* there is no effect 'x'; there are high-pass.*plugins scan"):
         Beginning.of(rack, host, tmp_path / "found.json")
@@ -70,6 +73,7 @@ def test_what_was_kept_wins_until_the_file_is_another(tmp_path: Path) -> None:
     assert kept_rack(path, "/b/rack.toml 1") is None
     path.write_text("nonsense")
     assert kept_rack(path, "") is None
+    assert path.with_name("live-1.rack.toml.damaged").read_text() == "nonsense", "perhaps a newer version's"
 
 
 def test_an_effect_that_is_missing_is_an_error_of_the_file_and_left_out_of_what_was_kept(tmp_path: Path) -> None:
@@ -83,9 +87,9 @@ def test_an_effect_that_is_missing_is_an_error_of_the_file_and_left_out_of_what_
     async def lenient(session: LiveSession) -> None:
         left_out = await put_in(session, preset, "state", strict=False)
         assert [slot.name for slot in session.slots()] == ["reverb", "tilt"]
-        assert session.values()["plugin/1/wet"] == 0.5
+        assert session.values()["plugin/2/wet"] == 0.5, "its number is as if nothing were missing"
         assert left_out[0].startswith("gone: there is no effect")
-        assert "plugin/2/nothing" in left_out[1]
+        assert "plugin/3/nothing" in left_out[1]
 
     play(strict)
     play(lenient)

@@ -117,8 +117,8 @@ def test_a_knob_in_motion_is_written_a_few_times_a_second_and_its_end_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[float] = []
-    write = state._write
-    monkeypatch.setattr(state, "_write", lambda path, text: (written.append(time.monotonic()), write(path, text)))
+    write = state.write_whole
+    monkeypatch.setattr(state, "write_whole", lambda path, data: (written.append(time.monotonic()), write(path, data)))
 
     async def play() -> float:
         desk, path = Desk(), tmp_path / "a.json"

@@ -577,6 +577,76 @@ def test_a_number_is_typed_and_an_empty_slot_plays_what_it_suggests(opened: Open
     assert server.session.values["prompt/7/text"] == opened.knob("prompt/7/text").get_attribute("placeholder")
 
 
+def test_a_slot_turned_up_by_another_hand_or_a_controller_is_filled_or_told(opened: Open, server: ToyServer) -> None:
+    server.change({"prompt/8/weight": 0.5})
+    opened.until("document.querySelector('#said').textContent.startsWith('Slot 8 is turned up and has no words')")
+    assert server.session.values["prompt/8/text"] == "", "what another hand plays is its own"
+    opened.ask("streamgen.state.set('prompt/7/weight', 0.5)")  # as midi.js does
+    eventually(lambda: server.session.values["prompt/7/text"] == "suggestion 7")
+
+
+def test_a_knob_stops_where_the_model_can_play_and_another_value_can_be_typed(opened: Open, server: ToyServer) -> None:
+    opened.knob("tempo").focus()
+    for expected in (94, 125, 150, 150):
+        opened.page.keyboard.press("ArrowUp")
+        eventually(lambda expected=expected: server.session.values["tempo"] == expected)  # type: ignore[misc]
+    opened.page.keyboard.press("ArrowDown")
+    eventually(lambda: server.session.values["tempo"] == 125)
+    opened.page.click(".control-knob:has([data-parameter='tempo']) .control-value")
+    opened.page.keyboard.type("111")
+    opened.page.keyboard.press("Enter")
+    eventually(lambda: server.session.values["tempo"] == 111)
+
+
+CLOCK = "document.querySelector('#clock').textContent"
+LEVEL = "document.querySelector('#level').getAttribute('aria-valuetext')"
+
+
+def shows_the_music(opened: Open) -> None:
+    """Without a sound of its own: the clock runs, the level is the server's."""
+    before = opened.ask(CLOCK)
+    opened.until(f"{CLOCK} !== {before!r}")
+    opened.until(f"{LEVEL} === '-6 dB'")
+
+
+def test_where_the_page_makes_no_sound_clock_and_level_are_the_servers(opened: Open, server: ToyServer) -> None:
+    label = "document.querySelector('#play').getAttribute('aria-label')"
+    opened.play()
+    opened.page.reload()
+    opened.until(f"document.body.dataset.link === 'open' && {label} === 'Join the music'")
+    assert opened.page.inner_text("#arrival") == "playing: press to join"
+    shows_the_music(opened)
+    opened.page.click("#play")
+    opened.until("streamgen.player.report.heard > 3200 && !streamgen.player.report.waiting")
+    assert server.session.playing
+    assert opened.page.inner_text("#arrival") == ""
+    opened.page.click("#listen")
+    shows_the_music(opened)
+    opened.page.reload()
+    opened.until("document.body.dataset.link === 'open'")
+    assert opened.page.get_attribute("#listen", "aria-checked") == "false", "as it was left"
+    shows_the_music(opened)
+    server.transport("pause", "paused")
+    server.session.playing = False
+    opened.until(f"{label} === 'Play' && {LEVEL} === 'silent'")
+    before = opened.ask(CLOCK)
+    opened.page.wait_for_timeout(1200)
+    assert opened.ask(CLOCK) == before
+
+
+def test_what_blending_costs_is_told_before_the_sound_runs_dry(opened: Open, server: ToyServer) -> None:
+    cost = "document.querySelector('#blend-cost')"
+    opened.play()
+    assert opened.page.inner_text("#blend-cost") == "drag through the colours"
+    server.change({"prompt/2/weight": 1.0, "prompt/3/weight": 0.2})
+    opened.until(f"{cost}.textContent === '3 prompts at 1.84 × real time'")
+    server.realtime_factor = 0.8
+    opened.until(f"{cost}.textContent === '3 prompts at 0.80 × real time' && {cost}.classList.contains('is-bad')")
+    said = "3 prompts at once are too many here: fewer are faster. The sound runs dry in 3 s"
+    opened.until(f"document.querySelector('#alert').textContent === {said!r}")
+    assert opened.ask("streamgen.player.report.underruns") == 0
+
+
 def test_a_recording_that_is_dropped_is_what_the_music_goes_on_from(opened: Open, server: ToyServer) -> None:
     opened.ask("""(() => { const data = new DataTransfer(); data.items.add(new File(['RIFF and more'], 'take.wav'));
         document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); })()""")

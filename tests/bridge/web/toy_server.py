@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -46,6 +46,15 @@ POLICY = "default-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'n
 PITCHES_HZ = [220.0 * 2 ** (slot / 3) for slot in range(8)]
 
 
+def _table() -> dict[str, ControlSpec]:
+    """The real one, with what a model would suggest."""
+    table = session_table()
+    for slot in range(1, 9):
+        name = f"prompt/{slot}/text"
+        table[name] = replace(table[name], suggestions=(f"suggestion {slot}",))
+    return table | {"tempo": replace(table["tempo"], suggestions=(94, 125, 150))}
+
+
 @dataclass
 class ToySession:
     """Values, position and phase of the one sine that everybody hears.
@@ -54,7 +63,7 @@ class ToySession:
         anchor: a position, and when it is due, Unix seconds.
     """
 
-    table: dict[str, ControlSpec] = field(default_factory=session_table)
+    table: dict[str, ControlSpec] = field(default_factory=_table)
     values: dict[str, Any] = field(default_factory=dict)
     playing: bool = False
     position: int = 0
@@ -108,6 +117,7 @@ class ToyClient:
 
     connection: ServerConnection
     enabled: bool = True
+    meters: bool = False
     sequence: int = 0
 
 
@@ -124,6 +134,7 @@ class ToyServer:
     silent_seconds: float = 0.0  # before its hello
     refuses: bool = False
     stalled: bool = False
+    realtime_factor: float = 1.84
     tls: ssl.SSLContext | None = None
     uploads: list[bytes] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
@@ -281,6 +292,8 @@ class ToyServer:
             await self._all(json.dumps(names))
         elif kind == "audio":
             client.enabled = message["enabled"]
+        elif kind == "meters":
+            client.meters = message["enabled"]
         elif kind == "transport":
             starts = message["action"] == "play" and not self.session.playing
             self.session.playing = message["action"] in ("play", "reset")
@@ -323,10 +336,17 @@ class ToyServer:
             while self.session.due() < time.time() + LEAD_SECONDS:
                 await self._block()
 
+    async def _meters(self) -> None:
+        while not self._stop.is_set():
+            for client in [client for client in self.clients if client.meters and self.session.playing]:
+                await self._send(client, json.dumps({"type": "meter", "left_db": -6.0, "right_db": -9.0}))
+            await asyncio.sleep(0.04)
+
     async def _stats(self) -> None:
         while not self._stop.is_set():
-            stats = {"realtime_factor": 1.84, "lead_seconds": LEAD_SECONDS, "underruns": 0}
+            stats = {"realtime_factor": self.realtime_factor, "lead_seconds": LEAD_SECONDS, "underruns": 0}
             stats |= {"listeners": len(self.clients), "window_position": self.session.position // 960 % 1503}
+            stats |= {"position_samples": self.session.position}
             stats |= {"playing": self.session.playing, "state": self.session.state, "slots": self._slots()}
             await self._all(json.dumps({"type": "stats", **stats}))
             await asyncio.sleep(1)
@@ -347,7 +367,7 @@ class ToyServer:
         )
 
     async def _serve(self, ready: threading.Event) -> None:
-        tasks = [asyncio.create_task(self._pace()), asyncio.create_task(self._stats())]
+        tasks = [asyncio.create_task(work) for work in (self._pace(), self._stats(), self._meters())]
         options: dict[str, Any] = {"process_request": self._http, "compression": None, "subprotocols": ["streamgen.v1"]}
         options |= {"ssl": self.tls}
         async with serve(self._handle, "127.0.0.1", self.port, **options) as server:

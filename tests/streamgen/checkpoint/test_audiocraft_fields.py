@@ -179,6 +179,18 @@ def test_of_a_codec_with_more_codebooks_the_first_are_used(copy_of: Any, edit_pa
     assert torch.equal(ours.decode(codes, [None]).audio_values, plain.decode(codes, [None]).audio_values)
 
 
+@pytest.mark.parametrize(("kind", "codebooks"), [("audiocraft", 4), ("audiocraft-stereo", 4)])
+def test_the_codebooks_that_the_codec_is_cut_to_are_the_decoder_s_of_a_channel(
+    kind: str, codebooks: int, copy_of: Any, edit_package: Any, complaint: Any
+) -> None:
+    """Audiocraft sets as many before it interleaves left and right (models/builders.py)."""
+    folder = copy_of(kind)
+    edit_package(folder / "state_dict.bin", {"compression_model_n_q": codebooks})
+    assert len(load_checkpoint(str(folder)).codec.quantizer.layers) == codebooks
+    edit_package(folder / "state_dict.bin", {"compression_model_n_q": 8})
+    assert "xp.cfg's compression_model_n_q is 8, the decoder has 4 codebooks a channel" in complaint(folder)
+
+
 def test_top_k_is_not_looked_at_where_top_p_is_on() -> None:
     import streamgen
 

@@ -48,7 +48,7 @@ def test_a_fitting_codec_and_decoder_pass() -> None:
         ({"audio_channels": 3}, "8 codebooks for 3 audio channels"),
         ({"num_codebooks": 7}, "7 codebooks for 2 audio channels"),
         ({"num_heads": 3}, "hidden_size 32 is not a multiple of num_heads 3"),
-        ({"max_positions": 3}, "max_position_embeddings is 3, at least 64"),
+        ({"max_positions": 3}, "max_position_embeddings is 3, at least 10 are needed"),
     ],
 )
 def test_a_decoder_that_is_not_musicgen_s(change: dict[str, int], words: str) -> None:

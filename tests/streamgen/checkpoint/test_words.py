@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from streamgen.checkpoint.words import Vocabulary, hear, read_vocabulary, words_of
+from streamgen.checkpoint.words import Vocabulary, hear, read_vocabulary, suggested, words_of
 from streamgen.pocket import pocket_folder
 from streamgen.pocket.training.captions import caption
 from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, training_song
@@ -75,6 +75,13 @@ def test_strangers_get_the_style_they_mean(prompt: str, style: str, words: Vocab
 )
 def test_what_is_not_said_is_filled_in_from_the_style(prompt: str, wanted: str, words: Vocabulary) -> None:
     assert hear(prompt, words).prompt == wanted
+
+
+def test_what_is_suggested_is_understood_and_as_many_sided_as_the_model(words: Vocabulary) -> None:
+    heard = [hear(prompt, words) for prompt in suggested(words)]
+    assert [one.style for one in heard] == list(words.styles)
+    assert all(one.unheard == () for one in heard)
+    assert len(set(suggested(None))) >= 8
 
 
 def test_numbers_that_are_no_tempo_stay_words(words: Vocabulary) -> None:

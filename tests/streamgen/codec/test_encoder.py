@@ -57,8 +57,8 @@ def test_channels_are_brought_to_the_models(lab: Any) -> None:
     assert torch.equal(encode_audio(codec, stereo, RATE_HZ, audio_channels=1), averaged)
     doubled = encode_audio(codec, stereo[:1], RATE_HZ, audio_channels=2)
     assert torch.equal(doubled, theirs(codec, stereo[0]).repeat_interleave(2, 0))
-    mixed = encode_audio(codec, four, RATE_HZ, audio_channels=2)
-    assert torch.equal(mixed, theirs(codec, four.mean(0)).repeat_interleave(2, 0))
+    first_two = encode_audio(codec, four, RATE_HZ, audio_channels=2)  # as audiocraft's convert_audio_channels
+    assert torch.equal(first_two, encode_audio(codec, four[:2], RATE_HZ, audio_channels=2))
 
 
 def test_other_rates_are_converted_first(lab: Any) -> None:

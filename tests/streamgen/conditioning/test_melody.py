@@ -348,8 +348,8 @@ def test_prefix_order_is_chroma_text_zeros() -> None:
     prefix = build_prefix(torch.full((3, 2), 1.0), torch.full((2, 2), 2.0), text_length=4)
     assert prefix[:, 0].tolist() == [1, 1, 1, 2, 2, 0, 0]
     assert build_prefix(torch.ones(3, 2), torch.ones(2, 2), text_length=1).shape == (5, 2)
-    for text_length in (0, 1):  # an unconditional prompt has one zero state
-        assert build_prefix(torch.ones(3, 2), torch.ones(0, 2), text_length).shape == (4, 2)
+    for text_length in (0, 1):  # an unconditional prompt has one zero state; of a decoder alone, none
+        assert build_prefix(torch.ones(3, 2), torch.ones(0, 2), text_length).shape == (3 + text_length, 2)
 
 
 @pytest.mark.parametrize("kind", ["melody", "audiocraft-melody"])
@@ -387,3 +387,11 @@ def test_a_clip_repeats_its_melody_s_chroma_and_a_stream_its_audio(melody: Any) 
 def test_ten_minutes_of_a_stream_s_melody_count(melody: Any) -> None:
     conditioner = MelodyConditioner(melody.checkpoint)
     assert len(conditioner.melody(np.zeros(700 * 1000, np.float32), 1000).samples) == 600 * RATE_HZ
+
+
+def test_of_many_channels_a_stereo_checkpoint_hears_the_first_two_a_mono_one_all() -> None:
+    """As audiocraft's convert_audio_channels, before it makes mono of them."""
+    four = np.random.default_rng(0).standard_normal((4, 900)).astype(np.float32) / 9
+    assert np.array_equal(check_melody(four, RATE_HZ), four.mean(0, dtype=np.float64).astype(np.float32))
+    first_two = four[:2].mean(0, dtype=np.float64).astype(np.float32)
+    assert np.array_equal(check_melody(four, RATE_HZ, audio_channels=2), first_two)

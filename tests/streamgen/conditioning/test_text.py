@@ -117,6 +117,29 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
     assert sum(map(len, conditioner._cache._values.values())) <= sum(lengths.values())
 
 
+def test_what_nobody_asked_for_between_two_times_is_forgotten_but_for_the_newest() -> None:
+    cache: TextCache[str] = TextCache(100, len, threading.Lock)
+    computed: list[str | None] = []
+
+    def compute(text: str | None) -> str:
+        computed.append(text)
+        return "x" * 10
+
+    for text in "abcde":
+        cache.get(text, compute)
+    cache.forget_unused(20)  # all were asked for since
+    assert [cache.get(text, compute) for text in "ab"] == ["x" * 10] * 2
+    cache.forget_unused(20)
+    for text in "abcde":
+        cache.get(text, compute)
+    assert computed == [*"abcde", *"cde"]
+    for _ in range(2):
+        cache.forget_unused(20)
+    for text in "dec":
+        cache.get(text, compute)
+    assert computed == [*"abcde", *"cde", "c"], "the newest two were kept"
+
+
 def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "CACHE_TOKENS", 3)
     conditioner = TextConditioner(mono.checkpoint)
@@ -244,3 +267,35 @@ def test_words_without_a_token_are_told_once(mono: Any, caplog: pytest.LogCaptur
         conditioner.encode("strings \u266b\U0001f3b9")
     (line,) = caplog.messages
     assert "has no token for \u266b\U0001f3b9: not heard" in line
+
+
+# -- states of one's own -----------------------------------------------------------------------------------------------
+
+
+def test_a_text_has_the_states_it_was_given(mono: Any) -> None:
+    conditioner = TextConditioner(mono.checkpoint)
+    own, narrow = torch.randn(5, 64), torch.randn(3, 48)
+    conditioner.give("anything", own)
+    conditioner.give("narrow", narrow)
+    conditioner.give("anything", own.clone())  # the same ones: nothing to mind
+    assert torch.equal(conditioner.encode("anything"), own)
+    weight, bias = mono.checkpoint.text_projection
+    assert torch.equal(conditioner.encode("narrow"), torch.nn.functional.linear(narrow, weight, bias))
+    with pytest.raises(PromptError, match="'anything' has other states already: give these another name"):
+        conditioner.give("anything", own + 1)
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        (torch.zeros(5, 32), r"D = 64 or 48, of finite numbers, not of shape \[5, 32\]"),
+        (torch.zeros(64), r"not of shape \[64\]"),
+        (torch.zeros(0, 64), r"not of shape \[0, 64\]"),
+        (torch.zeros(5, 64, dtype=torch.int64), "not a tensor of torch.int64"),
+        ([[0.0]], "not list"),
+        (torch.full((5, 64), torch.nan), "these have NaN or infinity"),
+    ],
+)
+def test_states_that_cannot_be_used_are_refused(mono: Any, states: Any, says: str) -> None:
+    with pytest.raises(PromptError, match=says):
+        TextConditioner(mono.checkpoint).give("anything", states)

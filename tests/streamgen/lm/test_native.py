@@ -124,6 +124,22 @@ def test_a_copied_block_goes_on_as_the_one_it_was_copied_from() -> None:
     assert torch.equal(swapped, wanted[[1, 0]])
 
 
+def test_memory_of_free_rows_at_the_end_is_given_back_and_the_others_play_on() -> None:
+    native, cross = engine("mono"), CrossCache()
+    cache, x = native.cache, torch.randn(6, native.config.hidden_size)
+    begun, kept, gone = cache.rows, cache.allocate(6), cache.allocate(7)
+    before = native.decoder.step(x, [Segment(kept, 0)], cache, cross, (0, 1))
+    cache.release(gone)
+    cache.give_back()
+    assert cache.rows == kept.stop > begun
+    again = cache.allocate(7)
+    assert torch.equal(native.decoder.step(x, [Segment(kept, 0)], cache, cross, (0, 1)), before)
+    cache.release(again)
+    cache.release(kept)
+    cache.give_back()
+    assert cache.rows == begun
+
+
 def test_what_shapes_the_kernels_run() -> None:
     config = load_checkpoint(str(tiny_checkpoint("mono"))).decoder
     assert fits_native(config)

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import EncodecFeatureExtractor, MusicgenProcessor
 
+import streamgen
 from streamgen.errors import ConfigError, PromptError
+from streamgen.kernels import built_for
 from streamgen.stream.batch import Batch
+from streamgen.testing import tiny_checkpoint
 
 Twins = Callable[[str], Any]
 TEXTS = ["piano", "drums and bass with slow techno beat", None]
@@ -97,6 +101,85 @@ def test_a_stereo_audio_prompt_continues_for_400_steps_as_in_transformers(twin: 
     assert_equal(*ours(both, ["piano"], STEPS, 3.0, audio_prompt=wide, audio_prompt_rate_hz=32_000), theirs)
 
 
+def silence_before(audio: np.ndarray, seconds: float) -> np.ndarray:
+    """As transformers pads what is shorter than its neighbours: on the left."""
+    return np.pad(audio, ((0, 0), (int(seconds * 32_000) - audio.shape[1], 0)))
+
+
+@pytest.mark.parametrize("kind", ["mono", "stereo"])
+def test_unlike_audio_prompts_are_transformers_alone_and_with_silence_before_them_its_padded_batch(
+    twin: Twins, kind: str
+) -> None:
+    both, texts, frames = twin(kind), ["piano", "rock"], 30
+    channels = both.model.channels
+    short, long = (np.stack([TONE, TONE[::-1]])[:channels, :samples] for samples in (16_000, 48_000))
+    codes = prompted_codes(both, texts, frames, [short, long])
+    options = {"do_sample": False, "guidance_scale": 3.0}
+    for row, (text, prompt) in enumerate(zip(texts, (short, long), strict=True)):
+        length = prompt.shape[1] // 640 + frames + 4
+        values = torch.from_numpy(prompt.copy())[None]
+        alone, _ = both.generate(**inputs(both, [text]), input_values=values, **options, max_length=length)
+        assert torch.equal(codes[row], alone[0]), text
+    padded = [silence_before(short, 1.5), long]
+    features = EncodecFeatureExtractor(feature_size=channels, sampling_rate=32_000, padding_side="left")
+    given = features([prompt.squeeze() for prompt in (short, long)], sampling_rate=32_000, return_tensors="pt")
+    assert np.array_equal(given["input_values"].numpy(), np.stack(padded))
+    theirs, sound = both.generate(**inputs(both, texts), **given, **options, max_length=75 + frames + 4)
+    assert torch.equal(torch.stack(prompted_codes(both, texts, frames, padded)), theirs)
+    if channels == 2:
+        return  # transformers' batch_decode takes no stereo sound with a padding mask
+    unpadded = MusicgenProcessor(features, both.tokenizer).batch_decode(sound, padding_mask=given["padding_mask"])
+    clips = both.model.generate(
+        texts, frames / 50, audio_prompt=[short, long], audio_prompt_rate_hz=32_000, include_prompt=True, seed=0
+    )
+    assert [clip.samples.shape[1] for clip in clips] == [audio.shape[-1] for audio in unpadded]
+
+
+def prompted_codes(both: Any, texts: list[str | None], frames: int, prompts: list[np.ndarray]) -> list[torch.Tensor]:
+    controls = {"guidance_scale": 3.0, "temperature": 0.0}
+    batch = Batch(both.model.runtime, texts, frames / 50, seed=0, controls=controls)
+    batch.give_audio_prompts(prompts, 32_000)
+    return batch.codes()
+
+
+def test_unlike_melodies_are_transformers_alone_and_with_silence_before_them_its_padded_batch(twin: Twins) -> None:
+    both, texts, frames = twin("melody"), ["piano", "piano"], 30  # of one length: that is another padding
+    short, long = TONE[None, 20_000:40_000], TONE[None, ::-1].copy()
+    chroma = both.model.runtime.prompts.chroma
+    options: dict[str, Any] = {"do_sample": False, "guidance_scale": 3.0, "max_length": frames + 4}
+
+    def melodic(melodies: list[np.ndarray]) -> list[torch.Tensor]:
+        controls = {"guidance_scale": 3.0, "temperature": 0.0}
+        batch = Batch(both.model.runtime, texts, frames / 50, seed=0, controls=controls)
+        batch.give_melodies(melodies, 32_000)
+        return batch.codes()
+
+    def features(melodies: list[np.ndarray]) -> torch.Tensor:
+        return torch.stack([chroma.chroma(melody, 32_000) for melody in melodies])
+
+    for row, melody in enumerate((short, long)):
+        alone, _ = both.generate(**inputs(both, texts[row : row + 1]), input_features=features([melody]), **options)
+        assert torch.equal(melodic([short, long])[row], alone[0])
+    padded = [silence_before(short, 1.5), long]
+    theirs, _ = both.generate(**inputs(both, texts), input_features=features(padded), **options)
+    assert torch.equal(torch.stack(melodic(padded)), theirs)
+    assert not torch.equal(melodic(padded)[0], melodic([short, long])[0])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int6"])
+def test_a_sampled_row_is_what_it_is_alone(precision: str) -> None:
+    """Beside three clips, and beside fifteen: in few bits to the last one, for the kernels sum each row by itself."""
+    if precision == "int6" and not built_for():
+        pytest.skip("the package was installed without a C++ compiler")
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision=precision)
+    texts: list[str | None] = ["piano", "rock", None, "drums and bass"]
+    alone = [model.generate([text], 0.3, seed=4 + row)[0].samples for row, text in enumerate(texts)]
+    for repeats in (1, 4):
+        together = model.generate(texts * repeats, 0.3, seed=[*range(4, 8)] * repeats)
+        for row, samples in enumerate(alone):
+            assert np.array_equal(together[row].samples, samples), (precision, repeats, row)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("kind", ["melody", "melody-stereo"])
@@ -161,9 +244,6 @@ def test_audiocrafts_melody_format_gives_identical_tokens(twin: Twins) -> None:
 
 
 def check_same_tokens(model: Any, kind: str, melody: Any) -> None:
-    import streamgen
-    from streamgen.testing import tiny_checkpoint
-
     other = streamgen.load_model(str(tiny_checkpoint(kind)), device="cpu", precision="fp32")
     codes = []
     for one in (model, other):

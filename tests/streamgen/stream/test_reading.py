@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import streamgen
 from streamgen.errors import CapacityError, ConfigError, SessionClosed
@@ -55,6 +56,57 @@ def test_streams_read_together_give_what_each_gives_alone(short_twin: Twins, kin
         assert stream.metrics.rollovers >= 1
         stream.close()
     assert all(model.runtime.engine.cache._free)
+
+
+@pytest.mark.parametrize("kind", ["mono", "stereo"])
+def test_tokens_are_the_codes_of_what_would_sound(short_twin: Twins, kind: str) -> None:
+    """Beside the same music as sound: through a rollover, a change and a rewind, in pieces of any length."""
+    model = short_twin(kind).model
+    options: dict[str, Any] = {"seed": 3, "context_seconds": 1.0, "rewind_seconds": 2.0}
+    with model.open_stream("piano", **options) as stream, model.open_stream("piano", **options) as sung:
+        stream.set(prompt="rock", at_sample=128_000)
+        sung.set(prompt="rock", at_sample=128_000)
+        found = [stream.tokens(frames) for frames in (1, 190, 60)]
+        mark, saved = stream.mark(), stream.snapshot()
+        found.append(stream.tokens(29))
+        stream.rewind(mark)
+        assert torch.equal(stream.tokens(29), found[-1])
+        stream.restore(saved)
+        assert torch.equal(stream.tokens(29), found[-1])
+        assert (stream.position_samples, stream.metrics.rollovers) == (280 * 640, sung.metrics.rollovers + 1)
+        samples = sung.read(250 * 640).samples
+        codes = torch.cat(found, dim=1)
+        codec = model.runtime.codec
+        whole = codec.decode(codes[None], codec.new_state(1))[0].expand(2, -1)
+        assert np.abs(whole[:, : 250 * 640].numpy() - samples).max() < 1e-5
+
+
+def test_tokens_go_on_from_an_audio_prompt_without_its_own(twin: Twins) -> None:
+    model = twin("mono").model
+    prompt = model.prompt_codes(TONE, 32_000)
+    with model.open_stream("piano", seed=1, audio_prompt_codes=prompt) as stream:
+        codes = stream.tokens(20)
+    with model.open_stream("piano", seed=1, audio_prompt=TONE, audio_prompt_rate_hz=32_000) as stream:
+        heard = stream.read(10 * 640).samples
+    codec = model.runtime.codec
+    whole = codec.decode(torch.cat([prompt, codes], dim=1)[None], codec.new_state(1))[0, :, TONE.size :]
+    assert np.abs(whole[:, : heard.shape[1]].numpy() - heard).max() < 1e-5
+
+
+def test_a_stream_is_read_as_sound_or_as_tokens(twin: Twins) -> None:
+    model = twin("mono").model
+    with model.open_stream("piano", seed=1) as stream, model.open_stream("piano", seed=1) as other:
+        stream.read(1)
+        with pytest.raises(ConfigError, match="this stream is read as sound, so it gives no tokens: open another one"):
+            stream.tokens(1)
+        other.tokens(1)
+        with pytest.raises(ConfigError, match="this stream is read as tokens, so it has no sound: open another one"):
+            other.read(1)
+        for frames in (0, 1.5, "2", True):
+            with pytest.raises(ConfigError, match=r"frames is .*, must be a whole number, at least 1"):
+                other.tokens(frames)
+    with pytest.raises(SessionClosed):
+        other.tokens(1)
 
 
 def test_streams_read_together_share_their_passes(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:

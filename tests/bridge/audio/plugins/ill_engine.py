@@ -1,7 +1,7 @@
 """A host for plugins that obeys the child's interface and falls ill on command, for tests; runs in the child.
 
-Its path names a file: a word written there is done once, at the next block. It doubles what it gets, and its gain and
-latency can be turned.
+Its path names a file: a word written there is done once, at the next block; `on-load WORD`, `on-state WORD` and
+`latency N` stay. It doubles what it gets, and its gain and latency can be turned.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class IllEngine:
         if "on-load" in words:
             self._do(words[-1], np.zeros((2, 1), np.float32))
         self._gain, self._latency, self._held = 0.5, 0, np.zeros((2, 0), np.float32)
+        self._restless = False
         parameters = (
             ParameterInfo(0, "Gain", "x", 0.5, 0, GAINS),
             ParameterInfo(1, "Latency", "samples", 0.0, 3, ("0", "100", "200")),
@@ -61,9 +62,11 @@ class IllEngine:
         self._held = audio[:, block.shape[1] :]
         if self._orders.exists():
             word = self._orders.read_text()
-            if not word.startswith(("on-load", "latency")):
+            if not word.startswith(("on-load", "on-state", "latency")):
                 self._orders.unlink()
                 self._do(word, out)
+        if self._restless:
+            self._resize(100 - self._latency)
 
     def _do(self, word: str, out: Pcm) -> None:
         if word == "raise":
@@ -90,6 +93,13 @@ class IllEngine:
             out[:] = 1e9
         elif word == "denormal":
             out[:] = 1e-40
+        elif word == "hang up":
+            os.closerange(3, 64)
+            time.sleep(1_000)
+        elif word == "restless":
+            self._restless = True
+        elif word.startswith("later"):
+            self._resize(int(word.split()[1]))
 
     def transport(self, tempo_bpm: float, start_sample: int) -> None:
         self.told = tempo_bpm, start_sample
@@ -98,6 +108,9 @@ class IllEngine:
         self._held = np.zeros((2, self._latency), np.float32)
 
     def state(self) -> bytes:
+        words = self._orders.read_text().split() if self._orders.exists() else []
+        if "on-state" in words:
+            self._do(words[-1], np.zeros((2, 1), np.float32))
         return json.dumps({"gain": self._gain}).encode()
 
     def set_state(self, state: bytes) -> None:
@@ -111,3 +124,30 @@ class IllEngine:
 
     def save_preset(self, path: str) -> None:
         Path(path).write_bytes(self.state())
+
+
+class OddEngine(IllEngine):
+    """Tells of itself what no plugin should."""
+
+    def __init__(self, reference: Reference, rate_hz: int, max_block: int) -> None:
+        super().__init__(reference, rate_hz, max_block)
+        nan, words = float("nan"), ("1", "2", "3", "4")
+        parameters = (
+            ParameterInfo(0, "In/Out\x1b[31m ü\n\nname", "x", nan, 0, GAINS),
+            ParameterInfo(1, "", "", nan, 4, words),
+            ParameterInfo(2, "Tempo", "bpm", float("inf"), 4, ("a", "b", "c", "d" * 5_000)),
+            ParameterInfo(3, "tempo", "", -7.0, 0, ("1e999", "2", "3")),
+            ParameterInfo(4, "Bypass", "", nan, 2, ("Off", "On")),
+            ParameterInfo(5, "音量", "", 0.5, 2, ("no", "yes")),
+        )
+        self.info = PluginInfo("Odd\nplugin \x00/ ü", "a\tvendor", "fake", 0, 2, 2, parameters)
+
+    def values(self) -> list[float]:
+        return [float("nan"), float("inf"), -1.0, 2.0, 0.5, 0.5]
+
+
+class LyingEngine(IllEngine):
+    """Has fewer values than parameters."""
+
+    def values(self) -> list[float]:
+        return [0.5]

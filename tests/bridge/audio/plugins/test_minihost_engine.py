@@ -23,7 +23,7 @@ from bridge.audio.chain import Chain
 from bridge.audio.effect import Pcm
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.plugin import Plugin
-from bridge.audio.plugins.spawn import HostSettings
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 from bridge.audio.rack import Rack
 
 from .conftest import RATE_HZ, wait_until
@@ -91,11 +91,11 @@ def noise(seconds: float) -> Pcm:
 def opened(tmp_path: Path) -> Iterator[Callable[..., Plugin]]:
     plugins: list[Plugin] = []
 
-    def make(reference: Reference, restore: Path | None = None) -> Plugin:
+    def make(reference: Reference, restore: Path | None = None, preset: Path | None = None) -> Plugin:
         if not Path(reference.path).exists():
             pytest.skip(f"{reference.path} is not installed")
         settings = HostSettings(tmp_path, deadline_seconds=1.0, load_seconds=60.0)
-        plugins.append(Plugin.open(reference, settings, RATE_HZ, f"{len(plugins)}", restore))
+        plugins.append(Plugin.open(reference, settings, RATE_HZ, f"{len(plugins)}", restore, preset))
         return plugins[-1]
 
     yield make
@@ -164,6 +164,29 @@ def test_its_state_is_saved_and_comes_back(opened: Callable[..., Plugin]) -> Non
     assert again.parameters["threshold"].default == 0, "where a reset knob goes is the plugin's own"
     came, expected = (streamed(one, samples, 960, {})[0] for one in (again, plugin))
     np.testing.assert_allclose(came[:, 9_600:], expected[:, 9_600:], atol=1e-3)
+
+
+def test_its_own_preset_files_go_out_and_in(opened: Callable[..., Plugin], tmp_path: Path) -> None:
+    """Also of a bundle that does not say its class in a file, as few do."""
+    plugin = opened(Reference(f"{VST3}/ZamCompX2.vst3"))
+    streamed(plugin, noise(0.1), 960, {"threshold": -33.0})
+    wanted = plugin.save()
+    wait_until(lambda: plugin.saves == wanted)
+    plugin.save_preset(tmp_path / "Hall.vstpreset")
+    assert (tmp_path / "Hall.vstpreset").read_bytes().startswith(b"VST3\x01\0\0\0")
+    again = opened(plugin.reference, preset=tmp_path / "Hall.vstpreset")
+    assert again.values()["threshold"] == pytest.approx(-33, abs=1e-3)
+    (tmp_path / "bad.vstpreset").write_bytes(b"VST3" + bytes(range(256)))
+    with pytest.raises(PluginTrouble):
+        opened(plugin.reference, preset=tmp_path / "bad.vstpreset")
+    other = opened(CASES[4].reference)
+    wanted = other.save()
+    other.process(noise(0.02), 0, [])
+    wait_until(lambda: other.saves == wanted)
+    with pytest.raises(PluginTrouble, match="only VST3 plugins have preset files of their own; save the set instead"):
+        other.save_preset(tmp_path / "Hall.vstpreset")
+    assert sorted(one.name for one in tmp_path.glob("*preset")) == ["Hall.vstpreset", "bad.vstpreset"]
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bridge.audio.chain import Chain
 from bridge.audio.faults import SlotFault
-from bridge.audio.plugins.plugin import RESERVE_SECONDS
+from bridge.audio.plugins.engine import Reference
+from bridge.audio.plugins.plugin import RESERVE_SECONDS, Plugin
+from bridge.audio.plugins.process import PluginProcess
+from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 from bridge.audio.rack import Rack
 
 from .conftest import RATE_HZ, Patient, music, wait_until
@@ -174,6 +179,77 @@ def test_another_latency_is_followed_without_a_strike(patient: Callable[..., Pat
     by = factors(went, came)
     assert np.nanmin(by) > 0.99
     np.testing.assert_allclose(came[:, -BLOCK:], 2 * went[:, -BLOCK:], atol=1e-6)
+
+
+def test_one_that_gets_later_than_can_be_made_up_for_is_given_up_at_once(patient: Callable[..., Patient]) -> None:
+    """The rack would hold back seconds of music, and the listeners would wait for them."""
+    rig = Rig(patient())
+    rig.play(5)
+    rig.patient.order(f"later {5 * RATE_HZ}")
+    rig.play(10)
+    assert [fault.given_up for fault in rig.faults] == [True, True]
+    assert rig.faults[-1].reason == "with it the rack would be 5.01 s late; at most 1 s can be made up for"
+    assert rig.rack.held_samples < RATE_HZ / 10
+    assert rig.rack.latency_samples == RESERVE
+    rig.chain.set({"plugin/1/bypass": False})
+    rig.play_until(lambda: not rig.rack.state()[0].failed)
+    rig.play(10)
+    went, came = rig.finish()
+    assert np.nanmin(factors(went, came)) > 0.99, "nothing is missing"
+    np.testing.assert_allclose(came[:, -BLOCK:], 2 * went[:, -BLOCK:], atol=1e-6)
+
+
+def test_one_whose_latency_never_rests_comes_back_less_and_less_often(patient: Callable[..., Patient]) -> None:
+    rig = Rig(patient())
+    rig.play(5)
+    rig.patient.order("restless")
+    rig.play(150)
+    told = [fault.reason for fault in rig.faults if fault.reason]
+    assert len(told) < 8, "not with every block"
+    assert told[-1].endswith("s, for it changes often")
+    assert rig.rack.state()[0].strikes == 0
+    went, came = rig.finish()
+    assert np.nanmin(factors(went, came)) > 0.99, "nothing is missing"
+
+
+def test_one_without_a_state_plays_on_and_is_told_once(
+    patient: Callable[..., Patient], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    rig = Rig(patient("on-state raise", save_seconds=0.01))
+    rig.play_until(lambda: rig.patient.plugin.saves > 5)
+    assert not rig.faults
+    (line,) = [record.message for record in caplog.records if "is not kept" in record.message]
+    assert line.startswith("the state of Ill is not kept: RuntimeError: asked to raise;")
+    with pytest.raises(PluginTrouble, match="Ill has not given its state: RuntimeError: asked to raise"):
+        rig.patient.plugin.save_preset(tmp_path / "a.vstpreset")
+
+
+def test_a_state_asked_for_is_newer_than_the_question(patient: Callable[..., Patient]) -> None:
+    """Though another was asked for just before, and one that died is not waited for."""
+    rig = Rig(patient(save_seconds=1_000.0))
+    plugin = rig.patient.plugin
+    rig.play(2)
+    assert [plugin.save(), plugin.save()] == [1, 2]
+    rig.play_until(lambda: plugin.saves == 2)
+    rig.patient.order("hang")
+    wanted = plugin.save()
+    rig.play_until(lambda: len(rig.faults) == 2)
+    assert plugin.saves >= wanted
+
+
+def test_what_cannot_be_understood_is_refused_and_leaves_no_child(
+    settings: HostSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[PluginProcess] = []
+    start = PluginProcess.start
+    monkeypatch.setattr(PluginProcess, "start", lambda *a, **k: started.append(start(*a, **k)) or started[-1])
+    monkeypatch.setattr("bridge.audio.plugins.plugin.plugin_parameters", lambda _: 1 / 0)
+    with pytest.raises(PluginTrouble, match="what it tells of itself cannot be understood: division by zero"):
+        Plugin.open(Reference(str(tmp_path / "orders")), settings, RATE_HZ, "a")
+    wait_until(lambda: started[0]._child.poll() is not None)
+    (tmp_path / "full").write_text("")
+    with pytest.raises(PluginTrouble, match=r"its state cannot be kept in .*full/states: Not a directory"):
+        Plugin.open(Reference(""), replace(settings, folder=tmp_path / "full" / "states"), RATE_HZ, "a")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from bridge.audio.faults import EffectFault
 from bridge.audio.plugins.child import read_state
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.memory import MAX_BLOCK, BlockMemory
+from bridge.audio.plugins.parameters import plugin_parameters
 from bridge.audio.plugins.process import PluginProcess
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 
@@ -81,6 +83,54 @@ def test_what_it_dies_of_is_said(started: PluginProcess, orders: Path, word: str
         started.process(music(960), 0, 0.0, [], 0.2 if word == "hang" else 10.0)
     started.kill()
     wait_until(lambda: gone(started.pid))
+
+
+def test_one_that_hangs_up_and_stays_keeps_nobody_waiting(started: PluginProcess, orders: Path) -> None:
+    orders.write_text("hang up")
+    began = time.monotonic()
+    with pytest.raises(EffectFault, match="died: its connection is closed"):
+        started.process(music(960), 0, 0.0, [], 10.0)
+    assert time.monotonic() - began < 5
+
+
+def test_a_state_that_cannot_be_had_or_written_is_said_and_it_plays_on(
+    started: PluginProcess, orders: Path, tmp_path: Path
+) -> None:
+    orders.write_text("on-state raise")
+    started.tell(b"s")
+    wait_until(lambda: started.memory.unsaved == 1)
+    assert started.memory.unsaved_text == "RuntimeError: asked to raise"
+    orders.unlink()
+    (tmp_path / "a.state").mkdir()  # as good as a disk that is full
+    started.tell(b"s")
+    wait_until(lambda: started.memory.unsaved == 2)
+    assert started.memory.unsaved_text == f"{tmp_path}: Is a directory"
+    (tmp_path / "a.state").rmdir()
+    started.tell(b"s")
+    wait_until(lambda: started.memory.saved == 1)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.state"]
+    np.testing.assert_array_equal(started.process(music(960), 0, 0.0, [], 1.0), 2 * music(960))
+
+
+def test_what_a_plugin_tells_of_itself_is_mended_or_refused(
+    settings: HostSettings, orders: Path, tmp_path: Path
+) -> None:
+    reference = Reference(str(orders))
+    with pytest.raises(PluginTrouble, match=r"tells of 3 parameters and of the values of 1; .* at most 1,024"):
+        PluginProcess.start(reference, replace(settings, engine="ill_engine:LyingEngine"), RATE_HZ, None)
+    process = PluginProcess.start(reference, replace(settings, engine="ill_engine:OddEngine"), RATE_HZ, None)
+    process.kill()
+    info = process.loaded.info
+    assert (info.name, info.vendor) == ("Odd plugin / ü", "a vendor")
+    assert info.parameters[0].name == "In/Out [31m ü name"
+    assert [one.value for one in info.parameters] == [0, 0, 0, 0, 0, 0.5]
+    assert len(info.parameters[2].texts[3]) == 120
+    assert process.loaded.values == [0, 0, 0, 1, 0.5, 0.5]
+    rows = plugin_parameters(info.parameters)
+    assert list(rows) == ["in_out_31m_name", "parameter", "tempo_2", "tempo_3", "bypass_2", "parameter_2"]
+    for row in rows.values():
+        assert row.spec.check(row.spec.default) == row.spec.default, "what it begins with is allowed"
+        json.dumps(row.spec.as_dict(), allow_nan=False)
 
 
 def test_a_death_is_noticed_at_once_not_at_the_deadline(started: PluginProcess, orders: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.audio.plugins import scan as scan_module
+from bridge.audio.plugins.engine import PluginInfo, Reference
 from bridge.audio.plugins.scan import Found, catalogue_names, folders, load_cache, save_cache, scan
 from bridge.audio.plugins.spawn import HostSettings
 
@@ -54,6 +56,36 @@ def test_only_what_changed_is_looked_at_again(settings: HostSettings, three: Pat
     assert again["dies"] in first
     cache.write_text('[{"other": "version"}]')
     assert load_cache(cache) == []
+
+
+def test_no_two_have_one_name_nor_a_built_in_effects() -> None:
+    def found(name: str, kind: str, path: str) -> Found:
+        return Found(Reference(path), "1", PluginInfo(name, "", kind, 0, 2, 2))
+
+    names = catalogue_names(
+        [found("A", "VST3", "1"), found("A", "LV2", "2"), found("A", "LV2", "3"), found("reverb", "LV2", "4")]
+    )
+    assert {name: reference.path for name, reference in names.items()} == {
+        "A": "1",
+        "A (LV2)": "2",
+        "A (LV2 2)": "3",
+        "reverb (LV2)": "4",
+    }
+
+
+def test_what_is_not_ours_to_read_is_listed_and_ends_no_scan(
+    settings: HostSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked.lv2").mkdir()
+
+    def locked(_bundle: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(scan_module, "plugin_uris", locked)
+    (found,) = scan(replace(settings, engine="nowhere:Engine"), [tmp_path])
+    assert (found.name, found.info, bool(found.reason)) == ("locked", None, True)
+    found = Found(Reference("/x/midi.lv2", "http://x/midi#filter"), "1", None, "it has no inputs")
+    assert found.name == "midi filter", "which of a bundle's many"
 
 
 def test_a_link_in_a_circle_ends(settings: HostSettings, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_secrets_need_the_token_and_pages_do_not() -> None:
             statuses = [(await door.http("/metrics?token=guess"))[0] for _ in range(8)]
             assert statuses == [401] * 5 + [429] * 3
             assert door.metrics.refused["guesses"] == 3
+            assert (await door.http("/metrics?token=guess"))[1]["Retry-After"] == "1"
 
     asyncio.run(go())
 

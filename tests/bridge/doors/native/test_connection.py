@@ -15,7 +15,7 @@ from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import WebListener
 from bridge.metrics import Metrics
 from bridge.session.commands import Action, Command, Deed, EditRack, KeepTake, RecallPreset, SavePreset, Set, Transport
-from bridge.session.events import Beat
+from bridge.session.events import Beat, Meter
 from bridge.session.timeline import Moment
 
 from ..web_session import BLOCK, RATE_HZ, SineSession, calling, serving
@@ -280,6 +280,24 @@ def test_each_beat_is_told_to_who_asks_for_it_and_messages_may_wait_for_one() ->
             assert (await caller.ask(type="set", values={"top_k": 3}, at_beat=1e6))["code"] == "too_far"
             await caller.ask(type="rack", action="add", effect="tilt", quantize="bar")
             assert door.session.commands[-1].at == Moment(every=4)
+
+    asyncio.run(go())
+
+
+def test_the_level_is_told_to_who_asks_for_it() -> None:
+    async def go() -> None:
+        async with serving() as door, calling(door.stream + "?enabled=0") as caller:
+            door.session.tell(Meter(-3.0, -120.0))
+            assert (await caller.ask(type="meters", enabled=True))["enabled"] is True
+            assert [message for message in caller.told if message["type"] == "meter"] == []
+            door.session.tell(Meter(-6.0, -9.5))
+            assert await caller.until("meter") == {"type": "meter", "left_db": -6.0, "right_db": -9.5}
+            await caller.ask(type="meters", enabled=False)
+            door.session.tell(Meter(-1.0, -1.0))
+            await caller.ask(type="ping")
+            assert [told for told in caller.told if told["type"] == "meter"] == [
+                {"type": "meter", "left_db": -6.0, "right_db": -9.5}
+            ]
 
     asyncio.run(go())
 

@@ -63,6 +63,23 @@ def test_what_is_no_request_is_refused(request_: bytes) -> None:
     asyncio.run(go())
 
 
+def test_who_has_not_said_what_it_wants_does_not_keep_the_service_from_ending() -> None:
+    async def go() -> float:
+        loop = asyncio.get_running_loop()
+        async with serving() as web:
+            streams = [await asyncio.open_connection("127.0.0.1", web.web.port) for _ in range(3)]
+            for (_, writer), said in zip(streams, (b"", b"GE", b"GET /metrics HTTP/1.1\r\n"), strict=True):
+                writer.write(said)
+            await asyncio.sleep(0.05)
+            began = loop.time()
+            await web.web.close("the test is over")
+            for _, writer in streams:
+                writer.close()
+            return loop.time() - began
+
+    assert asyncio.run(go()) < front.OPEN_SECONDS - 1
+
+
 def test_who_says_nothing_is_cut_off_and_too_many_are_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "OPEN_SECONDS", 0.1)
 

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from bridge.doors.native.answers import error
-from bridge.doors.native.requests import GetValues, Ping, Request, SetAudio, Upload, WantBeats, parse
+from bridge.doors.native.requests import GetValues, Ping, Request, SetAudio, Upload, WantBeats, WantMeters, parse
 from bridge.errors import WireError
 from bridge.session.commands import Action, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
 from bridge.session.timeline import AT_ONCE, Moment
@@ -57,6 +57,7 @@ def read(**message: object) -> Request:
             RecallPreset("a", "me", 2.0, 1, Moment(beat=4)),
         ),
         ({"type": "beats", "enabled": True}, WantBeats(True)),
+        ({"type": "meters", "enabled": False}, WantMeters(False)),
         ({"type": "get"}, GetValues(None)),
         ({"type": "get", "name": "seed"}, GetValues("seed")),
         ({"type": "ping", "t": "x"}, Ping("x")),
@@ -94,6 +95,7 @@ def test_every_type_is_read(message: dict[str, object], body: object) -> None:
         ({"type": "set", "values": {"top_k": 5}, "quantize": "bar", "at_beat": 4}, "bad_message"),
         ({"type": "preset", "action": "save", "name": "a", "quantize": "bar"}, "bad_message"),
         ({"type": "beats", "enabled": 1}, "bad_value"),
+        ({"type": "meters"}, "bad_value"),
         ({"type": "get", "name": "nothing"}, "bad_value"),
         ({"type": "get", "name": ["seed"]}, "bad_value"),
         ({"type": "transport"}, "bad_value"),

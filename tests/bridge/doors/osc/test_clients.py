@@ -9,8 +9,8 @@ import numpy as np
 
 from bridge.doors.limits import TURN_SECONDS, Bucket, Turns
 from bridge.doors.osc.clients import Client, Clients, Echo
-from bridge.doors.osc.namespace import Act, Assign, Query
-from bridge.session.commands import Action
+from bridge.doors.osc.namespace import Assign, Query
+from bridge.session.commands import Action, Transport
 
 
 def test_an_echo_is_at_once_then_at_most_thirty_a_second_and_ends_with_the_last_value() -> None:
@@ -80,7 +80,7 @@ def test_an_address_that_is_no_more_is_left_out() -> None:
 def test_changes_that_follow_each_other_become_one_and_others_keep_their_place() -> None:
     client = Client("key", ("127.0.0.1", 5), lambda packet: True, False, Bucket(1, 1))
     one, two, three = (Assign({"tempo": value}, ("/a",)) for value in (1.0, 2.0, 3.0))
-    assert [client.append(request, 3) for request in (one, two, Query("ping"), three, Act(Action.PLAY))] == [
+    assert [client.append(request, 3) for request in (one, two, Query("ping"), three, Transport(Action.PLAY, ""))] == [
         True, True, True, True, False,
     ]  # fmt: skip
     assert list(client.waiting) == [two, Query("ping"), three]

@@ -13,7 +13,7 @@ from bridge.doors.access import Access
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import Message, decode, encode, encode_bundle
 from bridge.doors.osc.handler import RequestHandler
-from bridge.session.commands import Action, RecallPreset, Set, Transport
+from bridge.session.commands import Action, KeepTake, RecallPreset, Set, Transport
 from streamgen.errors import ConfigError
 
 HERE, THERE, OTHER = ("127.0.0.1", 5000), ("10.0.0.9", 5000), ("10.0.0.8", 5000)
@@ -439,6 +439,9 @@ def test_who_only_asks_is_told_of_its_own_edit_and_what_there_is(sine_session) -
         room.send("/streamgen/preset/recall", "a set", 8.0)
         await asyncio.sleep(0.05)
         assert room.session.commands[-1] == RecallPreset("a set", "osc 127.0.0.1:5000", 8.0)
+        room.send("/streamgen/keep", 12.0)
+        await asyncio.sleep(0.05)
+        assert room.session.commands[-1] == KeepTake("osc 127.0.0.1:5000", 12.0)
 
     in_room(sine_session, test)
 

@@ -13,19 +13,15 @@ from bridge.doors.osc.namespace import (
     PRESETS,
     RACK,
     STATES,
-    Act,
     Assign,
-    Edit,
     Ignored,
-    Keep,
     Login,
     Namespace,
     Query,
     Subscribe,
     SubscribeAudio,
-    UsePreset,
 )
-from bridge.session.commands import Action, Deed
+from bridge.session.commands import Action, Deed, EditRack, KeepTake, RecallPreset, SavePreset, Transport
 from bridge.session.parameters import Parameters, session_table
 from streamgen.config import number
 
@@ -75,18 +71,18 @@ def test_a_second_number_is_how_long_it_takes_to_get_there() -> None:
         ("rack", (1, 1, "reverb"), Ignored()),
         ("presets", (0,), Ignored()),
         ("rack/fault", (1, "a", "b", 1, 0), Ignored()),
-        ("rack/add", ("reverb",), Edit(Deed.ADD, effect="reverb")),
-        ("rack/add", ("reverb", 0), Edit(Deed.ADD, effect="reverb", index=0)),
-        ("rack/remove", (3.0,), Edit(Deed.REMOVE, 3)),
-        ("rack/replace", (3, "tilt"), Edit(Deed.REPLACE, 3, "tilt")),
-        ("rack/move", (3, 1), Edit(Deed.MOVE, 3, index=1)),
-        ("rack/save", (3, "hall"), UsePreset(True, "hall", slot=3)),
-        ("rack/load", (3, "hall"), UsePreset(False, "hall", slot=3)),
-        ("preset/save", ("a set",), UsePreset(True, "a set")),
-        ("preset/recall", ("a set",), UsePreset(False, "a set")),
-        ("preset/recall", ("a set", 8), UsePreset(False, "a set", 8.0)),
-        ("keep", (), Keep(30.0)),
-        ("keep", (12,), Keep(12.0)),
+        ("rack/add", ("reverb",), EditRack(Deed.ADD, "", effect="reverb")),
+        ("rack/add", ("reverb", 0), EditRack(Deed.ADD, "", effect="reverb", index=0)),
+        ("rack/remove", (3.0,), EditRack(Deed.REMOVE, "", 3)),
+        ("rack/replace", (3, "tilt"), EditRack(Deed.REPLACE, "", 3, "tilt")),
+        ("rack/move", (3, 1), EditRack(Deed.MOVE, "", 3, index=1)),
+        ("rack/save", (3, "hall"), SavePreset("hall", "", 3)),
+        ("rack/load", (3, "hall"), RecallPreset("hall", "", slot=3)),
+        ("preset/save", ("a set",), SavePreset("a set", "")),
+        ("preset/recall", ("a set",), RecallPreset("a set", "")),
+        ("preset/recall", ("a set", 8), RecallPreset("a set", "", 8.0)),
+        ("keep", (), KeepTake("", 30.0)),
+        ("keep", (12,), KeepTake("", 12.0)),
         ("kept", ("take-1.flac",), Ignored()),
     ],
 )
@@ -172,7 +168,7 @@ def test_numbers_of_any_type_are_alike(value: object) -> None:
 def test_transport_takes_nothing_or_one_and_ignores_a_release(action: Action) -> None:
     address = f"/streamgen/{action}"
     for arguments in ((), (1,), (1.0,), (True,), (127,), (IMPULSE,)):
-        assert requests(address, *arguments) == [Act(action)]
+        assert requests(address, *arguments) == [Transport(action, "")]
     for zero in (0, 0.0, False):
         assert requests(address, zero) == [Ignored()]
     for wrong in (0.5, "now", None):
@@ -208,7 +204,7 @@ def test_what_the_server_sends_is_ignored_when_it_comes_back(word: str) -> None:
 
 def test_patterns_mean_parameters_only() -> None:
     asked = requests("/streamgen/*")
-    assert Act(Action.STOP) not in asked
+    assert Transport(Action.STOP, "") not in asked
     assert asked == [Query(f"/streamgen/{name}") for name in TABLE if "/" not in name]
     (request,) = requests("/streamgen/prompt/[2-8]/weight", 0.0)
     assert request.values == {f"prompt/{slot}/weight": 0.0 for slot in range(2, 9)}  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -155,9 +156,9 @@ def test_strangers_stay_out_and_places_are_counted() -> None:
                 first, _, _ = await asked(web, request)
                 assert first.startswith(f"HTTP/1.1 {status} "), request
             web.access.clients["10.0.0.1"] = 1
-            first, _, body = await asked(web, "GET /listen.mp3?token=secret HTTP/1.1")
+            first, headers, body = await asked(web, "GET /listen.mp3?token=secret HTTP/1.1")
             assert first.startswith("HTTP/1.1 503")
-            assert b"all 1 places are taken" in body
+            assert (headers["Retry-After"], body) == ("10", b"all 1 places are taken; try again in 10 s\n")
 
     asyncio.run(go())
 
@@ -198,6 +199,31 @@ def test_when_the_service_ends_a_stream_ends() -> None:
             writer.close()
 
     asyncio.run(go())
+
+
+def test_a_listener_that_reads_nothing_does_not_keep_the_service_from_ending() -> None:
+    async def go() -> float:
+        async with serving() as web:
+            radio = RadioDoor(web.service)
+            await radio.open(SineSessions(web.session))
+            with socket.socket() as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+                deaf.connect(("127.0.0.1", web.web.port))
+                deaf.send(b"GET /listen.wav HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                async with asyncio.timeout(10):
+                    while not radio.stats()["listeners"]:
+                        await asyncio.sleep(0.01)
+                for _ in range(100):
+                    web.session.play(10)
+                    await asyncio.sleep(0)
+                began = asyncio.get_running_loop().time()
+                await radio.close("the test is over")
+                await web.web.close("the test is over")
+                assert radio.stats()["listeners"] == 0
+                assert web.access.connections.total() == 0
+                return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(go()) < 5, "a second to read what it was sent; its minute of patience is for the living"
 
 
 def test_a_fault_of_ours_is_logged_and_ends_one_stream(

@@ -1,0 +1,35 @@
+"""A file is there whole or as it was, whoever writes it at the same time and however full the disk is."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bridge.disk import write_whole
+
+
+def test_what_was_there_stays_where_it_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new folder" / "a"
+    write_whole(path, b"before")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert list(path.parent.iterdir()) == [path], "nothing is left beside it"
+    write_whole(path, b"after", lasting=False)
+    assert path.read_bytes() == b"after"
+
+
+def test_of_many_who_write_at_once_one_wins_and_none_fails(tmp_path: Path) -> None:
+    texts = [bytes([number]) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            list(pool.map(lambda text: write_whole(tmp_path / "a", text, lasting=False), texts))
+            assert (tmp_path / "a").read_bytes() in texts
