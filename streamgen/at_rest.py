@@ -7,15 +7,14 @@ Their memory is the system's to take back, for the file has it all. Where no fil
 
 A copy goes by its names, shapes and a few numbers of each tensor, as rounded weights do (`lm.rounding`).
 
-Rules: the values stay, bit for bit; nothing here is written to. Linux tells which memory is a file's; elsewhere the
-system takes it back when it needs it.
+Rules: the values stay, bit for bit; what was written to is no file's any more. Linux tells which memory is; elsewhere
+the system takes it back when it needs it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import mmap
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,7 +29,7 @@ from streamgen.lm.rounding import cache_folder, put_whole, sampled
 __all__ = ["keep_in_file", "trim"]
 
 _LEAST_BYTES = 64 << 20  # below it a file is not worth its name
-_MAPS = Path("/proc/self/maps")
+_MAPS = Path("/proc/self/smaps")
 _DONT_NEED = 4  # madvise's, in Linux
 
 
@@ -72,34 +71,35 @@ def _move(tensors: dict[str, Tensor], pieces: dict[int, str]) -> None:
 
 
 def _of_files(tensors: dict[str, Tensor]) -> list[tuple[int, int]] | None:
-    """Return where the whole pages of some tensors lie, start and stop, if all of them are files'; else None."""
-    files, spans = list(_file_mappings()), []
+    """Return the pieces of files, start and stop, that hold some tensors, if all of them lie in files; else None.
+
+    Beside them lies what else was read of a checkpoint while it was loaded, and is not needed any more.
+    """
+    files, spans = list(_unchanged_files()), set()
     for tensor in tensors.values():
         start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-        if not any(first <= start and stop <= last for first, last in files):
+        within = [(first, last) for first, last in files if first <= start and stop <= last]
+        if not within:
             return None
-        spans.append((-(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE))
-    return spans
+        spans.update(within)
+    return sorted(spans)
 
 
-def _file_mappings() -> Iterator[tuple[int, int]]:
-    """Where this process has files in its memory, as the system tells."""
-    if not _MAPS.exists():
-        return
-    for line in _MAPS.read_text().splitlines():
-        place, _, _, _, inode, *path = line.split(maxsplit=5)
-        if inode != "0" and path and path[0].startswith("/"):
-            first, last = (int(end, 16) for end in place.split("-"))
-            yield first, last
+def _unchanged_files() -> Iterator[tuple[int, int]]:
+    """Where this process has files in its memory that it has not written to, as the system tells."""
+    span: tuple[int, int] | None = None
+    for line in _MAPS.read_text().splitlines() if _MAPS.exists() else ():
+        name, *values = line.split(maxsplit=5)
+        if not name.endswith(":"):
+            first, last = (int(end, 16) for end in name.split("-"))
+            span = (first, last) if values[3] != "0" and values[4:] and values[4].startswith("/") else None
+        elif name == "Anonymous:" and values[0] == "0" and span is not None:
+            yield span
 
 
 def _give_back(spans: list[tuple[int, int]]) -> None:
-    if not spans:
-        return
-    system = ctypes.CDLL(None)
     for start, stop in spans:
-        if stop > start:
-            system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DONT_NEED)
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DONT_NEED)
 
 
 def trim() -> None:

@@ -34,8 +34,6 @@ KL_BUDGET = 0.01  # nats a code
 MEASURED = ("qkv", "out", "ffn_in", "ffn_out")
 _DEPTHS = 4  # groups of neighbouring layers
 _COLUMNS = 96  # codes that are drawn and read: as many distributions for each codebook
-_TRIES = 4
-_TIGHTER = 0.8  # of the budget, where the sum of the parts was too kind
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,18 @@ def choose_bits(checkpoint: Checkpoint, library: Kernels, threads: int) -> tuple
     bench = _Bench(checkpoint, decoder, library, threads, vectors, exact)
     start = bench.kl({})
     lowerings = [bench.lowering(names, count, start) for names in _groups(config) for count in (6, 4)]
-    budget = KL_BUDGET - start
-    for _ in range(_TRIES):
-        chosen = bits | lower_within(budget, lowerings)
+    while lowerings:
+        chosen = bits | lower_within(KL_BUDGET - start, lowerings)
         whole = bench.kl({name: count for name, count in chosen.items() if count < 8})
         if whole <= KL_BUDGET:
             return chosen, whole
-        budget *= _TIGHTER * (KL_BUDGET - start) / max(whole - start, 1e-9)
+        lowerings = sorted(lowerings, key=_price)[: len(lowerings) // 2]
     return bits, start
+
+
+def _price(one: Lowering) -> float:
+    """Of a byte."""
+    return max(one.cost, 0.0) / one.saved
 
 
 def lower_within(budget: float, lowerings: list[Lowering]) -> dict[str, int]:
@@ -90,7 +92,7 @@ def lower_within(budget: float, lowerings: list[Lowering]) -> dict[str, int]:
     """
     chosen: dict[tuple[str, ...], Lowering] = {}
     spent = 0.0
-    for one in sorted(lowerings, key=lambda one: max(one.cost, 0.0) / one.saved):
+    for one in sorted(lowerings, key=_price):
         before = chosen.get(one.names)
         if before is not None and before.saved >= one.saved:
             continue

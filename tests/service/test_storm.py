@@ -10,6 +10,7 @@ import json
 import os
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,8 +144,10 @@ async def weathered(service: Service, storm: Callable[[Service], Awaitable[None]
         found.others = processors.others()
         late = bystander.underruns()[len(before) :]
         found.underruns, found.late_seconds = len(late), sum(late) / RATE_HZ
-        await asyncio.sleep(AFTER_SECONDS)
-        found.after_mb = resident_mb(service)
+        until = time.monotonic() + AFTER_SECONDS
+        while (mb := resident_mb(service)) >= found.idle_mb + KEPT_MB and time.monotonic() < until:
+            await asyncio.sleep(0.5)
+        found.after_mb = mb
         listening.cancel()
     assert (bystander.slow(), bystander.missing) == ([], [])
     return found

@@ -95,6 +95,17 @@ def test_what_lies_in_a_file_already_stays_there(cache: Path, tmp_path: Path) ->
     assert not cache.exists()
 
 
+@on_linux
+def test_what_was_changed_in_a_files_memory_stays_changed(cache: Path, tmp_path: Path) -> None:
+    module = nn.Linear(ROWS, ROWS, bias=False).requires_grad_(False)
+    save_file({"weight": module.weight}, tmp_path / "own")
+    module.weight.data = load_file(tmp_path / "own")["weight"]
+    module.weight.mul_(2)
+    wanted = module.weight.clone()
+    keep_in_file(module)()
+    assert torch.equal(module.weight, wanted)
+
+
 def test_small_modules_and_those_that_cannot_be_written_stay_in_memory(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -166,8 +166,10 @@ class Plugin:
     def _look_after(self, process: PluginProcess) -> None:
         """After a block: has the state been written, should it be, has the latency changed?"""
         if process.memory.saved != self._saved:
-            self._saved, self._being_saved = process.memory.saved, {}
-            self._compare(process.memory.values(len(self._named)))
+            self._saved = process.memory.saved
+            if self.saves >= self._asked:  # else what was turned meanwhile is in a state that is still being written
+                self._being_saved = {}
+                self._compare(process.memory.values(len(self._named)))
         if process.memory.unsaved != self._unsaved:
             self._unsaved = process.memory.unsaved
             self._tell_unsaved(process.memory.unsaved_text)

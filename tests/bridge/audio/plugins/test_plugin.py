@@ -237,6 +237,18 @@ def test_a_state_asked_for_is_newer_than_the_question(patient: Callable[..., Pat
     assert plugin.saves >= wanted
 
 
+def test_an_older_state_takes_back_nothing_that_was_turned_since(patient: Callable[..., Patient]) -> None:
+    rig = Rig(patient(save_seconds=1_000.0))
+    plugin = rig.patient.plugin
+    rig.play(2)
+    plugin.save()
+    wait_until(lambda: plugin.saves == 1)  # written, and not seen: no block was played since
+    plugin._known[0], plugin._asked = 0.75, plugin._asked + 1  # turned then, and being written now
+    rig.play(1)
+    assert plugin.take_moves() == {}
+    assert plugin.values()["gain"] == 3.0
+
+
 def test_what_cannot_be_understood_is_refused_and_leaves_no_child(
     settings: HostSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,24 +229,22 @@ def test_a_plugin_s_knob_turned_by_a_learned_controller_reaches_its_child_within
         await session.do(Set({gain: 1.0, "midi/learn": gain}, "page"))
         ports.message(0xB0, 74, 64)
         await until(lambda: session.values()["midi/map"] == f"cc 1/74={gain}")
-        await until(lambda: session.position_samples() > RATE_HZ // 2)
+        added = session.position_samples()  # from here on it fades in
+        await until(lambda: session.position_samples() > added + RATE_HZ // 2, 20.0)
         for value in (40, 20, 0):  # past where it stands, down to nothing
-            before = len(ear.turned(gain))
             ports.message(0xB0, 74, value)
-            if value < 40:
-                await until(lambda before=before: len(ear.turned(gain)) > before)
-        applied, value, block = ear.turned(gain)[-1]
-        assert value == 0
+        await until(lambda: [value for _, value, _ in ear.turned(gain)][-1:] == [0], 20.0)
+        applied, _, block = ear.turned(gain)[-1]
         assert block.start_sample <= applied < block.end_sample, "the next block that is made has it"
-        await until(lambda: session.position_samples() > applied + 4_800)
+        await until(lambda: session.position_samples() > applied + 4_800, 20.0)
         assert np.abs(ear.heard(applied - 480, applied)).max() > 1e-3
         assert not ear.heard(applied, applied + 4_800).any()
         # a door that says when is obeyed to the sample, in the child too
         at = session.position_samples() + RATE_HZ // 2
         assert await session.do(Set({gain: 1.0}, "osc", Moment(sample=at))) == at
-        await until(lambda: session.position_samples() > at + 4_800)
+        await until(lambda: session.position_samples() > at + 4_800, 20.0)
         assert not ear.heard(at - 4_800, at).any()
         assert np.abs(ear.heard(at, at + 480)).max() > 1e-3
         await door.close("the test is over")
 
-    play(scene, ill_catalogue(tmp_path, ill_host(tmp_path)))
+    play(scene, ill_catalogue(tmp_path, ill_host(tmp_path, deadline_seconds=5.0)))
