@@ -100,7 +100,7 @@ def test_what_a_line_answers(line: str, answer: str) -> None:
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
     _, _, (answer, slot) = typed(":set sparkle 1", ":prompt 9 harp")
-    assert slot.startswith("there is no parameter 'prompt/9/text'; there are prompt/1/text")
+    assert slot.startswith("there is no parameter 'prompt/9/text'; did you mean prompt/8/text? there are prompt/1/")
     assert answer.startswith("there is no parameter 'sparkle'; there are prompt/1/text, ")
 
 
