@@ -52,7 +52,7 @@ class ConfigError(StreamgenError, ValueError):
         """
         names = list(known)
         longer = [known for known in names if known.startswith(str(name))]
-        near = longer or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        near = longer or difflib.get_close_matches(str(name), names, n=1)
         meant = f"did you mean {near[0]}? " if near else ""
         there = f"{len(names)} of them" if len(names) > _MOST_NAMED else ", ".join(names) or "none"
         return cls(f"there is no {kind} {name!r}; {meant}there are {there}")
