@@ -68,4 +68,5 @@ def test_what_was_made_is_the_beginning_of_the_whole(tmp_path: Path) -> None:
     count = min(len(part) - 1_800, 48_000)  # a fade of 20 ms ends it, and the filter looks 12 ms ahead
     subprocess.run(command(tmp_path / "whole.wav", 1), capture_output=True, check=True)
     whole, _ = soundfile.read(tmp_path / "whole.wav", dtype="int32")
-    np.testing.assert_array_equal(part[:count], whole[:count])
+    step = 2**8  # of 24 bits; a sum of floats may be split among threads in another way
+    assert np.abs(part[:count].astype(np.int64) - whole[:count]).max() <= step

@@ -219,5 +219,5 @@ def test_twenty_prompts_of_pocket_begin_on_their_bars_for_a_listener() -> None:
     firsts = [int(np.argmax(strength)) * 96 + 96 + 256 - reach for strength in near]
     assert max(abs(first) for first in firsts) <= FRAME + 96, firsts
     around = [onsets(audio[at - SECOND // 2 : at + SECOND // 2]) for at in landed]
-    assert min(np.mean(more < one.max()) for one, more in zip(near, around, strict=True)) > 0.9, "a real onset"
+    assert min(np.mean(more < one.max()) for one, more in zip(near, around, strict=True)) > 0.8, "a real onset"
     assert len(set(landed)) == 20
