@@ -115,6 +115,27 @@ class Service:
         self.close()
 
 
+class Processors:
+    """Who has them, from now on: ticks of this machine, of the service and the test, and of children that ended."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._began = self._ticks()
+
+    def others(self) -> float:
+        """Share that other programs had."""
+        every, idle, ours = (now - then for now, then in zip(self._ticks(), self._began, strict=True))
+        return 1 - (idle + ours) / every
+
+    def _ticks(self) -> tuple[int, int, int]:
+        of_all = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        ours = 0
+        for pid in (self._service.process.pid, "self"):
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ours += sum(map(int, words[11:15]))
+        return sum(of_all), of_all[3] + of_all[4], ours
+
+
 class Ear:
     """A WebSocket listener that keeps every sample and message."""
 
