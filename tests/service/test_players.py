@@ -22,6 +22,8 @@ import pytest
 import soundfile
 from websockets.sync.client import connect
 
+from bridge.doors.radio.station import BURST_SECONDS
+
 from ..real_parts import chromium
 from ..real_parts.comparison import followed_snrs_db, found
 from ..real_parts.icecast import running_icecast
@@ -82,9 +84,13 @@ def mpv(url: str) -> subprocess.Popen[str]:
 
 
 def wait_for_the_relay(service: Service) -> None:
-    """Until every mount is on air: the service tries again while Icecast starts."""
-    until = time.monotonic() + 30
-    while service.metrics()["radio_sources"] < len(RELAYED):
+    """Until every mount is on air, which is tried again while Icecast starts, and a burst has no silence before it."""
+    until = time.monotonic() + 60
+    while (now := service.metrics())["radio_sources"] < len(RELAYED):
+        assert time.monotonic() < until, service.log()
+        time.sleep(0.1)
+    enough = now["position_samples"] + (BURST_SECONDS + 1) * SAMPLE_RATE_HZ
+    while service.metrics()["position_samples"] < enough:
         assert time.monotonic() < until, service.log()
         time.sleep(0.1)
 

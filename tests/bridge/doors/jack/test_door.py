@@ -175,7 +175,7 @@ def test_it_follows_the_transport_and_its_beats(server: Jack) -> None:
             position.tick, position.ticks_per_beat = int(beat % 1 * 960), 960
             position.beats_per_bar, position.beat_type, position.beats_per_minute = 3, 4, 117
 
-        async with other_client() as daw, playing(jack_transport="follow") as (door, session):
+        async with playing(jack_transport="follow") as (door, session), other_client() as daw:
             daw.set_timebase_callback(tell)
             await asyncio.sleep(0.2)
             assert (session.timeline.source, session.commands) == ("internal", []), "it stands still"
@@ -206,7 +206,7 @@ def test_it_follows_the_transport_and_its_beats(server: Jack) -> None:
 @pytest.mark.device
 def test_it_leads_the_transport_with_the_sessions_beats(server: Jack) -> None:
     async def go() -> None:
-        async with other_client() as daw, playing(jack_transport="lead") as (door, session):
+        async with playing(jack_transport="lead") as (door, session), other_client() as daw:
             await session.do(Transport(Action.PLAY, "page"))
             await until(lambda: "bar" in daw.transport_query()[1] and str(daw.transport_query()[0]).endswith("ROLLING"))
             off = []
@@ -227,7 +227,7 @@ def test_it_leads_the_transport_with_the_sessions_beats(server: Jack) -> None:
 @pytest.mark.device
 def test_it_is_silent_while_a_program_renders_faster_than_time(server: Jack) -> None:
     async def go() -> None:
-        async with other_client() as daw, playing() as (door, session):
+        async with playing() as (door, session), other_client() as daw:
             await session.do(Set({"temperature": 0.5}, "page"))
             await asyncio.sleep(0.3)
             daw.set_freewheel(True)
