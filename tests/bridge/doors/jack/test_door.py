@@ -148,7 +148,10 @@ def test_a_server_that_goes_is_told_and_joined_again_with_its_connections(
 
 @asynccontextmanager
 async def other_client() -> AsyncIterator[Any]:
-    """A program that is there while the block runs; whatever comes of it, JACK is then as it was."""
+    """A program that is there while the block runs; whatever comes of it, JACK is then as it was.
+
+    It leaves first: jackd hangs where another client leaves while one renders faster than time.
+    """
     import jack
 
     client = jack.Client("daw", no_start_server=True)
