@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import struct
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -113,6 +115,36 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Processors:
+    """Who has them, from now on: ticks of this machine, of the service and the test, with their children's."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._began = self._ticks()
+
+    def others(self) -> float:
+        """Share that other programs had."""
+        every, idle, ours = (now - then for now, then in zip(self._ticks(), self._began, strict=True))
+        return 1 - (idle + ours) / every
+
+    def _ticks(self) -> tuple[int, int, int]:
+        of_all = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        parents, used = {}, {}
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it ended in this moment
+                words = file.read_text().rpartition(")")[2].split()
+                pid = int(file.parent.name)
+                parents[pid], used[pid] = (
+                    int(words[1]),
+                    sum(map(int, words[11:15])),
+                )  # its own, and of those it outlived
+
+        def ours(pid: int) -> bool:
+            return pid in (self._service.process.pid, os.getpid()) or (pid in parents and ours(parents[pid]))
+
+        return sum(of_all), of_all[3] + of_all[4], sum(ticks for pid, ticks in used.items() if ours(pid))
 
 
 class Ear:

@@ -22,29 +22,33 @@ import pytest
 import soundfile
 from websockets.sync.client import connect
 
+from bridge.doors.radio.station import BURST_SECONDS
+
 from ..real_parts import chromium
 from ..real_parts.comparison import followed_snrs_db, found
 from ..real_parts.icecast import running_icecast
-from .running import SAMPLE_RATE_HZ, Service
+from .running import SAMPLE_RATE_HZ, Processors, Service
 
 SECONDS = float(os.environ.get("STREAMGEN_RADIO_SECONDS", "8"))
 MODEL = os.environ.get("STREAMGEN_RADIO_MODEL", "")
 CODECS = ("mp3", "ogg", "flac")
 RELAYED = ("mp3", "ogg")
 FIRST, THEN = "house, 125 bpm", "rock, 120 bpm"
-PLAY = """(urls) => Promise.all(urls.map((url) => new Promise((done) => {
+PLAY = """({ urls, seconds, limit }) => Promise.all(urls.map((url) => new Promise((done) => {
   const audio = new Audio(url), told = { url, waits: [], began: null };
   audio.onplaying = () => { told.began ??= performance.now(); told.first ??= audio.currentTime; };
   audio.onwaiting = () => { if (told.began) told.waits.push(audio.currentTime); };
   audio.onerror = () => done({ ...told, error: audio.error.message });
   audio.ontimeupdate = () => {
-    if (audio.currentTime - told.first < %s) return;
+    if (!(audio.currentTime - told.first >= seconds)) return;  // not a number before it plays
     audio.ontimeupdate = audio.onerror = null;
     done({ ...told, seconds: (performance.now() - told.began) / 1000 });
     audio.src = "";
   };
+  setTimeout(() => done({ ...told, error: "never" }), 1000 * limit);
   audio.play();
 })))"""
+CROWDED = 0.2
 
 
 @pytest.fixture
@@ -79,6 +83,18 @@ def mpv(url: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
+def wait_for_the_relay(service: Service) -> None:
+    """Until every mount is on air, which is tried again while Icecast starts, and a burst has no silence before it."""
+    until = time.monotonic() + 60
+    while (now := service.metrics())["radio_sources"] < len(RELAYED):
+        assert time.monotonic() < until, service.log()
+        time.sleep(0.1)
+    enough = now["position_samples"] + (BURST_SECONDS + 1) * SAMPLE_RATE_HZ
+    while service.metrics()["position_samples"] < enough:
+        assert time.monotonic() < until, service.log()
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_every_player_hears_every_stream_without_a_gap_and_sees_the_titles(
     service: Service, relay: int, tmp_path: Path
@@ -86,28 +102,42 @@ def test_every_player_hears_every_stream_without_a_gap_and_sees_the_titles(
     for program in ("ffmpeg", "mpv"):
         if shutil.which(program) is None:
             pytest.skip(f"needs Debian's {program}")
-    page = service.ready["page"]
+    page, processors = service.ready["page"], Processors(service)
     with chromium.launched() as browser:
         tab = browser.new_page()
         tab.goto(page + "healthz")
-        time.sleep(5)  # the relay has something to begin with
+        wait_for_the_relay(service)
         urls = {f"{suffix}": f"{page}listen.{suffix}" for suffix in CODECS}
         relayed = {f"relay.{suffix}": f"http://127.0.0.1:{relay}/live.{suffix}" for suffix in RELAYED}
         decoding = {name: ffmpeg(url, tmp_path / f"{name}.wav") for name, url in (urls | relayed).items()}
         watching = {suffix: mpv(url) for suffix, url in urls.items()}
         later = threading.Timer(SECONDS / 2, lambda: say(service, prompt_1_text=THEN))
         later.start()
-        waits = tab.evaluate(PLAY % SECONDS, list(urls.values()))
+        waits = tab.evaluate(PLAY, {"urls": list(urls.values()), "seconds": SECONDS, "limit": SECONDS + 40})
         words = {name: player.communicate(timeout=60)[1] for name, player in decoding.items()}
         seen = {name: player.communicate(timeout=60)[0] for name, player in watching.items()}
         later.join()
+        others = processors.others()  # while the browser is there: what it used is nobody's later
     metrics = service.metrics()
     assert service.stop() == 0, service.log()
-    print(f"\n{SECONDS:g} s: Chromium {waits}\nunderruns {metrics['underruns_total']:g}\n{service.log()}")
+    print(f"\n{SECONDS:g} s: Chromium {waits}\n{service.log()}")
+    print(f"underruns {metrics['underruns_total']:g}, other programs {others:.0%}")
     if metrics["underruns_total"]:
         pytest.skip(
             f"the engine was late {metrics['underruns_total']:g} times: this machine has no room for nine players"
         )
+    try:
+        assert_nothing_was_missing(words, waits, seen)
+        for name in decoding:
+            assert_lies_in_the_stream(name, tmp_path / f"{name}.wav", service.ready["recording"])
+    except AssertionError as fault:
+        if others > CROWDED:
+            pytest.skip(f"other programs took {others:.0%} of the processors: {fault}")
+        raise
+
+
+def assert_nothing_was_missing(words: dict[str, str], waits: list[dict[str, Any]], seen: dict[str, str]) -> None:
+    """In what ffmpeg, Chromium and mpv said."""
     assert words == dict.fromkeys(words, ""), "ffmpeg has nothing to say"
     assert [one.get("error", one["waits"]) for one in waits] == [[], [], []]
     for name, said in seen.items():
@@ -116,8 +146,6 @@ def test_every_player_hears_every_stream_without_a_gap_and_sees_the_titles(
     titles = re.findall(r"icy-title: (.*)", seen["mp3"])
     shown = [title for title, before in zip(titles, ["", *titles], strict=False) if title != before]
     assert shown[-2:] == [FIRST, THEN], "each where it sounds"
-    for name in decoding:
-        assert_lies_in_the_stream(name, tmp_path / f"{name}.wav", service.ready["recording"])
 
 
 def assert_lies_in_the_stream(name: str, decoded: Path, recording: str) -> None:

@@ -20,7 +20,7 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 from websockets.exceptions import ConnectionClosed
 
-from .running import Service
+from .running import Processors, Service
 from .test_listeners import RATE_HZ, Reader
 
 pytestmark = pytest.mark.slow
@@ -93,27 +93,6 @@ STORMS: dict[str, Callable[[Service], Awaitable[None]]] = {
 def resident_mb(service: Service) -> float:
     status = Path(f"/proc/{service.process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
-
-
-class Processors:
-    """Who has them, from now on: ticks of this machine, and of the service and the test."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._began = self._ticks()
-
-    def others(self) -> float:
-        """Share that other programs had."""
-        every, idle, ours = (now - then for now, then in zip(self._ticks(), self._began, strict=True))
-        return 1 - (idle + ours) / every
-
-    def _ticks(self) -> tuple[int, int, int]:
-        of_all = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-        ours = 0
-        for pid in (self._service.process.pid, "self"):
-            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ours += int(words[11]) + int(words[12])
-        return sum(of_all), of_all[3] + of_all[4], ours
 
 
 @dataclass

@@ -1,16 +1,18 @@
 """A client of JACK: two outputs that play what a ring holds, and the transport.
 
 Rules: the only file that imports JACK-Client, and only when asked, for it may be missing. The process callback copies
-from the ring and notes where the transport is; the others set a flag. A server is never started, only joined.
+from the ring and notes where the transport is; the others set a flag. A server is never started, only joined. What
+threads other than the device's may ask goes through `_asked`: libjack crashes where a client is used that is closed.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,6 +29,7 @@ NAME = "streamgen"
 _SIDES = ("left", "right")
 _PERIODS = 2  # that lie between a callback and the loudspeaker, as servers have it unless they are told otherwise
 _BEATS_A_BAR, _BEAT_TYPE, _TICKS_A_BEAT = 4.0, 4.0, 1920.0
+_FASTEST_BPM = 1_000.0  # what claims more is no tempo
 _CALLBACKS = 200  # a callback comes late by chance, never early: the least late of so many shows the clocks' offset
 
 Link = tuple[int, str]
@@ -82,7 +85,7 @@ class JackClient:
         position: of the transport, as of the newest period; None before the first.
 
     Raises:
-        DeviceError: there is no server.
+        DeviceError: there is no server, or it refuses.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class JackClient:
         except jack.JackOpenError as error:
             raise DeviceError("no JACK server is running, or none of this user's") from error
         self._now, self._beat_at = now, beat_at
+        self._lock, self._closed = threading.RLock(), False
         self._rate_hz = int(self._client.samplerate)
         self.feeder = make_feeder(self._rate_hz, len(_SIDES))
         self.name = str(self._client.name)
@@ -106,8 +110,17 @@ class JackClient:
         self.position: Position | None = None
         self._offsets = deque[float](maxlen=_CALLBACKS)
         self._frames = np.zeros((int(self._client.blocksize), len(_SIDES)), np.float32)
-        self._ports = [self._client.outports.register(side) for side in _SIDES]
-        self._set_callbacks()
+        with self._joining():
+            self._ports = [self._client.outports.register(side) for side in _SIDES]
+            self._set_callbacks()
+
+    @contextmanager
+    def _joining(self) -> Iterator[None]:
+        try:
+            yield
+        except self._jack.JackError as error:
+            self._close()
+            raise DeviceError(f"JACK refuses: {error}") from error
 
     def _set_callbacks(self) -> None:
         client = self._client
@@ -132,7 +145,8 @@ class JackClient:
         self._offsets.append(self._now() - position.usecs / 1e6)
         seconds = position.usecs / 1e6 + min(self._offsets)
         rolling = state == self._jack.ROLLING
-        if not position.valid & self._jack.POSITION_BBT:
+        told = position.valid & self._jack.POSITION_BBT
+        if not told or not position.ticks_per_beat > 0 or not 0 < position.beats_per_minute < _FASTEST_BPM:
             return Position(seconds, rolling, None, 0.0)
         beat = (position.bar - 1) * position.beats_per_bar + position.beat - 1 + position.tick / position.ticks_per_beat
         if position.valid & self._jack.POSITION_BBT_FRAME_OFFSET:
@@ -179,41 +193,66 @@ class JackClient:
         Raises:
             DeviceError: the server has gone again.
         """
-        try:
+        with self._joining():
             self._client.activate()
             if self._beat_at is not None and not self._client.set_timebase_callback(self._tell_beat, conditional=True):
                 _log.warning("jack: another program tells the transport's beats already; it goes on to do so")
-        except self._jack.JackError as error:
-            self._client.close()
-            raise DeviceError(f"JACK refuses: {error}") from error
         return self
 
     def __exit__(self, *_error: Any) -> None:
-        self._client.deactivate()
-        self._client.close()
+        with self._lock:
+            if not self._closed:
+                self._client.deactivate()
+            self._close()
 
     def abandon(self) -> None:
         """Let go of a server that went away."""
-        self._client.close()
+        self._close()
 
-    # -- connections ----------------------------------------------------------------------------------------------
+    def _close(self) -> None:
+        with self._lock:
+            self.active, self._closed = False, True
+            self._client.close()
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Keep the client open meanwhile.
+
+        Raises:
+            DeviceError: it is closed, or a port that was asked about has left in this moment.
+        """
+        with self._lock:
+            if self._closed:
+                raise DeviceError("this client of JACK is closed")
+            try:
+                yield
+            except self._jack.JackError as error:
+                raise DeviceError(f"JACK refuses: {error}") from error
+
+    # -- connections; those that ask raise as `_asked` does -------------------------------------------------------
 
     def links(self) -> set[Link]:
         """Return what our outputs are connected to."""
-        return {(number, str(port.name)) for number, own in enumerate(self._ports) for port in own.connections}
+        with self._asked():
+            return {(number, str(port.name)) for number, own in enumerate(self._ports) for port in own.connections}
 
     def connect(self, links: Iterable[Link]) -> set[Link]:
         """Make those connections whose input is there; returns what is connected now."""
-        present = {str(port.name) for port in self._client.get_ports(is_audio=True, is_input=True)}
-        for number, name in set(links) - self.links():
-            if name in present:
-                with suppress(self._jack.JackError):  # it has left in this moment
-                    self._client.connect(self._ports[number], name)
-        return self.links()
+        with self._asked():
+            present = self._inputs()
+            for number, name in set(links) - self.links():
+                if name in present:
+                    with suppress(self._jack.JackError):  # it has left in this moment
+                        self._client.connect(self._ports[number], name)
+            return self.links()
+
+    def _inputs(self) -> list[str]:
+        return [str(port.name) for port in self._client.get_ports(is_audio=True, is_input=True)]
 
     def found(self, part: str) -> set[Link]:
         """Return the links to the first two inputs whose name has a part, or to the one that there is."""
-        inputs = [str(port.name) for port in self._client.get_ports(is_audio=True, is_input=True)]
+        with self._asked():
+            inputs = self._inputs()
         fitting = [name for name in inputs if part.lower() in name.lower()][: len(_SIDES)]
         return {(number, fitting[min(number, len(fitting) - 1)]) for number in range(len(_SIDES)) if fitting}
 
@@ -221,4 +260,5 @@ class JackClient:
 
     def roll(self, rolls: bool) -> None:
         """Start or stop the transport, for everybody."""
-        self._client.transport_start() if rolls else self._client.transport_stop()
+        with self._asked():
+            self._client.transport_start() if rolls else self._client.transport_stop()

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from bridge.doors.device.door import DeviceDoor
 from bridge.doors.device.feeder import Feeder
 from bridge.doors.door import Service, Sessions, Tasks
 from bridge.doors.jack.client import JackClient, Link, Position, jack_library
+from bridge.errors import DeviceError
 from bridge.session.beats import BAR_BEATS
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import Event, Transported
@@ -50,7 +52,7 @@ class JackDoor(DeviceDoor):
         self._mode, self._part = settings.jack_transport, settings.jack_connect
         self._client: JackClient | None = None
         self._links, self._missing = set[Link](), set[Link]()
-        self._tasks = Tasks(NAME)
+        self._tasks, self._roll_lock = Tasks(NAME), asyncio.Lock()
         self._rolling: bool | None = None  # as last seen; None before
         self._bpm, self._settles_at = 0.0, math.inf
 
@@ -106,7 +108,13 @@ class JackDoor(DeviceDoor):
         """Queue what tells of silence to come; leading, let the transport go along."""
         super().event(event)
         if self._mode == "lead" and isinstance(event, Transported) and (client := self._open_client) is not None:
-            client.roll(event.state.plays)
+            self._tasks.spawn(self._roll(client, event.state.plays))
+
+    async def _roll(self, client: JackClient, rolls: bool) -> None:
+        """Let the transport go or stop, each in its turn: what was said last holds."""
+        async with self._roll_lock:
+            with suppress(DeviceError):  # it has left JACK meanwhile
+                await asyncio.to_thread(client.roll, rolls)
 
     @property
     def _open_client(self) -> JackClient | None:
@@ -127,9 +135,13 @@ class JackDoor(DeviceDoor):
 
     def _connect(self, client: JackClient) -> None:
         """Connect what was named once it is there, and again what was connected when the server went."""
-        if self._part and (found := client.found(self._part)):
-            self._missing, self._part = self._missing | found, ""
-        linked = client.connect(self._missing)
+        try:
+            if self._part and (found := client.found(self._part)):
+                self._missing, self._part = self._missing | found, ""
+            linked = client.connect(self._missing)
+        except DeviceError as error:
+            self._log.debug("jack: connections wait for the next look: %s", error)
+            return
         if client.active:
             self._missing -= linked
             self._links = linked | self._missing

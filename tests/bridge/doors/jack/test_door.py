@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -146,18 +146,30 @@ def test_a_server_that_goes_is_told_and_joined_again_with_its_connections(
     assert told[1] == "jack: playing on JACK"
 
 
-def other_client(name: str) -> Any:
+@asynccontextmanager
+async def other_client() -> AsyncIterator[Any]:
+    """A program that is there while the block runs; whatever comes of it, JACK is then as it was.
+
+    It leaves first: jackd hangs where another client leaves while one renders faster than time.
+    """
     import jack
 
-    return jack.Client(name, no_start_server=True)
+    client = jack.Client("daw", no_start_server=True)
+    client.activate()
+    try:
+        yield client
+    finally:
+        client.transport_stop()
+        with suppress(jack.JackError):  # that it renders nothing is an error as well
+            client.set_freewheel(False)
+        client.deactivate()
+        client.close()
 
 
 @pytest.mark.device
 def test_it_follows_the_transport_and_its_beats(server: Jack) -> None:
     async def go() -> None:
         import jack
-
-        daw = other_client("daw")
 
         def tell(_state: int, _frames: int, position: Any, _new: bool) -> None:
             beat = position.frame / position.frame_rate * 117 / 60
@@ -166,8 +178,7 @@ def test_it_follows_the_transport_and_its_beats(server: Jack) -> None:
             position.tick, position.ticks_per_beat = int(beat % 1 * 960), 960
             position.beats_per_bar, position.beat_type, position.beats_per_minute = 3, 4, 117
 
-        async with playing(jack_transport="follow") as (door, session):
-            daw.activate()
+        async with playing(jack_transport="follow") as (door, session), other_client() as daw:
             daw.set_timebase_callback(tell)
             await asyncio.sleep(0.2)
             assert (session.timeline.source, session.commands) == ("internal", []), "it stands still"
@@ -191,18 +202,14 @@ def test_it_follows_the_transport_and_its_beats(server: Jack) -> None:
             daw.transport_stop()
             await until(lambda: session.timeline.source == "internal")
             await until(lambda: session.commands[-1].action is Action.PAUSE)
-        daw.deactivate()
-        daw.close()
 
-    asyncio.run(go())
+    asyncio.run(twice(go))
 
 
 @pytest.mark.device
 def test_it_leads_the_transport_with_the_sessions_beats(server: Jack) -> None:
     async def go() -> None:
-        daw = other_client("daw")
-        daw.activate()
-        async with playing(jack_transport="lead") as (door, session):
+        async with playing(jack_transport="lead") as (door, session), other_client() as daw:
             await session.do(Transport(Action.PLAY, "page"))
             await until(lambda: "bar" in daw.transport_query()[1] and str(daw.transport_query()[0]).endswith("ROLLING"))
             off = []
@@ -216,18 +223,14 @@ def test_it_leads_the_transport_with_the_sessions_beats(server: Jack) -> None:
             await session.do(Transport(Action.PAUSE, "page"))
             await until(lambda: str(daw.transport_query()[0]).endswith("STOPPED"))
             assert isinstance(door._client, JackClient)
-        daw.deactivate()
-        daw.close()
 
-    asyncio.run(go())
+    asyncio.run(twice(go))
 
 
 @pytest.mark.device
 def test_it_is_silent_while_a_program_renders_faster_than_time(server: Jack) -> None:
     async def go() -> None:
-        daw = other_client("daw")
-        daw.activate()
-        async with playing() as (door, session):
+        async with playing() as (door, session), other_client() as daw:
             await session.do(Set({"temperature": 0.5}, "page"))
             await asyncio.sleep(0.3)
             daw.set_freewheel(True)
@@ -238,7 +241,5 @@ def test_it_is_silent_while_a_program_renders_faster_than_time(server: Jack) -> 
             await asyncio.sleep(0.3)
             assert not door._client.feeder.ring.paused
             assert door.stats()["jack_starvations_total"] == 0
-        daw.deactivate()
-        daw.close()
 
     asyncio.run(twice(go))

@@ -113,10 +113,16 @@ def test_ffmpeg_finds_it_by_its_description_and_hears_the_stream(tmp_path: Path)
     program = shutil.which("ffmpeg")
     if program is None:
         pytest.skip("needs ffmpeg")
+    try:
+        assert_ffmpeg_hears_the_stream(program, tmp_path / "heard.raw")
+    except AssertionError:  # a packet that comes late on a busy machine is lost to ffmpeg: not twice
+        assert_ffmpeg_hears_the_stream(program, tmp_path / "again.raw")
+
+
+def assert_ffmpeg_hears_the_stream(program: str, out: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    out = tmp_path / "heard.raw"
 
     async def go() -> None:
         async with sending(rtp=f"127.0.0.1:{port}") as (web, _):
