@@ -129,7 +129,7 @@ class Controls:
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
         seed = (int(self.seed) + int(self.take) * _TAKES + self.candidate * _CANDIDATES) % 2**63
-        top_k = 0 if self.top_p_alone and 0 < self.top_p < 1 else int(self.top_k)
+        top_k = 0 if self.top_p_alone and self.top_p > 0 else int(self.top_k)
         return Sampling(self.temperature, top_k, self.top_p, seed)
 
     @property
