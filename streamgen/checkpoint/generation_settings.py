@@ -17,6 +17,7 @@ from typing import Any
 
 from streamgen.checkpoint.files import read_json
 from streamgen.checkpoint.types import GenerationDefaults
+from streamgen.checkpoint.xp_cfg import within
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -124,11 +125,8 @@ class _Reading:
         value = self._settings.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise CheckpointError(f"{self._path}: {name} is {value!r:.40}; a number from 0 is needed; {DAMAGED}")
-        nearest = CONTROLS[name].nearest(value)
-        if nearest != value:
-            self.notes.append(
-                f"{self._path.name}: {name} is {value:g}, beyond {CONTROLS[name].in_words}: {nearest:g} is taken"
-            )
+        nearest, notes = within(CONTROLS[name], value, f"{self._path.name}: {name}")
+        self.notes += notes
         return nearest
 
     def guidance(self) -> float:

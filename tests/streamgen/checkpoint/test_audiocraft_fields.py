@@ -70,7 +70,7 @@ def changed(settings: dict[str, Any], path: str) -> dict[str, Any]:
 def read_lm(settings: dict[str, Any]) -> tuple[Any, ...]:
     decoder = decoder_config(settings, "x")
     style = style_config(settings, decoder, "x")
-    heard = style and (features_name(settings, style, "x"), style_defaults(settings, GenerationDefaults(), "x"))
+    heard = style and (features_name(settings, style, "x"), style_defaults(settings, style, GenerationDefaults(), "x"))
     return (
         decoder, style, heard, melody_config(settings, "x"), text_encoder_name(settings, "x"),
         owns_text_encoder(settings), segment_seconds(settings, "x"), generation_defaults(settings, "x"),
