@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from streamgen.audio import AudioChunk
-from streamgen.errors import SessionClosed
 from streamgen.stream.stream import Stream
 
 __all__ = ["chunks"]
@@ -40,5 +39,8 @@ async def chunks(stream: Stream, seconds: float = 0.1) -> AsyncGenerator[AudioCh
             coming = asyncio.ensure_future(asyncio.to_thread(next, source, None))
             yield chunk
     finally:
-        with suppress(SessionClosed):
-            await coming
+        while not coming.done():
+            with suppress(asyncio.CancelledError):  # once more: the first is on its way already
+                await asyncio.wait({coming})
+        if not coming.cancelled():
+            coming.exception()  # read: who leaves wants no more of it

@@ -53,7 +53,8 @@ def keep_in_file(module: nn.Module) -> Callable[[], None]:
     _give_back(spans)
     if spans:
         trim()
-    return lambda: _give_back(spans)
+    wanted = set(spans)  # as they were: what was written to since, or is other memory by now, is not the file's
+    return lambda: _give_back([span for span in _unchanged_files() if span in wanted])
 
 
 def _move(tensors: dict[str, Tensor], pieces: dict[int, str]) -> None:

@@ -179,7 +179,8 @@ class Live:
         Args:
             values: by name: `{"prompt/1/text": "rain", "temperature": 0.9}`.
             when: `at_sample`, `at_beat`, `quantize` or `glide_seconds`, as the WebSocket's message `set` has them;
-                nothing is as soon as can be.
+                nothing is as soon as can be. `at_sample` counts at `sample_rate_hz`, the session's: with a chunk's
+                position, which counts at the chunk's own, goes `rate_hz=chunk.sample_rate_hz`.
 
         Returns:
             The sample of the session at which it applies.

@@ -22,7 +22,7 @@ from typing import Any
 __all__ = ["ROOM_BYTES", "Mark", "Room", "wav_chunks"]
 
 ROOM_BYTES = 48_000  # libsndfile doubles what it is asked for, up to 100 kB, and then writes nothing
-_MOST_TEXT = 400  # characters of a mark's words
+MOST_TEXT = 400  # characters of a mark's words
 _VORBIS_COMMENT, _PADDING = 4, 1
 _BLOCK_HEAD, _CHUNK_HEAD = 4, 8
 _HEAD_BYTES = ROOM_BYTES + 1_000
@@ -119,7 +119,7 @@ def _chapters(marks: Sequence[Mark], rate_hz: int) -> Iterator[str]:
         ms = round(1_000 * mark.at_sample / rate_hz)
         minutes, seconds = divmod(ms / 1_000, 60)
         yield f"CHAPTER{number:03}={minutes // 60:02.0f}:{minutes % 60:02.0f}:{seconds:06.3f}"
-        yield f"CHAPTER{number:03}NAME={mark.text[:_MOST_TEXT]}"
+        yield f"CHAPTER{number:03}NAME={mark.text[:MOST_TEXT]}"
 
 
 # -- WAV ---------------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def _cues(marks: Sequence[Mark]) -> bytes:
         for number, mark in enumerate(marks, 1)
     ]
     labels = [
-        _chunk(b"labl", struct.pack("<I", number) + mark.text[:_MOST_TEXT].encode() + b"\0")
+        _chunk(b"labl", struct.pack("<I", number) + mark.text[:MOST_TEXT].encode() + b"\0")
         for number, mark in enumerate(marks, 1)
     ]
     count = struct.pack("<I", len(marks))

@@ -209,7 +209,10 @@ class RackKeeper:
 
     async def _run(self) -> None:
         while True:
-            await self._write()
+            try:
+                await self._write()
+            except Exception:  # noqa: BLE001 - whatever a plugin answers for its state, the next time is tried
+                _log.exception("the rack was not kept this time")
             with contextlib.suppress(TimeoutError):  # nothing was turned here; what a plugin keeps may have changed
                 async with asyncio.timeout(_STATES_EVERY_SECONDS):
                     await self._changed.wait()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.markers import Mark
+from bridge.audio.markers import MOST_TEXT, Mark
 from bridge.errors import BridgeError
 from bridge.session.commands import KEEP_SECONDS
 from bridge.session.events import Block, Changed, Event, Notice
@@ -99,7 +99,9 @@ class Takes:
 
     def _mark(self, at_sample: int, text: str) -> None:
         if not self._marks or self._marks[-1].text != text:
-            self._marks.append(Mark(at_sample, text))
+            if self._marks and self._marks[-1].at_sample == at_sample:
+                self._marks.pop()  # paused, or several at once: the newest is what plays from there on
+            self._marks.append(Mark(at_sample, text[:MOST_TEXT]))
             if self._began is not None:
                 self._mark_recording([self._marks[-1]])
 
@@ -111,7 +113,7 @@ class Takes:
         return before + [mark for mark in self._marks if mark.at_sample > sample]
 
     def _forget(self, sample: int) -> None:
-        if len(self._marks) > 1 and self._marks[1].at_sample <= sample:
+        while len(self._marks) > 1 and self._marks[1].at_sample <= sample:
             self._marks.pop(0)
 
     def _mark_recording(self, marks: Sequence[Mark]) -> None:
@@ -128,10 +130,9 @@ class Takes:
             FileError: the file cannot be written.
         """
         if self._recorder is not None:
-            recorder, self._recorder = self._recorder, None
+            recorder, self._recorder, self._began = self._recorder, None, None
             await asyncio.to_thread(recorder.close)
         if path is not None:
-            self._began = None
             self._recorder = await asyncio.to_thread(self._opened, path)
 
     def _opened(self, path: Path) -> Recorder:

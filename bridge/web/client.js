@@ -55,7 +55,10 @@ class Live extends EventTarget {
     return this.hello.sample_rate_hz;
   }
 
-  /** Change parameters, all or none; when: at_sample, at_beat, quantize or glide_seconds. Gives the sample it applies at. */
+  /**
+   * Change parameters, all or none; when: at_sample (with rate_hz, where it counts at another than the session's),
+   * at_beat, quantize or glide_seconds. Gives the sample it applies at.
+   */
   async set(values, when = {}) {
     return (await this.ask("set", { values, ...when })).applied_at_sample;
   }

@@ -129,6 +129,7 @@ class TextCache(Generic[Value]):
                 return
             if text not in keep:
                 total -= self._size(self._values.pop(text))
+                self._lately.discard(text)
 
 
 class TextConditioner:

@@ -160,7 +160,8 @@ def play_stage(
     assert report["heard"] > (SECONDS - 1) * SAMPLE_RATE_HZ
     faults = ("sound_starvations_total", "sound_jumps_total")
     assert [metrics[fault] - before[fault] for fault in faults] == [0, 0]
-    assert metrics['event_loop_lag_seconds{quantile="0.99"}'] <= 0.05
+    # a start is a larger share of a short run
+    assert metrics['event_loop_lag_seconds{quantile="0.99"}'] <= (0.01 if SECONDS >= 600 else 0.05)
     assert_changed(stream, ears[0].told("changed"))
     fits = sound_card_fits(recorded(home / "card.raw"), stage.ready["recording"])
     exact = [fit > 60 for _, fit in fits]

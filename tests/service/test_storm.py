@@ -142,12 +142,12 @@ async def weathered(service: Service, storm: Callable[[Service], Awaitable[None]
             found.peak_mb = max(found.peak_mb, resident_mb(service))
         await storming
         found.others = processors.others()
-        late = bystander.underruns()[len(before) :]
-        found.underruns, found.late_seconds = len(late), sum(late) / RATE_HZ
         until = time.monotonic() + AFTER_SECONDS
         while (mb := resident_mb(service)) >= found.idle_mb + KEPT_MB and time.monotonic() < until:
             await asyncio.sleep(0.5)
         found.after_mb = mb
+        late = bystander.underruns()[len(before) :]  # each is told once the music goes on
+        found.underruns, found.late_seconds = len(late), sum(late) / RATE_HZ
         listening.cancel()
     assert (bystander.slow(), bystander.missing) == ([], [])
     return found

@@ -106,6 +106,16 @@ def test_what_was_changed_in_a_files_memory_stays_changed(cache: Path, tmp_path:
     assert torch.equal(module.weight, wanted)
 
 
+@on_linux
+def test_what_is_changed_later_stays_changed_too(cache: Path) -> None:
+    module = nn.Linear(ROWS, ROWS, bias=False).requires_grad_(False)
+    rest = keep_in_file(module)
+    module.weight.mul_(2)
+    wanted = module.weight.clone()
+    rest()
+    assert torch.equal(module.weight, wanted)
+
+
 def test_small_modules_and_those_that_cannot_be_written_stay_in_memory(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

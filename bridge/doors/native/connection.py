@@ -281,6 +281,8 @@ class Connection:
     def _values(self, id_: str | float | None, name: str | None) -> str:
         state = answers.state_of(self._session)
         if name is not None:
+            if name not in state["values"]:  # it was, when the request was read: its slot is gone
+                raise WireError("bad_value", f"there is no parameter {name!r} any more")
             state["values"] = {name: state["values"][name]}
         return self._ack(id_, **state)
 

@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 FOLLOWED = ("melody", "style")  # audio that the music follows
-MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000  # in which a client may count
+_MIN_COUNTING_HZ, _MAX_COUNTING_HZ = 8_000, 192_000  # rates in which a client may count positions
 _MAX_ID = 64
 _MOMENTS = ("at_sample", "at_beat", "quantize")
 _MAX_WORD = 256  # of an effect's name, or a preset's
@@ -228,7 +228,7 @@ def _values(values: object, table: Mapping[str, ControlSpec]) -> dict[str, Value
 def _moment(message: dict[str, Any], rate_hz: int) -> Moment | None:
     """Return when a message wants to be carried out, whichever rate its samples are of; None if it does not say."""
     named_hz = message.get("rate_hz")
-    from_hz = rate_hz if named_hz is None else whole("rate_hz", named_hz, MIN_RATE_HZ, MAX_RATE_HZ)
+    from_hz = rate_hz if named_hz is None else whole("rate_hz", named_hz, _MIN_COUNTING_HZ, _MAX_COUNTING_HZ)
     said = [name for name in _MOMENTS if message.get(name) is not None]
     if len(said) > 1:
         raise WireError("bad_message", f"{' and '.join(said)} both say when: leave one out")

@@ -153,7 +153,7 @@ def test_sample_p_is_the_music_of_position_p_at_every_rate_through_pauses_and_re
     steady = np.ones(len(at), bool)
     for edge in (0, paused, reset, len(at)):
         steady[max(0, edge - fade) : edge + fade] = False
-    assert np.abs(audio - expected)[:, steady].max() < 2e-4 if rate_hz == 44_100 else 1e-6
+    assert np.abs(audio - expected)[:, steady].max() < (2e-4 if rate_hz == 44_100 else 1e-6)
     one.player.close()
 
 

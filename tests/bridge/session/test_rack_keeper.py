@@ -125,6 +125,35 @@ def test_every_edit_and_every_knob_is_kept_soon_and_nothing_where_nothing_was(tm
     play(scene)
 
 
+def test_a_plugin_that_fails_over_its_state_once_is_kept_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing was kept ever after: a kill took what was turned since."""
+    path, right, failed = tmp_path / "kept.toml", rack_keeper.rack_of, []
+
+    async def once(session: LiveSession) -> Preset:
+        if session.slots() and not failed:
+            failed.append(True)
+            raise ValueError("no state today")
+        return await right(session)
+
+    monkeypatch.setattr(rack_keeper, "rack_of", once)
+
+    async def scene(session: LiveSession) -> None:
+        keeper = RackKeeper(path, session)
+        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        await asyncio.sleep(0.5)
+        await session.do(Set({"plugin/1/wet": 0.75}, "page"))
+        async with asyncio.timeout(5):
+            while not (path.exists() and preset_files.read(path).slots[0].values.get("wet") == 0.75):
+                await asyncio.sleep(0.02)
+        await keeper.close()
+
+    play(scene)
+    assert failed
+    assert "no state today" in caplog.text
+
+
 def test_a_disk_that_is_full_is_said_once_and_the_music_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

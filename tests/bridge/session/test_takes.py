@@ -98,3 +98,13 @@ def test_only_the_last_half_minute_is_held(tmp_path: Path) -> None:
         assert len(kept._last) == 1, "what does not follow on is another music"
 
     play(scene)
+
+
+def test_changes_while_paused_are_one_mark_however_many(tmp_path: Path) -> None:
+    async def scene(session: LiveSession) -> None:
+        kept = session._takes
+        for number in range(50):
+            kept._mark(4_800, f"seed {number}")
+        assert [(mark.at_sample, mark.text) for mark in kept._marks] == [(4_800, "seed 49")]
+
+    play(scene)
