@@ -243,6 +243,7 @@ FIELDS = {
     "model": "the checkpoint",
     "sample_rate_hz": "the session's rate, in which every position counts unless it says otherwise",
     "model_rate_hz": "the checkpoint's own",
+    "follows": "kinds of audio that its music can follow: `melody`, `style` or none; an audio prompt it always takes",
     "audio": "how this client's frames come: `codec`, `sample_rate_hz`, `chunk_ms`, `enabled`, `channels`",
     "codecs": "what this server can send",
     "parameters": "the [table](parameters.md): `name`, `type`, `min`, `max`, `default` (the model's own), `unit`, "
@@ -378,6 +379,7 @@ def hello_fields() -> list[str]:
     session = SimpleNamespace(
         rate_hz=48_000,
         model_rate_hz=32_000,
+        follows=(),
         name="live",
         model="pocket",
         table={},

@@ -162,7 +162,7 @@ class Live:
         # who breaks out of a loop drops its stream, and is known by that to hear no more
         self._hearing: Callable[[], _Stream[LiveChunk] | None] = lambda: None
         self._followers: weakref.WeakSet[_Stream[dict[str, Any]]] = weakref.WeakSet()
-        self._sends_audio = False
+        self._sends_audio, self._sending = False, asyncio.Lock()
         self.news, self.over = asyncio.Condition(), ""
         self._reader = asyncio.create_task(self._read())
 
@@ -202,17 +202,42 @@ class Live:
             Refused: it was not done.
             Disconnected: there is no connection any more.
         """
+        self._last_id += 1
+        id_ = self._last_id
+        return await self._answer(id_, json.dumps({"type": kind, "id": id_, **fields}))
+
+    async def send_audio(self, kind: str, file: bytes, **when: Any) -> int:
+        """Give the music audio of a kind.
+
+        Args:
+            kind: "audio_prompt", which it goes on from; or of those that `hello["follows"]` lists, "melody" or "style".
+            file: a WAV, FLAC or Ogg file, its bytes; of none, a melody or style ends.
+            when: for melody and style, as in `set`; nothing is as soon as can be.
+
+        Returns:
+            The sample of the session at which it applies.
+
+        Raises:
+            Refused: no audio that can be used, or of a kind that the checkpoint does not take.
+            Disconnected: there is no connection any more.
+        """
+        async with self._sending:  # the service takes one at a time
+            answer = await self.ask(kind, bytes=len(file), **when)
+            if answer.get("ready"):
+                answer = await self._answer(answer["id"], file)
+        return int(answer["applied_at_sample"])
+
+    async def _answer(self, id_: int, message: str | bytes) -> dict[str, Any]:
         if self.over:
             raise Disconnected(self.over)
-        self._last_id += 1
-        answer = self._asked[self._last_id] = asyncio.get_running_loop().create_future()
+        answer = self._asked[id_] = asyncio.get_running_loop().create_future()
         try:
-            await self._socket.send(json.dumps({"type": kind, "id": self._last_id, **fields}))
+            await self._socket.send(message)
             return dict(await answer)
         except ConnectionClosed as problem:
             raise Disconnected(_reason(problem)) from None
         finally:
-            self._asked.pop(self._last_id, None)
+            self._asked.pop(id_, None)
 
     # -- hear and follow ----------------------------------------------------------------------------------------------
 

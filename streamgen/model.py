@@ -109,6 +109,7 @@ class Model:
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.
         has_codec: whether it makes sound; without, `Stream.tokens` is all there is.
+        follows: kinds of audio that its music can follow: "melody" or "style", or none.
         frame_rate_hz: frames a second.
         window_seconds: how much music the model knows at most.
         weight_bytes: bytes of decoder weights that one step reads.
@@ -123,6 +124,7 @@ class Model:
         self.device, self.threads = runtime.device, runtime.threads
         self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.has_codec = codec.makes_sound
+        self.follows: tuple[str, ...] = tuple(kind for kind in ("melody", "style") if kind == runtime.prompts.reads)
         self.channels, self.frame_rate_hz = runtime.config.audio_channels, runtime.frame_rate_hz
         self.window_seconds = runtime.config.max_positions / runtime.frame_rate_hz
         self.weight_bytes, self.kernels = runtime.engine.weight_bytes, runtime.facts.kernels

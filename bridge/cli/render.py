@@ -120,7 +120,8 @@ def _check_output(args: argparse.Namespace, rate_hz: int) -> None:
 
 
 def _check_not_its_own_prompt(args: argparse.Namespace) -> None:
-    for name, path in (("--audio-prompt", args.audio_prompt), ("--melody", args.melody)):
+    prompts = (("--audio-prompt", args.audio_prompt), ("--melody", args.melody), ("--style", args.style))
+    for name, path in prompts:
         if path is not None and path.exists() and args.out.exists() and path.samefile(args.out):
             raise UsageError(
                 f"--out and {name} are both {str(path)!r}: the file would be overwritten; choose another --out"

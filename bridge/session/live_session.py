@@ -90,7 +90,7 @@ class LiveSession:
         self.name, self._engine, self.timeline = name, engine, timeline
         self.catalogue, self.preset_folder = catalogue or Catalogue(), PresetFolder(self, presets)
         self.model, self.model_rate_hz = engine.model.name, engine.model.sample_rate_hz
-        self.rate_hz = timeline.rate_hz
+        self.follows, self.rate_hz = engine.model.follows, timeline.rate_hz
         self._listeners: list[Listener] = []
         self._recent: deque[Block] = deque()
         self._takes = Takes(self, takes)

@@ -41,6 +41,7 @@ class Session(Protocol):
         name: "live" for the shared one.
         model: name of the checkpoint.
         model_rate_hz: of the checkpoint's own audio.
+        follows: kinds of audio that the model's music can follow: "melody" or "style", or none.
         rate_hz: of all blocks and positions.
         timeline: which sample is due when.
         table: every parameter, by name, with the model's own defaults; another one after `TableChanged`.
@@ -49,6 +50,7 @@ class Session(Protocol):
     name: str
     model: str
     model_rate_hz: int
+    follows: tuple[str, ...]
     rate_hz: int
     timeline: Timeline
     table: Mapping[str, ControlSpec]

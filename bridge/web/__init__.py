@@ -14,6 +14,7 @@ Rules: nothing here knows a parameter's name or range: the server's `hello` tell
     slots.js  surface.js  controls.js  knob.js  rack.js      what is seen and touched
     meters.js  beat.js  figures.js                           what is only seen
     announce.js  keys.js  midi.js                              screen readers, keyboard, controllers
+    dropped.js    a recording that is dropped: what it is for
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@
 import { announce, toast, write } from "./announce.js";
 import { BeatLight } from "./beat.js";
 import { Controls } from "./controls.js";
+import { Dropped } from "./dropped.js";
 import { Figures } from "./figures.js";
 import { listenForKeys } from "./keys.js";
 import { Link } from "./link.js";
@@ -44,10 +45,11 @@ const controls = [
 ];
 const rack = new Rack($("rack"), state, (type, fields) => connection.send(type, fields));
 const midi = new Midi($("midi"), state);
+const dropped = new Dropped((type, fields) => connection.send(type, fields), (bytes) => connection.upload(bytes));
 const light = new BeatLight($("beat"), $("beat-words"));
 
 const session = {
-  rateHz: 0, playing: false, listening: sessionStorage.getItem("listening") !== "no", arrivesAt: 0, greeted: false, eager: false, asked: null, upload: null,
+  rateHz: 0, playing: false, listening: sessionStorage.getItem("listening") !== "no", arrivesAt: 0, greeted: false, eager: false, asked: null,
   peaks: [0, 0], told: { position: 0, atMs: 0 }, // as the server tells them
 };
 /** Whether this page makes the sound: else it shows the music as the server tells it. */
@@ -74,8 +76,7 @@ function takeToken() {
 const told = {
   hello: greet,
   ack: ({ id, ready }) => {
-    if (ready && id === session.upload?.id) connection.upload(session.upload.bytes);
-    else if (id && id === session.upload?.id) toast("The music goes on from what was dropped");
+    dropped.acknowledged(id, ready);
     state.acknowledged(id);
     rack.answered(id);
   },
@@ -83,7 +84,7 @@ const told = {
     state.refused(id);
     rack.answered(id);
     if (id && id === session.asked?.id) showTransport(session.asked.before, true);
-    if (id && id === session.upload?.id) session.upload = null;
+    dropped.refused(id);
     toast(message, { urgent: true });
   },
   changed: ({ values, applied_at_sample }) => {
@@ -143,6 +144,7 @@ function greet(hello) {
   surface.build();
   for (const each of controls) each.build();
   rack.greet(hello);
+  dropped.greet(hello.follows);
   midi.build();
   $("model").textContent = name && name !== "live" ? `${model} · ${name}` : model;
   showHeard(now.heard);
@@ -201,13 +203,6 @@ async function play() {
   session.asked = { id: connection.send("transport", { action: before ? "pause" : "play" }), before };
   showTransport(!before);
   if (before && figures.listeners > 1) toast(`Paused for all ${figures.listeners} who listen`);
-}
-
-/** Let the music go on from a recording: announced first, sent when the server is ready for it. */
-async function goOnFrom(file) {
-  const bytes = await file.arrayBuffer();
-  session.upload = { id: connection.send("audio_prompt", { bytes: bytes.byteLength }), bytes };
-  if (session.upload.id) toast(`Sending ${file.name}`);
 }
 
 /** Open the sound; tells what is wrong if there will be none. */
@@ -275,13 +270,6 @@ $("keep").addEventListener("click", keep);
 for (const action of ["stop", "reset"]) $(action).addEventListener("click", () => connection.send("transport", { action }));
 $("full").hidden = !document.fullscreenEnabled;
 $("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
-document.addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
-document.addEventListener("drop", (event) => {
-  const [file] = event.dataTransfer.files;
-  if (!file) return;
-  event.preventDefault();
-  goOnFrom(file);
-});
 $("suggest").addEventListener("click", () => {
   slots.suggest();
   slots.select(1);

@@ -75,26 +75,29 @@ def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
     trained = with_prefix(state, TEXT_ENCODER) if owns_text_encoder(settings) else None
     text_encoder, tokenizer = _load_text_encoder(text_encoder_name(settings, where), folder, trained, where)
     width = text_encoder.config.d_model
+    defaults, notes = generation_defaults(settings, where)
     found = Checkpoint(
         name=name, folder=folder, format="audiocraft", licence=licence, decoder=decoder, weights=weights,
         codec=codec, text_encoder=text_encoder, tokenizer=tokenizer,
         text_projection=_output_projection(state, TEXT_PROJECTION, width, decoder, where), melody=chroma,
         melody_projection=None if chroma is None else _output_projection(
             state, MELODY_PROJECTION, chroma.num_chroma, decoder, where),
-        defaults=generation_defaults(settings, where),
-        notes=(*notes_of(settings, LM_FIELDS, LM_FILE), *notes_of(codec_settings, CODEC_FIELDS, CODEC_FILE)),
+        defaults=defaults,
+        notes=(*notes, *notes_of(settings, LM_FIELDS, LM_FILE), *notes_of(codec_settings, CODEC_FIELDS, CODEC_FILE)),
     )  # fmt: skip
     return found if style is None else _with_style(found, style, state, settings)
 
 
 def _with_style(found: Checkpoint, style: StyleConfig, state: dict[str, Tensor], settings: Settings) -> Checkpoint:
     folder, decoder, where = found.folder, found.decoder, str(found.folder / LM_FILE)
+    defaults, notes = style_defaults(settings, style, found.defaults, where)
     return replace(
         found,
         style=style,
         style_weights=style_weights(state, style, decoder.hidden_size, where),
         style_features=_load_features(features_name(settings, style, where), style, folder, decoder),
-        defaults=style_defaults(settings, found.defaults, where),
+        defaults=defaults,
+        notes=(*notes, *found.notes),
     )
 
 
@@ -163,7 +166,8 @@ def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> tuple[
 def _load_features(name: str, style: StyleConfig, folder: Path, decoder: DecoderConfig) -> EncodecModel | HubertModel:
     """What hears a style: an EnCodec or MERT, by name."""
     if style.features == "encodec":
-        return _load_named_codec(name, folder, decoder)[0]
+        as_many = replace(decoder, num_codebooks=style.feature_codebooks * decoder.audio_channels)
+        return _load_named_codec(name, folder, as_many)[0]
     found = _named_folder(name, folder)
     return build_mert(read_json(found / "config.json"), read_tensors(found), str(found))
 

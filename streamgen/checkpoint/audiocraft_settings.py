@@ -11,7 +11,7 @@ import math
 
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults, MelodyConfig
 from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS
-from streamgen.checkpoint.xp_cfg import MISSING, Settings, look_up, number, require, whole
+from streamgen.checkpoint.xp_cfg import MISSING, Settings, look_up, number, require, whole, within
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -162,12 +162,17 @@ def owns_text_encoder(settings: Settings) -> bool:
     return look_up(settings, "conditioners.description.t5.finetune", False) is True
 
 
-def generation_defaults(settings: Settings, where: str) -> GenerationDefaults:
-    """Guidance as trained; the rest is the default of audiocraft's own MusicGen class, not of its evaluation."""
+def generation_defaults(settings: Settings, where: str) -> tuple[GenerationDefaults, tuple[str, ...]]:
+    """Guidance as trained; the rest is the default of audiocraft's own MusicGen class, not of its evaluation.
+
+    Returns:
+        The defaults, and what is to be said of them: one line each.
+    """
     usual = GenerationDefaults()
     path = "classifier_free_guidance.inference_coef"
     scale = number(settings, path, where, usual.guidance_scale)
-    return GenerationDefaults(guidance_scale=CONTROLS["guidance_scale"].nearest(scale), top_p_alone=True)
+    taken, notes = within(CONTROLS["guidance_scale"], scale, f"xp.cfg: {path}")
+    return GenerationDefaults(guidance_scale=taken, top_p_alone=True), notes
 
 
 def codec_settings(settings: Settings, where: str) -> Settings:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from streamgen.checkpoint.parts import with_prefix
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults, StyleConfig
 from streamgen.checkpoint.validate import match_tensors
-from streamgen.checkpoint.xp_cfg import MISSING, Settings, look_up, number, whole
+from streamgen.checkpoint.xp_cfg import MISSING, Settings, look_up, number, whole, within
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -54,15 +54,20 @@ def style_config(settings: Settings, decoder: DecoderConfig, where: str) -> Styl
     )  # fmt: skip
 
 
-def style_defaults(settings: Settings, usual: GenerationDefaults, where: str) -> GenerationDefaults:
-    """Return the defaults of all controls, with those that say how a style is heard."""
-    codebooks = whole(settings, f"{STYLE}.eval_q", where, usual.eval_q)
-    seconds = number(settings, f"{STYLE}.length", where, usual.excerpt_seconds)
-    return replace(
-        usual,
-        eval_q=int(CONTROLS["eval_q"].nearest(codebooks)),
-        excerpt_seconds=CONTROLS["excerpt_seconds"].nearest(seconds),
-    )
+def style_defaults(
+    settings: Settings, config: StyleConfig, usual: GenerationDefaults, where: str
+) -> tuple[GenerationDefaults, tuple[str, ...]]:
+    """Return the defaults of all controls, those of a style among them, and a line for each that is cut."""
+    codebooks = replace(CONTROLS["eval_q"], high=min(config.codebooks, CONTROLS["eval_q"].limits[1]))
+    eval_q, of_codebooks = within(
+        codebooks, whole(settings, f"{STYLE}.eval_q", where, min(usual.eval_q, config.codebooks)),
+        f"xp.cfg: {STYLE}.eval_q",
+    )  # fmt: skip
+    seconds, of_seconds = within(
+        CONTROLS["excerpt_seconds"], number(settings, f"{STYLE}.length", where, usual.excerpt_seconds),
+        f"xp.cfg: {STYLE}.length",
+    )  # fmt: skip
+    return replace(usual, eval_q=int(eval_q), excerpt_seconds=seconds), (*of_codebooks, *of_seconds)
 
 
 def features_name(settings: Settings, config: StyleConfig, where: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from streamgen.checkpoint.files import read_json
 from streamgen.checkpoint.types import GenerationDefaults
+from streamgen.checkpoint.xp_cfg import within
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -66,7 +67,7 @@ def read_generation_settings(path: Path, padding_code: int) -> tuple[GenerationD
         CheckpointError: a damaged value, or a setting that changes transformers' draws and is not drawn here.
     """
     if not path.is_file():
-        return GenerationDefaults(), ()
+        return GenerationDefaults(), (_absence(path),)
     settings = {name: value for name, value in read_json(path).items() if value is not None}
     _refuse_others(settings, path)
     _check_padding(settings, padding_code, path)
@@ -124,11 +125,8 @@ class _Reading:
         value = self._settings.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise CheckpointError(f"{self._path}: {name} is {value!r:.40}; a number from 0 is needed; {DAMAGED}")
-        nearest = CONTROLS[name].nearest(value)
-        if nearest != value:
-            self.notes.append(
-                f"{self._path.name}: {name} is {value:g}, beyond {CONTROLS[name].in_words}: {nearest:g} is taken"
-            )
+        nearest, notes = within(CONTROLS[name], value, f"{self._path.name}: {name}")
+        self.notes += notes
         return nearest
 
     def guidance(self) -> float:
@@ -141,6 +139,14 @@ class _Reading:
         found = {"temperature": self.number("temperature", usual.temperature)}
         top_k, top_p = int(self.number("top_k", usual.top_k)), self.number("top_p", 1.0)
         return {**found, "top_k": 1 if top_p == 0 else top_k, "top_p": 0.0 if top_p in (0.0, 1.0) else top_p}
+
+
+def _absence(path: Path) -> str:
+    usual = GenerationDefaults()
+    return (
+        f"there is no {path.name}: MusicGen's own is taken, sampling among {usual.top_k} codes with guidance "
+        f"{usual.guidance_scale:g}; transformers would take the likeliest code, without guidance"
+    )
 
 
 def _silences(settings: Mapping[str, Any], path: Path) -> list[str]:

@@ -26,7 +26,8 @@ from streamgen.checkpoint.parts import (
     projection,
     with_prefix,
 )
-from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
+from streamgen.checkpoint.preprocessor import audio_prompt_notes, melody_config
+from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
 from streamgen.checkpoint.validate import (
     MAX_TRAINED_POSITIONS,
     TEXT_ROOM,
@@ -46,7 +47,6 @@ __all__ = ["load_transformers"]
 COMPOSITES = ("musicgen", "musicgen_melody")
 ALONE = ("musicgen_decoder", "musicgen_melody_decoder")
 CODEC_FOLDER = "audio_encoder"
-DAMAGED = "the file is damaged: download it again"
 
 
 def load_transformers(name: str, folder: Path, licence: str) -> Checkpoint:
@@ -70,7 +70,7 @@ def load_transformers(name: str, folder: Path, licence: str) -> Checkpoint:
 def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, Any]) -> Checkpoint:
     where, melody = str(folder), settings["model_type"] == "musicgen_melody"
     decoder = _decoder_config(settings.get("decoder"), melody, where)
-    chroma = _melody_config(settings, folder) if melody else None
+    chroma, of_preprocessor = melody_config(settings, folder) if melody else (None, ())
     if chroma is not None:
         decoder = replace(decoder, prefix_positions=chroma.chroma_length + TEXT_ROOM)
         check_room(decoder, where)
@@ -84,6 +84,8 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
         )
     weights = _decoder_weights(with_prefix(tensors, "decoder."), decoder, where)
     codec = build_codec(settings.get("audio_encoder"), with_prefix(tensors, "audio_encoder."), decoder, where)
+    if not melody:
+        of_preprocessor = audio_prompt_notes(folder, codec.config.sampling_rate)
     text_encoder = build_text_encoder(settings.get("text_encoder"), with_prefix(tensors, "text_encoder."), where)
     width = text_encoder.config.d_model
     return Checkpoint(
@@ -92,7 +94,7 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
         text_projection=projection(tensors, "enc_to_dec_proj", width, decoder.hidden_size, where),
         melody=chroma, melody_projection=None if chroma is None else projection(
             tensors, "audio_enc_to_dec_proj", chroma.num_chroma, decoder.hidden_size, where),
-        defaults=defaults, notes=notes,
+        defaults=defaults, notes=(*notes, *of_preprocessor),
     )  # fmt: skip
 
 
@@ -142,38 +144,6 @@ def _decoder_weights(tensors: dict[str, Tensor], decoder: DecoderConfig, where: 
     weights = {name: tensor for name, tensor in tensors.items() if "embed_positions" not in name}
     match_tensors(f"{where}: the decoder", decoder_shapes(decoder), weights)
     return weights
-
-
-def _melody_config(settings: dict[str, Any], folder: Path) -> MelodyConfig:
-    """Chroma from the model's settings, its spectrogram from the processor's."""
-    features: dict[str, Any] = {}
-    if (folder / "preprocessor_config.json").is_file():
-        features = read_json(folder / "preprocessor_config.json")
-    elif (folder / "processor_config.json").is_file():
-        nested = read_json(folder / "processor_config.json").get("feature_extractor")
-        features = nested if isinstance(nested, dict) else {}
-    num_chroma = _positive(settings, "num_chroma", 12, folder)
-    for name in ("num_chroma", "feature_size"):
-        if features.get(name, num_chroma) != num_chroma:
-            raise CheckpointError(
-                f"{folder}: {name} is {features[name]!r:.40} in the preprocessor, num_chroma {num_chroma} in the "
-                "model; they must be equal: correct the preprocessor's"
-            )
-    return MelodyConfig(
-        num_chroma=num_chroma,
-        chroma_length=_positive(settings, "chroma_length", 235, folder),
-        n_fft=_positive(features, "n_fft", 16384, folder),
-        hop_length=_positive(features, "hop_length", 4096, folder),
-        sample_rate_hz=_positive(features, "sampling_rate", 32000, folder),
-        seconds=_positive(features, "chunk_length", 30, folder),
-    )
-
-
-def _positive(settings: dict[str, Any], name: str, default: int, folder: Path) -> int:
-    value = settings.get(name, default)
-    if not isinstance(value, int) or not 1 <= value <= 1_000_000:
-        raise CheckpointError(f"{folder}: {name} is {value!r:.40}; a whole number from 1 is needed; {DAMAGED}")
-    return value
 
 
 def _defaults(folder: Path, decoder: DecoderConfig) -> tuple[GenerationDefaults, tuple[str, ...]]:

@@ -111,8 +111,8 @@ def check_codec(codec: EncodecConfig, decoder: DecoderConfig, where: str) -> Non
         raise CheckpointError(f"{text}; they must be equal: pair the decoder with the codec it was trained on")
     _check_codec_sizes(codec, found)
     if codec.num_quantizers < decoder.channel_codebooks:  # of more, the first are used
-        text = f"{found} has {codec.num_quantizers} codebooks, the decoder {decoder.channel_codebooks} a channel"
-        raise CheckpointError(f"{text}; it must have as many: pair the decoder with the codec it was trained on")
+        text = f"{found} has {codec.num_quantizers} codebooks, {decoder.channel_codebooks} a channel are needed"
+        raise CheckpointError(f"{text}: pair the decoder or the style with the codec it was trained on")
 
 
 def _check_codec_sizes(codec: EncodecConfig, found: str) -> None:

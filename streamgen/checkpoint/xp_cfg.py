@@ -11,9 +11,10 @@ import re
 from typing import Any
 
 from streamgen.checkpoint.files import explained
+from streamgen.config import ControlSpec
 from streamgen.errors import CheckpointError
 
-__all__ = ["MISSING", "Settings", "look_up", "number", "parse_settings", "require", "whole"]
+__all__ = ["MISSING", "Settings", "look_up", "number", "parse_settings", "require", "whole", "within"]
 
 Settings = dict[str, Any]
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
@@ -75,6 +76,14 @@ def number(settings: Settings, path: str, where: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6 or math.isnan(value):
         raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; a number from 0 is needed")
     return float(value)
+
+
+def within(control: ControlSpec, value: float, told_as: str) -> tuple[float, tuple[str, ...]]:
+    """Return the nearest value that a control allows, and a line that says so if it is another."""
+    nearest = control.nearest(value)
+    if nearest == value:
+        return value, ()
+    return nearest, (f"{told_as} is {value:g}, beyond {control.in_words}: {nearest:g} is taken",)
 
 
 def require(settings: Settings, architecture: dict[str, Any], what: str, where: str) -> None:

@@ -180,12 +180,14 @@ class Prompts:
 
         Raises:
             PromptError: a style that is shorter than its excerpt.
+            ConfigError: it is told in fewer codebooks than are wanted.
         """
         if self.reads != "style":
             return _MelodyPart(self.chroma, wanted.melody)
         length = max(self.style.positions(wanted.style, wanted.excerpt_seconds), positions)
         if wanted.style is None:
             return _StylePart(self.style, None, 0, 0.0, 0, length)
+        self.style.check_codebooks(wanted.eval_q)
         return _StylePart(self.style, wanted.style, wanted.eval_q, wanted.excerpt_seconds, wanted.seed, length)
 
     def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.conditioning.melody import check_melody, mono_at_rate
-from streamgen.errors import PromptError
+from streamgen.errors import ConfigError, PromptError
 
 if TYPE_CHECKING:
     from streamgen.checkpoint.types import Checkpoint
@@ -49,10 +49,15 @@ class StyleConditioner:
 
     Args:
         checkpoint: gives settings and weights. Without a style part it takes no style.
+
+    Attributes:
+        width: D, of a token.
+        codebooks: of the bottleneck; 0 without a style part.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.width = checkpoint.decoder.hidden_size
+        self.codebooks = 0 if checkpoint.style is None else checkpoint.style.codebooks
         self._name, self._config = checkpoint.name, checkpoint.style
         self._audio_channels = checkpoint.decoder.audio_channels
         self._features: Any = checkpoint.style_features
@@ -79,6 +84,16 @@ class StyleConditioner:
             return 1
         return -(-self._frames(self._excerpt_samples(style, excerpt_seconds)) // self._config.every)
 
+    def check_codebooks(self, codebooks: int) -> None:
+        """Check that the bottleneck has so many codebooks.
+
+        Raises:
+            ConfigError: it has fewer.
+        """
+        has = self.codebooks
+        if codebooks > has:
+            raise ConfigError(f"eval_q is {codebooks}, the style of {self._name} has {has} codebooks: set 1 to {has}")
+
     def tokens(self, style: Style, codebooks: int, excerpt_seconds: float, seed: int) -> Tensor:
         """Return a style's tokens, float32 [S, D].
 
@@ -97,7 +112,7 @@ class StyleConditioner:
         start = int(spare / 2) if config.centred else random.Random(seed).randint(0, spare)
         with torch.inference_mode():
             states = self._transformed(self._heard(style.samples[start : start + size]))
-            states = self._quantized(self._normed(states), min(codebooks, config.codebooks))
+            states = self._quantized(self._normed(states), codebooks)
             projected = F.linear(states[:: config.every], *self._projection)
         return projected.clone()
 

@@ -129,7 +129,7 @@ class Controls:
     def sampling(self) -> Sampling:
         """The settings that draws depend on."""
         seed = (int(self.seed) + int(self.take) * _TAKES + self.candidate * _CANDIDATES) % 2**63
-        top_k = 0 if self.top_p_alone and 0 < self.top_p < 1 else int(self.top_k)
+        top_k = 0 if self.top_p_alone and self.top_p > 0 else int(self.top_k)
         return Sampling(self.temperature, top_k, self.top_p, seed)
 
     @property
@@ -181,6 +181,9 @@ def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
     context = rows["context_seconds"]
     rows |= {context.name: replace(context, high=min(longest, context.limits[1]))}
     reads = runtime.prompts.reads
+    if reads == "style":
+        eval_q = rows["eval_q"]
+        rows |= {eval_q.name: replace(eval_q, high=min(runtime.prompts.style.codebooks, eval_q.limits[1]))}
     beside = () if reads == "style" else ("eval_q", "excerpt_seconds")
     beside = beside if reads else (*beside, "guidance_beta")
     return rows | {name: replace(rows[name], supported=False) for name in (*runtime.defaults.unsupported, *beside)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from bridge.session.commands import Transport
+from bridge.session.commands import AudioPrompt, Follow, Transport
+from bridge.session.timeline import Moment
 from streamgen.client import Disconnected, Live, Refused, connect
 from streamgen.errors import ConfigError
 
@@ -65,6 +67,35 @@ def test_it_steers_and_keeps_up_with_what_others_change() -> None:
             assert isinstance(web.session.commands[-1], Transport)
             assert live.state == "paused"
             assert (await live.ask("get", name="temperature"))["values"] == {"temperature": 0.5}
+
+    asyncio.run(go())
+
+
+def test_audio_of_each_kind_is_sent_as_a_file_and_a_melody_ends_with_none() -> None:
+    async def go() -> None:
+        sound = io.BytesIO()
+        soundfile.write(sound, np.zeros((4_000, 1)), 16_000, format="FLAC")
+        async with serving() as web, connect(web.stream) as live:
+            assert live.hello["follows"] == ["melody"]
+            files = asyncio.gather(
+                live.send_audio("melody", sound.getvalue(), at_sample=96_000),
+                live.send_audio("audio_prompt", sound.getvalue()),  # at once: each waits for its turn
+            )
+            assert all(isinstance(sample, int) for sample in await files)
+            await live.send_audio("melody", b"")
+            melody, prompt, none = web.session.commands
+            assert isinstance(melody, Follow)
+            assert melody.samples is not None
+            assert (melody.samples.shape[1], melody.rate_hz, melody.at) == (4_000, 16_000, Moment(sample=96_000))
+            assert isinstance(prompt, AudioPrompt)
+            assert isinstance(none, Follow)
+            assert none.samples is None
+            with pytest.raises(Refused) as refused:
+                await live.send_audio("melody", b"not audio")
+            assert refused.value.code == "bad_audio"
+            with pytest.raises(Refused):
+                await live.send_audio("audio_prompt", b"")
+            assert await live.set({"temperature": 1.0}) == web.session.position
 
     asyncio.run(go())
 

@@ -25,6 +25,15 @@ def test_a_model_says_in_which_precision_it_runs_and_why() -> None:
     assert (model.precision, model.load_note) == ("fp32", "fp32, as asked")
 
 
+@pytest.mark.parametrize(
+    ("kind", "follows"),
+    [("mono", ()), ("melody", ("melody",)), ("audiocraft-melody", ("melody",)), ("style", ("style",))],
+)
+def test_a_model_says_what_audio_its_music_can_follow(kind: str, follows: tuple[str, ...]) -> None:
+    model = streamgen.load_model(str(tiny_checkpoint(kind)), device="cpu", precision="fp32")
+    assert model.follows == follows
+
+
 def test_bfloat16_plays() -> None:
     model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="bf16")
     clip = model.generate(["piano"], 1.0, seed=1)[0]
@@ -94,6 +103,7 @@ def greedy_by_hand(reference: Any, states: torch.Tensor | None, guidance: float,
 def test_a_decoder_alone_without_codec_says_so_where_sound_is_asked_for(bare: Any) -> None:
     model, _ = bare("mono")
     assert not model.has_codec
+    assert model.follows == ()
     assert (model.sample_rate_hz, model.hop_samples, model.frame_rate_hz) == (32_000, 640, 50)
     assert "tokens come of this checkpoint" in model.notes[0]
     with model.open_stream(seed=1, audio_prompt_codes=torch.zeros(4, 9, dtype=torch.int64)) as stream:

@@ -86,6 +86,7 @@ def hello(session: Session, audio: Mapping[str, Any], codecs: list[str]) -> str:
         model=session.model,
         sample_rate_hz=session.rate_hz,
         model_rate_hz=session.model_rate_hz,
+        follows=list(session.follows),
         audio=dict(audio),
         codecs=codecs,
         parameters=[row.as_dict() for row in session.table.values()],

@@ -133,9 +133,10 @@ def test_a_session_begins_with_what_was_said_and_a_seed_that_is_always_known(par
 
 def test_files_are_read_with_their_rate(parsed: Parse, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.full((50, 1), 0.25), 22_050)
-    words = ("--audio-prompt", str(tmp_path / "a.wav"), "--melody", str(tmp_path / "a.wav"))
+    names = ("audio_prompt", "melody", "style")
+    words = [word for name in names for word in (f"--{name.replace('_', '-')}", str(tmp_path / "a.wav"))]
     found = prompt_files(parsed(*words, of=all_options))
-    for name in ("audio_prompt", "melody"):
+    for name in names:
         assert found[f"{name}_rate_hz"] == 22_050
         np.testing.assert_array_equal(found[name], np.full((1, 50), 0.25, np.float32))
 

@@ -136,11 +136,14 @@ def test_interrupted_before_any_audio_there_is_no_file(run: Run, toy_model: ToyM
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_would_overwrite_its_own_prompt_is_refused(run: Run, toy_model: ToyModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["audio-prompt", "melody", "style"])
+def test_what_would_overwrite_its_own_prompt_is_refused(
+    run: Run, toy_model: ToyModel, tmp_path: Path, option: str
+) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros((100, 1)), 32_000)
-    answer = run("render", "a", "--out", tmp_path / "a.wav", "--audio-prompt", tmp_path / "a.wav")
+    answer = run("render", "a", "--out", tmp_path / "a.wav", "--force", f"--{option}", tmp_path / "a.wav")
     assert answer.code == 2
-    assert "--out and --audio-prompt are both" in answer.error_line
+    assert f"--out and --{option} are both" in answer.error_line
     assert soundfile.info(tmp_path / "a.wav").frames == 100
 
 
@@ -153,7 +156,7 @@ def test_an_error_of_the_engine_leaves_no_file(run: Run, toy_model: ToyModel, tm
     assert not (tmp_path / "a.wav").exists()
 
 
-@pytest.mark.parametrize(("kind", "option"), [("melody", "melody"), ("mono", "audio-prompt")])
+@pytest.mark.parametrize(("kind", "option"), [("melody", "melody"), ("style", "style"), ("mono", "audio-prompt")])
 def test_prompts_from_files_reach_the_stream(run: Run, tmp_path: Path, kind: str, option: str) -> None:
     time = np.arange(3 * 32_000) / 32_000
     soundfile.write(tmp_path / "tune.wav", 0.5 * np.sin(2 * np.pi * 440 * time), 32_000)

@@ -81,6 +81,7 @@ class SineSession:
     name: str = "live"
     model: str = "sine"
     model_rate_hz: int = MODEL_RATE_HZ
+    follows: tuple[str, ...] = ("melody",)
     rate_hz: int = RATE_HZ
     table: Mapping[str, ControlSpec] = field(default_factory=session_table)
     position: int = 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from page_driver import Open, watch
-from toy_server import PITCHES_HZ, RATE_HZ, TABLE, ToyServer, toy_server
+from toy_server import AUDIO, PITCHES_HZ, RATE_HZ, TABLE, ToyServer, toy_server
 
 from bridge.audio.faults import SlotFault
 from bridge.cli.certificate import certified
@@ -652,6 +652,37 @@ def test_a_recording_that_is_dropped_is_what_the_music_goes_on_from(opened: Open
         document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); })()""")
     eventually(lambda: server.uploads == [b"RIFF and more"])
     opened.until("document.querySelector('#said').textContent === 'The music goes on from what was dropped'")
+
+
+@pytest.mark.parametrize(
+    ("follows", "words", "sent"),
+    [
+        ("melody", "Follow its melody", "melody"),
+        ("style", "Take on its style", "style"),
+        ("style", "Go on from it", "audio_prompt"),
+        ("melody", "Nothing", None),
+    ],
+)
+def test_what_a_recording_is_for_is_asked_where_the_music_can_follow_it(
+    chromium: Any, server: ToyServer, follows: str, words: str, sent: str | None
+) -> None:
+    server.follows = [follows]
+    opened = watch(chromium.new_page())
+    opened.page.goto(server.url)
+    opened.until("document.body.dataset.link === 'open'")
+    opened.ask("""(() => { const data = new DataTransfer(); data.items.add(new File(['RIFF and more'], 'take.wav'));
+        document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); })()""")
+    assert opened.page.inner_text("#dropped h2") == "What is take.wav for?"
+    other = {"melody": "style", "style": "melody"}[follows]
+    assert not opened.page.is_visible(f"#dropped button[value={other}]")
+    opened.page.click(f"#dropped button:text('{words}')")
+    eventually(lambda: server.uploads == [b"RIFF and more"] * bool(sent))
+    opened.page.click("#unfollow")
+    expected = [*([sent] if sent else []), follows]
+    eventually(lambda: [one["type"] for one in server.messages if one["type"] in AUDIO] == expected)
+    assert [one["bytes"] for one in server.messages if one["type"] in AUDIO] == [13, 0][-len(expected) :]
+    opened.page.close()
+    assert opened.complaints == []
 
 
 def test_stop_and_anew_are_asked_of_the_server(opened: Open, server: ToyServer) -> None:

@@ -40,6 +40,7 @@ from streamgen.errors import StreamgenError
 RATE_HZ = 48_000
 BLOCK = 1920  # 40 ms
 LEAD_SECONDS = 0.5
+AUDIO = ("audio_prompt", "melody", "style")  # messages that announce bytes
 TABLE = session_table()
 POLICY = "default-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'"
 # Slot 1 sounds at 220 Hz, each further one a major third higher; a mix sounds in between.
@@ -137,6 +138,7 @@ class ToyServer:
     realtime_factor: float = 1.84
     tls: ssl.SSLContext | None = None
     uploads: list[bytes] = field(default_factory=list)
+    follows: list[str] = field(default_factory=list)  # audio that the music can follow
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -224,7 +226,7 @@ class ToyServer:
             async for data in connection:
                 if isinstance(data, bytes):
                     self.uploads.append(data)
-                    announced = [one["id"] for one in self.messages if one["type"] == "audio_prompt"]
+                    announced = [one["id"] for one in self.messages if one["type"] in AUDIO]
                     await connection.send(json.dumps({"type": "ack", "id": announced[-1]}))
                 else:
                     await self._received(client, json.loads(data))
@@ -242,6 +244,7 @@ class ToyServer:
             "model": "pocket",
             "sample_rate_hz": RATE_HZ,
             "model_rate_hz": 32_000,
+            "follows": self.follows,
             "audio": {"codec": "s16le", "sample_rate_hz": RATE_HZ, "channels": 2},
             "codecs": ["s16le", "f32le"],
             "parameters": [row.as_dict() for row in self.session.table.values()],
@@ -301,7 +304,7 @@ class ToyServer:
             if starts:
                 await self._burst()
         reply = {"type": "ack", "id": message.get("id"), "applied_at_sample": self.session.position, "rate_hz": RATE_HZ}
-        if kind == "audio_prompt":
+        if kind in AUDIO and message["bytes"]:
             reply |= {"ready": True}
         if kind == "ping":
             reply |= {"t": message["t"], "server_time_us": time.time_ns() // 1000}

@@ -70,7 +70,7 @@ def changed(settings: dict[str, Any], path: str) -> dict[str, Any]:
 def read_lm(settings: dict[str, Any]) -> tuple[Any, ...]:
     decoder = decoder_config(settings, "x")
     style = style_config(settings, decoder, "x")
-    heard = style and (features_name(settings, style, "x"), style_defaults(settings, GenerationDefaults(), "x"))
+    heard = style and (features_name(settings, style, "x"), style_defaults(settings, style, GenerationDefaults(), "x"))
     return (
         decoder, style, heard, melody_config(settings, "x"), text_encoder_name(settings, "x"),
         owns_text_encoder(settings), segment_seconds(settings, "x"), generation_defaults(settings, "x"),
@@ -197,6 +197,9 @@ def test_top_k_is_not_looked_at_where_top_p_is_on() -> None:
     model = streamgen.load_model(str(tiny_checkpoint("audiocraft")), device="cpu", precision="fp32")
     with model.open_stream("piano", top_k=5, top_p=0.9, seed=1) as stream:
         assert (stream.controls.sampling.top_k, stream.controls.sampling.top_p) == (0, 0.9)
+        stream.set(top_p=1.0)  # audiocraft then draws among all
+        stream.read(640)
+        assert (stream.controls.sampling.top_k, stream.controls.sampling.top_p) == (0, 1.0)
         stream.set(top_p=0.0)
         stream.read(640)
         assert stream.controls.sampling.top_k == 5

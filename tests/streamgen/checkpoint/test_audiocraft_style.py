@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from streamgen.checkpoint import load_checkpoint
 from streamgen.checkpoint.types import StyleConfig
+from streamgen.conditioning.style import StyleConditioner
 from streamgen.testing import tiny_checkpoint
 
 
@@ -50,3 +52,46 @@ def test_another_style_gets_one_line(
     text = complaint(folder)
     for word in words:
         assert word in text, text
+
+
+def test_a_style_is_heard_with_more_codebooks_than_the_decoder_has(
+    copy_of: Any, edit_package: Any, complaint: Any
+) -> None:
+    folder: Path = copy_of("style")
+    codec = folder / "encodec-tiny" / "compression_state_dict.bin"
+    state = torch.load(codec, weights_only=True)["best_state"]
+    tables = {f"condition_provider.conditioners.self_wav.embed.{k}.weight": torch.randn(64, 256) for k in (3, 4, 5)}
+    edit_package(folder / "state_dict.bin", {f"{STYLE}.encodec_n_q": 6}, **tables)
+    assert "the codec has 4 codebooks, 6 a channel are needed: pair the decoder or the style" in complaint(folder)
+    more = {
+        name.replace("layers.3.", f"layers.{k}."): tensor.clone() + 0.25 * k
+        for name, tensor in state.items()
+        if ".layers.3._codebook" in name
+        for k in (4, 5, 6, 7)
+    }
+    edit_package(codec, {"rvq.n_q": 8}, **more)
+    ours = load_checkpoint(str(folder))
+    assert (len(ours.style_features.quantizer.layers), len(ours.codec.quantizer.layers)) == (6, 4)  # type: ignore[union-attr]
+    style = StyleConditioner(ours)
+    assert style.tokens(style.style(np.full(32_000, 0.1, np.float32), 32_000), 3, 1.0, 0).shape == (4, 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "defaults", "note"),
+    [
+        ({f"{STYLE}.eval_q": 9}, (6, 3.0, 3.0), f"xp.cfg: {STYLE}.eval_q is 9, beyond 1 … 6 codebooks: 6 is taken"),
+        ({f"{STYLE}.length": 50}, (3, 30.0, 3.0), f"xp.cfg: {STYLE}.length is 50, beyond 0.1 … 30 s: 30 is taken"),
+        (
+            {"classifier_free_guidance.inference_coef": 25.0}, (3, 3.0, 20.0),
+            "xp.cfg: classifier_free_guidance.inference_coef is 25, beyond 0 … 20: 20 is taken",
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_control_allows_is_cut_and_told(
+    changes: dict[str, Any], defaults: tuple[float, ...], note: str, copy_of: Any, edit_package: Any
+) -> None:
+    folder: Path = copy_of("style")
+    edit_package(folder / "state_dict.bin", changes)
+    ours = load_checkpoint(str(folder))
+    assert (ours.defaults.eval_q, ours.defaults.excerpt_seconds, ours.defaults.guidance_scale) == defaults
+    assert ours.notes[0] == note

@@ -189,7 +189,10 @@ def test_sampling_defaults_come_from_generation_config(copy_of: Any, edit_json: 
     edit_json(folder / "generation_config.json", {"change_context_seconds": 0})
     assert load_checkpoint(str(folder)).defaults == GenerationDefaults(2.5, 0.9, 40, 0.0, 0.0, guard=False)
     (folder / "generation_config.json").unlink()
-    assert load_checkpoint(str(folder)).defaults == GenerationDefaults()
+    ours = load_checkpoint(str(folder))
+    assert ours.defaults == GenerationDefaults()
+    assert ours.notes[0].startswith("there is no generation_config.json: MusicGen's own is taken"), ours.notes
+    assert "among 250 codes with guidance 3; transformers would take the likeliest code, without" in ours.notes[0]
 
 
 def test_a_default_that_no_control_allows_is_cut_to_the_nearest(copy_of: Any, edit_json: Any) -> None:

@@ -107,6 +107,13 @@ def test_what_is_no_style_gets_one_line(checkpoint: Checkpoint) -> None:
         model.open_stream("piano", style=noise(1.0), style_rate_hz=RATE_HZ)
     with pytest.raises(ConfigError, match="eval_q is 0"):
         model.open_stream("piano", eval_q=0)
+    assert model.control_specs["eval_q"].limits == (1, 6)
+    with pytest.raises(ConfigError, match=r"eval_q is 7, the style of .* has 6 codebooks: set 1 to 6"):
+        model.open_stream("piano", eval_q=7, style=noise(3.0), style_rate_hz=RATE_HZ)
+    with model.open_stream("piano", style=noise(3.0), style_rate_hz=RATE_HZ) as stream:
+        with pytest.raises(ConfigError, match="eval_q is 7"):
+            stream.set(eval_q=7)
+        assert stream.read(640).samples.shape == (2, 640)
 
 
 def test_a_style_stream_plays_on_and_takes_another_style_at_its_sample() -> None:

@@ -26,6 +26,7 @@ def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
     assert {row["name"]: row["default"] for row in message["parameters"]}["guidance_scale"] == 1.0
     assert message["audio"] == audio
     assert (message["sample_rate_hz"], message["model_rate_hz"]) == (48_000, 32_000)
+    assert message["follows"] == ["melody"]
     assert message["state"] == {
         "values": session.values(), "state": "playing", "playing": True, "position_samples": 5, "slots": [],
         "heard": "a sine",
