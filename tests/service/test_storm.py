@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("STREAMGEN_STORM_SECONDS", "10"))
 A_SECOND = 10
-ROOM_MB, KEPT_MB, AFTER_SECONDS = 300, 60, 10
+ROOM_MB, KEPT_MB, AFTER_SECONDS = 300, 100, 10
 TRIES, CROWDED = 3, 0.2
 WORDS = [
     "house",
