@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bridge.doors.access import Access, Refusal, token_of
-from bridge.doors.http.site import Address, address_of, plain_headers
+from bridge.doors.http.site import SAFETY, Address, address_of, plain_headers
 from bridge.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked"]
 
-_SAFE = {
-    "Connection": "close",
-    "Cache-Control": "no-cache, no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_ALWAYS = {"Connection": "close", "Cache-Control": "no-cache, no-store", **SAFETY}
 
 
 @dataclass
@@ -82,5 +76,5 @@ class Asked:
     def write_head(self, status: int, more: Mapping[str, str]) -> None:
         """Write the answer's head, `more` beside what is always said."""
         lines = [f"{self.request.protocol} {status} {HTTPStatus(status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in {**_SAFE, **more}.items()]
+        lines += [f"{name}: {value}" for name, value in {**_ALWAYS, **more}.items()]
         self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())

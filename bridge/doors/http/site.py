@@ -25,15 +25,19 @@ from bridge.doors.door import Service, Sessions
 from bridge.doors.http import oscquery
 from streamgen.errors import StreamgenError
 
-__all__ = ["WEB_ROOT", "Address", "Site", "address_of", "plain_headers", "read_page", "wants_websocket"]
+__all__ = ["SAFETY", "WEB_ROOT", "Address", "Site", "address_of", "plain_headers", "read_page", "wants_websocket"]
 
 WEB_ROOT = Path(bridge.web.__file__).parent
 
 _MAX_QUERY_FIELDS = 32
-_SAFETY = {
+SAFETY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the token may be in the page's address
     "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers of every answer, of whichever door."""
+_PAGE_SAFETY = {
+    **SAFETY,
     "Content-Security-Policy": (
         "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; "
         "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -179,5 +183,5 @@ def _json(status: int, body: str) -> Response:
 
 def _response(status: int, body: bytes, kind: str, **more: str) -> Response:
     headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
-    headers.update({"Cache-Control": "no-cache", **_SAFETY, **more})
+    headers.update({"Cache-Control": "no-cache", **_PAGE_SAFETY, **more})
     return Response(status, HTTPStatus(status).phrase, headers, body)
