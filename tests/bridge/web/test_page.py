@@ -341,9 +341,8 @@ def test_what_others_change_moves_the_controls(opened: Open, server: ToyServer) 
 
 
 def test_a_light_shows_the_beat_when_it_is_heard(opened: Open, server: ToyServer) -> None:
-    assert {"type": "beats", "enabled": True}.items() <= next(
-        m for m in server.messages if m["type"] == "beats"
-    ).items()
+    asked = {"type": "beats", "enabled": True}.items()
+    eventually(lambda: any(asked <= message.items() for message in server.messages))
     opened.play()
     opened.until("streamgen.player.report.heard > 4800 && !streamgen.player.report.waiting")
     at = server.session.position + RATE_HZ // 10
