@@ -25,7 +25,9 @@ __all__ = ["HONOURED", "NEUTRAL", "OWN", "PADDING", "WITHOUT_EFFECT", "read_gene
 
 DAMAGED = "the file is damaged: download it again"
 HONOURED = ("guidance_scale", "temperature", "top_k", "top_p", "do_sample")
-OWN = ("change_context_seconds", "guard", "audition", "unsupported_controls")  # transformers reads them, and no more
+# transformers reads them, and no more
+OWN = ("change_context_seconds", "guard", "audition", "least_movement", "unsupported_controls")
+MOST_MOVEMENT = 1.0  # log10: more than any music moves from one quarter of a second to the next
 PADDING = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
 # Fields that change what transformers draws, with the value that does not. None and empty ones never do.
 NEUTRAL: dict[str, float | None] = {
@@ -80,6 +82,7 @@ def read_generation_settings(path: Path, padding_code: int) -> tuple[GenerationD
         change_context_seconds=reading.number("change_context_seconds", usual.change_context_seconds),
         guard=settings.get("guard", usual.guard) is not False,
         audition=int(reading.number("audition", usual.audition)),
+        least_movement=reading.movement(),
         unsupported=tuple(name for name in settings.get("unsupported_controls") or () if name in CONTROLS),
     )
     return defaults, (*reading.notes, *_silences(settings, path), *_without_effect(settings, path))
@@ -128,6 +131,16 @@ class _Reading:
         nearest, notes = within(CONTROLS[name], value, f"{self._path.name}: {name}")
         self.notes += notes
         return nearest
+
+    def movement(self) -> float:
+        """Return how much the checkpoint's music moves at least."""
+        value = self._settings.get("least_movement", GenerationDefaults().least_movement)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_MOVEMENT:
+            raise CheckpointError(
+                f"{self._path}: least_movement is {value!r:.40}, must be within 0 … {MOST_MOVEMENT:g}; take it out, or "
+                "correct it"
+            )
+        return float(value)
 
     def guidance(self) -> float:
         """Return g; transformers guides from 1 on, and leaves lower values alone."""

@@ -74,6 +74,7 @@ class DecoderConfig:
 class GenerationDefaults:
     """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's.
 
+    `least_movement`: spectra of its music change by more (log10, mean over ten seconds); less is a drone to `guard`.
     `unsupported` names the controls that it was not made for: other values than the default do harm, or nothing.
     `top_p_alone`: where top_p is on, top_k is not looked at, as in audiocraft.
     """
@@ -87,6 +88,7 @@ class GenerationDefaults:
     excerpt_seconds: float = float(CONTROLS["excerpt_seconds"].default)
     guard: bool = bool(CONTROLS["guard"].default)
     audition: int = int(CONTROLS["audition"].default)
+    least_movement: float = 0.0
     unsupported: tuple[str, ...] = ()
     top_p_alone: bool = False
 

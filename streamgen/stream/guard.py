@@ -4,7 +4,7 @@
 
     silence       no twentieth of a second above -50 dBFS
     stand-still   the spectrum does not move
-    drone         it hardly moves, on average
+    drone         it hardly moves, on average; or for ten seconds less than the checkpoint says its music ever does
     one code      the coarsest code is the one before, nine times in ten, and the spectrum stands almost still
     noise         every block is as flat as noise is
     run-away      every block is louder than any music is left
@@ -34,6 +34,7 @@ Spectrum = NDArray[np.float64]
 BLOCK_SECONDS = 0.25
 PATIENCE_BLOCKS = 16  # all of them, before anything is done
 LONGEST_PATIENCE_BLOCKS = 16 * PATIENCE_BLOCKS  # of what cannot be mended
+SLOW_PATIENCE = 2.5  # times that patience, before music that moves less than its checkpoint's is a drone
 HEALTHY_SECONDS = 60.0  # after which a mend has been one
 SILENT_DBFS, RUNAWAY_DBFS = -50.0, -3.0
 STILL_CHANGE, DRONE_CHANGE, ONE_CODE_CHANGE = 0.02, 0.03, 0.05  # log10-mel between blocks, mean over 48 bands
@@ -116,13 +117,15 @@ class Guard:
         rate_hz: of its sound.
         hop_samples: of a frame.
         margin_frames: after what was heard, that may be drawn already: the music begins anew no earlier.
+        least_movement: mean change of the spectrum, log10, that the checkpoint's music never stays under; 0 if unknown.
 
     Attributes:
         heard: what it remembers.
     """
 
-    def __init__(self, rate_hz: int, hop_samples: int, margin_frames: int) -> None:
+    def __init__(self, rate_hz: int, hop_samples: int, margin_frames: int, least_movement: float = 0.0) -> None:
         self._rate_hz, self._hop, self._margin = rate_hz, hop_samples, margin_frames
+        self._least_movement = least_movement
         self._block_frames = max(round(BLOCK_SECONDS * rate_hz / hop_samples), 1)
         self._bands = _band_edges(rate_hz)
         self.heard = Heard()
@@ -147,8 +150,15 @@ class Guard:
         counted = (*now.blocks, block)[-LONGEST_PATIENCE_BLOCKS:] if start >= now.from_frame else ()
         self.heard = replace(now, frame=frame, spectrum=spectrum, blocks=counted, last_code=codes[-1])
         fault = fault_of(counted[-now.patience :]) if len(counted) >= now.patience else ""
+        fault = fault or self._slow(counted, now.patience)
         if fault and now.mend_frame is None:
             self.heard = replace(self.heard, mend_frame=frame + self._margin, fault=fault)
+
+    def _slow(self, blocks: tuple[Block, ...], patience: int) -> str:
+        """Name what moves too little for this checkpoint; "" for music, and for what was not heard for long enough."""
+        needed = min(round(SLOW_PATIENCE * patience), LONGEST_PATIENCE_BLOCKS)
+        changes = [block.change for block in blocks[-needed:]]
+        return "drone" if len(changes) == needed and float(np.mean(changes)) < self._least_movement else ""
 
     def _spectrum(self, samples: Audio) -> Spectrum:
         """Mean power in bands, for a full-scale sine about 1."""

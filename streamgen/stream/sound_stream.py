@@ -70,7 +70,8 @@ class SoundStream:
         given_frames = 0 if audio_prompt is None else audio_prompt.shape[1]
         self.control = ControlState(runtime.layout, conditioner, controls, keep_frames, given_frames)
         margin = DECODE_FRAMES + runtime.codec.lookahead_frames + runtime.pattern.max_delay + 2
-        self.guard = Guard(runtime.codec.sample_rate_hz, runtime.codec.hop_samples, margin)
+        least = runtime.defaults.least_movement
+        self.guard = Guard(runtime.codec.sample_rate_hz, runtime.codec.hop_samples, margin, least)
         self.tokens = runtime.open_tokens(self.control.memory.settings, keep_frames)
         try:
             self._start_audio(audio_prompt)

@@ -70,6 +70,27 @@ def test_what_is_heard_depends_on_the_frames_alone(piece_frames: int) -> None:
     assert (one.mend_frame, one.fault, one.frame) == (other.mend_frame, other.fault, other.frame)
 
 
+@pytest.mark.parametrize(("least", "fault"), [(0.0, ""), (0.06, "drone"), (0.03, "")])
+def test_what_moves_less_for_ten_seconds_than_its_checkpoint_ever_does_is_a_drone(least: float, fault: str) -> None:
+    guard = Guard(RATE, HOP, 30, least)
+    change, seconds = np.zeros(0), 0.0
+    while guard.heard.mend_frame is None and seconds < 14:
+        guard.listen(slow(0.5, seconds), [number % 11 for number in range(25)])
+        seconds += 0.5
+        change = np.array([block.change for block in guard.heard.blocks[-40:]])
+    assert 0.035 < change.mean() < 0.055, "more than a drone of anybody's, less than this checkpoint's music"
+    assert guard.heard.fault == fault
+    assert (10.0 <= seconds <= 10.5) is bool(fault)
+
+
+def slow(seconds: float, begin: float) -> Audio:
+    """A held chord whose level breathes a little."""
+    at = begin + np.arange(round(seconds * RATE)) / RATE
+    breath = 1 + 0.8 * np.sin(2 * np.pi * 0.9 * at)
+    chord = sum(np.sin(2 * np.pi * hertz * at) for hertz in (220, 277, 330))
+    return (0.1 * breath * chord).astype(np.float32)
+
+
 def test_what_sounded_before_a_change_does_not_count() -> None:
     guard = listened(sound("silence", 3.5))
     guard.forget(175)
