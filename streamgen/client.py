@@ -160,8 +160,8 @@ class Live:
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_id = 0
         # who breaks out of a loop drops its stream, and is known by that to hear no more
-        self._hearing: Callable[[], _Stream[LiveChunk] | None] = lambda: None
-        self._followers: weakref.WeakSet[_Stream[dict[str, Any]]] = weakref.WeakSet()
+        self._hearing: Callable[[], _Inbox[LiveChunk] | None] = lambda: None
+        self._followers: weakref.WeakSet[_Inbox[dict[str, Any]]] = weakref.WeakSet()
         self._sends_audio, self._sending = False, asyncio.Lock()
         self.news, self.over = asyncio.Condition(), ""
         self._reader = asyncio.create_task(self._read())
@@ -257,7 +257,7 @@ class Live:
         """
         if (before := self._hearing()) is not None:
             before.ended = True
-        stream = _Stream[LiveChunk](self)
+        stream = _Inbox[LiveChunk](self)
         self._hearing = weakref.ref(stream)
         rate_hz = sample_rate_hz or self.sample_rate_hz
         await self.ask("audio", enabled=True, codec=codec, sample_rate_hz=rate_hz, chunk_ms=chunk_ms)
@@ -270,7 +270,7 @@ class Live:
         Raises:
             Disconnected: the connection is lost.
         """
-        stream = _Stream[dict[str, Any]](self)
+        stream = _Inbox[dict[str, Any]](self)
         self._followers.add(stream)
         return stream
 
@@ -333,13 +333,13 @@ class Live:
         await self._reader
 
 
-class _Stream(Generic[T]):
+class _Inbox(Generic[T]):
     """What came and was not taken yet, as an asynchronous iterator."""
 
     def __init__(self, live: Live) -> None:
         self._live, self.waiting, self.ended = live, deque[T](), False
 
-    def __aiter__(self) -> _Stream[T]:
+    def __aiter__(self) -> _Inbox[T]:
         return self
 
     async def __anext__(self) -> T:

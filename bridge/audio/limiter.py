@@ -28,7 +28,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from streamgen.config import ControlSpec
 
 __all__ = ["CEILING_DBFS", "Limiter"]
@@ -53,7 +53,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass
-class _State:
+class _LimiterState:
     """What a limiter remembers of its stream.
 
     Attributes:
@@ -102,9 +102,9 @@ class Limiter:
         """See `Effect.reset`."""
         context = max(self.latency_samples, 2 * HALF_TAPS + 2)
         zeros = np.zeros(self._hold_samples - 1, np.int64), np.zeros(self._average_samples - 1, np.int64)
-        self._state = _State(np.zeros((2, context), np.float32), zeros[0], zeros[1], zeros[1].copy())
+        self._state = _LimiterState(np.zeros((2, context), np.float32), zeros[0], zeros[1], zeros[1].copy())
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:  # noqa: ARG002 - it has none
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:  # noqa: ARG002 - it has none
         """See `Effect.process`."""
         count, state = block.shape[1], self._state
         if not count:
@@ -160,7 +160,7 @@ class Limiter:
         highest = quarters.max(axis=0)
         return np.asarray(highest[2:-2].reshape(-1, 4).max(axis=1))
 
-    def _reduction(self, needed: Ints | None, count: int, state: _State) -> NDArray[np.float64] | None:
+    def _reduction(self, needed: Ints | None, count: int, state: _LimiterState) -> NDArray[np.float64] | None:
         """Part of the level to take away from each sample that comes out now, 0 … 1; None for nothing at all."""
         if needed is None and state.resting():
             return None
@@ -171,7 +171,7 @@ class Limiter:
         state.released, state.held, state.averaged = released[count:], held[count:], averaged[count:]
         return _sliding_sum(averaged, width) / float(_UNIT * width * width)
 
-    def _released(self, needed: Ints | None, count: int, state: _State) -> Ints:
+    def _released(self, needed: Ints | None, count: int, state: _LimiterState) -> Ints:
         """Let the reduction fall slowly: q[n] = max(needed[n], q[n − 1] − release), as a running maximum on a slope."""
         slope = self._release * np.arange(1, count + 1)
         first = np.full(1, state.released_log)

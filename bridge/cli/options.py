@@ -170,7 +170,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_prompt(parser: argparse.ArgumentParser) -> None:
-    """Add the text, or the wish for none."""
+    """Add the text, or `None` for unconditional music."""
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help='what to play, such as "house, 125 bpm, drums"')
     parser.add_argument("--unconditional", action="store_true", help="no text at all, in place of PROMPT")
 

@@ -19,13 +19,13 @@ from bridge.metrics import Metrics
 if TYPE_CHECKING:
     from websockets.http11 import Request
 
-__all__ = ["Asked"]
+__all__ = ["Exchange"]
 
 _ALWAYS = {"Connection": "close", "Cache-Control": "no-cache, no-store", **SAFETY}
 
 
 @dataclass
-class Asked:
+class Exchange:
     """One request, and the way back.
 
     Args:

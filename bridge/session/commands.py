@@ -25,7 +25,7 @@ __all__ = [
     "Action",
     "AudioPrompt",
     "Command",
-    "Deed",
+    "RackAction",
     "EditRack",
     "Follow",
     "KeepTake",
@@ -115,7 +115,7 @@ class Follow:
     prepared: Any = None
 
 
-class Deed(StrEnum):
+class RackAction(StrEnum):
     """What can be done to the rack."""
 
     ADD = "add"
@@ -129,7 +129,7 @@ class EditRack:
     """Edit the rack while it plays.
 
     Attributes:
-        deed: what to do.
+        action: what to do.
         by: who asks.
         slot: whose number; for ADD the one it gets if that is free, 0 for any.
         effect: name of what ADD and REPLACE put there, out of the operator's catalogue: never a path.
@@ -138,7 +138,7 @@ class EditRack:
         at: as in `Set`.
     """
 
-    deed: Deed
+    action: RackAction
     by: str
     slot: int = 0
     effect: str = ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from bridge.audio.output import Output
+from bridge.audio.output import OutputPath
 from bridge.session.beats import INTERNAL, QUANTA
 from bridge.session.generator import Generator
 from bridge.session.parameters import Parameters
@@ -32,7 +32,7 @@ class Landing:
         parameters: `quantize` among them.
     """
 
-    def __init__(self, timeline: Timeline, generator: Generator, output: Output, parameters: Parameters) -> None:
+    def __init__(self, timeline: Timeline, generator: Generator, output: OutputPath, parameters: Parameters) -> None:
         self._timeline, self._generator, self._output, self._parameters = timeline, generator, output, parameters
         self._taken_back_at = -math.inf
 

@@ -32,7 +32,7 @@ from bridge.session.generator import Generator
 from bridge.session.landing import Landing
 from bridge.session.parameters import Parameters
 from bridge.session.timeline import Moment, Timeline
-from bridge.session.waiting import Waiting
+from bridge.session.waiting import PendingCommands
 
 __all__ = ["Playback"]
 
@@ -69,7 +69,7 @@ class Playback:
         committer: Committer,
         landing: Landing,
         parameters: Parameters,
-        waiting: Waiting,
+        waiting: PendingCommands,
         publish: Callable[[Block | Event], None],
     ) -> None:
         self._timeline, self._generator, self._committer, self._landing = timeline, generator, committer, landing

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.audio.rack import MAX_SLOTS
 from bridge.session.arranger import Arranger, Part, read_scene
-from bridge.session.commands import Action, AudioPrompt, Deed, EditRack, Follow, PlayerCommand, Set, Transport
+from bridge.session.commands import Action, AudioPrompt, EditRack, Follow, PlayerCommand, RackAction, Set, Transport
 from bridge.session.committer import Committer
 from bridge.session.events import Block, Changed, Event, Notice, PlayerState, Transported
 from bridge.session.form import Form
@@ -30,7 +30,7 @@ from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, sessi
 from bridge.session.playback import Playback
 from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Timeline
-from bridge.session.waiting import Waiting, forget
+from bridge.session.waiting import PendingCommands, forget
 from streamgen.conditioning import check_text
 from streamgen.config import Value
 from streamgen.errors import CapacityError, StreamgenError
@@ -88,7 +88,8 @@ class Player:
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
         self.output = self._committer.output
         self.output.set(self.parameters.values)
-        self.landing, self.waiting = Landing(timeline, self.generator, self.output, self.parameters), Waiting(timeline)
+        self.landing = Landing(timeline, self.generator, self.output, self.parameters)
+        self.waiting = PendingCommands(timeline)
         self.playback = Playback(
             timeline, self.generator, self._committer, self.landing, self.parameters, self.waiting, publish
         )
@@ -190,7 +191,7 @@ class Player:
         """
         if self._edit_waits_for(command) is not None and self.waiting.edits >= MAX_SLOTS:
             raise CapacityError(f"{MAX_SLOTS} edits of the rack wait for their time already; let some of them pass")
-        if command.deed is Deed.ADD:
+        if command.action is RackAction.ADD:
             self.output.rack.check_room()
         else:
             self.output.rack.check(command.slot)

@@ -14,10 +14,10 @@ from bridge.audio.faults import close as close_effect
 from bridge.session.commands import AudioPrompt, EditRack, PlayerCommand, Set
 from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline
 
-__all__ = ["Waiting", "forget"]
+__all__ = ["PendingCommands", "forget"]
 
 
-class Waiting:
+class PendingCommands:
     """What waits in one player.
 
     Args:

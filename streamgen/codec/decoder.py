@@ -31,8 +31,8 @@ from transformers.models.encodec.modeling_encodec import (
 
 from streamgen.codec.kernels import Chain, Native
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
+from streamgen.codec.padding import STREAMABLE_PADDING
 from streamgen.codec.state import CodecState
-from streamgen.codec.window import STREAMABLE_PADDING
 from streamgen.errors import CheckpointError, ConfigError, SessionClosed
 from streamgen.kernels.library import Stage
 

@@ -79,7 +79,7 @@ class SegmentAttention:
 
     def __init__(self, segments: Sequence[Segment], cache: KVCache) -> None:
         self._dtype = cache.keys.dtype
-        self._parts = [_Part(segment, cache) for segment in segments]
+        self._parts = [_SegmentViews(segment, cache) for segment in segments]
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Write the keys and values of qkv [N, 3·D] and return what the queries attend to, [N, D]."""
@@ -91,7 +91,7 @@ class SegmentAttention:
         return (outs[0] if len(outs) == 1 else torch.cat(outs)).to(qkv.dtype)
 
 
-class _Part:
+class _SegmentViews:
     """One segment's views of the cache, of all layers: cut once a pass, for cutting takes a small model's time."""
 
     def __init__(self, segment: Segment, cache: KVCache) -> None:

@@ -19,11 +19,11 @@ from streamgen.lm.cache import AnyCopy, Block, CacheRows
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.step import Rows, Window
 
-__all__ = ["Place", "SavedWindow", "WindowSet"]
+__all__ = ["WindowPlace", "SavedWindow", "WindowSet"]
 
 
 @dataclass(frozen=True)
-class Place:
+class WindowPlace:
     """Where a window is to stand.
 
     Attributes:
@@ -64,7 +64,7 @@ class WindowSet:
         self.keep_frames = keep_frames
         self._closed: list[tuple[int, Window]] = []  # (head at which it was closed, window), oldest first
 
-    def arrange(self, places: Sequence[Place], rows: Rows, sources: Sequence[int] | None, head: int) -> None:
+    def arrange(self, places: Sequence[WindowPlace], rows: Rows, sources: Sequence[int] | None, head: int) -> None:
         """Open, close and move windows until they stand as asked: all of it or nothing.
 
         Args:

@@ -133,7 +133,7 @@ class MidiDoor:
         if learning:
             self._learn(session, moved, learning)
         elif (target := self._map.get(moved.source)) is not None:
-            self._obey(session, moved, target)
+            self._apply(session, moved, target)
 
     def _learn(self, session: Session, moved: Moved, target: str) -> None:
         """Let a control do what was asked for; it does nothing else any more."""
@@ -153,7 +153,7 @@ class MidiDoor:
         for part in wrong:
             _log.warning("midi/map: %r means nothing; write SOURCE=TARGET, such as cc 1/74=gain_db", part)
 
-    def _obey(self, session: Session, moved: Moved, target: str) -> None:
+    def _apply(self, session: Session, moved: Moved, target: str) -> None:
         spec = session.table.get(target)
         if spec is not None:
             self._turn(session, moved, spec)

@@ -84,7 +84,7 @@ class Chunk:
 
 
 @dataclass
-class _Run:
+class _Passage:
     """Audio without a break, at the lane's rate."""
 
     convert: Resampler
@@ -114,7 +114,7 @@ class Lane:
         self._audio, self._from_hz, self._to_hz = audio, rate_hz, audio.sample_rate_hz
         seconds = OPUS_SECONDS if audio.codec == "opus" else audio.chunk_ms / 1000
         self._chunk_frames = round(seconds * self._to_hz)
-        self._run: _Run | None = None
+        self._run: _Passage | None = None
         self.blocks: deque[Block] = deque()
         self._kept: deque[Chunk] = deque()
         self._newest: object = None
@@ -180,7 +180,7 @@ class Lane:
         before = self.blocks[-1] if self.blocks else None
         broken = before is not None and (block.discontinuity or block.start_sample != before.end_sample)
         chunks = self._finish()
-        self._run = _Run(
+        self._run = _Passage(
             convert=resampler(self._from_hz, self._to_hz),
             encode=encoder(self._audio),
             expected_sample=block.start_sample,
@@ -199,11 +199,11 @@ class Lane:
         chunks = self._full_chunks(run, self.blocks[-1])
         return [*chunks, self._chunk(run, run.pending.shape[1])] if run.pending.shape[1] else chunks
 
-    def _full_chunks(self, run: _Run, newest: Block) -> list[Chunk]:
+    def _full_chunks(self, run: _Passage, newest: Block) -> list[Chunk]:
         count = run.pending.shape[1] // self._chunk_frames
         return [self._chunk(run, self._chunk_frames, newest) for _ in range(count)]
 
-    def _chunk(self, run: _Run, count: int, newest: Block | None = None) -> Chunk:
+    def _chunk(self, run: _Passage, count: int, newest: Block | None = None) -> Chunk:
         """Cut the next frames off what is pending."""
         newest = newest or self.blocks[-1]
         samples, run.pending = run.pending[:, :count], run.pending[:, count:]

@@ -27,9 +27,9 @@ from bridge.session.commands import (
     KEEP_SECONDS,
     MORPH_SECONDS,
     Action,
-    Deed,
     EditRack,
     KeepTake,
+    RackAction,
     RecallPreset,
     SavePreset,
     Set,
@@ -41,7 +41,7 @@ from streamgen.errors import StreamgenError
 
 __all__ = [
     "FOLLOWED",
-    "Asked",
+    "SessionRequest",
     "GetValues",
     "Id",
     "Ping",
@@ -109,7 +109,7 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Asked = Set | Transport | EditRack | SavePreset | RecallPreset | KeepTake  # of the session
+SessionRequest = Set | Transport | EditRack | SavePreset | RecallPreset | KeepTake  # of the session
 Served = WantBeats | WantMeters | GetValues | Ping | Upload | SetAudio  # by this door
 
 
@@ -118,7 +118,7 @@ class Request:
     """A message from a client: its own id, and what it asks."""
 
     id: Id
-    body: Asked | Served
+    body: SessionRequest | Served
 
 
 def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int, by: str) -> Request:
@@ -137,7 +137,7 @@ def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_byte
     message = _json_object(text)
     id_ = _id(message.get("id"))
     try:
-        return Request(id_, _asked(message, table, rate_hz, by) or _served(message, table, rate_hz, upload_bytes))
+        return Request(id_, _of_session(message, table, rate_hz, by) or _served(message, table, rate_hz, upload_bytes))
     except WireError as problem:
         problem.id = id_
         raise
@@ -174,7 +174,9 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _asked(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, by: str) -> Asked | None:
+def _of_session(
+    message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, by: str
+) -> SessionRequest | None:
     """Read what is the session's to do; None of any other type."""
     kind = message.get("type")
     if kind == "set":
@@ -266,16 +268,16 @@ def _action(value: object) -> Action:
 def _edit(message: dict[str, Any], rate_hz: int, by: str) -> EditRack:
     at = _moment(message, rate_hz)
     try:
-        deed = Deed(message.get("action"))  # type: ignore[arg-type]
+        action = RackAction(message.get("action"))  # type: ignore[arg-type]
     except ValueError:
         raise WireError(
-            "bad_value", f"action is {shown(message.get('action'))}, must be one of {', '.join(Deed)}"
+            "bad_value", f"action is {shown(message.get('action'))}, must be one of {', '.join(RackAction)}"
         ) from None
-    slot = 0 if deed is Deed.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
-    effect = _word("effect", message.get("effect")) if deed in (Deed.ADD, Deed.REPLACE) else ""
+    slot = 0 if action is RackAction.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
+    effect = _word("effect", message.get("effect")) if action in (RackAction.ADD, RackAction.REPLACE) else ""
     index = message.get("index")
     place = None if index is None else whole("index", index, 0, MAX_SLOTS - 1)
-    return EditRack(deed, by, slot, effect, place, at=at)
+    return EditRack(action, by, slot, effect, place, at=at)
 
 
 def _preset(message: dict[str, Any], rate_hz: int, by: str) -> SavePreset | RecallPreset:

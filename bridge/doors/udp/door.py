@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bridge.doors.answers import Asked
+from bridge.doors.answers import Exchange
 from bridge.doors.door import Place, Service, Sessions, Tasks, host_and_port
-from bridge.doors.pieces import Pieces
+from bridge.doors.packetizer import Packetizer
 from bridge.doors.udp.packets import REASTREAM_PORT, RTP_PORT, Format, ReaStream, Rtp, sdp
 from bridge.errors import BridgeError
 from bridge.session.events import Block, Event
@@ -47,7 +47,7 @@ class _Sender:
     """
 
     form: Format
-    pieces: Pieces
+    pieces: Packetizer
     transports: list[asyncio.DatagramTransport] = field(default_factory=list)
 
 
@@ -92,7 +92,7 @@ class UdpDoor:
         self._tasks.spawn(self._send(session))
 
     def _sender(self, session: Session, form: Format) -> _Sender:
-        sender = _Sender(form, Pieces(form.frames, session.timeline.seconds))
+        sender = _Sender(form, Packetizer(form.frames, session.timeline.seconds))
         self._senders.append(sender)
         return sender
 
@@ -154,13 +154,13 @@ class UdpDoor:
     # -- its description ----------------------------------------------------------------------------------------------
 
     async def _answer(self, request: Request, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = Asked(request, writer)
-        if (refusal := asked.refusal(self._service.access)) is not None:
-            asked.refuse(refusal, self._service.metrics)
-        elif asked.address.path != PATH:
-            asked.write(404, f"there is no {asked.address.path[:80]}; there is {PATH}\n")
+        exchange = Exchange(request, writer)
+        if (refusal := exchange.refusal(self._service.access)) is not None:
+            exchange.refuse(refusal, self._service.metrics)
+        elif exchange.address.path != PATH:
+            exchange.write(404, f"there is no {exchange.address.path[:80]}; there is {PATH}\n")
         else:
-            asked.write(200, self._description, "application/sdp")
+            exchange.write(200, self._description, "application/sdp")
 
 
 class _Receiver(asyncio.DatagramProtocol):

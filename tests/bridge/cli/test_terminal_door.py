@@ -60,7 +60,7 @@ def typed(*lines: str) -> tuple[Desk, TerminalDoor, list[str]]:
 
     async def go() -> list[str]:
         await door.open(cast(Sessions, desk))
-        answers = [await door.obey(line) for line in lines]
+        answers = [await door.carry_out(line) for line in lines]
         await door.close("the end")
         return answers
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bridge.audio.faults import SlotFault
 from bridge.session import commands, events
-from bridge.session.commands import Action, Command, Deed, PlayerCommand
+from bridge.session.commands import Action, Command, PlayerCommand, RackAction
 from bridge.session.events import Block, Event, PlayerState
 
 
@@ -18,7 +18,7 @@ def test_every_message_is_a_command_or_an_event() -> None:
     """A door that handles both unions misses none."""
     asked = {getattr(commands, name) for name in commands.__all__}
     told = {getattr(events, name) for name in events.__all__}
-    words = {Action, Deed, Command, PlayerCommand}
+    words = {Action, RackAction, Command, PlayerCommand}
     words |= {commands.GLIDE_SECONDS, commands.MORPH_SECONDS, commands.KEEP_SECONDS}
     assert {*get_args(PlayerCommand)} < {*get_args(Command)} == asked - words
     assert {*get_args(Event)} - {SlotFault} == told - {Block, Event, PlayerState, events.COMMIT_SECONDS}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bridge.audio.output import Output
+from bridge.audio.output import OutputPath
 from bridge.session.landing import Landing
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.timeline import AT_ONCE, Moment, Timeline, quantized
@@ -15,10 +15,10 @@ from streamgen.testing import FakeClock
 SECOND = 48_000
 
 
-def made(quantize: str = "off", *, quick: bool = True) -> tuple[Landing, Timeline, Output]:
+def made(quantize: str = "off", *, quick: bool = True) -> tuple[Landing, Timeline, OutputPath]:
     clock = FakeClock(50.0)
     timeline = Timeline(SECOND, clock, lambda: 1e9 + clock())
-    output = Output(32_000, SECOND, 2, 3_200)
+    output = OutputPath(32_000, SECOND, 2, 3_200)
     generator = SimpleNamespace(taken=0, block_samples=3_200, pace=SimpleNamespace(quick=quick))
     parameters = Parameters(session_table(), {"quantize": quantize})
     return Landing(timeline, generator, output, parameters), timeline, output  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 
 import streamgen
 from bridge.audio.catalogue import Catalogue
-from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Beat, Block, Changed, Event, PlayerState, TableChanged, Transported
 from bridge.session.player import Player
 from bridge.session.timeline import AT_ONCE, Moment, Timeline, quantized
@@ -150,7 +150,7 @@ def test_the_transport_waits_and_stops_on_the_line(rig: Callable[..., Rig]) -> N
 def test_the_rack_waits_too(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(1.3)
-    at = one.player.do(EditRack(Deed.ADD, "test", effect="equalizer", made=Catalogue().make("equalizer", SECOND)))
+    at = one.player.do(EditRack(RackAction.ADD, "test", effect="equalizer", made=Catalogue().make("equalizer", SECOND)))
     assert at == 2 * BAR
     one.run(0.2)
     assert one.of(TableChanged) == []

@@ -6,20 +6,20 @@ import pytest
 
 from bridge.audio.gain import Gain
 from bridge.session import waiting as waiting_module
-from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.timeline import AT_ONCE, Moment, Timeline
-from bridge.session.waiting import Waiting
+from bridge.session.waiting import PendingCommands
 from streamgen.testing import FakeClock
 
 BEAT = Moment(beat=4.0)
 
 
-def made(*, running: bool = True) -> Waiting:
+def made(*, running: bool = True) -> PendingCommands:
     clock = FakeClock(50.0)
     timeline = Timeline(48_000, clock, clock)
     if running:
         timeline.start(0)
-    return Waiting(timeline)
+    return PendingCommands(timeline)
 
 
 def test_turns_of_one_hand_for_one_moment_become_one_change() -> None:
@@ -58,7 +58,7 @@ def test_calls_are_made_in_their_turn_and_at_the_end(monkeypatch: pytest.MonkeyP
     waiting.call_at(Moment(sample=5), lambda: called.append("first"))
     waiting.call_at(Moment(sample=500_000), lambda: called.append("last"))
     effect = Gain()
-    waiting.add(Moment(sample=500_000), EditRack(Deed.ADD, "me", effect="gain", made=effect), 0)
+    waiting.add(Moment(sample=500_000), EditRack(RackAction.ADD, "me", effect="gain", made=effect), 0)
     assert list(waiting.due(5)) == []
     assert called == ["first"]
     waiting.close()

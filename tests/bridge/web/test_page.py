@@ -19,7 +19,7 @@ from toy_server import AUDIO, PITCHES_HZ, RATE_HZ, TABLE, ToyServer, toy_server
 from bridge.audio.faults import SlotFault
 from bridge.cli.certificate import certified
 from bridge.doors.access import tls_context
-from bridge.session.commands import Deed
+from bridge.session.commands import RackAction
 from streamgen.config import number, switch, text
 
 pytestmark = pytest.mark.device
@@ -264,14 +264,14 @@ def test_an_effect_is_added_turned_bypassed_and_taken_out(opened: Open, server: 
 
 def test_what_others_do_to_the_rack_is_shown_and_leaves_a_knob_in_the_hand(opened: Open, server: ToyServer) -> None:
     for effect in ("tilt", "reverb"):
-        server.edit(Deed.ADD, effect=effect)
+        server.edit(RackAction.ADD, effect=effect)
     opened.until(f"{NAMES}.join() === 'tilt,reverb'")
     opened.ask("(() => { window.held = document.querySelector('[data-parameter=\"plugin/2/wet\"]'); })()")
-    server.edit(Deed.ADD, effect="saturation", index=0)
-    server.edit(Deed.MOVE, 1, index=2)
+    server.edit(RackAction.ADD, effect="saturation", index=0)
+    server.edit(RackAction.MOVE, 1, index=2)
     opened.until(f"{NAMES}.join() === 'saturation,reverb,tilt'")
     assert opened.ask("window.held === document.querySelector('[data-parameter=\"plugin/2/wet\"]')")
-    server.edit(Deed.REPLACE, 2, "compressor")
+    server.edit(RackAction.REPLACE, 2, "compressor")
     opened.until(f"{NAMES}.join() === 'saturation,compressor,tilt'")
     assert opened.knob("plugin/2/ratio").get_attribute("aria-valuenow") == "2"
     server.fault(SlotFault(2, "compressor", "it ended by signal 11", 1, False))
@@ -287,7 +287,7 @@ def test_what_others_do_to_the_rack_is_shown_and_leaves_a_knob_in_the_hand(opene
 @pytest.mark.parametrize("touch", [False, True], ids=["mouse", "keys"])
 def test_effects_are_put_into_another_order(opened: Open, server: ToyServer, touch: bool) -> None:
     for effect in ("tilt", "reverb", "saturation"):
-        server.edit(Deed.ADD, effect=effect)
+        server.edit(RackAction.ADD, effect=effect)
     opened.until(f"{NAMES}.join() === 'tilt,reverb,saturation'")
     handle = opened.page.locator('[data-slot="3"] .unit-handle')
     handle.scroll_into_view_if_needed()
@@ -545,7 +545,7 @@ def test_axe_finds_nothing_serious_and_a_finger_everything(
         "axe_playwright_python.sync_playwright", reason="needs `pip install axe-playwright-python`"
     )
     for effect in ("equalizer", "reverb"):
-        server.session.edit(Deed.ADD, effect=effect)
+        server.session.edit(RackAction.ADD, effect=effect)
     size = {"width": 390, "height": 780} if phone else {"width": 1280, "height": 900}
     context = chromium.new_context(viewport=size, color_scheme=scheme, has_touch=phone, is_mobile=phone)
     opened = watch(context.new_page())
@@ -722,7 +722,7 @@ def test_nothing_is_wider_than_the_screen_or_too_small_for_a_thumb(
     chromium: Any, server: ToyServer, width: int
 ) -> None:
     for effect in ("equalizer", "reverb", "compressor"):
-        server.session.edit(Deed.ADD, effect=effect)
+        server.session.edit(RackAction.ADD, effect=effect)
     context = chromium.new_context(viewport={"width": width, "height": 780})
     opened = watch(context.new_page())
     opened.page.goto(server.url)
@@ -770,7 +770,7 @@ def test_a_midi_controller_is_learned_by_touching_both(chromium: Any, server: To
     opened.ask("input.onmidimessage({data: [0xb0, 75, 99]})")  # nobody follows it
     eventually(lambda: server.session.values["temperature"] == TABLE["temperature"].low)
     assert server.sets()[-1] == {"temperature": TABLE["temperature"].low}
-    server.edit(Deed.ADD, effect="reverb")
+    server.edit(RackAction.ADD, effect="reverb")
     opened.until("document.querySelector('[data-parameter=\"plugin/1/wet\"]')")
     opened.page.click("#midi")
     opened.knob("plugin/1/wet").focus()

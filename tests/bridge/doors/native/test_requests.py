@@ -10,7 +10,7 @@ import pytest
 from bridge.doors.native.answers import error
 from bridge.doors.native.requests import GetValues, Ping, Request, SetAudio, Upload, WantBeats, WantMeters, parse
 from bridge.errors import WireError
-from bridge.session.commands import Action, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
+from bridge.session.commands import Action, EditRack, RackAction, RecallPreset, SavePreset, Set, Transport
 from bridge.session.timeline import AT_ONCE, Moment
 
 from ..web_session import RATE_HZ, TABLE
@@ -49,7 +49,7 @@ def read(**message: object) -> Request:
         ({"type": "transport", "action": "stop", "quantize": "off"}, Transport(Action.STOP, "me", AT_ONCE)),
         (
             {"type": "rack", "action": "remove", "slot": 1, "quantize": "bar"},
-            EditRack(Deed.REMOVE, "me", 1, at=Moment(every=4)),
+            EditRack(RackAction.REMOVE, "me", 1, at=Moment(every=4)),
         ),
         ({"type": "preset", "action": "save", "name": "a"}, SavePreset("a", "me")),
         (
