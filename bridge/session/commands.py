@@ -21,6 +21,7 @@ from streamgen.config import Value, number
 __all__ = [
     "GLIDE_SECONDS",
     "KEEP_SECONDS",
+    "MAX_PRESET_NAME",
     "MORPH_SECONDS",
     "Action",
     "AudioPrompt",
@@ -36,6 +37,7 @@ __all__ = [
     "Transport",
 ]
 
+MAX_PRESET_NAME = 64  # characters
 GLIDE_SECONDS = replace(number(0, 60, 0, "s", "over which numbers go there"), name="glide_seconds")
 MORPH_SECONDS = replace(number(0, 3_600, 0, "s", "over which to go to a preset"), name="seconds")
 KEEP_SECONDS = replace(number(1, 30, 30, "s", "of what was heard last that are kept"), name="seconds")
@@ -152,7 +154,7 @@ class SavePreset:
     """Keep what the session is set to in the operator's folder.
 
     Attributes:
-        name: of the preset: never a path.
+        name: of the preset, at most MAX_PRESET_NAME characters: never a path.
         by: who asks.
         slot: whose plugin's own preset file is written instead; 0 is the whole set.
     """

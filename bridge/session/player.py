@@ -21,7 +21,7 @@ from bridge.audio.rack import MAX_SLOTS
 from bridge.session.arranger import Arranger, Part, read_scene
 from bridge.session.commands import Action, AudioPrompt, EditRack, Follow, PlayerCommand, RackAction, Set, Transport
 from bridge.session.committer import Committer
-from bridge.session.events import Block, Changed, Event, Notice, PlayerState, Transported
+from bridge.session.events import Block, Changed, Event, Notice, PlayerState, TransportCause, Transported
 from bridge.session.form import Form
 from bridge.session.generator import Generator
 from bridge.session.landing import Landing
@@ -117,7 +117,7 @@ class Player:
         if isinstance(command, Follow):
             return self._follow(command)
         self._begin_anew(command)
-        return self._told_transport("audio_prompt", command.by)
+        return self._tell_transport(TransportCause.AUDIO_PROMPT, command.by)
 
     def _set(self, command: Set) -> int:
         values = self.parameters.checked(command.values)
@@ -223,7 +223,7 @@ class Player:
             self._begin_anew()
         if command.action is Action.STOP:
             self.playback.state = PlayerState.STOPPED
-        return self._told_transport(command.action, command.by)
+        return self._tell_transport(TransportCause(command.action), command.by)
 
     def _wait(self, moment: Moment, command: PlayerCommand) -> int:
         at = self.timeline.sample_at(moment)
@@ -234,7 +234,7 @@ class Player:
         """Pause because the stream cannot go on; nothing is tried again before the next command."""
         self.playback.halt()
         self.playback.state = PlayerState.FAILED
-        self._told_transport(Action.PAUSE, f"engine: {why}")
+        self._tell_transport(TransportCause.PAUSE, f"engine: {why}")
 
     def _begin_anew(self, prompt: AudioPrompt | None = None) -> None:
         """Open a fresh stream; the old one fades out over the next block."""
@@ -321,8 +321,8 @@ class Player:
 
     # -- told -----------------------------------------------------------------------------------------------------
 
-    def _told_transport(self, action: str, by: str) -> int:
-        self._publish(Transported(str(action), self.playback.state, by, self.output.position))
+    def _tell_transport(self, action: TransportCause, by: str) -> int:
+        self._publish(Transported(action, self.playback.state, by, self.output.position))
         return self.output.position
 
     def _tell_heard(self, at_sample: int) -> None:

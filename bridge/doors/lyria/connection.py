@@ -25,7 +25,7 @@ from bridge.doors.lyria.protocol import RATE_HZ, SETUP_COMPLETE, Config, Control
 from bridge.errors import WireError
 from bridge.metrics import Metrics
 from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
-from bridge.session.events import Block, Event, Goaway, Transported
+from bridge.session.events import Block, Event, Goaway, TransportCause, Transported
 from bridge.session.session import Session
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -172,7 +172,7 @@ class Connection:
 
     def event(self, event: Event) -> None:
         """Send the rest of a passage where it ends."""
-        if isinstance(event, Transported) and event.action in (Action.PAUSE, Action.STOP):
+        if isinstance(event, Transported) and event.action in (TransportCause.PAUSE, TransportCause.STOP):
             self._take(self._convert.process(np.zeros((2, 0), np.float32), last=True))
             self._convert = resampler(self._session.rate_hz, RATE_HZ)
             if self._pending.shape[1]:

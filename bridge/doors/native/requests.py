@@ -25,6 +25,7 @@ from bridge.session.beats import QUANTA
 from bridge.session.commands import (
     GLIDE_SECONDS,
     KEEP_SECONDS,
+    MAX_PRESET_NAME,
     MORPH_SECONDS,
     Action,
     EditRack,
@@ -57,7 +58,7 @@ FOLLOWED = ("melody", "style")  # audio that the music follows
 _MIN_COUNTING_HZ, _MAX_COUNTING_HZ = 8_000, 192_000  # rates in which a client may count positions
 _MAX_ID = 64
 _MOMENTS = ("at_sample", "at_beat", "quantize")
-_MAX_WORD = 256  # of an effect's name, or a preset's
+_MAX_EFFECT_NAME = 256
 
 Id = str | float | None
 
@@ -274,7 +275,11 @@ def _edit(message: dict[str, Any], rate_hz: int, by: str) -> EditRack:
             "bad_value", f"action is {shown(message.get('action'))}, must be one of {', '.join(RackAction)}"
         ) from None
     slot = 0 if action is RackAction.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
-    effect = _word("effect", message.get("effect")) if action in (RackAction.ADD, RackAction.REPLACE) else ""
+    effect = (
+        _named("effect", message.get("effect"), _MAX_EFFECT_NAME)
+        if action in (RackAction.ADD, RackAction.REPLACE)
+        else ""
+    )
     index = message.get("index")
     place = None if index is None else whole("index", index, 0, MAX_SLOTS - 1)
     return EditRack(action, by, slot, effect, place, at=at)
@@ -287,13 +292,13 @@ def _preset(message: dict[str, Any], rate_hz: int, by: str) -> SavePreset | Reca
     if action == "save" and at is not None:
         raise WireError("bad_message", "a preset is saved at once: leave out when")
     slot = 0 if message.get("slot") is None else whole("slot", message["slot"], 1, MAX_SLOTS)
-    name, seconds = _word("name", message.get("name")), _checked(MORPH_SECONDS, message)
+    name, seconds = _named("name", message.get("name"), MAX_PRESET_NAME), _checked(MORPH_SECONDS, message)
     return SavePreset(name, by, slot) if action == "save" else RecallPreset(name, by, seconds, slot, at)
 
 
-def _word(field: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > _MAX_WORD or not _is_text(value):
-        raise WireError("bad_value", f"{field} is {shown(value)}, must be a text of at most {_MAX_WORD} characters")
+def _named(field: str, value: object, most: int) -> str:
+    if not isinstance(value, str) or not value or len(value) > most or not _is_text(value):
+        raise WireError("bad_value", f"{field} is {shown(value)}, must be a text of at most {most} characters")
     return value
 
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from bridge.session import state
-from bridge.session.events import Changed, PlayerState, Transported
+from bridge.session.events import Changed, PlayerState, TransportCause, Transported
 from bridge.session.parameters import session_table
 from bridge.session.session import Listener, Session
 from bridge.session.state import AFTER_SECONDS, Keeper, Kept, restore, state_file
@@ -57,7 +57,7 @@ class Desk:
     def transport(self, player: PlayerState) -> None:
         self.player = player
         for listener in self.listeners:
-            listener.event(Transported("pause", player, "test", 0))
+            listener.event(Transported(TransportCause.PAUSE, player, "test", 0))
 
 
 def keeper(path: Path, desk: Desk, *drawn: str) -> Keeper:

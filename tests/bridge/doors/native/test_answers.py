@@ -9,7 +9,7 @@ import pytest
 
 from bridge.doors.native.answers import Told, ack, error, event, hello
 from bridge.errors import WireError
-from bridge.session.events import Changed, Gap, Goaway, PlayerState, Stats, Transported
+from bridge.session.events import Changed, Gap, Goaway, PlayerState, Stats, TransportCause, Transported
 
 from ..web_session import TABLE, SineSession
 
@@ -41,7 +41,7 @@ def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
             {"type": "changed", "values": {"top_k": 5}, "by": "osc", "applied_at_sample": 7, "rate_hz": 48_000},
         ),
         (
-            Transported("audio_prompt", PlayerState.PAUSED, "osc", 7),
+            Transported(TransportCause.AUDIO_PROMPT, PlayerState.PAUSED, "osc", 7),
             {
                 "type": "transport",
                 "action": "audio_prompt",
