@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bridge.session.engine_thread import EngineThread
     from bridge.session.live_session import LiveSession
     from bridge.session.registry import SessionRegistry
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = [
     "DOORS",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import MusicgenConfig
 
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["SHAPES", "Comparison", "DecoderSize", "compare", "write_random_checkpoint"]
 
@@ -80,7 +80,7 @@ def write_random_checkpoint(name: str, stereo: bool, folder: Path) -> None:
     from transformers import GenerationConfig, MusicgenForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 
-    from streamgen.testing.tiny_vocabulary import tiny_tokenizer
+    from streamgen.testing import tiny_tokenizer
 
     torch.manual_seed(0)
     disable_progress_bar()

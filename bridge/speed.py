@@ -20,12 +20,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from bridge.metrics import quantile
-from streamgen.lm.attention import Segment
 
 if TYPE_CHECKING:
-    from streamgen.lm.engine import LmEngine
-    from streamgen.model import Model
-    from streamgen.stream.stream import Stream
+    from streamgen import Model, Stream
 
 __all__ = [
     "FRAMES_PER_SECOND",
@@ -41,7 +38,7 @@ __all__ = [
 ]
 
 FRAMES_PER_SECOND = 50
-_ROWS, _PLACES, _PASSES = (1, 2, 4, 8), (0.2, 0.5, 1.0), 6  # places in the window; the first pass warms up
+_ROWS, _PLACES = (1, 2, 4, 8), (0.2, 0.5, 1.0)  # places in the window
 MARGIN_STEPS = 5
 _CHUNK_SECONDS = 0.1
 _WARM_UP_SECONDS = 0.5
@@ -180,23 +177,9 @@ class StepCost:
 
 def step_costs(model: Model) -> list[StepCost]:
     """Measure a pass over rows × positions: the curve that a session's price is read from."""
-    engine, costs = model.runtime.engine, []
-    with model.runtime.alone(), torch.inference_mode():
-        for rows in _ROWS:
-            block = engine.cache.allocate(rows)
-            x = torch.randn(rows, engine.config.hidden_size).to(model.device, engine.decoder.dtype)
-            for place in _PLACES:
-                past = round(place * (engine.config.max_positions - 1))
-                took = [_pass_seconds(engine, x, Segment(block, past)) for _ in range(_PASSES)]
-                costs.append(StepCost(rows, past, 1e3 * median(took[1:])))
-            engine.cache.release(block)
-    return costs
-
-
-def _pass_seconds(engine: LmEngine, x: torch.Tensor, segment: Segment) -> float:
-    began = time.perf_counter()
-    engine.decoder.step(x, [segment], engine.cache, engine.cross, range(len(x))).sum().item()
-    return time.perf_counter() - began
+    last = round(model.window_seconds * model.frame_rate_hz) - 1
+    positions = [round(place * last) for place in _PLACES]
+    return [StepCost(rows, at, 1e3 * model.pass_seconds(rows, at)) for rows in _ROWS for at in positions]
 
 
 def memory_bytes_per_second(device: str) -> float:

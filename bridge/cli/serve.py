@@ -32,7 +32,7 @@ from bridge.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from bridge.app import Running
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["add_arguments", "run"]
 

@@ -18,7 +18,7 @@ from bridge.session.events import Block, Event, Meter
 from bridge.session.timeline import Timeline
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["Committer"]
 

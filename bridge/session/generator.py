@@ -17,12 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.session.lookahead import Lookahead, Pace, Piece
-from streamgen.stream.snapshots import StreamMark
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
-    from streamgen.stream.snapshots import StreamMark
-    from streamgen.stream.stream import Stream
+    from streamgen import Model, Stream, StreamMark
 
 __all__ = ["BLOCK_FRAMES", "Generator"]
 

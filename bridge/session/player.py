@@ -31,12 +31,12 @@ from bridge.session.playback import Playback
 from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Timeline
 from bridge.session.waiting import PendingCommands, forget
-from streamgen.conditioning import check_text
+from streamgen import check_text
 from streamgen.config import Value
 from streamgen.errors import CapacityError, StreamgenError
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["Player"]
 

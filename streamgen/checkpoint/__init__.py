@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from streamgen.checkpoint.code_bias import read_code_bias
+from streamgen.checkpoint.convert import convert_checkpoint
 from streamgen.checkpoint.files import WEIGHTS, read_json
 from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
 from streamgen.checkpoint.known import KnownCheckpoint, list_checkpoints
@@ -33,6 +34,8 @@ __all__ = [
     "Heard",
     "KnownCheckpoint",
     "MelodyConfig",
+    "convert_checkpoint",
+    "find_folder",
     "list_checkpoints",
     "load_checkpoint",
 ]

@@ -21,8 +21,10 @@ def test_public_names() -> None:
         "PromptError",
         "SessionClosed",
         "Stream",
+        "StreamMark",
         "StreamSnapshot",
         "StreamgenError",
+        "check_text",
         "load_model",
     ]
     assert all(getattr(streamgen, name) is not None for name in streamgen.__all__)
