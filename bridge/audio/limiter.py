@@ -38,8 +38,7 @@ LOOK_AHEAD_SECONDS = 0.004
 RELEASE_SECONDS = 0.12
 HALF_TAPS = 32  # samples on either side that a peak's interpolation looks at
 
-# Measured against 16-fold soxr VHQ: without the margin white noise comes out 0.14 dB above the ceiling. Against an
-# ideal interpolation white noise, which no converter passes whole, still may, by 0.4 dB once in ten thousand samples.
+# for what the interpolation below misses of white noise (docs/measurements.md, "True peaks")
 _MARGIN_DB = 0.15
 _KAISER_BETA = 3.5
 _CUTOFF = 0.96  # of half the rate: where resamplers of high quality end
