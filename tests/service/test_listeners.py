@@ -89,7 +89,7 @@ def test_one_that_stops_reading_keeps_a_second_and_a_half_and_is_told_its_gap(tm
 def test_fifty_hear_every_sample_of_the_shipped_checkpoint(query: str, tmp_path: Path) -> None:
     """What one costs is the processor time of the event loop with fifty, less that with one, by forty-nine."""
     pytest.importorskip("av", reason="PyAV is not installed: pip install av")
-    seconds = 15.0
+    seconds = 8.0
 
     async def cost(service: Service, count: int) -> float:
         readers, clients, tasks = [Reader() for _ in range(count)], [], []

@@ -1,4 +1,4 @@
-"""A hundred thousand broken messages against a running service, through both doors, with its limits as they are.
+"""Broken messages by the ten thousand against a running service, through both doors, with its limits as they are.
 
 A hundred thousand at each door, drawn from other seeds: STREAMGEN_TORMENT_MESSAGES=200000 STREAMGEN_TORMENT_SEED=7.
 """
@@ -30,7 +30,7 @@ from .running import Service
 pytestmark = pytest.mark.slow
 
 MESSAGES, SEED = (
-    int(os.environ.get(f"STREAMGEN_TORMENT_{name}", usual)) for name, usual in (("MESSAGES", 100_000), ("SEED", 0))
+    int(os.environ.get(f"STREAMGEN_TORMENT_{name}", usual)) for name, usual in (("MESSAGES", 25_000), ("SEED", 0))
 )
 WEB_MESSAGES, UDP_PACKETS, TCP_PACKETS = MESSAGES // 2, MESSAGES * 2 // 5, MESSAGES // 10
 WEB_CLIENTS, UDP_HOSTS, TCP_CLIENTS = 40, 12, 4
@@ -150,7 +150,7 @@ async def bytes_heard(service: Service, seconds: float) -> int:
         return heard
 
 
-def test_a_hundred_thousand_broken_messages_crash_nothing_and_never_hold_the_loop(tmp_path: Path) -> None:
+def test_broken_messages_by_the_ten_thousand_crash_nothing_and_never_hold_the_loop(tmp_path: Path) -> None:
     score = Score()
 
     async def scene(service: Service) -> None:
@@ -182,4 +182,4 @@ def test_a_hundred_thousand_broken_messages_crash_nothing_and_never_hold_the_loo
     refused = sum(count for name, count in counted.items() if name.startswith('refused_total{reason="osc_'))
     assert refused > 0.2 * score.sent["osc"]
     assert counted.get('dropped_packets_total{reason="rate"}', 0) < 0.5 * score.sent["osc"], "most were looked at"
-    assert score.answers["osc error"] > 1_000
+    assert score.answers["osc error"] > MESSAGES / 100
