@@ -24,7 +24,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.capacity import measure_capacity
 from bridge.doors.access import Access
 from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
@@ -36,6 +35,7 @@ from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_f
 from bridge.session.state import Keeper, Kept, restore
 from bridge.session.takes import takes_folder
 from bridge.settings import OPTIONS, Settings
+from bridge.speed import measure_capacity
 from bridge.threads import take_short_turns
 from streamgen.config import Value
 from streamgen.errors import StreamgenError

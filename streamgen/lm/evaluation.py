@@ -20,10 +20,9 @@ from torch import Tensor
 from streamgen.errors import ConfigError
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import KVCache
-from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.decoder import Decoder
-from streamgen.lm.delay import DelayPattern
+from streamgen.lm.delay import CodeRing, DelayPattern
 from streamgen.lm.engine import LmEngine
 from streamgen.lm.step import Rows
 

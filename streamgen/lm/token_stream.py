@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 
 from streamgen.lm.cache import CacheRows
-from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.delay import DelayPattern
+from streamgen.lm.delay import CodeRing, DelayPattern
 from streamgen.lm.step import Feed, Rows, Step, StepSettings, Unread, Window
 from streamgen.lm.window_set import SavedWindow, WindowPlace, WindowSet
 from streamgen.lm.windows import WindowPlan
