@@ -26,7 +26,7 @@ from bridge.audio.conversion import Resampler, resampler
 from bridge.doors.native import answers
 from bridge.doors.native.codecs import OPUS_SECONDS, Encoder, encoder
 from bridge.doors.native.frames import CODECS, DISCONTINUITY, PROMPT_CHANGE, AudioFormat, AudioHeader, converted
-from bridge.session.events import Block
+from bridge.session.events import Block, Event
 
 __all__ = ["Broadcast", "Chunk", "Lane"]
 
@@ -237,7 +237,7 @@ class Broadcast:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._lanes: WeakValueDictionary[tuple[str, int, float], Lane] = WeakValueDictionary()  # kept by who is in them
-        self._newest: tuple[answers.Told, str] | None = None
+        self._newest: tuple[Event, str] | None = None
 
     def lane(self, audio: AudioFormat, blocks: Iterable[Block]) -> Lane:
         """Return the lane of a format; a new one begins with these blocks, the newest there are.
@@ -251,7 +251,7 @@ class Broadcast:
             lane = self._lanes[key] = Lane(self._rate_hz, audio, blocks)
         return lane
 
-    def text(self, event: answers.Told) -> str:
+    def text(self, event: Event) -> str:
         """Return the message for an event; the session tells every listener the same object, one after another."""
         if self._newest is None or self._newest[0] is not event:
             self._newest = event, answers.event(event, self._rate_hz)
