@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.doors.native.answers import Told, ack, error, event, hello
+from bridge.doors.native.answers import ack, error, event, hello
 from bridge.errors import WireError
-from bridge.session.events import Changed, Gap, Goaway, PlayerState, Stats, TransportCause, Transported
+from bridge.session.events import Changed, Event, Gap, Goaway, PlayerState, Stats, TransportCause, Transported
 
 from ..web_session import TABLE, SineSession
 
@@ -58,7 +58,7 @@ def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
         (Goaway("bye"), {"type": "goaway", "reason": "bye"}),
     ],
 )
-def test_events_are_written_as_the_contract_says(told: Told, message: dict[str, object]) -> None:
+def test_events_are_written_as_the_contract_says(told: Event, message: dict[str, object]) -> None:
     assert json.loads(event(told, 48_000)) == message
 
 
