@@ -14,6 +14,7 @@ from bridge.speed import (
     rollover_figures,
     run_stream,
     sessions_within,
+    step_costs,
 )
 from streamgen.metrics import StreamMetrics
 from streamgen.testing import FakeClock, FakeModel
@@ -79,6 +80,15 @@ def test_as_many_listeners_fit_as_one_pass_and_their_codecs_leave_time_for(model
 
 def test_memory_is_read_at_a_believable_rate() -> None:
     assert 1e9 < memory_bytes_per_second("cpu") < 2e12
+
+
+def test_the_curve_has_a_cost_for_each_number_of_rows_at_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FakeModel(max_positions=101)
+    monkeypatch.setattr(model, "pass_seconds", lambda rows, position: rows / 1e3 + position / 1e6)
+    costs = step_costs(model)
+    assert [(cost.rows, cost.position) for cost in costs[:4]] == [(1, 20), (1, 50), (1, 100), (2, 20)]
+    assert costs[3].ms == pytest.approx(2.02)
+    assert costs[-1].rows == 8
 
 
 def test_no_rollover_no_figure() -> None:

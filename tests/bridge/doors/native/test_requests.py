@@ -10,7 +10,16 @@ import pytest
 from bridge.doors.native.answers import error
 from bridge.doors.native.requests import GetValues, Ping, Request, SetAudio, Upload, WantBeats, WantMeters, parse
 from bridge.errors import WireError
-from bridge.session.commands import Action, EditRack, RackAction, RecallPreset, SavePreset, Set, Transport
+from bridge.session.commands import (
+    MAX_PRESET_NAME,
+    Action,
+    EditRack,
+    RackAction,
+    RecallPreset,
+    SavePreset,
+    Set,
+    Transport,
+)
 from bridge.session.timeline import AT_ONCE, Moment
 
 from ..web_session import RATE_HZ, TABLE
@@ -94,6 +103,7 @@ def test_every_type_is_read(message: dict[str, object], body: object) -> None:
         ({"type": "set", "values": {"top_k": 5}, "quantize": ["bar"]}, "bad_value"),
         ({"type": "set", "values": {"top_k": 5}, "quantize": "bar", "at_beat": 4}, "bad_message"),
         ({"type": "preset", "action": "save", "name": "a", "quantize": "bar"}, "bad_message"),
+        ({"type": "preset", "action": "save", "name": "a" * (MAX_PRESET_NAME + 1)}, "bad_value"),
         ({"type": "beats", "enabled": 1}, "bad_value"),
         ({"type": "meters"}, "bad_value"),
         ({"type": "get", "name": "nothing"}, "bad_value"),
