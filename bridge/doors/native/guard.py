@@ -30,6 +30,7 @@ from websockets.server import ServerProtocol
 from bridge.doors.access import Access
 from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.native.requests import FOLLOWED
+from bridge.doors.native.secure import Slices
 from bridge.metrics import Metrics
 
 __all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]
@@ -100,8 +101,10 @@ class GuardedConnection(ServerConnection):
         super().connection_lost(exc)
 
     def _read_at_most(self, count: int) -> None:
-        if hasattr(self.transport, "max_size"):  # of asyncio's own transports; uvloop has none
-            self.transport.max_size = count
+        protocol = self.transport.get_protocol()
+        reads = protocol if isinstance(protocol, Slices) else self.transport
+        if hasattr(reads, "max_size"):  # of asyncio's own transports; uvloop has none
+            reads.max_size = count
 
     def upload_finished(self) -> None:
         """Allow the next announcement."""
