@@ -21,6 +21,7 @@ from typing import cast
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from bridge.doors.answers import unreadable
 from bridge.doors.door import Routes, StreamHandler, Tasks
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.doors.native.secure import Slices, secured
@@ -32,7 +33,6 @@ _CLOSE_SECONDS = 2.0
 _READ_BYTES, _HEAD_BYTES = 4_096, 16_384
 _UNREAD_BYTES = 4_096  # of what a listener says, which nobody reads
 _METHODS = ("GET", "HEAD")
-_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _log = logging.getLogger("bridge.doors")
 _quiet = logging.getLogger("bridge.doors.websockets")
@@ -163,8 +163,9 @@ class Front(asyncio.Protocol):
             if isinstance(event, Request):
                 self._stream(event)
                 return
-        if self._head.handshake_exc is not None or len(self._came) > _HEAD_BYTES:
-            self._transport.write(_BAD_REQUEST)
+        problem = self._head.handshake_exc
+        if problem is not None or len(self._came) > _HEAD_BYTES:
+            self._transport.write(unreadable(problem and problem.__cause__))
             self._transport.close()
 
     def _stream(self, request: Request) -> None:

@@ -23,11 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
+from bridge.doors.answers import unreadable
 from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.native.requests import FOLLOWED
 from bridge.doors.native.secure import Slices
@@ -142,7 +144,9 @@ class GuardedConnection(ServerConnection):
 
     def send_data(self) -> None:
         """Write what the protocol has to send, in one piece; an empty piece is the end of the connection."""
-        writes = self.protocol.writes
+        writes, problem = self.protocol.writes, self.protocol.handshake_exc
+        if writes == [b""] and isinstance(problem, InvalidMessage):  # websockets ends it without a word
+            self.transport.write(unreadable(problem.__cause__))
         if len(writes) > 1:
             self.protocol.writes = [b"".join(writes), *(piece for piece in writes if not piece)]
         super().send_data()
