@@ -144,7 +144,7 @@ function kind({ type, min, max }) {
 
 function box(row, name, ...children) {
   const made = element("div", name);
-  made.title = row.description; // which a finger cannot see: it taps the name
+  made.title = row.description;
   made.append(...children);
   made.querySelector(".control-name")?.addEventListener("click", () => toast(row.description));
   return made;

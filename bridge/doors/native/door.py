@@ -103,7 +103,6 @@ class NativeDoor:
                 self._accept,
                 host,
                 port,
-                ssl=self._tls,
                 process_request=self._process_request,
                 select_subprotocol=_subprotocol,
                 subprotocols=[Subprotocol(PROTOCOL)],
@@ -124,7 +123,7 @@ class NativeDoor:
 
     def _new_connection(self, *protocol_and_server: Any, **options: Any) -> Front:
         connection = GuardedConnection(*protocol_and_server, places=self._places, **options)
-        return Front(connection, self._service.routes, self._places, self._fresh, self._streams)
+        return Front(connection, self._service.routes, self._places, self._fresh, self._streams, self._tls)
 
     async def close(self, reason: str) -> None:
         """Tell every client `goaway`, then close with 1001; who does not read it is cut off after _CLOSE_SECONDS."""

@@ -147,15 +147,19 @@ def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_byte
 def _json_object(text: str) -> dict[str, Any]:
     try:
         message = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as problem:
+    except json.JSONDecodeError as problem:
         raise WireError("bad_json", f"not JSON: {str(problem)[:120]}") from None
+    except RecursionError:
+        raise WireError("bad_json", "it is nested too deeply: a message has a few levels") from None
+    except ValueError:  # Python reads 4,300 digits
+        raise WireError("bad_json", "a number has thousands of digits: no parameter needs more than 20") from None
     if not isinstance(message, dict):
         raise WireError("bad_json", f"a message is a JSON object with a type, not {type(message).__name__}")
     return message
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number of JSON")
+    raise WireError("bad_json", f"not JSON: {word} is no number of JSON")
 
 
 def _id(value: object) -> Id:

@@ -29,7 +29,8 @@ HEAR = """async (url) => {
   for await (const { position, frames } of live.chunks()) if (told.positions.push([position, frames]) > 20) break;
   const context = new AudioContext();
   const stop = await live.play(context);
-  await new Promise((done) => setTimeout(done, 1000));
+  const patience = Date.now() + 60_000; // a sound system takes its time
+  while (context.currentTime < 0.5 && Date.now() < patience) await new Promise((done) => setTimeout(done, 20));
   stop();
   told.time = context.currentTime;
   live.close();
@@ -58,7 +59,7 @@ def test_the_node_example_hears_every_sample_and_turns_the_prompt(tmp_path: Path
             process = await asyncio.create_subprocess_exec(
                 program, *words, place, "1", str(out), stdout=asyncio.subprocess.PIPE
             )
-            said, _ = await asyncio.wait_for(process.communicate(), 30)
+            said, _ = await asyncio.wait_for(process.communicate(), 90)
             pace.cancel()
             assert process.returncode == 0
             assert isinstance(web.session.commands[0], Set)
@@ -85,4 +86,4 @@ def test_a_page_of_ones_own_hears_and_steers(tmp_path: Path) -> None:
         assert told["changed"] == {"prompt/1/text": "rain"}, json.dumps(told)
         ends = [position + frames for position, frames in told["positions"]]
         assert [position for position, _ in told["positions"]][1:] == ends[:-1]
-        assert told["time"] > 0.5
+        assert told["time"] >= 0.5

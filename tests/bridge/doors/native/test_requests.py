@@ -164,3 +164,19 @@ def test_any_text_is_read_or_refused_and_any_refusal_can_be_sent() -> None:
 def test_numbers_are_read_as_controllers_send_them(name: str, sent: object, value: object) -> None:
     request = parse(json.dumps({"type": "set", "values": {name: sent}}), TABLE, 48_000, 1_000, "me")
     assert request.body == Set({name: value}, "me")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 60_000, "nested too deeply"),
+        ('{"type": "set", "values": {"seed": ' + "9" * 5_000 + "}}", "thousands of digits"),
+        ('{"type": "ping", "t": NaN}', "NaN is no number of JSON"),
+    ],
+    ids=["deep", "digits", "constant"],
+)
+def test_what_is_no_json_is_told_in_the_protocols_words_not_pythons(text: str, told: str) -> None:
+    with pytest.raises(WireError, match=told) as problem:
+        parse(text, TABLE, RATE_HZ, UPLOAD, "me")
+    assert problem.value.code == "bad_json"
+    assert "sys." not in str(problem.value)
