@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.cache import KVCache, RowRange
 
 __all__ = ["MaskedAttention", "Segment", "SegmentAttention", "cache_rows", "merge"]
 
@@ -32,7 +32,7 @@ class Segment:
         start_position: position of the rows' very first vector.
     """
 
-    block: Block
+    block: RowRange
     past: int
     length: int = 1
     start_position: int = 0
@@ -54,7 +54,7 @@ def merge(segments: Sequence[Segment]) -> list[Segment]:
     for segment in segments:
         last = merged[-1] if merged else None
         if last and last.block.stop == segment.block.start and _same_place(last, segment):
-            merged[-1] = replace(last, block=Block(last.block.start, segment.block.stop))
+            merged[-1] = replace(last, block=RowRange(last.block.start, segment.block.stop))
         else:
             merged.append(segment)
     return merged

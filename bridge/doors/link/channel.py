@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.doors.link import wire
-from bridge.doors.link.wire import AudioType, Beats, Buffer, Place
+from bridge.doors.link.wire import AudioType, Buffer, BufferPart, Place
 from bridge.doors.packetizer import Packet, Packetizer
 
 __all__ = ["FRAMES", "Channel"]
@@ -106,6 +106,6 @@ class Channel:
     def _message(self, piece: Packet, session: bytes) -> bytes:
         self.sent += 1
         beat, bpm = self._beat_at(piece.position)
-        chunk = Beats(self.sent, piece.samples.shape[1], round(1e6 * beat), round(60e6 / bpm))
+        chunk = BufferPart(self.sent, piece.samples.shape[1], round(1e6 * beat), round(60e6 / bpm))
         pcm = np.clip(np.rint(np.nan_to_num(piece.samples) * 32_768), -32_768, 32_767).astype(">i2").T.tobytes()
         return wire.buffer_message(self._node, Buffer(self._id, session, (chunk,), self._rate_hz, 2, pcm))

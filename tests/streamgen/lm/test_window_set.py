@@ -7,7 +7,7 @@ import torch
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.errors import CapacityError
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.cache import KVCache, RowRange
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.step import Rows, Window
 from streamgen.lm.window_set import WindowPlace, WindowSet
@@ -59,7 +59,7 @@ class Rig:
         """Close the leader."""
         self.set.arrange(self.standing()[1:], rows, None, head)
 
-    def write(self, block: Block, value: float) -> None:
+    def write(self, block: RowRange, value: float) -> None:
         for row in range(block.start, block.stop):
             self.cache.keys[:, row] = value + row - block.start
 
@@ -85,7 +85,7 @@ def test_a_closed_leader_is_kept_as_long_as_a_rewind_reaches_it() -> None:
     rig.set.forget(before_head=9)
     assert rig.taken == 4
     rig.set.rewind(mark, two, head=3)
-    assert [(w.block, w.start_frame, w.fed) for w in rig.set.open] == [(Block(0, 2), 0, 4)]
+    assert [(w.block, w.start_frame, w.fed) for w in rig.set.open] == [(RowRange(0, 2), 0, 4)]
     assert (rig.taken, sorted(rig.attended())) == (2, [0, 1]), "the successor, opened since, is given back"
     rig.retire(two, head=9)
     rig.set.forget(before_head=10)
@@ -99,7 +99,7 @@ def test_windows_that_stay_keep_their_rows_and_what_they_read() -> None:
     successor.fed = 3
     rig.set.arrange([WindowPlace(5, 1, successor), WindowPlace(9, 1)], two, None, head=7)
     assert rig.set.open[0] is successor
-    assert (successor.block, successor.fed) == (Block(2, 4), 3)
+    assert (successor.block, successor.fed) == (RowRange(2, 4), 3)
     assert (rig.set.open[1].block, rig.set.open[1].start_frame, rig.set.open[1].fed) == (leader.block, 9, 0)
     assert (rig.taken, sorted(rig.attended())) == (4, [0, 1, 2, 3])
 
@@ -130,7 +130,7 @@ def test_rows_without_room_change_nothing(keep_frames: int) -> None:
     with pytest.raises(CapacityError):
         rig.set.arrange([*rig.standing(), WindowPlace(4, 0)], rows(3), [0, 0, 1], head=1)  # the move alone has room
     assert rig.set.open == [window]
-    assert (window.block, window.fed, rig.taken, rig.attended()) == (Block(0, 2), 3, 2, attended)
+    assert (window.block, window.fed, rig.taken, rig.attended()) == (RowRange(0, 2), 3, 2, attended)
 
 
 def test_beginning_anew_leaves_one_empty_window() -> None:
