@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 from bridge.session.committer import Committer
 from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, PlayerState, Stats
 from bridge.session.generator import Generator
-from bridge.session.landing import Landing
+from bridge.session.landing import Landing, PendingCommands
 from bridge.session.parameters import Parameters
 from bridge.session.timeline import Moment, Timeline
-from bridge.session.waiting import PendingCommands
 
 __all__ = ["Playback"]
 

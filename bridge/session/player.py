@@ -24,13 +24,12 @@ from bridge.session.committer import Committer
 from bridge.session.events import Block, Changed, Event, Notice, PlayerState, TransportCause, Transported
 from bridge.session.form import Form
 from bridge.session.generator import Generator
-from bridge.session.landing import Landing
+from bridge.session.landing import Landing, PendingCommands, forget
 from bridge.session.metronome import Metronome
 from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, session_table, stream_controls
 from bridge.session.playback import Playback
 from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Timeline
-from bridge.session.waiting import PendingCommands, forget
 from streamgen import check_text
 from streamgen.config import Value
 from streamgen.errors import CapacityError, StreamgenError

@@ -26,7 +26,7 @@ from bridge.app import (
 )
 from bridge.doors.door import Place, Service, Sessions
 from bridge.errors import BridgeError, UsageError
-from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Block, Event, PlayerState, Transported
 from bridge.session.parameters import prompts_of
 from bridge.session.state import held
@@ -388,7 +388,7 @@ def test_a_second_service_on_one_state_file_plays_and_leaves_it_to_the_first(
 
     async def turn(running: Running) -> None:
         await running.live.do(Set({"tempo": 128.0}, "test"))
-        await running.live.do(EditRack(Deed.ADD, "test", effect="reverb"))
+        await running.live.do(EditRack(RackAction.ADD, "test", effect="reverb"))
 
     with held(path):
         run_app(turn, state=path)
