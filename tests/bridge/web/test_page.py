@@ -565,7 +565,7 @@ def test_axe_finds_nothing_serious_and_a_finger_everything(
     found = axe.Axe().run(opened.page).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
     if phone:
-        small = opened.ask("""[...document.querySelectorAll('button, .knob, textarea, input, select, summary')]
+        small = opened.ask("""[...document.querySelectorAll('button, .knob, textarea, input, select, summary, .control-value')]
             .filter((e) => e.checkVisibility()).map((e) => [e.className, e.getBoundingClientRect()])
             .filter(([, {width, height}]) => Math.min(width, height) < 44).map(([name]) => name)""")
         assert small == []
@@ -580,6 +580,10 @@ def test_a_number_is_typed_and_an_empty_slot_plays_what_it_suggests(opened: Open
     opened.page.keyboard.press("Enter")
     eventually(lambda: server.session.values["temperature"] == 0.85)
     assert opened.knob("temperature").get_attribute("aria-valuenow") == "0.85"
+    opened.page.click(".slot:has([data-parameter='prompt/1/weight']) .slot-value")
+    opened.page.keyboard.type("0.33")
+    opened.page.keyboard.press("Enter")
+    eventually(lambda: server.session.values["prompt/1/weight"] == 0.33)
     opened.knob("prompt/7/weight").focus()
     opened.page.keyboard.press("ArrowUp")
     eventually(lambda: server.session.values["prompt/7/weight"] > 0)
