@@ -34,7 +34,7 @@ _log = logging.getLogger("bridge.udp")
 
 NAME = "udp"
 PATH = "/rtp.sdp"
-_TOGETHER_SECONDS = 0.003  # packets that are due within it leave in one turn: RTP's alone would be a thousand turns a second
+_TOGETHER_SECONDS = 0.003  # packets that are due within it leave in one turn: RTP's would be a thousand a second
 
 
 @dataclass

@@ -166,12 +166,14 @@ def open_stage_control(on: Surface) -> bytes:
     weights = [on.table[f"prompt/{slot}/weight"] for slot in on.slots]
     for row in (*weights, *on.knobs):
         limits = {"min": row.low, "max": row.high}
-        tags = "i" if row.type == "int" else "f"
-        widgets.append(widget("fader", row.name, tags, range=limits, default=row.default, horizontal=True))
+        whole = row.type == "int"
+        more = {"range": limits, "default": row.default, "decimals": 0 if whole else 4, "horizontal": True}
+        widgets.append(widget("fader", row.name, "i" if whole else "f", **more))
     widgets += [widget("dropdown", row.name, "s", values=list(row.choices), default=row.default) for row in on.choices]
     widgets += [widget("button", row.name, "i", mode="toggle", on=1, off=0) for row in on.switches]
     widgets += [widget("button", word, "i", mode="tap", on=pressed(word)) for word in DEEDS]
-    again = f"setInterval(()=>send('{target}', '{on.at('subscribe')}', {{type: 'i', value: {on.listen}}}), 30000)"
+    ask = f"send('{target}', '{on.at('subscribe')}', {{type: 'i', value: {on.listen}}})"
+    again = f"{ask}; setInterval(() => {ask}, 30000)"
     root = {"type": "root", "id": "root", "layout": "grid", "gridTemplate": 4, "scroll": True, "onCreate": again}
     session = {"createdWith": "Open Stage Control", "version": "1.27.0", "type": "session"}
     return json.dumps({**session, "content": {**root, "widgets": widgets, "tabs": []}}, indent=1).encode()

@@ -112,8 +112,8 @@ def pure_data(on: Surface) -> bytes:
     for place, word in enumerate(DEEDS):
         one = put(f"msg {pressed(word)}", 500 + 90 * place, 54)
         wires += [(one, name := put(address(word), 500 + 90 * place, 76)), (name, trim[0])]
-    for place, (row, choice) in enumerate((row, choice) for row in on.choices for choice in row.choices):
+    for place, (word, choice) in enumerate((row.name, choice) for row in on.choices for choice in row.choices):
         one = put(f"msg list {choice}", 500 + 65 * place, 98)
-        wires += [(one, name := put(address(row.name), 500 + 65 * place, 120)), (name, trim[0])]
+        wires += [(one, name := put(address(word), 500 + 65 * place, 120)), (name, trim[0])]
     connects = [f"#X connect {source} 0 {target} 0;" for source, target in wires]
     return lines(["#N canvas 40 40 900 1000 10;", *objects, *connects, f"#X connect {both} 1 {where} 0;"])

@@ -9,7 +9,7 @@ from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn, _within_limits
 
 
 def send(clock: ClockIn, bpm: float, beats: float, at: float = 5.0, seed: int = 0, gaussian: bool = False) -> float:
-    """Send clocks, each up to 2 ms early or late, or by 2 ms of standard deviation; returns when the next would come."""
+    """Send clocks, each up to 2 ms off, or by 2 ms of standard deviation; returns when the next would come."""
     rng, pace = random.Random(seed), 60 / bpm / CLOCKS_A_BEAT
     for number in range(round(beats * CLOCKS_A_BEAT)):
         clock.clock(at + number * pace + (rng.gauss(0, 0.002) if gaussian else rng.uniform(-0.002, 0.002)))

@@ -74,7 +74,8 @@ def test_touchosc_s_page() -> None:
     assert (kinds.count("FADER"), kinds.count("RADIAL")) == (8, len(ON.knobs))
     captions = [str(node.findtext("values/value/default")) for node in nodes if node.get("type") == "LABEL"]
     touched = [node for node in nodes if node.get("type") != "LABEL"]
-    assert captions == [node.findtext("properties/property[key='name']/value") for node in touched], "each says what it is"
+    names = [node.findtext("properties/property[key='name']/value") for node in touched]
+    assert captions == names, "each says what it is"
     for node in touched:
         (osc,) = node.findall("messages/osc")
         assert (osc.findtext("send") == "0") == (node.get("type") == "TEXT"), "it shows texts, and has no keyboard"
@@ -97,7 +98,9 @@ def test_open_stage_control_s_session() -> None:
     row = TABLE["temperature"]
     assert (temperature["range"], temperature["target"]) == ({"min": row.low, "max": row.high}, "10.0.0.7:8800")
     assert widgets["/streamgen/quantize"]["values"] == list(TABLE["quantize"].choices)
-    assert "9100" in session["content"]["onCreate"]
+    assert (temperature["decimals"], widgets["/streamgen/top_k"]["decimals"]) == (4, 0), "it sends two by itself"
+    at_once = "send('10.0.0.7:8800', '/streamgen/subscribe', {type: 'i', value: 9100});"
+    assert session["content"]["onCreate"].startswith(at_once)
 
 
 def test_what_is_pressed_is_what_the_service_takes() -> None:
@@ -108,7 +111,8 @@ def test_what_is_pressed_is_what_the_service_takes() -> None:
         if constant is not None:
             said, whole = str(constant.findtext("value")), constant.findtext("conversion") == "INTEGER"
             there.interpret(Message(str(node.findtext("path/partial/value")), (int(said) if whole else said,)))
-    sent = [f"{one['address']} {one['on']}" for one in json.loads(open_stage_control(ON))["content"]["widgets"] if "on" in one]
+    widgets = json.loads(open_stage_control(ON))["content"]["widgets"]
+    sent = [f"{one['address']} {one['on']}" for one in widgets if "on" in one]
     for text in (text_of("streamgen.maxpat"), text_of("streamgen.pd"), *sent):
         assert "keep 1" not in text
     assert "/streamgen/keep 30" in sent
