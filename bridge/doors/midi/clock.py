@@ -114,7 +114,7 @@ class ClockIn:
         """Fit the line: numbers count evenly, so their mean and their variance are known."""
         count, newest = len(self._clocks), self._next - 1
         seconds = np.fromiter(self._clocks, np.float64, count)
-        places = np.arange(count) - (count - 1) / 2
+        places: Floats = np.arange(count, dtype=np.float64) - (count - 1) / 2
         pace = float(places @ (seconds - seconds[0])) / (count * (count * count - 1) / 12)
         middle = float(seconds.mean())
         if count in _YOUNG:
