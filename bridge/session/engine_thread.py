@@ -37,7 +37,7 @@ from streamgen.config import Value
 from streamgen.errors import CapacityError, ConfigError, SessionClosed, StreamgenError
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["EngineThread"]
 

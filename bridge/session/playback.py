@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 from bridge.session.committer import Committer
 from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, PlayerState, Stats
 from bridge.session.generator import Generator
-from bridge.session.landing import Landing
+from bridge.session.landing import Landing, PendingCommands
 from bridge.session.parameters import Parameters
 from bridge.session.timeline import Moment, Timeline
-from bridge.session.waiting import Waiting
 
 __all__ = ["Playback"]
 
@@ -69,7 +68,7 @@ class Playback:
         committer: Committer,
         landing: Landing,
         parameters: Parameters,
-        waiting: Waiting,
+        waiting: PendingCommands,
         publish: Callable[[Block | Event], None],
     ) -> None:
         self._timeline, self._generator, self._committer, self._landing = timeline, generator, committer, landing

@@ -162,7 +162,6 @@ def play_stage(
     assert [metrics[fault] - before[fault] for fault in faults] == [0, 0]
     # a start is a larger share of a short run
     assert metrics['event_loop_lag_seconds{quantile="0.99"}'] <= (0.01 if SECONDS >= 600 else 0.05)
-    assert_changed(stream, ears[0].told("changed"))
     fits = sound_card_fits(recorded(home / "card.raw"), stage.ready["recording"])
     exact = [fit > 60 for _, fit in fits]
     print(f"sound card against the stream: {sum(exact)} of {len(fits)} half seconds exact, {fits[-1][0]} frames apart")
@@ -219,31 +218,6 @@ def assert_heard(ear: Ear, stream: np.ndarray) -> None:
     prompts = [message for message in ear.told("changed") if message["values"].get("prompt/1/text") == TURNED_TO]
     assert len(prompts) == 1
     assert prompts[0]["by"].startswith("osc")
-
-
-def assert_changed(stream: np.ndarray, changes: list[dict[str, Any]]) -> None:
-    """The change is heard: the mean spectrum moves, over up to half a minute, for the music has breaks of seconds.
-
-    Under one prompt it drifts too, in ten minutes by 0.3 to 7 dB from one half minute to the next.
-    """
-    at = next(m["applied_at_sample"] for m in changes if m["values"].get("prompt/1/text") == TURNED_TO)
-    second = SAMPLE_RATE_HZ
-    before, after = (
-        mean_spectrum_db(part)
-        for part in (stream[max(0, at - 30 * second) : at], stream[at + 6 * second :][: 30 * second])
-    )
-    moved = float(np.sqrt(((before - after) ** 2).mean()))
-    print(f"the prompt's change moves the spectrum by {moved:.1f} dB")
-    assert moved > 3
-
-
-def mean_spectrum_db(part: np.ndarray) -> np.ndarray:
-    """Levels of 24 bands from 60 Hz to 15 kHz, mean over time."""
-    frames = np.lib.stride_tricks.sliding_window_view(part[:, 0] / 32_768, 2048)[::1024] * np.hanning(2048)
-    power = np.abs(np.fft.rfft(frames)) ** 2
-    edges = np.round(np.geomspace(60, 15_000, 25) * 2048 / SAMPLE_RATE_HZ).astype(int)
-    bands = [power[:, low : max(high, low + 1)].mean(axis=1) for low, high in pairwise(edges)]
-    return 10 * np.log10(np.stack(bands) + 1e-9).mean(axis=1)
 
 
 def sound_card_fits(heard: np.ndarray, recording: str) -> list[tuple[int, float]]:
