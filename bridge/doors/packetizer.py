@@ -8,6 +8,7 @@ Rules: knows no socket and no session; the clock is given, in any unit.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ class Packetizer:
         """Forget what waits."""
         self._waiting.clear()
         self._pending = self._pending[:, :0]
+
+    @property
+    def next_due(self) -> float:
+        """When the next piece is due; infinite where none waits."""
+        return self._waiting[0].due if self._waiting else math.inf
 
     def due(self, now: float) -> list[Packet]:
         """Take out what is due by now."""

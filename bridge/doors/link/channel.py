@@ -99,6 +99,11 @@ class Channel:
         """Forget what waits: nobody listens."""
         self._pieces.clear()
 
+    @property
+    def next_due_us(self) -> float:
+        """When the next piece is due; infinite where none waits."""
+        return self._pieces.next_due
+
     def due(self, session: bytes, now_us: float) -> list[bytes]:
         """Return the messages whose sound is due by now, for everyone who listens."""
         return [self._message(piece, session) for piece in self._pieces.due(now_us)]

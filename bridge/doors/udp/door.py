@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import time
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ _log = logging.getLogger("bridge.udp")
 
 NAME = "udp"
 PATH = "/rtp.sdp"
-_LOOK_SECONDS = 0.003
+_TOGETHER_SECONDS = 0.003  # packets that are due within it leave in one turn: RTP's would be a thousand a second
 
 
 @dataclass
@@ -72,6 +73,7 @@ class UdpDoor:
         self._senders: list[_Sender] = []
         self._description = ""
         self._tasks = Tasks(NAME)
+        self._came = asyncio.Event()
         self._packets = 0
 
     async def open(self, sessions: Sessions) -> None:
@@ -135,13 +137,15 @@ class UdpDoor:
         """Take a block."""
         for sender in self._senders:
             sender.pieces.take(block.samples, block.start_sample)
+        self._came.set()
 
     def event(self, event: Event) -> None:
         """Take an event; none changes what is sent."""
 
     async def _send(self, session: Session) -> None:
-        """Send each piece when it is due, for ever."""
+        """Send each piece when it is due, for ever; while none waits, sleep until a block comes."""
         while True:
+            self._came.clear()
             now = session.timeline.now()
             for sender in self._senders:
                 for piece in sender.pieces.due(now):
@@ -149,7 +153,11 @@ class UdpDoor:
                     for transport in sender.transports:
                         transport.sendto(packet)
                         self._packets += 1
-            await asyncio.sleep(_LOOK_SECONDS)
+            next_due = min(sender.pieces.next_due for sender in self._senders)
+            if math.isinf(next_due):
+                await self._came.wait()
+            else:
+                await asyncio.sleep(max(next_due - now, _TOGETHER_SECONDS))
 
     # -- its description ----------------------------------------------------------------------------------------------
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from bridge.audio.conversion import to_s16
-from bridge.session.commands import Set
+from bridge.session.commands import AudioPrompt, Follow, Set
+from bridge.session.timeline import Moment
 
 from ...real_parts import chromium
 from ...service.running import Service
 from ..doors.web_session import RATE_HZ, serving, sine
 
+CLIENT = Path(__file__).parents[3] / "bridge" / "web" / "client.js"
 EXAMPLES = Path(__file__).parents[3] / "examples"
 HEAR = """async (url) => {
   const { connect } = await import(url + "client.js");
@@ -37,6 +42,30 @@ HEAR = """async (url) => {
   await context.close();
   return told;
 }"""
+
+SEND = """
+  import { openAsBlob } from "node:fs";
+  import { readFile } from "node:fs/promises";
+  const [module, url, path] = process.argv.slice(1);
+  const { connect } = await import(module);
+  const live = await connect(url);
+  const bytes = await readFile(path), why = ({ code, message }) => [code, message];
+  const sent = await Promise.all([
+    live.sendAudio("melody", bytes, { at_sample: 96_000 }), // at once: each waits for its turn
+    live.sendAudio("audio_prompt", await openAsBlob(path)),
+    live.sendAudio("melody", new Uint8Array()),
+  ]);
+  const refused = [
+    await live.sendAudio("melody", new TextEncoder().encode("not audio")).catch(why),
+    await live.sendAudio("audio_prompt", new ArrayBuffer()).catch(why),
+    await live.sendAudio("song", bytes).catch(why),
+    await live.sendAudio("melody", path).catch(why),
+  ];
+  const at = await live.set({ temperature: 1 });
+  live.close();
+  const lost = await live.sendAudio("melody", bytes).catch(why);
+  console.log(JSON.stringify({ sent, refused, at, lost }));
+"""
 
 
 def node() -> str:
@@ -74,6 +103,38 @@ def test_the_node_example_hears_every_sample_and_turns_the_prompt(tmp_path: Path
     expected = to_s16(sine(0, RATE_HZ // 10 + heard.shape[1]))
     starts = np.flatnonzero((expected[:, : RATE_HZ // 10] == heard[:, :1]).all(axis=0))
     assert any(np.array_equal(expected[:, at : at + heard.shape[1]], heard) for at in starts)
+
+
+def test_audio_of_each_kind_is_sent_from_node_as_the_python_client_sends_it(tmp_path: Path) -> None:
+    program, file = node(), tmp_path / "tune.flac"
+    sound = io.BytesIO()
+    soundfile.write(sound, np.zeros((4_000, 1)), 16_000, format="FLAC")
+    file.write_bytes(sound.getvalue())
+
+    async def go() -> dict[str, Any]:
+        async with serving() as web:
+            words = ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", SEND]
+            places = [CLIENT.as_uri(), f"http://127.0.0.1:{web.web.port}", str(file)]
+            process = await asyncio.create_subprocess_exec(program, *words, *places, stdout=asyncio.subprocess.PIPE)
+            said, _ = await asyncio.wait_for(process.communicate(), 60)
+            assert process.returncode == 0
+            melody, prompt, none, _ = web.session.commands
+            assert isinstance(melody, Follow)
+            assert melody.samples is not None
+            assert (melody.samples.shape[1], melody.rate_hz, melody.at) == (4_000, 16_000, Moment(sample=96_000))
+            assert isinstance(prompt, AudioPrompt)
+            assert isinstance(none, Follow)
+            assert none.samples is None
+            return json.loads(said)
+
+    told = asyncio.run(go())
+    assert told["sent"] == [96_000, 0, 0]
+    (bad, why), (empty, _), (unknown, _), (no_code, no_bytes) = told["refused"]
+    assert (bad, empty, unknown) == ("bad_audio", "bad_value", "unknown_type"), why
+    assert no_code is None
+    assert "file is string, must be the bytes of an audio file" in no_bytes
+    assert told["at"] == 0, "and the rest goes on"
+    assert "the connection ended" in told["lost"][1]
 
 
 @pytest.mark.slow
