@@ -302,7 +302,8 @@ class App:
         settings = self.service.settings
         new_seed = "seed" not in settings.music and live.values()["seed"] == self.values.get("seed")
         keeper = Keeper(self.state, live, drawn=["seed"] * new_seed, named=self.values)
-        if settings.said.intersection(["prompt", *settings.music]):
+        anew = settings.fresh and self.state.exists()  # what was kept is over, though nobody should touch a knob
+        if anew or settings.said.intersection(["prompt", *settings.music]):
             keeper.note()
         stack.push_async_callback(keeper.close)
         stack.push_async_callback(RackKeeper(kept_file(self.state), live, self.rack.origin).close)

@@ -60,7 +60,7 @@ class Set:
     Attributes:
         values: name → value; the session checks them.
         by: who asks, for `Changed`: "osc 127.0.0.1:5000", "websocket 3", "page" …
-        at: when it shall apply; None = as soon as can be, or as the parameter `quantize` says for what it is about.
+        at: when it applies; None = as soon as can be, or as the parameter `quantize` says for what it is about.
         glide_seconds: over which effects' numbers with fractions go there; what the model is told applies at once.
     """
 

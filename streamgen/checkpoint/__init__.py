@@ -23,10 +23,11 @@ from streamgen.checkpoint.files import WEIGHTS, read_json
 from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
 from streamgen.checkpoint.known import KnownCheckpoint, licence_of, list_checkpoints
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
-from streamgen.checkpoint.words import Heard, read_vocabulary
+from streamgen.checkpoint.words import ANY_MODELS_PROMPTS, Heard, read_vocabulary
 from streamgen.errors import CheckpointError
 
 __all__ = [
+    "ANY_MODELS_PROMPTS",
     "Checkpoint",
     "DecoderConfig",
     "GenerationDefaults",

@@ -24,7 +24,17 @@ from typing import Any
 from streamgen.checkpoint.files import read_json
 from streamgen.errors import CheckpointError
 
-__all__ = ["SEMITONES", "WORDS_FILE", "Heard", "Vocabulary", "hear", "read_vocabulary", "suggested", "vocabulary"]
+__all__ = [
+    "ANY_MODELS_PROMPTS",
+    "SEMITONES",
+    "WORDS_FILE",
+    "Heard",
+    "Vocabulary",
+    "hear",
+    "read_vocabulary",
+    "suggested",
+    "vocabulary",
+]
 
 WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5

@@ -314,6 +314,8 @@ def test_prompts_knobs_and_transport_last(tmp_path: Path) -> None:
     assert restored == "'techno, dark', 1 more, 128 bpm, paused"
     values, restored, state = starts(path, fresh=True)
     assert (values["tempo"], restored, state.plays) == (0, "", True)
+    values, _, state = starts(path)
+    assert (values["tempo"], state.plays) == (0, True), "it goes on with the fresh one, not with the one before"
 
 
 def test_a_slot_that_was_emptied_stays_empty(tmp_path: Path) -> None:

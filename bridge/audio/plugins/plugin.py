@@ -107,7 +107,7 @@ class Plugin:
         try:
             settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             state.unlink(missing_ok=True)
-            if restore is not None:  # a crash before the first save shall lose nothing of it
+            if restore is not None:  # a crash before the first save must lose nothing of it
                 shutil.copyfile(restore, state)
         except OSError as error:
             raise PluginTrouble(f"its state cannot be kept in {settings.folder}: {error.strerror}") from None

@@ -45,7 +45,7 @@ _STEPS = 256  # of the kernel's table a frame; between them it is linear: 94 dB
 
 @dataclass
 class DriftControl:
-    """Decides how many frames a block shall lose (or, negative, gain).
+    """Decides how many frames a block is to lose (or, negative, gain).
 
     Attributes:
         error_seconds: trimmed mean of the newest measurements, less the reference; positive = heard too late.

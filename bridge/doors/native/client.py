@@ -172,7 +172,7 @@ class ListenClient:
                 await self._connection()
                 tries = 0
             except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed) as problem:
-                self._give_up_if_hopeless(problem)
+                self._raise_if_permanent(problem)
                 tries = 0 if self.received.frames and isinstance(problem, ConnectionClosed) else tries + 1
                 await self._wait_to_retry(_BACK_OFF_SECONDS[min(tries, len(_BACK_OFF_SECONDS) - 1)], problem)
 
@@ -180,7 +180,7 @@ class ListenClient:
     def _over(self) -> bool:
         return self.received.complete or bool(self.stop)
 
-    def _give_up_if_hopeless(self, problem: Exception) -> None:
+    def _raise_if_permanent(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
             raise WireError("refused", f"the server refuses: {problem.rcvd.reason}") from None
         if not self.hello and not _try_later(problem):

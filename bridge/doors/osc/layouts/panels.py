@@ -17,7 +17,7 @@ from xml.etree import ElementTree as Xml
 
 from bridge.doors.osc.layouts.surface import DEEDS, Surface, lines, pressed
 from bridge.session.commands import Action
-from streamgen.checkpoint.words import ANY_MODELS_PROMPTS
+from streamgen.checkpoint import ANY_MODELS_PROMPTS
 
 __all__ = ["open_stage_control", "reaper", "touchosc"]
 
