@@ -6,6 +6,8 @@
 Where the music begins anew by another's hand, the part begins there, and what was scheduled behind it is set to change
 nothing: what a stream was asked for stays asked for, though the music before it was taken back.
 
+A take that comes again comes with the opening it had: tried anew right after a short part, it might be another one.
+
 Rules: the engine's thread. Positions count the model's samples.
 """
 
@@ -34,6 +36,7 @@ class Form:
     def __init__(self, arranger: Arranger, hear: Callable[[str], Heard | None]) -> None:
         self._arranger, self._hear = arranger, hear
         self._turns: list[int] = []  # where parts begin, as far as they may be taken back
+        self._openings: dict[str, tuple[str, int]] = {}  # of named takes: what they follow from, and the candidate
 
     def heard(self, values: Mapping[str, Value]) -> str:
         """What the model understands of the sounding prompts, the loudest first, one line."""
@@ -62,6 +65,10 @@ class Form:
             return {}
         self._arranger.restart()
         return self._dressed(values)
+
+    def _source(self, values: Mapping[str, Value]) -> str:
+        """What the present part's music follows from, besides the candidate; no two takes have the same."""
+        return repr((self._dressed(values), values["seed"]))
 
     def _dressed(self, values: Mapping[str, Value]) -> dict[str, Any]:
         if values["arrange"]:
@@ -100,8 +107,13 @@ class Form:
         ends = self._arranger.ends(prompts_of(values))
         if generator.drawn + generator.block_samples + generator.hop_samples < ends:
             return None
+        self._openings[self._arranger.part.take] = (self._source(values), generator.candidate)
         self._arranger.advance()
-        controls = generator.auditioned(self._dressed(values), between_steps)
+        controls, (source, candidate) = self._dressed(values), self._openings.get(self._arranger.part.take, ("", 0))
+        if source == self._source(values):
+            controls["candidate"] = candidate
+        else:
+            controls = generator.auditioned(controls, between_steps)
         at = generator.set(controls, max(ends, generator.drawn))
         self._arranger.began = at
         self._turns.append(at)

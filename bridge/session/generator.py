@@ -91,6 +91,11 @@ class Generator:
         return self._stream.metrics.window_position
 
     @property
+    def candidate(self) -> int:
+        """Which opening of an audition plays where drawn last, from 1; 0 where none was held."""
+        return self._stream.controls.candidate
+
+    @property
     def windows(self) -> int:
         """How many windows of the model the present stream has led with."""
         return self._stream.metrics.rollovers + 1

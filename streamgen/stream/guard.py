@@ -154,7 +154,7 @@ class Guard:
         if fault and now.mend_frame is None:
             self.heard = replace(self.heard, mend_frame=frame + self._margin, fault=fault)
 
-    def _slow(self, blocks: tuple[Block, ...], patience: int) -> str:
+    def _slow(self, blocks: tuple[SoundFeatures, ...], patience: int) -> str:
         """Name what moves too little for this checkpoint; "" for music, and for what was not heard for long enough."""
         needed = min(round(SLOW_PATIENCE * patience), LONGEST_PATIENCE_BLOCKS)
         changes = [block.change for block in blocks[-needed:]]

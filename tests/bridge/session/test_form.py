@@ -63,6 +63,27 @@ def test_parts_follow_one_another_on_bar_lines(monkeypatch: pytest.MonkeyPatch) 
     assert bars == [2, 3, 4, 6]
 
 
+def test_a_take_that_comes_again_has_the_opening_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, tried = Stage(monkeypatch, arrange=True), list[str]()
+
+    def auditioned(controls: dict[str, Any], *_: Any) -> dict[str, Any]:
+        tried.append(controls["prompts"][0][0])
+        return controls | {"candidate": len(tried)}
+
+    monkeypatch.setattr(stage.player.generator, "auditioned", auditioned)
+    candidates = []
+    for _ in range(90):
+        stage.play(0.1)
+        candidates.append((stage.sounding, stage.player.generator.candidate))
+    themes = {candidate for prompt, candidate in candidates if prompt == "house"}
+    assert themes == {0}, "what it began with"
+    assert tried[:4] == ["no drums, house", "in D minor, house"] * 2
+    stage.player.do(Set({"prompt/1/text": "techno"}, "test"))
+    stage.play(9.0)
+    assert "house" not in tried
+    assert "no drums, techno" in tried
+
+
 def test_the_default_plays_one_prompt_and_switching_on_and_off_lands_on_bar_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
