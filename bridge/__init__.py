@@ -7,7 +7,7 @@ Map of the rooms, the upper ones standing on the lower (import-linter holds them
                    what it does is app.py's, a session's, or the engine's
     app.py         from settings to doors that are open, and back in order
     doors/         ways in and out of a session: WebSocket and page, HTTP, OSC, Link, MIDI, sound card, JACK, …
-    capacity.py    how many sessions this machine keeps up with;  speed.py  comparison.py  the figures of `bench`
+    speed.py       how many sessions this machine keeps up with, and with comparison.py the figures of `bench`
     metrics.py     counters of the whole service
     settings.py    what the operator sets: one typed table for options, keys and the reference
     session/       a live session: parameters, player, timeline, state; the engine's thread

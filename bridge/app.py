@@ -24,7 +24,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.capacity import measure_capacity
 from bridge.doors.access import Access
 from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
@@ -33,9 +32,10 @@ from bridge.session.arranger import read_scene
 from bridge.session.commands import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, presets_folder, put_in
-from bridge.session.state import Keeper, Kept, restore
+from bridge.session.state import Keeper, Kept, held, restore
 from bridge.session.takes import takes_folder
 from bridge.settings import OPTIONS, Settings
+from bridge.speed import measure_capacity
 from bridge.threads import take_short_turns
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bridge.session.engine_thread import EngineThread
     from bridge.session.live_session import LiveSession
     from bridge.session.registry import SessionRegistry
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = [
     "DOORS",
@@ -181,7 +181,7 @@ class App:
         doors: made with it.
         values: what `live` begins with.
         options: further arguments of `Model.open_stream`, such as a melody.
-        state: the file that `live` is kept in, its rack beside it; None keeps nothing.
+        state: the file that `live` is kept in, its rack beside it; None keeps nothing, as where another service has it.
         rack: what effects there are, and which `live` begins with.
     """
 
@@ -229,6 +229,8 @@ class App:
 
         metrics, record = self.service.metrics, self.service.settings.record
         async with AsyncExitStack() as stack:
+            if self.state is not None and not stack.enter_context(held(self.state)):
+                self.state = None
             capacity = measure_capacity(model, realtime_factor)
             parts = read_scene(self.service.settings.scene)
             engine = EngineThread(model, asyncio.get_running_loop(), capacity, metrics.step_seconds, parts)
@@ -300,7 +302,8 @@ class App:
         settings = self.service.settings
         new_seed = "seed" not in settings.music and live.values()["seed"] == self.values.get("seed")
         keeper = Keeper(self.state, live, drawn=["seed"] * new_seed, named=self.values)
-        if settings.said.intersection(["prompt", *settings.music]):
+        anew = settings.fresh and self.state.exists()  # what was kept is over, though nobody should touch a knob
+        if anew or settings.said.intersection(["prompt", *settings.music]):
             keeper.note()
         stack.push_async_callback(keeper.close)
         stack.push_async_callback(RackKeeper(kept_file(self.state), live, self.rack.origin).close)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import MusicgenConfig
 
-    from streamgen.model import Model
+    from streamgen import Model
 
-__all__ = ["SHAPES", "Comparison", "Shape", "compare", "write_random_checkpoint"]
+__all__ = ["SHAPES", "Comparison", "DecoderSize", "compare", "write_random_checkpoint"]
 
 # what transformers runs in beside each of ours: on a CPU it has no fewer bits
 _THEIRS = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", **dict.fromkeys(("int8", "int6", "mixed", "int4"), "bf16")}
@@ -36,7 +36,7 @@ _WARM_UP_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderSize:
     """Size of a decoder: width, blocks, heads and the feed-forward's inner width."""
 
     hidden_size: int
@@ -46,9 +46,9 @@ class Shape:
 
 
 SHAPES = {
-    "musicgen-small": Shape(1024, 24, 16, 4096),
-    "musicgen-medium": Shape(1536, 48, 24, 6144),
-    "musicgen-large": Shape(2048, 48, 32, 8192),
+    "musicgen-small": DecoderSize(1024, 24, 16, 4096),
+    "musicgen-medium": DecoderSize(1536, 48, 24, 6144),
+    "musicgen-large": DecoderSize(2048, 48, 32, 8192),
 }
 
 # facebook/encodec_32khz and t5-base, as Meta's checkpoints have them.
@@ -80,7 +80,7 @@ def write_random_checkpoint(name: str, stereo: bool, folder: Path) -> None:
     from transformers import GenerationConfig, MusicgenForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 
-    from streamgen.testing.tiny_vocabulary import tiny_tokenizer
+    from streamgen.testing import tiny_tokenizer
 
     torch.manual_seed(0)
     disable_progress_bar()
@@ -93,7 +93,7 @@ def write_random_checkpoint(name: str, stereo: bool, folder: Path) -> None:
     tiny_tokenizer().save_pretrained(folder)
 
 
-def _config(shape: Shape, stereo: bool) -> MusicgenConfig:
+def _config(shape: DecoderSize, stereo: bool) -> MusicgenConfig:
     from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T5Config
 
     decoder = MusicgenDecoderConfig(

@@ -1,9 +1,4 @@
-"""Counters of the whole service, and what `/metrics` shows of them.
-
-    streamgen_step_seconds · lead_seconds · realtime_factor · underruns_total · listeners{door} · refused_total{reason}
-    rack_latency_seconds · rack_load · rack_faults_total
-    dropped_samples_total{door} · dropped_packets_total{reason} · received_total · commands_total{door} · errors_total
-    event_loop_lag_seconds{quantile} · event_loop_held_seconds · what doors count themselves, such as sound_…
+"""Counters of the whole service, and what `/metrics` shows of them: a field of `Metrics` is a row there.
 
 Doors that count for themselves are asked whenever somebody looks: what `osc` calls `packets_total` is shown as
 `osc_packets_total`; what ends in `_total` is a counter.
@@ -20,7 +15,8 @@ import selectors
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,8 +31,19 @@ _LAG_EVERY_SECONDS = 0.02
 _LABELS_KEPT = 64  # kinds a counter tells apart: what a client makes up must not grow the table
 
 
-def _window() -> deque[float]:
-    return deque(maxlen=_KEPT)
+def _newest(about: str, shown: str = "") -> Any:
+    """Make the field of times, of which quantiles are shown."""
+    return field(default_factory=lambda: deque(maxlen=_KEPT), metadata={"about": about, "shown": shown})
+
+
+def _number(about: str, shown: str = "") -> Any:
+    """Make the field of one number."""
+    return field(default=0, metadata={"about": about, "shown": shown})
+
+
+def _counts(about: str, label: str) -> Any:
+    """Make the field of what is counted by kind."""
+    return field(default_factory=Counter, metadata={"about": about, "label": label})
 
 
 @dataclass
@@ -45,43 +52,33 @@ class Metrics(Collector):
 
     Attributes:
         unhealthy: why `/healthz` should answer 503; "" while all is well.
-        step_seconds: wall seconds of the newest LM steps.
-        loop_lag_seconds: how late the event loop woke up, newest last.
-        loop_held_seconds: the most that the event loop computed in one turn, see WatchedSelector: other programs on the
-            machine, and other threads, lengthen the lag but not this.
-        lead_seconds, realtime_factor, underruns, position_samples, rack_latency_seconds, rack_load, rack_faults: of the
-            session `live`, as of its newest stats.
-        refused: connections and requests turned away, by reason.
-        dropped_samples: audio not delivered to slow listeners, by door, in samples of the session.
-        dropped_packets: OSC not answered, not sent or not in time, by reason.
-        received: packets and messages that came, whatever became of them, by door.
-        commands: carried out, by door.
-        errors: answered to clients, by code.
-        sent_bytes: audio payload and headers, by door.
-        sessions: open now.
+        loop_held_seconds: see WatchedSelector: other programs on the machine, and other threads, lengthen the lag but
+            not this.
         sources: called before anything is shown; each writes what it knows into these fields.
         doors: what the open doors count for themselves, by the door's name.
     """
 
     unhealthy: str = ""
-    step_seconds: deque[float] = field(default_factory=_window)
-    loop_lag_seconds: deque[float] = field(default_factory=_window)
-    loop_held_seconds: float = 0.0
-    lead_seconds: float = 0.0
-    realtime_factor: float = 0.0
-    underruns: int = 0
-    position_samples: int = 0
-    rack_latency_seconds: float = 0.0
-    rack_load: float = 0.0
-    rack_faults: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    dropped_samples: Counter[str] = field(default_factory=Counter)
-    dropped_packets: Counter[str] = field(default_factory=Counter)
-    received: Counter[str] = field(default_factory=Counter)
-    commands: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    sent_bytes: Counter[str] = field(default_factory=Counter)
-    sessions: int = 0
+    step_seconds: deque[float] = _newest("wall time of one step of the language model")
+    loop_lag_seconds: deque[float] = _newest("how late the event loop wakes up", "event_loop_lag_seconds")
+    loop_held_seconds: float = _number(
+        "the most the event loop computed in one turn, since it was ready", "event_loop_held_seconds"
+    )
+    lead_seconds: float = _number("audio made but not yet due")
+    realtime_factor: float = _number("seconds of audio made a second of work")
+    underruns: int = _number("times the engine was late", "underruns_total")
+    position_samples: int = _number("where the live session is")
+    rack_latency_seconds: float = _number("what the rack's effects hold back, made up for")
+    rack_load: float = _number("share of real time that the rack's effects take")
+    rack_faults: int = _number("times an effect failed", "rack_faults_total")
+    sessions: int = _number("open now")
+    refused: Counter[str] = _counts("turned away", "reason")
+    dropped_samples: Counter[str] = _counts("lost by slow listeners", "door")
+    dropped_packets: Counter[str] = _counts("OSC lost or unsent", "reason")
+    received: Counter[str] = _counts("packets and messages that came", "door")
+    commands: Counter[str] = _counts("carried out", "door")
+    errors: Counter[str] = _counts("answered to clients", "code")
+    sent_bytes: Counter[str] = _counts("audio sent", "door")
     sources: list[Callable[[], None]] = field(default_factory=list)
     doors: dict[str, Callable[[], Mapping[str, float]]] = field(default_factory=dict)
     started_seconds: float = field(default_factory=time.monotonic)
@@ -117,44 +114,23 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give every family, as prometheus_client asks for it."""
-        yield _summary("step_seconds", "wall time of one step of the language model", self.step_seconds)
-        yield _summary("event_loop_lag_seconds", "how late the event loop wakes up", self.loop_lag_seconds)
-        about = "the most the event loop computed in one turn, since it was ready"
-        yield _single("event_loop_held_seconds", about, self.loop_held_seconds)
-        yield _single("lead_seconds", "audio made but not yet due", self.lead_seconds)
-        yield _single("realtime_factor", "seconds of audio made a second of work", self.realtime_factor)
-        yield _single("underruns_total", "times the engine was late", self.underruns)
-        yield _single("position_samples", "where the live session is", self.position_samples)
-        yield _single(
-            "rack_latency_seconds", "what the rack's effects hold back, made up for", self.rack_latency_seconds
-        )
-        yield _single("rack_load", "share of real time that the rack's effects take", self.rack_load)
-        yield _single("rack_faults_total", "times an effect failed", self.rack_faults)
-        yield _single("sessions", "open now", self.sessions)
+        for row in fields(self):
+            value, name = getattr(self, row.name), row.metadata.get("shown") or row.name
+            if isinstance(value, Counter):
+                yield _by_kind(f"{name}_total", row.metadata["about"], row.metadata["label"], value)
+            elif isinstance(value, deque):
+                yield _summary(name, row.metadata["about"], value)
+            elif "about" in row.metadata:
+                yield _single(name, row.metadata["about"], value)
         yield _single("uptime_seconds", "since the start", time.monotonic() - self.started_seconds)
         told = {door: stats() for door, stats in self.doors.items()}
-        for name, about, label, counter in self._labelled(_listeners(told)):
-            family = _family(name, about, [label])
-            for kind, count in sorted(counter.most_common(_LABELS_KEPT)):
-                family.add_metric([kind], count)
-            yield family
+        yield _by_kind("listeners", "connected now", "door", _listeners(told))
         for door, stats in told.items():
             for name, value in stats.items():
                 if name == "listeners":  # already told, for all doors in one family
                     continue
                 own = name if name.startswith(f"{door}_") else f"{door}_{name}"
                 yield _single(own, f"as the door {door} counts it", value)
-
-    def _labelled(self, listeners: Counter[str]) -> Iterable[tuple[str, str, str, Counter[str]]]:
-        """What is counted by kind: name, about, label, counts."""
-        yield "listeners", "connected now", "door", listeners
-        yield "refused_total", "turned away", "reason", self.refused
-        yield "dropped_samples_total", "lost by slow listeners", "door", self.dropped_samples
-        yield "dropped_packets_total", "OSC lost or unsent", "reason", self.dropped_packets
-        yield "received_total", "packets and messages that came", "door", self.received
-        yield "commands_total", "carried out", "door", self.commands
-        yield "errors_total", "answered to clients", "code", self.errors
-        yield "sent_bytes_total", "audio sent", "door", self.sent_bytes
 
 
 def _listeners(told: Mapping[str, Mapping[str, float]]) -> Counter[str]:
@@ -172,7 +148,14 @@ def _single(name: str, about: str, value: float) -> Metric:
     return family
 
 
-def _summary(name: str, about: str, values: Sequence[float]) -> Metric:
+def _by_kind(name: str, about: str, label: str, counts: Counter[str]) -> Metric:
+    family = _family(name, about, [label])
+    for kind, count in sorted(counts.most_common(_LABELS_KEPT)):
+        family.add_metric([kind], count)
+    return family
+
+
+def _summary(name: str, about: str, values: Iterable[float]) -> Metric:
     family = _family(name, about + ", over the newest", ["quantile"])
     for share in (0.5, 0.99, 1):
         family.add_metric([f"{share:g}"], quantile(list(values), share))

@@ -150,31 +150,31 @@ class Settings:
         "service",
         "HOST[:PORT]",
     )
-    tls_cert: Path | None = _setting(  # noqa: RUF009
+    tls_cert: Path | None = _setting(
         text("certificate (PEM), for https and wss; `streamgen certificate` makes one"),
         "service", "FILE", path=True, unset="plain http",
     )  # fmt: skip
-    tls_key: Path | None = _setting(  # noqa: RUF009
+    tls_key: Path | None = _setting(
         text("the certificate's key (PEM)"), "service", "FILE", path=True, unset="in the certificate's file"
     )
-    record: Path | None = _setting(  # noqa: RUF009 - it makes a field
+    record: Path | None = _setting(
         text("record the output: .flac or .wav"), "service", "FILE", path=True, unset="no recording"
     )
-    state: Path | None = _setting(  # noqa: RUF009
+    state: Path | None = _setting(
         text("where prompts, knobs and transport are kept until the next start"),
         "service", "FILE", path=True, unset="one for each port, in your state folder; none for port 0",
     )  # fmt: skip
-    scene: Path | None = _setting(  # noqa: RUF009
+    scene: Path | None = _setting(
         text("the parts that `arrange` plays, in TOML"), "service", "FILE", path=True, unset="the shipped one"
     )
     fresh: bool = _setting(switch(False, "start anew, whatever was kept"), "service")
-    rack: Path | None = _setting(  # noqa: RUF009
+    rack: Path | None = _setting(
         text("effects to begin with, and names for your plugins"), "sound", "FILE", path=True, unset="none"
     )
-    presets: Path | None = _setting(  # noqa: RUF009
+    presets: Path | None = _setting(
         text("where presets are saved and recalled"), "service", "FOLDER", path=True, unset="one in your state folder"
     )
-    takes: Path | None = _setting(  # noqa: RUF009
+    takes: Path | None = _setting(
         text("where the last seconds are kept when somebody asks"),
         "service", "FOLDER", path=True, unset="one in your state folder",
     )  # fmt: skip

@@ -1,11 +1,12 @@
-"""How fast streams run here: real ones, timed, and the figures that their step times come to.
+"""How fast streams run here: real ones, timed, and the figures that their step times come to; how many keep up.
 
 A rollover is the handover from one window to its warmed successor. Steps that belong to it:
 
     … quiet │ warm-up: the successor is fed beside the leader │ handover, ± MARGIN_STEPS │ quiet …
             └──────────────── context ───────────────────────┘
 
-Rules: uses a model's public face only; no threads, for the engine steps its streams in turn as the service does.
+Rules: uses a model's public face only; no threads, for the engine steps its streams in turn as the service does. A
+service asks before it opens its doors: torch is imported where memory is measured.
 """
 
 from __future__ import annotations
@@ -17,15 +18,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-import torch
-
 from bridge.metrics import quantile
-from streamgen.lm.attention import Segment
 
 if TYPE_CHECKING:
-    from streamgen.lm.engine import LmEngine
-    from streamgen.model import Model
-    from streamgen.stream.stream import Stream
+    from streamgen import Model, Stream
 
 __all__ = [
     "FRAMES_PER_SECOND",
@@ -33,20 +29,26 @@ __all__ = [
     "RolloverFigures",
     "StepCost",
     "StreamFigures",
+    "measure",
+    "measure_capacity",
     "memory_bytes_per_second",
     "missed_deadlines",
     "rollover_figures",
     "run_stream",
+    "sessions_within",
     "step_costs",
 ]
 
 FRAMES_PER_SECOND = 50
-_ROWS, _PLACES, _PASSES = (1, 2, 4, 8), (0.2, 0.5, 1.0), 6  # places in the window; the first pass warms up
+_ROWS, _PLACES = (1, 2, 4, 8), (0.2, 0.5, 1.0)  # places in the window
 MARGIN_STEPS = 5
 _CHUNK_SECONDS = 0.1
 _WARM_UP_SECONDS = 0.5
 _LISTENER_LEAD_SECONDS = 0.5
 _PROMPT = "house, 125 bpm, drums"
+_MEASURE_SECONDS = 1.0
+_SHARE = 0.8  # of real time that sessions may use together
+_TOGETHER, _TOGETHER_BLOCKS, _TOGETHER_GAIN = 4, 3, 0.5  # a second session costs half of the first at least
 
 
 @dataclass(frozen=True)
@@ -180,27 +182,15 @@ class StepCost:
 
 def step_costs(model: Model) -> list[StepCost]:
     """Measure a pass over rows × positions: the curve that a session's price is read from."""
-    engine, costs = model.runtime.engine, []
-    with model.runtime.alone(), torch.inference_mode():
-        for rows in _ROWS:
-            block = engine.cache.allocate(rows)
-            x = torch.randn(rows, engine.config.hidden_size).to(model.device, engine.decoder.dtype)
-            for place in _PLACES:
-                past = round(place * (engine.config.max_positions - 1))
-                took = [_pass_seconds(engine, x, Segment(block, past)) for _ in range(_PASSES)]
-                costs.append(StepCost(rows, past, 1e3 * median(took[1:])))
-            engine.cache.release(block)
-    return costs
-
-
-def _pass_seconds(engine: LmEngine, x: torch.Tensor, segment: Segment) -> float:
-    began = time.perf_counter()
-    engine.decoder.step(x, [segment], engine.cache, engine.cross, range(len(x))).sum().item()
-    return time.perf_counter() - began
+    last = round(model.window_seconds * model.frame_rate_hz) - 1
+    positions = [round(place * last) for place in _PLACES]
+    return [StepCost(rows, at, 1e3 * model.pass_seconds(rows, at)) for rows in _ROWS for at in positions]
 
 
 def memory_bytes_per_second(device: str) -> float:
     """Measure how fast memory can be read: the best of several sums over 256 MB, on the device the model is on."""
+    import torch
+
     block = torch.ones(64_000_000, dtype=torch.float32, device=device)
     times = []
     for _ in range(7):
@@ -208,6 +198,58 @@ def memory_bytes_per_second(device: str) -> float:
         block.sum().item()  # item() waits for the device
         times.append(time.perf_counter() - began)
     return block.numel() * block.element_size() / min(times)
+
+
+# -- how many sessions -------------------------------------------------------------------------------------------------
+
+
+def measure(model: Model, prompt: str) -> float:
+    """Play a second into the void: seconds of audio a second of work, guidance on, after a warm-up."""
+    with model.open_stream(prompt or None, seed=0) as stream:
+        stream.read(model.sample_rate_hz // 5)
+        began = time.perf_counter()
+        stream.read(round(_MEASURE_SECONDS * model.sample_rate_hz))
+        return _MEASURE_SECONDS / (time.perf_counter() - began)
+
+
+def measure_capacity(model: Model, realtime_factor: float) -> int:
+    """Count the sessions that this machine keeps up with, by what one costs alone and each costs beside others.
+
+    All of them share each pass over the weights, so the second costs less than the first: how much less depends on
+    the checkpoint and on the machine, and is measured. A machine that has no room for a second is not asked.
+    """
+    first = 1 / max(realtime_factor, 1e-9)
+    if 2 * first * _TOGETHER_GAIN > _SHARE:
+        return 1
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(model.open_stream(seed=seed))) for seed in range(_TOGETHER)]
+        wanted = dict.fromkeys(streams, round(0.1 * model.sample_rate_hz))
+        model.read_together(wanted)
+        began = time.perf_counter()
+        for _ in range(_TOGETHER_BLOCKS):
+            model.read_together(wanted)
+        together = (time.perf_counter() - began) / (0.1 * _TOGETHER_BLOCKS)
+    return sessions_within(_SHARE, first, together, _TOGETHER)
+
+
+def sessions_within(share: float, first: float, together: float, count: int) -> int:
+    """Draw a line through the costs of one session and of some together; return how many stay within a share.
+
+    Args:
+        share: seconds of work a second of music.
+        first: of one session.
+        together: of `count` sessions in one pass.
+        count: at least 2.
+
+    Returns:
+        At least 1.
+    """
+    # a line that seems flat is a measurement that was disturbed
+    each = max((together - first) / (count - 1), first / 50)
+    return max(1, 1 + int((share - first) / each))
+
+
+# -- rollovers ---------------------------------------------------------------------------------------------------------
 
 
 def rollover_figures(

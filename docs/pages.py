@@ -631,7 +631,7 @@ def _class(name: str, thing: type) -> str:
     if dataclasses.is_dataclass(thing):
         members = [field.name for field in fields(thing)]
         parts.append(f"Fields: {', '.join(map(code, members))}.")
-    for word, member in vars(thing).items():
+    for word, member in _members(thing).items():
         if word.startswith("_") or word in STEPWISE:
             continue
         if isinstance(member, property):
@@ -641,6 +641,14 @@ def _class(name: str, thing: type) -> str:
         elif inspect.isfunction(member):
             parts.append(_callable(f"{name}.{word}", member, "###"))
     return "\n\n".join(parts)
+
+
+def _members(thing: type) -> dict[str, Any]:
+    """Return what a class has, and then what it has from our other classes."""
+    ours = [base for base in thing.__mro__ if base.__module__.startswith("streamgen.")]
+    return {
+        word: member for base in ours for word, member in vars(base).items() if vars(thing).get(word, member) is member
+    }
 
 
 def _callable(name: str, thing: Callable[..., Any], heading: str) -> str:

@@ -7,7 +7,7 @@
         chunk.samples  # float32 [2, n] at model.sample_rate_hz
 
 Map of the rooms, the upper ones standing on the lower (import-linter holds them to it):
-    model.py       what users hold: load_model, Model
+    model.py       what users hold: load_model, Model;  preparation.py: its half that reads texts and audio ahead
     stream/        an endless stream, a batch of clips: controls in force at their frame, sound, places to go back to
     runtime.py     what the streams of a model share, from any thread
     scheduler.py   which of them step together
@@ -44,8 +44,9 @@ from streamgen.errors import (
 )
 
 if TYPE_CHECKING:
+    from streamgen.conditioning.text import check_text
     from streamgen.model import Model, load_model
-    from streamgen.stream.snapshots import StreamSnapshot
+    from streamgen.stream.snapshots import StreamMark, StreamSnapshot
     from streamgen.stream.stream import Stream
 
 __all__ = [
@@ -58,8 +59,10 @@ __all__ = [
     "PromptError",
     "SessionClosed",
     "Stream",
+    "StreamMark",
     "StreamSnapshot",
     "StreamgenError",
+    "check_text",
     "load_model",
 ]
 
@@ -67,7 +70,9 @@ _LAZY = {
     "Model": "streamgen.model",
     "load_model": "streamgen.model",
     "Stream": "streamgen.stream.stream",
+    "StreamMark": "streamgen.stream.snapshots",
     "StreamSnapshot": "streamgen.stream.snapshots",
+    "check_text": "streamgen.conditioning.text",
 }
 
 

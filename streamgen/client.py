@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import numpy as np
@@ -37,7 +37,7 @@ from websockets.typing import Subprotocol
 from streamgen.audio import AudioChunk
 from streamgen.errors import ConfigError, StreamgenError
 
-__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "connect", "stream_url"]
+__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide", "connect", "stream_url"]
 
 _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
@@ -79,6 +79,24 @@ class LiveChunk(AudioChunk):
     due_seconds: float = 0.0
     discontinuity: bool = False
     prompt_change: bool = False
+
+
+class When(TypedDict, total=False):
+    """When a change applies: at a sample, at a beat (both from 0), at the next "beat", "bar" …, or as soon as can be.
+
+    `at_sample` counts at the session's rate, or at `rate_hz`: with a chunk's position goes its `sample_rate_hz`.
+    """
+
+    at_sample: int
+    rate_hz: int
+    at_beat: float
+    quantize: str
+
+
+class WhenAndGlide(When, total=False):
+    """What `Live.set` takes by keyword: also over how long effects' numbers with fractions go there."""
+
+    glide_seconds: float
 
 
 @asynccontextmanager
@@ -160,8 +178,8 @@ class Live:
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_id = 0
         # who breaks out of a loop drops its stream, and is known by that to hear no more
-        self._hearing: Callable[[], _Stream[LiveChunk] | None] = lambda: None
-        self._followers: weakref.WeakSet[_Stream[dict[str, Any]]] = weakref.WeakSet()
+        self._hearing: Callable[[], _Inbox[LiveChunk] | None] = lambda: None
+        self._followers: weakref.WeakSet[_Inbox[dict[str, Any]]] = weakref.WeakSet()
         self._sends_audio, self._sending = False, asyncio.Lock()
         self.news, self.over = asyncio.Condition(), ""
         self._reader = asyncio.create_task(self._read())
@@ -173,26 +191,27 @@ class Live:
 
     # -- steer --------------------------------------------------------------------------------------------------------
 
-    async def set(self, values: Mapping[str, Any], **when: Any) -> int:
+    async def set(self, values: Mapping[str, Any], **when: Unpack[WhenAndGlide]) -> int:
         """Change parameters, all of them or none.
 
         Args:
             values: by name: `{"prompt/1/text": "rain", "temperature": 0.9}`.
-            when: `at_sample`, `at_beat`, `quantize` or `glide_seconds`, as the WebSocket's message `set` has them;
-                nothing is as soon as can be. `at_sample` counts at `sample_rate_hz`, the session's: with a chunk's
-                position, which counts at the chunk's own, goes `rate_hz=chunk.sample_rate_hz`.
+            when: see `WhenAndGlide`.
 
         Returns:
             The sample of the session at which it applies.
 
         Raises:
+            ConfigError: a keyword that there is not.
             Refused: a value outside its range, or a parameter that is not there.
             Disconnected: there is no connection any more.
         """
+        _check_names(when, WhenAndGlide)
         return int((await self.ask("set", values=dict(values), **when))["applied_at_sample"])
 
-    async def transport(self, action: str, **when: Any) -> int:
+    async def transport(self, action: str, **when: Unpack[When]) -> int:
         """Tell the player: `play`, `pause`, `stop` or `reset`; returns the sample at which it does. See `set`."""
+        _check_names(when, When)
         return int((await self.ask("transport", action=action, **when))["applied_at_sample"])
 
     async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
@@ -206,13 +225,13 @@ class Live:
         id_ = self._last_id
         return await self._answer(id_, json.dumps({"type": kind, "id": id_, **fields}))
 
-    async def send_audio(self, kind: str, file: bytes, **when: Any) -> int:
+    async def send_audio(self, kind: str, file: bytes, **when: Unpack[When]) -> int:
         """Give the music audio of a kind.
 
         Args:
             kind: "audio_prompt", which it goes on from; or of those that `hello["follows"]` lists, "melody" or "style".
             file: a WAV, FLAC or Ogg file, its bytes; of none, a melody or style ends.
-            when: for melody and style, as in `set`; nothing is as soon as can be.
+            when: for melody and style, see `When`.
 
         Returns:
             The sample of the session at which it applies.
@@ -221,6 +240,7 @@ class Live:
             Refused: no audio that can be used, or of a kind that the checkpoint does not take.
             Disconnected: there is no connection any more.
         """
+        _check_names(when, When)
         async with self._sending:  # the service takes one at a time
             answer = await self.ask(kind, bytes=len(file), **when)
             if answer.get("ready"):
@@ -257,7 +277,7 @@ class Live:
         """
         if (before := self._hearing()) is not None:
             before.ended = True
-        stream = _Stream[LiveChunk](self)
+        stream = _Inbox[LiveChunk](self)
         self._hearing = weakref.ref(stream)
         rate_hz = sample_rate_hz or self.sample_rate_hz
         await self.ask("audio", enabled=True, codec=codec, sample_rate_hz=rate_hz, chunk_ms=chunk_ms)
@@ -270,7 +290,7 @@ class Live:
         Raises:
             Disconnected: the connection is lost.
         """
-        stream = _Stream[dict[str, Any]](self)
+        stream = _Inbox[dict[str, Any]](self)
         self._followers.add(stream)
         return stream
 
@@ -333,13 +353,13 @@ class Live:
         await self._reader
 
 
-class _Stream(Generic[T]):
+class _Inbox(Generic[T]):
     """What came and was not taken yet, as an asynchronous iterator."""
 
     def __init__(self, live: Live) -> None:
         self._live, self.waiting, self.ended = live, deque[T](), False
 
-    def __aiter__(self) -> _Stream[T]:
+    def __aiter__(self) -> _Inbox[T]:
         return self
 
     async def __anext__(self) -> T:
@@ -351,6 +371,12 @@ class _Stream(Generic[T]):
         if not self.waiting:
             raise Disconnected(live.over)
         return self.waiting.popleft()
+
+
+def _check_names(when: Mapping[str, object], known: type) -> None:
+    """Refuse a keyword that the service would not look at."""
+    for name in when.keys() - known.__annotations__.keys():
+        raise ConfigError.unknown("keyword", name, known.__annotations__)
 
 
 def _chunk(message: bytes) -> LiveChunk:

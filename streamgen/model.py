@@ -10,7 +10,7 @@ Rules: says what a call takes and gives, and hands it on; nothing below imports 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -18,10 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamgen.at_rest import trim
 from streamgen.audio import AudioChunk
-from streamgen.checkpoint import Checkpoint, GenerationDefaults, Heard, load_checkpoint
-from streamgen.checkpoint.words import suggested
+from streamgen.checkpoint import Checkpoint, GenerationDefaults, load_checkpoint
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.rows import Wanted
@@ -32,6 +30,7 @@ from streamgen.lm import evaluation
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import LmEngine
 from streamgen.lm.step import Rows
+from streamgen.preparation import Preparation
 from streamgen.runtime import Runtime
 from streamgen.stream.audition import best_candidate
 from streamgen.stream.batch import Batch
@@ -92,7 +91,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-class Model:
+class Model(Preparation):
     """A checkpoint ready to play. Made by `load_model`, or `Model.from_checkpoint` for one in memory.
 
     It may be used from several threads at once. What they do takes turns, a step at a time; encoding texts and audio
@@ -173,28 +172,6 @@ class Model:
         """The table of controls with this checkpoint's defaults, and no longer context than its windows hold."""
         return control_specs(self.runtime)
 
-    def heard(self, text: str | None) -> Heard | None:
-        """What the checkpoint hears in a prompt: the words it knows, what was filled in, what was not understood.
-
-        Args:
-            text: any prompt.
-
-        Returns:
-            What it hears; None for no prompt, and from checkpoints that read prompts as they are typed.
-        """
-        return self.runtime.prompts.heard(text)
-
-    @property
-    def suggestions(self) -> tuple[str, ...]:
-        """Prompts to begin with, in words that the checkpoint knows where it brings a list of them."""
-        return suggested(self.runtime.prompts.vocabulary)
-
-    @property
-    def tempi(self) -> tuple[int, ...]:
-        """The tempi that it can play, in bpm, slowest first; () where it does not tell."""
-        words = self.runtime.prompts.vocabulary
-        return () if words is None else tuple(sorted(words.bar_frames))
-
     # -- streams --------------------------------------------------------------------------------------------------
 
     def open_stream(
@@ -255,54 +232,6 @@ class Model:
         with runtime.alone():
             return Stream(runtime, settings, conditioner, audio_prompt=codes, rewind_seconds=rewind_seconds)
 
-    def learn(self, texts: Iterable[str | None]) -> None:
-        """Encode prompts ahead, on any thread, beside the music: setting them then takes no time.
-
-        Raises:
-            PromptError: one cannot be used.
-        """
-        with self.runtime.computing():
-            for text in texts:
-                self.runtime.prompts.learn(text)
-
-    def forget_unused(self) -> None:
-        """Give back the memory of prompts that nobody asked for since this was called last, but for the newest few.
-
-        For programs that stay: where prompts change all day long it is called every few seconds, on any thread.
-        """
-        self.runtime.prompts.forget_unused()
-        with self.runtime.alone():
-            self.runtime.engine.cache.give_back()
-        trim()
-
-    def learn_states(self, text: str, states: Tensor) -> None:
-        """Let a prompt mean text states of your own, wherever prompts are taken: of a decoder alone, or edited ones.
-
-        Streams that play the prompt already go on as they were.
-
-        Args:
-            text: the prompt, any name.
-            states: float [T, D], what the decoder is to attend to, as `text_states` gives it; or of the text encoder's
-                own width, which are projected first, as transformers' `encoder_outputs` are.
-
-        Raises:
-            PromptError: they are no such tensor, or the prompt has other states already.
-        """
-        with self.runtime.computing():
-            self.runtime.prompts.learn_states(text, states)
-
-    def text_states(self, text: str | None) -> Tensor:
-        """Return what the decoder attends to (MusicGen) or reads first (Melody, Style) of a prompt.
-
-        Returns:
-            float32 [T, D]: the text encoder's last hidden states, projected to the decoder's width; [0, D] for None.
-
-        Raises:
-            PromptError: it cannot be used.
-        """
-        with self.runtime.computing():
-            return self.runtime.prompts.states(text)
-
     def read_together(
         self, wanted: Mapping[Stream, int], between_steps: Callable[[], None] | None = None
     ) -> dict[Stream, AudioChunk]:
@@ -327,43 +256,6 @@ class Model:
             if stream.runtime is not self.runtime:
                 raise ConfigError(f"{stream!r} is another model's; read it with the model that opened it")
         return read_streams(wanted, between_steps)
-
-    def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
-        """Encode the newest window's worth of an audio prompt, on any thread and beside the music.
-
-        Args:
-            audio: float32 [samples] or [channels, samples], nominally within ±1.
-            rate_hz: its samples a second.
-
-        Returns:
-            int64 [K, frames], for `open_stream`; None for None.
-
-        Raises:
-            PromptError: it is no audio that the codec can read.
-        """
-        return self.runtime.prompt_codes(audio, rate_hz)
-
-    def melody(self, audio: Audio, rate_hz: int) -> Melody:
-        """Prepare a melody on any thread and beside the music, for `open_stream` and `Stream.set`.
-
-        Args:
-            audio: float32 [samples] or [channels, samples], nominally within ±1; at most 10 minutes count.
-            rate_hz: its samples a second.
-
-        Raises:
-            PromptError: it cannot be used, or the checkpoint takes none.
-        """
-        with self.runtime.computing():
-            prepared = self.runtime.prompts.prepared({"melody": audio, "melody_rate_hz": rate_hz})
-        melody: Melody = prepared["melody"]
-        return melody
-
-    def style(self, audio: Audio, rate_hz: int) -> Style:
-        """Prepare a style as `melody` prepares a melody. Arguments and errors as there."""
-        with self.runtime.computing():
-            prepared = self.runtime.prompts.prepared({"style": audio, "style_rate_hz": rate_hz})
-        style: Style = prepared["style"]
-        return style
 
     # -- research -------------------------------------------------------------------------------------------------
 
@@ -423,6 +315,22 @@ class Model:
             runtime.check_codes(codes, rows.prefix)
         with runtime.alone():
             return of(runtime.engine, runtime.pattern, rows, codes.cpu())
+
+    def pass_seconds(self, rows: int, position: int) -> float:
+        """Time a pass of the decoder: what a step of so many rows together costs without the codec.
+
+        Args:
+            rows: a stream with guidance has two.
+            position: at which all of them stand in their windows; the further, the more there is to attend to.
+
+        Returns:
+            Seconds, the median of a few.
+
+        Raises:
+            CapacityError: no memory for so many rows.
+        """
+        with self.runtime.alone():
+            return evaluation.pass_seconds(self.runtime.engine, rows, position)
 
     # -- batches --------------------------------------------------------------------------------------------------
 

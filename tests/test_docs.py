@@ -104,7 +104,7 @@ def test_every_address_of_osc_is_told_and_none_that_is_not_there(pages: ModuleTy
     words = strings(namespace._service.__code__) - {"stats/"}
     asked = {word for word in words if re.fullmatch(r"[a-z]+(/[a-z]+)?", word)}
     states = {address.removeprefix(namespace.PREFIX) for address in (*namespace.STATES, namespace.HEARD)}
-    rack = {f"rack/{deed}" for deed in namespace._RACK_FORMS}
+    rack = {f"rack/{action}" for action in namespace._RACK_FORMS}
     rack |= {path.removeprefix(namespace.PREFIX) for path in (namespace.RACK, namespace.EFFECTS, namespace.PRESETS)}
     assert set(pages.OSC_ASKED) == asked | states | rack | set(Action) | {"prompt"}
     assert set(pages.OSC_TOLD) == {*namespace._SENT_ONLY, "stats/…"}

@@ -18,7 +18,7 @@ import pytest
 from websockets.sync.client import connect
 
 from bridge.audio.chain import EFFECTS
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from bridge.session.commands import Set
 from bridge.session.events import Block, Event
 from bridge.session.player import Player
@@ -115,7 +115,7 @@ class Halving:
         self.latency_samples, self._left = rate_hz // 1_000, 1.0
         self.reset()
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         level = np.full(block.shape[1], self._left, np.float32)
         for change in changes:
             level[max(0, change.at_sample - start_sample) :] = self._left = float(change.value)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from bridge.audio.effect import Pcm
 
-__all__ = ["Ramp", "Waiting"]
+__all__ = ["Ramp", "PendingAudio"]
 
 
-class Waiting:
+class PendingAudio:
     """Samples of one path that are not mixed yet.
 
     Args:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bridge.audio.effect import Change, Effect, Pcm
+from bridge.audio.effect import Effect, ParameterChange, Pcm
 from bridge.audio.gain import Gain
 from bridge.audio.limiter import Limiter
 from bridge.audio.master import Master
@@ -41,7 +41,7 @@ def effect_parameters() -> dict[str, ControlSpec]:
 
 
 @dataclass
-class _Stage:
+class _EffectStage:
     """One effect in its place.
 
     Attributes:
@@ -53,7 +53,7 @@ class _Stage:
 
     effect: Effect
     position: int = 0
-    waiting: list[Change] = field(default_factory=list)
+    waiting: list[ParameterChange] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
 
     def knows(self, name: str) -> bool:
@@ -62,7 +62,7 @@ class _Stage:
     def tell(self, at: int, name: str, value: Value, glide_samples: int) -> None:
         """Let a change wait for its sample; a glide of the same parameter ends there."""
         spec = self.effect.parameters.get(name)
-        own = [Change(at, name, value)]
+        own = [ParameterChange(at, name, value)]
         if glide_samples and spec is not None and spec.type == "float":
             own = list(_glide(at, name, float(self.values.get(name, spec.default)), float(value), glide_samples))
         kept = [one for one in self.waiting if not (one.glides and one.name == name and one.at_sample >= at)]
@@ -78,15 +78,15 @@ class _Stage:
         return out
 
 
-def _by_sample(change: Change) -> int:
+def _by_sample(change: ParameterChange) -> int:
     return change.at_sample
 
 
-def _glide(at: int, name: str, first: float, last: float, glide_samples: int) -> Iterator[Change]:
+def _glide(at: int, name: str, first: float, last: float, glide_samples: int) -> Iterator[ParameterChange]:
     count = min(max(glide_samples // _GLIDE_STEP_SAMPLES, 1), _MOST_STEPS)
     for step in range(1, count + 1):
         value = last if step == count else first + (last - first) * step / count
-        yield Change(at + (step - 1) * glide_samples // count, name, value, glides=True)
+        yield ParameterChange(at + (step - 1) * glide_samples // count, name, value, glides=True)
 
 
 class Chain:
@@ -104,7 +104,9 @@ class Chain:
     """
 
     def __init__(self, rate_hz: int, channels: int, max_block: int, effects: Iterable[Effect] | None = None) -> None:
-        self._stages = [_Stage(effect) for effect in ([make() for make in EFFECTS] if effects is None else effects)]
+        self._stages = [
+            _EffectStage(effect) for effect in ([make() for make in EFFECTS] if effects is None else effects)
+        ]
         racks = [stage.effect for stage in self._stages if isinstance(stage.effect, Rack)]
         self.rack = racks[0] if racks else Rack()
         for stage in self._stages:

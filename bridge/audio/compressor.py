@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.filters import Array, Sections, first_order
 from streamgen.config import ControlSpec, number
 
@@ -62,11 +62,11 @@ class Compressor:
         self._attack = Sections(np.array([first_order(self._attack_ms / 1e3, self._rate_hz)]), 1)
         self._resting = True
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`."""
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
-    def _aim(self, change: Change) -> None:
+    def _aim(self, change: ParameterChange) -> None:
         value = float(change.value)
         if change.name == "attack_ms":
             self._attack_ms = value

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamgen.config import ControlSpec, Value
 
-__all__ = ["SMOOTHING_SECONDS", "Change", "Effect", "Pcm", "Smoothed", "processed_in_pieces"]
+__all__ = ["SMOOTHING_SECONDS", "ParameterChange", "Effect", "Pcm", "Smoothed", "processed_in_pieces"]
 
 Pcm = NDArray[np.float32]
 
@@ -32,7 +32,7 @@ _SETTLED_CONSTANTS = 40  # … until what is left is below 1e-15
 
 
 @dataclass(frozen=True)
-class Change:
+class ParameterChange:
     """A parameter's value, in force from a sample of the music on.
 
     Attributes:
@@ -70,7 +70,7 @@ class Effect(Protocol):
         """
         ...
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """Take the next block and give as much.
 
         Args:
@@ -89,7 +89,11 @@ class Effect(Protocol):
 
 
 def processed_in_pieces(
-    block: Pcm, start_sample: int, changes: Sequence[Change], aim: Callable[[Change], None], run: Callable[[Pcm], Pcm]
+    block: Pcm,
+    start_sample: int,
+    changes: Sequence[ParameterChange],
+    aim: Callable[[ParameterChange], None],
+    run: Callable[[Pcm], Pcm],
 ) -> Pcm:
     """Process a block that is cut at its changes, so that each is exact to the sample."""
     pieces = list(_pieces(block, start_sample, changes, aim, run))
@@ -97,7 +101,11 @@ def processed_in_pieces(
 
 
 def _pieces(
-    block: Pcm, start_sample: int, changes: Sequence[Change], aim: Callable[[Change], None], run: Callable[[Pcm], Pcm]
+    block: Pcm,
+    start_sample: int,
+    changes: Sequence[ParameterChange],
+    aim: Callable[[ParameterChange], None],
+    run: Callable[[Pcm], Pcm],
 ) -> Iterator[Pcm]:
     done = 0
     for change in changes:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bridge.audio.effect import Change, Pcm, processed_in_pieces
+from bridge.audio.effect import ParameterChange, Pcm, processed_in_pieces
 from bridge.audio.filters import Array, TurningFilter, bell, high_pass, high_shelf, low_shelf, tilt
 from streamgen.config import ControlSpec, Value, number
 
@@ -37,11 +37,11 @@ class _FilterEffect:
         """Coefficients of as many sections whatever the values."""
         raise NotImplementedError
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`."""
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
-    def _aim(self, change: Change) -> None:
+    def _aim(self, change: ParameterChange) -> None:
         self._filter.aim(change.name, change.value)
 
     def _run(self, piece: Pcm) -> Pcm:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from streamgen.config import ControlSpec, number, switch
 
 __all__ = ["Gain"]
@@ -29,11 +29,11 @@ class Gain:
         """See `Effect.prepare`."""
         self._gain, self._heard = Smoothed.at(1.0, rate_hz), Smoothed.at(1.0, rate_hz)
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`."""
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
-    def _aim(self, change: Change) -> None:
+    def _aim(self, change: ParameterChange) -> None:
         if change.name == "mute":
             self._heard.aim(0.0 if change.value else 1.0)
         else:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from streamgen.config import ControlSpec
 
 __all__ = ["CEILING_DBFS", "Limiter"]
@@ -38,8 +38,7 @@ LOOK_AHEAD_SECONDS = 0.004
 RELEASE_SECONDS = 0.12
 HALF_TAPS = 32  # samples on either side that a peak's interpolation looks at
 
-# Measured against 16-fold soxr VHQ: without the margin white noise comes out 0.14 dB above the ceiling. Against an
-# ideal interpolation white noise, which no converter passes whole, still may, by 0.4 dB once in ten thousand samples.
+# for what the interpolation below misses of white noise (docs/measurements.md, "True peaks")
 _MARGIN_DB = 0.15
 _KAISER_BETA = 3.5
 _CUTOFF = 0.96  # of half the rate: where resamplers of high quality end
@@ -53,7 +52,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass
-class _State:
+class _LimiterState:
     """What a limiter remembers of its stream.
 
     Attributes:
@@ -102,9 +101,9 @@ class Limiter:
         """See `Effect.reset`."""
         context = max(self.latency_samples, 2 * HALF_TAPS + 2)
         zeros = np.zeros(self._hold_samples - 1, np.int64), np.zeros(self._average_samples - 1, np.int64)
-        self._state = _State(np.zeros((2, context), np.float32), zeros[0], zeros[1], zeros[1].copy())
+        self._state = _LimiterState(np.zeros((2, context), np.float32), zeros[0], zeros[1], zeros[1].copy())
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:  # noqa: ARG002 - it has none
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:  # noqa: ARG002 - it has none
         """See `Effect.process`."""
         count, state = block.shape[1], self._state
         if not count:
@@ -160,7 +159,7 @@ class Limiter:
         highest = quarters.max(axis=0)
         return np.asarray(highest[2:-2].reshape(-1, 4).max(axis=1))
 
-    def _reduction(self, needed: Ints | None, count: int, state: _State) -> NDArray[np.float64] | None:
+    def _reduction(self, needed: Ints | None, count: int, state: _LimiterState) -> NDArray[np.float64] | None:
         """Part of the level to take away from each sample that comes out now, 0 … 1; None for nothing at all."""
         if needed is None and state.resting():
             return None
@@ -171,7 +170,7 @@ class Limiter:
         state.released, state.held, state.averaged = released[count:], held[count:], averaged[count:]
         return _sliding_sum(averaged, width) / float(_UNIT * width * width)
 
-    def _released(self, needed: Ints | None, count: int, state: _State) -> Ints:
+    def _released(self, needed: Ints | None, count: int, state: _LimiterState) -> Ints:
         """Let the reduction fall slowly: q[n] = max(needed[n], q[n − 1] − release), as a running maximum on a slope."""
         slope = self._release * np.arange(1, count + 1)
         first = np.full(1, state.released_log)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOM_BYTES", "Mark", "Room", "wav_chunks"]
+__all__ = ["ROOM_BYTES", "Mark", "HeaderSpace", "wav_chunks"]
 
 ROOM_BYTES = 48_000  # libsndfile doubles what it is asked for, up to 100 kB, and then writes nothing
 MOST_TEXT = 400  # characters of a mark's words
@@ -37,7 +37,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Room:
+class HeaderSpace:
     """Where a file's head has room.
 
     Attributes:
@@ -51,7 +51,7 @@ class Room:
     vendor: bytes | None
 
     @classmethod
-    def found(cls, path: Path) -> Room | None:
+    def found(cls, path: Path) -> HeaderSpace | None:
         """Find the room that a comment of `ROOM_BYTES` made; None where there is none, or not yet."""
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -86,7 +86,7 @@ class Room:
 # -- FLAC --------------------------------------------------------------------------------------------------------------
 
 
-def _flac_room(head: bytes) -> Room | None:
+def _flac_room(head: bytes) -> HeaderSpace | None:
     """The room is what follows on STREAMINFO, to the end of the blocks."""
     at, last, vendor, start = 4, False, None, 0
     while not last and at + _BLOCK_HEAD <= len(head):
@@ -96,7 +96,7 @@ def _flac_room(head: bytes) -> Room | None:
             start, (count,) = at, struct.unpack_from("<I", head, at + _BLOCK_HEAD)
             vendor = head[at + _BLOCK_HEAD + 4 :][:count]
         at += _BLOCK_HEAD + size
-    return Room(start, at - start, vendor) if last and vendor is not None and at - start > ROOM_BYTES else None
+    return HeaderSpace(start, at - start, vendor) if last and vendor is not None and at - start > ROOM_BYTES else None
 
 
 def _block(kind: int, body: bytes, *, last: bool = False) -> bytes:
@@ -134,11 +134,11 @@ def wav_chunks(head: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += _CHUNK_HEAD + size + size % 2
 
 
-def _wav_room(head: bytes) -> Room | None:
+def _wav_room(head: bytes) -> HeaderSpace | None:
     """The room is from the comment, or from what was written over it, to the samples."""
     found = {name: at for name, at, _ in reversed([*wav_chunks(head)]) if name in (b"LIST", b"cue ", b"data")}
     start, end = min(found.values(), default=0), found.get(b"data", 0)
-    return Room(start, end - start, None) if end - start > ROOM_BYTES else None
+    return HeaderSpace(start, end - start, None) if end - start > ROOM_BYTES else None
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:

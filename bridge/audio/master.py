@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from bridge.audio.compressor import Compressor
-from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.equalizer import HighPass
 from bridge.audio.loudness import SlowGain
 from bridge.audio.reverb import Reverb
@@ -50,11 +50,11 @@ class Master:
         self._gentle: _Gentle | None = None
         self._fading = 0  # samples for which it still has to run, once it is switched off
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`."""
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
-    def _aim(self, change: Change) -> None:
+    def _aim(self, change: ParameterChange) -> None:
         on = change.value != "off"
         if on and self._gentle is None:
             self._gentle = _Gentle(self._rate_hz, self._channels, self._max_block)
@@ -93,7 +93,7 @@ class _Gentle:
 
     def __init__(self, rate_hz: int, channels: int, max_block: int) -> None:
         self._low_cut, self._glue = HighPass(), Compressor(**_GLUE)
-        self._room = _Room(rate_hz, max_block) if channels == 1 else None
+        self._room = _RoomReverb(rate_hz, max_block) if channels == 1 else None
         for effect in (self._low_cut, self._glue):
             effect.prepare(rate_hz, channels, max_block)
         self._gain = SlowGain(rate_hz, TARGET_LUFS)
@@ -111,7 +111,7 @@ class _Gentle:
             self._room.reset()
 
 
-class _Room:
+class _RoomReverb:
     """Width and reverb for a source whose channels are the same; where both are summed no width is left."""
 
     def __init__(self, rate_hz: int, max_block: int) -> None:

@@ -20,12 +20,12 @@ from bridge.audio.effect import Pcm
 from bridge.audio.rack import Rack
 from streamgen.config import Value
 
-__all__ = ["Output"]
+__all__ = ["OutputPath"]
 
 _FADE_SECONDS = 0.02
 
 
-class Output:
+class OutputPath:
     """The way out of one session.
 
     Args:

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bridge.audio.effect import Change, Effect, Pcm
+from bridge.audio.effect import Effect, ParameterChange, Pcm
 from bridge.audio.faults import Fallible, SlotFault, SlotState, TurnsItself, given_up, strikes
 from bridge.audio.slot import Slot
 from streamgen.config import ControlSpec, Value
@@ -182,7 +182,7 @@ class Rack:
         """See `Effect.prepare`."""
         self._rate_hz, self._max_block = rate_hz, max_block
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`; `changes` may name what `listens` does."""
         for change in changes:
             self._tell(change)
@@ -215,7 +215,7 @@ class Rack:
             f"with it the rack would be {late:.2f} s late; at most {MAX_LATENCY_SECONDS:g} s can be made up for"
         )
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: ParameterChange) -> None:
         if change.name == "tempo":
             self.tempo_bpm = float(change.value)
             for slot in self._slots.values():

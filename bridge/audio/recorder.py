@@ -32,7 +32,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from bridge.audio.files import in_bits
-from bridge.audio.markers import ROOM_BYTES, Mark, Room, wav_chunks
+from bridge.audio.markers import ROOM_BYTES, HeaderSpace, Mark, wav_chunks
 from bridge.errors import FileError
 
 __all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
@@ -93,7 +93,7 @@ class Recorder:
         self._limit_samples = _limit_samples(self.path, channels)
         self._file = _opened(self.path, sample_rate_hz, channels)
         self._tags, self._marks = dict(tags or {}), list[Mark]()
-        self._room: Room | None = None
+        self._room: HeaderSpace | None = None
         self._told_marks = -1  # how many the file tells of; -1: not even the tags
         self._queue: queue.SimpleQueue[Pcm | int | None] = queue.SimpleQueue()
         self._queued_samples = 0  # both threads change it, under the lock
@@ -186,7 +186,7 @@ class Recorder:
         start, end = self._part_start, self.written_samples
         before = [Mark(0, mark.text) for mark in marks if mark.at_sample <= start][-1:]
         own = before + [Mark(mark.at_sample - start, mark.text) for mark in marks if start < mark.at_sample < end]
-        self._room = self._room or Room.found(self.path)
+        self._room = self._room or HeaderSpace.found(self.path)
         if self._room is None or (len(own) == self._told_marks and not again):
             return
         found_room = self._room.write(self.path, own, self._tags, self._rate_hz)

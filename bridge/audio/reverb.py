@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.filters import TurningFilter, high_pass, smoothstep
 from bridge.audio.slot_mix import MIX
 from streamgen.config import ControlSpec, Value, number
@@ -72,11 +72,11 @@ class Reverb:
         self._early.reset()
         self._held = np.zeros((8, int(self._lines[-1]) + 1), np.float32)  # what went into the lines, newest last
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`."""
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
-    def _aim(self, change: Change) -> None:
+    def _aim(self, change: ParameterChange) -> None:
         if change.name == "decay_seconds":
             self._decay.aim(math.log(float(change.value)))
         elif change.name == "damping":

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from streamgen.config import ControlSpec, number
 
 __all__ = ["Saturation"]
@@ -54,11 +54,11 @@ class Saturation:
         self._before = np.zeros((2, 2 * _HALF - 1), np.float32)
         self._bent_before = np.zeros((2, 2 * _HALF * _TIMES), np.float32)
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`."""
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
-    def _aim(self, change: Change) -> None:
+    def _aim(self, change: ParameterChange) -> None:
         self._levels[change.name].aim(_linear(change.value))
 
     def _run(self, piece: Pcm) -> Pcm:

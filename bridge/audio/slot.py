@@ -24,8 +24,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.aligned import Ramp, Waiting
-from bridge.audio.effect import Change, Effect, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.aligned import PendingAudio, Ramp
+from bridge.audio.effect import Effect, ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.faults import EffectFault, Fallible, close
 from bridge.audio.slot_mix import MIX, SlotMix, mix_parameters
 from streamgen.config import ControlSpec
@@ -38,7 +38,7 @@ FADE_SECONDS = 0.02  # over which effects come and go
 
 
 @dataclass
-class _Source:
+class _MixSource:
     """An effect that takes part in the mix.
 
     Attributes:
@@ -50,7 +50,7 @@ class _Source:
     """
 
     effect: Effect
-    given: Waiting
+    given: PendingAudio
     early: int
     weight: Ramp
     alive: bool = True
@@ -64,7 +64,7 @@ class _Source:
         """The position up to which it can be mixed."""
         return max(self.given.start, self.given.end - self.reserve_samples) if self.alive else float("inf")
 
-    def process(self, block: Pcm, start: int, changes: Sequence[Change]) -> None:
+    def process(self, block: Pcm, start: int, changes: Sequence[ParameterChange]) -> None:
         out = self.effect.process(block, start, changes)
         early = min(self.early, out.shape[1])
         self.early -= early
@@ -91,16 +91,16 @@ class Slot:
         self.effect, self.name, self.faults = effect, name, list[str]()
         self.load = 0.0
         self._fade_samples = round(FADE_SECONDS * rate_hz)
-        self._dry: Waiting | None = None  # None until audio comes
-        self._sources: list[_Source] = []
+        self._dry: PendingAudio | None = None  # None until audio comes
+        self._sources: list[_MixSource] = []
         self._next: Effect | None = effect  # joins as soon as nothing else turns
         self.failed = self._leaving = False
         self._at_once = True  # where nothing was heard before there is nothing to fade from
         self._input = Smoothed.at(1.0, rate_hz)
         self._mix = SlotMix(rate_hz, mix_parameters(effect))
-        self._waiting: list[Change] = []  # for the effect and its trim, by what comes in
-        self._missed: dict[str, Change] = {}  # fell due while the effect took no part
-        self._mix_waiting: list[Change] = []  # by what comes out
+        self._waiting: list[ParameterChange] = []  # for the effect and its trim, by what comes in
+        self._missed: dict[str, ParameterChange] = {}  # fell due while the effect took no part
+        self._mix_waiting: list[ParameterChange] = []  # by what comes out
 
     @property
     def parameters(self) -> Mapping[str, ControlSpec]:
@@ -133,7 +133,7 @@ class Slot:
         if audio_seconds > 0:
             self.load += min(audio_seconds, 1.0) * (wall_seconds / audio_seconds - self.load)
 
-    def tell(self, change: Change) -> None:
+    def tell(self, change: ParameterChange) -> None:
         """Change a parameter at its sample. An effect that was given up gets another chance when its bypass ends."""
         if change.name in MIX:
             _insert(self._mix_waiting, change)
@@ -213,7 +213,7 @@ class Slot:
 
     def process(self, block: Pcm, start: int) -> Pcm:
         """Take the next block, float32 [2, n], from position `start` on; returns what can be mixed now."""
-        dry = self._dry = self._dry or Waiting(start)
+        dry = self._dry = self._dry or PendingAudio(start)
         self._let_join(start)
         self._at_once = False
         self._run(block, start)
@@ -236,7 +236,7 @@ class Slot:
         for source in self._sources:
             source.weight = source.weight.turned(start, end, 0.0)
         weight = Ramp.constant(1.0) if self._at_once else Ramp(start, end, 0.0, 1.0)
-        self._sources.append(_Source(self._next, Waiting(start), self._next.latency_samples, weight))
+        self._sources.append(_MixSource(self._next, PendingAudio(start), self._next.latency_samples, weight))
         self._next = None
 
     def _run(self, block: Pcm, start: int) -> None:
@@ -258,14 +258,14 @@ class Slot:
                 _log.exception("%s failed", self.name)
                 self._fail(source, f"{type(error).__name__}: {error}")
 
-    def _aim_input(self, change: Change) -> None:
+    def _aim_input(self, change: ParameterChange) -> None:
         self._input.aim(10 ** (float(change.value) / 20))
 
     def _trimmed(self, piece: Pcm) -> Pcm:
         level = self._input.next(piece.shape[1])
         return piece if isinstance(level, float) and level == 1.0 else piece * np.asarray(level, np.float32)
 
-    def _fail(self, source: _Source, why: str) -> None:
+    def _fail(self, source: _MixSource, why: str) -> None:
         """Fade what is left of a source to the input."""
         source.alive = False
         source.weight = source.weight.turned(self.position, max(self.position, source.given.end), 0.0)
@@ -297,7 +297,7 @@ class Slot:
                 share = share + weight
         return self._mix.mixed(dry, wet, share)
 
-    def _is_over(self, source: _Source) -> bool:
+    def _is_over(self, source: _MixSource) -> bool:
         """Whether a source plays no part any more; an effect that was exchanged is then closed."""
         if source.weight.last or source.weight.end > self.position:
             return False
@@ -306,7 +306,7 @@ class Slot:
         return True
 
 
-def _aligned(given: Waiting, start: int, count: int) -> Pcm:
+def _aligned(given: PendingAudio, start: int, count: int) -> Pcm:
     """Take a source's samples at the mix's positions; silence where it has none: its weight is nothing there."""
     given.drop(start)
     before = min(max(given.start - start, 0), count)
@@ -315,12 +315,12 @@ def _aligned(given: Waiting, start: int, count: int) -> Pcm:
     return np.pad(there, ((0, 0), (before, after))) if before or after else there
 
 
-def _insert(waiting: list[Change], change: Change) -> None:
+def _insert(waiting: list[ParameterChange], change: ParameterChange) -> None:
     waiting.append(change)
     waiting.sort(key=lambda one: one.at_sample)  # stable: of two at one sample, the one asked for later wins
 
 
-def _due(waiting: list[Change], until: int) -> list[Change]:
+def _due(waiting: list[ParameterChange], until: int) -> list[ParameterChange]:
     """Take out the changes before a position."""
     count = sum(change.at_sample < until for change in waiting)
     due, waiting[:] = waiting[:count], waiting[count:]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.effect import Change, Effect, Pcm, Smoothed
+from bridge.audio.effect import Effect, ParameterChange, Pcm, Smoothed
 from streamgen.config import ControlSpec, number, switch
 
 __all__ = ["MIX", "SlotMix", "mix_parameters"]
@@ -40,7 +40,7 @@ class SlotMix:
         for level in self._levels.values():
             level.settle()
 
-    def aim(self, change: Change) -> None:
+    def aim(self, change: ParameterChange) -> None:
         """Turn a parameter from here on."""
         self._levels[change.name].aim(_level(change.name, change.value))
 

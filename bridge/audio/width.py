@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.effect import Change, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from streamgen.config import ControlSpec, number
 
 __all__ = ["SideMaker", "Width"]
@@ -44,13 +44,13 @@ class Width:
         self._width = Smoothed.at(0.0, rate_hz)
         self.reset()
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`."""
         if not self._mono:
             return block
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
-    def _aim(self, change: Change) -> None:
+    def _aim(self, change: ParameterChange) -> None:
         self._width.aim(float(change.value))
 
     def _run(self, piece: Pcm) -> Pcm:

@@ -21,7 +21,7 @@ from bridge.settings import Settings
 
 if TYPE_CHECKING:
     from bridge.speed import StreamFigures
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["add_arguments", "run"]
 

@@ -22,13 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert it."""
-    from streamgen.checkpoint import load_checkpoint
-    from streamgen.checkpoint.convert import convert
+    from streamgen.checkpoint import convert_checkpoint, load_checkpoint
     from streamgen.errors import StreamgenError
 
     try:
         checkpoint = load_checkpoint(args.source)
-        lost = convert(checkpoint, args.target)
+        lost = convert_checkpoint(checkpoint, args.target)
     except StreamgenError as error:
         raise UsageError(str(error)) from None
     written = "audiocraft" if checkpoint.format == "transformers" else "transformers"

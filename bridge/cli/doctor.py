@@ -150,7 +150,7 @@ def _hub() -> tuple[str, str]:
 
 def _speed() -> tuple[str, str]:
     import streamgen
-    from streamgen.checkpoint.find import find_folder
+    from streamgen.checkpoint import find_folder
 
     set_threads(None, find_folder("pocket"))
     model = streamgen.load_model("pocket")

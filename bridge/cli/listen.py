@@ -22,7 +22,7 @@ from bridge.cli.options import add_json_option, number
 from bridge.cli.terminal import StopFlag, may_write, print_json, say, stop_on_signals
 from bridge.doors.access import Access
 from bridge.doors.door import Service
-from bridge.doors.native.client import Call, Pcm, Received, stream_url
+from bridge.doors.native.client import ListenClient, Pcm, Received, stream_url
 from bridge.doors.native.frames import CODECS, MAX_RATE_HZ, MIN_RATE_HZ
 from bridge.doors.sound_card.card import OutputDevice, choose_device
 from bridge.doors.sound_card.door import SoundCardDoor
@@ -73,18 +73,18 @@ def run(args: argparse.Namespace) -> int:
     sink = _ToFile(args.out) if device is None else _ToCard(device, int(query["sample_rate_hz"]), args.output)
     with stop_on_signals() as stop:
         enough = _Enough(stop)
-        call = _Call(stream_url(args.url, query), {}, sink, Received(args.seconds), enough, say, words=words)
-        asyncio.run(_listen(call, sink, enough))
-    _report(call, sink, args)
+        client = _Listening(stream_url(args.url, query), {}, sink, Received(args.seconds), enough, say, words=words)
+        asyncio.run(_listen(client, sink, enough))
+    _report(client, sink, args)
     if args.json:
-        print_json(_fields(call, sink, args))
-    return 0 if call.received.complete or args.seconds is None else 1
+        print_json(_fields(client, sink, args))
+    return 0 if client.received.complete or args.seconds is None else 1
 
 
-async def _listen(call: Call, sink: _ToFile | _ToCard, stop: _Enough) -> None:
+async def _listen(client: ListenClient, sink: _ToFile | _ToCard, stop: _Enough) -> None:
     """Listen to the end; a call that hangs, on a socket that nobody answers, must not outlive Ctrl-C by much."""
     async with sink:
-        task = asyncio.create_task(call.listen())
+        task = asyncio.create_task(client.listen())
         while not task.done():
             await asyncio.wait([task], timeout=_NOTICE_SECONDS)
             if stop and not task.done():
@@ -92,7 +92,7 @@ async def _listen(call: Call, sink: _ToFile | _ToCard, stop: _Enough) -> None:
                 task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        if call.received.complete:
+        if client.received.complete:
             await asyncio.sleep(sink.unheard_seconds)
 
 
@@ -147,12 +147,12 @@ class _Enough(StopFlag):
 
 
 @dataclass
-class _Call(Call):
-    """A call that begins with changes, and ends with the server.
+class _Listening(ListenClient):
+    """Listening that begins with changes, and ends with the server.
 
     Attributes:
-        sink: as `Call`'s; told where silence is meant.
-        stop: as `Call`'s; told of the server's goodbye.
+        sink: as `ListenClient`'s; told where silence is meant.
+        stop: as `ListenClient`'s; told of the server's goodbye.
         words: what to change, name → value as it was typed.
     """
 
@@ -251,36 +251,36 @@ class _ToCard:
         await self._door.close("the end")
 
 
-def _missing(call: Call, sink: _ToFile | _ToCard) -> tuple[int, float]:
+def _missing(client: ListenClient, sink: _ToFile | _ToCard) -> tuple[int, float]:
     """How often, and how many seconds: on the way, and while there was no device."""
-    received = call.received
+    received = client.received
     return received.gaps + sink.away, received.gap_frames / (received.rate_hz or 1) + sink.lost_seconds
 
 
-def _report(call: Call, sink: _ToFile | _ToCard, args: argparse.Namespace) -> None:
-    gaps, seconds = _missing(call, sink)
-    again = f", {call.connections - 1} reconnections" if call.connections > 1 else ""
+def _report(client: ListenClient, sink: _ToFile | _ToCard, args: argparse.Namespace) -> None:
+    gaps, seconds = _missing(client, sink)
+    again = f", {client.connections - 1} reconnections" if client.connections > 1 else ""
     lost = f", {sink.lost_seconds:.2f} s of it while the sound device was away" if sink.away else ""
-    say(f"{args.out or 'played'}: {call.received.seconds:.2f} s, {gaps} gaps, {seconds:.2f} s missing{lost}{again}")
+    say(f"{args.out or 'played'}: {client.received.seconds:.2f} s, {gaps} gaps, {seconds:.2f} s missing{lost}{again}")
 
 
-def _fields(call: Call, sink: _ToFile | _ToCard, args: argparse.Namespace) -> dict[str, object]:
-    received, first = call.received, call.first_audio_seconds
-    gaps, missing_seconds = _missing(call, sink)
+def _fields(client: ListenClient, sink: _ToFile | _ToCard, args: argparse.Namespace) -> dict[str, object]:
+    received, first = client.received, client.first_audio_seconds
+    gaps, missing_seconds = _missing(client, sink)
     return {
-        "session": call.hello.get("session"),
-        "model": call.hello.get("model"),
+        "session": client.hello.get("session"),
+        "model": client.hello.get("model"),
         "codec": args.codec,
         "sample_rate_hz": received.rate_hz,
         "channels": 2,
         "audio_seconds": round(received.seconds, 6),
-        "wall_seconds": round(time.monotonic() - call.began, 3),
+        "wall_seconds": round(time.monotonic() - client.began, 3),
         "first_audio_seconds": None if first is None else round(first, 3),
         "gaps": gaps,
-        "underruns": call.underruns,
+        "underruns": client.underruns,
         "gap_seconds": round(missing_seconds, 6),
-        "reconnections": max(0, call.connections - 1),
-        "errors": call.errors,
+        "reconnections": max(0, client.connections - 1),
+        "errors": client.errors,
         "interrupted": not received.complete and args.seconds is not None,
         "out": str(args.out) if args.out is not None and received.frames else None,
     }

@@ -29,7 +29,7 @@ from streamgen.errors import StreamgenError
 
 if TYPE_CHECKING:
     from bridge.session.rack_keeper import Beginning
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = [
     "add_json_option",
@@ -170,7 +170,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_prompt(parser: argparse.ArgumentParser) -> None:
-    """Add the text, or the wish for none."""
+    """Add the text, or `None` for unconditional music."""
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help='what to play, such as "house, 125 bpm, drums"')
     parser.add_argument("--unconditional", action="store_true", help="no text at all, in place of PROMPT")
 
@@ -224,7 +224,7 @@ def load_model(settings: Settings) -> Model:
     """Load the model that the settings name, saying so, for it takes seconds."""
     say(f"loading {settings.model} …")
     _silence_libraries()
-    from streamgen.checkpoint.find import find_folder
+    from streamgen.checkpoint import find_folder
 
     set_threads(settings.threads, find_folder(settings.model))
     import streamgen
@@ -248,7 +248,7 @@ def load_model(settings: Settings) -> Model:
 
 def _name_larger_ones() -> None:
     """Say where Meta's checkpoints are to be had, until there is one on this machine."""
-    from streamgen.checkpoint.known import list_checkpoints
+    from streamgen.checkpoint import list_checkpoints
 
     larger = [known for known in list_checkpoints() if known.name != "pocket"]
     if not any(known.cached for known in larger):

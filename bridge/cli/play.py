@@ -34,7 +34,7 @@ from bridge.settings import music_table
 if TYPE_CHECKING:
     from bridge.app import Running
     from bridge.doors.sound_card.card import OutputDevice
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["add_arguments", "run"]
 

@@ -17,7 +17,7 @@ from typing import Any
 from bridge.audio.catalogue import BUILT_IN, Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.faults import close
-from bridge.audio.plugins.scan import Found, beside, catalogue_names, folders, load_cache, save_cache, scan
+from bridge.audio.plugins.scan import ScannedPlugin, beside, catalogue_names, folders, load_cache, save_cache, scan
 from bridge.audio.plugins.spawn import HostSettings, engine_missing
 from bridge.cli.options import add_json_option, number
 from bridge.cli.terminal import print_json, say, table
@@ -35,8 +35,10 @@ _NONE = "no plugins: `streamgen plugins scan` looks for them"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    deeds = parser.add_subparsers(title="what to do", dest="deed", metavar="scan|list|show", required=True)
-    look = deeds.add_parser("scan", help="look at every plugin here; those that are as they were are not loaded again")
+    actions = parser.add_subparsers(title="what to do", dest="action", metavar="scan|list|show", required=True)
+    look = actions.add_parser(
+        "scan", help="look at every plugin here; those that are as they were are not loaded again"
+    )
     look.add_argument(
         "folders", nargs="*", type=Path, metavar="FOLDER", help="where to look (default: where this system has them)"
     )
@@ -46,15 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     look.add_argument("--again", action="store_true", help="load all of them, also those that failed before")
     add_json_option(look)
-    add_json_option(deeds.add_parser("list", help="what the rack may be made of"))
-    show = deeds.add_parser("show", help="one effect's parameters")
+    add_json_option(actions.add_parser("list", help="what the rack may be made of"))
+    show = actions.add_parser("show", help="one effect's parameters")
     show.add_argument("name", metavar="NAME", help="as `list` has it")
     add_json_option(show)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it; 1 if a scan found no plugin that can be used."""
-    return {"scan": _scan, "list": _list, "show": _show}[args.deed](args)
+    return {"scan": _scan, "list": _list, "show": _show}[args.action](args)
 
 
 def _scan(args: argparse.Namespace) -> int:
@@ -83,7 +85,7 @@ def _nothing(args: argparse.Namespace) -> str:
     return f"no VST3, LV2 or AU plugins {where}: install some, or name their FOLDER"
 
 
-def _tell(found: Found) -> None:
+def _tell(found: ScannedPlugin) -> None:
     say(f"{found.name}: {found.reason}" if found.info is None else found.name)
 
 
@@ -130,12 +132,12 @@ def _row(name: str, spec: ControlSpec) -> tuple[str, ...]:
     return name, takes(spec), default, spec.description
 
 
-def _rows(found: Iterable[Found], all_found: Iterable[Found]) -> list[dict[str, Any]]:
+def _rows(found: Iterable[ScannedPlugin], all_found: Iterable[ScannedPlugin]) -> list[dict[str, Any]]:
     """Plugins as JSON has them, by the names that the rack knows them by."""
     names = {reference: name for name, reference in catalogue_names(all_found).items()}
     return [_fields(one, names.get(one.reference, one.name)) for one in found]
 
 
-def _fields(found: Found, name: str) -> dict[str, Any]:
+def _fields(found: ScannedPlugin, name: str) -> dict[str, Any]:
     info = {} if found.info is None else {"vendor": found.info.vendor, "format": found.info.format}
     return {"name": name, **asdict(found.reference), **info, "reason": found.reason or None}

@@ -52,7 +52,7 @@ from bridge.settings import Settings, music_table
 from streamgen.config import Value
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["OfflineSession", "add_arguments", "run"]
 

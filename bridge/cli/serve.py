@@ -32,7 +32,7 @@ from bridge.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from bridge.app import Running
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["add_arguments", "run"]
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM; exit code 0."""
     from bridge.app import App, check_ports, make_doors, service_of
-    from bridge.capacity import measure
+    from bridge.speed import measure
     from bridge.threads import go_first
 
     settings = settings_of(args)

@@ -1,6 +1,6 @@
 """A terminal as a door: lines that a person types become commands of the session, as at every other door.
 
-    typed line ─► a thread that waits for lines ─► event loop: obey ─► live
+    typed line ─► a thread that waits for lines ─► event loop: carry_out ─► live
                                     ◄─ answer ────────────┘
 
 Rules: the thread only reads and prints. What cannot be is one line, and the music goes on.
@@ -164,7 +164,7 @@ class TerminalDoor:
 
     def _read_lines(self, terminal: bool) -> None:
         for line in typed_lines() if terminal else sys.stdin or ():
-            answer = self._ask(self.obey(line.strip()))
+            answer = self._ask(self.carry_out(line.strip()))
             if answer is None:
                 return
             if answer:
@@ -191,7 +191,7 @@ class TerminalDoor:
             ":prompt 2 TEXT beside it; :negative TEXT; :gain DB; :pause, :play; :s status; :q quit"
         )
 
-    async def obey(self, line: str) -> str:
+    async def carry_out(self, line: str) -> str:
         """Do what one line asks; returns what to say, "" for nothing."""
         word, _, rest = line[1:].partition(" ") if line.startswith(":") else ("", "", "")
         try:

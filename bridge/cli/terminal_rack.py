@@ -10,9 +10,9 @@ from bridge.session.commands import (
     KEEP_SECONDS,
     MORPH_SECONDS,
     Command,
-    Deed,
     EditRack,
     KeepTake,
+    RackAction,
     RecallPreset,
     SavePreset,
     Set,
@@ -83,11 +83,11 @@ def _command(session: Session, by: str, word: str, rest: str) -> Command:
     if word == "keep":
         return KeepTake(by, float(KEEP_SECONDS.parse(rest)) if rest else float(KEEP_SECONDS.default))
     if word == "add":
-        return EditRack(Deed.ADD, by, effect=rest)
+        return EditRack(RackAction.ADD, by, effect=rest)
     slot = _whole(word, first)
     if word == "move":
-        return EditRack(Deed.MOVE, by, slot, index=_whole(word, second) - 1)
-    return EditRack(Deed(word), by, slot, second.strip())
+        return EditRack(RackAction.MOVE, by, slot, index=_whole(word, second) - 1)
+    return EditRack(RackAction(word), by, slot, second.strip())
 
 
 def _name_and_seconds(rest: str) -> tuple[str, float]:

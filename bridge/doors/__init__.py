@@ -3,7 +3,7 @@
     door.py        what a door is, what it is made with, and which paths at the HTTP port are whose
     access.py      who may come in, and how much anyone may take;  limits.py: the buckets and turns for that
     answers.py     of doors that have a path at the HTTP port
-    pieces.py      of a session's blocks, each to leave when it is due
+    packetizer.py  of a session's blocks, each to leave when it is due
     visuals.py     the music in numbers, for those who draw it
 
 native/: the WebSocket `streamgen.v1`, on the port of the page.
@@ -58,7 +58,7 @@ radio/: for everything that opens a URL: players, browsers' `<audio>`, net radio
     icy.py         titles in between;  icecast.py: a source for a server elsewhere
 
 lyria/: Google's Lyria RealTime, whose SDKs connect unmodified, each to a session of its own.
-    protocol.py    its messages;  wishes.py: what they come to here;  connection.py: one client
+    protocol.py    its messages;  music_request.py: what they come to here;  connection.py: one client
 
 udp/: uncompressed sound to whom the operator names: packets.py, ReaStream's and RTP's.
 discovery/: what the other doors are, told by multicast DNS, only where the operator wants it.

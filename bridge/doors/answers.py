@@ -19,13 +19,25 @@ from bridge.metrics import Metrics
 if TYPE_CHECKING:
     from websockets.http11 import Request
 
-__all__ = ["Asked"]
+__all__ = ["Exchange", "unreadable"]
 
 _ALWAYS = {"Connection": "close", "Cache-Control": "no-cache, no-store", **SAFETY}
 
 
+_SHOWN = 120  # characters of what was wrong
+
+
+def unreadable(problem: BaseException | None) -> bytes:
+    """Return the answer to what is no request, with what was wrong where that is known."""
+    why = f": {str(problem)[:_SHOWN]}" if problem is not None and str(problem) else ""
+    body = f"this is no HTTP request that can be read{why}\n".encode("ascii", "backslashreplace")
+    head = {"Content-Type": "text/plain", "Content-Length": str(len(body)), **_ALWAYS}
+    lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in head.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
 @dataclass
-class Asked:
+class Exchange:
     """One request, and the way back.
 
     Args:

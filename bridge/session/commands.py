@@ -21,11 +21,12 @@ from streamgen.config import Value, number
 __all__ = [
     "GLIDE_SECONDS",
     "KEEP_SECONDS",
+    "MAX_PRESET_NAME",
     "MORPH_SECONDS",
     "Action",
     "AudioPrompt",
     "Command",
-    "Deed",
+    "RackAction",
     "EditRack",
     "Follow",
     "KeepTake",
@@ -36,6 +37,7 @@ __all__ = [
     "Transport",
 ]
 
+MAX_PRESET_NAME = 64  # characters
 GLIDE_SECONDS = replace(number(0, 60, 0, "s", "over which numbers go there"), name="glide_seconds")
 MORPH_SECONDS = replace(number(0, 3_600, 0, "s", "over which to go to a preset"), name="seconds")
 KEEP_SECONDS = replace(number(1, 30, 30, "s", "of what was heard last that are kept"), name="seconds")
@@ -58,7 +60,7 @@ class Set:
     Attributes:
         values: name → value; the session checks them.
         by: who asks, for `Changed`: "osc 127.0.0.1:5000", "websocket 3", "page" …
-        at: when it shall apply; None = as soon as can be, or as the parameter `quantize` says for what it is about.
+        at: when it applies; None = as soon as can be, or as the parameter `quantize` says for what it is about.
         glide_seconds: over which effects' numbers with fractions go there; what the model is told applies at once.
     """
 
@@ -115,7 +117,7 @@ class Follow:
     prepared: Any = None
 
 
-class Deed(StrEnum):
+class RackAction(StrEnum):
     """What can be done to the rack."""
 
     ADD = "add"
@@ -129,7 +131,7 @@ class EditRack:
     """Edit the rack while it plays.
 
     Attributes:
-        deed: what to do.
+        action: what to do.
         by: who asks.
         slot: whose number; for ADD the one it gets if that is free, 0 for any.
         effect: name of what ADD and REPLACE put there, out of the operator's catalogue: never a path.
@@ -138,7 +140,7 @@ class EditRack:
         at: as in `Set`.
     """
 
-    deed: Deed
+    action: RackAction
     by: str
     slot: int = 0
     effect: str = ""
@@ -152,7 +154,7 @@ class SavePreset:
     """Keep what the session is set to in the operator's folder.
 
     Attributes:
-        name: of the preset: never a path.
+        name: of the preset, at most MAX_PRESET_NAME characters: never a path.
         by: who asks.
         slot: whose plugin's own preset file is written instead; 0 is the whole set.
     """

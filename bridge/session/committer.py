@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.loudness import PeakMeter
-from bridge.audio.output import Output
+from bridge.audio.output import OutputPath
 from bridge.session.beat_tracker import BeatTracker
 from bridge.session.events import Block, Event, Meter
 from bridge.session.timeline import Timeline
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["Committer"]
 
@@ -42,7 +42,7 @@ class Committer:
         self, model: Model, timeline: Timeline, publish: Callable[[Block | Event], None], max_block: int
     ) -> None:
         self._timeline, self._publish = timeline, publish
-        self.output = Output(model.sample_rate_hz, timeline.rate_hz, model.channels, max_block)
+        self.output = OutputPath(model.sample_rate_hz, timeline.rate_hz, model.channels, max_block)
         self._meter = PeakMeter(timeline.rate_hz)
         self.tracker, self.tracks = BeatTracker(timeline.rate_hz), False
         self._fade_in, self._jumped = True, False

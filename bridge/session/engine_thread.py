@@ -37,7 +37,7 @@ from streamgen.config import Value
 from streamgen.errors import CapacityError, ConfigError, SessionClosed, StreamgenError
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["EngineThread"]
 
@@ -265,7 +265,7 @@ class EngineThread:
         finally:
             with self._handover:
                 self._stopping = True
-                self._carry_out(math.inf)  # nobody shall wait for an answer for ever
+                self._carry_out(math.inf)  # nobody must wait for an answer for ever
 
     def _carry_out(self, seconds: float) -> None:
         """Do what waits: at least one piece of work, and for so long."""

@@ -31,6 +31,7 @@ __all__ = [
     "PresetsChanged",
     "Stats",
     "TableChanged",
+    "TransportCause",
     "Transported",
 ]
 
@@ -121,18 +122,28 @@ class PresetsChanged:
     by: str
 
 
+class TransportCause(StrEnum):
+    """What the transport was told: an `Action`, or an audio prompt, with which the music begins anew."""
+
+    PLAY = "play"
+    PAUSE = "pause"
+    STOP = "stop"
+    RESET = "reset"
+    AUDIO_PROMPT = "audio_prompt"
+
+
 @dataclass(frozen=True)
 class Transported:
     """The transport was told something, or the player gave up.
 
     Attributes:
-        action: what was told: an `Action`, or "audio_prompt".
+        action: what was told; PAUSE where the player gave up.
         state: what the player does now.
         by: who told it.
         applied_at_sample: from where on.
     """
 
-    action: str
+    action: TransportCause
     state: PlayerState
     by: str
     applied_at_sample: int

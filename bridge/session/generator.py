@@ -17,12 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.session.lookahead import Lookahead, Pace, Piece
-from streamgen.stream.snapshots import StreamMark
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
-    from streamgen.stream.snapshots import StreamMark
-    from streamgen.stream.stream import Stream
+    from streamgen import Model, Stream, StreamMark
 
 __all__ = ["BLOCK_FRAMES", "Generator"]
 
@@ -32,7 +29,7 @@ _TRY_AGAIN_SECONDS = 2.0  # about three times what trying openings takes
 
 
 @dataclass(frozen=True)
-class _Place:
+class _BlockStart:
     """Where a block begins: the stream's mark, the session's sample, steps and mends so far, and when."""
 
     mark: StreamMark
@@ -124,13 +121,13 @@ class Generator:
         chunks = generators[0]._model.read_together(wanted, between_steps)
         return [one._add(chunks[one._stream].samples, place) for one, place in zip(generators, marked, strict=True)]
 
-    def _mark(self) -> _Place:
+    def _mark(self) -> _BlockStart:
         stream = self._stream
         metrics = stream.metrics
         start = self._offset + stream.position_samples
-        return _Place(stream.mark(), start, metrics.steps, metrics.mends, self._now())
+        return _BlockStart(stream.mark(), start, metrics.steps, metrics.mends, self._now())
 
-    def _add(self, samples: NDArray[np.float32], place: _Place) -> list[tuple[str, int]]:
+    def _add(self, samples: NDArray[np.float32], place: _BlockStart) -> list[tuple[str, int]]:
         self._lookahead.add(Piece(samples, place.start, place.mark, self._offset + place.mark.next_sample))
         self._note_steps(place.steps)
         self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - place.began)

@@ -1,22 +1,28 @@
-"""When what is asked for can happen: the moment it names or `quantize` names for it, and the sample that this comes to.
+"""When what is asked for can happen: its moment, and the sample that this comes to; and what waits until then.
 
     asked for ─ moment ─► a beat ─ far off ─► waits: tempi change
                                  └ near ─► sample ─ missed meanwhile? the next such beat
 
-Rules: the engine's thread. Positions are the session's samples, but for what `kept` says.
+    add ─► waiting, in the order it was asked for ─ its moment, or a little before ─► due: as it can be carried out now
+
+Rules: the engine's thread; carries out no command. Positions are the session's samples, but for what `kept` says.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from bridge.audio.output import Output
+from bridge.audio.faults import close as close_effect
+from bridge.audio.output import OutputPath
 from bridge.session.beats import INTERNAL, QUANTA
+from bridge.session.commands import AudioPrompt, EditRack, PlayerCommand, Set
 from bridge.session.generator import Generator
 from bridge.session.parameters import Parameters
-from bridge.session.timeline import Moment, Timeline, quantized
+from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline, quantized
 
-__all__ = ["Landing"]
+__all__ = ["Landing", "PendingCommands", "forget"]
 
 _KEPT_SECONDS, _GESTURE_SECONDS = 0.35, 0.5
 _NEAR_SECONDS = 3.0  # before its beat a change is prepared: trying openings takes a second; longer, and tempi change
@@ -32,7 +38,7 @@ class Landing:
         parameters: `quantize` among them.
     """
 
-    def __init__(self, timeline: Timeline, generator: Generator, output: Output, parameters: Parameters) -> None:
+    def __init__(self, timeline: Timeline, generator: Generator, output: OutputPath, parameters: Parameters) -> None:
         self._timeline, self._generator, self._output, self._parameters = timeline, generator, output, parameters
         self._taken_back_at = -math.inf
 
@@ -98,3 +104,81 @@ class Landing:
         if moment.every and at < soonest:
             at = self._timeline.sample_at(self._timeline.next(moment, soonest))
         return at if at is not None and at > self._output.frontier else None
+
+
+class PendingCommands:
+    """What waits in one player.
+
+    Args:
+        timeline: by which moments come.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._schedule: Schedule[PlayerCommand | Callable[[], object]] = Schedule(timeline)
+
+    def __len__(self) -> int:
+        return len(self._schedule)
+
+    @property
+    def edits(self) -> int:
+        """How many edits of the rack wait, each of which may hold a plugin that is loaded."""
+        return self._schedule.count(lambda command: isinstance(command, EditRack))
+
+    def add(self, moment: Moment, command: PlayerCommand, near_samples: int) -> None:
+        """Let a command wait; a change of the music for a beat is handed back `near_samples` before it.
+
+        Raises:
+            CapacityError: too much waits already.
+        """
+        early = near_samples if isinstance(command, Set) and moment.beat is not None else 0
+        if not (isinstance(command, Set) and self._schedule.join(moment, lambda other: _joined(other, command))):
+            self._schedule.add(moment, command, early)
+
+    def call_at(self, moment: Moment, call: Callable[[], object]) -> None:
+        """Let a call wait.
+
+        Raises:
+            CapacityError: too much waits already.
+        """
+        self._schedule.add(moment, call)
+
+    def next_sample(self) -> int | None:
+        """Return the earliest sample that something waits for; None if nothing has one."""
+        return self._schedule.next_sample()
+
+    def due(self, frontier: int) -> Iterator[PlayerCommand]:
+        """Make the calls and yield the commands whose moment has come, where all before a sample is final."""
+        for waiting in self._schedule.take(frontier) if len(self._schedule) else ():
+            if callable(waiting):
+                waiting()
+            else:
+                yield self._now(waiting)
+
+    def _now(self, command: PlayerCommand) -> PlayerCommand:
+        """Return what waited, to be done at once; a change that was wanted before its beat is still for that."""
+        if isinstance(command, AudioPrompt):
+            return command
+        early = isinstance(command, Set) and command.at is not None and command.at.beat is not None
+        return command if early and self._timeline.running else replace(command, at=AT_ONCE)
+
+    def close(self) -> None:
+        """Give up what waits, and let nobody wait for a call."""
+        for waiting in self._schedule.clear():
+            if callable(waiting):
+                waiting()
+            else:
+                forget(waiting)
+
+
+def forget(command: PlayerCommand) -> None:
+    """Close the effect that was made for a command that cannot be carried out any more."""
+    if isinstance(command, EditRack) and command.made is not None:
+        close_effect(command.made)
+
+
+def _joined(waiting: PlayerCommand | Callable[[], object], later: Set) -> Set | None:
+    """Return two changes that wait for one moment as one, if they can be: a knob in motion asks many times."""
+    if not isinstance(waiting, Set) or (waiting.by, waiting.glide_seconds) != (later.by, later.glide_seconds):
+        return None
+    return replace(later, values={**waiting.values, **later.values})

@@ -25,10 +25,10 @@ from bridge.session.commands import (
     KEEP_SECONDS,
     AudioPrompt,
     Command,
-    Deed,
     EditRack,
     Follow,
     KeepTake,
+    RackAction,
     RecallPreset,
     SavePreset,
     Set,
@@ -168,7 +168,7 @@ class LiveSession:
             return await self._use_preset(command)
         if isinstance(command, KeepTake):
             return await self._keep(command)
-        if isinstance(command, EditRack) and command.deed in (Deed.ADD, Deed.REPLACE):
+        if isinstance(command, EditRack) and command.action in (RackAction.ADD, RackAction.REPLACE):
             return await self._put(command)
         return await self._engine.call(lambda: self.player.do(command))
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgen.stream.snapshots import StreamMark
+if TYPE_CHECKING:
+    from streamgen import StreamMark
 
 __all__ = ["Lookahead", "Pace", "Piece"]
 

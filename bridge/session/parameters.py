@@ -20,7 +20,7 @@ from bridge.session.beats import QUANTA
 from streamgen.config import CONTROLS, MAX_PROMPTS, ControlSpec, Value, checked, number, switch, text
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = [
     "MIDI_LEARN",

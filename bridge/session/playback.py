@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 from bridge.session.committer import Committer
 from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, PlayerState, Stats
 from bridge.session.generator import Generator
-from bridge.session.landing import Landing
+from bridge.session.landing import Landing, PendingCommands
 from bridge.session.parameters import Parameters
 from bridge.session.timeline import Moment, Timeline
-from bridge.session.waiting import Waiting
 
 __all__ = ["Playback"]
 
@@ -69,7 +68,7 @@ class Playback:
         committer: Committer,
         landing: Landing,
         parameters: Parameters,
-        waiting: Waiting,
+        waiting: PendingCommands,
         publish: Callable[[Block | Event], None],
     ) -> None:
         self._timeline, self._generator, self._committer, self._landing = timeline, generator, committer, landing
@@ -91,7 +90,7 @@ class Playback:
     def needs_audio(self) -> bool:
         """Whether more audio should be made now."""
         idle = not self.state.plays and self._generator.ahead_samples > 0
-        if self.state is PlayerState.FAILED or idle or self._in_vain:
+        if self.state is PlayerState.FAILED or idle or self._soon_revoked:
             return False
         # what the rack holds back is made beside the lead: a short lead would never get through a long rack
         held = self._output.rack.latency_samples / self._timeline.rate_hz
@@ -103,7 +102,7 @@ class Playback:
         return self.needs_audio and self.lead_seconds < _DRY_SECONDS
 
     @property
-    def _in_vain(self) -> bool:
+    def _soon_revoked(self) -> bool:
         """Whether the next turn of a knob in motion would take back what is drawn now.
 
         Automation that turns one 20 times a second kept a whole core at work for a lead that nobody ever heard, and

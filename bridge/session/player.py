@@ -19,24 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.audio.rack import MAX_SLOTS
 from bridge.session.arranger import Arranger, Part, read_scene
-from bridge.session.commands import Action, AudioPrompt, Deed, EditRack, Follow, PlayerCommand, Set, Transport
+from bridge.session.commands import Action, AudioPrompt, EditRack, Follow, PlayerCommand, RackAction, Set, Transport
 from bridge.session.committer import Committer
-from bridge.session.events import Block, Changed, Event, Notice, PlayerState, Transported
+from bridge.session.events import Block, Changed, Event, Notice, PlayerState, TransportCause, Transported
 from bridge.session.form import Form
 from bridge.session.generator import Generator
-from bridge.session.landing import Landing
+from bridge.session.landing import Landing, PendingCommands, forget
 from bridge.session.metronome import Metronome
 from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, session_table, stream_controls
 from bridge.session.playback import Playback
 from bridge.session.rack_edits import edited, news
 from bridge.session.timeline import Moment, Timeline
-from bridge.session.waiting import Waiting, forget
-from streamgen.conditioning import check_text
+from streamgen import check_text
 from streamgen.config import Value
 from streamgen.errors import CapacityError, StreamgenError
 
 if TYPE_CHECKING:
-    from streamgen.model import Model
+    from streamgen import Model
 
 __all__ = ["Player"]
 
@@ -88,7 +87,8 @@ class Player:
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
         self.output = self._committer.output
         self.output.set(self.parameters.values)
-        self.landing, self.waiting = Landing(timeline, self.generator, self.output, self.parameters), Waiting(timeline)
+        self.landing = Landing(timeline, self.generator, self.output, self.parameters)
+        self.waiting = PendingCommands(timeline)
         self.playback = Playback(
             timeline, self.generator, self._committer, self.landing, self.parameters, self.waiting, publish
         )
@@ -116,7 +116,7 @@ class Player:
         if isinstance(command, Follow):
             return self._follow(command)
         self._begin_anew(command)
-        return self._told_transport("audio_prompt", command.by)
+        return self._tell_transport(TransportCause.AUDIO_PROMPT, command.by)
 
     def _set(self, command: Set) -> int:
         values = self.parameters.checked(command.values)
@@ -190,7 +190,7 @@ class Player:
         """
         if self._edit_waits_for(command) is not None and self.waiting.edits >= MAX_SLOTS:
             raise CapacityError(f"{MAX_SLOTS} edits of the rack wait for their time already; let some of them pass")
-        if command.deed is Deed.ADD:
+        if command.action is RackAction.ADD:
             self.output.rack.check_room()
         else:
             self.output.rack.check(command.slot)
@@ -222,7 +222,7 @@ class Player:
             self._begin_anew()
         if command.action is Action.STOP:
             self.playback.state = PlayerState.STOPPED
-        return self._told_transport(command.action, command.by)
+        return self._tell_transport(TransportCause(command.action), command.by)
 
     def _wait(self, moment: Moment, command: PlayerCommand) -> int:
         at = self.timeline.sample_at(moment)
@@ -233,7 +233,7 @@ class Player:
         """Pause because the stream cannot go on; nothing is tried again before the next command."""
         self.playback.halt()
         self.playback.state = PlayerState.FAILED
-        self._told_transport(Action.PAUSE, f"engine: {why}")
+        self._tell_transport(TransportCause.PAUSE, f"engine: {why}")
 
     def _begin_anew(self, prompt: AudioPrompt | None = None) -> None:
         """Open a fresh stream; the old one fades out over the next block."""
@@ -320,8 +320,8 @@ class Player:
 
     # -- told -----------------------------------------------------------------------------------------------------
 
-    def _told_transport(self, action: str, by: str) -> int:
-        self._publish(Transported(str(action), self.playback.state, by, self.output.position))
+    def _tell_transport(self, action: TransportCause, by: str) -> int:
+        self._publish(Transported(action, self.playback.state, by, self.output.position))
         return self.output.position
 
     def _tell_heard(self, at_sample: int) -> None:

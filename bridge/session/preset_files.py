@@ -29,12 +29,13 @@ from bridge.audio.plugins.engine import Reference
 from bridge.audio.rack import MAX_SLOTS
 from bridge.disk import write_whole
 from bridge.errors import FileError
+from bridge.session.commands import MAX_PRESET_NAME
 from streamgen.config import Value
 
 __all__ = ["Preset", "SlotPreset", "names", "path_of", "plugins_in", "read", "write"]
 
 _VERSION = 1
-_NAME = re.compile(r"[\w][\w .+-]{0,63}")
+_NAME = re.compile(rf"\w[\w .+-]{{0,{MAX_PRESET_NAME - 1}}}")
 _MOST_NAME_BYTES = 200  # a file's name ends at 255, with its ending and what it is written under
 _MOST_MB = 64  # of a file: it is read as a whole
 
@@ -78,7 +79,8 @@ def path_of(folder: Path, name: str) -> Path:
         FileError: the name is none, such as one with a path in it.
     """
     if not _NAME.fullmatch(name) or len(name.encode()) > _MOST_NAME_BYTES:
-        raise FileError(f"{name!r} is no name of a preset: use letters, digits, spaces and . + - _, at most 64")
+        wanted = f"use letters, digits, spaces and . + - _, at most {MAX_PRESET_NAME}"
+        raise FileError(f"{name!r:.{MAX_PRESET_NAME + 2}} is no name of a preset: {wanted}")
     return folder / f"{name}.toml"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from bridge.audio.rack import MAX_SLOTS
 from bridge.errors import BridgeError
 from bridge.session import preset_files
-from bridge.session.commands import Deed, EditRack, RecallPreset, SavePreset
+from bridge.session.commands import EditRack, RackAction, RecallPreset, SavePreset
 from bridge.session.preset_files import Preset
 from bridge.session.presets import Racked, captured, morph, plugin_of, recall
 from bridge.session.timeline import Moment
@@ -109,7 +109,7 @@ class PresetFolder:
             raise ConfigError(f"there is no preset {command.name!r} of a plugin: save one first, or put {path} there")
         name, _ = plugin_of(await session.racked(), command.slot)
         made = await session.load(name, lambda: session.catalogue.make(name, session.rate_hz, None, path))
-        await session.do(EditRack(Deed.REPLACE, command.by, command.slot, name, made=made, at=command.at))
+        await session.do(EditRack(RackAction.REPLACE, command.by, command.slot, name, made=made, at=command.at))
 
     def _check(self, preset: Preset) -> None:
         """Refuse before it begins what could only fail half-way."""

@@ -27,7 +27,7 @@ from bridge.audio.plugins.child import write_state
 from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.rack import MAX_SLOTS
 from bridge.errors import FileError
-from bridge.session.commands import Deed, EditRack, Set
+from bridge.session.commands import EditRack, RackAction, Set
 from bridge.session.parameters import MIDI_LEARN
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.session import Session
@@ -122,7 +122,7 @@ def commands(preset: Preset, make: Callable[[SlotPreset], Effect | None], by: st
     """
     for number, slot in zip(_numbers(preset, ()), preset.slots, strict=True):
         if (effect := make(slot)) is not None:
-            yield EditRack(Deed.ADD, by, number, slot.effect, made=effect, at=AT_ONCE)
+            yield EditRack(RackAction.ADD, by, number, slot.effect, made=effect, at=AT_ONCE)
             if slot.values:
                 yield Set({f"plugin/{number}/{name}": value for name, value in slot.values.items()}, by, AT_ONCE)
 
@@ -183,7 +183,7 @@ async def _recall_rack(session: Racked, preset: Preset, by: str) -> None:
     there = {slot.slot: slot for slot in session.slots()}
     numbers = _numbers(preset, session.slots())
     for extra in there.keys() - set(numbers):
-        await session.do(EditRack(Deed.REMOVE, by, extra, at=AT_ONCE))
+        await session.do(EditRack(RackAction.REMOVE, by, extra, at=AT_ONCE))
     for place, (number, slot) in enumerate(zip(numbers, preset.slots, strict=True)):
         now = there.get(number)
         if now is not None and now.name == slot.effect and not now.failed:
@@ -191,12 +191,12 @@ async def _recall_rack(session: Racked, preset: Preset, by: str) -> None:
             if kept == slot.state or not slot.state:  # built-in effects keep nothing to themselves
                 continue
         effect = await session.load(slot.effect, partial(made, session.catalogue, session.rate_hz, slot))
-        deed = Deed.ADD if now is None else Deed.REPLACE
+        action = RackAction.ADD if now is None else RackAction.REPLACE
         index = place if now is None else None
-        await session.do(EditRack(deed, by, number, slot.effect, index, effect, AT_ONCE))
+        await session.do(EditRack(action, by, number, slot.effect, index, effect, AT_ONCE))
     for place, number in enumerate(numbers):
         if [slot.slot for slot in session.slots()][place : place + 1] != [number]:
-            await session.do(EditRack(Deed.MOVE, by, number, index=place, at=AT_ONCE))
+            await session.do(EditRack(RackAction.MOVE, by, number, index=place, at=AT_ONCE))
 
 
 def made(catalogue: Catalogue, rate_hz: int, slot: SlotPreset) -> Effect:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bridge.audio.rack import Rack
-from bridge.session.commands import Deed, EditRack
+from bridge.session.commands import EditRack, RackAction
 from bridge.session.events import Changed, Event, TableChanged
 from bridge.session.parameters import Parameters
 
@@ -34,11 +34,11 @@ def edited(rack: Rack, parameters: Parameters, command: EditRack) -> TableChange
 
 def _done(rack: Rack, command: EditRack) -> int:
     """Carry it out; returns the slot it was about."""
-    if command.deed is Deed.ADD:
+    if command.action is RackAction.ADD:
         return rack.add(command.made, command.effect, command.index, command.slot)
-    if command.deed is Deed.REPLACE:
+    if command.action is RackAction.REPLACE:
         rack.replace(command.slot, command.made, command.effect)
-    elif command.deed is Deed.REMOVE:
+    elif command.action is RackAction.REMOVE:
         rack.remove(command.slot)
     else:
         rack.move(command.slot, len(rack.state()) if command.index is None else command.index)

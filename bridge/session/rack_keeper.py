@@ -225,8 +225,12 @@ class RackKeeper:
             return  # nobody has ever put anything there
         try:
             await asyncio.to_thread(preset_files.write, self._path, now)
-            self._last = now
         except FileError as error:
             if not self._told:
                 _log.warning("the rack is not kept: %s", error)
             self._told = True
+            return
+        self._last = now
+        if self._told:
+            _log.warning("the rack is kept again: %r", str(self._path))
+        self._told = False

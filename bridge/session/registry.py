@@ -83,7 +83,7 @@ class SessionRegistry:
 
         One that does not play is nobody's loss: it gives its place up at once.
         """
-        self._note_the_left()
+        self._note_deserted()
         for name in sorted(self._left_at, key=self._left_at.__getitem__):
             if self._room_in_seconds(name) <= 0:
                 await self._close(name, "its place was needed")
@@ -99,7 +99,7 @@ class SessionRegistry:
             return 0.0
         return max(0.0, self._left_at[name] + GRACE_SECONDS - time.monotonic())
 
-    def _note_the_left(self) -> None:
+    def _note_deserted(self) -> None:
         for name, session in self._open.items():
             if session is self.live or not session.deserted:
                 self._left_at.pop(name, None)
@@ -110,7 +110,7 @@ class SessionRegistry:
         """Close what was left long ago and give back what is not needed, for ever."""
         while True:
             await asyncio.sleep(every_seconds)
-            self._note_the_left()
+            self._note_deserted()
             for name in [name for name, at in self._left_at.items() if time.monotonic() - at > KEPT_SECONDS]:
                 await self._close(name, "nobody was there")
             await self._engine.tidy()

@@ -4,7 +4,7 @@
 
 The file is written beside its place, brought to the disk, and moved there: whoever is killed at whatever moment leaves
 the old one or the new one whole. It holds what differs from the model's own defaults, so that another model begins
-with its own; and nothing of the rack, which rack_keeper.py keeps.
+with its own; and nothing of the rack, which rack_keeper.py keeps. Of two services on one file the first has it, alone.
 
 Rules: the event loop, the disk in a thread; the music waits for neither. Nothing that goes wrong here keeps the
 service from playing: it is one line in the log.
@@ -18,9 +18,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from bridge.disk import write_whole
 from bridge.session.events import Block, Changed, Event, PlayerState, Transported
@@ -29,9 +31,10 @@ from bridge.session.session import Session
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
-__all__ = ["AFTER_SECONDS", "Keeper", "Kept", "restore", "state_file", "state_folder"]
+__all__ = ["AFTER_SECONDS", "Keeper", "Kept", "held", "restore", "state_file", "state_folder"]
 
 AFTER_SECONDS = 0.25  # from the first change to the file: a knob in motion is written a few times a second at most
+AGAIN_SECONDS = 5.0  # until what could not be written is tried again: a full disk may have room then
 _TRANSPORTS = ("playing", "paused", "stopped")
 _SHOWN = 40  # characters of a prompt, in the line that tells what was restored
 _log = logging.getLogger("bridge.state")
@@ -56,6 +59,30 @@ def state_file(port: int) -> Path:
     Two services on one machine differ in their port, and must not begin with each other's music.
     """
     return state_folder() / f"live-{port}.json"
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a state file, and the rack's beside it, while the block runs; tells whether no other service has it.
+
+    The system lets go of it when the process ends, however it ends. A place where nothing can be locked counts as ours:
+    what cannot be written there is told when it is tried.
+    """
+    lock, ours = FileLock(path.with_name(f".{path.name}.lock"), timeout=0), True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        ours = False
+        why = "another service that runs keeps its state there"
+        remedy = "nothing is restored here, and changes are not kept; choose another --state, or end the other"
+        _log.warning("%r: %s: %s", str(path), why, remedy)
+    except (OSError, NotImplementedError) as error:
+        _log.debug("%r cannot be locked: %s", str(path), error)
+    try:
+        yield ours
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -150,7 +177,7 @@ class Keeper:
         self._drawn, self._named = set(drawn), set(named)
         self._transport, self._told = "playing", False
         self._saving: asyncio.Task[None] | None = None
-        self._again = False
+        self._again, self._ending = False, asyncio.Event()
         session.add(self)
 
     def audio(self, block: Block) -> None:
@@ -171,19 +198,24 @@ class Keeper:
             self._saving = asyncio.create_task(self._save())
 
     async def close(self) -> None:
-        """Write what is not written yet, and end."""
+        """Write what is not written yet, and end; what cannot be written is tried once more."""
         self._session.remove(self)
+        self._ending.set()
         if self._saving is not None:
             await self._saving
 
     async def _save(self) -> None:
         while self._again:
             await asyncio.sleep(AFTER_SECONDS)
-            self._again = False
+            self._again, last = False, self._ending.is_set()
             try:
                 await asyncio.to_thread(write_whole, self._path, self._text().encode())
+                self._tell(None)
             except OSError as error:
                 self._tell(error)
+                self._again = self._again or not last
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), AGAIN_SECONDS)
         self._saving = None
 
     def _text(self) -> str:
@@ -201,8 +233,11 @@ class Keeper:
             self._transport = "playing" if state.plays else state.value
         return self._transport
 
-    def _tell(self, error: OSError) -> None:
-        if not self._told:
+    def _tell(self, error: OSError | None) -> None:
+        """Tell when changes are kept no more, and when they are again."""
+        if error is not None and not self._told:
             reason = error.strerror or str(error)
             _log.warning("changes are not kept: %r: %s; choose another --state", str(self._path), reason)
-        self._told = True
+        elif error is None and self._told:
+            _log.warning("changes are kept again: %r", str(self._path))
+        self._told = error is not None

@@ -4,6 +4,8 @@
  */
 
 const SHOWN_MS = 4200;
+const REST_MS = 600; // longer than a tap
+const TREMBLE_PX = 10;
 let timer = 0;
 
 /** Say it to screen readers only: what the eye sees anyway. */
@@ -26,4 +28,30 @@ export function toast(words, { urgent = false } = {}) {
   line.classList.add("is-shown");
   clearTimeout(timer);
   timer = setTimeout(() => line.classList.remove("is-shown"), SHOWN_MS);
+}
+
+/** A finger that rests on something is told what a mouse would read there; lifted again, it has pressed nothing. */
+export function explainUnderFingers() {
+  let resting = 0;
+  let from = null;
+  let explained = false;
+  const end = () => clearTimeout(resting);
+  document.addEventListener("pointerdown", ({ target, pointerType, clientX, clientY }) => {
+    end();
+    explained = false;
+    const words = pointerType === "touch" ? target.closest("[title]")?.title : "";
+    from = [clientX, clientY];
+    if (words) resting = setTimeout(() => (explained = true) && toast(words), REST_MS);
+  });
+  document.addEventListener("pointermove", ({ clientX, clientY }) => {
+    if (from && Math.hypot(clientX - from[0], clientY - from[1]) > TREMBLE_PX) end();
+  });
+  for (const kind of ["pointerup", "pointercancel"]) document.addEventListener(kind, end);
+  document.addEventListener("contextmenu", (event) => explained && event.preventDefault());
+  document.addEventListener("click", (event) => {
+    if (!explained) return;
+    explained = false;
+    event.preventDefault();
+    event.stopPropagation();
+  }, { capture: true });
 }

@@ -4,7 +4,7 @@
  * does goes to the server, and is seen and, where it can be, heard at once. Addresses: ?session=NAME#token=…
  */
 
-import { announce, toast, write } from "./announce.js";
+import { announce, explainUnderFingers, toast, write } from "./announce.js";
 import { BeatLight } from "./beat.js";
 import { Controls } from "./controls.js";
 import { Dropped } from "./dropped.js";
@@ -399,5 +399,6 @@ state.addEventListener("value", ({ detail }) => detail.name.startsWith("prompt/"
 globalThis.streamgen = { connection, state, player, recorder, slots, surface, session };
 
 showListening();
+explainUnderFingers();
 audioFormat();
 connection.connect();

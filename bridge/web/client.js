@@ -35,6 +35,7 @@ class Live extends EventTarget {
   #socket;
   #asked = new Map();
   #lastId = 0;
+  #sending = Promise.resolve(); // the service takes one file at a time
   #queue = null; // while somebody iterates over chunks
   #wake = () => {};
   #over = null;
@@ -70,9 +71,32 @@ class Live extends EventTarget {
 
   /** Send any message of the protocol; gives its answer, or throws an error with its `code`. */
   ask(type, fields = {}) {
-    if (this.#over) return Promise.reject(this.#over);
     const id = ++this.#lastId;
-    this.#socket.send(JSON.stringify({ type, id, ...fields }));
+    return this.#answer(id, JSON.stringify({ type, id, ...fields }));
+  }
+
+  /**
+   * Give the music audio of a kind: "audio_prompt", which it goes on from; or of those that hello.follows lists,
+   * "melody" or "style". file: a WAV, FLAC or Ogg file's bytes (ArrayBuffer, a view of one, or Blob); of none, a melody
+   * or style ends. when: for melody and style, as in set. Gives the sample it applies at.
+   */
+  sendAudio(kind, file, when = {}) {
+    const sent = this.#sending.then(() => this.#sendFile(kind, file, when));
+    this.#sending = sent.catch(() => {});
+    return sent;
+  }
+
+  async #sendFile(kind, file, when) {
+    const bytes = file instanceof Blob ? await file.arrayBuffer() : file;
+    if (!(bytes instanceof ArrayBuffer || ArrayBuffer.isView(bytes)))
+      throw new TypeError(`file is ${typeof file}, must be the bytes of an audio file: ArrayBuffer, a view of one, or Blob`);
+    const told = await this.ask(kind, { bytes: bytes.byteLength, ...when });
+    return (told.ready ? await this.#answer(told.id, bytes) : told).applied_at_sample;
+  }
+
+  #answer(id, message) {
+    if (this.#over) return Promise.reject(this.#over);
+    this.#socket.send(message);
     return new Promise((done, failed) => this.#asked.set(id, { done, failed }));
   }
 

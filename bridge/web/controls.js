@@ -4,7 +4,7 @@
  */
 
 import { toast } from "./announce.js";
-import { Knob } from "./knob.js";
+import { Knob, typeOver } from "./knob.js";
 import { format, label } from "./state.js";
 
 const WIDEST_KNOB = 200_000;
@@ -48,7 +48,7 @@ export class Controls {
   #knob(row) {
     const value = element("output", "control-value");
     value.ariaHidden = "true"; // the knob says it, and takes keys
-    value.addEventListener("click", () => this.#typed(row, value));
+    value.addEventListener("click", () => typeOver(value, row, label(row), this.#state.get(row.name), (number) => this.#state.set(row.name, number)));
     const knob = new Knob(row, {
       name: label(row),
       onInput: (number) => this.#state.set(row.name, number),
@@ -61,23 +61,6 @@ export class Controls {
       value.replaceChildren(format(row, number), row.unit ? element("small", "", ` ${row.unit}`) : "");
     });
     return box(row, "control control-knob", knob.element, element("span", "control-name", label(row)), value);
-  }
-
-  /** Let a number be typed in place of the shown one. */
-  #typed(row, shown) {
-    const { min, max, name, type } = row;
-    const input = Object.assign(element("input", "control-typed"), { type: "number", inputMode: "decimal", min, max, step: type === "int" ? 1 : "any", value: this.#state.get(name) });
-    input.setAttribute("aria-label", label(row));
-    const end = (take) => {
-      input.onblur = null;
-      if (take && input.value !== "") this.#state.set(name, Number(input.value));
-      input.replaceWith(shown);
-    };
-    input.onblur = () => end(true);
-    input.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "Escape") && end(key === "Enter"));
-    shown.replaceWith(input);
-    input.focus();
-    input.select();
   }
 
   #switch(row) {
@@ -144,7 +127,7 @@ function kind({ type, min, max }) {
 
 function box(row, name, ...children) {
   const made = element("div", name);
-  made.title = row.description; // which a finger cannot see: it taps the name
+  made.title = row.description;
   made.append(...children);
   made.querySelector(".control-name")?.addEventListener("click", () => toast(row.description));
   return made;

@@ -136,6 +136,22 @@ export class Knob {
   }
 }
 
+/** Let a number be typed in place of the shown one. */
+export function typeOver(shown, { min, max, type }, name, now, take) {
+  const input = Object.assign(document.createElement("input"), { className: "control-typed", type: "number", inputMode: "decimal", min, max, step: type === "int" ? 1 : "any", value: now });
+  input.setAttribute("aria-label", name);
+  const end = (taken) => {
+    input.onblur = null;
+    if (taken && input.value !== "") take(Number(input.value));
+    input.replaceWith(shown);
+  };
+  input.onblur = () => end(true);
+  input.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "Escape") && end(key === "Enter"));
+  shown.replaceWith(input);
+  input.focus();
+  input.select();
+}
+
 function path(name) {
   const element = document.createElementNS(SVG, "path");
   element.setAttribute("d", ARC);

@@ -1,6 +1,6 @@
 /* Pictures of the sound that is heard: spectrum and level.
  *
- * Rules: draws from the player's analyser when the player reports, 25 times a second or, where less motion is wished for,
+ * Rules: draws from the player's analyser when the player reports, 25 times a second or, where less motion is preferred,
  * eight times; where this page makes no sound, the level alone, as often as the server tells it. A browser without a graphics card paints with the processor that makes the music, and the screen's rate
  * is more than that can spare. Draws nothing while the page is hidden, or once silence is drawn.
  */

@@ -5,7 +5,7 @@
  */
 
 import { toast } from "./announce.js";
-import { Knob } from "./knob.js";
+import { Knob, typeOver } from "./knob.js";
 import { format } from "./state.js";
 
 export const COLOURS = ["#ff7d68", "#ffb84d", "#c9e265", "#5fe3a8", "#52d3ea", "#74a6ff", "#b590ff", "#ff88c9"];
@@ -82,6 +82,10 @@ export class Slots {
     badge.ariaHidden = "true";
     slot.value.className = "slot-value";
     slot.value.ariaHidden = "true"; // the knob says it
+    const name = `prompt/${number}/weight`;
+    slot.value.addEventListener("click", () => {
+      typeOver(slot.value, this.#state.parameters.get(name), `Slot ${number} weight`, this.#state.get(name), (value) => this.#state.set(name, value));
+    });
     element.append(slot.knob.element, badge, slot.text, slot.value);
     return slot;
   }

@@ -1,7 +1,7 @@
 """Finding, reading and naming checkpoints.
 
-    find      a name → a folder: shipped, folder, Hub          known    what one can name, with licence
-    files     bytes → JSON and tensors, safely                 licence  under which licence the weights are
+    find      a name → a folder: shipped, folder, Hub          known    what one can name, and its licence
+    files     bytes → JSON and tensors, safely
     transformers_format, audiocraft_format   a folder → Checkpoint
     spiece    sentencepiece's file of a tokenizer
     parts     configs and tensors → codec, text encoder, tokenizer      validate   what can be streamed
@@ -18,21 +18,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from streamgen.checkpoint.code_bias import read_code_bias
+from streamgen.checkpoint.convert import convert_checkpoint
 from streamgen.checkpoint.files import WEIGHTS, read_json
 from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
-from streamgen.checkpoint.known import KnownCheckpoint, list_checkpoints
-from streamgen.checkpoint.licence import licence_of
+from streamgen.checkpoint.known import KnownCheckpoint, licence_of, list_checkpoints
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
-from streamgen.checkpoint.words import Heard, read_vocabulary
+from streamgen.checkpoint.words import ANY_MODELS_PROMPTS, Heard, read_vocabulary
 from streamgen.errors import CheckpointError
 
 __all__ = [
+    "ANY_MODELS_PROMPTS",
     "Checkpoint",
     "DecoderConfig",
     "GenerationDefaults",
     "Heard",
     "KnownCheckpoint",
     "MelodyConfig",
+    "convert_checkpoint",
+    "find_folder",
     "list_checkpoints",
     "load_checkpoint",
 ]

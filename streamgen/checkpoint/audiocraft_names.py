@@ -1,4 +1,4 @@
-"""audiocraft's names of tensors, as transformers' names.
+"""audiocraft's names of tensors, as transformers' names, and the other way round.
 
 Rules: renames and splits, never computes; a name that no rule knows is kept, so that the comparison with the settings
 can refuse it.
@@ -24,10 +24,10 @@ from streamgen.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["codec_tensors", "lm_tensors"]
+__all__ = ["CODEC_TO_AUDIOCRAFT", "LM_TO_AUDIOCRAFT", "codec_tensors", "lm_tensors", "rename"]
 
 Rules = tuple[tuple[str, str], ...]
-LM_RULES: Rules = (
+LM_TO_TRANSFORMERS: Rules = (
     (r"^emb\.(\d+)\.", r"model.decoder.embed_tokens.\1."),
     (r"^linears\.(\d+)\.", r"lm_heads.\1."),
     (r"^out_norm\.", "model.decoder.layer_norm."),
@@ -39,11 +39,32 @@ LM_RULES: Rules = (
     (r"\.linear([12])\.", r".fc\1."),
     (r"_attn\.mha\.", "_attn."),
 )
-CODEC_RULES: Rules = (
+CODEC_TO_TRANSFORMERS: Rules = (
     (r"^(encoder|decoder)\.model\.", r"\1.layers."),
     (r"\.(?:conv\.conv|convtr\.convtr)\.", ".conv."),
     (r"\.conv\.norm\.|\.convtr\.norm\.", ".norm."),
     (r"^quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1.codebook."),
+)
+
+
+LM_TO_AUDIOCRAFT: Rules = (
+    (r"^model\.decoder\.embed_tokens\.", "emb."),
+    (r"^lm_heads\.", "linears."),
+    (r"^model\.decoder\.layer_norm\.", "out_norm."),
+    (r"^model\.decoder\.layers\.", "transformer.layers."),
+    (r"\.encoder_attn_layer_norm\.", ".norm_cross."),
+    (r"\.self_attn_layer_norm\.", ".norm1."),
+    (r"\.final_layer_norm\.", ".norm2."),
+    (r"\.encoder_attn\.", ".cross_attention."),
+    (r"\.fc1\.", ".linear1."),
+    (r"\.fc2\.", ".linear2."),
+)
+CODEC_TO_AUDIOCRAFT: Rules = (
+    (r"^quantizer\.layers\.(\d+)\.codebook\.", r"quantizer.vq.layers.\1._codebook."),
+    (r"\.conv\.parametrizations\.weight\.original0$", ".conv.weight_g"),
+    (r"\.conv\.parametrizations\.weight\.original1$", ".conv.weight_v"),
+    (r"^(encoder|decoder)\.layers\.", r"\1.model."),
+    (r"\.conv\.(weight_g|weight_v|bias)$", r".conv.conv.\1"),
 )
 
 
@@ -54,7 +75,7 @@ def lm_tensors(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
         CheckpointError: a fused projection that does not divide into query, key and value.
     """
     own = {name: tensor for name, tensor in state.items() if not name.startswith("condition_provider.")}
-    renamed = {_apply(LM_RULES, name): tensor for name, tensor in own.items()}
+    renamed = {rename(LM_TO_TRANSFORMERS, name): tensor for name, tensor in own.items()}
     for fused in [name for name in renamed if name.endswith(".in_proj_weight")]:
         tensor = renamed.pop(fused)
         if tensor.shape[0] % 3:
@@ -68,10 +89,11 @@ def lm_tensors(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
 
 def codec_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return an EnCodec's tensors under transformers' names."""
-    return {_apply(CODEC_RULES, name): tensor for name, tensor in state.items()}
+    return {rename(CODEC_TO_TRANSFORMERS, name): tensor for name, tensor in state.items()}
 
 
-def _apply(rules: Rules, name: str) -> str:
+def rename(rules: Rules, name: str) -> str:
+    """Return a tensor's name after all rules, one after another."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name

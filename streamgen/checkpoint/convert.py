@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from streamgen.checkpoint.types import Checkpoint
 
-__all__ = ["convert"]
+__all__ = ["convert_checkpoint"]
 
 KEPT_BY_AUDIOCRAFT = ("guidance_scale",)
 DEFAULTS = ("guidance_scale", "temperature", "top_k", "top_p")
 
 
-def convert(checkpoint: Checkpoint, folder: Path) -> list[str]:
+def convert_checkpoint(checkpoint: Checkpoint, folder: Path) -> list[str]:
     """Write a checkpoint in the format that it does not have.
 
     Args:

@@ -71,7 +71,7 @@ def read_generation_settings(path: Path, padding_code: int) -> tuple[GenerationD
     settings = {name: value for name, value in read_json(path).items() if value is not None}
     _refuse_others(settings, path)
     _check_padding(settings, padding_code, path)
-    reading = _Reading(settings, path)
+    reading = _NumberReader(settings, path)
     drawing = _greedy() if settings.get("do_sample") is False else reading.drawing()
     usual = GenerationDefaults()
     defaults = GenerationDefaults(
@@ -109,7 +109,7 @@ def _greedy() -> dict[str, Any]:
     return {"temperature": 0.0}  # and transformers looks at no other setting of the draws
 
 
-class _Reading:
+class _NumberReader:
     """Numbers of one file, and what is to be said of them.
 
     Attributes:

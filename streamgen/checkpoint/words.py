@@ -24,7 +24,17 @@ from typing import Any
 from streamgen.checkpoint.files import read_json
 from streamgen.errors import CheckpointError
 
-__all__ = ["SEMITONES", "WORDS_FILE", "Heard", "Vocabulary", "hear", "read_vocabulary", "suggested", "vocabulary"]
+__all__ = [
+    "ANY_MODELS_PROMPTS",
+    "SEMITONES",
+    "WORDS_FILE",
+    "Heard",
+    "Vocabulary",
+    "hear",
+    "read_vocabulary",
+    "suggested",
+    "vocabulary",
+]
 
 WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5
@@ -47,7 +57,7 @@ Phrase = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Style:
+class StyleWords:
     """One style and what goes with it.
 
     Attributes:
@@ -79,7 +89,7 @@ class Meaning:
 class Vocabulary:
     """A checkpoint's words."""
 
-    styles: dict[str, Style]
+    styles: dict[str, StyleWords]
     default_style: str
     style_of_instrument: dict[str, str | None]  # None: nearly every style has it
     bar_frames: dict[int, int]  # of each tempo it has, in bpm
@@ -131,7 +141,7 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 def vocabulary(data: dict[str, Any]) -> Vocabulary:
     """Turn the file's data into something to look phrases up in."""
     styles = {
-        name: Style(s["say"], s["tempo_bpm"], s["key"], tuple(map(tuple, s["parts"])), tuple(s["moods"]))
+        name: StyleWords(s["say"], s["tempo_bpm"], s["key"], tuple(map(tuple, s["parts"])), tuple(s["moods"]))
         for name, s in data["styles"].items()
     }
     return Vocabulary(
@@ -187,7 +197,7 @@ def suggested(words: Vocabulary | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ParsedPrompt:
     """Everything a prompt says, in its order; `absent` are instruments it does not want."""
 
     meanings: tuple[Meaning, ...]
@@ -242,7 +252,7 @@ def _apart(one: int, two: int) -> int:
     return min((one - two) % 12, (two - one) % 12)
 
 
-def _look_up(said: list[str], words: Vocabulary) -> _Found:
+def _look_up(said: list[str], words: Vocabulary) -> _ParsedPrompt:
     meanings, absent, unheard = list[Meaning](), set[str](), list[str]()
     at, denied = 0, False
     while at < len(said):
@@ -259,7 +269,7 @@ def _look_up(said: list[str], words: Vocabulary) -> _Found:
         else:
             meanings += [*found, *_inner(said[at : at + length], words)]
         at += max(1, length)
-    return _Found(tuple(meanings), frozenset(absent), tuple(unheard))
+    return _ParsedPrompt(tuple(meanings), frozenset(absent), tuple(unheard))
 
 
 def _longest(said: list[str], words: Vocabulary) -> tuple[int, tuple[Meaning, ...]]:
@@ -279,7 +289,7 @@ def _inner(phrase: list[str], words: Vocabulary) -> list[Meaning]:
     return [Meaning("inner", meaning.value) for found in named for meaning in found if meaning.kind == "instrument"]
 
 
-def _style(found: _Found, words: Vocabulary) -> str:
+def _style(found: _ParsedPrompt, words: Vocabulary) -> str:
     """The first style named; else the one most hinted at; else the one whose instruments are asked for."""
     if named := found.values("style"):
         return named[0]
@@ -290,7 +300,7 @@ def _style(found: _Found, words: Vocabulary) -> str:
     return votes.most_common(1)[0][0] if votes else words.default_style
 
 
-def _instruments(style: Style, found: _Found) -> tuple[str, ...]:
+def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[str, ...]:
     """One instrument for each role: the one asked for, or else the usual; without those unwanted, but never nothing."""
     asked = {*found.values("instrument"), *found.values("inner")}
     chosen = [next((name for name in part if name in asked), part[0]) for part in style.parts]

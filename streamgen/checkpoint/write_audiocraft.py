@@ -7,10 +7,10 @@ Source: github.com/facebookresearch/audiocraft, utils/export.py, config/model an
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamgen.checkpoint.audiocraft_names import CODEC_TO_AUDIOCRAFT, LM_TO_AUDIOCRAFT, rename
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -22,25 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["write_audiocraft", "write_yaml"]
 
 TEXT_ENCODER_NAME = "t5"
-LM_NAMES = (
-    (r"^model\.decoder\.embed_tokens\.", "emb."),
-    (r"^lm_heads\.", "linears."),
-    (r"^model\.decoder\.layer_norm\.", "out_norm."),
-    (r"^model\.decoder\.layers\.", "transformer.layers."),
-    (r"\.encoder_attn_layer_norm\.", ".norm_cross."),
-    (r"\.self_attn_layer_norm\.", ".norm1."),
-    (r"\.final_layer_norm\.", ".norm2."),
-    (r"\.encoder_attn\.", ".cross_attention."),
-    (r"\.fc1\.", ".linear1."),
-    (r"\.fc2\.", ".linear2."),
-)
-CODEC_NAMES = (
-    (r"^quantizer\.layers\.(\d+)\.codebook\.", r"quantizer.vq.layers.\1._codebook."),
-    (r"\.conv\.parametrizations\.weight\.original0$", ".conv.weight_g"),
-    (r"\.conv\.parametrizations\.weight\.original1$", ".conv.weight_v"),
-    (r"^(encoder|decoder)\.layers\.", r"\1.model."),
-    (r"\.conv\.(weight_g|weight_v|bias)$", r".conv.conv.\1"),
-)
 
 
 def write_audiocraft(checkpoint: Checkpoint, folder: Path, text_encoder_name: str = TEXT_ENCODER_NAME) -> None:
@@ -85,7 +66,7 @@ def _check_expressible(checkpoint: Checkpoint) -> None:
 def _lm_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     import torch
 
-    named = {_rename(name, LM_NAMES): tensor for name, tensor in checkpoint.weights.items()}
+    named = {rename(LM_TO_AUDIOCRAFT, name): tensor for name, tensor in checkpoint.weights.items()}
     for query in [name for name in named if name.endswith("q_proj.weight")]:
         parts = [named.pop(query.replace("q_proj", f"{part}_proj")) for part in "qkv"]
         named[query.replace("q_proj.weight", "in_proj_weight")] = torch.cat(parts)
@@ -105,17 +86,11 @@ def _lm_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 def _codec_state(codec: EncodecModel) -> dict[str, Tensor]:
     """Transposed convolutions have names of their own: every third layer from 3 on, one per ratio."""
-    named = {_rename(name, CODEC_NAMES): tensor for name, tensor in codec.state_dict().items()}
+    named = {rename(CODEC_TO_AUDIOCRAFT, name): tensor for name, tensor in codec.state_dict().items()}
     for layer in range(3, 3 + 3 * len(codec.config.upsampling_ratios), 3):
         for leaf in ("weight_g", "weight_v", "bias"):
             named[f"decoder.model.{layer}.convtr.convtr.{leaf}"] = named.pop(f"decoder.model.{layer}.conv.conv.{leaf}")
     return named
-
-
-def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def write_yaml(config: dict[str, Any]) -> str:

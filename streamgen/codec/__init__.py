@@ -6,7 +6,7 @@ Rules: decoding is our own and incremental, encoding is transformers'. The rooms
     absent.py    NoCodec: in its place where a checkpoint has none
     layers.py    its layers, each with its weights
     kernels.py   their matrix products, laid out for small pieces
-    window.py    which inputs a padded convolution sees, cut into pieces
+    padding.py   which inputs a padded convolution sees, cut into pieces
     state.py     CodecState: what a stream remembers
     encoder.py   encode_audio: any audio to codes
     resample.py  any rate to any rate

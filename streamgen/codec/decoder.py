@@ -29,10 +29,10 @@ from transformers.models.encodec.modeling_encodec import (
     EncodecResnetBlock,
 )
 
-from streamgen.codec.kernels import Chain, Native
+from streamgen.codec.kernels import Native, StageRunner
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
+from streamgen.codec.padding import STREAMABLE_PADDING
 from streamgen.codec.state import CodecState
-from streamgen.codec.window import STREAMABLE_PADDING
 from streamgen.errors import CheckpointError, ConfigError, SessionClosed
 from streamgen.kernels.library import Stage
 
@@ -150,7 +150,7 @@ class StreamingDecoder:
         self._offsets = torch.arange(len(tables), device=self._like.device)[:, None] * self._codebook_size
         with torch.no_grad():
             self._layers = _layers(codec.decoder.layers, self._like, native)
-        self._chain = None if native is None else Chain(native)
+        self._chain = None if native is None else StageRunner(native)
 
     def _measure_startup(self) -> int:
         """Count frames until samples come: lookahead, or the first mirror if that is longer."""

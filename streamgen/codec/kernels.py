@@ -23,7 +23,7 @@ from streamgen.kernels import Kernels, PackedMatrix, Pool, elu_, gate_order, mul
 from streamgen.kernels.library import Matrix, Stage, address
 from streamgen.linear import Linear
 
-__all__ = ["Chain", "Convolution", "Native", "NativeLstm", "elu_in_place"]
+__all__ = ["StageRunner", "Convolution", "Native", "NativeLstm", "elu_in_place"]
 
 # From this many numbers on a weight matrix is worth copying windows for.
 _MATRIX_NUMEL = 1 << 16
@@ -146,7 +146,7 @@ class Convolution:
         return stage
 
 
-class Chain:
+class StageRunner:
     """Runs stages in one call: waking a thread for each, and memory for what lies between them, costs as much again."""
 
     def __init__(self, native: Native) -> None:

@@ -25,8 +25,8 @@ from transformers.models.encodec.modeling_encodec import (
 )
 
 from streamgen.codec.kernels import Convolution, Native, NativeLstm, elu_in_place
-from streamgen.codec.state import LayerState, RecurrentState, UpsampleState, WindowState, zeros
-from streamgen.codec.window import Window
+from streamgen.codec.padding import Padding
+from streamgen.codec.state import LayerState, PaddingState, RecurrentState, UpsampleState, zeros
 from streamgen.kernels.library import Stage
 from streamgen.linear import Linear
 
@@ -64,38 +64,38 @@ def _convolution(module: EncodecConv1d, like: Tensor, native: Native | None) -> 
     return Convolution(*_folded(module.conv, like), dilation=module.conv.dilation[0], native=native)
 
 
-def _window(module: EncodecConv1d) -> Window:
+def _padding(module: EncodecConv1d) -> Padding:
     """Stride is 1 throughout the decoder, so that transformers' extra padding is 0."""
     total = (module.conv.kernel_size[0] - 1) * module.conv.dilation[0]
     right = 0 if module.causal else total // 2
-    return Window(total - right, right, module.pad_mode)
+    return Padding(total - right, right, module.pad_mode)
 
 
 class Conv:
     """A padded convolution, after an ELU or not."""
 
     def __init__(self, module: EncodecConv1d, *, elu: bool, like: Tensor, native: Native | None = None) -> None:
-        self.window, self._convolution, self._elu = _window(module), _convolution(module, like, native), elu
+        self.padding, self._convolution, self._elu = _padding(module), _convolution(module, like, native), elu
 
-    def new_state(self, batch: int, like: Tensor) -> WindowState:
+    def new_state(self, batch: int, like: Tensor) -> PaddingState:
         """State of a stream that has not begun."""
-        return self.window.new_state(batch, self._convolution.in_channels, like)
+        return self.padding.new_state(batch, self._convolution.in_channels, like)
 
     def lag(self, lag: int) -> int:
         """Right padding comes on top."""
-        return lag + self.window.right
+        return lag + self.padding.right
 
     def __call__(self, x: Tensor, state: LayerState, last: bool) -> Tensor:
         """Return the outputs that are now final. ELU keeps 0 and commutes with mirroring: it may precede padding."""
-        assert isinstance(state, WindowState), state
-        joined = self.window.join(elu_in_place(x, self._convolution.native) if self._elu else x, state, last)
-        if joined.shape[1] <= self.window.size:
+        assert isinstance(state, PaddingState), state
+        joined = self.padding.join(elu_in_place(x, self._convolution.native) if self._elu else x, state, last)
+        if joined.shape[1] <= self.padding.size:
             return x.new_empty(x.shape[0], 0, self._convolution.out_channels)
         return self._convolution(joined)
 
     def stage(self, state: LayerState) -> Stage | None:
         """Describe it to a chain."""
-        assert isinstance(state, WindowState), state
+        assert isinstance(state, PaddingState), state
         if self._convolution.native is None or not state.started:
             return None
         return self._convolution.stage(state.context, elu=self._elu)
@@ -111,36 +111,36 @@ class Residual:
         parts: list[Any] = list(module.block)
         _, wide, _, point = parts
         assert point.conv.kernel_size[0] == 1, "transformers' residual blocks end in a pointwise convolution"
-        self.window, self._wide = _window(wide), _convolution(wide, like, native)
+        self.padding, self._wide = _padding(wide), _convolution(wide, like, native)
         self._point, own = _convolution(point, like, native), module.shortcut
         self._shortcut = _convolution(own, like, native) if isinstance(own, EncodecConv1d) else None
 
-    def new_state(self, batch: int, like: Tensor) -> WindowState:
+    def new_state(self, batch: int, like: Tensor) -> PaddingState:
         """State of a stream that has not begun."""
-        return self.window.new_state(batch, self._wide.in_channels, like)
+        return self.padding.new_state(batch, self._wide.in_channels, like)
 
     def lag(self, lag: int) -> int:
         """Right padding comes on top."""
-        return lag + self.window.right
+        return lag + self.padding.right
 
     def __call__(self, x: Tensor, state: LayerState, last: bool) -> Tensor:
         """Return the outputs that are now final."""
-        assert isinstance(state, WindowState), state
-        joined = self.window.join(x, state, last)
-        steps = joined.shape[1] - self.window.size
+        assert isinstance(state, PaddingState), state
+        joined = self.padding.join(x, state, last)
+        steps = joined.shape[1] - self.padding.size
         if steps <= 0:
             return x[:, :0]
         inner = self._wide(elu_in_place(joined.clone(), self._wide.native), elu=True)
-        residual = joined[:, self.window.left : self.window.left + steps]
+        residual = joined[:, self.padding.left : self.padding.left + steps]
         return self._point(inner, added=residual if self._shortcut is None else self._shortcut(residual.contiguous()))
 
     def stage(self, state: LayerState) -> Stage | None:
         """Describe it to a chain."""
-        assert isinstance(state, WindowState), state
+        assert isinstance(state, PaddingState), state
         native = self._wide.native is not None and self._point.native is not None and self._shortcut is None
         if not native or not state.started:
             return None
-        return self._point.add_to(self._wide.stage(state.context, elu=False, left=self.window.left))
+        return self._point.add_to(self._wide.stage(state.context, elu=False, left=self.padding.left))
 
 
 class Recurrent:
@@ -231,7 +231,7 @@ class Upsample:
         total = kernel - self._stride
         self._trim = total - (math.ceil(total * module.trim_right_ratio) if module.causal else total // 2)
         self._tail = -(-self._trim // self._stride)
-        self._window = Window(taps - 1, 0, "constant")
+        self._padding = Padding(taps - 1, 0, "constant")
         self._convolution = self._polyphase(F.pad(weight, (0, taps * self._stride - kernel)), bias, native)
 
     def _polyphase(self, weight: Tensor, bias: Tensor | None, native: Native | None) -> Convolution:
@@ -243,7 +243,7 @@ class Upsample:
 
     def new_state(self, batch: int, like: Tensor) -> UpsampleState:
         """State of a stream that has not begun."""
-        return UpsampleState(self._window.new_state(batch, self._convolution.in_channels, like), self._trim)
+        return UpsampleState(self._padding.new_state(batch, self._convolution.in_channels, like), self._trim)
 
     def lag(self, lag: int) -> int:
         """Count the input's lag in output samples; the trimmed front comes on top."""
@@ -255,7 +255,7 @@ class Upsample:
         x = elu_in_place(x, self._convolution.native)
         if last and self._tail:
             x = F.pad(x, (0, 0, 0, self._tail))
-        raw = self._blocks(self._window.join(x, state.window, last=False))
+        raw = self._blocks(self._padding.join(x, state.padding, last=False))
         skip = min(state.skip, raw.shape[1])
         state.skip -= skip
         end = raw.shape[1] - (self._tail * self._stride - self._trim if last else 0)
@@ -264,12 +264,12 @@ class Upsample:
     def stage(self, state: LayerState) -> Stage | None:
         """Describe it to a chain, once its front is trimmed."""
         assert isinstance(state, UpsampleState), state
-        if self._convolution.native is None or state.skip or not state.window.started:
+        if self._convolution.native is None or state.skip or not state.padding.started:
             return None
-        return self._convolution.stage(state.window.context, elu=True, stride=self._stride)
+        return self._convolution.stage(state.padding.context, elu=True, stride=self._stride)
 
     def _blocks(self, joined: Tensor) -> Tensor:
         batch, out_channels = joined.shape[0], self._convolution.out_channels // self._stride
-        if joined.shape[1] <= self._window.size:
+        if joined.shape[1] <= self._padding.size:
             return joined.new_empty(batch, 0, out_channels)
         return self._convolution(joined).reshape(batch, -1, out_channels)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CodecState", "LayerState", "RecurrentState", "UpsampleState", "WindowState", "zeros"]
+__all__ = ["CodecState", "LayerState", "RecurrentState", "UpsampleState", "PaddingState", "zeros"]
 
 
 def zeros(*shape: int, like: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 @dataclass
-class WindowState:
+class PaddingState:
     """What a convolution remembers.
 
     Attributes:
@@ -40,11 +40,11 @@ class WindowState:
     held: int = 0
     started: bool = False
 
-    def clone(self) -> WindowState:
+    def clone(self) -> PaddingState:
         """Copy deeply."""
-        return WindowState(_copy(self.context), self.held, self.started)
+        return PaddingState(_copy(self.context), self.held, self.started)
 
-    def restore(self, saved: WindowState) -> None:
+    def restore(self, saved: PaddingState) -> None:
         """Take over what a clone holds, in place."""
         self.context.copy_(saved.context)
         self.held, self.started = saved.held, saved.started
@@ -55,20 +55,20 @@ class UpsampleState:
     """What a transposed convolution remembers.
 
     Attributes:
-        window: its newest inputs.
+        padding: its newest inputs.
         skip: samples of its raw output that are still to be trimmed from the start.
     """
 
-    window: WindowState
+    padding: PaddingState
     skip: int
 
     def clone(self) -> UpsampleState:
         """Copy deeply."""
-        return UpsampleState(self.window.clone(), self.skip)
+        return UpsampleState(self.padding.clone(), self.skip)
 
     def restore(self, saved: UpsampleState) -> None:
         """Take over what a clone holds, in place."""
-        self.window.restore(saved.window)
+        self.padding.restore(saved.padding)
         self.skip = saved.skip
 
 
@@ -89,7 +89,7 @@ class RecurrentState:
         self.cell.copy_(saved.cell)
 
 
-LayerState = WindowState | UpsampleState | RecurrentState
+LayerState = PaddingState | UpsampleState | RecurrentState
 
 
 @dataclass

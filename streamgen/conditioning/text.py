@@ -284,8 +284,9 @@ class TextConditioner:
         if unknown not in ids:
             return
         words = [word for word in text.split() if unknown in self._tokenizer(word, verbose=False)["input_ids"]]
-        shown = ", ".join(word for word in dict.fromkeys(words) if word not in self._told)
-        if shown:
+        # as Python writes them: a stranger's words shall not steer the terminal on which they are read
+        shown = ", ".join(repr(word) for word in dict.fromkeys(words) if word not in self._told)
+        if shown and len(self._told) < _MOST_TOLD:
             _log.warning("%s has no token for %.200s: not heard, use other words", self._name, shown)
         self._told |= set(words[: _MOST_TOLD - len(self._told)])
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.cache import KVCache, RowRange
 
 __all__ = ["MaskedAttention", "Segment", "SegmentAttention", "cache_rows", "merge"]
 
@@ -32,7 +32,7 @@ class Segment:
         start_position: position of the rows' very first vector.
     """
 
-    block: Block
+    block: RowRange
     past: int
     length: int = 1
     start_position: int = 0
@@ -54,7 +54,7 @@ def merge(segments: Sequence[Segment]) -> list[Segment]:
     for segment in segments:
         last = merged[-1] if merged else None
         if last and last.block.stop == segment.block.start and _same_place(last, segment):
-            merged[-1] = replace(last, block=Block(last.block.start, segment.block.stop))
+            merged[-1] = replace(last, block=RowRange(last.block.start, segment.block.stop))
         else:
             merged.append(segment)
     return merged
@@ -79,7 +79,7 @@ class SegmentAttention:
 
     def __init__(self, segments: Sequence[Segment], cache: KVCache) -> None:
         self._dtype = cache.keys.dtype
-        self._parts = [_Part(segment, cache) for segment in segments]
+        self._parts = [_SegmentViews(segment, cache) for segment in segments]
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Write the keys and values of qkv [N, 3·D] and return what the queries attend to, [N, D]."""
@@ -91,7 +91,7 @@ class SegmentAttention:
         return (outs[0] if len(outs) == 1 else torch.cat(outs)).to(qkv.dtype)
 
 
-class _Part:
+class _SegmentViews:
     """One segment's views of the cache, of all layers: cut once a pass, for cutting takes a small model's time."""
 
     def __init__(self, segment: Segment, cache: KVCache) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.errors import CapacityError
 
-__all__ = ["AnyCopy", "Block", "BlockCopy", "CacheRows", "KVCache", "attention_dtype"]
+__all__ = ["AnyCopy", "RowRange", "RowsCopy", "CacheRows", "KVCache", "attention_dtype"]
 
 Copy = TypeVar("Copy", bound="AnyCopy")
 
@@ -44,7 +44,7 @@ def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
 
 
 @dataclass(frozen=True)
-class Block:
+class RowRange:
     """Rows `start` … `stop` − 1 of the cache."""
 
     start: int
@@ -61,7 +61,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class BlockCopy:
+class RowsCopy:
     """A snapshot of a block's first positions.
 
     Attributes:
@@ -94,7 +94,7 @@ class CacheRows(Generic[Copy]):
         """Rows allocated."""
         return len(self._free)
 
-    def allocate(self, rows: int) -> Block:
+    def allocate(self, rows: int) -> RowRange:
         """Take `rows` contiguous rows, growing the memory when none are left.
 
         Raises:
@@ -105,13 +105,13 @@ class CacheRows(Generic[Copy]):
             start = self.rows - self._free_at_the_end()
             self._grow(start + rows)
         self._free[start : start + rows] = [False] * rows
-        return Block(start, start + rows)
+        return RowRange(start, start + rows)
 
-    def release(self, block: Block) -> None:
+    def release(self, block: RowRange) -> None:
         """Give a block back; its contents may be overwritten at once."""
         self._free[block.start : block.stop] = [True] * block.rows
 
-    def exchange(self, given: Sequence[Block], rows: Sequence[int]) -> list[Block]:
+    def exchange(self, given: Sequence[RowRange], rows: Sequence[int]) -> list[RowRange]:
         """Give blocks back and take others, which may lie over them: all or nothing.
 
         Raises:
@@ -129,11 +129,11 @@ class CacheRows(Generic[Copy]):
     def give_back(self) -> None:
         """Give back the memory of rows that are free, as far as no others have to be moved for it."""
 
-    def copy_out(self, block: Block, length: int) -> Copy:
+    def copy_out(self, block: RowRange, length: int) -> Copy:
         """Clone the first `length` positions of a block."""
         raise NotImplementedError
 
-    def copy_in(self, block: Block, copy: Copy, rows: Sequence[int] | None = None) -> None:
+    def copy_in(self, block: RowRange, copy: Copy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         raise NotImplementedError
 
@@ -162,7 +162,7 @@ class CacheRows(Generic[Copy]):
         raise NotImplementedError
 
 
-class KVCache(CacheRows[BlockCopy]):
+class KVCache(CacheRows[RowsCopy]):
     """Keys and values of every layer, [layers, rows, heads, positions, head_dim].
 
     Args:
@@ -192,14 +192,14 @@ class KVCache(CacheRows[BlockCopy]):
         self.keys, self.values = grown
 
     @torch.inference_mode()
-    def copy_out(self, block: Block, length: int) -> BlockCopy:
+    def copy_out(self, block: RowRange, length: int) -> RowsCopy:
         """Clone the first `length` positions of a block."""
-        return BlockCopy(
+        return RowsCopy(
             self.keys[:, block.slice(), :, :length].clone(), self.values[:, block.slice(), :, :length].clone()
         )
 
     @torch.inference_mode()
-    def copy_in(self, block: Block, copy: BlockCopy, rows: Sequence[int] | None = None) -> None:
+    def copy_in(self, block: RowRange, copy: RowsCopy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         length = copy.keys.shape[3]
         chosen = slice(None) if rows is None else torch.tensor(list(rows), device=self._device)

@@ -102,7 +102,7 @@ class CrossCache:
         """Return a row's text; None if it has none."""
         return self._texts.get(row)
 
-    def select(self, rows: list[int], lengths: list[int]) -> _TextRows | None:
+    def select(self, rows: list[int], lengths: list[int]) -> _CrossRows | None:
         """Gather the texts of a pass.
 
         Args:
@@ -120,7 +120,7 @@ class CrossCache:
             if row in self._texts:
                 vectors.append((offset, length))
             offset += length
-        return _TextRows(vectors, offset, *self._stack(with_text))
+        return _CrossRows(vectors, offset, *self._stack(with_text))
 
     def _stack(self, rows: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor | None]:
         if rows not in self._stacked:
@@ -143,7 +143,7 @@ def _pad_together(texts: list[TextKV]) -> tuple[Tensor, Tensor, Tensor | None]:
     return keys, values, mask[:, None, None]
 
 
-class _TextRows:
+class _CrossRows:
     """The rows of one pass that have a text; all of them have the same number of vectors, or are done one by one."""
 
     def __init__(

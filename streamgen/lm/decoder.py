@@ -50,7 +50,7 @@ class _Cross:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _DecoderLayer:
     attention_norm: _Norm
     qkv: Linear
     out: Linear
@@ -216,7 +216,7 @@ class _Weights:
         return _Norm(self(f"{name}.weight"), self(f"{name}.bias"))
 
 
-def _load_layer(take: _Weights, index: int, config: DecoderConfig) -> _Layer:
+def _load_layer(take: _Weights, index: int, config: DecoderConfig) -> _DecoderLayer:
     name = f"model.decoder.layers.{index}"
     cross = None
     if config.cross_attention:
@@ -225,7 +225,7 @@ def _load_layer(take: _Weights, index: int, config: DecoderConfig) -> _Layer:
             take.linear(f"{name}.encoder_attn.q_proj"),
             take.linear(f"{name}.encoder_attn.out_proj"),
         )
-    return _Layer(
+    return _DecoderLayer(
         attention_norm=take.norm(f"{name}.self_attn_layer_norm"),
         qkv=take.linear(*(f"{name}.self_attn.{part}_proj" for part in "qkv")),
         out=take.linear(f"{name}.self_attn.out_proj"),
@@ -245,7 +245,7 @@ def _activation(take: _Weights, layer: str, name: str) -> Callable[[Tensor], Ten
     return function
 
 
-def _layer_bytes(layer: _Layer) -> int:
+def _layer_bytes(layer: _DecoderLayer) -> int:
     linears = [layer.qkv, layer.out, layer.ffn_in, layer.ffn_out]
     if layer.cross is not None:
         linears += [layer.cross.query, layer.cross.out]

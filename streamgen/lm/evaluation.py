@@ -1,4 +1,4 @@
-"""What the decoder makes of codes that are known: logits and hidden states of a whole piece, for research.
+"""What the decoder makes of codes that are known: logits and hidden states of a whole piece, for research; its pace.
 
     codes [K, F] ─ delay pattern ─► F + max_delay columns ─ one row, read in order ─► logits after each ─► of each code
 
@@ -10,7 +10,9 @@ Rules: leaves the cache as it was; knows no stream. Columns and frames as in `de
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -18,16 +20,16 @@ from torch import Tensor
 from streamgen.errors import ConfigError
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import KVCache
-from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.decoder import Decoder
-from streamgen.lm.delay import DelayPattern
+from streamgen.lm.delay import CodeRing, DelayPattern
 from streamgen.lm.engine import LmEngine
 from streamgen.lm.step import Rows
 
-__all__ = ["hidden_states", "logits"]
+__all__ = ["hidden_states", "logits", "pass_seconds"]
 
 _PIECE_VECTORS = 256  # read at once
+_PASSES = 6  # timed; the first warms up
 
 Read = Callable[[Tensor, Segment, CrossCache], Tensor]
 
@@ -73,6 +75,25 @@ def hidden_states(engine: LmEngine, pattern: DelayPattern, rows: Rows, codes: Te
         return torch.stack(seen, dim=1).float()
 
     return _read(engine, pattern, rows, codes, read).transpose(0, 1)
+
+
+@torch.inference_mode()
+def pass_seconds(engine: LmEngine, rows: int, position: int) -> float:
+    """Time a pass of some rows that all stand at one position: the median of a few, in seconds.
+
+    Raises:
+        CapacityError: no room for so many rows.
+    """
+    block, took = engine.cache.allocate(rows), []
+    try:
+        x = torch.randn(rows, engine.config.hidden_size).to(engine.decoder.device, engine.decoder.dtype)
+        for _ in range(_PASSES):
+            began = time.perf_counter()
+            engine.decoder.step(x, [Segment(block, position)], engine.cache, engine.cross, range(rows)).sum().item()
+            took.append(time.perf_counter() - began)
+    finally:
+        engine.cache.release(block)
+    return median(took[1:])
 
 
 @torch.no_grad()

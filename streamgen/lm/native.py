@@ -25,7 +25,7 @@ from streamgen.kernels import Kernels, PackedMatrix, head_order, pack
 from streamgen.kernels.library import Matrix, Shape, address
 from streamgen.kernels.packed import TILE
 from streamgen.lm.attention import Segment
-from streamgen.lm.cache import Block, CacheRows
+from streamgen.lm.cache import CacheRows, RowRange
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.decoder import sinusoids
 
@@ -198,13 +198,13 @@ class NativeCache(CacheRows[_RowsCopy]):
         return tuple(memory[..., start : start + size] for start, size in zip(starts, sizes, strict=True))
 
     @torch.inference_mode()
-    def copy_out(self, block: Block, length: int) -> _RowsCopy:
+    def copy_out(self, block: RowRange, length: int) -> _RowsCopy:
         """Clone the first `length` positions of a block."""
         rows = range(block.start, block.stop)
         return _RowsCopy(length, tuple(tuple(part.clone() for part in self._parts(row, length)) for row in rows))
 
     @torch.inference_mode()
-    def copy_in(self, block: Block, copy: _RowsCopy, rows: Sequence[int] | None = None) -> None:
+    def copy_in(self, block: RowRange, copy: _RowsCopy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         for at, row in enumerate(range(block.start, block.stop)):
             saved = copy.rows[at if rows is None else rows[at]]

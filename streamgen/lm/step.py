@@ -16,7 +16,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from streamgen.lm.cache import Block
+from streamgen.lm.cache import RowRange
 from streamgen.lm.cross import TextKV
 from streamgen.lm.sampling import Sampling
 from streamgen.lm.windows import WindowPlan
@@ -108,7 +108,7 @@ class Window:
         fed: vectors fed so far.
     """
 
-    block: Block
+    block: RowRange
     start_frame: int
     start_position: int
     fed: int = 0

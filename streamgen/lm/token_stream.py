@@ -26,18 +26,17 @@ import torch
 from torch import Tensor
 
 from streamgen.lm.cache import CacheRows
-from streamgen.lm.code_ring import CodeRing
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.delay import DelayPattern
+from streamgen.lm.delay import CodeRing, DelayPattern
 from streamgen.lm.step import Feed, Rows, Step, StepSettings, Unread, Window
-from streamgen.lm.window_set import Place, SavedWindow, WindowSet
+from streamgen.lm.window_set import SavedWindow, WindowPlace, WindowSet
 from streamgen.lm.windows import WindowPlan
 
 __all__ = ["TokenMark", "TokenSnapshot", "TokenStream"]
 
 
 @dataclass(frozen=True)
-class _State:
+class _TokenState:
     """What a stream remembers besides codes and windows; all of it is immutable."""
 
     head: int
@@ -51,7 +50,7 @@ class _State:
 class TokenSnapshot:
     """A stream's tokens at one moment; all tensors are clones."""
 
-    state: _State
+    state: _TokenState
     codes: Tensor
     windows: tuple[SavedWindow, ...]
 
@@ -60,7 +59,7 @@ class TokenSnapshot:
 class TokenMark:
     """A place to rewind to: no clone, for the cache is only ever appended to."""
 
-    state: _State
+    state: _TokenState
     windows: tuple[Window, ...]
 
     @property
@@ -109,7 +108,7 @@ class TokenStream:
         # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again
         self._ring = CodeRing(pattern, settings.plan.limit + 8 + keep_frames, total_frames)
         self._set = WindowSet(cache, cross, keep_frames)
-        self._set.arrange([Place(0, 0)], settings.rows, None, self.head)
+        self._set.arrange([WindowPlace(0, 0)], settings.rows, None, self.head)
 
     @property
     def windows(self) -> list[Window]:
@@ -207,20 +206,20 @@ class TokenStream:
                 self.downbeat = dropped
         self.settings, self.rollovers = settings, self.rollovers + handovers
 
-    def _standing(self, settings: StepSettings, dropped: int | None) -> list[Place]:
+    def _standing(self, settings: StepSettings, dropped: int | None) -> list[WindowPlace]:
         """Where windows stand under these settings: as they do, or one alone that begins anew."""
         if dropped is not None:
             return [self._fresh(dropped, settings.plan)]
         if settings is not self.settings and self._has_other_prefixes(settings.rows):
             start = max(self.head + 1 - settings.plan.context_frames, self.origin)
             return [self._fresh(start, settings.plan)]
-        return [Place(window.start_frame, window.start_position, window) for window in self.windows]
+        return [WindowPlace(window.start_frame, window.start_position, window) for window in self.windows]
 
-    def _fresh(self, start: int, plan: WindowPlan) -> Place:
+    def _fresh(self, start: int, plan: WindowPlan) -> WindowPlace:
         opening = start > self.head or (start == 0 and self.rollovers == 0)
-        return Place(start, 0 if opening else plan.start_position)
+        return WindowPlace(start, 0 if opening else plan.start_position)
 
-    def _rolled_over(self, places: list[Place], plan: WindowPlan) -> tuple[list[Place], int]:
+    def _rolled_over(self, places: list[WindowPlace], plan: WindowPlan) -> tuple[list[WindowPlace], int]:
         """Return the places without leaders that are full, with a successor that is due; and how many were full."""
         full, handover = 0, plan.handover(places[0].start_frame, places[0].start_position)
         while self.head == handover:
@@ -230,7 +229,7 @@ class TokenStream:
         if len(places) == 1 and self.head >= plan.warming_start(handover) and self._outlives(handover):
             # a context lengthened in mid-stream cannot reach back before this head: nothing older was fed
             start = max(plan.successor_start(handover), self.head + 1 + plan.prefix)
-            places = [*places, Place(start, plan.start_position)]
+            places = [*places, WindowPlace(start, plan.start_position)]
         return places, full
 
     def _outlives(self, handover: int) -> bool:
@@ -321,9 +320,9 @@ class TokenStream:
         """Give all rows back."""
         self._set.close()
 
-    def _state(self) -> _State:
-        return _State(self.head, self.settings, self.rollovers, self.origin, self.downbeat)
+    def _state(self) -> _TokenState:
+        return _TokenState(self.head, self.settings, self.rollovers, self.origin, self.downbeat)
 
-    def _go_to(self, state: _State) -> None:
+    def _go_to(self, state: _TokenState) -> None:
         self.head, self.settings = state.head, state.settings
         self.rollovers, self.origin, self.downbeat = state.rollovers, state.origin, state.downbeat

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamgen.lm.cache import AnyCopy, Block, CacheRows
+from streamgen.lm.cache import AnyCopy, CacheRows, RowRange
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.step import Rows, Window
 
-__all__ = ["Place", "SavedWindow", "WindowSet"]
+__all__ = ["WindowPlace", "SavedWindow", "WindowSet"]
 
 
 @dataclass(frozen=True)
-class Place:
+class WindowPlace:
     """Where a window is to stand.
 
     Attributes:
@@ -64,7 +64,7 @@ class WindowSet:
         self.keep_frames = keep_frames
         self._closed: list[tuple[int, Window]] = []  # (head at which it was closed, window), oldest first
 
-    def arrange(self, places: Sequence[Place], rows: Rows, sources: Sequence[int] | None, head: int) -> None:
+    def arrange(self, places: Sequence[WindowPlace], rows: Rows, sources: Sequence[int] | None, head: int) -> None:
         """Open, close and move windows until they stand as asked: all of it or nothing.
 
         Args:
@@ -92,7 +92,7 @@ class WindowSet:
             window.fed = old.fed
         self.attach_texts(rows)
 
-    def _exchange(self, leaving: Sequence[Window], counts: Sequence[int], head: int) -> list[Block]:
+    def _exchange(self, leaving: Sequence[Window], counts: Sequence[int], head: int) -> list[RowRange]:
         """Take blocks in the place of some windows', which stay as long as a rewind can reach them."""
         blocks = self._cache.exchange([] if self.keep_frames else [window.block for window in leaving], counts)
         for window in leaving:
@@ -107,7 +107,7 @@ class WindowSet:
             for row, text in enumerate(rows.texts):
                 self._cross.set(window.block.start + row, text)
 
-    def _detach_texts(self, block: Block) -> None:
+    def _detach_texts(self, block: RowRange) -> None:
         for row in range(block.start, block.stop):
             self._cross.set(row, None)
 

@@ -26,7 +26,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_SECONDS", "Block", "Guard", "Heard", "Mended", "movement"]
+__all__ = ["BLOCK_SECONDS", "SoundFeatures", "Guard", "GuardMemory", "Mended", "movement"]
 
 Audio = NDArray[np.float32]
 Spectrum = NDArray[np.float64]
@@ -45,7 +45,7 @@ _FLOOR = 1e-10  # of a power: -100 dB
 
 
 @dataclass(frozen=True)
-class Block:
+class SoundFeatures:
     """What was heard in a quarter of a second.
 
     Attributes:
@@ -77,7 +77,7 @@ class Mended:
 
 
 @dataclass(frozen=True)
-class Heard:
+class GuardMemory:
     """What a guard remembers of a stream.
 
     Attributes:
@@ -100,7 +100,7 @@ class Heard:
     codes: tuple[int, ...] = ()
     last_code: int | None = None
     spectrum: Spectrum | None = None
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[SoundFeatures, ...] = ()
     from_frame: int = 0
     mend_frame: int | None = None
     fault: str = ""
@@ -125,7 +125,7 @@ class Guard:
         self._rate_hz, self._hop, self._margin = rate_hz, hop_samples, margin_frames
         self._block_frames = max(round(BLOCK_SECONDS * rate_hz / hop_samples), 1)
         self._bands = _band_edges(rate_hz)
-        self.heard = Heard()
+        self.heard = GuardMemory()
 
     def listen(self, pcm: Audio, codes: list[int]) -> None:
         """Take decoded frames in: float32 [n] of sound, mono, and the coarsest code of each frame."""
@@ -142,7 +142,7 @@ class Guard:
         spectrum = self._spectrum(samples)
         change = math.inf if now.spectrum is None else float(np.abs(_log(spectrum) - _log(now.spectrum)).mean())
         held = _held(codes if now.last_code is None else (now.last_code, *codes))
-        block = Block(*_levels(samples, self._rate_hz), change, _flatness(spectrum), held)
+        block = SoundFeatures(*_levels(samples, self._rate_hz), change, _flatness(spectrum), held)
         frame, start = now.frame + self._block_frames, now.frame
         counted = (*now.blocks, block)[-LONGEST_PATIENCE_BLOCKS:] if start >= now.from_frame else ()
         self.heard = replace(now, frame=frame, spectrum=spectrum, blocks=counted, last_code=codes[-1])
@@ -205,7 +205,7 @@ def movement(audio: Audio, rate_hz: int) -> float:
     return float(np.median(changes)) if changes else 0.0
 
 
-def fault_of(blocks: tuple[Block, ...]) -> str:
+def fault_of(blocks: tuple[SoundFeatures, ...]) -> str:
     """Name what all of some blocks have; "" for music."""
     if all(block.silent for block in blocks):
         return "silence"

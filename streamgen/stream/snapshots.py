@@ -26,7 +26,7 @@ from streamgen.errors import ConfigError
 from streamgen.lm.step import StepSettings
 from streamgen.lm.token_stream import TokenMark, TokenSnapshot
 from streamgen.stream.control_state import ControlMemory
-from streamgen.stream.guard import Heard
+from streamgen.stream.guard import GuardMemory
 from streamgen.stream.pcm_buffer import PcmMemory
 
 __all__ = ["StreamMark", "StreamMemory", "StreamSnapshot", "Trail", "new_number"]
@@ -52,7 +52,7 @@ class StreamMemory:
 
     controls: ControlMemory
     pcm: PcmMemory
-    heard: Heard
+    heard: GuardMemory
 
 
 @dataclass(frozen=True, repr=False)

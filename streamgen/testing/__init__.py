@@ -13,12 +13,20 @@ from streamgen.testing.tiny import TINY_KINDS, tiny_checkpoint
 
 if TYPE_CHECKING:
     from streamgen.testing.fake import FakeClock, FakeModel, fake_pitch_hz
+    from streamgen.testing.tiny_vocabulary import tiny_tokenizer
 
-__all__ = ["TINY_KINDS", "FakeClock", "FakeModel", "fake_pitch_hz", "tiny_checkpoint"]
+__all__ = ["TINY_KINDS", "FakeClock", "FakeModel", "fake_pitch_hz", "tiny_checkpoint", "tiny_tokenizer"]
+
+_LAZY = {
+    "FakeClock": "streamgen.testing.fake",  # a Model, which needs torch
+    "FakeModel": "streamgen.testing.fake",
+    "fake_pitch_hz": "streamgen.testing.fake",
+    "tiny_tokenizer": "streamgen.testing.tiny_vocabulary",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the fake on first use: it is a Model, which needs torch."""
-    if name in ("FakeClock", "FakeModel", "fake_pitch_hz"):
-        return getattr(import_module("streamgen.testing.fake"), name)
+    """Import what is heavy on first use."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'streamgen.testing' has no attribute {name!r}")

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 import streamgen
-import streamgen.checkpoint.find
+import streamgen.checkpoint
 from bridge.cli import main as cli
 from streamgen.stream.stream import Stream
 from streamgen.testing import FakeClock, FakeModel, fake_pitch_hz
@@ -76,7 +76,7 @@ def toy_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ToyMo
         return model
 
     monkeypatch.setitem(vars(streamgen), "load_model", load_model)
-    monkeypatch.setattr(streamgen.checkpoint.find, "find_folder", lambda _name: tmp_path)
+    monkeypatch.setattr(streamgen.checkpoint, "find_folder", lambda _name: tmp_path)
     yield model
     torch.set_num_threads(threads)
 

@@ -26,9 +26,10 @@ from bridge.app import (
 )
 from bridge.doors.door import Place, Service, Sessions
 from bridge.errors import BridgeError, UsageError
-from bridge.session.commands import Action, Set, Transport
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Block, Event, PlayerState, Transported
 from bridge.session.parameters import prompts_of
+from bridge.session.state import held
 from bridge.settings import Settings
 from streamgen.config import Value
 from streamgen.testing import FakeModel
@@ -313,6 +314,8 @@ def test_prompts_knobs_and_transport_last(tmp_path: Path) -> None:
     assert restored == "'techno, dark', 1 more, 128 bpm, paused"
     values, restored, state = starts(path, fresh=True)
     assert (values["tempo"], restored, state.plays) == (0, "", True)
+    values, _, state = starts(path)
+    assert (values["tempo"], state.plays) == (0, True), "it goes on with the fresh one, not with the one before"
 
 
 def test_a_slot_that_was_emptied_stays_empty(tmp_path: Path) -> None:
@@ -375,9 +378,30 @@ def test_a_seed_that_was_drawn_is_drawn_again_and_one_that_was_set_is_kept(tmp_p
     assert starts(path, values={"seed": 7})[0]["seed"] == 99
 
 
-def test_a_start_that_changes_nothing_leaves_no_file(tmp_path: Path) -> None:
+def test_a_start_that_changes_nothing_leaves_nothing_to_restore(tmp_path: Path) -> None:
     run_app(state=tmp_path / "live.json")
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == [".live.json.lock"]
+
+
+def test_a_second_service_on_one_state_file_plays_and_leaves_it_to_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "live.json"
+
+    async def turn(running: Running) -> None:
+        await running.live.do(Set({"tempo": 128.0}, "test"))
+        await running.live.do(EditRack(RackAction.ADD, "test", effect="reverb"))
+
+    with held(path):
+        run_app(turn, state=path)
+        assert [file.name for file in tmp_path.iterdir()] == [".live.json.lock"]
+    run_app(turn, state=path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with held(path):
+        values, restored, _ = starts(path)
+    assert (values["tempo"], restored) == (0, "")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert len([line for line in caplog.messages if "another service that runs keeps its state there" in line]) == 2
 
 
 def test_what_can_no_longer_be_played_does_not_keep_the_service_from_starting(

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 import streamgen
 from bridge import comparison
-from bridge.comparison import SHAPES, Comparison, Shape, compare, write_random_checkpoint
+from bridge.comparison import SHAPES, Comparison, DecoderSize, compare, write_random_checkpoint
 from streamgen.testing import tiny_checkpoint
 
-SMALLEST = Shape(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, ffn_dim=96)
+SMALLEST = DecoderSize(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, ffn_dim=96)
 CODEC = comparison._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
 TEXT = comparison._TEXT | {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 1, "num_heads": 4}
 

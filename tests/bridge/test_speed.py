@@ -7,13 +7,17 @@ import pytest
 from bridge import speed
 from bridge.speed import (
     MARGIN_STEPS,
+    measure,
+    measure_capacity,
     memory_bytes_per_second,
     missed_deadlines,
     rollover_figures,
     run_stream,
+    sessions_within,
+    step_costs,
 )
 from streamgen.metrics import StreamMetrics
-from streamgen.testing import FakeClock
+from streamgen.testing import FakeClock, FakeModel
 
 from .conftest import ToyModel
 
@@ -78,6 +82,15 @@ def test_memory_is_read_at_a_believable_rate() -> None:
     assert 1e9 < memory_bytes_per_second("cpu") < 2e12
 
 
+def test_the_curve_has_a_cost_for_each_number_of_rows_at_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FakeModel(max_positions=101)
+    monkeypatch.setattr(model, "pass_seconds", lambda rows, position: rows / 1e3 + position / 1e6)
+    costs = step_costs(model)
+    assert [(cost.rows, cost.position) for cost in costs[:4]] == [(1, 20), (1, 50), (1, 100), (2, 20)]
+    assert costs[3].ms == pytest.approx(2.02)
+    assert costs[-1].rows == 8
+
+
 def test_no_rollover_no_figure() -> None:
     assert rollover_figures([1.0] * 100, [], 10) is None
     assert rollover_figures([], [], 10) is None
@@ -113,3 +126,36 @@ def test_short_quiet_stretches_say_nothing() -> None:
     short = rollover_figures([1.0] * 170, [110], context_steps=50)
     assert short is not None
     assert short.quiet_ratio is None
+
+
+# -- how many sessions -------------------------------------------------------------------------------------------------
+
+
+def test_a_second_of_music_tells_how_fast_it_is() -> None:
+    assert measure(FakeModel(), "a") > 1
+    assert measure(FakeModel(), "") > 1, "no prompt is unconditional"
+
+
+@pytest.mark.parametrize(
+    ("share", "first", "together", "count", "sessions"),
+    [
+        (0.8, 0.10, 0.19, 4, 24),  # each further one costs a third of the first
+        (0.8, 0.10, 0.43, 4, 7),  # no gain in common passes
+        (0.8, 0.50, 0.92, 4, 3),
+        (0.8, 0.90, 3.0, 4, 1),  # not even one: it is admitted all the same
+        (0.8, 0.10, 0.05, 4, 351),  # disturbed: four seemed cheaper than one
+    ],
+)
+def test_how_many_sessions_stay_within_a_share(
+    share: float, first: float, together: float, count: int, sessions: int
+) -> None:
+    assert sessions_within(share, first, together, count) == sessions
+
+
+def test_a_machine_without_room_for_a_second_session_is_not_asked_for_it() -> None:
+    assert measure_capacity(None, realtime_factor=1.1) == 1  # type: ignore[arg-type] # it would fail
+
+
+def test_capacity_is_measured_with_real_streams() -> None:
+    model = FakeModel()
+    assert measure_capacity(model, realtime_factor=1e9) >= 4

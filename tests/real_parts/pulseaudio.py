@@ -62,10 +62,13 @@ class PulseAudio:
 
     @contextmanager
     def recording(self, path: Path, sink: str = SOUND_CARD) -> Iterator[None]:
-        """Record what a sink plays; `recorded` reads it."""
-        parec = ["parec", "-d", f"{sink}.monitor", "--format=float32le", f"--rate={RATE_HZ}", "--channels=2", "--raw"]
+        """Record what a sink plays; `recorded` reads it.
+
+        Meanwhile the sink takes sound every few milliseconds, like a sound card. One that nobody asks for that sleeps
+        for up to two seconds, also while somebody begins to play.
+        """
         with path.open("wb") as file:
-            recorder = subprocess.Popen(parec, stdout=file, env=self.environment)
+            recorder = subprocess.Popen(self._parec(sink, 25), stdout=file, env=self.environment)
         time.sleep(0.5)
         try:
             yield
@@ -73,13 +76,16 @@ class PulseAudio:
             recorder.terminate()
             recorder.wait(10)
 
+    def _parec(self, sink: str, milliseconds: int) -> list[str]:
+        sound = ["--format=float32le", f"--rate={RATE_HZ}", "--channels=2", "--raw"]
+        times = [f"--latency-msec={milliseconds}", f"--process-time-msec={milliseconds}"]
+        return ["parec", "-d", f"{sink}.monitor", *sound, *times]
+
     @contextmanager
     def overhearing(self, sink: str = SOUND_CARD) -> Iterator[Overheard]:
         """Hear what a sink plays, and when it plays it."""
-        parec = ["parec", "-d", f"{sink}.monitor", "--format=float32le", f"--rate={RATE_HZ}", "--channels=2", "--raw"]
-        command = [*parec, "--latency-msec=5", "--process-time-msec=5"]
         heard = Overheard()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=self.environment) as process:
+        with subprocess.Popen(self._parec(sink, 5), stdout=subprocess.PIPE, env=self.environment) as process:
             assert process.stdout is not None
             reader = threading.Thread(target=heard.read, args=(process.stdout.fileno(),), daemon=True)
             reader.start()

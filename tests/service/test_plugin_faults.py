@@ -42,11 +42,11 @@ async def wait_until(condition: Callable[[], bool], what: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def ail(service: Service, ear: Ear) -> None:
+async def fail_again_and_again(service: Service, ear: Ear) -> None:
     """Let the plugin die and hang COUNT times each, forgiven whenever it is given up."""
     for number in range(2 * COUNT):
         await wait_until(lambda: child_of(service) is not None, "no child came")
-        await asyncio.sleep(0.3)  # heard, before it ails again
+        await asyncio.sleep(0.3)  # heard, before it fails again
         told = len(ear.told("slot_fault"))
         pid = child_of(service)
         assert pid is not None
@@ -63,7 +63,7 @@ async def ail(service: Service, ear: Ear) -> None:
 async def hear(service: Service, ears: list[Ear]) -> None:
     listening = [asyncio.create_task(ear.listen(1e6)) for ear in ears]
     await wait_until(lambda: all(ear.samples for ear in ears), "no music")
-    await ail(service, ears[0])
+    await fail_again_and_again(service, ears[0])
     await asyncio.sleep(2)
     for task in listening:
         task.cancel()

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 import streamgen
 from bridge.audio.catalogue import Catalogue
-from bridge.audio.output import Output
+from bridge.audio.output import OutputPath
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.doors.access import Access
@@ -158,7 +158,7 @@ def rendered(model: streamgen.Model, changes: list[tuple[int, dict[str, Value]]]
     values = Parameters(session_table(model), FIRST).values
     stream = model.open_stream(**stream_controls(values, values))
     step = 5 * model.hop_samples
-    output = Output(model.sample_rate_hz, RATE_HZ, model.channels, step)
+    output = OutputPath(model.sample_rate_hz, RATE_HZ, model.channels, step)
     output.set(values)
     for at, changed in changes:
         values |= changed

@@ -60,6 +60,8 @@ def test_it_steers_and_keeps_up_with_what_others_change() -> None:
             first = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0)
             assert await other.set({"temperature": 0.5}, at_sample=96_000) == 96_000
+            with pytest.raises(ConfigError, match="no keyword 'at_smaple'; did you mean at_sample"):
+                await other.set({"temperature": 0.5}, at_smaple=96_000)  # type: ignore[call-arg]
             event = await first
             assert (event["type"], event["values"]) == ("changed", {"temperature": 0.5})
             assert live.values["temperature"] == 0.5

@@ -21,8 +21,10 @@ def test_public_names() -> None:
         "PromptError",
         "SessionClosed",
         "Stream",
+        "StreamMark",
         "StreamSnapshot",
         "StreamgenError",
+        "check_text",
         "load_model",
     ]
     assert all(getattr(streamgen, name) is not None for name in streamgen.__all__)
@@ -55,7 +57,8 @@ def test_an_unknown_name_says_which_was_probably_meant(name: str, said: str) -> 
 def test_comments_point_to_measurements_that_are_there() -> None:
     package = Path(streamgen.__file__).parent
     found = (package.parent / "docs" / "measurements.md").read_text()
-    sources = [path.read_text() for path in package.rglob("*.py")]
+    rooms = (package, package.parent / "bridge")
+    sources = [path.read_text() for room in rooms for path in room.rglob("*.py")]
     named = {title for text in sources for title in re.findall(r'docs/measurements\.md,\s+"([^"]+)"', text)}
     assert len(named) > 3
     assert [title for title in named if f"### {' '.join(title.split())}" not in found] == []

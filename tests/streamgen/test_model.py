@@ -118,18 +118,6 @@ def test_a_decoder_alone_without_codec_says_so_where_sound_is_asked_for(bare: An
         model.open_stream("piano")
 
 
-def test_text_states_in_and_out(twin: Twins) -> None:
-    both = twin("mono")
-    states = both.model.text_states("slow piano")
-    torch.testing.assert_close(states, both.states("slow piano"))
-    assert both.model.text_states(None).shape == (0, 64)
-    model = streamgen.Model.from_pretrained(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
-    model.learn(["its own name"])
-    model.learn_states("its own name", states)
-    clips = model.generate(["its own name", "slow piano"], 0.5, seed=[1, 1])
-    assert np.array_equal(clips[0].samples, clips[1].samples)
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -152,11 +140,6 @@ def test_a_missing_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         streamgen.load_model(str(tmp_path / "nothing"))
     assert "\n" not in str(caught.value)
-
-
-def test_a_melody_for_a_model_without_one_is_refused(twin: Twins) -> None:
-    with pytest.raises(PromptError, match="takes no melody"):
-        twin("mono").model.open_stream("piano", melody=np.zeros(32_000, np.float32), melody_rate_hz=32_000)
 
 
 def test_from_checkpoint_plays_what_load_model_plays(twin: Twins) -> None:

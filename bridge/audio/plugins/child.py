@@ -113,12 +113,12 @@ class _Server:
 
     def serve(self) -> None:
         while True:
-            deed = self._connection.recv(1)
-            if deed == b"p":
+            command = self._connection.recv(1)
+            if command == b"p":
                 self._connection.sendall(self._process())
-            elif deed == b"r":
+            elif command == b"r":
                 self._engine.reset()
-            elif deed == b"s":
+            elif command == b"s":
                 self._save()
             else:  # Q, or the parent's end was closed
                 return

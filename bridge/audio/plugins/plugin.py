@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from bridge.audio.faults import EffectFault
 from bridge.audio.plugins.engine import PluginInfo, Reference, Turn
 from bridge.audio.plugins.memory import MAX_BLOCK, MAX_TURNS
@@ -107,7 +107,7 @@ class Plugin:
         try:
             settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             state.unlink(missing_ok=True)
-            if restore is not None:  # a crash before the first save shall lose nothing of it
+            if restore is not None:  # a crash before the first save must lose nothing of it
                 shutil.copyfile(restore, state)
         except OSError as error:
             raise PluginTrouble(f"its state cannot be kept in {settings.folder}: {error.strerror}") from None
@@ -125,7 +125,7 @@ class Plugin:
         """See `Effect.prepare`; the plugin was loaded for its rate."""
         assert rate_hz == self._rate_hz, (rate_hz, self._rate_hz)
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         """See `Effect.process`.
 
         Raises:
@@ -151,7 +151,7 @@ class Plugin:
         own = [(sample - at, index, value) for sample, index, value in turns if 0 <= sample - at < MAX_BLOCK]
         return process.process(piece, start_sample + at, self._tempo_bpm, own, self._settings.deadline_seconds)
 
-    def _turns(self, changes: Sequence[Change], start_sample: int) -> list[Turn]:
+    def _turns(self, changes: Sequence[ParameterChange], start_sample: int) -> list[Turn]:
         turns, self._again = self._again, []
         for change in changes[-(MAX_TURNS - len(turns)) :]:
             if change.name == "tempo":
@@ -197,11 +197,11 @@ class Plugin:
         """See `Effect.reset`. A child that is gone is noticed with the next block."""
         self._told(b"r")
 
-    def _told(self, deed: bytes) -> bool:
+    def _told(self, command: bytes) -> bool:
         """Tell the child; whether that could be done."""
         try:
             if self._process is not None:
-                self._process.tell(deed)
+                self._process.tell(command)
         except EffectFault:  # the next block says it, at every door
             return False
         return True

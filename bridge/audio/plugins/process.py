@@ -168,7 +168,7 @@ class PluginProcess:
             raise EffectFault(f"it died: {self._end()}")
         return _sane(memory.made[:, :count])
 
-    def _asked(self, deed: bytes, seconds: float) -> bytes:
+    def _asked(self, command: bytes, seconds: float) -> bytes:
         """Send a byte and wait for one; b"" when the other end is closed.
 
         A child that waits for a core is not one that hangs: that time is given back to it, up to a limit. So is the
@@ -177,7 +177,7 @@ class PluginProcess:
         connection, began, before = self._connection, time.monotonic(), self._scheduled()
         patience = seconds
         try:
-            connection.sendall(deed)
+            connection.sendall(command)
             while True:
                 connection.settimeout(max(began + patience - time.monotonic(), 1e-3))
                 try:
@@ -215,14 +215,14 @@ class PluginProcess:
             return max(elapsed - ran, 0.0) if state == "R" else max(queued, 0.0)
         return 0.0
 
-    def tell(self, deed: bytes) -> None:
+    def tell(self, command: bytes) -> None:
         """Ask for something that is not answered: `r` forgets the audio, `s` saves the state.
 
         Raises:
             EffectFault: the child is gone.
         """
         try:
-            self._connection.sendall(deed)
+            self._connection.sendall(command)
         except OSError:
             raise EffectFault(f"it died: {self._end()}") from None
 

@@ -27,7 +27,7 @@ from bridge.audio.plugins.process import PluginProcess
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
 from bridge.disk import write_whole
 
-__all__ = ["Found", "beside", "catalogue_names", "folders", "load_cache", "save_cache", "scan"]
+__all__ = ["ScannedPlugin", "beside", "catalogue_names", "folders", "load_cache", "save_cache", "scan"]
 
 _SCAN_RATE_HZ = 48_000
 _AT_ONCE = 2
@@ -35,7 +35,7 @@ _ENDINGS = (".vst3", ".lv2", ".component")
 
 
 @dataclass(frozen=True)
-class Found:
+class ScannedPlugin:
     """A plugin, or what is none.
 
     Attributes:
@@ -79,9 +79,9 @@ def folders() -> list[Path]:
 def scan(
     settings: HostSettings,
     where: Iterable[Path] | None = None,
-    known: Iterable[Found] = (),
-    tell: Callable[[Found], None] = lambda _found: None,
-) -> list[Found]:
+    known: Iterable[ScannedPlugin] = (),
+    tell: Callable[[ScannedPlugin], None] = lambda _found: None,
+) -> list[ScannedPlugin]:
     """Look at every plugin.
 
     Args:
@@ -96,7 +96,7 @@ def scan(
     before = {(one.reference, one.changed): one for one in known}
     there = {reference: _changed(reference) for reference in _references(folders() if where is None else where)}
 
-    def look(reference: Reference) -> Found:
+    def look(reference: Reference) -> ScannedPlugin:
         changed = there[reference]
         found = before.get((reference, changed)) or _looked_at(reference, changed, settings)
         tell(found)
@@ -106,7 +106,9 @@ def scan(
         return list(pool.map(look, there))
 
 
-def beside(before: Iterable[Found], found: Iterable[Found], where: Iterable[Path]) -> list[Found]:
+def beside(
+    before: Iterable[ScannedPlugin], found: Iterable[ScannedPlugin], where: Iterable[Path]
+) -> list[ScannedPlugin]:
     """Put what a scan of some folders found beside what was found elsewhere before, and is still there.
 
     In the order of before, new ones last: so that a name means the plugin that it meant.
@@ -154,16 +156,16 @@ def _changed(reference: Reference) -> str:
     return f"{newest}"
 
 
-def _looked_at(reference: Reference, changed: str, settings: HostSettings) -> Found:
+def _looked_at(reference: Reference, changed: str, settings: HostSettings) -> ScannedPlugin:
     try:
         process = PluginProcess.start(reference, settings, _SCAN_RATE_HZ, None)
     except PluginTrouble as trouble:
-        return Found(reference, changed, None, str(trouble))
+        return ScannedPlugin(reference, changed, None, str(trouble))
     process.kill()
-    return Found(reference, changed, replace(process.loaded.info, parameters=()))
+    return ScannedPlugin(reference, changed, replace(process.loaded.info, parameters=()))
 
 
-def catalogue_names(found: Iterable[Found]) -> dict[str, Reference]:
+def catalogue_names(found: Iterable[ScannedPlugin]) -> dict[str, Reference]:
     """Return what can be put into a rack, by names of which no two are the same, and none a built-in effect's."""
     named: dict[str, Reference] = {}
     for one in found:
@@ -180,18 +182,18 @@ def _free_name(name: str, kind: str, taken: Mapping[str, Reference]) -> str:
 # -- the cache ---------------------------------------------------------------------------------------------------------
 
 
-def save_cache(path: Path, found: Iterable[Found]) -> None:
+def save_cache(path: Path, found: Iterable[ScannedPlugin]) -> None:
     """Write what a scan found, whole or not at all."""
     rows = [{**asdict(one), "info": None if one.info is None else one.info.as_dict()} for one in found]
     write_whole(path, json.dumps(rows, indent=1).encode())
 
 
-def load_cache(path: Path) -> list[Found]:
+def load_cache(path: Path) -> list[ScannedPlugin]:
     """Read what `save_cache` wrote; nothing if there is none, or it is of another version."""
     try:
         rows = json.loads(path.read_text())
         return [
-            Found(
+            ScannedPlugin(
                 Reference(**row["reference"]),
                 row["changed"],
                 None if row["info"] is None else PluginInfo.from_dict(row["info"]),

@@ -5,7 +5,7 @@ Rules: numpy only, no I/O, no clock; frames are float32 [n, channels].
 The remedy is a block played a frame longer or shorter, stretched over the whole block by band-limited interpolation:
 a pitch 0.02 % off (a third of a cent) for a tenth of a second, where a dropped frame would click and a cross-faded one
 would dull the treble for that moment. Between two such blocks, and always while the clocks agree to within 5 ms, frames
-pass untouched. (soxr's variable-rate mode would do the same, but is experimental and was measured at 22 dB SNR.)
+pass untouched. (soxr's variable-rate mode does the same, far less exactly: docs/measurements.md, "Drifting clocks".)
 
     error = when the next frame will be heard − when it should be: the mean of the last 50 blocks without the outer
             fifths, for a thread that had to wait measures nonsense; less what it was at first, for each driver
@@ -45,7 +45,7 @@ _STEPS = 256  # of the kernel's table a frame; between them it is linear: 94 dB
 
 @dataclass
 class DriftControl:
-    """Decides how many frames a block shall lose (or, negative, gain).
+    """Decides how many frames a block is to lose (or, negative, gain).
 
     Attributes:
         error_seconds: trimmed mean of the newest measurements, less the reference; positive = heard too late.

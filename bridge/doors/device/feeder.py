@@ -7,6 +7,9 @@ is heard when is known from the last callback:
 
     last callback ──► + its own frames ──► + frames in the ring ──► + the device's latency = when the next one is heard
 
+A callback takes all its frames at once, the last one as long before its turn as they all last: so much must be in the
+ring besides the margin. Through PortAudio it is a quarter of the latency that was asked for.
+
 The first block after a rest is put in its place by silence before it, or by skipping what is past. So is the first one
 after a starvation: the hole is there, and behind it the beat goes on as at every other door. But from there on all is
 played a little later, twice as much each time that this comes again soon, and sooner again by and by. Small errors are
@@ -43,6 +46,7 @@ class ClockedRing(Ring):
 
     Attributes:
         last_read: time of the newest callback, frames it took, frames read in all.
+        most_at_once: frames that a callback took, at most; 0 before the first.
         silent: whether it has fallen silent for good.
         paused: whether its device takes no sound for now; set by who knows.
     """
@@ -52,7 +56,7 @@ class ClockedRing(Ring):
     ) -> None:
         super().__init__(capacity_frames, channels, resume_frames)
         self._now = now
-        self.last_read = (now(), 0, 0)
+        self.last_read, self.most_at_once = (now(), 0, 0), 0
         self._falling = False
         self.silent = self.paused = False
 
@@ -69,6 +73,7 @@ class ClockedRing(Ring):
         if self._falling:
             out *= 0.0 if self.silent else np.linspace(1.0, 0.0, len(out), dtype=np.float32)[:, None]
             self.silent = True
+        self.most_at_once = max(self.most_at_once, len(out))
         self.last_read = (self._now(), len(out), self._read)  # one assignment: the feeder sees all three or none
 
     def next_read(self, rate_hz: int) -> float:
@@ -83,7 +88,7 @@ class Feeder:
     Args:
         source_hz, device_hz: rates of the session and the device.
         channels: of the device, 1 or 2.
-        margin_seconds: audio that waits in the ring, at least.
+        margin_seconds: audio that waits in the ring, at least, besides what a callback takes at once.
         ahead_seconds: how long before it is due a block comes, at least.
         now, wall: a monotonic clock, and the time of day.
 
@@ -129,7 +134,8 @@ class Feeder:
     @property
     def delay_seconds(self) -> float:
         """From due to heard."""
-        needed = self.device_latency_seconds + self._margin_seconds - self._ahead_seconds
+        waiting = self._margin_seconds + self.ring.most_at_once / self._device_hz
+        needed = self.device_latency_seconds + waiting - self._ahead_seconds
         return max(0.0, needed) + self._later_seconds
 
     @property

@@ -28,7 +28,7 @@ from bridge.session.commands import Action
 from bridge.session.events import Block, Changed, Event, TableChanged
 from streamgen.config import ControlSpec, Value
 
-__all__ = ["ROOT", "Listener", "attribute", "find", "host_info", "packet", "tree"]
+__all__ = ["ROOT", "ParameterListener", "attribute", "find", "host_info", "packet", "tree"]
 
 ROOT = "/streamgen"
 _TYPES = {"string": "s", "float": "f", "int": "i"}
@@ -134,7 +134,7 @@ def _look(name: str, values: Sequence[float]) -> bytes:
     return bytes(message.build().dgram)
 
 
-class Listener:
+class ParameterListener:
     """A listener (`session.Listener`) that passes on the parameters asked for; the newest value of each.
 
     Args:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.doors.link import wire
-from bridge.doors.link.wire import AudioType, Beats, Buffer, Place
-from bridge.doors.pieces import Piece, Pieces
+from bridge.doors.link.wire import AudioType, Buffer, BufferPart, Place
+from bridge.doors.packetizer import Packet, Packetizer
 
 __all__ = ["FRAMES", "Channel"]
 
@@ -50,7 +50,7 @@ class Channel:
         self._node, self._rate_hz, self._beat_at = node, rate_hz, beat_at
         self._id = secrets.token_bytes(wire.NODE_BYTES)
         self._requests: dict[Place, float] = {}
-        self._pieces = Pieces(FRAMES, due_us, _MOST_WAITING)
+        self._pieces = Packetizer(FRAMES, due_us, _MOST_WAITING)
         self.sent = 0
 
     # -- who listens ----------------------------------------------------------------------------------------------
@@ -99,13 +99,18 @@ class Channel:
         """Forget what waits: nobody listens."""
         self._pieces.clear()
 
+    @property
+    def next_due_us(self) -> float:
+        """When the next piece is due; infinite where none waits."""
+        return self._pieces.next_due
+
     def due(self, session: bytes, now_us: float) -> list[bytes]:
         """Return the messages whose sound is due by now, for everyone who listens."""
         return [self._message(piece, session) for piece in self._pieces.due(now_us)]
 
-    def _message(self, piece: Piece, session: bytes) -> bytes:
+    def _message(self, piece: Packet, session: bytes) -> bytes:
         self.sent += 1
         beat, bpm = self._beat_at(piece.position)
-        chunk = Beats(self.sent, piece.samples.shape[1], round(1e6 * beat), round(60e6 / bpm))
+        chunk = BufferPart(self.sent, piece.samples.shape[1], round(1e6 * beat), round(60e6 / bpm))
         pcm = np.clip(np.rint(np.nan_to_num(piece.samples) * 32_768), -32_768, 32_767).astype(">i2").T.tobytes()
         return wire.buffer_message(self._node, Buffer(self._id, session, (chunk,), self._rate_hz, 2, pcm))

@@ -19,7 +19,7 @@ import math
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 
 from bridge.doors.door import Place, Service, Sessions, Tasks
 from bridge.doors.link import wire
@@ -37,8 +37,9 @@ __all__ = ["LinkDoor"]
 _log = logging.getLogger("bridge.link")
 
 NAME = "link"
-_MEASURING_SECONDS = 0.01  # between looks at a measurement under way
-_LOOK_SECONDS, _AUDIO_SECONDS = 0.05, 0.005
+_MEASURING_SECONDS = 0.05  # after which a ping without an answer is sent again
+_STILL_SECONDS = 0.05  # between looks who listens still, while nothing is played
+_TOGETHER_SECONDS = 0.005  # pieces that are due within it leave in one turn
 _SETTLED_SECONDS = 0.3  # after which a tempo counts as chosen: a knob in motion must not begin the music anew
 _PAUSE = Transport(Action.PAUSE, "link", AT_ONCE)
 
@@ -68,6 +69,7 @@ class LinkDoor:
         self._play: wire.PlayState | None = None  # of the session, as last heard; None before
         self._settles_at = math.inf
         self._tempo_changes = 0
+        self._news, self._asked = asyncio.Event(), asyncio.Event()  # of the session; for audio
 
     async def open(self, sessions: Sessions) -> None:
         """Open it, if it is wanted.
@@ -141,22 +143,30 @@ class LinkDoor:
             return
         if self.peer.received(data, source):
             self._follow(self.peer, self._session)
+            self._news.set()
         elif (answer := self._channel.received(data, source, self._session.timeline.now() * 1e6)) is not None:
             self._send(answer, source)
+        else:
+            self._asked.set()
 
     async def _run(self, peer: LinkPeer, session: Session) -> None:
         """Announce, measure and let go of who is silent, for ever."""
-        loop, timeline = asyncio.get_running_loop(), session.timeline
-        next_alive = loop.time()
+        timeline = session.timeline
+        next_alive = timeline.now()
         while True:
+            self._news.clear()
             peer.lead(timeline.bpm(timeline.due()), timeline.beat(timeline.due()))
             peer.tick()
             self._follow(peer, session)
-            if loop.time() >= next_alive:
+            now = timeline.now()
+            if now >= next_alive:
                 peer.announce()
-                self._announce_channel(peer, timeline.now() * 1e6)
-                next_alive = loop.time() + ALIVE_SECONDS
-            await asyncio.sleep(_MEASURING_SECONDS if peer.busy else _LOOK_SECONDS)
+                self._announce_channel(peer, now * 1e6)
+                next_alive = now + ALIVE_SECONDS
+            wakes = min(next_alive, self._settles_at, now + _MEASURING_SECONDS if peer.busy else math.inf)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wakes - now):
+                    await self._news.wait()
 
     def _announce_channel(self, peer: LinkPeer, now_us: float) -> None:
         if self._channel is not None:
@@ -164,8 +174,9 @@ class LinkDoor:
                 self._send(self._channel.announcement(peer.session, now_us), place)
 
     async def _send_audio(self, peer: LinkPeer, channel: Channel, session: Session) -> None:
-        """Send what is due to who listens, for ever; nobody listening, take no audio."""
+        """Send what is due to who listens, for ever; nobody listening, take no audio and sleep until somebody asks."""
         while True:
+            self._asked.clear()
             now_us = session.timeline.now() * 1e6
             places = channel.listeners(now_us)
             if bool(places) != self.wants_audio:
@@ -177,7 +188,11 @@ class LinkDoor:
             for message in channel.due(peer.session, now_us):
                 for place in places:
                     self._send(message, place)
-            await asyncio.sleep(_AUDIO_SECONDS if places else _LOOK_SECONDS)
+            if not places:
+                await self._asked.wait()
+            else:
+                until = (channel.next_due_us - now_us) / 1e6
+                await asyncio.sleep(min(max(until, _TOGETHER_SECONDS), _STILL_SECONDS))
 
     # -- from the room --------------------------------------------------------------------------------------------
 
@@ -221,6 +236,7 @@ class LinkDoor:
             return
         if isinstance(event, Changed) and event.by != NAME and event.values.get("tempo"):
             peer.set_tempo(float(event.values["tempo"]))
+            self._news.set()
         elif isinstance(event, Transported) and event.by != NAME and event.state.plays != peer.play.playing:
             peer.set_playing(event.state.plays)
             self._play = peer.play

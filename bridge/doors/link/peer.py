@@ -139,7 +139,7 @@ class LinkPeer:
     # -- in turn --------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Do what is due: call it every `ALIVE_SECONDS`, and oftener while something is measured."""
+        """Do what is due: call it every `ALIVE_SECONDS`, and more often while something is measured."""
         now = self._now()
         for node in [node for node, one in self.nodes.items() if one.until_us < now]:
             self._leave(node)

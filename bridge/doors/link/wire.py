@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "AUDIO_BYTES", "GROUP", "NODE_BYTES", "PORT", "AudioType", "Beats", "Buffer", "Discovery", "Measurement", "Place",
+    "GROUP", "NODE_BYTES", "PORT", "AudioType", "BufferPart", "Buffer", "Discovery", "Measurement", "Place",
     "PlayState", "Tempo", "audio_channels", "audio_message", "buffer_message", "discovery_message", "entry", "get_i64",
     "get_place", "measurement_message", "read_audio", "read_discovery", "read_measurement", "state_entries",
 ]  # fmt: skip
 
 GROUP, PORT = "224.76.78.75", 20_808
 NODE_BYTES = 8
-AUDIO_BYTES = 1_200  # of an audio message, at most: so that none is taken apart on its way
 _DISCOVERY, _MEASUREMENT, _AUDIO = b"_asdp_v\x01", b"_link_v\x01", b"chnnlsv\x01"
 _HEAD = struct.Struct(">8sBBH8s")
 _MOST_ENTRIES = 64
@@ -109,7 +108,7 @@ class PlayState:
 
 
 @dataclass(frozen=True)
-class Beats:
+class BufferPart:
     """Part of an audio buffer.
 
     Attributes:
@@ -138,7 +137,7 @@ class Buffer:
 
     channel: bytes
     session: bytes
-    chunks: tuple[Beats, ...]
+    chunks: tuple[BufferPart, ...]
     rate_hz: int
     channels: int
     samples: bytes
@@ -301,7 +300,7 @@ def _buffer(data: bytes) -> Buffer | None:
     count = int.from_bytes(data[16:20], "big")
     if count > _MOST_ENTRIES or len(data) < at + count * size + 8:
         return None
-    chunks = tuple(Beats(*struct.unpack_from(">QHqq", data, at + number * size)) for number in range(count))
+    chunks = tuple(BufferPart(*struct.unpack_from(">QHqq", data, at + number * size)) for number in range(count))
     codec, rate_hz, channels, length = struct.unpack_from(">BIBH", data, at + count * size)
     samples = data[at + count * size + 8 :]
     if codec != _INT16 or len(samples) != length:

@@ -1,6 +1,6 @@
 """One Lyria client: what it asks for, done to a session of its own; what that plays, sent in chunks as it is played.
 
-    message ─► wishes ─► session.do            session ─► blocks ─► 48 kHz, 16 bits ─► half a second ─► socket
+    message ─► request ─► session.do            session ─► blocks ─► 48 kHz, 16 bits ─► half a second ─► socket
 
 Rules: event loop; a receiver and a sender. Paced by the session, which lets audio go a fifth of a second before it is
 due, so never far ahead. What is no message of the protocol ends the connection with 1007, as at Google's.
@@ -20,12 +20,12 @@ from bridge.audio.conversion import resampler, to_s16
 from bridge.doors.access import Limits
 from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.lyria import protocol
-from bridge.doors.lyria.protocol import RATE_HZ, SETUP_COMPLETE, Config, Control, Message, Prompts, Setup
-from bridge.doors.lyria.wishes import Wishes
+from bridge.doors.lyria.music_request import MusicRequest
+from bridge.doors.lyria.protocol import RATE_HZ, SETUP_COMPLETE, Config, Control, Message, Setup, WeightedPrompts
 from bridge.errors import WireError
 from bridge.metrics import Metrics
-from bridge.session.commands import Action, Deed, EditRack, Set, Transport
-from bridge.session.events import Block, Event, Goaway, Transported
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
+from bridge.session.events import Block, Event, Goaway, TransportCause, Transported
 from bridge.session.session import Session
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
@@ -58,7 +58,7 @@ class Connection:
 
     def __init__(self, socket: ServerConnection, session: Session, by: str, limits: Limits, metrics: Metrics) -> None:
         self._socket, self._session, self._by, self._limits, self._metrics = socket, session, by, limits, metrics
-        self._wishes, self._fresh = Wishes(), True
+        self._request, self._fresh = MusicRequest(), True
         self._bucket = Bucket(limits.messages_per_second, limits.burst_messages)
         self._convert = resampler(session.rate_hz, RATE_HZ)
         self._pending: Pcm = np.zeros((2, 0), np.float32)
@@ -114,18 +114,18 @@ class Connection:
         match message:
             case Setup():
                 await self._socket.send(SETUP_COMPLETE)
-            case Prompts():
-                self._wishes.prompt(message.weighted)
+            case WeightedPrompts():
+                self._request.prompt(message.weighted)
                 await self._apply()
             case Config():
-                self._wishes.configure(message.fields)
+                self._request.configure(message.fields)
                 await self._apply()
             case Control():
                 await self._control(message.action)
 
     async def _control(self, action: str) -> None:
         if action == "RESET_CONTEXT" or (action == "PLAY" and self._fresh):
-            self._wishes.begin_anew()
+            self._request.begin_anew()
             await self._apply()
         self._fresh = action == "STOP" or (self._fresh and action != "PLAY")
         wanted = {"PLAY": Action.PLAY, "PAUSE": Action.PAUSE, "STOP": Action.STOP, "RESET_CONTEXT": Action.RESET}
@@ -133,19 +133,21 @@ class Connection:
             await self._do(Transport(wanted[action], self._by))
 
     async def _apply(self) -> None:
-        """Set what is not as it is wished for."""
+        """Set what is not as it was asked for."""
         now = self._session.values()
-        values = {name: value for name, value in self._wishes.values(self._session.table).items() if now[name] != value}
+        values = {
+            name: value for name, value in self._request.values(self._session.table).items() if now[name] != value
+        }
         if values:
             await self._do(Set(values, self._by))
-        await self._equalize(self._wishes.equalizer())
+        await self._equalize(self._request.equalizer())
 
     async def _equalize(self, values: dict[str, Value]) -> None:
         if self._equalizer is None:
             if not (values["low_db"] or values["high_db"]):
                 return
             before = {slot.slot for slot in self._session.slots()}
-            await self._do(EditRack(Deed.ADD, self._by, effect="equalizer"))
+            await self._do(EditRack(RackAction.ADD, self._by, effect="equalizer"))
             added = [slot.slot for slot in self._session.slots() if slot.slot not in before]
             if not added:  # the warning is written
                 return
@@ -160,7 +162,7 @@ class Connection:
         try:
             await self._session.do(command)
         except StreamgenError as problem:
-            self._wishes.warnings.append(str(problem))
+            self._request.warnings.append(str(problem))
 
     # -- what it hears ------------------------------------------------------------------------------------------------
 
@@ -170,7 +172,7 @@ class Connection:
 
     def event(self, event: Event) -> None:
         """Send the rest of a passage where it ends."""
-        if isinstance(event, Transported) and event.action in (Action.PAUSE, Action.STOP):
+        if isinstance(event, Transported) and event.action in (TransportCause.PAUSE, TransportCause.STOP):
             self._take(self._convert.process(np.zeros((2, 0), np.float32), last=True))
             self._convert = resampler(self._session.rate_hz, RATE_HZ)
             if self._pending.shape[1]:
@@ -189,14 +191,14 @@ class Connection:
         if len(self._chunks) > _QUEUE_SECONDS / CHUNK_SECONDS:
             lost = len(self._chunks.popleft()) // 4
             self._metrics.dropped_samples[DOOR] += lost * self._session.rate_hz // RATE_HZ
-            self._wishes.warnings.append("this connection is too slow: audio was dropped")
+            self._request.warnings.append("this connection is too slow: audio was dropped")
         self._ready.set()
 
     async def _send(self) -> None:
         while True:
             self._ready.clear()
             while self._chunks:
-                text = protocol.audio(self._chunks.popleft(), self._wishes.source(), self._wishes.told())
+                text = protocol.audio(self._chunks.popleft(), self._request.source(), self._request.told())
                 self._metrics.sent_bytes[DOOR] += len(text)
                 async with asyncio.timeout(self._limits.stall_seconds):
                     await self._socket.send(text)

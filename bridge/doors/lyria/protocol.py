@@ -23,7 +23,9 @@ from typing import Any
 
 from bridge.errors import WireError
 
-__all__ = ["MIME", "RATE_HZ", "SETUP_COMPLETE", "Config", "Control", "Message", "Prompts", "Setup", "audio", "parse"]
+__all__ = [
+    "MIME", "RATE_HZ", "SETUP_COMPLETE", "Config", "Control", "Message", "Setup", "WeightedPrompts", "audio", "parse",
+]  # fmt: skip
 
 RATE_HZ = 48_000
 MIME = f"audio/l16;rate={RATE_HZ};channels=2"
@@ -40,7 +42,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class WeightedPrompts:
     """All the prompts from now on: texts with weights, as they came."""
 
     weighted: tuple[tuple[str, float], ...]
@@ -60,7 +62,7 @@ class Control:
     action: str
 
 
-Message = Setup | Prompts | Config | Control
+Message = Setup | WeightedPrompts | Config | Control
 
 
 def parse(data: str | bytes) -> Message:
@@ -80,7 +82,7 @@ def parse(data: str | bytes) -> Message:
         case "setup":
             return Setup()
         case "clientContent":
-            return Prompts(_weighted(body))
+            return WeightedPrompts(_weighted(body))
         case "musicGenerationConfig" if isinstance(body, dict):
             return Config({_camel(key): value for key, value in body.items() if value is not None})
         case "playbackControl" if body in _CONTROLS:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Decoder", "Moved", "Pickup", "read_map", "written_map"]
+__all__ = ["MidiParser", "Moved", "Pickup", "read_map", "written_map"]
 
 _NOTE_OFF, _NOTE_ON, _CONTROL, _PROGRAM, _BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
 _LSB, _DATA, _DATA_LSB = 32, 6, 38
@@ -47,7 +47,7 @@ class Moved:
         return self.source.startswith(("note ", "pc "))
 
 
-class Decoder:
+class MidiParser:
     """Reads one port's messages."""
 
     def __init__(self) -> None:

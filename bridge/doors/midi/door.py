@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bridge.doors.door import Place, Service, Sessions, Tasks
 from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn
-from bridge.doors.midi.controllers import Decoder, Moved, Pickup, read_map, written_map
+from bridge.doors.midi.controllers import MidiParser, Moved, Pickup, read_map, written_map
 from bridge.doors.midi.ports import Ports
 from bridge.session.beats import BAR_BEATS
 from bridge.session.commands import Action, KeepTake, RecallPreset, Set, Transport
@@ -60,7 +60,7 @@ class MidiDoor:
         self._clock_mode = settings.midi_clock
         self._ports = Ports(settings.midi) if settings.midi else None
         self._session: Session | None = None
-        self._decoders: dict[str, Decoder] = {}
+        self._parsers: dict[str, MidiParser] = {}
         self._pickup, self._clock = Pickup(), ClockIn()
         self._map: dict[str, str] = {}
         self._waiting: dict[str, Value] = {}
@@ -126,14 +126,14 @@ class MidiDoor:
             if self._clock_mode == "in":
                 self._take_clock(session, message, seconds)
             return
-        moved = self._decoders.setdefault(port, Decoder()).feed(message)
+        moved = self._parsers.setdefault(port, MidiParser()).feed(message)
         if moved is None or (moved.is_struck and not moved.value):
             return
         learning = str(session.values()[MIDI_LEARN]).strip()
         if learning:
             self._learn(session, moved, learning)
         elif (target := self._map.get(moved.source)) is not None:
-            self._obey(session, moved, target)
+            self._apply(session, moved, target)
 
     def _learn(self, session: Session, moved: Moved, target: str) -> None:
         """Let a control do what was asked for; it does nothing else any more."""
@@ -153,7 +153,7 @@ class MidiDoor:
         for part in wrong:
             _log.warning("midi/map: %r means nothing; write SOURCE=TARGET, such as cc 1/74=gain_db", part)
 
-    def _obey(self, session: Session, moved: Moved, target: str) -> None:
+    def _apply(self, session: Session, moved: Moved, target: str) -> None:
         spec = session.table.get(target)
         if spec is not None:
             self._turn(session, moved, spec)

@@ -20,6 +20,7 @@ from bridge.errors import WireError
 from bridge.session.events import (
     Beat,
     Changed,
+    Event,
     Gap,
     Goaway,
     Meter,
@@ -31,12 +32,11 @@ from bridge.session.events import (
 )
 from bridge.session.session import Session
 
-__all__ = ["PATH", "PROTOCOL", "Told", "ack", "error", "event", "hello", "slots_of", "state_of"]
+__all__ = ["PATH", "PROTOCOL", "ack", "error", "event", "hello", "slots_of", "state_of"]
 
 PROTOCOL = "streamgen.v1"
 PATH = "/v1/stream"
 
-Told = Changed | TableChanged | SlotFault | PresetsChanged | Transported | Gap | Notice | Beat | Meter | Stats | Goaway
 _KINDS = {
     Changed: "changed",
     TableChanged: "table",
@@ -108,7 +108,7 @@ def error(problem: WireError) -> str:
     return _text("error", **named, code=problem.code, message=str(problem))
 
 
-def event(happened: Told, rate_hz: int) -> str:
+def event(happened: Event, rate_hz: int) -> str:
     """Build the message for what a session tells; `rate_hz` is the session's."""
     fields = {name: _plain(value) for name, value in vars(happened).items()}
     if isinstance(happened, TableChanged):

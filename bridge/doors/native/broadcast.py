@@ -26,7 +26,7 @@ from bridge.audio.conversion import Resampler, resampler
 from bridge.doors.native import answers
 from bridge.doors.native.codecs import OPUS_SECONDS, Encoder, encoder
 from bridge.doors.native.frames import CODECS, DISCONTINUITY, PROMPT_CHANGE, AudioFormat, AudioHeader, converted
-from bridge.session.events import Block
+from bridge.session.events import Block, Event
 
 __all__ = ["Broadcast", "Chunk", "Lane"]
 
@@ -84,7 +84,7 @@ class Chunk:
 
 
 @dataclass
-class _Run:
+class _Passage:
     """Audio without a break, at the lane's rate."""
 
     convert: Resampler
@@ -114,7 +114,7 @@ class Lane:
         self._audio, self._from_hz, self._to_hz = audio, rate_hz, audio.sample_rate_hz
         seconds = OPUS_SECONDS if audio.codec == "opus" else audio.chunk_ms / 1000
         self._chunk_frames = round(seconds * self._to_hz)
-        self._run: _Run | None = None
+        self._run: _Passage | None = None
         self.blocks: deque[Block] = deque()
         self._kept: deque[Chunk] = deque()
         self._newest: object = None
@@ -180,7 +180,7 @@ class Lane:
         before = self.blocks[-1] if self.blocks else None
         broken = before is not None and (block.discontinuity or block.start_sample != before.end_sample)
         chunks = self._finish()
-        self._run = _Run(
+        self._run = _Passage(
             convert=resampler(self._from_hz, self._to_hz),
             encode=encoder(self._audio),
             expected_sample=block.start_sample,
@@ -199,11 +199,11 @@ class Lane:
         chunks = self._full_chunks(run, self.blocks[-1])
         return [*chunks, self._chunk(run, run.pending.shape[1])] if run.pending.shape[1] else chunks
 
-    def _full_chunks(self, run: _Run, newest: Block) -> list[Chunk]:
+    def _full_chunks(self, run: _Passage, newest: Block) -> list[Chunk]:
         count = run.pending.shape[1] // self._chunk_frames
         return [self._chunk(run, self._chunk_frames, newest) for _ in range(count)]
 
-    def _chunk(self, run: _Run, count: int, newest: Block | None = None) -> Chunk:
+    def _chunk(self, run: _Passage, count: int, newest: Block | None = None) -> Chunk:
         """Cut the next frames off what is pending."""
         newest = newest or self.blocks[-1]
         samples, run.pending = run.pending[:, :count], run.pending[:, count:]
@@ -237,7 +237,7 @@ class Broadcast:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._lanes: WeakValueDictionary[tuple[str, int, float], Lane] = WeakValueDictionary()  # kept by who is in them
-        self._newest: tuple[answers.Told, str] | None = None
+        self._newest: tuple[Event, str] | None = None
 
     def lane(self, audio: AudioFormat, blocks: Iterable[Block]) -> Lane:
         """Return the lane of a format; a new one begins with these blocks, the newest there are.
@@ -251,7 +251,7 @@ class Broadcast:
             lane = self._lanes[key] = Lane(self._rate_hz, audio, blocks)
         return lane
 
-    def text(self, event: answers.Told) -> str:
+    def text(self, event: Event) -> str:
         """Return the message for an event; the session tells every listener the same object, one after another."""
         if self._newest is None or self._newest[0] is not event:
             self._newest = event, answers.event(event, self._rate_hz)

@@ -23,14 +23,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
 from bridge.doors.native.answers import PROTOCOL
-from bridge.doors.native.codecs import Decoder, decoder
+from bridge.doors.native.codecs import PayloadDecoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.errors import UsageError, WireError
 from streamgen import client
 from streamgen.config import Value
 from streamgen.errors import ConfigError
 
-__all__ = ["Call", "Pcm", "Received", "Sink", "Stop", "stream_url"]
+__all__ = ["ListenClient", "Pcm", "Received", "Sink", "Stop", "stream_url"]
 
 _log = logging.getLogger("bridge.client")
 _POLL_SECONDS = 0.2
@@ -73,7 +73,7 @@ class Received:
     gaps: int = 0
     gap_frames: int = 0
     _expected: int | None = None
-    _decoder: Decoder | None = None
+    _decoder: PayloadDecoder | None = None
 
     @property
     def seconds(self) -> float:
@@ -131,7 +131,7 @@ class Stop(Protocol):
 
 
 @dataclass
-class Call:
+class ListenClient:
     """Listening to a session, over as many connections as it takes.
 
     Attributes:
@@ -172,7 +172,7 @@ class Call:
                 await self._connection()
                 tries = 0
             except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed) as problem:
-                self._give_up_if_hopeless(problem)
+                self._raise_if_permanent(problem)
                 tries = 0 if self.received.frames and isinstance(problem, ConnectionClosed) else tries + 1
                 await self._wait_to_retry(_BACK_OFF_SECONDS[min(tries, len(_BACK_OFF_SECONDS) - 1)], problem)
 
@@ -180,7 +180,7 @@ class Call:
     def _over(self) -> bool:
         return self.received.complete or bool(self.stop)
 
-    def _give_up_if_hopeless(self, problem: Exception) -> None:
+    def _raise_if_permanent(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
             raise WireError("refused", f"the server refuses: {problem.rcvd.reason}") from None
         if not self.hello and not _try_later(problem):

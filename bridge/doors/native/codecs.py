@@ -23,7 +23,7 @@ from bridge.errors import WireError
 __all__ = [
     "OPUS_RATES_HZ",
     "OPUS_SECONDS",
-    "Decoder",
+    "PayloadDecoder",
     "Encoder",
     "OpusDecoder",
     "OpusEncoder",
@@ -153,7 +153,7 @@ class OpusEncoder:
 # -- bytes to samples, for clients ----------------------------------------------------------------------------------
 
 
-class Decoder(Protocol):
+class PayloadDecoder(Protocol):
     """Turns payloads into float32 [channels, n]."""
 
     def decode(self, payload: bytes, header: AudioHeader) -> Pcm:
@@ -165,7 +165,7 @@ class Decoder(Protocol):
         ...
 
 
-def decoder(header: AudioHeader) -> Decoder:
+def decoder(header: AudioHeader) -> PayloadDecoder:
     """Make the decoder for a stream that begins with this header.
 
     Raises:

@@ -42,7 +42,7 @@ from bridge.session.timeline import Moment
 from streamgen.config import Value
 from streamgen.errors import StreamgenError
 
-__all__ = ["MOST_AHEAD_SECONDS", "MOST_SCHEDULED", "MOST_WAITING", "Client", "Connection"]
+__all__ = ["MOST_AHEAD_SECONDS", "MOST_SCHEDULED", "MOST_WAITING", "ClientContext", "Connection"]
 
 MOST_WAITING, _MOST_WAITING_SIZE = 256, 262_144  # messages, and their characters; an audio prompt comes on top
 MOST_SCHEDULED, MOST_AHEAD_SECONDS = 100, 600
@@ -51,7 +51,7 @@ _FINISH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Client:
+class ClientContext:
     """Who is there, and what it may.
 
     Attributes:
@@ -77,7 +77,9 @@ class Connection:
         listener: what sends to it.
     """
 
-    def __init__(self, socket: GuardedConnection, session: Session, client: Client, listener: WebListener) -> None:
+    def __init__(
+        self, socket: GuardedConnection, session: Session, client: ClientContext, listener: WebListener
+    ) -> None:
         self._socket, self._session, self._client, self._listener = socket, session, client, listener
         self._bucket = Bucket(client.limits.messages_per_second, client.limits.burst_messages)
         self._waiting: deque[tuple[int, Request | WireError | bytes]] = deque()  # size, message

@@ -36,7 +36,7 @@ from bridge.doors.limits import Turns, is_loopback
 from bridge.doors.native import codecs
 from bridge.doors.native.answers import PATH, PROTOCOL
 from bridge.doors.native.broadcast import Broadcast
-from bridge.doors.native.connection import Client, Connection
+from bridge.doors.native.connection import ClientContext, Connection
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, AudioFormat, audio_format
 from bridge.doors.native.front import OPEN_SECONDS, Front
 from bridge.doors.native.guard import GuardedConnection, Places
@@ -103,7 +103,6 @@ class NativeDoor:
                 self._accept,
                 host,
                 port,
-                ssl=self._tls,
                 process_request=self._process_request,
                 select_subprotocol=_subprotocol,
                 subprotocols=[Subprotocol(PROTOCOL)],
@@ -124,7 +123,7 @@ class NativeDoor:
 
     def _new_connection(self, *protocol_and_server: Any, **options: Any) -> Front:
         connection = GuardedConnection(*protocol_and_server, places=self._places, **options)
-        return Front(connection, self._service.routes, self._places, self._fresh, self._streams)
+        return Front(connection, self._service.routes, self._places, self._fresh, self._streams, self._tls)
 
     async def close(self, reason: str) -> None:
         """Tell every client `goaway`, then close with 1001; who does not read it is cut off after _CLOSE_SECONDS."""
@@ -218,7 +217,7 @@ class NativeDoor:
     async def _serve(self, socket: GuardedConnection, session: Session, audio: AudioFormat) -> None:
         self._clients += 1
         limits, metrics = self._access.limits, self._metrics
-        client = Client(f"websocket {self._clients}", limits, metrics, self._decoders)
+        client = ClientContext(f"websocket {self._clients}", limits, metrics, self._decoders)
         await self._turns.take()
         broadcast = self._broadcasts.setdefault(session, Broadcast(session.rate_hz))
         listener = WebListener(socket, session, broadcast, audio, limits, metrics, self._turns)
@@ -230,7 +229,7 @@ class NativeDoor:
 
     async def _oscquery(self, socket: GuardedConnection) -> None:
         session, ready = self._sessions.live, asyncio.Event()
-        listener = oscquery.Listener(session.table, session.rate_hz, ready.set)
+        listener = oscquery.ParameterListener(session.table, session.rate_hz, ready.set)
         session.add(listener)
         tasks = [asyncio.create_task(work) for work in (_send_news(socket, listener, ready), _look(session, listener))]
         try:
@@ -243,7 +242,7 @@ class NativeDoor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _osc_command(self, listener: oscquery.Listener, message: str | bytes) -> None:
+    def _osc_command(self, listener: oscquery.ParameterListener, message: str | bytes) -> None:
         try:
             listener.command(message if isinstance(message, str) else "")
         except WireError as problem:  # the specification has no error message to answer with
@@ -252,7 +251,7 @@ class NativeDoor:
             self._metrics.commands["oscquery"] += 1
 
 
-async def _send_news(socket: GuardedConnection, listener: oscquery.Listener, ready: asyncio.Event) -> None:
+async def _send_news(socket: GuardedConnection, listener: oscquery.ParameterListener, ready: asyncio.Event) -> None:
     while True:
         await ready.wait()
         ready.clear()
@@ -260,7 +259,7 @@ async def _send_news(socket: GuardedConnection, listener: oscquery.Listener, rea
             await socket.send(packet)
 
 
-async def _look(session: Session, listener: oscquery.Listener) -> None:
+async def _look(session: Session, listener: oscquery.ParameterListener) -> None:
     while True:
         await asyncio.sleep(_LOOK_SECONDS if listener.looks else _IDLE_SECONDS)
         listener.look(session.timeline.wall())

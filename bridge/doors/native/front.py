@@ -1,7 +1,7 @@
 """The first bytes of a connection at the HTTP port: whose is it?
 
-    TCP ─► Front ─┬─ GET /listen…, as the routes say ─► head read ─► a door that streams for as long as it likes
-                  └─ all else                        ─► GuardedConnection: WebSockets, and answers of one piece
+    TCP ─► Front, and TLS ─┬─ GET /listen…, as the routes say ─► head read ─► a door that streams as long as it likes
+                           └─ all else                        ─► GuardedConnection: WebSockets, answers of one piece
 
 websockets answers HTTP in one piece and no other way, so what streams must leave before it looks.
 
@@ -14,14 +14,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import ssl
 from contextlib import suppress
 from typing import cast
 
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from bridge.doors.answers import unreadable
 from bridge.doors.door import Routes, StreamHandler, Tasks
 from bridge.doors.native.guard import GuardedConnection, Places
+from bridge.doors.native.secure import Slices, secured
 
 __all__ = ["OPEN_SECONDS", "Front"]
 
@@ -30,7 +33,6 @@ _CLOSE_SECONDS = 2.0
 _READ_BYTES, _HEAD_BYTES = 4_096, 16_384
 _UNREAD_BYTES = 4_096  # of what a listener says, which nobody reads
 _METHODS = ("GET", "HEAD")
-_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _log = logging.getLogger("bridge.doors")
 _quiet = logging.getLogger("bridge.doors.websockets")
@@ -45,15 +47,23 @@ class Front(asyncio.Protocol):
         places: of the service.
         fresh: this one is in it for as long as it is nobody's.
         streams: what other doors stream, each until it ends.
+        tls: our certificate; None for plain http.
     """
 
     def __init__(
-        self, connection: GuardedConnection, routes: Routes, places: Places, fresh: set[Front], streams: Tasks
+        self,
+        connection: GuardedConnection,
+        routes: Routes,
+        places: Places,
+        fresh: set[Front],
+        streams: Tasks,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self._connection, self._routes, self._places, self._fresh = connection, routes, places, fresh
-        self._streams = streams
+        self._streams, self._tls = streams, tls
+        self._slices: Slices | None = None
         self.protocol = connection.protocol  # websockets asks for it, taking this for the connection
-        self._came = b""
+        self._came, self._counted, self._shaking_hands = b"", True, False
         self._head: ServerProtocol | None = None
         self._handler: StreamHandler | None = None
 
@@ -68,6 +78,22 @@ class Front(asyncio.Protocol):
         if not self._places.access.connect(self._address):
             self._places.metrics.refused["connections"] += 1
             self.abort()
+        elif self._tls is not None:
+            self._shaking_hands = True
+            self._transport.pause_reading()  # what comes first is TLS's
+            self._streams.spawn(self._secure(self._tls))
+
+    async def _secure(self, tls: ssl.SSLContext) -> None:
+        """Go on over TLS, or count it out."""
+        self._slices, transport = Slices(self, _READ_BYTES), None
+        try:
+            transport = await secured(self._transport, self._slices, tls, OPEN_SECONDS)
+        finally:
+            if transport is None:
+                self._leave()
+        if transport is not None:
+            self._transport, self._shaking_hands = transport, False
+            self.data_received(b"")  # what came with the last of the handshake
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Count it out: it was nobody's yet."""
@@ -78,12 +104,18 @@ class Front(asyncio.Protocol):
         self._transport.abort()
 
     def _leave(self) -> None:
+        if not self._counted:
+            return
+        self._counted = False
         self._timer.cancel()
         self._fresh.discard(self)
         self._places.access.disconnect(self._address)
 
     def data_received(self, data: bytes) -> None:
         """Look whose it is, as soon as that can be told."""
+        if self._shaking_hands:
+            self._came += data
+            return
         if self._transport.is_closing():
             return
         if self._head is not None:
@@ -112,9 +144,16 @@ class Front(asyncio.Protocol):
     def _hand_over(self) -> None:
         """Let websockets have it, which counts it by itself."""
         self._leave()
-        self._transport.set_protocol(self._connection)
+        self._become(self._connection)
         self._connection.connection_made(self._transport)
         self._connection.data_received(self._came)
+
+    def _become(self, protocol: asyncio.Protocol) -> None:
+        """Let another have what comes from now on."""
+        if self._slices is not None:
+            self._slices.protocol = protocol
+        else:
+            self._transport.set_protocol(protocol)
 
     def _read_head(self, data: bytes) -> None:
         assert self._head is not None, data
@@ -124,8 +163,9 @@ class Front(asyncio.Protocol):
             if isinstance(event, Request):
                 self._stream(event)
                 return
-        if self._head.handshake_exc is not None or len(self._came) > _HEAD_BYTES:
-            self._transport.write(_BAD_REQUEST)
+        problem = self._head.handshake_exc
+        if problem is not None or len(self._came) > _HEAD_BYTES:
+            self._transport.write(unreadable(problem and problem.__cause__))
             self._transport.close()
 
     def _stream(self, request: Request) -> None:
@@ -135,7 +175,7 @@ class Front(asyncio.Protocol):
         protocol = asyncio.StreamReaderProtocol(reader, lambda *ends: self._streams.spawn(run(*ends)))
         self._timer.cancel()
         self._fresh.discard(self)  # but it stays counted, until the door is through with it
-        self._transport.set_protocol(protocol)
+        self._become(protocol)
         protocol.connection_made(self._transport)
 
 

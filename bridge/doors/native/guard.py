@@ -23,13 +23,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
+from bridge.doors.answers import unreadable
 from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.native.requests import FOLLOWED
+from bridge.doors.native.secure import Slices
 from bridge.metrics import Metrics
 
 __all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]
@@ -100,8 +103,10 @@ class GuardedConnection(ServerConnection):
         super().connection_lost(exc)
 
     def _read_at_most(self, count: int) -> None:
-        if hasattr(self.transport, "max_size"):  # of asyncio's own transports; uvloop has none
-            self.transport.max_size = count
+        protocol = self.transport.get_protocol()
+        reads = protocol if isinstance(protocol, Slices) else self.transport
+        if hasattr(reads, "max_size"):  # of asyncio's own transports; uvloop has none
+            reads.max_size = count
 
     def upload_finished(self) -> None:
         """Allow the next announcement."""
@@ -139,7 +144,9 @@ class GuardedConnection(ServerConnection):
 
     def send_data(self) -> None:
         """Write what the protocol has to send, in one piece; an empty piece is the end of the connection."""
-        writes = self.protocol.writes
+        writes, problem = self.protocol.writes, self.protocol.handshake_exc
+        if writes == [b""] and isinstance(problem, InvalidMessage):  # websockets ends it without a word
+            self.transport.write(unreadable(problem.__cause__))
         if len(writes) > 1:
             self.protocol.writes = [b"".join(writes), *(piece for piece in writes if not piece)]
         super().send_data()

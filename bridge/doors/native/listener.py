@@ -25,7 +25,6 @@ from bridge.doors.native.frames import DISCONTINUITY, AudioFormat, audio_format
 from bridge.doors.native.guard import GuardedConnection, bound_kernel_buffer
 from bridge.doors.native.outbox import MAX_ANSWERS, FlowControl, Note, Outbox
 from bridge.metrics import Metrics
-from bridge.session.commands import Action
 from bridge.session.events import (
     Beat,
     Block,
@@ -36,6 +35,7 @@ from bridge.session.events import (
     Meter,
     PresetsChanged,
     TableChanged,
+    TransportCause,
     Transported,
 )
 from bridge.session.session import Session
@@ -46,7 +46,7 @@ DOOR = "websocket"
 _BYTES_A_SAMPLE = {"s16le": 4, "f32le": 8, "opus": 0.4}  # both channels; Opus' 128 kbit/s at its usual 48 kHz
 _AT_ONCE, _AT_ONCE_SECONDS = 16, 0.1  # messages in one write, and their audio
 _PATIENCE_SECONDS = 0.3  # after which a send that has not ended is the listener's fault
-_ENDS_A_PASSAGE = (Action.PAUSE, Action.STOP)
+_ENDS_A_PASSAGE = (TransportCause.PAUSE, TransportCause.STOP)
 
 
 class WebListener:
@@ -290,7 +290,7 @@ class WebListener:
         """Tell how all stands, in place of too many events."""
         session = self._session
         position, rate_hz, state = session.position_samples(), session.rate_hz, session.state()
-        action = Action.PLAY if state.plays else Action.PAUSE
+        action = TransportCause.PLAY if state.plays else TransportCause.PAUSE
         return [
             answers.event(TableChanged(session.table, session.values(), session.slots(), "resync"), rate_hz),
             answers.event(PresetsChanged(session.presets(), "resync"), rate_hz),

@@ -25,11 +25,12 @@ from bridge.session.beats import QUANTA
 from bridge.session.commands import (
     GLIDE_SECONDS,
     KEEP_SECONDS,
+    MAX_PRESET_NAME,
     MORPH_SECONDS,
     Action,
-    Deed,
     EditRack,
     KeepTake,
+    RackAction,
     RecallPreset,
     SavePreset,
     Set,
@@ -41,7 +42,7 @@ from streamgen.errors import StreamgenError
 
 __all__ = [
     "FOLLOWED",
-    "Asked",
+    "SessionRequest",
     "GetValues",
     "Id",
     "Ping",
@@ -57,7 +58,7 @@ FOLLOWED = ("melody", "style")  # audio that the music follows
 _MIN_COUNTING_HZ, _MAX_COUNTING_HZ = 8_000, 192_000  # rates in which a client may count positions
 _MAX_ID = 64
 _MOMENTS = ("at_sample", "at_beat", "quantize")
-_MAX_WORD = 256  # of an effect's name, or a preset's
+_MAX_EFFECT_NAME = 256
 
 Id = str | float | None
 
@@ -109,7 +110,7 @@ class SetAudio:
     fields: dict[str, Any]
 
 
-Asked = Set | Transport | EditRack | SavePreset | RecallPreset | KeepTake  # of the session
+SessionRequest = Set | Transport | EditRack | SavePreset | RecallPreset | KeepTake  # of the session
 Served = WantBeats | WantMeters | GetValues | Ping | Upload | SetAudio  # by this door
 
 
@@ -118,7 +119,7 @@ class Request:
     """A message from a client: its own id, and what it asks."""
 
     id: Id
-    body: Asked | Served
+    body: SessionRequest | Served
 
 
 def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_bytes: int, by: str) -> Request:
@@ -137,7 +138,7 @@ def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_byte
     message = _json_object(text)
     id_ = _id(message.get("id"))
     try:
-        return Request(id_, _asked(message, table, rate_hz, by) or _served(message, table, rate_hz, upload_bytes))
+        return Request(id_, _of_session(message, table, rate_hz, by) or _served(message, table, rate_hz, upload_bytes))
     except WireError as problem:
         problem.id = id_
         raise
@@ -146,15 +147,19 @@ def parse(text: str, table: Mapping[str, ControlSpec], rate_hz: int, upload_byte
 def _json_object(text: str) -> dict[str, Any]:
     try:
         message = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as problem:
+    except json.JSONDecodeError as problem:
         raise WireError("bad_json", f"not JSON: {str(problem)[:120]}") from None
+    except RecursionError:
+        raise WireError("bad_json", "it is nested too deeply: a message has a few levels") from None
+    except ValueError:  # Python reads 4,300 digits
+        raise WireError("bad_json", "a number has thousands of digits: no parameter needs more than 20") from None
     if not isinstance(message, dict):
         raise WireError("bad_json", f"a message is a JSON object with a type, not {type(message).__name__}")
     return message
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number of JSON")
+    raise WireError("bad_json", f"not JSON: {word} is no number of JSON")
 
 
 def _id(value: object) -> Id:
@@ -174,7 +179,9 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _asked(message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, by: str) -> Asked | None:
+def _of_session(
+    message: dict[str, Any], table: Mapping[str, ControlSpec], rate_hz: int, by: str
+) -> SessionRequest | None:
     """Read what is the session's to do; None of any other type."""
     kind = message.get("type")
     if kind == "set":
@@ -266,16 +273,20 @@ def _action(value: object) -> Action:
 def _edit(message: dict[str, Any], rate_hz: int, by: str) -> EditRack:
     at = _moment(message, rate_hz)
     try:
-        deed = Deed(message.get("action"))  # type: ignore[arg-type]
+        action = RackAction(message.get("action"))  # type: ignore[arg-type]
     except ValueError:
         raise WireError(
-            "bad_value", f"action is {shown(message.get('action'))}, must be one of {', '.join(Deed)}"
+            "bad_value", f"action is {shown(message.get('action'))}, must be one of {', '.join(RackAction)}"
         ) from None
-    slot = 0 if deed is Deed.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
-    effect = _word("effect", message.get("effect")) if deed in (Deed.ADD, Deed.REPLACE) else ""
+    slot = 0 if action is RackAction.ADD else whole("slot", message.get("slot"), 1, MAX_SLOTS)
+    effect = (
+        _named("effect", message.get("effect"), _MAX_EFFECT_NAME)
+        if action in (RackAction.ADD, RackAction.REPLACE)
+        else ""
+    )
     index = message.get("index")
     place = None if index is None else whole("index", index, 0, MAX_SLOTS - 1)
-    return EditRack(deed, by, slot, effect, place, at=at)
+    return EditRack(action, by, slot, effect, place, at=at)
 
 
 def _preset(message: dict[str, Any], rate_hz: int, by: str) -> SavePreset | RecallPreset:
@@ -285,13 +296,13 @@ def _preset(message: dict[str, Any], rate_hz: int, by: str) -> SavePreset | Reca
     if action == "save" and at is not None:
         raise WireError("bad_message", "a preset is saved at once: leave out when")
     slot = 0 if message.get("slot") is None else whole("slot", message["slot"], 1, MAX_SLOTS)
-    name, seconds = _word("name", message.get("name")), _checked(MORPH_SECONDS, message)
+    name, seconds = _named("name", message.get("name"), MAX_PRESET_NAME), _checked(MORPH_SECONDS, message)
     return SavePreset(name, by, slot) if action == "save" else RecallPreset(name, by, seconds, slot, at)
 
 
-def _word(field: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > _MAX_WORD or not _is_text(value):
-        raise WireError("bad_value", f"{field} is {shown(value)}, must be a text of at most {_MAX_WORD} characters")
+def _named(field: str, value: object, most: int) -> str:
+    if not isinstance(value, str) or not value or len(value) > most or not _is_text(value):
+        raise WireError("bad_value", f"{field} is {shown(value)}, must be a text of at most {most} characters")
     return value
 
 

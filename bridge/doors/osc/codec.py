@@ -77,7 +77,7 @@ class Message:
         address: or pattern of addresses.
         arguments: int, float (finite), str, bytes; bool for T and F, None for N, IMPULSE for I; tuples for times and
             MIDI, as python-osc reads them.
-        at: time at which it shall act, Unix seconds; None = at once.
+        at: time at which it acts, Unix seconds; None = at once.
     """
 
     address: str
@@ -263,7 +263,7 @@ def encode(address: str, *arguments: object) -> bytes:
 
 
 def encode_bundle(at: float | None, packets: Sequence[bytes]) -> bytes:
-    """Write a bundle that shall act at a time (Unix seconds, None = at once)."""
+    """Write a bundle that acts at a time (Unix seconds, None = at once)."""
     builder = OscBundleBuilder(IMMEDIATELY if at is None else at)  # type: ignore[arg-type] # fractions are meant
     for packet in packets:
         builder.add_content(OscBundle(packet) if OscBundle.dgram_is_bundle(packet) else OscMessage(packet))

@@ -25,7 +25,6 @@ from bridge.doors.osc.namespace import (
     PREFIX,
     PRESETS,
     RACK,
-    Asked,
     Assign,
     AtOnce,
     Ignored,
@@ -33,6 +32,7 @@ from bridge.doors.osc.namespace import (
     Namespace,
     Query,
     Request,
+    SessionRequest,
     Subscribe,
     SubscribeAudio,
 )
@@ -142,7 +142,7 @@ class RequestHandler:
             if isinstance(request, AtOnce):
                 error = OscError("this is done at once: send it in no bundle for later", "time", _address(request))
                 self.admission.refuse(client, error)
-        self._put(client, [request for request in requests if not isinstance(request, Asked)])
+        self._put(client, [request for request in requests if not isinstance(request, SessionRequest)])
         self._schedule(client, [request for request in requests if isinstance(request, Assign | Transport)], at, now)
 
     def _interpret(self, client: Client, message: Message) -> list[Request]:
@@ -203,7 +203,7 @@ class RequestHandler:
         if request.action is not (Action.PLAY if self.session.state().plays else Action.PAUSE):
             await self._do(client, request)
 
-    async def _do(self, client: Client, request: Asked, at: Moment | None = None) -> None:
+    async def _do(self, client: Client, request: SessionRequest, at: Moment | None = None) -> None:
         self.counters.commands += 1
         client.used.update(request.addresses if isinstance(request, Assign) else ())
         command = _command(request, client.by, at)
@@ -246,7 +246,7 @@ class RequestHandler:
                 self.admission.reply(client, packet)
 
 
-def _command(request: Asked, by: str, at: Moment | None) -> Command:
+def _command(request: SessionRequest, by: str, at: Moment | None) -> Command:
     match request:
         case Assign():
             return Set(request.values, by, at, request.glide_seconds)
@@ -255,14 +255,14 @@ def _command(request: Asked, by: str, at: Moment | None) -> Command:
     return replace(request, by=by)
 
 
-def _address(request: Asked) -> str:
+def _address(request: SessionRequest) -> str:
     match request:
         case Assign():
             return request.addresses[0]
         case Transport():
             return PREFIX + request.action
         case EditRack():
-            return f"{RACK}/{request.deed}"
+            return f"{RACK}/{request.action}"
         case KeepTake():
             return f"{PREFIX}keep"
     if request.slot:

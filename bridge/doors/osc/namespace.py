@@ -32,9 +32,9 @@ from bridge.session.commands import (
     KEEP_SECONDS,
     MORPH_SECONDS,
     Action,
-    Deed,
     EditRack,
     KeepTake,
+    RackAction,
     RecallPreset,
     SavePreset,
     Transport,
@@ -43,7 +43,7 @@ from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "Asked", "Assign", "AtOnce", "Ignored", "Login",
+    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "SessionRequest", "Assign", "AtOnce", "Ignored", "Login",
     "Namespace", "Query", "Request", "Subscribe", "SubscribeAudio",
 ]  # fmt: skip
 
@@ -121,13 +121,13 @@ class Ignored:
 
 
 AtOnce = EditRack | SavePreset | RecallPreset | KeepTake
-Asked = Assign | Transport | AtOnce
+SessionRequest = Assign | Transport | AtOnce
 """Of the session; commands name nobody yet: the handler knows who asks."""
-Request = Asked | Query | Subscribe | SubscribeAudio | Login | Ignored
+Request = SessionRequest | Query | Subscribe | SubscribeAudio | Login | Ignored
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ParameterAddress:
     spec: ControlSpec
     norm: bool
 
@@ -151,8 +151,10 @@ class Namespace:
     def rebuild(self, table: Mapping[str, ControlSpec]) -> None:
         """Take another table, in which parameters have come or gone."""
         self._table = dict(table)
-        places = {PREFIX + name: _Place(spec, False) for name, spec in table.items()}
-        norms = {f"{PREFIX}{name}/norm": _Place(spec, True) for name, spec in table.items() if spec.has_range}
+        places = {PREFIX + name: _ParameterAddress(spec, False) for name, spec in table.items()}
+        norms = {
+            f"{PREFIX}{name}/norm": _ParameterAddress(spec, True) for name, spec in table.items() if spec.has_range
+        }
         self._places = places | norms
         self._book = AddressBook(self._places)
         self._weights = [name for name in table if name.startswith("prompt/") and name.endswith("/weight")]
@@ -291,19 +293,21 @@ _RACK_FORMS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _rack(deed: str, address: str, arguments: tuple[Argument, ...]) -> Request:
-    if deed not in _RACK_FORMS:
+def _rack(action: str, address: str, arguments: tuple[Argument, ...]) -> Request:
+    if action not in _RACK_FORMS:
         raise _unknown(address)
-    kinds, form = _RACK_FORMS[deed]
-    kinds = kinds[:1] if deed == "add" and len(arguments) == 1 else kinds
+    kinds, form = _RACK_FORMS[action]
+    kinds = kinds[:1] if action == "add" and len(arguments) == 1 else kinds
     if [isinstance(one, str) for one in arguments] != [kind is str for kind in kinds]:
-        raise OscError(f"rack/{deed} must have {form}", "type")
+        raise OscError(f"rack/{action} must have {form}", "type")
     word = next((one for one in arguments if isinstance(one, str)), "")
-    index = _whole(arguments[1], "index", 0, MAX_SLOTS - 1) if deed in ("add", "move") and len(arguments) > 1 else None
-    slot = 0 if deed == "add" else _whole(arguments[0], "slot", 1, MAX_SLOTS)
-    if deed in ("save", "load"):
-        return SavePreset(word, "", slot) if deed == "save" else RecallPreset(word, "", slot=slot)
-    return EditRack(Deed(deed), "", slot, word, index)
+    index = (
+        _whole(arguments[1], "index", 0, MAX_SLOTS - 1) if action in ("add", "move") and len(arguments) > 1 else None
+    )
+    slot = 0 if action == "add" else _whole(arguments[0], "slot", 1, MAX_SLOTS)
+    if action in ("save", "load"):
+        return SavePreset(word, "", slot) if action == "save" else RecallPreset(word, "", slot=slot)
+    return EditRack(RackAction(action), "", slot, word, index)
 
 
 def _preset(save: bool, arguments: tuple[Argument, ...]) -> SavePreset | RecallPreset:

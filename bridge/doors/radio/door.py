@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from websockets.http11 import Request
 
-from bridge.doors.answers import Asked
+from bridge.doors.answers import Exchange
 from bridge.doors.door import Place, Service, Sessions
 from bridge.doors.limits import bound_buffers
 from bridge.doors.radio import icy
@@ -86,39 +86,39 @@ class RadioDoor:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     async def _answer(self, request: Request, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = Asked(request, writer)
-        suffix = asked.address.path.removeprefix(PATH)
-        if (refusal := asked.refusal(self._access)) is not None:
-            asked.refuse(refusal, self._metrics)
+        exchange = Exchange(request, writer)
+        suffix = exchange.address.path.removeprefix(PATH)
+        if (refusal := exchange.refusal(self._access)) is not None:
+            exchange.refuse(refusal, self._metrics)
         elif suffix in PLAYLISTS:
-            self._playlist(asked, suffix)
+            self._playlist(exchange, suffix)
         elif suffix not in CODECS:
             there = " ".join(f"{PATH}{one}" for one in (*CODECS, *PLAYLISTS))
-            asked.write(404, f"there is no {asked.address.path[:80]}; there are {there}\n")
+            exchange.write(404, f"there is no {exchange.address.path[:80]}; there are {there}\n")
         elif what := missing():
-            asked.write(503, f"{what}\n")
+            exchange.write(503, f"{what}\n")
         elif request.method == "HEAD":
-            asked.write_head(200, self._stream_headers(asked, CODECS[suffix]))
-        elif (refusal := self._access.enter(asked.peer)) is not None:
-            asked.refuse(refusal, self._metrics)
+            exchange.write_head(200, self._stream_headers(exchange, CODECS[suffix]))
+        elif (refusal := self._access.enter(exchange.peer)) is not None:
+            exchange.refuse(refusal, self._metrics)
         else:
             try:
-                await self._stream(asked, CODECS[suffix])
+                await self._stream(exchange, CODECS[suffix])
             finally:
-                self._access.leave(asked.peer)
+                self._access.leave(exchange.peer)
 
-    def _playlist(self, asked: Asked, suffix: str) -> None:
+    def _playlist(self, exchange: Exchange, suffix: str) -> None:
         make, kind = PLAYLISTS[suffix]
-        token = asked.address.query.get("token")
+        token = exchange.address.query.get("token")
         query = f"?token={quote(token, safe='')}" if token else ""
-        asked.write(200, make(f"{asked.base}{PATH}mp3{query}", "streamgen"), kind)
+        exchange.write(200, make(f"{exchange.base}{PATH}mp3{query}", "streamgen"), kind)
 
-    async def _stream(self, asked: Asked, codec: Codec) -> None:
+    async def _stream(self, exchange: Exchange, codec: Codec) -> None:
         assert self._station is not None, codec
-        bound_buffers(asked.writer.transport, UNSENT_BYTES)
-        asked.write_head(200, self._stream_headers(asked, codec))
-        titles = _wants_titles(asked.request, codec)
-        listener = HttpListener(asked.writer, titles, self._session.rate_hz, self._access.limits, self._metrics)
+        bound_buffers(exchange.writer.transport, UNSENT_BYTES)
+        exchange.write_head(200, self._stream_headers(exchange, codec))
+        titles = _wants_titles(exchange.request, codec)
+        listener = HttpListener(exchange.writer, titles, self._session.rate_hz, self._access.limits, self._metrics)
         stream = asyncio.current_task()
         assert stream is not None, codec
         self._streams.add(stream)
@@ -130,11 +130,11 @@ class RadioDoor:
             self._streams.discard(stream)
             await self._station.leave(codec, listener)
 
-    def _stream_headers(self, asked: Asked, codec: Codec) -> dict[str, str]:
+    def _stream_headers(self, exchange: Exchange, codec: Codec) -> dict[str, str]:
         more = {"Content-Type": codec.kind, "Accept-Ranges": "none", "icy-name": "streamgen"}
         more |= {"icy-br": str(codec.kilobits)} if codec.kilobits else {}
-        more |= {"icy-metaint": str(icy.METAINT)} if _wants_titles(asked.request, codec) else {}
-        if origin := asked.headers.get("Origin"):  # an allowed one, or it would have been refused
+        more |= {"icy-metaint": str(icy.METAINT)} if _wants_titles(exchange.request, codec) else {}
+        if origin := exchange.headers.get("Origin"):  # an allowed one, or it would have been refused
             more |= {"Access-Control-Allow-Origin": origin, "Cross-Origin-Resource-Policy": "cross-origin"}
         return more
 

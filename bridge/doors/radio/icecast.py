@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from bridge.doors.access import Limits
 from bridge.doors.radio.encoders import CODECS, Codec, missing
 from bridge.doors.radio.listener import HttpListener
-from bridge.doors.radio.station import Piece, Station
+from bridge.doors.radio.station import EncodedAudio, Station
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
 
@@ -123,7 +123,7 @@ class IcecastSource:
         mount = self.mount
         reader, writer = await self._connected()
         titles: set[asyncio.Task[None]] = set()
-        listener = _Source(
+        listener = _SourceListener(
             lambda title: self._tell(title, titles), writer, self._session_hz, self._limits, self._metrics
         )
         try:
@@ -199,7 +199,7 @@ class _Refused(Exception):
     """The server does not take the stream."""
 
 
-class _Source(HttpListener):
+class _SourceListener(HttpListener):
     """A listener that tells when the title of what it sends is another, and takes no burst: nobody waits for one."""
 
     def __init__(
@@ -213,11 +213,11 @@ class _Source(HttpListener):
         super().__init__(writer, titles=False, session_hz=session_hz, limits=limits, metrics=metrics)
         self._tell, self._title = tell, ""
 
-    def begin(self, head: bytes, burst: Iterable[Piece]) -> None:
+    def begin(self, head: bytes, burst: Iterable[EncodedAudio]) -> None:
         """Begin with the newest of what was heard."""
         super().begin(head, list(burst)[-1:])
 
-    def take(self, piece: Piece) -> None:
+    def take(self, piece: EncodedAudio) -> None:
         """Queue the next piece."""
         if piece.title != self._title:
             self._title = piece.title

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from bridge.doors.access import Limits
 from bridge.doors.radio.icy import Interleaver
-from bridge.doors.radio.station import BURST_SECONDS, DOOR, Piece
+from bridge.doors.radio.station import BURST_SECONDS, DOOR, EncodedAudio
 from bridge.metrics import Metrics
 
 __all__ = ["UNSENT_BYTES", "HttpListener"]
@@ -39,17 +39,17 @@ class HttpListener:
     ) -> None:
         self._writer, self._session_hz, self._limits, self._metrics = writer, session_hz, limits, metrics
         self._titles = Interleaver() if titles else None
-        self._queue, self._queued_seconds, self._ready = deque[Piece](), 0.0, asyncio.Event()
+        self._queue, self._queued_seconds, self._ready = deque[EncodedAudio](), 0.0, asyncio.Event()
         self._ended = False
 
-    def begin(self, head: bytes, burst: Iterable[Piece]) -> None:
+    def begin(self, head: bytes, burst: Iterable[EncodedAudio]) -> None:
         """Queue what the stream begins with."""
         pieces = list(burst)
-        self._put(Piece(head, 0.0, pieces[0].title if pieces else ""))
+        self._put(EncodedAudio(head, 0.0, pieces[0].title if pieces else ""))
         for piece in pieces:
             self._put(piece)
 
-    def take(self, piece: Piece) -> None:
+    def take(self, piece: EncodedAudio) -> None:
         """Queue the next piece, at the cost of the oldest."""
         self._put(piece)
         while self._queued_seconds > _QUEUE_SECONDS:
@@ -62,7 +62,7 @@ class HttpListener:
         self._ended = True
         self._ready.set()
 
-    def _put(self, piece: Piece) -> None:
+    def _put(self, piece: EncodedAudio) -> None:
         self._queue.append(piece)
         self._queued_seconds += piece.seconds
         self._ready.set()

@@ -30,7 +30,7 @@ from bridge.session.events import Block, Changed, Event
 from bridge.session.parameters import title_of
 from bridge.session.session import Session
 
-__all__ = ["BURST_SECONDS", "DOOR", "Piece", "Station", "Tuner"]
+__all__ = ["BURST_SECONDS", "DOOR", "EncodedAudio", "Station", "Tuner"]
 
 DOOR = "radio"
 BURST_SECONDS = 4.0
@@ -45,7 +45,7 @@ Pcm = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Piece:
+class EncodedAudio:
     """What one call of the encoder gave.
 
     Attributes:
@@ -62,11 +62,11 @@ class Piece:
 class Tuner(Protocol):
     """Who listens to a programme. Called on the event loop; must return at once."""
 
-    def begin(self, head: bytes, burst: Iterable[Piece]) -> None:
+    def begin(self, head: bytes, burst: Iterable[EncodedAudio]) -> None:
         """Take what the stream begins with, once."""
         ...
 
-    def take(self, piece: Piece) -> None:
+    def take(self, piece: EncodedAudio) -> None:
         """Take the next piece."""
         ...
 
@@ -100,7 +100,7 @@ class Programme:
         self.codec, self.tuners = codec, set[Tuner]()
         self._rate_hz, self._thread, self._metrics = rate_hz, thread, metrics
         self._waiting, self._arrived = deque(first), asyncio.Event()
-        self._pieces, self._kept_seconds = deque[Piece](), 0.0
+        self._pieces, self._kept_seconds = deque[EncodedAudio](), 0.0
         self._encoder: StreamEncoder | None = None
         self._task = asyncio.create_task(self._run(), name=f"radio {codec.suffix}")
 
@@ -139,14 +139,14 @@ class Programme:
             for tuner in list(self.tuners):
                 tuner.end()
 
-    async def _coded(self, encoder: StreamEncoder) -> list[Piece]:
+    async def _coded(self, encoder: StreamEncoder) -> list[EncodedAudio]:
         """Code what waits, in one visit to the thread."""
         work, self._waiting = list(self._waiting), deque()
         self._arrived.clear()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, _code, encoder, work, self._rate_hz)
 
-    def _keep(self, piece: Piece) -> None:
+    def _keep(self, piece: EncodedAudio) -> None:
         self._pieces.append(piece)
         self._kept_seconds += piece.seconds
         while self._kept_seconds > BURST_SECONDS + self._pieces[0].seconds:
@@ -161,11 +161,11 @@ class Programme:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._encoder.close)
 
 
-def _code(encoder: StreamEncoder, work: list[tuple[Pcm, str]], rate_hz: int) -> list[Piece]:
+def _code(encoder: StreamEncoder, work: list[tuple[Pcm, str]], rate_hz: int) -> list[EncodedAudio]:
     pieces = []
     for samples, title in work:
         data = encoder.encode(samples)
-        pieces.append(Piece(data, samples.shape[1] / rate_hz, title))
+        pieces.append(EncodedAudio(data, samples.shape[1] / rate_hz, title))
     return pieces
 
 
@@ -180,12 +180,12 @@ class Station:
         programmes: those that run, by the codec's suffix.
     """
 
-    wants_audio = False  # it hears what is made for others, and so has a burst ready; each listener adds its own wish
+    wants_audio = False  # it hears what is made for others, and so has a burst ready; each listener adds its own demand
 
     def __init__(self, session: Session, metrics: Metrics) -> None:
         self._session, self._metrics = session, metrics
         self.programmes: dict[str, Programme] = {}
-        self._wishes: dict[Tuner, _Wish] = {}
+        self._demands: dict[Tuner, _AudioDemand] = {}
         self._recent, self._recent_frames, self._silent_frames = deque[tuple[Pcm, str]](), 0, 0
         self._title, self._titles = title_of(session.values()), deque[tuple[int, str]]()
         self._thread = ThreadPoolExecutor(1, "radio")
@@ -204,8 +204,8 @@ class Station:
 
     def join(self, codec: Codec, tuner: Tuner) -> None:
         """Let somebody listen until `leave`."""
-        self._wishes[tuner] = wish = _Wish()
-        self._session.add(wish)
+        self._demands[tuner] = demand = _AudioDemand()
+        self._session.add(demand)
         programme = self.programmes.get(codec.suffix)
         if programme is None:
             rate_hz = self._session.rate_hz
@@ -215,8 +215,8 @@ class Station:
 
     async def leave(self, codec: Codec, tuner: Tuner) -> None:
         """Let somebody go; a codec that nobody listens in any more is no longer coded."""
-        if (wish := self._wishes.pop(tuner, None)) is not None:
-            self._session.remove(wish)
+        if (demand := self._demands.pop(tuner, None)) is not None:
+            self._session.remove(demand)
         programme = self.programmes.get(codec.suffix)
         if programme is None or tuner not in programme.tuners:
             return
@@ -280,7 +280,7 @@ class Station:
         self._thread.shutdown()
 
 
-class _Wish:
+class _AudioDemand:
     """A listener that wants there to be audio, and leaves taking it to the station."""
 
     wants_audio = True

@@ -150,7 +150,7 @@ class SoundCard:
     Args:
         device: which one.
         ring: its channels are the device's.
-        latency_seconds: wished for; through a sound server on two busy cores 0.1 was seen not to be enough.
+        latency_seconds: asked for, at least the device's own (docs/measurements.md, "Latency of a sound server").
 
     Attributes:
         late_callbacks: how often PortAudio itself reported that the callback came too late.

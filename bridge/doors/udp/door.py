@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bridge.doors.answers import Asked
+from bridge.doors.answers import Exchange
 from bridge.doors.door import Place, Service, Sessions, Tasks, host_and_port
-from bridge.doors.pieces import Pieces
+from bridge.doors.packetizer import Packetizer
 from bridge.doors.udp.packets import REASTREAM_PORT, RTP_PORT, Format, ReaStream, Rtp, sdp
 from bridge.errors import BridgeError
 from bridge.session.events import Block, Event
@@ -33,7 +34,7 @@ _log = logging.getLogger("bridge.udp")
 
 NAME = "udp"
 PATH = "/rtp.sdp"
-_LOOK_SECONDS = 0.003
+_TOGETHER_SECONDS = 0.003  # packets that are due within it leave in one turn: RTP's would be a thousand a second
 
 
 @dataclass
@@ -47,7 +48,7 @@ class _Sender:
     """
 
     form: Format
-    pieces: Pieces
+    pieces: Packetizer
     transports: list[asyncio.DatagramTransport] = field(default_factory=list)
 
 
@@ -72,6 +73,7 @@ class UdpDoor:
         self._senders: list[_Sender] = []
         self._description = ""
         self._tasks = Tasks(NAME)
+        self._came = asyncio.Event()
         self._packets = 0
 
     async def open(self, sessions: Sessions) -> None:
@@ -92,7 +94,7 @@ class UdpDoor:
         self._tasks.spawn(self._send(session))
 
     def _sender(self, session: Session, form: Format) -> _Sender:
-        sender = _Sender(form, Pieces(form.frames, session.timeline.seconds))
+        sender = _Sender(form, Packetizer(form.frames, session.timeline.seconds))
         self._senders.append(sender)
         return sender
 
@@ -135,13 +137,15 @@ class UdpDoor:
         """Take a block."""
         for sender in self._senders:
             sender.pieces.take(block.samples, block.start_sample)
+        self._came.set()
 
     def event(self, event: Event) -> None:
         """Take an event; none changes what is sent."""
 
     async def _send(self, session: Session) -> None:
-        """Send each piece when it is due, for ever."""
+        """Send each piece when it is due, for ever; while none waits, sleep until a block comes."""
         while True:
+            self._came.clear()
             now = session.timeline.now()
             for sender in self._senders:
                 for piece in sender.pieces.due(now):
@@ -149,18 +153,22 @@ class UdpDoor:
                     for transport in sender.transports:
                         transport.sendto(packet)
                         self._packets += 1
-            await asyncio.sleep(_LOOK_SECONDS)
+            next_due = min(sender.pieces.next_due for sender in self._senders)
+            if math.isinf(next_due):
+                await self._came.wait()
+            else:
+                await asyncio.sleep(max(next_due - now, _TOGETHER_SECONDS))
 
     # -- its description ----------------------------------------------------------------------------------------------
 
     async def _answer(self, request: Request, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = Asked(request, writer)
-        if (refusal := asked.refusal(self._service.access)) is not None:
-            asked.refuse(refusal, self._service.metrics)
-        elif asked.address.path != PATH:
-            asked.write(404, f"there is no {asked.address.path[:80]}; there is {PATH}\n")
+        exchange = Exchange(request, writer)
+        if (refusal := exchange.refusal(self._service.access)) is not None:
+            exchange.refuse(refusal, self._service.metrics)
+        elif exchange.address.path != PATH:
+            exchange.write(404, f"there is no {exchange.address.path[:80]}; there is {PATH}\n")
         else:
-            asked.write(200, self._description, "application/sdp")
+            exchange.write(200, self._description, "application/sdp")
 
 
 class _Receiver(asyncio.DatagramProtocol):

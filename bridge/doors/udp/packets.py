@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bridge.doors.pieces import Piece
+from bridge.doors.packetizer import Packet
 
 __all__ = ["REASTREAM_PORT", "RTP_PORT", "Format", "ReaStream", "Rtp", "sdp"]
 
@@ -39,7 +39,7 @@ class Format(Protocol):
 
     frames: int
 
-    def packet(self, piece: Piece) -> bytes:
+    def packet(self, piece: Packet) -> bytes:
         """Return the next packet; `piece.due` is in seconds."""
         ...
 
@@ -54,7 +54,7 @@ class ReaStream:
     def __init__(self, rate_hz: int) -> None:
         self.frames, self._rate_hz = _REASTREAM_FRAMES, rate_hz
 
-    def packet(self, piece: Piece) -> bytes:
+    def packet(self, piece: Packet) -> bytes:
         """Return the packet of a piece."""
         sound = np.ascontiguousarray(piece.samples, "<f4").tobytes()
         size = _REASTREAM.size + len(sound)
@@ -74,7 +74,7 @@ class Rtp:
         self._timestamp = secrets.randbelow(1 << 32)
         self._due: float | None = None  # of the packet that would follow on
 
-    def packet(self, piece: Piece) -> bytes:
+    def packet(self, piece: Packet) -> bytes:
         """Return the next packet."""
         pause = 0.0 if self._due is None else piece.due - self._due
         begins = self._due is None or abs(pause) > _PAUSE_SECONDS
@@ -89,7 +89,7 @@ class Rtp:
         return head + _l24(piece)
 
 
-def _l24(piece: Piece) -> bytes:
+def _l24(piece: Packet) -> bytes:
     whole = np.rint(np.nan_to_num(piece.samples) * _FULL_SCALE).clip(-_FULL_SCALE, _FULL_SCALE - 1)
     wide = np.ascontiguousarray(whole.T, ">i4").view(np.uint8)
     return wide.reshape(-1, 4)[:, 1:].tobytes()

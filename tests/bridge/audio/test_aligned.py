@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bridge.audio.aligned import Ramp, Waiting
+from bridge.audio.aligned import PendingAudio, Ramp
 
 
 def ramp(start: int, stop: int) -> np.ndarray:
@@ -13,7 +13,7 @@ def ramp(start: int, stop: int) -> np.ndarray:
 
 
 def test_what_waits_comes_out_by_position() -> None:
-    waiting = Waiting(100)
+    waiting = PendingAudio(100)
     waiting.append(ramp(100, 150))
     waiting.append(ramp(150, 151))
     assert (waiting.start, waiting.end) == (100, 151)
@@ -28,7 +28,7 @@ def test_what_waits_comes_out_by_position() -> None:
 
 
 def test_dropping_more_than_there_is_leaves_nothing() -> None:
-    waiting = Waiting(0)
+    waiting = PendingAudio(0)
     waiting.append(ramp(0, 10))
     waiting.drop(1_000)
     assert (waiting.start, waiting.end) == (10, 10)

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.audio.catalogue import BUILT_IN
 from bridge.audio.compressor import Compressor
-from bridge.audio.effect import Change, Effect, Pcm
+from bridge.audio.effect import Effect, ParameterChange, Pcm
 from bridge.audio.equalizer import Equalizer, HighPass, Tilt
 from bridge.audio.reverb import Reverb
 from bridge.audio.saturation import Saturation
@@ -28,7 +28,9 @@ def prepared(name: str) -> Effect:
 def played(name: str, samples: Pcm, **values: Value) -> Pcm:
     """What comes out, at the positions it belongs to, once the knobs stand still."""
     effect = prepared(name)
-    effect.process(np.zeros((2, RATE_HZ // 2), np.float32), 0, [Change(0, one, value) for one, value in values.items()])
+    effect.process(
+        np.zeros((2, RATE_HZ // 2), np.float32), 0, [ParameterChange(0, one, value) for one, value in values.items()]
+    )
     late = effect.latency_samples
     out = effect.process(np.pad(samples, ((0, 0), (0, late))), RATE_HZ // 2, ())
     return out[:, late:]
@@ -184,10 +186,12 @@ def test_no_knob_is_heard_turning(name: str, knob: str) -> None:
         low, high = 10.0, 12.0  # another delay is another phase: a third of the range has a sound of its own
     tone, settle = (
         sine(300, 0.25),
-        [Change(0, one, 6.0) for one in effect.parameters if one in ("low_db", "band1_db", "high_db")],
+        [ParameterChange(0, one, 6.0) for one in effect.parameters if one in ("low_db", "band1_db", "high_db")],
     )
     effect.process(tone, 0, settle)
-    changes = [Change(RATE_HZ + 960 * turn, knob, spec.check(low + (high - low) * turn / 150)) for turn in range(50)]
+    changes = [
+        ParameterChange(RATE_HZ + 960 * turn, knob, spec.check(low + (high - low) * turn / 150)) for turn in range(50)
+    ]
     out = effect.process(tone, RATE_HZ, changes)
     still = effect.process(tone, 2 * RATE_HZ, ())
     above = slice(6_000, None)

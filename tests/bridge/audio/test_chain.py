@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bridge.audio.chain import EFFECTS, Chain, effect_parameters
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from bridge.audio.gain import Gain
 from bridge.audio.limiter import Limiter
 from streamgen.config import ControlSpec, number
@@ -32,7 +32,7 @@ class Delay:
     def reset(self) -> None:
         self._held = np.zeros((2, self.latency_samples), np.float32)
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         block = block + np.float32(self._level)
         for change in changes:
             block[:, max(0, change.at_sample - start_sample) :] += float(change.value) - self._level

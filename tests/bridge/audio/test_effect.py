@@ -9,7 +9,7 @@ import pytest
 
 from bridge.audio.catalogue import BUILT_IN
 from bridge.audio.chain import EFFECTS
-from bridge.audio.effect import Change, Effect, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.effect import Effect, ParameterChange, Pcm, Smoothed, processed_in_pieces
 
 ALL = [*EFFECTS, *BUILT_IN.values()]
 UNTOUCHED = [*EFFECTS, BUILT_IN["equalizer"], BUILT_IN["tilt"], BUILT_IN["compressor"]]  # until they are turned
@@ -22,7 +22,7 @@ def loud() -> Pcm:
     return np.stack([(0.9 * np.clip(noise, -3, 3) / 3).astype(np.float32)] * 2)
 
 
-def turned(effect: Effect) -> list[Change]:
+def turned(effect: Effect) -> list[ParameterChange]:
     """Every parameter at both ends of its range, at odd samples."""
     changes = []
     for number, (name, spec) in enumerate(effect.parameters.items()):
@@ -31,14 +31,14 @@ def turned(effect: Effect) -> list[Change]:
         else:
             low, high = spec.limits
             ends = (high, low, spec.default) if spec.type != "bool" else (True, False, True)
-        changes += [Change(1_001 + 7_777 * turn + 13 * number, name, value) for turn, value in enumerate(ends)]
+        changes += [ParameterChange(1_001 + 7_777 * turn + 13 * number, name, value) for turn, value in enumerate(ends)]
     return sorted(changes, key=lambda change: change.at_sample)
 
 
 def run(make: Callable[[], Effect], sizes: list[int], start: int = 0) -> Pcm:
     effect, samples, out, at = make(), loud(), [], 0
     effect.prepare(RATE_HZ, 1, LENGTH)
-    waiting = [Change(start + change.at_sample, change.name, change.value) for change in turned(effect)]
+    waiting = [ParameterChange(start + change.at_sample, change.name, change.value) for change in turned(effect)]
     while at < LENGTH:
         size = sizes[len(out) % len(sizes)]
         block = samples[:, at : at + size]
@@ -84,7 +84,12 @@ def test_at_rest_quiet_audio_passes_as_it_is(make: Callable[[], Effect]) -> None
 
 def test_a_block_is_cut_at_its_changes() -> None:
     told: list[object] = []
-    changes = [Change(90, "a", 1), Change(105, "a", 2), Change(105, "b", 3), Change(110, "a", 4)]
+    changes = [
+        ParameterChange(90, "a", 1),
+        ParameterChange(105, "a", 2),
+        ParameterChange(105, "b", 3),
+        ParameterChange(110, "a", 4),
+    ]
     block = np.arange(40, dtype=np.float32).reshape(2, 20)
 
     def process(piece: Pcm) -> Pcm:

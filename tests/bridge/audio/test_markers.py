@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bridge.audio.markers import ROOM_BYTES, Mark, Room
+from bridge.audio.markers import ROOM_BYTES, HeaderSpace, Mark
 from bridge.audio.recorder import Recorder
 
 RATE_HZ = 48_000
@@ -121,4 +121,4 @@ def test_a_recording_that_goes_on_tells_already_what_it_will(tmp_path: Path, suf
 def test_files_of_others_have_no_room(tmp_path: Path) -> None:
     for suffix in (".flac", ".wav"):
         soundfile.write(tmp_path / f"a{suffix}", np.zeros((100, 2)), RATE_HZ)
-        assert Room.found(tmp_path / f"a{suffix}") is None
+        assert HeaderSpace.found(tmp_path / f"a{suffix}") is None

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from bridge.audio.chain import Chain
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from bridge.audio.loudness import LoudnessMeter
 from bridge.audio.master import TARGET_LUFS, Master, master_default
 from bridge.session.parameters import session_table
 from streamgen.testing import FakeModel
 
 RATE_HZ = 48_000
-ON = [Change(0, "master", "gentle")]
+ON = [ParameterChange(0, "master", "gentle")]
 
 
 def prepared(channels: int = 1) -> Master:
@@ -64,7 +64,7 @@ def test_off_it_gives_back_what_it_gets_and_the_switch_does_not_click() -> None:
     samples, master = music(3), prepared()
     np.testing.assert_array_equal(master.process(samples[:, :9_600], 0, ()), samples[:, :9_600])
     tone = np.stack([0.2 * np.sin(2 * np.pi * 200 * np.arange(3 * RATE_HZ) / RATE_HZ)] * 2).astype(np.float32)
-    switched = [Change(RATE_HZ, "master", "gentle"), Change(2 * RATE_HZ, "master", "off")]
+    switched = [ParameterChange(RATE_HZ, "master", "gentle"), ParameterChange(2 * RATE_HZ, "master", "off")]
     out = master.process(tone, 0, switched)
     assert np.abs(np.diff(out, 2)).max() < 4 * np.abs(np.diff(tone, 2)).max()
     np.testing.assert_array_equal(out[:, -9_600:], tone[:, -9_600:])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bridge.audio.chain import Chain
-from bridge.audio.effect import Change, Effect, Pcm
+from bridge.audio.effect import Effect, ParameterChange, Pcm
 from bridge.audio.faults import EffectFault
 from bridge.audio.gain import Gain
 from bridge.audio.rack import MAX_SLOTS, Rack
@@ -31,7 +31,7 @@ class Late:
     def __init__(self, latency_samples: int = 0, factor: float = 1.0) -> None:
         self.latency_samples, self.factor = latency_samples, factor
         self.strikes, self.ill, self.closed, self.forgiven = 0, False, False, 0
-        self.told: list[Change] = []
+        self.told: list[ParameterChange] = []
 
     def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:
         self.reset()
@@ -39,7 +39,7 @@ class Late:
     def reset(self) -> None:
         self._held = np.zeros((2, self.latency_samples), np.float32)
 
-    def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+    def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
         assert not self.closed
         if self.ill:
             self.strikes += 1
@@ -131,24 +131,24 @@ def test_labels_stay_true_through_a_hundred_edits(effects: list[Effect]) -> None
     rng, rig, numbers = np.random.default_rng(7), Rig(effects=effects), list[int]()
     everything: list[Late] = []
     for _ in range(200):
-        deed = rng.choice(["add", "remove", "move", "replace", "fail", "nothing", "pause"])
+        action = rng.choice(["add", "remove", "move", "replace", "fail", "nothing", "pause"])
         late = Late(int(rng.choice([0, 1, 63, 480, 960, 5_000])))
-        if deed == "add" and len(numbers) < 6:
+        if action == "add" and len(numbers) < 6:
             numbers.append(rig.rack.add(late, "late", int(rng.integers(0, len(numbers) + 1))))
             everything.append(late)
-        elif deed == "pause":
+        elif action == "pause":
             rig.finish()
         elif numbers:
             number = int(rng.choice(numbers))
-            if deed == "remove":
+            if action == "remove":
                 numbers.remove(number)
                 rig.rack.remove(number)
-            elif deed == "move":
+            elif action == "move":
                 rig.rack.move(number, int(rng.integers(0, len(numbers))))
-            elif deed == "replace":
+            elif action == "replace":
                 rig.rack.replace(number, late, "late")
                 everything.append(late)
-            elif deed == "fail":
+            elif action == "fail":
                 effect = rig.rack.effect(number)
                 assert isinstance(effect, Late)
                 effect.ill = not effect.ill
@@ -214,7 +214,7 @@ def test_an_exception_of_an_effect_that_cannot_come_back_leaves_its_input() -> N
     class Broken(Gain):
         broken = True
 
-        def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+        def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
             if self.broken:
                 raise ZeroDivisionError("oops")
             return block * np.float32(0.5)
@@ -335,7 +335,7 @@ def test_the_tempo_is_heard_of() -> None:
 
 def test_a_slot_tells_what_share_of_real_time_it_takes() -> None:
     class Slow(Late):
-        def process(self, block: Pcm, start_sample: int, changes: Sequence[Change]) -> Pcm:
+        def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:
             time.sleep(0.004)
             return super().process(block, start_sample, changes)
 

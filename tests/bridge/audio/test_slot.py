@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from bridge.audio.slot import FADE_SECONDS, Slot
 
 from .test_rack import RATE_HZ, Late, music
@@ -39,7 +39,7 @@ def test_any_chunking_gives_the_same_and_changes_are_exact(sizes: list[int]) -> 
             (7_001, "input_db", -12.0),
             (9_999, "bypass", True),
         ]:
-            one.tell(Change(at, name, value))
+            one.tell(ParameterChange(at, name, value))
         return one
 
     samples = music(LENGTH)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from bridge.audio.slot_mix import MIX, SlotMix, mix_parameters
 from streamgen.config import number
 
@@ -18,7 +18,7 @@ DRY, WET = np.full((2, 100), 1.0, np.float32), np.full((2, 100), 0.5, np.float32
 def mixed(share: float = 1.0, **values: float | bool) -> Pcm:
     mix = SlotMix(RATE_HZ, MIX)
     for name, value in values.items():
-        mix.aim(Change(0, name, value))
+        mix.aim(ParameterChange(0, name, value))
     mix.settle()
     return mix.mixed(DRY, WET * np.float32(share), share)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bridge.audio.effect import Change, Pcm
+from bridge.audio.effect import ParameterChange, Pcm
 from bridge.audio.width import Width
 
 RATE_HZ = 48_000
-WIDE = [Change(0, "width", 1.0)]
+WIDE = [ParameterChange(0, "width", 1.0)]
 
 
 def prepared(channels: int = 1) -> Width:
@@ -52,5 +52,5 @@ def test_real_stereo_is_left_alone() -> None:
 def test_back_at_zero_it_is_the_input_again() -> None:
     width, samples = prepared(), music()
     width.process(samples, 0, WIDE)
-    out = width.process(samples, RATE_HZ, [Change(RATE_HZ, "width", 0.0)])
+    out = width.process(samples, RATE_HZ, [ParameterChange(RATE_HZ, "width", 0.0)])
     np.testing.assert_array_equal(out[:, 12_000:], samples[:, 12_000:])

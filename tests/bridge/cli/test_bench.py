@@ -13,7 +13,7 @@ import pytest
 
 from bridge import comparison
 from bridge.cli import bench
-from bridge.comparison import SHAPES, Shape
+from bridge.comparison import SHAPES, DecoderSize
 from bridge.speed import RolloverFigures, StreamFigures
 from streamgen.testing import tiny_checkpoint
 
@@ -52,7 +52,7 @@ def test_a_model_without_a_rollover_says_how_to_see_one(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_shape_against_transformers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SHAPES, "musicgen-small", Shape(64, 2, 4, 96))
+    monkeypatch.setitem(SHAPES, "musicgen-small", DecoderSize(64, 2, 4, 96))
     monkeypatch.setattr(
         comparison, "_CODEC", comparison._CODEC | {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
     )

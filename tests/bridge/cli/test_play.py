@@ -9,26 +9,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import bridge.threads
 from bridge.audio.ring import Ring
+from bridge.doors.device.feeder import Feeder
 from bridge.doors.sound_card import card as sound_card
 from bridge.doors.sound_card import door as sound_door
 from bridge.doors.sound_card.card import OutputDevice
 from bridge.errors import DeviceError
+from bridge.session.events import Block
 from streamgen.errors import CapacityError
-from streamgen.testing import fake_pitch_hz
+from streamgen.testing import fake_pitch_hz, tiny_checkpoint
 from streamgen.testing.fake import AMPLITUDE
 
 from ..conftest import ToyModel
 
 Run = Callable[..., Any]
 
+FADED_SECONDS = 0.02  # before the end, where the resampler hears the fade behind it
 SPEAKERS = OutputDevice(1, "Speakers", "ALSA", 2, 48_000, 0.03, True)
 
 
@@ -111,6 +116,23 @@ def test_the_device_hears_the_music_at_its_own_rate_to_its_end(run: Run, toy_mod
     }  # fmt: skip
     assert toy_model.all_closed
     assert "playing on Speakers (ALSA, 44100 Hz); a change is heard in about 0." in answer.err
+
+
+def test_the_device_is_given_what_render_writes_to_the_last_bit(
+    run: Run, device: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A device of the session's rate is given its samples as they are: test_feeder.py."""
+    given: list[Block] = []
+    feed = Feeder.feed
+    monkeypatch.setattr(Feeder, "feed", lambda feeder, block: (given.append(block), feed(feeder, block)))
+    words = ("house, drums", "--model", tiny_checkpoint("stereo"), "--precision", "fp32", "--seed", 7)
+    assert run("play", *words, "--seconds", 0.5 + FADED_SECONDS).code == 0
+    assert run("render", *words, "--seconds", 0.5, "--bits", 32, "--out", tmp_path / "a.wav").code == 0
+    assert [block.start_sample for block in given] == [0, *(block.end_sample for block in given[:-1])]
+    rendered, played = soundfile.read(tmp_path / "a.wav", dtype="float32")[0], np.hstack([one.samples for one in given])
+    assert len(rendered) == SPEAKERS.sample_rate_hz // 2
+    assert rendered.std() > 0
+    np.testing.assert_array_equal(played.T[: len(rendered)], rendered)
 
 
 @pytest.mark.slow

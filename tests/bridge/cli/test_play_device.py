@@ -20,7 +20,8 @@ from ...real_parts.pulseaudio import RATE_HZ, PulseAudio, recorded
 
 pytestmark = pytest.mark.device
 
-SECONDS, SETTLED = 50, 44  # a sink that opens stands still for up to 2 s; what that did is put right by then
+SECONDS, TAKES = 8, 5
+FADED_SECONDS = 0.1  # at both ends
 
 
 def streamgen(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -30,41 +31,40 @@ def streamgen(*words: str, env: dict[str, str] | None = None) -> subprocess.Comp
 
 def test_the_sound_card_hears_what_render_writes_without_a_gap(pulseaudio: PulseAudio, tmp_path: Path) -> None:
     music = ["piano", "--model", str(tiny_checkpoint("stereo")), "--seed", "3", "--precision", "fp32"]
-    for _attempt in range(3):  # on a crowded machine the sound system itself may come too late, and says so
-        heard, fields = _play_and_record(music, tmp_path / "heard.raw", pulseaudio)
-        if not fields["late_callbacks"] and not fields["gaps"]:
-            break
-    else:
-        pytest.xfail(f"a gap in each of three takes, {fields['gap_seconds']} s in the last; whose it is, is not known")
-    assert fields["audio_seconds"] == SECONDS
-    assert fields["sample_rate_hz"] == RATE_HZ, "the comparison below needs no second resampling"
     out = ["--out", str(tmp_path / "a.wav"), "--sample-rate", str(RATE_HZ)]
     rendered = streamgen("render", *music, "--seconds", str(SECONDS), *out)
     assert rendered.returncode == 0, rendered.stderr
     expected, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
-    _assert_contains(heard, expected)
+    gaps: list[float] = []
+    for take in range(TAKES):  # a machine that others keep busy may be late by more than anybody holds ready
+        heard, fields = _play_and_record(music, tmp_path / f"{take}.raw", pulseaudio)
+        assert fields["audio_seconds"] == SECONDS
+        assert fields["sample_rate_hz"] == RATE_HZ, "the comparison below needs no second resampling"
+        if not fields["late_callbacks"] and not fields["gaps"]:
+            _assert_holds(heard, expected)
+            return
+        gaps.append(fields["gap_seconds"])
+    pytest.fail(f"a gap in each take, of {gaps} s")
 
 
 def _play_and_record(music: list[str], file: Path, server: PulseAudio) -> tuple[np.ndarray, dict[str, Any]]:
     with server.recording(file):
         words = ["play", *music, "--seconds", str(SECONDS), "--json", "--latency", "0.3"]  # for a machine that is busy
         played = streamgen(*words, env=server.environment)
-        time.sleep(1)
+        time.sleep(0.5)  # what the sink holds
     assert played.returncode == 0, played.stderr
     return recorded(file), json.loads(played.stdout)
 
 
-def _assert_contains(heard: np.ndarray, expected: np.ndarray) -> None:
-    """Find the piece in the recording by a second of it; compare all from where it has settled."""
-    piece = slice((SETTLED + 2) * RATE_HZ, (SETTLED + 3) * RATE_HZ)
-    offset = found(expected[piece], heard) - piece.start
-    stop = min(len(expected), len(heard) - offset)
-    assert stop == len(expected), f"{(len(expected) - stop) / RATE_HZ:.2f} s are missing at the end"
-    first = SETTLED * RATE_HZ
-    each = snrs_db(heard[offset + first : offset + stop], expected[first:stop], RATE_HZ // 2)
-    assert len(each) == 2 * (SECONDS - SETTLED)
+def _assert_holds(heard: np.ndarray, expected: np.ndarray) -> None:
+    """The recording is silence, the whole piece with its fades, and silence."""
+    fade = round(FADED_SECONDS * RATE_HZ)
+    offset = found(expected, heard)
+    assert np.abs(heard[: offset - fade]).max(initial=0.0) == 0, "nothing before"
+    each = snrs_db(heard[offset + fade : offset + len(expected) - fade], expected[fade:-fade], RATE_HZ // 10)
+    assert len(each) == round((SECONDS - 2 * FADED_SECONDS) * 10), "nothing is missing at the end"
     assert min(each) > 60, [round(one) for one in each]
-    assert np.abs(heard[offset + stop + RATE_HZ // 10 :]).max() == 0, "it ends there"
+    assert np.abs(heard[offset + len(expected) + fade :]).max() == 0, "it ends there"
 
 
 def test_devices_lists_the_servers_sink_as_the_default(pulseaudio: PulseAudio) -> None:

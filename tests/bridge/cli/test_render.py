@@ -18,14 +18,18 @@ import soundfile
 
 import streamgen
 from bridge.app import App, Running, service_of
-from bridge.cli.options import first_values
+from bridge.audio.conversion import to_s16
+from bridge.audio.files import in_bits
+from bridge.cli.options import first_values, load_model
 from bridge.cli.render import OfflineSession
+from bridge.doors.native.door import NativeDoor
 from bridge.session.rack_keeper import Beginning
 from bridge.settings import Settings
 from streamgen.errors import PromptError
 from streamgen.testing import FakeModel, tiny_checkpoint
 
 from ..conftest import ToyModel, sung
+from ..doors.web_session import calling
 
 Run = Callable[..., Any]
 FADE_SECONDS = 0.02
@@ -169,31 +173,65 @@ def test_prompts_from_files_reach_the_stream(run: Run, tmp_path: Path, kind: str
     assert np.abs(plain - guided).max() > 1e-3
 
 
+async def heard(url: str, frames: int) -> tuple[int, bytes]:
+    """Listen at a WebSocket for so long; returns the label of the first frame, and the payload."""
+    async with calling(url) as caller:
+        await caller.hear(frames)
+    starts = [header.sample_position for header, _ in caller.frames]
+    assert np.diff(starts).tolist() == [header.frame_count for header, _ in caller.frames[:-1]]
+    return starts[0], b"".join(payload for _, payload in caller.frames)
+
+
+async def listened(address: str, file: Path, seconds: float) -> None:
+    words = ("listen", address, "--codec", "f32le", "--seconds", str(seconds), "--out", str(file))
+    command = await asyncio.create_subprocess_exec(sys.executable, "-m", "bridge.cli.main", *words)
+    assert await command.wait() == 0
+
+
 @pytest.mark.parametrize(
-    ("rate_hz", "seconds"),
-    [(48_000, 3), *(pytest.param(rate_hz, 10, marks=pytest.mark.slow) for rate_hz in (48_000, 44_100))],
+    ("name", "rate_hz", "seconds"),
+    [
+        ("tiny", 48_000, 1),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("tiny", 44_100, 10), ("pocket", 48_000, 4))),
+    ],
 )
-def test_render_and_a_recorded_service_of_one_prompt_and_seed_are_equal_to_the_last_bit(
-    run: Run, tmp_path: Path, rate_hz: int, seconds: int
+def test_one_prompt_and_seed_are_the_same_bits_in_a_file_a_recording_and_at_whoever_listens(
+    run: Run, tmp_path: Path, name: str, rate_hz: int, seconds: int
 ) -> None:
     """The service plays by the clock, in a thread, ahead of time; the file is made in one go."""
-    model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32")
     music = {"seed": 7, "temperature": 0.9, "width": 0.5, "gain_db": 6.0, "lead_seconds": 0.7}
-    settings = Settings.of({"record": tmp_path / "serve.flac", "session_rate": rate_hz, **music})
+    model = {"model": str(tiny_checkpoint("mono")) if name == "tiny" else name, "precision": "fp32"}
+    settings = Settings.of({"record": tmp_path / "a.flac", "session_rate": rate_hz, "port": 0, **music, **model})
+    service, shares = service_of(settings), list[tuple[int, bytes]]()
+    door = NativeDoor(service)
 
-    async def long_enough(running: Running) -> None:
-        while running.live.position_samples() < seconds * rate_hz:
-            await asyncio.sleep(0.05)
+    async def scene(running: Running) -> None:
+        address = f"ws://127.0.0.1:{door.port}"
+        hearing = [heard(f"{address}/v1/stream?codec={codec}", seconds * rate_hz) for codec in ("f32le", "s16le")]
+        async with asyncio.timeout(120):
+            first, second, _ = await asyncio.gather(*hearing, listened(address, tmp_path / "listen.wav", seconds / 2))
+        shares.extend((first, second))
 
-    App(service_of(settings), [], first_values(settings, "house, drums", {})).run(model, 5.0, long_enough)
-    words = [word for name, value in music.items() if name != "lead_seconds" for word in (f"--{name}", str(value))]
-    options = [word.replace("_", "-") if word.startswith("--") else word for word in words]
-    options += ["--model", str(tiny_checkpoint("mono")), "--precision", "fp32", "--session-rate", str(rate_hz)]
-    assert run("render", "house, drums", "--seconds", seconds, "--out", tmp_path / "render.wav", *options).code == 0
-    served, rendered = (soundfile.read(tmp_path / name, dtype="int32")[0] for name in ("serve.flac", "render.wav"))
-    assert len(rendered) == seconds * rate_hz <= len(served)
-    np.testing.assert_array_equal(served[: len(rendered)], rendered)
+    App(service, [door], first_values(settings, "house, drums", {})).run(load_model(settings), 5.0, scene)
+    recorded = soundfile.read(tmp_path / "a.flac", dtype="int32")[0]
+    options = {**music, **model, "session_rate": rate_hz, "seconds": -(-len(recorded) // rate_hz), "bits": 32}
+    words = [w for key, value in options.items() if key != "lead_seconds" for w in (_flag(key), value)]
+    assert run("render", "house, drums", "--out", tmp_path / "a.wav", *words).code == 0
+    rendered = soundfile.read(tmp_path / "a.wav", dtype="float32")[0]
     assert rendered.std() > 0
+    np.testing.assert_array_equal(in_bits(rendered[: len(recorded)]), recorded)
+    (at, floats), (also_at, whole) = shares
+    expected = rendered[at:].astype("<f4").tobytes(), to_s16(rendered[also_at:]).astype("<i2").tobytes()
+    assert floats == expected[0][: len(floats)]
+    assert whole == expected[1][: len(whole)]
+    saved = soundfile.read(tmp_path / "listen.wav", dtype="int32")[0]
+    assert len(saved) == seconds * rate_hz // 2
+    places = np.flatnonzero((recorded == saved[0]).all(axis=1))
+    assert any(np.array_equal(recorded[place : place + len(saved)], saved) for place in places)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def test_memory_stays_flat(toy_model: ToyModel) -> None:

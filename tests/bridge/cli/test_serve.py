@@ -20,7 +20,7 @@ import soundfile
 from websockets.asyncio.client import ClientConnection
 
 import bridge.threads
-from bridge import app, capacity
+from bridge import app, speed
 from bridge.cli.serve import _ready_line
 from bridge.doors.door import Place, Sessions
 from bridge.doors.door import Service as DoorService
@@ -162,7 +162,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(run: Run, bell: ToyModel, options
 def test_a_machine_that_is_too_slow_is_told_what_to_choose(
     run: Run, bell: ToyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity, "measure", lambda *_: 0.5)
+    monkeypatch.setattr(speed, "measure", lambda *_: 0.5)
     assert (
         "toy plays at 0.50 × real time here: there will be pauses. Choose --model pocket" in run("serve", *NO_PORTS).err
     )

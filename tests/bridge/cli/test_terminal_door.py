@@ -11,7 +11,7 @@ import pytest
 from bridge.cli.terminal_door import TerminalDoor
 from bridge.doors.door import Sessions
 from bridge.session.commands import Action, Command, Set, Transport
-from bridge.session.events import Gap, PlayerState, Stats, Transported
+from bridge.session.events import Gap, PlayerState, Stats, TransportCause, Transported
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.session import Listener
 from streamgen.config import Value
@@ -60,7 +60,7 @@ def typed(*lines: str) -> tuple[Desk, TerminalDoor, list[str]]:
 
     async def go() -> list[str]:
         await door.open(cast(Sessions, desk))
-        answers = [await door.obey(line) for line in lines]
+        answers = [await door.carry_out(line) for line in lines]
         await door.close("the end")
         return answers
 
@@ -138,16 +138,16 @@ def test_the_end_is_scheduled_to_its_sample_and_noticed() -> None:
     assert isinstance(told, Transport)
     assert told.at is not None
     assert (told.action, told.at.sample) == (Action.PAUSE, 120_000)
-    door.event(Transported("pause", PlayerState.PAUSED, "somebody", 5))
+    door.event(Transported(TransportCause.PAUSE, PlayerState.PAUSED, "somebody", 5))
     assert not door.ended.is_set()
-    door.event(Transported("pause", PlayerState.PAUSED, told.by, 120_000))
+    door.event(Transported(TransportCause.PAUSE, PlayerState.PAUSED, told.by, 120_000))
     assert (door.ended.is_set(), door.finished, door.failed) == (True, True, "")
     assert door.figures(1.5).seconds == 1.5, "what is beyond the end is not counted"
 
 
 def test_a_stream_that_failed_ends_it_with_its_reason() -> None:
     _, door, _ = typed()
-    door.event(Transported("pause", PlayerState.FAILED, "engine: no memory left", 5))
+    door.event(Transported(TransportCause.PAUSE, PlayerState.FAILED, "engine: no memory left", 5))
     assert (door.ended.is_set(), door.failed) == (True, "no memory left")
 
 

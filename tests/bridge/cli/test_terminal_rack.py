@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.cli.terminal_rack import RACK_WORDS, rack_line
-from bridge.session.commands import Command, Deed, EditRack, KeepTake, RecallPreset, SavePreset, Set
+from bridge.session.commands import Command, EditRack, KeepTake, RackAction, RecallPreset, SavePreset, Set
 from streamgen.errors import ConfigError
 
 from ..doors.web_session import SineSession
@@ -26,10 +26,10 @@ def typed(*lines: str) -> tuple[SineSession, list[str]]:
 @pytest.mark.parametrize(
     ("lines", "command"),
     [
-        (["add reverb"], EditRack(Deed.ADD, "terminal", effect="reverb")),
-        (["add reverb", "replace 1 tilt"], EditRack(Deed.REPLACE, "terminal", 1, "tilt")),
-        (["add reverb", "add tilt", "move 2 1"], EditRack(Deed.MOVE, "terminal", 2, index=0)),
-        (["add reverb", "remove 1"], EditRack(Deed.REMOVE, "terminal", 1)),
+        (["add reverb"], EditRack(RackAction.ADD, "terminal", effect="reverb")),
+        (["add reverb", "replace 1 tilt"], EditRack(RackAction.REPLACE, "terminal", 1, "tilt")),
+        (["add reverb", "add tilt", "move 2 1"], EditRack(RackAction.MOVE, "terminal", 2, index=0)),
+        (["add reverb", "remove 1"], EditRack(RackAction.REMOVE, "terminal", 1)),
         (["glide 2.5 gain_db -6"], Set({"gain_db": -6.0}, "terminal", glide_seconds=2.5)),
         (["save my set"], SavePreset("my set", "terminal")),
         (["recall my set"], RecallPreset("my set", "terminal")),

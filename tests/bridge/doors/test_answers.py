@@ -7,16 +7,16 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from bridge.doors.access import Access
-from bridge.doors.answers import Asked
+from bridge.doors.answers import Exchange
 from bridge.metrics import Metrics
 
 
-def asked(path: str = "/x", method: str = "GET", tls: bool = False, **headers: str) -> tuple[Asked, list[bytes]]:
+def asked(path: str = "/x", method: str = "GET", tls: bool = False, **headers: str) -> tuple[Exchange, list[bytes]]:
     told = {"peername": ("192.0.2.9", 5), "sockname": ("192.0.2.1", 8711), "ssl_object": tls or None}
     out: list[bytes] = []
     writer = SimpleNamespace(get_extra_info=told.get, write=out.append)
     request = Request(path, Headers(headers), method=method)
-    return Asked(request, writer), out  # type: ignore[arg-type]
+    return Exchange(request, writer), out  # type: ignore[arg-type]
 
 
 def test_the_services_address_is_as_the_client_knows_it() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
+from types import SimpleNamespace
 
 import pytest
 
+from bridge.doors import limits
 from bridge.doors.limits import TURN_SECONDS, Bucket, Buckets, Turns, bound_buffers
+from streamgen.testing import FakeClock
 
 
 def test_a_bucket_allows_bursts_and_a_rate() -> None:
@@ -36,7 +38,7 @@ def test_hosts_have_buckets_of_their_own_and_the_oldest_is_forgotten() -> None:
     assert buckets.of("a").take(1, 0.0), "as new"
 
 
-async def worked(pieces: int, seconds: float, turns: Turns) -> list[int]:
+async def worked(pieces: int, seconds: float, turns: Turns, clock: FakeClock) -> list[int]:
     """Do pieces of work in tasks that are all ready at once; returns in which turn of the loop each was done."""
     turn, done = 0, []
 
@@ -48,7 +50,7 @@ async def worked(pieces: int, seconds: float, turns: Turns) -> list[int]:
 
     async def work(number: int) -> None:
         await turns.take()
-        time.sleep(seconds)
+        clock.advance(seconds)
         done.append((number, turn))
 
     counting = asyncio.create_task(count())
@@ -58,17 +60,25 @@ async def worked(pieces: int, seconds: float, turns: Turns) -> list[int]:
     return [turn for _, turn in done]
 
 
-def test_no_more_is_done_in_one_turn_than_there_is_time_for() -> None:
-    turns = asyncio.run(worked(20, TURN_SECONDS / 2, Turns()))
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """What the turns go by: time passes only while somebody works, however busy the machine is."""
+    fake = FakeClock()
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=fake))
+    return fake
+
+
+def test_no_more_is_done_in_one_turn_than_there_is_time_for(clock: FakeClock) -> None:
+    turns = asyncio.run(worked(20, TURN_SECONDS / 2, Turns(), clock))
     assert max(turns.count(turn) for turn in turns) <= 3
     assert len(set(turns)) >= 7
 
 
-def test_small_work_is_done_at_once_and_the_next_turn_is_a_new_one() -> None:
+def test_small_work_is_done_at_once_and_the_next_turn_is_a_new_one(clock: FakeClock) -> None:
     async def go() -> None:
         turns = Turns()
         for _ in range(3):
-            assert len(set(await worked(20, 0.0, turns))) <= 2  # one, unless the machine slept in between
+            assert len(set(await worked(20, 0.0, turns, clock))) == 1
 
     asyncio.run(go())
 

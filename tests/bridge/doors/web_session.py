@@ -40,7 +40,7 @@ from bridge.session.commands import (
     Set,
     Transport,
 )
-from bridge.session.events import Block, Changed, Event, PlayerState, PresetsChanged, Stats, Transported
+from bridge.session.events import Block, Changed, Event, PlayerState, PresetsChanged, Stats, TransportCause, Transported
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.rack_edits import edited
 from bridge.session.session import Listener
@@ -170,9 +170,9 @@ class SineSession:
         elif isinstance(command, Transport):
             self._act(command.action)
             self.acts.append((at, command.action))
-            self.tell(Transported(command.action, self.player_state, command.by, at))
+            self.tell(Transported(TransportCause(command.action), self.player_state, command.by, at))
         elif not isinstance(command, Follow):
-            self.tell(Transported("audio_prompt", self.player_state, command.by, at))
+            self.tell(Transported(TransportCause.AUDIO_PROMPT, self.player_state, command.by, at))
         return at
 
     def _act(self, action: Action) -> None:

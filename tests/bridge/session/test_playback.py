@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bridge.audio.output import Output
+from bridge.audio.output import OutputPath
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import (
     COMMIT_SECONDS,
@@ -162,7 +162,7 @@ def test_the_session_is_the_models_audio_resampled_as_a_whole() -> None:
     one, plain = Rig(FakeModel()), Rig(FakeModel(), 32_000)
     one.run(2.0)
     plain.run(2.0)
-    output = Output(32_000, RATE_HZ, 1, 1 << 20)
+    output = OutputPath(32_000, RATE_HZ, 1, 1 << 20)
     whole = np.concatenate((output.process(plain.audio()), output.finish(np.zeros((2, 0), np.float32))), axis=1)
     length = min(whole.shape[1], one.audio().shape[1]) - 2_000
     assert np.abs(one.audio()[:, :length] - whole[:, :length]).max() < 1e-6

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.audio.catalogue import Catalogue
 from bridge.session import preset_folder
-from bridge.session.commands import Deed, EditRack, RecallPreset, SavePreset, Set
+from bridge.session.commands import EditRack, RackAction, RecallPreset, SavePreset, Set
 from bridge.session.events import Changed, PresetsChanged, TableChanged
 from bridge.session.live_session import LiveSession
 from bridge.session.timeline import quantized
@@ -27,7 +27,7 @@ def test_a_set_is_saved_told_and_recalled_by_name(tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
         listener = Listening()
         session.add(listener)
-        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
         await session.do(Set({"plugin/1/wet": 0.75, "temperature": 0.5}, "page"))
         await session.do(SavePreset("My set", "page"))
         assert session.presets() == ["My set"]
@@ -35,7 +35,7 @@ def test_a_set_is_saved_told_and_recalled_by_name(tmp_path: Path) -> None:
             PresetsChanged(["My set"], "page")
         ]
         await session.do(Set({"plugin/1/wet": 0.1, "temperature": 1.5}, "page"))
-        await session.do(EditRack(Deed.ADD, "page", effect="tilt"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="tilt"))
         await session.do(RecallPreset("My set", "osc"))
         values = session.values()
         assert (values["plugin/1/wet"], values["temperature"]) == (0.75, 0.5)
@@ -49,11 +49,11 @@ def test_a_recall_waits_for_the_bar_its_words_to_the_sample_and_the_next_one_end
         listener = Listening()
         session.add(listener)
         await session.do(Set({"tempo": 240.0}, "page"))  # a bar is a second
-        await session.do(EditRack(Deed.ADD, "page", effect="tilt"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="tilt"))
         await session.do(Set({"top_k": 9}, "page"))
         await session.do(SavePreset("one", "page"))
         await session.do(Set({"top_k": 5}, "page"))
-        await session.do(EditRack(Deed.REMOVE, "page", 1))
+        await session.do(EditRack(RackAction.REMOVE, "page", 1))
         await session.do(SavePreset("two", "page"))
         async with asyncio.timeout(5):
             while not session.timeline.running:
@@ -121,7 +121,7 @@ def test_a_set_that_cannot_be_whole_changes_nothing(tmp_path: Path) -> None:
     many = "version = 1\n" + 17 * '[[slots]]\neffect = "tilt"\n'
 
     async def scene(session: LiveSession) -> None:
-        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
         (tmp_path / "half.toml").write_text('version = 1\n[[slots]]\neffect = "tilt"\n[[slots]]\neffect = "gone"\n')
         (tmp_path / "many.toml").write_text(many)
         for name, why in (("half", "there is no effect 'gone'"), ("many", "17 slots, the rack has 16")):
@@ -139,7 +139,7 @@ def test_a_set_that_cannot_be_whole_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_morph_goes_on_by_itself_and_the_next_recall_ends_it(tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
-        await session.do(EditRack(Deed.ADD, "page", effect="equalizer"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="equalizer"))
         await session.do(SavePreset("here", "page"))
         await session.do(Set({"plugin/1/gain_db": -24.0}, "page"))
         await session.do(SavePreset("there", "page"))
@@ -161,7 +161,7 @@ def test_a_morph_goes_on_by_itself_and_the_next_recall_ends_it(tmp_path: Path) -
 def test_a_plugins_own_preset_goes_out_and_in_by_name(catalogue: Catalogue, tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
         session.add(Listening())
-        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
         await session.do(Set({"plugin/1/gain": 1.0}, "page"))
         await asyncio.sleep(0.3)
         await session.do(SavePreset("Loud", "page", slot=1))

@@ -14,7 +14,7 @@ from bridge.audio.effect import Effect
 from bridge.audio.plugins.engine import Reference
 from bridge.errors import FileError
 from bridge.session import preset_files, presets
-from bridge.session.commands import Deed, EditRack, Set
+from bridge.session.commands import EditRack, RackAction, Set
 from bridge.session.events import Changed
 from bridge.session.live_session import LiveSession
 from bridge.session.preset_files import Preset, SlotPreset
@@ -166,8 +166,8 @@ def test_what_was_captured_comes_back_in_another_session(catalogue: Catalogue, t
 
     async def first(session: LiveSession) -> None:
         session.add(Listening())
-        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
-        await session.do(EditRack(Deed.ADD, "page", effect="ill", index=0))
+        await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill", index=0))
         await session.do(Set({"plugin/1/decay_seconds": 5.0, "plugin/2/gain": 3.0, "temperature": 0.3}, "page"))
         await session.do(Set({"lead_seconds": 1.0, "mute": True}, "page"))
         await asyncio.sleep(0.3)
@@ -175,7 +175,7 @@ def test_what_was_captured_comes_back_in_another_session(catalogue: Catalogue, t
 
     async def second(session: LiveSession) -> None:
         session.add(Listening())
-        await session.do(EditRack(Deed.ADD, "page", effect="tilt"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="tilt"))
         for _ in range(2):  # a second time it is there already, and nothing is put anew
             await presets.recall(session, preset_files.read(path), "page")
             assert [slot.name for slot in session.slots()] == ["ill", "reverb"]
@@ -200,17 +200,17 @@ def test_numbers_come_back_with_their_effects_so_that_a_controller_keeps_its_kno
 
     async def scene(session: LiveSession) -> None:
         for name in ("reverb", "equalizer", "tilt"):
-            await session.do(EditRack(Deed.ADD, "page", effect=name))
+            await session.do(EditRack(RackAction.ADD, "page", effect=name))
         first = [slot.effect for slot in await session.racked()]
-        await session.do(EditRack(Deed.MOVE, "page", 3, index=0))
-        await session.do(EditRack(Deed.REMOVE, "page", 2))
+        await session.do(EditRack(RackAction.MOVE, "page", 3, index=0))
+        await session.do(EditRack(RackAction.REMOVE, "page", 2))
         kept = await presets.rack_of(session)
         assert [(slot.number, slot.effect) for slot in kept.slots] == [(3, "tilt"), (1, "reverb")]
         await presets.recall(session, preset, "osc")
         assert [slot.effect for slot in await session.racked()] == [first[2], first[0]], "they are as they were"
-        await session.do(EditRack(Deed.MOVE, "page", 3, index=1))
-        await session.do(EditRack(Deed.REMOVE, "page", 1))
-        await session.do(EditRack(Deed.ADD, "page", effect="compressor", index=0))
+        await session.do(EditRack(RackAction.MOVE, "page", 3, index=1))
+        await session.do(EditRack(RackAction.REMOVE, "page", 1))
+        await session.do(EditRack(RackAction.ADD, "page", effect="compressor", index=0))
         await presets.recall(session, preset, "osc")
         assert rack(session) == [(3, "tilt"), (1, "reverb")]
         assert session.values()["plugin/1/wet"] == 0.5
@@ -233,15 +233,15 @@ def test_a_state_stays_with_its_effect_whoever_edits_meanwhile(catalogue: Catalo
     """Else another effect would be kept with it, or what was taken out would be missed for ever."""
 
     async def scene(session: LiveSession) -> None:
-        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
-        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
         saved_states = session.saved_states
 
         async def meanwhile(seconds: float = 5.0) -> dict[Effect, bytes]:
             states = await saved_states(seconds)
             assert list(states.values()) == [b'{"gain": 0.5}'] * 2
-            await session.do(EditRack(Deed.REMOVE, "osc", 1))
-            await session.do(EditRack(Deed.ADD, "osc", effect="ill", index=0))
+            await session.do(EditRack(RackAction.REMOVE, "osc", 1))
+            await session.do(EditRack(RackAction.ADD, "osc", effect="ill", index=0))
             return states
 
         session.saved_states = meanwhile  # type: ignore[method-assign]
@@ -267,7 +267,7 @@ def test_a_morph_gets_there_in_its_time_and_no_step_is_heard() -> None:
     async def scene(session: LiveSession) -> None:
         listener = Listening()
         session.add(listener)
-        await session.do(EditRack(Deed.ADD, "page", effect="equalizer"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="equalizer"))
         await asyncio.sleep(0.3)
         preset = Preset(
             {"temperature": 2.0, "master": "off"},
@@ -293,12 +293,12 @@ def test_a_morph_gets_there_in_its_time_and_no_step_is_heard() -> None:
 def test_a_morph_goes_on_without_a_slot_that_somebody_takes_out() -> None:
     async def scene(session: LiveSession) -> None:
         for _ in range(2):
-            await session.do(EditRack(Deed.ADD, "page", effect="equalizer"))
+            await session.do(EditRack(RackAction.ADD, "page", effect="equalizer"))
         quiet = {"gain_db": -24.0}
         preset = Preset({"temperature": 2.0}, (SlotPreset("equalizer", quiet), SlotPreset("equalizer", quiet)))
         way = asyncio.create_task(presets.morph(session, preset, 1.0, "osc"))
         await asyncio.sleep(0.2)
-        await session.do(EditRack(Deed.REMOVE, "page", 1))
+        await session.do(EditRack(RackAction.REMOVE, "page", 1))
         await way
         values = session.values()
         assert (values["temperature"], values["plugin/2/gain_db"]) == (2.0, -24.0)
@@ -310,7 +310,7 @@ def test_a_morph_goes_on_without_a_slot_that_somebody_takes_out() -> None:
 def test_a_morph_to_other_effects_recalls_them_half_way(catalogue: Catalogue) -> None:
     async def scene(session: LiveSession) -> None:
         session.add(Listening())
-        await session.do(EditRack(Deed.ADD, "page", effect="equalizer"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="equalizer"))
         preset = Preset({}, (SlotPreset("reverb", {"decay_seconds": 3.0}), SlotPreset("ill", {"gain": 1.0})))
         await presets.morph(session, preset, 0.5, "osc")
         assert [slot.name for slot in session.slots()] == ["reverb", "ill"]
@@ -322,7 +322,7 @@ def test_a_morph_to_other_effects_recalls_them_half_way(catalogue: Catalogue) ->
 def test_a_plugins_own_preset_file_goes_out_and_in(catalogue: Catalogue, tmp_path: Path) -> None:
     async def scene(session: LiveSession) -> None:
         session.add(Listening())
-        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
         await session.do(Set({"plugin/1/gain": 1.0}, "page"))
         await asyncio.sleep(0.3)
         await session.saved_states()
@@ -331,7 +331,7 @@ def test_a_plugins_own_preset_file_goes_out_and_in(catalogue: Catalogue, tmp_pat
         assert (tmp_path / "a.preset").read_bytes() == b'{"gain": 0.25}'
         (tmp_path / "b.preset").write_text('{"gain": 0.5}')
         made = await asyncio.to_thread(catalogue.make, "ill", RATE_HZ, None, tmp_path / "b.preset")
-        await session.do(EditRack(Deed.REPLACE, "page", 1, "ill", made=made))
+        await session.do(EditRack(RackAction.REPLACE, "page", 1, "ill", made=made))
         assert session.values()["plugin/1/gain"] == pytest.approx(2.0)
         with pytest.raises(FileError, match="has no plugin"):
             presets.plugin_of(await session.racked(), 2)

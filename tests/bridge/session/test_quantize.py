@@ -9,7 +9,7 @@ import pytest
 
 import streamgen
 from bridge.audio.catalogue import Catalogue
-from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Beat, Block, Changed, Event, PlayerState, TableChanged, Transported
 from bridge.session.player import Player
 from bridge.session.timeline import AT_ONCE, Moment, Timeline, quantized
@@ -150,7 +150,7 @@ def test_the_transport_waits_and_stops_on_the_line(rig: Callable[..., Rig]) -> N
 def test_the_rack_waits_too(rig: Callable[..., Rig]) -> None:
     one = rig()
     one.run(1.3)
-    at = one.player.do(EditRack(Deed.ADD, "test", effect="equalizer", made=Catalogue().make("equalizer", SECOND)))
+    at = one.player.do(EditRack(RackAction.ADD, "test", effect="equalizer", made=Catalogue().make("equalizer", SECOND)))
     assert at == 2 * BAR
     one.run(0.2)
     assert one.of(TableChanged) == []
@@ -198,9 +198,20 @@ def onsets(audio: np.ndarray) -> np.ndarray:
     return np.maximum(np.diff(bands, axis=0), 0).sum(1)
 
 
+def first_stroke(strength: np.ndarray) -> int:
+    """Place of the first peak that is at least half as strong as the strongest."""
+    padded = np.pad(strength, 1)
+    peaks = (strength >= padded[:-2]) & (strength >= padded[2:]) & (strength >= strength.max() / 2)
+    return int(np.flatnonzero(peaks)[0])
+
+
 @pytest.mark.slow
 def test_twenty_prompts_of_pocket_begin_on_their_bars_for_a_listener() -> None:
-    """Each one's first onset lies within a codec frame of its bar line."""
+    """Each one's first onset lies within a codec frame of its bar line.
+
+    The first of half the strongest's strength: the strongest may be a stroke of the music before, or one a frame later
+    of music that does not begin with a stroke.
+    """
     prompts = ("punchy techno", "drum and bass, drums, 125 bpm", "house, drums", "funk, slap bass, drums")
     one = Rig(streamgen.load_model("pocket"), tempo=125.0, audition=1, **{"prompt/1/text": "techno, drums"})
     try:
@@ -210,13 +221,13 @@ def test_twenty_prompts_of_pocket_begin_on_their_bars_for_a_listener() -> None:
             one.run(0.7 + number % 3 / 2)
             landed.append(one.player.do(Set({"prompt/1/text": prompts[number % 4]}, "test")))
             one.run((landed[-1] - one.player.output.position) / SECOND + 0.3)
-        audio, reach = one.audio(), 3 * FRAME // 2  # further off there are notes of the music before
+        audio, reach = one.audio(), 3 * FRAME // 2
     finally:
         one.player.close()
     bar = 1.92 * SECOND
     assert [at % bar for at in landed] == [0] * 20
-    near = [onsets(audio[at - reach : at + reach]) for at in landed]
-    firsts = [int(np.argmax(strength)) * 96 + 96 + 256 - reach for strength in near]
+    near = [onsets(audio[at - FRAME // 2 : at + reach]) for at in landed]
+    firsts = [first_stroke(strength) * 96 + 96 + 256 - FRAME // 2 for strength in near]
     assert max(abs(first) for first in firsts) <= FRAME + 96, firsts
     around = [onsets(audio[at - SECOND // 2 : at + SECOND // 2]) for at in landed]
     assert min(np.mean(more < one.max()) for one, more in zip(near, around, strict=True)) > 0.8, "a real onset"

@@ -19,7 +19,7 @@ from bridge.audio.gain import Gain
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.audio.rack import Rack
-from bridge.session.commands import Action, Deed, EditRack, Set, Transport
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Block, Changed, Gap, PlayerState, TableChanged
 from bridge.session.live_session import LiveSession
 from bridge.session.parameters import Parameters, session_table
@@ -55,28 +55,28 @@ def test_the_table_follows_and_values_stay_where_their_effect_stays() -> None:
     rack.prepare(RATE_HZ, 2, 4_096)
     catalogue = Catalogue()
 
-    def do(deed: Deed, slot: int = 0, effect: str = "", index: int | None = None) -> TableChanged:
+    def do(action: RackAction, slot: int = 0, effect: str = "", index: int | None = None) -> TableChanged:
         made = catalogue.make(effect, RATE_HZ) if effect else None
-        return edited(rack, parameters, EditRack(deed, "test", slot, effect, index, made))
+        return edited(rack, parameters, EditRack(action, "test", slot, effect, index, made))
 
-    told = do(Deed.ADD, effect="reverb")
+    told = do(RackAction.ADD, effect="reverb")
     assert told.values["plugin/1/wet"] == 0.25
     assert (told.values["temperature"], told.by) == (0.5, "test")
     assert [(slot.slot, slot.name) for slot in told.slots] == [(1, "reverb")]
     parameters.values.update({"plugin/1/decay_seconds": 5.0, "plugin/1/wet": 0.5})
-    told = do(Deed.ADD, effect="tilt", index=0)
+    told = do(RackAction.ADD, effect="tilt", index=0)
     assert [slot.slot for slot in told.slots] == [2, 1]
     assert told.values["plugin/1/decay_seconds"] == 5.0
-    told = do(Deed.MOVE, slot=2)
+    told = do(RackAction.MOVE, slot=2)
     assert [slot.slot for slot in told.slots] == [1, 2]
-    told = do(Deed.REPLACE, slot=1, effect="compressor")
+    told = do(RackAction.REPLACE, slot=1, effect="compressor")
     assert told.values["plugin/1/ratio"] == 2
     assert told.values["plugin/1/wet"] == 0.5
     assert "plugin/1/decay_seconds" not in told.table
-    told = do(Deed.REMOVE, slot=1)
+    told = do(RackAction.REMOVE, slot=1)
     assert {name.split("/")[1] for name in slot_names(told.table)} == {"2"}
     with pytest.raises(ConfigError):
-        do(Deed.REMOVE, slot=1)
+        do(RackAction.REMOVE, slot=1)
 
 
 @pytest.mark.parametrize("edits", [40, pytest.param(100, marks=pytest.mark.slow)])
@@ -89,11 +89,11 @@ def test_every_listener_is_told_and_hears_the_same_through_many_edits(edits: int
         rng = np.random.default_rng(1)
         for _ in range(edits):
             slots = [slot.slot for slot in session.slots()]
-            deed = Deed(rng.choice(["add", "remove", "replace", "move"])) if slots else Deed.ADD
-            deed = Deed.MOVE if deed is Deed.ADD and len(slots) > 5 else deed
-            effect = str(rng.choice(session.effects())) if deed in (Deed.ADD, Deed.REPLACE) else ""
-            slot = int(rng.choice(slots)) if deed is not Deed.ADD else 0
-            await session.do(EditRack(deed, "page", slot, effect, 0 if deed is Deed.MOVE else None))
+            action = RackAction(rng.choice(["add", "remove", "replace", "move"])) if slots else RackAction.ADD
+            action = RackAction.MOVE if action is RackAction.ADD and len(slots) > 5 else action
+            effect = str(rng.choice(session.effects())) if action in (RackAction.ADD, RackAction.REPLACE) else ""
+            slot = int(rng.choice(slots)) if action is not RackAction.ADD else 0
+            await session.do(EditRack(action, "page", slot, effect, 0 if action is RackAction.MOVE else None))
             await asyncio.sleep(0.02)
         await until(lambda: three[0].told(TableChanged)[-1] is not None)
         await asyncio.sleep(0.3)
@@ -153,9 +153,9 @@ def test_effects_that_are_late_come_and_go_and_the_player_is_never_late() -> Non
     for _ in range(60):
         numbers = [slot.slot for slot in player.output.rack.state()]
         if numbers and (len(numbers) > 1 or rng.random() < 0.5):
-            player.do(EditRack(Deed.REMOVE, "test", int(rng.choice(numbers))))
+            player.do(EditRack(RackAction.REMOVE, "test", int(rng.choice(numbers))))
         else:
-            player.do(EditRack(Deed.ADD, "test", effect="late", made=Late(int(rng.choice([0, 4_800, 23_000])))))
+            player.do(EditRack(RackAction.ADD, "test", effect="late", made=Late(int(rng.choice([0, 4_800, 23_000])))))
         run(0.3)
         if rng.random() < 0.1:
             player.do(Transport(Action.PAUSE, "test"))
@@ -175,7 +175,7 @@ def test_a_short_lead_gets_through_a_long_rack() -> None:
     timeline = Timeline(RATE_HZ, lambda: now[0], lambda: 1e9 + now[0])
     player = Player(FakeModel(), told.append, timeline, values={"prompt/1/text": "piano", "lead_seconds": 0.2})
     player.playback.wanted = True
-    player.do(EditRack(Deed.ADD, "test", effect="late", made=Late(40_000)))
+    player.do(EditRack(RackAction.ADD, "test", effect="late", made=Late(40_000)))
     for _ in range(600):
         player.tick()
         if player.playback.needs_audio:
@@ -189,7 +189,7 @@ def test_a_parameter_of_a_slot_is_set_scheduled_checked_and_told() -> None:
     async def scene(session: LiveSession) -> None:
         listener = Listening()
         session.add(listener)
-        await session.do(EditRack(Deed.ADD, "page", effect="equalizer"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="equalizer"))
         await until(lambda: len(listener.blocks) > 5)
         at = session.position_samples() + RATE_HZ // 2
         assert await session.do(Set({"plugin/1/gain_db": -60.0}, "osc", Moment(sample=at))) == at
@@ -209,7 +209,7 @@ def test_names_of_the_network_are_names_of_the_catalogue_never_paths(tmp_path: P
     async def scene(session: LiveSession) -> None:
         for name in ("/usr/lib/vst3/ZamCompX2.vst3", "../x", "", "nothing"):
             with pytest.raises(ConfigError, match="there is no effect"):
-                await session.do(EditRack(Deed.ADD, "websocket 1", effect=name))
+                await session.do(EditRack(RackAction.ADD, "websocket 1", effect=name))
         assert session.slots() == []
 
     play(scene)
@@ -227,7 +227,7 @@ def test_what_cannot_be_loaded_is_said_and_nothing_is_changed(catalogue: Catalog
     async def scene(session: LiveSession) -> None:
         (tmp_path / "orders").write_text("on-load segfault")
         with pytest.raises(ConfigError, match="ill could not be loaded: it ended"):
-            await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+            await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
         assert session.slots() == []
 
     play(scene, catalogue)
@@ -240,24 +240,24 @@ def test_where_there_is_no_place_nothing_is_loaded(
         session.add(Listening())
         monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)  # whoever loads fails
         with pytest.raises(ConfigError, match="there is no slot 3 in the rack; there are none"):
-            await session.do(EditRack(Deed.REPLACE, "osc", 3, effect="ill"))
+            await session.do(EditRack(RackAction.REPLACE, "osc", 3, effect="ill"))
         with pytest.raises(ConfigError, match="there is no effect 'no'"):
-            await session.do(EditRack(Deed.ADD, "osc", effect="no"))
+            await session.do(EditRack(RackAction.ADD, "osc", effect="no"))
         monkeypatch.undo()
         for _ in range(16):
-            await session.do(EditRack(Deed.ADD, "osc", effect="tilt", at=Moment(sample=100_000_000)))
+            await session.do(EditRack(RackAction.ADD, "osc", effect="tilt", at=Moment(sample=100_000_000)))
         monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)
         with pytest.raises(CapacityError, match="16 edits of the rack wait for their time already"):
-            await session.do(EditRack(Deed.ADD, "osc", effect="ill", at=Moment(sample=100_000_000)))
+            await session.do(EditRack(RackAction.ADD, "osc", effect="ill", at=Moment(sample=100_000_000)))
         monkeypatch.undo()
-        await session.do(EditRack(Deed.ADD, "osc", effect="tilt", at=AT_ONCE))
+        await session.do(EditRack(RackAction.ADD, "osc", effect="tilt", at=AT_ONCE))
 
     async def full(session: LiveSession) -> None:
         for _ in range(16):
-            await session.do(EditRack(Deed.ADD, "osc", effect="tilt"))
+            await session.do(EditRack(RackAction.ADD, "osc", effect="tilt"))
         monkeypatch.setattr(Catalogue, "make", lambda *_: 1 / 0)
         with pytest.raises(CapacityError, match="the rack has 16 slots"):
-            await session.do(EditRack(Deed.ADD, "osc", effect="ill"))
+            await session.do(EditRack(RackAction.ADD, "osc", effect="ill"))
 
     play(scene, catalogue)
     monkeypatch.undo()
@@ -351,7 +351,7 @@ def test_a_plugin_falls_ill_while_three_listen(catalogue: Catalogue, tmp_path: P
         three = [Listening() for _ in range(3)]
         for listener in three:
             session.add(listener)
-        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
         await session.do(Set({"plugin/1/gain": 0.5}, "page"))
         await until(lambda: len(three[0].blocks) > 20)
         for time_ in range(1, times + 1):
@@ -376,7 +376,7 @@ def test_closing_the_session_ends_its_children(catalogue: Catalogue) -> None:
     pids: list[int] = []
 
     async def scene(session: LiveSession) -> None:
-        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
         effect = session.player.output.rack.effect(1)
         pids.append(effect._process.pid)  # type: ignore[attr-defined]
 

@@ -13,11 +13,11 @@ import pytest
 
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import PluginInfo, Reference
-from bridge.audio.plugins.scan import Found, save_cache
+from bridge.audio.plugins.scan import ScannedPlugin, save_cache
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.errors import UsageError
 from bridge.session import preset_files, rack_keeper
-from bridge.session.commands import Deed, EditRack, Set
+from bridge.session.commands import EditRack, RackAction, Set
 from bridge.session.live_session import LiveSession
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, put_in
@@ -41,7 +41,7 @@ def catalogue(host: HostSettings, tmp_path: Path) -> Catalogue:
 
 def test_names_come_from_the_scan_and_from_the_operators_file(host: HostSettings, tmp_path: Path) -> None:
     info = PluginInfo("Scanned", "tests", "VST3", 0, 2, 2, ())
-    save_cache(tmp_path / "found.json", [Found(Reference("/x/scanned.vst3"), "1", info)])
+    save_cache(tmp_path / "found.json", [ScannedPlugin(Reference("/x/scanned.vst3"), "1", info)])
     assert Beginning.of(None, host, tmp_path / "nothing.json").catalogue.plugins == {}
     rack = tmp_path / "rack.toml"
     rack.write_text(
@@ -110,14 +110,14 @@ def test_every_edit_and_every_knob_is_kept_soon_and_nothing_where_nothing_was(tm
         await session.do(Set({"temperature": 0.7}, "page"))
         await asyncio.sleep(0.5)
         assert not path.exists(), "nobody ever put anything into the rack"
-        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
         await session.do(Set({"plugin/1/wet": 0.75}, "page"))
         async with asyncio.timeout(5):
             while not (path.exists() and preset_files.read(path).slots[0].values.get("wet") == 0.75):
                 await asyncio.sleep(0.02)
         kept = preset_files.read(path)
         assert (kept.origin, kept.values) == ("/a/rack.toml 1", {})
-        await session.do(EditRack(Deed.REMOVE, "page", 1))
+        await session.do(EditRack(RackAction.REMOVE, "page", 1))
         await keeper.close()
         assert preset_files.read(path).slots == ()
         assert session._listeners == []
@@ -141,7 +141,7 @@ def test_a_plugin_that_fails_over_its_state_once_is_kept_the_next_time(
 
     async def scene(session: LiveSession) -> None:
         keeper = RackKeeper(path, session)
-        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
         await asyncio.sleep(0.5)
         await session.do(Set({"plugin/1/wet": 0.75}, "page"))
         async with asyncio.timeout(5):
@@ -161,7 +161,7 @@ def test_a_disk_that_is_full_is_said_once_and_the_music_goes_on(
 
     async def scene(session: LiveSession) -> None:
         keeper = RackKeeper(tmp_path / "no folder" / "kept.toml", session)
-        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
         await asyncio.sleep(0.6)
         await session.do(Set({"plugin/1/wet": 0.75}, "page"))
         await keeper.close()
@@ -202,7 +202,7 @@ from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
-from bridge.session.commands import Deed, EditRack, Set
+from bridge.session.commands import RackAction, EditRack, Set
 from bridge.session.rack_keeper import RackKeeper
 from streamgen.testing import FakeModel
 
@@ -217,8 +217,8 @@ async def main(folder, engine_folder):
     session = await LiveSession.open("live", engine, 48_000, catalogue=catalogue)
     session.add(Listening())
     keeper = RackKeeper(folder / "kept.toml", session)
-    await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
-    await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+    await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
+    await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
     await session.do(Set({"plugin/1/decay_seconds": 7.0, "plugin/2/gain": 1.0}, "page"))
     await asyncio.sleep(600)
 

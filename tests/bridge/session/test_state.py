@@ -17,10 +17,10 @@ from typing import Any, cast
 import pytest
 
 from bridge.session import state
-from bridge.session.events import Changed, PlayerState, Transported
+from bridge.session.events import Changed, PlayerState, TransportCause, Transported
 from bridge.session.parameters import session_table
 from bridge.session.session import Listener, Session
-from bridge.session.state import AFTER_SECONDS, Keeper, Kept, restore, state_file
+from bridge.session.state import AFTER_SECONDS, Keeper, Kept, held, restore, state_file
 from streamgen.config import Value
 
 TABLE = session_table()
@@ -57,7 +57,7 @@ class Desk:
     def transport(self, player: PlayerState) -> None:
         self.player = player
         for listener in self.listeners:
-            listener.event(Transported("pause", player, "test", 0))
+            listener.event(Transported(TransportCause.PAUSE, player, "test", 0))
 
 
 def keeper(path: Path, desk: Desk, *drawn: str) -> Keeper:
@@ -226,6 +226,81 @@ def test_a_place_that_takes_nothing_is_said_once_and_stops_nothing(
     (line,) = caplog.messages
     assert line.startswith("changes are not kept: ")
     assert line.endswith("choose another --state")
+
+
+class Disk:
+    """One that is full for so many writes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
+        self.tries, self._full, self._write = 0, full, state.write_whole
+        monkeypatch.setattr(state, "write_whole", self._try)
+        monkeypatch.setattr(state, "AFTER_SECONDS", 0.01)
+
+    def _try(self, path: Path, data: bytes) -> None:
+        self.tries += 1
+        if self.tries <= self._full:
+            raise OSError(28, "No space left on device")
+        self._write(path, data)
+
+
+def test_what_could_not_be_written_is_tried_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, disk = tmp_path / "live.json", Disk(monkeypatch, full=3)
+    monkeypatch.setattr(state, "AGAIN_SECONDS", 0.01)
+
+    async def play() -> None:
+        desk = Desk()
+        one = keeper(path, desk)
+        desk.set({"seed": 5})
+        async with asyncio.timeout(20):
+            while not path.exists():
+                await asyncio.sleep(0.01)
+        await one.close()
+
+    asyncio.run(play())
+    assert restore(path, TABLE) == Kept({"seed": 5})
+    assert disk.tries == 4
+    assert caplog.messages == [
+        f"changes are not kept: {str(path)!r}: No space left on device; choose another --state",
+        f"changes are kept again: {str(path)!r}",
+    ]
+
+
+def test_the_end_tries_once_more_and_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch, full=1_000_000)
+
+    async def play() -> None:
+        desk = Desk()
+        one = keeper(tmp_path / "live.json", desk)
+        desk.set({"seed": 5})
+        async with asyncio.timeout(20):
+            while not disk.tries:
+                await asyncio.sleep(0.01)
+        await asyncio.wait_for(one.close(), 20)
+
+    monkeypatch.setattr(state, "AGAIN_SECONDS", 3600)
+    asyncio.run(play())
+    assert disk.tries == 2
+
+
+def test_of_two_services_on_one_file_the_first_has_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "deep" / "live.json"
+    with held(path) as first, held(path) as second:
+        assert (first, second) == (True, False)
+    (line,) = caplog.messages
+    assert line.startswith(f"{str(path)!r}: another service that runs keeps its state there")
+    assert line.endswith("choose another --state, or end the other")
+    with held(path) as again, held(tmp_path / "deep" / "other.json") as other:
+        assert again
+        assert other
+
+
+def test_where_nothing_can_be_locked_it_counts_as_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with caplog.at_level(logging.WARNING), held(tmp_path / "file" / "live.json") as ours:
+        assert ours
+    assert caplog.messages == []
 
 
 def test_the_strongest_prompt_is_told_in_short() -> None:

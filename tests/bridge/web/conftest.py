@@ -38,7 +38,7 @@ def opened(chromium: Any, server: ToyServer) -> Iterator[Open]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     opened = watch(context.new_page())
     opened.page.goto(server.url)
-    opened.until("document.body.dataset.link === 'open'")
+    opened.connected()
     yield opened
     context.close()
     assert opened.complaints == []

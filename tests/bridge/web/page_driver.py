@@ -18,12 +18,16 @@ class Open:
         """Evaluate an expression in the page."""
         return self.page.evaluate(script)
 
-    def until(self, script: str, timeout_ms: float = 15_000, every_ms: float = 20) -> None:
+    def until(self, script: str, timeout_ms: float = 30_000, every_ms: float = 20) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + timeout_ms / 1000
         while not self.ask(script):  # playwright's own wait uses eval(), which the page's policy forbids
             assert time.monotonic() < end, f"never true: {script}"
             self.page.wait_for_timeout(every_ms)
+
+    def connected(self) -> None:
+        """Wait until the server's first words are shown: the page is told that the link is open a turn before them."""
+        self.until("document.body.dataset.link === 'open' && streamgen.session.greeted")
 
     def play(self) -> None:
         """Press the button and wait for sound."""

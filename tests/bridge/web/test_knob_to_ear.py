@@ -25,7 +25,7 @@ def test_mute_and_prompt_are_heard_soon_whatever_the_lead(chromium: Any, pulseau
     with singing_service(pulseaudio.environment) as url, pulseaudio.overhearing() as card:
         opened = watch(chromium.new_context(bypass_csp=True).new_page())
         opened.page.goto(url)
-        opened.until("document.body.dataset.link === 'open'")
+        opened.connected()
         opened.play()
         attach(opened)
         wait(3.0, opened)  # the clocks settle, the lead is there

@@ -30,7 +30,7 @@ from bridge.audio.faults import SlotFault
 from bridge.audio.rack import Rack
 from bridge.doors.http.site import WEB_ROOT, read_page
 from bridge.doors.native import answers
-from bridge.session.commands import Deed, EditRack
+from bridge.session.commands import EditRack, RackAction
 from bridge.session.events import TableChanged
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.rack_edits import edited
@@ -93,12 +93,12 @@ class ToySession:
         weights = [float(self.values[f"prompt/{slot}/weight"]) for slot in range(1, 9)]
         return sum(w * p for w, p in zip(weights, PITCHES_HZ, strict=True)) / (sum(weights) or 1.0)
 
-    def edit(self, deed: Deed, slot: int = 0, effect: str = "", index: int | None = None) -> TableChanged:
+    def edit(self, action: RackAction, slot: int = 0, effect: str = "", index: int | None = None) -> TableChanged:
         """Edit the rack; nobody hears it."""
         made = Catalogue().make(effect, RATE_HZ) if effect else None
         parameters = Parameters(self.table)
         parameters.values = self.values
-        told = edited(self.rack, parameters, EditRack(deed, "websocket 1", slot, effect, index, made))
+        told = edited(self.rack, parameters, EditRack(action, "websocket 1", slot, effect, index, made))
         self.table, self.values = dict(told.table), dict(told.values)
         return told
 
@@ -168,9 +168,9 @@ class ToyServer:
         at = {"applied_at_sample": self.session.position, "rate_hz": RATE_HZ}
         return {"type": "changed", "values": values, "by": by, **at}
 
-    def edit(self, deed: Deed, slot: int = 0, effect: str = "", index: int | None = None) -> None:
+    def edit(self, action: RackAction, slot: int = 0, effect: str = "", index: int | None = None) -> None:
         """Edit the rack as another door would."""
-        self.tell(json.loads(answers.event(self.session.edit(deed, slot, effect, index), RATE_HZ)))
+        self.tell(json.loads(answers.event(self.session.edit(action, slot, effect, index), RATE_HZ)))
 
     def fault(self, fault: SlotFault) -> None:
         """Tell of a fault in the rack."""
@@ -266,8 +266,8 @@ class ToyServer:
     async def _edited(self, message: dict[str, Any]) -> str:
         """Edit the rack as asked; returns why not."""
         try:
-            deed, effect = Deed(message["action"]), message.get("effect", "")
-            told = self.session.edit(deed, message.get("slot", 0), effect, message.get("index"))
+            action, effect = RackAction(message["action"]), message.get("effect", "")
+            told = self.session.edit(action, message.get("slot", 0), effect, message.get("index"))
         except StreamgenError as error:
             return str(error)
         await self._all(answers.event(told, RATE_HZ))

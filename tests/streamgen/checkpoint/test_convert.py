@@ -13,7 +13,7 @@ from transformers import MusicgenForConditionalGeneration, MusicgenMelodyForCond
 
 import streamgen
 from streamgen.checkpoint import load_checkpoint
-from streamgen.checkpoint.convert import convert
+from streamgen.checkpoint.convert import convert_checkpoint
 from streamgen.errors import CheckpointError
 from streamgen.stream.batch import Batch
 from streamgen.testing import tiny_checkpoint
@@ -32,10 +32,10 @@ def codes_of(folder: Path) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_ways_give_the_same_tokens_and_tensors(kind: str, tmp_path: Path) -> None:
     source = load_checkpoint(str(tiny_checkpoint(kind)))
-    convert(source, tmp_path / "audiocraft")
+    convert_checkpoint(source, tmp_path / "audiocraft")
     there = load_checkpoint(str(tmp_path / "audiocraft"))
     assert there.format == "audiocraft"
-    assert convert(there, tmp_path / "transformers") == []
+    assert convert_checkpoint(there, tmp_path / "transformers") == []
     back = load_checkpoint(str(tmp_path / "transformers"))
     assert back.format == "transformers"
     for other in (there, back):
@@ -50,7 +50,7 @@ def test_both_ways_give_the_same_tokens_and_tensors(kind: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["audiocraft", "audiocraft-melody-stereo"])
 def test_transformers_itself_loads_what_is_written(kind: str, tmp_path: Path) -> None:
-    convert(load_checkpoint(str(tiny_checkpoint(kind))), tmp_path / "out")
+    convert_checkpoint(load_checkpoint(str(tiny_checkpoint(kind))), tmp_path / "out")
     architecture = MusicgenMelodyForConditionalGeneration if "melody" in kind else MusicgenForConditionalGeneration
     theirs, report = architecture.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert all("embed_" in name for name in report["missing_keys"]), report
@@ -63,7 +63,7 @@ def test_transformers_itself_loads_what_is_written(kind: str, tmp_path: Path) ->
 def test_half_precision_is_kept(tmp_path: Path) -> None:
     source = load_checkpoint(str(tiny_checkpoint("mono")))
     half = replace(source, weights={name: tensor.half() for name, tensor in source.weights.items()})
-    convert(half, tmp_path / "out")
+    convert_checkpoint(half, tmp_path / "out")
     there = load_checkpoint(str(tmp_path / "out"))
     assert {tensor.dtype for tensor in there.weights.values()} == {torch.float16}
 
@@ -71,7 +71,7 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
 def test_what_is_not_kept_is_told(tmp_path: Path, copy_of: Any, edit_json: Any) -> None:
     folder = copy_of("mono")
     edit_json(folder / "generation_config.json", {"temperature": 0.7, "guidance_scale": 2.0})
-    told = convert(load_checkpoint(str(folder)), tmp_path / "out")
+    told = convert_checkpoint(load_checkpoint(str(folder)), tmp_path / "out")
     assert told == ["audiocraft's format keeps no temperature: give set_generation_params 0.7"]
     assert load_checkpoint(str(tmp_path / "out")).defaults.guidance_scale == 2.0
 
@@ -79,14 +79,14 @@ def test_what_is_not_kept_is_told(tmp_path: Path, copy_of: Any, edit_json: Any) 
 def test_what_the_other_format_cannot_say_is_refused_by_name(tmp_path: Path) -> None:
     for kind, words in (("style", "MusicGen-Style"), ("decoder", "decoder alone")):
         with pytest.raises(CheckpointError, match=words):
-            convert(load_checkpoint(str(tiny_checkpoint(kind))), tmp_path / kind)
+            convert_checkpoint(load_checkpoint(str(tiny_checkpoint(kind))), tmp_path / kind)
     audiocraft = load_checkpoint(str(tiny_checkpoint("audiocraft")))
     longer = replace(audiocraft, decoder=replace(audiocraft.decoder, max_positions=1800))
     with pytest.raises(CheckpointError, match="windows of 1800 positions"):
-        convert(longer, tmp_path / "longer")
+        convert_checkpoint(longer, tmp_path / "longer")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
     with pytest.raises(CheckpointError, match="is not empty"):
-        convert(audiocraft, tmp_path / "full")
+        convert_checkpoint(audiocraft, tmp_path / "full")
     with pytest.raises(CheckpointError, match="vocabulary of its own"):
-        convert(load_checkpoint("pocket"), tmp_path / "pocket")
+        convert_checkpoint(load_checkpoint("pocket"), tmp_path / "pocket")

@@ -10,15 +10,15 @@ from torch import Tensor
 from transformers import EncodecModel
 
 from streamgen.codec import CodecState, StreamingDecoder
-from streamgen.codec.state import RecurrentState, UpsampleState, WindowState, zeros
+from streamgen.codec.state import PaddingState, RecurrentState, UpsampleState, zeros
 
 
 def tensors(state: CodecState) -> Iterator[Tensor]:
     for layer in state.layers:
-        if isinstance(layer, WindowState):
+        if isinstance(layer, PaddingState):
             yield layer.context
         elif isinstance(layer, UpsampleState):
-            yield layer.window.context
+            yield layer.padding.context
         else:
             assert isinstance(layer, RecurrentState)
             yield from (layer.hidden, layer.cell)

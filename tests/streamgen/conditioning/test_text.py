@@ -265,8 +265,10 @@ def test_words_without_a_token_are_told_once(mono: Any, caplog: pytest.LogCaptur
         assert caplog.messages == []
         conditioner.encode("piano \u266b\U0001f3b9")
         conditioner.encode("strings \u266b\U0001f3b9")
-    (line,) = caplog.messages
-    assert "has no token for \u266b\U0001f3b9: not heard" in line
+        conditioner.encode("\u202e\u266b")
+    line, hostile = caplog.messages
+    assert "has no token for '\u266b\U0001f3b9': not heard" in line
+    assert "'\\u202e\u266b'" in hostile, "what turns a terminal's line round is shown, not obeyed"
 
 
 # -- states of one's own -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from streamgen.lm.attention import Segment, cache_rows, merge
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.cache import KVCache, RowRange
 from streamgen.lm.cross import CrossCache
 
 Twins = Callable[[str], Any]
@@ -38,10 +38,10 @@ def test_masked_and_segment_attention_agree_at_unlike_positions(twin: Twins) -> 
 
 
 def test_neighbours_at_one_position_are_merged() -> None:
-    a, b, c = Segment(Block(0, 2), 5), Segment(Block(2, 4), 5), Segment(Block(4, 6), 6)
-    assert merge([a, b, c]) == [Segment(Block(0, 4), 5), c]
+    a, b, c = Segment(RowRange(0, 2), 5), Segment(RowRange(2, 4), 5), Segment(RowRange(4, 6), 6)
+    assert merge([a, b, c]) == [Segment(RowRange(0, 4), 5), c]
     assert merge([b, a]) == [b, a], "out of order is not a neighbour"
 
 
 def test_the_rows_of_a_pass_are_those_of_its_segments_in_order() -> None:
-    assert cache_rows([Segment(Block(4, 6), 5), Segment(Block(0, 1), 9)]) == [4, 5, 0]
+    assert cache_rows([Segment(RowRange(4, 6), 5), Segment(RowRange(0, 1), 9)]) == [4, 5, 0]

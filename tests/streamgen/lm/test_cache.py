@@ -5,7 +5,7 @@ import torch
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.errors import CapacityError
-from streamgen.lm.cache import Block, KVCache, attention_dtype
+from streamgen.lm.cache import KVCache, RowRange, attention_dtype
 
 CONFIG = DecoderConfig(
     hidden_size=8,
@@ -26,10 +26,10 @@ def cache(rows: int = 4, max_rows: int = 8) -> KVCache:
 def test_blocks_are_contiguous_reused_and_never_overlap() -> None:
     kv = cache()
     first, second = kv.allocate(2), kv.allocate(2)
-    assert (first, second) == (Block(0, 2), Block(2, 4))
+    assert (first, second) == (RowRange(0, 2), RowRange(2, 4))
     kv.release(first)
-    assert kv.allocate(1) == Block(0, 1)
-    assert kv.allocate(2) == Block(4, 6), "one free row is no place for two"
+    assert kv.allocate(1) == RowRange(0, 1)
+    assert kv.allocate(2) == RowRange(4, 6), "one free row is no place for two"
 
 
 def test_growing_keeps_what_was_written() -> None:
@@ -64,16 +64,16 @@ def test_copy_out_is_a_clone_and_copy_in_can_reorder() -> None:
 def test_growing_begins_at_the_free_rows_of_the_end() -> None:
     kv = cache(rows=4)
     kv.allocate(2)
-    assert kv.allocate(5) == Block(2, 7)
+    assert kv.allocate(5) == RowRange(2, 7)
     assert kv.rows == 7
 
 
 def test_an_exchange_may_lie_over_what_was_given_and_is_all_or_nothing() -> None:
     kv = cache(max_rows=6)
     mine, _ = kv.allocate(2), kv.allocate(2)
-    assert kv.exchange([mine], [1, 2]) == [Block(0, 1), Block(4, 6)]
+    assert kv.exchange([mine], [1, 2]) == [RowRange(0, 1), RowRange(4, 6)]
     with pytest.raises(CapacityError):
-        kv.exchange([Block(0, 1), Block(4, 6)], [2, 3])
+        kv.exchange([RowRange(0, 1), RowRange(4, 6)], [2, 3])
     assert kv._free == [False, True, False, False, False, False]
 
 

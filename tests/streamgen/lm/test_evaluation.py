@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import streamgen
-from streamgen.errors import ConfigError
+from streamgen.errors import CapacityError, ConfigError
 from streamgen.testing import FakeModel, tiny_checkpoint
 
 Twins = Callable[[str], Any]
@@ -112,3 +112,11 @@ def test_rows_are_given_back_and_codes_checked(twin: Twins) -> None:
     with pytest.raises(ConfigError, match="FakeModel has no decoder"):
         FakeModel().logits(torch.zeros(2, 9, dtype=torch.int64))
     assert all(model.runtime.engine.cache._free)
+
+
+def test_a_pass_is_timed_and_its_rows_are_given_back(twin: Twins) -> None:
+    model = twin("mono").model
+    assert 0 < model.pass_seconds(2, 100) < 60
+    assert all(model.runtime.engine.cache._free)
+    with pytest.raises(CapacityError):
+        model.pass_seconds(10**6, 0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from streamgen.lm.cache import Block
+from streamgen.lm.cache import RowRange
 from streamgen.lm.cross import TextKV
 from streamgen.lm.step import Rows, Unread, Window
 
@@ -29,7 +29,7 @@ def test_each_row_goes_on_from_its_namesake_its_place_or_the_heaviest(old: Rows,
 
 
 def test_what_is_unread_counts_prefix_and_columns() -> None:
-    window = Window(Block(0, 2), start_frame=0, start_position=3, fed=4)
+    window = Window(RowRange(0, 2), start_frame=0, start_position=3, fed=4)
     assert window.position == 7
     columns = torch.zeros(5, 4, dtype=torch.int64)
     assert Unread(window, None, columns).length == 5

@@ -7,10 +7,10 @@ import torch
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.errors import CapacityError
-from streamgen.lm.cache import Block, KVCache
+from streamgen.lm.cache import KVCache, RowRange
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.step import Rows, Window
-from streamgen.lm.window_set import Place, WindowSet
+from streamgen.lm.window_set import WindowPlace, WindowSet
 
 CONFIG = DecoderConfig(
     hidden_size=8,
@@ -47,19 +47,19 @@ class Rig:
     def attended(self) -> dict[int, TextKV]:
         return self.cross._texts
 
-    def standing(self) -> list[Place]:
-        return [Place(window.start_frame, window.start_position, window) for window in self.set.open]
+    def standing(self) -> list[WindowPlace]:
+        return [WindowPlace(window.start_frame, window.start_position, window) for window in self.set.open]
 
     def open(self, rows: Rows, *places: tuple[int, int], head: int = 0) -> list[Window]:
         """Open windows behind those that are open."""
-        self.set.arrange([*self.standing(), *(Place(*place) for place in places)], rows, None, head)
+        self.set.arrange([*self.standing(), *(WindowPlace(*place) for place in places)], rows, None, head)
         return self.set.open
 
     def retire(self, rows: Rows, head: int) -> None:
         """Close the leader."""
         self.set.arrange(self.standing()[1:], rows, None, head)
 
-    def write(self, block: Block, value: float) -> None:
+    def write(self, block: RowRange, value: float) -> None:
         for row in range(block.start, block.stop):
             self.cache.keys[:, row] = value + row - block.start
 
@@ -85,7 +85,7 @@ def test_a_closed_leader_is_kept_as_long_as_a_rewind_reaches_it() -> None:
     rig.set.forget(before_head=9)
     assert rig.taken == 4
     rig.set.rewind(mark, two, head=3)
-    assert [(w.block, w.start_frame, w.fed) for w in rig.set.open] == [(Block(0, 2), 0, 4)]
+    assert [(w.block, w.start_frame, w.fed) for w in rig.set.open] == [(RowRange(0, 2), 0, 4)]
     assert (rig.taken, sorted(rig.attended())) == (2, [0, 1]), "the successor, opened since, is given back"
     rig.retire(two, head=9)
     rig.set.forget(before_head=10)
@@ -97,9 +97,9 @@ def test_windows_that_stay_keep_their_rows_and_what_they_read() -> None:
     rig, two = Rig(max_rows=4), rows(2)
     leader, successor = rig.open(two, (0, 0), (5, 1))
     successor.fed = 3
-    rig.set.arrange([Place(5, 1, successor), Place(9, 1)], two, None, head=7)
+    rig.set.arrange([WindowPlace(5, 1, successor), WindowPlace(9, 1)], two, None, head=7)
     assert rig.set.open[0] is successor
-    assert (successor.block, successor.fed) == (Block(2, 4), 3)
+    assert (successor.block, successor.fed) == (RowRange(2, 4), 3)
     assert (rig.set.open[1].block, rig.set.open[1].start_frame, rig.set.open[1].fed) == (leader.block, 9, 0)
     assert (rig.taken, sorted(rig.attended())) == (4, [0, 1, 2, 3])
 
@@ -126,17 +126,17 @@ def test_rows_without_room_change_nothing(keep_frames: int) -> None:
     with pytest.raises(CapacityError, match="close a stream or use fewer prompts"):
         rig.set.arrange(rig.standing(), rows(5), [0, 0, 0, 0, 0], head=1)
     with pytest.raises(CapacityError):
-        rig.set.arrange([Place(0, 0)], rows(5), None, head=1)
+        rig.set.arrange([WindowPlace(0, 0)], rows(5), None, head=1)
     with pytest.raises(CapacityError):
-        rig.set.arrange([*rig.standing(), Place(4, 0)], rows(3), [0, 0, 1], head=1)  # the move alone has room
+        rig.set.arrange([*rig.standing(), WindowPlace(4, 0)], rows(3), [0, 0, 1], head=1)  # the move alone has room
     assert rig.set.open == [window]
-    assert (window.block, window.fed, rig.taken, rig.attended()) == (Block(0, 2), 3, 2, attended)
+    assert (window.block, window.fed, rig.taken, rig.attended()) == (RowRange(0, 2), 3, 2, attended)
 
 
 def test_beginning_anew_leaves_one_empty_window() -> None:
     rig, two, one = Rig(), rows(2), rows(1)
     rig.open(two, (0, 0), (4, 0))
-    rig.set.arrange([Place(7, 2)], one, None, head=9)
+    rig.set.arrange([WindowPlace(7, 2)], one, None, head=9)
     (window,) = rig.set.open
     assert (window.start_frame, window.position, window.fed) == (7, 2, 0)
     assert rig.taken == 1

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamgen.stream import guard as module
-from streamgen.stream.guard import PATIENCE_BLOCKS, Block, Guard, fault_of, movement
+from streamgen.stream.guard import PATIENCE_BLOCKS, Guard, SoundFeatures, fault_of, movement
 from streamgen.stream.stream import Stream
 
 RATE, HOP = 32_000, 640
@@ -57,7 +57,7 @@ def test_music_moves_a_drone_hardly_and_silence_not() -> None:
 
 
 def test_one_code_for_ever_is_a_fault_where_the_sound_hardly_moves_and_none_where_it_does() -> None:
-    hardly, moving = Block(-20, -22, 0.04, 0.01, 0.95), Block(-20, -22, 0.2, 0.01, 0.95)
+    hardly, moving = SoundFeatures(-20, -22, 0.04, 0.01, 0.95), SoundFeatures(-20, -22, 0.2, 0.01, 0.95)
     assert fault_of((hardly,) * PATIENCE_BLOCKS) == "one code"
     assert fault_of((moving,) * PATIENCE_BLOCKS) == ""
 

@@ -9,9 +9,16 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from bridge.doors.osc.layouts.surface import DEEDS, Surface, lines
+from bridge.doors.osc.layouts.surface import DEEDS, Surface, lines, pressed
 
 __all__ = ["max_patcher", "pure_data"]
+
+_MAX_ENDS: dict[str, tuple[int, list[str]]] = {
+    "message": (2, [""]), "number": (1, ["", "bang"]), "flonum": (1, ["", "bang"]), "toggle": (1, ["int"]),
+    "udpsend": (1, []), "udpreceive": (1, [""]), "print": (1, []), "loadbang": (1, ["bang"]), "metro": (2, ["bang"]),
+    "prepend": (1, [""]),
+}  # fmt: skip
+"""How many inlets each of Max's boxes has, and what comes out of its outlets."""
 
 
 def max_patcher(on: Surface) -> bytes:
@@ -22,8 +29,10 @@ def max_patcher(on: Surface) -> bytes:
     def box(kind: str, text: str, x: int, y: int, **more: Any) -> str:
         name = f"obj-{len(boxes) + 1}"
         words = {"text": text} if text else {}
-        size = {"numinlets": 1, "numoutlets": 1, "patching_rect": [x, y, 22 + 7 * max(len(text), 6), 22]}
-        boxes.append({"box": {"id": name, "maxclass": kind, **words, **size, **more}})
+        inlets, outlets = _MAX_ENDS[text.split()[0] if kind == "newobj" else kind]
+        ends = {"numinlets": inlets, "numoutlets": len(outlets), "outlettype": outlets}
+        size = {"patching_rect": [x, y, 22 + 7 * max(len(text), 6), 22]}
+        boxes.append({"box": {"id": name, "maxclass": kind, **words, **ends, **size, **more}})
         return name
 
     def wire(source: str, target: str) -> None:
@@ -49,8 +58,13 @@ def max_patcher(on: Surface) -> bytes:
         )
         wire(name, send)
     for place, word in enumerate(DEEDS):
-        wire(box("message", f"{on.at(word)} 1", 840, 130 + 30 * place), send)
-    patcher = {"fileversion": 1, "rect": [60, 60, 1_100, 900], "boxes": boxes, "lines": wires}
+        wire(box("message", f"{on.at(word)} {pressed(word)}", 840, 130 + 30 * place), send)
+    choices = [f"{on.at(row.name)} {choice}" for row in on.choices for choice in row.choices]
+    for place, text in enumerate(choices):
+        wire(box("message", text, 840, 330 + 30 * place), send)
+    app = {"major": 8, "minor": 0, "revision": 0, "architecture": "x64", "modernui": 1}
+    head = {"fileversion": 1, "appversion": app, "classnamespace": "box", "rect": [60, 60, 1_100, 900]}
+    patcher = {**head, "boxes": boxes, "lines": wires}
     return json.dumps({"patcher": patcher}, indent=1).encode()
 
 
@@ -96,7 +110,10 @@ def pure_data(on: Surface) -> bytes:
         )
         wires += [(toggle, name := put(address(row.name), x, 800 + place // 4 * 44)), (name, trim[0])]
     for place, word in enumerate(DEEDS):
-        one = put(f"msg {30 if word == 'keep' else 1}", 500 + 90 * place, 54)
+        one = put(f"msg {pressed(word)}", 500 + 90 * place, 54)
         wires += [(one, name := put(address(word), 500 + 90 * place, 76)), (name, trim[0])]
+    for place, (word, choice) in enumerate((row.name, choice) for row in on.choices for choice in row.choices):
+        one = put(f"msg list {choice}", 500 + 65 * place, 98)
+        wires += [(one, name := put(address(word), 500 + 65 * place, 120)), (name, trim[0])]
     connects = [f"#X connect {source} 0 {target} 0;" for source, target in wires]
     return lines(["#N canvas 40 40 900 1000 10;", *objects, *connects, f"#X connect {both} 1 {where} 0;"])

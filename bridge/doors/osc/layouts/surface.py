@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from bridge.doors.osc.codec import Message, OscError
 from bridge.doors.osc.namespace import PREFIX, Namespace
-from bridge.session.commands import Action
+from bridge.session.commands import KEEP_SECONDS, Action
 from streamgen.config import MAX_PROMPTS, ControlSpec
 
-__all__ = ["DEEDS", "Surface", "lines"]
+__all__ = ["DEEDS", "Surface", "lines", "pressed"]
 
 DEEDS = (*Action, "keep")
 """What a button does."""
@@ -71,6 +71,11 @@ class Surface:
     def slots(self) -> range:
         """The numbers of the prompts."""
         return range(1, MAX_PROMPTS + 1)
+
+
+def pressed(deed: str) -> int:
+    """Return what a press of a deed's button sends: 1, but for the one that takes seconds."""
+    return int(KEEP_SECONDS.default) if deed == "keep" else 1
 
 
 def lines(text: Iterable[str]) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from bridge.audio.plugins import scan as scan_module
 from bridge.audio.plugins.engine import PluginInfo, Reference
-from bridge.audio.plugins.scan import Found, catalogue_names, folders, load_cache, save_cache, scan
+from bridge.audio.plugins.scan import ScannedPlugin, catalogue_names, folders, load_cache, save_cache, scan
 from bridge.audio.plugins.spawn import HostSettings
 
 
@@ -29,7 +29,7 @@ def three(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_what_dies_or_hangs_is_listed_with_its_reason(settings: HostSettings, three: Path) -> None:
-    told: list[Found] = []
+    told: list[ScannedPlugin] = []
     began = time.monotonic()
     found = scan(replace(settings, load_seconds=5.0), [three, three / "nowhere"], tell=told.append)
     assert time.monotonic() - began < 30
@@ -59,8 +59,8 @@ def test_only_what_changed_is_looked_at_again(settings: HostSettings, three: Pat
 
 
 def test_no_two_have_one_name_nor_a_built_in_effects() -> None:
-    def found(name: str, kind: str, path: str) -> Found:
-        return Found(Reference(path), "1", PluginInfo(name, "", kind, 0, 2, 2))
+    def found(name: str, kind: str, path: str) -> ScannedPlugin:
+        return ScannedPlugin(Reference(path), "1", PluginInfo(name, "", kind, 0, 2, 2))
 
     names = catalogue_names(
         [found("A", "VST3", "1"), found("A", "LV2", "2"), found("A", "LV2", "3"), found("reverb", "LV2", "4")]
@@ -84,7 +84,7 @@ def test_what_is_not_ours_to_read_is_listed_and_ends_no_scan(
     monkeypatch.setattr(scan_module, "plugin_uris", locked)
     (found,) = scan(replace(settings, engine="nowhere:Engine"), [tmp_path])
     assert (found.name, found.info, bool(found.reason)) == ("locked", None, True)
-    found = Found(Reference("/x/midi.lv2", "http://x/midi#filter"), "1", None, "it has no inputs")
+    found = ScannedPlugin(Reference("/x/midi.lv2", "http://x/midi#filter"), "1", None, "it has no inputs")
     assert found.name == "midi filter", "which of a bundle's many"
 
 

@@ -31,6 +31,7 @@ class Stage:
     ppm: float = 0.0
     period: int = 480
     margin_seconds: float = 0.05
+    ahead_seconds: float = 0.0
     stamped: bool = True
     time: float = 100.0
     sample: int = 0
@@ -39,7 +40,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.feeder = Feeder(
-            SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=self.margin_seconds,
+            SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=self.margin_seconds, ahead_seconds=self.ahead_seconds,
             now=lambda: self.time, wall=lambda: self.time + WALL,
         )  # fmt: skip
         self.feeder.device_latency_seconds = LATENCY_SECONDS
@@ -56,7 +57,7 @@ class Stage:
             if self.time >= end:
                 self.time = end
                 break
-            if next_block <= self.next_callback:
+            if next_block < self.next_callback:  # the first callback comes before the first block, as at every device
                 stamp = round((due + WALL) * 1e6) if self.stamped else 0
                 self.feeder.feed(Block(tone(self.sample, BLOCK), self.sample, time_us=stamp))
                 self.sample += BLOCK
@@ -95,6 +96,17 @@ def test_the_device_hears_the_resampled_stream_to_the_bit_and_on_time() -> None:
     shift = begin - int(np.flatnonzero(np.abs(want[:, 0]) > 0)[0])
     np.testing.assert_array_equal(out[shift + fade : shift + len(want)], want[fade:])
     assert (stage.feeder.starvations, stage.feeder.jumps, stage.feeder.overflow_frames) == (0, 0, 0)
+
+
+def test_a_device_of_the_sessions_rate_is_given_its_samples_as_they_are() -> None:
+    feeder = Feeder(SOURCE_HZ, SOURCE_HZ, 2, margin_seconds=0.05, now=lambda: 100.0)
+    noise = np.random.default_rng(3).standard_normal((2, 10 * BLOCK)).astype(np.float32)
+    for at in range(0, 10 * BLOCK, BLOCK):
+        feeder.feed(Block(noise[:, at : at + BLOCK], at))
+    out = np.zeros((feeder.ring.filled_frames, 2), np.float32)
+    feeder.ring.read_into(out)
+    heard, fade = out[-10 * BLOCK + Stretcher.LATENCY_FRAMES :], 600
+    np.testing.assert_array_equal(heard[fade:], noise.T[: len(heard)][fade:])
 
 
 @pytest.mark.slow
@@ -239,3 +251,12 @@ def test_what_is_played_later_after_a_starvation_is_played_sooner_again_by_and_b
     assert abs(stage.feeder.drift.error_seconds) < 0.015
     assert (stage.feeder.starvations, stage.feeder.jumps) == (faults, 0)
     assert roughness(stage.out()) < 5e-5, "unheard"
+
+
+@pytest.mark.parametrize("latency_seconds", [0.1, 0.4, 1.0])
+def test_what_a_device_takes_at_once_is_there(latency_seconds: float) -> None:
+    """PortAudio asks for a quarter of the latency in one callback."""
+    stage = Stage(period=round(latency_seconds / 4 * DEVICE_HZ), ppm=150.0, ahead_seconds=0.16)
+    stage.run(20.0)
+    assert (stage.feeder.starvations, stage.feeder.jumps) == (0, 0)
+    assert roughness(stage.out()[DEVICE_HZ:]) < 5e-5

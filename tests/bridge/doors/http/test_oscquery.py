@@ -10,9 +10,9 @@ import pytest
 from pythonosc.osc_message import OscMessage
 from websockets.asyncio.client import connect
 
-from bridge.doors.http.oscquery import Listener, attribute, find, host_info, packet, tree
+from bridge.doors.http.oscquery import ParameterListener, attribute, find, host_info, packet, tree
 from bridge.errors import WireError
-from bridge.session.commands import Deed, EditRack
+from bridge.session.commands import EditRack, RackAction
 from bridge.session.events import Changed
 from streamgen.config import text
 
@@ -67,7 +67,7 @@ def test_a_text_with_choices_tells_them() -> None:
 
 
 def test_listen_and_ignore() -> None:
-    listener = Listener(TABLE, 48_000, lambda: None)
+    listener = ParameterListener(TABLE, 48_000, lambda: None)
     listener.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/seed"}')
     assert listener.names == {"seed"}
     listener.command('{"COMMAND": "IGNORE", "DATA": "/streamgen/seed"}')
@@ -79,13 +79,13 @@ def test_listen_and_ignore() -> None:
 
 def test_another_rack_is_another_tree() -> None:
     session, ready = SineSession(), list[bool]()
-    listener = Listener(session.table, 48_000, lambda: ready.append(True))
+    listener = ParameterListener(session.table, 48_000, lambda: ready.append(True))
     session.add(listener)
 
     async def edit() -> None:
-        await session.do(EditRack(Deed.ADD, "page", effect="reverb"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="reverb"))
         listener.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/plugin/1/wet"}')
-        await session.do(EditRack(Deed.REMOVE, "page", 1))
+        await session.do(EditRack(RackAction.REMOVE, "page", 1))
 
     before = find(tree(session.table, session.values()), "/streamgen/plugin/1/wet")
     asyncio.run(edit())
@@ -98,7 +98,7 @@ def test_another_rack_is_another_tree() -> None:
 
 def test_the_newest_value_of_each_is_told() -> None:
     ready: list[bool] = []
-    listener = Listener(TABLE, 48_000, lambda: ready.append(True))
+    listener = ParameterListener(TABLE, 48_000, lambda: ready.append(True))
     for name in ("seed", "mute"):
         listener.command(json.dumps({"COMMAND": "LISTEN", "DATA": f"/streamgen/{name}"}))
     for seed in range(3):
@@ -111,7 +111,7 @@ def test_the_newest_value_of_each_is_told() -> None:
 
 def test_meter_bands_and_onsets_are_listened_to_and_looked_at_only_then() -> None:
     ready: list[bool] = []
-    listener, session = Listener(TABLE, 48_000, lambda: ready.append(True)), SineSession()
+    listener, session = ParameterListener(TABLE, 48_000, lambda: ready.append(True)), SineSession()
     session.add(listener)
     session.play(20)
     listener.look(1e10)

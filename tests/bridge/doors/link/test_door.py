@@ -77,7 +77,7 @@ def test_the_session_goes_with_the_room_and_the_room_with_the_session(monkeypatc
         loop.add_reader(own, lambda: room.received(*own.recvfrom(2_000)))
 
         async def until(condition, *, there: bool = True) -> None:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(20):
                 while not condition():
                     if there:
                         room.announce()  # the answer says what the group is told

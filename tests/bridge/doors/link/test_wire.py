@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from bridge.doors.link import wire
-from bridge.doors.link.wire import AudioType, Beats, Buffer, Discovery, Measurement, PlayState, Tempo
+from bridge.doors.link.wire import AudioType, Buffer, BufferPart, Discovery, Measurement, PlayState, Tempo
 
 ALIVE = bytes.fromhex(
     "5f617364705f76010105000064457130466d6f64746d6c6e00000018000000000007a1200000000000f45d660000000000000000"
@@ -55,7 +55,7 @@ def test_audio_messages_are_read_and_written() -> None:
         == ANNOUNCEMENT
     )
     assert wire.read_audio(REQUEST) == (AudioType.REQUEST, 5, b"@~tPG$E4", {b"chid": b"c>)_j*/h"})
-    chunk = Beats(2_776, 125, 16_007_032, 500_000)
+    chunk = BufferPart(2_776, 125, 16_007_032, 500_000)
     buffer = Buffer(b"c>)_j*/h", b"@~tPG$E4", (chunk,), 48_000, 2, bytes(500))
     message = wire.buffer_message(b"J`>[A~/#", buffer)
     assert len(message) == 574, "as the library's"

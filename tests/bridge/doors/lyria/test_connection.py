@@ -123,7 +123,7 @@ def test_pause_sends_the_rest_stop_and_reset_do_as_they_say_and_tempo_waits_for_
     asyncio.run(go())
 
 
-def test_the_equalizer_comes_when_it_is_wished_for_and_once() -> None:
+def test_the_equalizer_comes_when_it_is_asked_for_and_once() -> None:
     async def go() -> None:
         async with performing() as (_, own, client):
             await client.say(musicGenerationConfig={"temperature": 1})

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from bridge.doors.lyria.protocol import MIME, Config, Control, Prompts, Setup, audio, parse
+from bridge.doors.lyria.protocol import MIME, Config, Control, Setup, WeightedPrompts, audio, parse
 from bridge.errors import WireError
 
 
@@ -17,9 +17,9 @@ from bridge.errors import WireError
         ('{"setup": {"model": "models/lyria-realtime-exp"}}', Setup()),
         (
             '{"clientContent": {"weightedPrompts": [{"text": "a", "weight": 0.5}, {"text": "b"}]}}',
-            Prompts((("a", 0.5), ("b", 1.0))),
+            WeightedPrompts((("a", 0.5), ("b", 1.0))),
         ),
-        ('{"client_content": {"weighted_prompts": [{"text": "a", "weight": 0}]}}', Prompts((("a", 0.0),))),
+        ('{"client_content": {"weighted_prompts": [{"text": "a", "weight": 0}]}}', WeightedPrompts((("a", 0.0),))),
         ('{"musicGenerationConfig": {"bpm": 90, "topK": null}}', Config({"bpm": 90})),
         ('{"music_generation_config": {"top_k": 40, "mute_bass": true}}', Config({"topK": 40, "muteBass": True})),
         ('{"musicGenerationConfig": {}}', Config({})),

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from bridge.doors.midi.controllers import Decoder, Moved, Pickup, read_map, written_map
+from bridge.doors.midi.controllers import MidiParser, Moved, Pickup, read_map, written_map
 
 
 def fed(*messages: tuple[int, ...]) -> list[Moved | None]:
-    decoder = Decoder()
+    decoder = MidiParser()
     return [decoder.feed(message) for message in messages]
 
 
@@ -62,7 +62,7 @@ def test_a_map_is_read_as_it_was_written() -> None:
 
 
 def test_any_bytes_are_read() -> None:
-    rng, decoder = random.Random(5), Decoder()
+    rng, decoder = random.Random(5), MidiParser()
     for _ in range(20_000):
         moved = decoder.feed([rng.randrange(256) for _ in range(rng.randrange(5))])
         if moved is not None:

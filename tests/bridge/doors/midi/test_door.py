@@ -15,7 +15,7 @@ from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.midi import door as midi
 from bridge.metrics import Metrics
-from bridge.session.commands import Action, Deed, EditRack, KeepTake, RecallPreset, Set, Transport
+from bridge.session.commands import Action, EditRack, KeepTake, RackAction, RecallPreset, Set, Transport
 from bridge.session.events import Block, Changed, Event
 from bridge.session.live_session import LiveSession
 from bridge.session.timeline import Moment
@@ -225,7 +225,7 @@ def test_a_plugin_s_knob_turned_by_a_learned_controller_reaches_its_child_within
         ports, ear = door._ports, InOrder()
         assert isinstance(ports, TestPorts)
         session.add(ear)
-        await session.do(EditRack(Deed.ADD, "page", effect="ill"))
+        await session.do(EditRack(RackAction.ADD, "page", effect="ill"))
         await session.do(Set({gain: 1.0, "midi/learn": gain}, "page"))
         ports.message(0xB0, 74, 64)
         await until(lambda: session.values()["midi/map"] == f"cc 1/74={gain}")

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.doors.native.answers import Told, ack, error, event, hello
+from bridge.doors.native.answers import ack, error, event, hello
 from bridge.errors import WireError
-from bridge.session.events import Changed, Gap, Goaway, PlayerState, Stats, Transported
+from bridge.session.events import Changed, Event, Gap, Goaway, PlayerState, Stats, TransportCause, Transported
 
 from ..web_session import TABLE, SineSession
 
@@ -41,7 +41,7 @@ def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
             {"type": "changed", "values": {"top_k": 5}, "by": "osc", "applied_at_sample": 7, "rate_hz": 48_000},
         ),
         (
-            Transported("audio_prompt", PlayerState.PAUSED, "osc", 7),
+            Transported(TransportCause.AUDIO_PROMPT, PlayerState.PAUSED, "osc", 7),
             {
                 "type": "transport",
                 "action": "audio_prompt",
@@ -58,7 +58,7 @@ def test_hello_lists_the_sessions_own_table_and_both_rates() -> None:
         (Goaway("bye"), {"type": "goaway", "reason": "bye"}),
     ],
 )
-def test_events_are_written_as_the_contract_says(told: Told, message: dict[str, object]) -> None:
+def test_events_are_written_as_the_contract_says(told: Event, message: dict[str, object]) -> None:
     assert json.loads(event(told, 48_000)) == message
 
 

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from bridge.audio.conversion import to_s16
-from bridge.doors.native.client import Call, Received, stream_url
+from bridge.doors.native.client import ListenClient, Received, stream_url
 from bridge.doors.native.frames import AudioHeader
 from bridge.errors import UsageError, WireError
 from bridge.session.commands import Set
@@ -37,12 +37,12 @@ class Kept:
         return np.concatenate(self.parts, axis=1)
 
 
-async def hear(door: Open, seconds: float, query: str = "", **wanted: object) -> tuple[Call, Kept]:
+async def hear(door: Open, seconds: float, query: str = "", **wanted: object) -> tuple[ListenClient, Kept]:
     kept, pace = Kept(), asyncio.create_task(door.session.pace(5.0))
-    call = Call(door.stream + query, wanted, kept, Received(seconds), False)  # type: ignore[arg-type]
-    await asyncio.wait_for(call.listen(), 20)
+    client = ListenClient(door.stream + query, wanted, kept, Received(seconds), False)  # type: ignore[arg-type]
+    await asyncio.wait_for(client.listen(), 20)
     pace.cancel()
-    return call, kept
+    return client, kept
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_what_is_no_address_is_said(typed: str) -> None:
 def test_exactly_so_many_seconds_sample_for_sample() -> None:
     async def go() -> None:
         async with serving() as door:
-            call, kept = await hear(door, 1.234, "?codec=f32le", **{"prompt/1/text": "techno"})
-            assert kept.samples.shape[1] == round(1.234 * RATE_HZ) == call.received.frames
+            client, kept = await hear(door, 1.234, "?codec=f32le", **{"prompt/1/text": "techno"})
+            assert kept.samples.shape[1] == round(1.234 * RATE_HZ) == client.received.frames
             np.testing.assert_array_equal(kept.samples, sine(0, kept.samples.shape[1]))
-            assert (call.received.gaps, call.connections, call.errors, kept.rates) == (0, 1, 0, {RATE_HZ})
+            assert (client.received.gaps, client.connections, client.errors, kept.rates) == (0, 1, 0, {RATE_HZ})
             assert door.session.commands == [Set({"prompt/1/text": "techno"}, "websocket 1", None)]
-            assert call.first_audio_seconds is not None
-            assert call.hello["model"] == "sine"
+            assert client.first_audio_seconds is not None
+            assert client.hello["model"] == "sine"
 
     asyncio.run(go())
 
@@ -85,8 +85,8 @@ def test_opus_is_heard_too() -> None:
 
     async def go() -> None:
         async with serving() as door:
-            call, kept = await hear(door, 1.0, "?codec=opus")
-            assert (call.received.rate_hz, kept.samples.shape) == (48_000, (2, 48_000))
+            client, kept = await hear(door, 1.0, "?codec=opus")
+            assert (client.received.rate_hz, kept.samples.shape) == (48_000, (2, 48_000))
             expected, inner = sine(0, 48_000, 48_000), slice(4_800, 40_000)
             error = kept.samples[:, 312:][:, inner] - expected[:, inner]
             assert np.sqrt(np.mean(error**2)) < 0.02
@@ -108,8 +108,8 @@ def test_gaps_are_counted_and_refused_settings_are_said(caplog: pytest.LogCaptur
 
     async def go() -> None:
         async with serving() as door:
-            call, _ = await hear(door, 2.0, **{"prompt/1/text": "refused"})
-            assert call.errors == 1
+            client, _ = await hear(door, 2.0, **{"prompt/1/text": "refused"})
+            assert client.errors == 1
 
     asyncio.run(go())
     assert "the server says: prompt/1/text is refused" in caplog.text
@@ -122,7 +122,7 @@ def test_a_refusal_ends_it_and_nobody_there_too() -> None:
                 await hear(door, 1.0)
             url = door.stream
         with pytest.raises(WireError, match="no streamgen answers at ws://127"):
-            await Call(url, {}, Kept(), Received(1.0), False).listen()
+            await ListenClient(url, {}, Kept(), Received(1.0), False).listen()
 
     asyncio.run(go())
 
@@ -148,11 +148,11 @@ def test_a_lost_connection_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
             async with serve(through, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as proxy:  # type: ignore[list-item]
                 port = proxy.sockets[0].getsockname()[1]
                 kept, pace = Kept(), asyncio.create_task(door.session.pace(1.0))
-                call = Call(f"ws://127.0.0.1:{port}/v1/stream", {}, kept, Received(0.5), False)
-                await asyncio.wait_for(call.listen(), 20)
+                client = ListenClient(f"ws://127.0.0.1:{port}/v1/stream", {}, kept, Received(0.5), False)
+                await asyncio.wait_for(client.listen(), 20)
             pace.cancel()
-            assert (call.connections, lost, kept.samples.shape[1]) == (2, 1, RATE_HZ // 2)
-            assert call.received.gaps <= 1  # the burst covers a short absence
+            assert (client.connections, lost, kept.samples.shape[1]) == (2, 1, RATE_HZ // 2)
+            assert client.received.gaps <= 1  # the burst covers a short absence
             assert kept.samples.shape[1] % BLOCK == 0
 
     asyncio.run(go())
@@ -175,9 +175,9 @@ def test_a_private_session_is_asked_for_again_by_its_name(monkeypatch: pytest.Mo
     async def go() -> None:
         async with serve(break_off, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
             url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {"session": "new", "token": "x y"})
-            call = Call(url, {}, Kept(), Received(0.02), False)
-            await asyncio.wait_for(call.listen(), 20)
-            assert call.connections == 3
+            client = ListenClient(url, {}, Kept(), Received(0.02), False)
+            await asyncio.wait_for(client.listen(), 20)
+            assert client.connections == 3
 
     asyncio.run(go())
     assert asked == [f"/v1/stream?session={name}&token=x+y" for name in ("new", "s-1234", "s-1234")]
@@ -193,7 +193,7 @@ def test_what_is_no_streamgen_is_one_line(text: str) -> None:
         async with serve(other, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
             url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {})
             with pytest.raises(WireError, match="this is no streamgen: it says"):
-                await Call(url, {}, Kept(), Received(1.0), False).listen()
+                await ListenClient(url, {}, Kept(), Received(1.0), False).listen()
 
     asyncio.run(go())
 
@@ -204,15 +204,15 @@ def test_an_underrun_is_late_music_not_lost_music(caplog: pytest.LogCaptureFixtu
     async def go() -> None:
         async with serving() as door:
             kept = Kept()
-            call = Call(door.stream, {}, kept, Received(0.2), False)
-            listening = asyncio.create_task(call.listen())
-            while not call.hello:
+            client = ListenClient(door.stream, {}, kept, Received(0.2), False)
+            listening = asyncio.create_task(client.listen())
+            while not client.hello:
                 await asyncio.sleep(0.01)
             door.session.play(5)
             door.session.tell(Gap(5 * BLOCK, 24_000, "underrun"))
             door.session.play(5)
             await asyncio.wait_for(listening, 10)
-            assert (call.underruns, call.received.gaps) == (1, 0)
+            assert (client.underruns, client.received.gaps) == (1, 0)
             np.testing.assert_array_equal(kept.samples, to_s16(sine(0, 10 * BLOCK)) / np.float32(32_768))
 
     asyncio.run(go())

@@ -10,11 +10,21 @@ from typing import Any, cast
 from websockets.asyncio.client import connect
 
 from bridge.doors.access import Limits
-from bridge.doors.native.connection import MOST_AHEAD_SECONDS, MOST_SCHEDULED, MOST_WAITING, Client, Connection
+from bridge.doors.native.connection import MOST_AHEAD_SECONDS, MOST_SCHEDULED, MOST_WAITING, ClientContext, Connection
 from bridge.doors.native.guard import GuardedConnection
 from bridge.doors.native.listener import WebListener
 from bridge.metrics import Metrics
-from bridge.session.commands import Action, Command, Deed, EditRack, KeepTake, RecallPreset, SavePreset, Set, Transport
+from bridge.session.commands import (
+    Action,
+    Command,
+    EditRack,
+    KeepTake,
+    RackAction,
+    RecallPreset,
+    SavePreset,
+    Set,
+    Transport,
+)
 from bridge.session.events import Beat, Meter
 from bridge.session.timeline import Moment
 
@@ -56,7 +66,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.session, self.listener, self.metrics = SlowSession(), Answers(), Metrics()
-        client = Client("me", Limits(burst_messages=1_000), self.metrics, asyncio.Semaphore(1))
+        client = ClientContext("me", Limits(burst_messages=1_000), self.metrics, asyncio.Semaphore(1))
         socket = cast(GuardedConnection, None)  # only uploads ask anything of it
         self.connection = Connection(socket, self.session, client, cast(WebListener, self.listener))
 
@@ -321,9 +331,9 @@ def test_the_rack_is_edited_and_presets_are_used_by_name() -> None:
         assert [slot["name"] for slot in asked.answers[1]["slots"]] == ["tilt", "reverb"]
         assert [(slot["slot"], slot["name"]) for slot in asked.answers[4]["slots"]] == [(1, "equalizer")]
         assert asked.session.commands == [
-            EditRack(Deed.ADD, "me", effect="reverb"), EditRack(Deed.ADD, "me", effect="tilt", index=0),
-            EditRack(Deed.MOVE, "me", 2, index=1), EditRack(Deed.REPLACE, "me", 1, "equalizer"),
-            EditRack(Deed.REMOVE, "me", 2), SavePreset("a set", "me"), RecallPreset("a set", "me", 8.0),
+            EditRack(RackAction.ADD, "me", effect="reverb"), EditRack(RackAction.ADD, "me", effect="tilt", index=0),
+            EditRack(RackAction.MOVE, "me", 2, index=1), EditRack(RackAction.REPLACE, "me", 1, "equalizer"),
+            EditRack(RackAction.REMOVE, "me", 2), SavePreset("a set", "me"), RecallPreset("a set", "me", 8.0),
             SavePreset("hall", "me", 1), Set({"gain_db": -6.0}, "me", glide_seconds=2.5), Set({"mute": True}, "me"),
             KeepTake("me", 12.0),
         ]  # fmt: skip

@@ -23,7 +23,7 @@ from bridge.doors.native.frames import DISCONTINUITY, PROMPT_CHANGE
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics
 from bridge.session.commands import Action, AudioPrompt, Follow, Set, Transport
-from bridge.session.events import Gap, Goaway, Meter, PlayerState, Transported
+from bridge.session.events import Gap, Goaway, Meter, PlayerState, TransportCause, Transported
 from bridge.session.timeline import Moment
 from bridge.settings import Settings
 
@@ -189,7 +189,7 @@ def test_events_become_messages_and_meters_stay_in_the_house() -> None:
             assert gap == {"type": "gap", "from_sample": 640, "samples": 320, "reason": "underrun", "rate_hz": RATE_HZ}
             assert isinstance(stats, dict)
             assert (stats["type"], stats["realtime_factor"], stats["window_position"]) == ("stats", None, 700)
-            door.session.tell(Transported("audio_prompt", PlayerState.PAUSED, "osc", 5))
+            door.session.tell(Transported(TransportCause.AUDIO_PROMPT, PlayerState.PAUSED, "osc", 5))
             told = await caller.next()
             assert isinstance(told, dict)
             assert (told["action"], told["state"]) == ("audio_prompt", "paused"), "nothing plays for that"

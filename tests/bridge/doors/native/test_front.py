@@ -63,6 +63,34 @@ def test_what_is_no_request_is_refused(request_: bytes) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("path", [b"/echo.x", b"/healthz"])
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (b"GET %s HTTP/1.1\r\nno colon\r\n\r\n", "invalid HTTP header line: no colon"),
+        (b"GET %s HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345", "unsupported request body"),
+        (b"GET %s HTTP/1.1\r\nX: \x00\r\n\r\n", "invalid HTTP header value"),
+        (b"GET %s\r\n\r\n", "invalid HTTP request line"),
+    ],
+)
+def test_what_cannot_be_read_is_told_why(path: bytes, lines: bytes, why: str) -> None:
+    async def go() -> str:
+        async with serving() as web:
+            web.service.routes.streams["/echo."] = echo
+            reader, writer = await asyncio.open_connection("127.0.0.1", web.web.port)
+            writer.write(lines % path)
+            async with asyncio.timeout(20):
+                answer = await reader.read()
+            writer.close()
+            return answer.decode()
+
+    head, _, body = asyncio.run(go()).partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
+    assert f"Content-Length: {len(body)}\r\n" in head
+    assert body.startswith(f"this is no HTTP request that can be read: {why}")
+    assert body.count("\n") == 1
+
+
 def test_who_has_not_said_what_it_wants_does_not_keep_the_service_from_ending() -> None:
     async def go() -> float:
         loop = asyncio.get_running_loop()

@@ -10,7 +10,16 @@ import pytest
 from bridge.doors.native.answers import error
 from bridge.doors.native.requests import GetValues, Ping, Request, SetAudio, Upload, WantBeats, WantMeters, parse
 from bridge.errors import WireError
-from bridge.session.commands import Action, Deed, EditRack, RecallPreset, SavePreset, Set, Transport
+from bridge.session.commands import (
+    MAX_PRESET_NAME,
+    Action,
+    EditRack,
+    RackAction,
+    RecallPreset,
+    SavePreset,
+    Set,
+    Transport,
+)
 from bridge.session.timeline import AT_ONCE, Moment
 
 from ..web_session import RATE_HZ, TABLE
@@ -49,7 +58,7 @@ def read(**message: object) -> Request:
         ({"type": "transport", "action": "stop", "quantize": "off"}, Transport(Action.STOP, "me", AT_ONCE)),
         (
             {"type": "rack", "action": "remove", "slot": 1, "quantize": "bar"},
-            EditRack(Deed.REMOVE, "me", 1, at=Moment(every=4)),
+            EditRack(RackAction.REMOVE, "me", 1, at=Moment(every=4)),
         ),
         ({"type": "preset", "action": "save", "name": "a"}, SavePreset("a", "me")),
         (
@@ -94,6 +103,7 @@ def test_every_type_is_read(message: dict[str, object], body: object) -> None:
         ({"type": "set", "values": {"top_k": 5}, "quantize": ["bar"]}, "bad_value"),
         ({"type": "set", "values": {"top_k": 5}, "quantize": "bar", "at_beat": 4}, "bad_message"),
         ({"type": "preset", "action": "save", "name": "a", "quantize": "bar"}, "bad_message"),
+        ({"type": "preset", "action": "save", "name": "a" * (MAX_PRESET_NAME + 1)}, "bad_value"),
         ({"type": "beats", "enabled": 1}, "bad_value"),
         ({"type": "meters"}, "bad_value"),
         ({"type": "get", "name": "nothing"}, "bad_value"),
@@ -154,3 +164,19 @@ def test_any_text_is_read_or_refused_and_any_refusal_can_be_sent() -> None:
 def test_numbers_are_read_as_controllers_send_them(name: str, sent: object, value: object) -> None:
     request = parse(json.dumps({"type": "set", "values": {name: sent}}), TABLE, 48_000, 1_000, "me")
     assert request.body == Set({name: value}, "me")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 60_000, "nested too deeply"),
+        ('{"type": "set", "values": {"seed": ' + "9" * 5_000 + "}}", "thousands of digits"),
+        ('{"type": "ping", "t": NaN}', "NaN is no number of JSON"),
+    ],
+    ids=["deep", "digits", "constant"],
+)
+def test_what_is_no_json_is_told_in_the_protocols_words_not_pythons(text: str, told: str) -> None:
+    with pytest.raises(WireError, match=told) as problem:
+        parse(text, TABLE, RATE_HZ, UPLOAD, "me")
+    assert problem.value.code == "bad_json"
+    assert "sys." not in str(problem.value)

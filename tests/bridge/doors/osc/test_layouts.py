@@ -72,6 +72,14 @@ def test_touchosc_s_page() -> None:
     assert len({node.get("ID") for node in nodes}) == len(nodes)
     kinds = [node.get("type") for node in nodes]
     assert (kinds.count("FADER"), kinds.count("RADIAL")) == (8, len(ON.knobs))
+    captions = [str(node.findtext("values/value/default")) for node in nodes if node.get("type") == "LABEL"]
+    touched = [node for node in nodes if node.get("type") != "LABEL"]
+    names = [node.findtext("properties/property[key='name']/value") for node in touched]
+    assert captions == names, "each says what it is"
+    for node in touched:
+        (osc,) = node.findall("messages/osc")
+        assert (osc.findtext("send") == "0") == (node.get("type") == "TEXT"), "it shows texts, and has no keyboard"
+        assert (osc.find("triggers") is None) == (node.get("type") == "TEXT")
     frames = [
         tuple(int(str(one.findtext(letter))) for letter in "xywh")
         for node in nodes
@@ -90,7 +98,38 @@ def test_open_stage_control_s_session() -> None:
     row = TABLE["temperature"]
     assert (temperature["range"], temperature["target"]) == ({"min": row.low, "max": row.high}, "10.0.0.7:8800")
     assert widgets["/streamgen/quantize"]["values"] == list(TABLE["quantize"].choices)
-    assert "9100" in session["content"]["onCreate"]
+    assert (temperature["decimals"], widgets["/streamgen/top_k"]["decimals"]) == (4, 0), "it sends two by itself"
+    at_once = "send('10.0.0.7:8800', '/streamgen/subscribe', {type: 'i', value: 9100});"
+    assert session["content"]["onCreate"].startswith(at_once)
+
+
+def test_what_is_pressed_is_what_the_service_takes() -> None:
+    """A press of "keep" keeps all that there is, not one second of it."""
+    there = Namespace(TABLE)
+    for node in Xml.fromstring(zlib.decompress(touchosc(ON)).decode()).iter("osc"):
+        constant = node.find("arguments/partial[type='CONSTANT']")
+        if constant is not None:
+            said, whole = str(constant.findtext("value")), constant.findtext("conversion") == "INTEGER"
+            there.interpret(Message(str(node.findtext("path/partial/value")), (int(said) if whole else said,)))
+    widgets = json.loads(open_stage_control(ON))["content"]["widgets"]
+    sent = [f"{one['address']} {one['on']}" for one in widgets if "on" in one]
+    for text in (text_of("streamgen.maxpat"), text_of("streamgen.pd"), *sent):
+        assert "keep 1" not in text
+    assert "/streamgen/keep 30" in sent
+    assert "/streamgen/keep 30" in text_of("streamgen.maxpat")
+
+
+def test_reaper_s_file_has_words_that_reaper_knows() -> None:
+    """One that it does not know makes it ignore the whole file."""
+    known = {
+        "DEVICE_TRACK_COUNT", "REAPER_TRACK_FOLLOWS", "DEVICE_TRACK_FOLLOWS", "DEVICE_TRACK_BANK_FOLLOWS", "TRACK_NAME",
+        "TRACK_VOLUME", "TRACK_MUTE", "MASTER_VOLUME", "PLAY", "PAUSE", "STOP", "TEMPO",
+    }  # fmt: skip
+    rows = [line.split() for line in text_of("streamgen.ReaperOSC").splitlines() if line and not line.startswith("#")]
+    assert {row[0] for row in rows} == known
+    for word, *patterns in rows:
+        for pattern in patterns:
+            assert re.fullmatch(r"[nfbtrsi]/[\w/@]+|REAPER|DEVICE|\d+", pattern), (word, pattern)
 
 
 def test_the_max_patcher_is_wired() -> None:
@@ -99,6 +138,8 @@ def test_the_max_patcher_is_wired() -> None:
     assert len(names) == len(patcher["boxes"])
     ends = [one["patchline"] for one in patcher["lines"]]
     assert {end["source"][0] for end in ends} | {end["destination"][0] for end in ends} == names
+    outlets = {one["box"]["id"]: one["box"]["numoutlets"] for one in patcher["boxes"]}
+    assert all(end["source"][1] < outlets[end["source"][0]] for end in ends)
 
 
 def test_scripts_balance_their_brackets() -> None:

@@ -21,7 +21,7 @@ from bridge.doors.osc.namespace import (
     Subscribe,
     SubscribeAudio,
 )
-from bridge.session.commands import Action, Deed, EditRack, KeepTake, RecallPreset, SavePreset, Transport
+from bridge.session.commands import Action, EditRack, KeepTake, RackAction, RecallPreset, SavePreset, Transport
 from bridge.session.parameters import Parameters, session_table
 from streamgen.config import number
 
@@ -71,11 +71,11 @@ def test_a_second_number_is_how_long_it_takes_to_get_there() -> None:
         ("rack", (1, 1, "reverb"), Ignored()),
         ("presets", (0,), Ignored()),
         ("rack/fault", (1, "a", "b", 1, 0), Ignored()),
-        ("rack/add", ("reverb",), EditRack(Deed.ADD, "", effect="reverb")),
-        ("rack/add", ("reverb", 0), EditRack(Deed.ADD, "", effect="reverb", index=0)),
-        ("rack/remove", (3.0,), EditRack(Deed.REMOVE, "", 3)),
-        ("rack/replace", (3, "tilt"), EditRack(Deed.REPLACE, "", 3, "tilt")),
-        ("rack/move", (3, 1), EditRack(Deed.MOVE, "", 3, index=1)),
+        ("rack/add", ("reverb",), EditRack(RackAction.ADD, "", effect="reverb")),
+        ("rack/add", ("reverb", 0), EditRack(RackAction.ADD, "", effect="reverb", index=0)),
+        ("rack/remove", (3.0,), EditRack(RackAction.REMOVE, "", 3)),
+        ("rack/replace", (3, "tilt"), EditRack(RackAction.REPLACE, "", 3, "tilt")),
+        ("rack/move", (3, 1), EditRack(RackAction.MOVE, "", 3, index=1)),
         ("rack/save", (3, "hall"), SavePreset("hall", "", 3)),
         ("rack/load", (3, "hall"), RecallPreset("hall", "", slot=3)),
         ("preset/save", ("a set",), SavePreset("a set", "")),

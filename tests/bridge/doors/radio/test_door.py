@@ -231,7 +231,7 @@ def test_a_fault_of_ours_is_logged_and_ends_one_stream(
 ) -> None:
     async def go() -> None:
         async with on_air() as (web, _):
-            monkeypatch.setattr(door_module.Asked, "write_head", lambda *_: 1 / 0)
+            monkeypatch.setattr(door_module.Exchange, "write_head", lambda *_: 1 / 0)
             reader, writer = await asyncio.open_connection("127.0.0.1", web.web.port)
             writer.write(b"GET /listen.mp3 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert await reader.read() == b""

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.doors.access import Limits
 from bridge.doors.radio.listener import HttpListener
-from bridge.doors.radio.station import Piece
+from bridge.doors.radio.station import EncodedAudio
 from bridge.metrics import Metrics
 
 from ..web_session import RATE_HZ
@@ -39,8 +39,8 @@ def test_what_comes_goes_out_in_order_with_its_titles() -> None:
     async def go() -> None:
         writer, metrics = Writer(takes=True), Metrics()
         ear = listener(writer, metrics, titles=True)
-        ear.begin(b"head", [Piece(b"a" * 16_000, 0.5, "one")])
-        ear.take(Piece(b"b", 0.1, "two"))
+        ear.begin(b"head", [EncodedAudio(b"a" * 16_000, 0.5, "one")])
+        ear.take(EncodedAudio(b"b", 0.1, "two"))
         ear.end()
         await ear.send()
         sent = b"".join(writer.written)
@@ -58,7 +58,7 @@ def test_who_does_not_read_hears_the_newest_when_it_does_again() -> None:
         ear = listener(writer, metrics)
         sending = asyncio.create_task(ear.send())
         for number in range(300):
-            ear.take(Piece(bytes([number % 256]) * 20_000, 0.1, ""))
+            ear.take(EncodedAudio(bytes([number % 256]) * 20_000, 0.1, ""))
             await asyncio.sleep(0)
         assert metrics.dropped_samples["radio"] == round((300 - 1 - 100) * 0.1 * RATE_HZ)
         writer.open.set()
@@ -72,7 +72,7 @@ def test_who_does_not_read_hears_the_newest_when_it_does_again() -> None:
 def test_who_never_reads_is_let_go() -> None:
     async def go() -> None:
         ear = listener(Writer(takes=False), Metrics(), stall_seconds=0.05)
-        ear.take(Piece(b"x", 0.1, ""))
+        ear.take(EncodedAudio(b"x", 0.1, ""))
         with pytest.raises(TimeoutError):
             await ear.send()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.doors.radio import station as station_module
 from bridge.doors.radio.encoders import CODECS
-from bridge.doors.radio.station import BURST_SECONDS, Piece, Station
+from bridge.doors.radio.station import BURST_SECONDS, EncodedAudio, Station
 from bridge.metrics import Metrics
 from bridge.session.commands import Set
 
@@ -28,14 +28,14 @@ class Ear:
     """A tuner that keeps what it is told."""
 
     heads: list[bytes] = field(default_factory=list)
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[EncodedAudio] = field(default_factory=list)
     ended: bool = False
 
-    def begin(self, head: bytes, burst: Iterable[Piece]) -> None:
+    def begin(self, head: bytes, burst: Iterable[EncodedAudio]) -> None:
         self.heads.append(head)
         self.pieces += burst
 
-    def take(self, piece: Piece) -> None:
+    def take(self, piece: EncodedAudio) -> None:
         self.pieces.append(piece)
 
     def end(self) -> None:

@@ -21,7 +21,7 @@ from bridge.doors.sound_card.card import OutputDevice
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.errors import DeviceError
 from bridge.metrics import Metrics
-from bridge.session.events import Block, PlayerState, Transported
+from bridge.session.events import Block, PlayerState, TransportCause, Transported
 from bridge.session.session import Listener
 from bridge.settings import Settings
 
@@ -230,7 +230,7 @@ def test_a_device_that_does_not_open_is_told_once_and_tried_again(
 def test_a_pause_is_no_starvation(scans: list[OutputDevice]) -> None:
     async def play(door: SoundCardDoor, session: Session) -> None:
         await session.play(0.3)
-        door.event(Transported("pause", PlayerState.PAUSED, "test", session.sample))
+        door.event(Transported(TransportCause.PAUSE, PlayerState.PAUSED, "test", session.sample))
         await asyncio.sleep(0.8)
         session.start += 0.8
         await session.play(0.4)

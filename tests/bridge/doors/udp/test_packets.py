@@ -7,16 +7,16 @@ import struct
 import numpy as np
 import pytest
 
-from bridge.doors.pieces import Piece
+from bridge.doors.packetizer import Packet
 from bridge.doors.udp.packets import ReaStream, Rtp, sdp
 
 RATE_HZ = 48_000
 
 
-def pieces(frames: int, count: int, start: int = 0, due: float = 5.0) -> list[Piece]:
+def pieces(frames: int, count: int, start: int = 0, due: float = 5.0) -> list[Packet]:
     made = np.random.default_rng(3).uniform(-1, 1, (2, frames * count)).astype(np.float32)
     return [
-        Piece(made[:, n * frames : (n + 1) * frames], start + n * frames, due + n * frames / RATE_HZ)
+        Packet(made[:, n * frames : (n + 1) * frames], start + n * frames, due + n * frames / RATE_HZ)
         for n in range(count)
     ]
 
@@ -61,7 +61,7 @@ def test_rtp_counts_and_carries_24_bits() -> None:
 
 def test_beyond_full_scale_is_clipped_and_nan_is_silence() -> None:
     form = Rtp(RATE_HZ)
-    sound = read_rtp(form.packet(Piece(np.array([[2.0, -2.0], [np.nan, 1.0]], np.float32), 0, 0.0)))[4]
+    sound = read_rtp(form.packet(Packet(np.array([[2.0, -2.0], [np.nan, 1.0]], np.float32), 0, 0.0)))[4]
     assert sound.tolist() == [[1 - 2**-23, -1], [0, 1 - 2**-23]]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import streamgen
-from streamgen.model import Model
+from streamgen import Model
 from streamgen.pocket.training.compose import held_out_song
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.playing import heard_after_change, play, takeover_share

@@ -6,82 +6,84 @@ from typing import Any
 
 import pytest
 
-from bridge.doors.lyria.wishes import Wishes
+from bridge.doors.lyria.music_request import MusicRequest
 from bridge.session.parameters import Parameters, session_table
 
 TABLE = session_table()
 
 
-def wished(*prompts: tuple[str, float], fresh: bool = True, **config: Any) -> tuple[Wishes, dict[str, Any]]:
-    wishes = Wishes()
-    wishes.prompt(prompts or (("piano", 1.0),))
-    wishes.configure(config)
+def requested(*prompts: tuple[str, float], fresh: bool = True, **config: Any) -> tuple[MusicRequest, dict[str, Any]]:
+    request = MusicRequest()
+    request.prompt(prompts or (("piano", 1.0),))
+    request.configure(config)
     if fresh:
-        wishes.begin_anew()
-    values = wishes.values(TABLE)
+        request.begin_anew()
+    values = request.values(TABLE)
     assert Parameters(TABLE).checked(values) == values
-    return wishes, values
+    return request, values
 
 
 def test_prompts_take_the_place_of_all_before_and_the_heaviest_has_weight_one() -> None:
-    wishes, values = wished(("piano", 3.0), ("rain", 1.5))
+    request, values = requested(("piano", 3.0), ("rain", 1.5))
     assert (values["prompt/1/text"], values["prompt/1/weight"]) == ("piano", 1.0)
     assert (values["prompt/2/text"], values["prompt/2/weight"]) == ("rain", 0.5)
     assert (values["prompt/3/text"], values["prompt/3/weight"]) == ("", 0.0)
-    wishes.prompt((("drums", 0.2),))
-    assert [text for name, text in wishes.values(TABLE).items() if name.endswith("text") and text] == ["drums"]
-    assert wishes.told() == []
+    request.prompt((("drums", 0.2),))
+    assert [text for name, text in request.values(TABLE).items() if name.endswith("text") and text] == ["drums"]
+    assert request.told() == []
 
 
 def test_weights_that_cannot_be_and_too_many_prompts_are_told() -> None:
-    wishes, values = wished(*((f"prompt {at}", float(at)) for at in range(12)))
+    request, values = requested(*((f"prompt {at}", float(at)) for at in range(12)))
     assert values["prompt/1/text"] == "prompt 11"
     assert values["prompt/8/text"] == "prompt 4"
-    assert wishes.told() == [
+    assert request.told() == [
         "prompts of weight 0 or less, or without words, are silent",
         "the 8 heaviest of 11 prompts sound",
     ]
-    wishes.prompt((("a", 0.0), ("b", -1.0)))
-    assert wishes.values(TABLE)["prompt/1/text"] == "prompt 11"
-    assert wishes.told()[-1] == "no prompt sounds: those before go on"
-    assert wishes.told() == []
+    request.prompt((("a", 0.0), ("b", -1.0)))
+    assert request.values(TABLE)["prompt/1/text"] == "prompt 11"
+    assert request.told()[-1] == "no prompt sounds: those before go on"
+    assert request.told() == []
 
 
 def test_what_a_configuration_leaves_out_is_as_at_the_beginning() -> None:
-    wishes, values = wished(temperature=1.5, topK=77, guidance=4.0, seed=5)
+    request, values = requested(temperature=1.5, topK=77, guidance=4.0, seed=5)
     assert (values["temperature"], values["top_k"], values["guidance_scale"], values["seed"]) == (1.5, 77, 4.0, 5)
-    wishes.configure({"temperature": 2})
-    values = wishes.values(TABLE)
+    request.configure({"temperature": 2})
+    values = request.values(TABLE)
     assert (values["temperature"], values["top_k"]) == (2.0, TABLE["top_k"].default)
     assert values["guidance_scale"] == TABLE["guidance_scale"].default
     assert "seed" not in values
 
 
 def test_tempo_and_scale_wait_for_the_context_to_begin_anew() -> None:
-    wishes, values = wished(bpm=94, scale="C_MAJOR_A_MINOR")
+    request, values = requested(bpm=94, scale="C_MAJOR_A_MINOR")
     assert (values["tempo"], values["prompt/1/text"]) == (94.0, "piano, in C major")
-    wishes.configure({"bpm": 125, "scale": "D_FLAT_MAJOR_B_FLAT_MINOR"})
-    assert wishes.values(TABLE)["tempo"] == 94.0
-    assert wishes.told() == ["bpm and scale: after RESET_CONTEXT"]
-    wishes.begin_anew()
-    values = wishes.values(TABLE)
+    request.configure({"bpm": 125, "scale": "D_FLAT_MAJOR_B_FLAT_MINOR"})
+    assert request.values(TABLE)["tempo"] == 94.0
+    assert request.told() == ["bpm and scale: after RESET_CONTEXT"]
+    request.begin_anew()
+    values = request.values(TABLE)
     assert (values["tempo"], values["prompt/1/text"]) == (125.0, "piano, in Db major")
-    _, values = wished(scale="SCALE_UNSPECIFIED", fresh=False)
+    _, values = requested(scale="SCALE_UNSPECIFIED", fresh=False)
     assert (values["tempo"], values["prompt/1/text"]) == (0.0, "piano")
 
 
 def test_what_is_only_words_and_filters_here_is_told() -> None:
-    wishes, values = wished(muteBass=True, muteDrums=True, density=0.9, brightness=1.0, musicGenerationMode="DIVERSITY")
+    request, values = requested(
+        muteBass=True, muteDrums=True, density=0.9, brightness=1.0, musicGenerationMode="DIVERSITY"
+    )
     assert values["prompt/1/text"] == "piano, dense, no bass, no drums"
     assert values["negative_prompt"] == "bass, drums"
-    assert wishes.equalizer() == {"low_hz": 160.0, "low_db": -18.0, "high_hz": 3_000.0, "high_db": 12.0}
-    told = "; ".join(wishes.told())
+    assert request.equalizer() == {"low_hz": 160.0, "low_db": -18.0, "high_hz": 3_000.0, "high_db": 12.0}
+    told = "; ".join(request.told())
     assert all(name in told for name in ("muteBass", "muteDrums", "density", "musicGenerationMode"))
-    wishes, values = wished(onlyBassAndDrums=True, density=0.1)
+    request, values = requested(onlyBassAndDrums=True, density=0.1)
     assert values["prompt/1/text"] == "piano, sparse, only bass and drums"
-    wishes, values = wished()
-    assert not any(value for name, value in wishes.equalizer().items() if name.endswith("db"))
-    assert wishes.told() == []
+    request, values = requested()
+    assert not any(value for name, value in request.equalizer().items() if name.endswith("db"))
+    assert request.told() == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_what_is_only_words_and_filters_here_is_told() -> None:
     ],
 )
 def test_what_is_out_of_range_or_unknown_is_left_out_and_told(name: str, value: Any) -> None:
-    wishes, values = wished(**{name: value})
-    assert values == wished()[1]
-    assert wishes.told()[0].startswith(f"{name} is ")
-    assert name not in wishes.source()["musicGenerationConfig"]
+    request, values = requested(**{name: value})
+    assert values == requested()[1]
+    assert request.told()[0].startswith(f"{name} is ")
+    assert name not in request.source()["musicGenerationConfig"]

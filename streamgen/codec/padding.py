@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamgen.codec.state import WindowState, zeros
+from streamgen.codec.state import PaddingState, zeros
 
-__all__ = ["STREAMABLE_PADDING", "Window", "pad"]
+__all__ = ["STREAMABLE_PADDING", "Padding", "pad"]
 
 STREAMABLE_PADDING = ("constant", "reflect", "replicate")  # "circular" would need the end at the start
 
@@ -43,7 +43,7 @@ def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Window:
+class Padding:
     """The padding of one convolution, and how much of its input it must remember.
 
     Attributes:
@@ -66,11 +66,11 @@ class Window:
         mirrored = self.left + 1 if self.mode == "reflect" and self.left else 1
         return max(mirrored, self.right)
 
-    def new_state(self, batch: int, channels: int, like: Tensor) -> WindowState:
+    def new_state(self, batch: int, channels: int, like: Tensor) -> PaddingState:
         """State of a stream that has not begun; `like` tells device and dtype."""
-        return WindowState(zeros(batch, self.size, channels, like=like))
+        return PaddingState(zeros(batch, self.size, channels, like=like))
 
-    def join(self, x: Tensor, state: WindowState, last: bool) -> Tensor:
+    def join(self, x: Tensor, state: PaddingState, last: bool) -> Tensor:
         """Put new inputs behind the remembered ones.
 
         Args:
@@ -86,7 +86,7 @@ class Window:
             return self._remember(pad(joined, 0, self.right, self.mode) if last else joined, state)
         return self._begin(torch.cat((state.context[:, self.size - state.held :], x), 1), state, last)
 
-    def _begin(self, x: Tensor, state: WindowState, last: bool) -> Tensor:
+    def _begin(self, x: Tensor, state: PaddingState, last: bool) -> Tensor:
         if last:
             state.started = True
             return pad(x, self.left, self.right, self.mode)
@@ -97,7 +97,7 @@ class Window:
         state.started, state.held = True, 0
         return self._remember(pad(x, self.left, 0, self.mode), state)
 
-    def _remember(self, joined: Tensor, state: WindowState) -> Tensor:
+    def _remember(self, joined: Tensor, state: PaddingState) -> Tensor:
         if self.size:
             state.context.copy_(joined[:, joined.shape[1] - self.size :])
         return joined

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridge.doors.pieces import Pieces
+from bridge.doors.packetizer import Packetizer
 
 
 def numbers(start: int, stop: int) -> np.ndarray:
@@ -10,7 +10,7 @@ def numbers(start: int, stop: int) -> np.ndarray:
 
 
 def test_blocks_of_any_length_leave_as_pieces_of_one_when_each_is_due() -> None:
-    pieces, start, got = Pieces(48, lambda sample: sample / 1000), 0, []
+    pieces, start, got = Packetizer(48, lambda sample: sample / 1000), 0, []
     for length in (7, 100, 48, 1, 500):
         pieces.take(numbers(start, start + length), start)
         start += length
@@ -23,14 +23,14 @@ def test_blocks_of_any_length_leave_as_pieces_of_one_when_each_is_due() -> None:
 
 
 def test_what_does_not_follow_on_begins_a_piece_of_its_own() -> None:
-    pieces = Pieces(48, float)
+    pieces = Packetizer(48, float)
     pieces.take(numbers(0, 60), 0)
     pieces.take(numbers(500, 560), 500)
     assert [(one.position, one.samples.shape[1]) for one in pieces.due(1e9)] == [(0, 48), (48, 12), (500, 48)]
 
 
 def test_only_so_many_wait_and_none_after_clear() -> None:
-    pieces = Pieces(10, float, most=3)
+    pieces = Packetizer(10, float, most=3)
     pieces.take(numbers(0, 100), 0)
     assert [one.position for one in pieces.due(1e9)] == [70, 80, 90]
     pieces.take(numbers(100, 125), 100)

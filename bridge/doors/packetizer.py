@@ -8,6 +8,7 @@ Rules: knows no socket and no session; the clock is given, in any unit.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Piece", "Pieces"]
+__all__ = ["Packet", "Packetizer"]
 
 
 @dataclass(frozen=True)
-class Piece:
+class Packet:
     """What goes into one packet.
 
     Attributes:
@@ -33,7 +34,7 @@ class Piece:
     due: float
 
 
-class Pieces:
+class Packetizer:
     """Cuts what comes, and keeps it until it is due.
 
     Args:
@@ -46,7 +47,7 @@ class Pieces:
         self._frames, self._due_at = frames, due_at
         self._pending = np.zeros((2, 0), np.float32)
         self._position = 0  # of the first frame that is pending
-        self._waiting = deque[Piece](maxlen=most)
+        self._waiting = deque[Packet](maxlen=most)
 
     def take(self, samples: NDArray[np.float32], start_sample: int) -> None:
         """Take the next samples, float32 [2, n]; where they do not follow on, what is pending goes first."""
@@ -60,7 +61,7 @@ class Pieces:
 
     def _queue(self, count: int) -> None:
         samples, self._pending = self._pending[:, :count], self._pending[:, count:]
-        self._waiting.append(Piece(samples, self._position, self._due_at(self._position)))
+        self._waiting.append(Packet(samples, self._position, self._due_at(self._position)))
         self._position += count
 
     def clear(self) -> None:
@@ -68,7 +69,12 @@ class Pieces:
         self._waiting.clear()
         self._pending = self._pending[:, :0]
 
-    def due(self, now: float) -> list[Piece]:
+    @property
+    def next_due(self) -> float:
+        """When the next piece is due; infinite where none waits."""
+        return self._waiting[0].due if self._waiting else math.inf
+
+    def due(self, now: float) -> list[Packet]:
         """Take out what is due by now."""
         out = []
         while self._waiting and self._waiting[0].due <= now:

@@ -1,4 +1,4 @@
-"""What a Lyria client wishes for, in the session's own parameters, and what of it cannot be. No I/O.
+"""What a Lyria client asks for, in the session's own parameters, and what of it cannot be. No I/O.
 
     weightedPrompts          ─► prompt/1 … 8, the heaviest at weight 1
     bpm, scale               ─► tempo, words of a key: only when the context begins anew, as at Google's
@@ -6,7 +6,7 @@
     brightness, muteBass     ─► an equalizer in the session's rack
     temperature, topK, seed, guidance                              left out: the checkpoint's own
 
-Rules: plain values; every wish that is not honoured in full is told in words, once for each message.
+Rules: plain values; every request that is not honoured in full is told in words, once for each message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from streamgen.config import MAX_PROMPTS, MAX_TEXT, ControlSpec, Value
 
-__all__ = ["Wishes"]
+__all__ = ["MusicRequest"]
 
 _NUMBERS = {
     "temperature": (0.0, 3.0, "temperature"),
@@ -39,7 +39,7 @@ _IN_PART = {
 
 
 @dataclass
-class Wishes:
+class MusicRequest:
     """What one client has asked for so far.
 
     Attributes:
@@ -91,7 +91,7 @@ class Wishes:
     # -- in the session's words ---------------------------------------------------------------------------------------
 
     def values(self, table: Mapping[str, ControlSpec]) -> dict[str, Value]:
-        """Return the session's parameters as they are wished for, the rack's apart.
+        """Return the session's parameters as they were asked for, the rack's apart.
 
         Args:
             table: the session's.
@@ -111,10 +111,10 @@ class Wishes:
         return values
 
     def _nearest(self, name: str, spec: ControlSpec) -> Value:
-        wished = self.config[name]
-        nearest = spec.nearest(float(wished))
-        if nearest != wished:
-            self.warnings.append(f"{name} is {wished:g}, this model goes to {nearest:g}")
+        wanted = self.config[name]
+        nearest = spec.nearest(float(wanted))
+        if nearest != wanted:
+            self.warnings.append(f"{name} is {wanted:g}, this model goes to {nearest:g}")
         return int(nearest) if spec.type == "int" else nearest
 
     def equalizer(self) -> dict[str, Value]:
