@@ -35,7 +35,7 @@ MARGIN_SECONDS = 0.055  # for blocks that come in bunches, and threads that wait
 RETRY_SECONDS = 2.0
 STALL_SECONDS = 2.0
 FADE_OUT_SECONDS = 0.5  # at most, for the callback that fades out at the end
-_FIRST_CALLBACK_SECONDS = 0.5  # at most: it tells how much is taken at once, and so where the first block belongs
+_FILL_SECONDS = 1.0  # at most, for a device to fill its buffer
 _QUEUE_BLOCKS = 4_000
 
 
@@ -258,7 +258,7 @@ class DeviceDoor(ABC):
     def _open_device(self) -> tuple[Feeder, Output]:
         feeder, output = self.open_output(self._feeder)
         feeder.device_latency_seconds = output.latency_seconds
-        _wait_until(lambda: feeder.ring.most_at_once > 0, _FIRST_CALLBACK_SECONDS)
+        _wait_until(lambda: feeder.device_filled, _FILL_SECONDS)
         self._playing = feeder, output
         self._opened += 1
         if self._told:

@@ -46,7 +46,7 @@ class ClockedRing(Ring):
 
     Attributes:
         last_read: time of the newest callback, frames it took, frames read in all.
-        most_at_once: frames that a callback took, at most; 0 before the first.
+        most_at_once, taken: frames that a callback took, at most, and that all of them took, silence too.
         silent: whether it has fallen silent for good.
         paused: whether its device takes no sound for now; set by who knows.
     """
@@ -56,7 +56,7 @@ class ClockedRing(Ring):
     ) -> None:
         super().__init__(capacity_frames, channels, resume_frames)
         self._now = now
-        self.last_read, self.most_at_once = (now(), 0, 0), 0
+        self.last_read, self.most_at_once, self.taken = (now(), 0, 0), 0, 0
         self._falling = False
         self.silent = self.paused = False
 
@@ -73,7 +73,7 @@ class ClockedRing(Ring):
         if self._falling:
             out *= 0.0 if self.silent else np.linspace(1.0, 0.0, len(out), dtype=np.float32)[:, None]
             self.silent = True
-        self.most_at_once = max(self.most_at_once, len(out))
+        self.most_at_once, self.taken = max(self.most_at_once, len(out)), self.taken + len(out)
         self.last_read = (self._now(), len(out), self._read)  # one assignment: the feeder sees all three or none
 
     def next_read(self, rate_hz: int) -> float:
@@ -137,6 +137,11 @@ class Feeder:
         waiting = self._margin_seconds + self.ring.most_at_once / self._device_hz
         needed = self.device_latency_seconds + waiting - self._ahead_seconds
         return max(0.0, needed) + self._later_seconds
+
+    @property
+    def device_filled(self) -> bool:
+        """Whether the device has filled its own buffer: meanwhile it takes in a moment what is meant to last."""
+        return self.ring.taken > self.device_latency_seconds * self._device_hz + self.ring.most_at_once / 2
 
     @property
     def held_seconds(self) -> float:

@@ -260,3 +260,13 @@ def test_what_a_device_takes_at_once_is_there(latency_seconds: float) -> None:
     stage.run(20.0)
     assert (stage.feeder.starvations, stage.feeder.jumps) == (0, 0)
     assert roughness(stage.out()[DEVICE_HZ:]) < 5e-5
+
+
+def test_a_device_is_filled_once_it_has_taken_its_latency_and_the_callback_that_plays() -> None:
+    feeder = Feeder(SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=0.05)
+    feeder.device_latency_seconds = 0.3
+    out, seen = np.zeros((round(0.075 * DEVICE_HZ), 2), np.float32), [feeder.device_filled]
+    for _ in range(5):
+        feeder.ring.read_into(out)
+        seen.append(feeder.device_filled)
+    assert seen == [False] * 5 + [True]

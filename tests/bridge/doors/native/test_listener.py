@@ -414,7 +414,9 @@ def test_a_long_pause_is_no_stall() -> None:
     asyncio.run(go())
 
 
-def test_fifty_are_written_to_in_one_turn_and_no_task_is_woken() -> None:
+def test_fifty_are_written_to_in_one_turn_and_no_task_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.doors.limits.TURN_SECONDS", 60.0)  # a busy machine spends 5 ms on a few of them
+
     async def go() -> None:
         async with serving() as door:
             sockets = [await connect(door.stream, compression=None) for _ in range(50)]
@@ -424,8 +426,7 @@ def test_fifty_are_written_to_in_one_turn_and_no_task_is_woken() -> None:
             door.session.play(2)
             queued = sum(len(listener._outbox) for listener in door.web.listeners)
             waiting = sum(listener._ready.is_set() for listener in door.web.listeners)
-            print(f"{queued} chunks wait, {waiting} senders are woken")
-            assert queued == waiting < 25, "but for those for whom a busy machine had no time in this turn"
+            assert (queued, waiting) == (0, 0)
             for socket_ in sockets:
                 await socket_.close()
             await left(door)

@@ -100,7 +100,7 @@ def playing(
 
 
 def assert_flawless(stats: dict[str, Any]) -> None:
-    """A sink that opens may stand still for a second, after which what is past is skipped: that is no fault."""
+    """What was skipped because a device stood still when it opened is no fault."""
     assert (stats["starvations"], stats["dropped_blocks"], stats["reopened"]) == (0, 0, 0)
 
 
@@ -115,13 +115,13 @@ def assert_same(heard: np.ndarray, samples: np.ndarray, rate_hz: int, first_seco
 
 
 def test_what_the_sink_hears_is_the_stream_resampled_without_a_gap(pulseaudio: PulseAudio, tmp_path: Path) -> None:
-    samples, last = music(55.0), {}
+    samples, last = music(14.0), {}
     file = tmp_path / "heard.raw"
     with pulseaudio.recording(file), playing(pulseaudio.environment, samples, tmp_path) as next_stats:
         while stats := next_stats():
             last = stats
     assert_flawless(last)
-    assert_same(recorded(file), samples, RATE_HZ, 46, 8.5)  # what opening a sink disturbed is put right by then
+    assert_same(recorded(file), samples, RATE_HZ, 3, 10.5)
 
 
 def test_jack_hears_the_stream_resampled_without_a_gap(jack: Jack, tmp_path: Path) -> None:
