@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 
 from bridge.audio.rack import MAX_SLOTS
@@ -56,9 +57,10 @@ class PresetFolder:
             async with self._one_at_a_time:
                 await (self._save(command) if isinstance(command, SavePreset) else self._recall(command))
         except BridgeError as error:  # doors tell what a session refuses, whatever it is about
-            raise ConfigError(str(error)) from None
+            text = str(error).replace(f"{self.path}{os.sep}", "")  # where the folder lies is the operator's business
+            raise ConfigError(text) from None
         except OSError as error:
-            raise ConfigError(f"presets in {self.path} cannot be used: {error.strerror}") from None
+            raise ConfigError(f"the folder of presets cannot be used: {error.strerror}") from None
 
     async def close(self) -> None:
         """End what is on its way where it is."""
@@ -77,7 +79,7 @@ class PresetFolder:
     async def _save(self, command: SavePreset) -> None:
         path = self._file(command.name, ".vstpreset" if command.slot else ".toml")
         if not path.exists() and len(list(path.parent.glob("*"))) >= _MOST_FILES:
-            raise CapacityError(f"{path.parent} holds {_MOST_FILES} presets, the limit: remove some there")
+            raise CapacityError(f"the folder of presets holds {_MOST_FILES}, the limit: remove some there")
         if command.slot:
             await self._session.saved_states()
             _, plugin = plugin_of(await self._session.racked(), command.slot)
@@ -106,7 +108,8 @@ class PresetFolder:
     async def _recall_slot(self, command: RecallPreset) -> None:
         path, session = self._file(command.name, ".vstpreset"), self._session
         if not path.exists():
-            raise ConfigError(f"there is no preset {command.name!r} of a plugin: save one first, or put {path} there")
+            remedy = f"save one first, or put {path.name} into the folder of presets"
+            raise ConfigError(f"there is no preset {command.name!r} of a plugin: {remedy}")
         name, _ = plugin_of(await session.racked(), command.slot)
         made = await session.load(name, lambda: session.catalogue.make(name, session.rate_hz, None, path))
         await session.do(EditRack(RackAction.REPLACE, command.by, command.slot, name, made=made, at=command.at))

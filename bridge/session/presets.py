@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -237,8 +237,19 @@ async def morph(session: Racked, preset: Preset, seconds: float, by: str) -> Non
             await _recall_rack(session, preset, by)
             values |= {name: value for name, value in _target(session, preset).items() if name not in moving}
         if values:
-            await session.do(Set(values, by, AT_ONCE, glide_seconds=seconds / steps))
+            await _step(session, Set(values, by, AT_ONCE, glide_seconds=seconds / steps))
     await recall(session, preset, by)
+
+
+async def _step(session: Racked, turned: Set) -> None:
+    """Turn knobs; again without those of a slot that was taken out before the engine came to it."""
+    try:
+        await session.do(turned)
+    except ConfigError:
+        left = {name: value for name, value in turned.values.items() if name in session.table}
+        if len(left) == len(turned.values):
+            raise
+        await session.do(replace(turned, values=left))
 
 
 def _glides(session: Racked, name: str, first: Value, last: Value) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -161,7 +162,8 @@ class Takes:
             try:
                 return await asyncio.to_thread(self._write, folder, pieces, marks)
             except (BridgeError, OSError) as error:
-                raise ConfigError(f"the take could not be written: {error}") from None
+                text = str(error).replace(f"{folder}{os.sep}", "")  # where it lies is the operator's business
+                raise ConfigError(f"the take could not be written: {text}") from None
 
     def _heard(self, seconds: float) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the last seconds up to what is due now, each piece with its first sample."""
@@ -176,7 +178,7 @@ class Takes:
     def _write(self, folder: Path, pieces: Sequence[tuple[int, NDArray[np.float32]]], marks: Sequence[Mark]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if len(list(folder.glob("*"))) >= _MOST_FILES:
-            raise CapacityError(f"{folder} holds {_MOST_FILES} takes, the limit: move some elsewhere")
+            raise CapacityError(f"the folder of takes holds {_MOST_FILES}, the limit: move some elsewhere")
         recorder = self._opened(folder / f"take-{time.strftime('%Y%m%d-%H%M%S')}.flac")
         began, end = pieces[0][0], pieces[-1][0] + pieces[-1][1].shape[1]
         before = [Mark(began, mark.text) for mark in marks if mark.at_sample <= began][-1:]

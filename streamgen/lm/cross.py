@@ -17,7 +17,6 @@ from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.linear import Linear
-from streamgen.lm.cache import attention_dtype
 
 __all__ = ["CrossCache", "TextKV", "TextProjector"]
 
@@ -40,13 +39,25 @@ class TextKV:
 
 
 class TextProjector:
-    """The decoder's key and value projections of the text, all layers in one matrix."""
+    """The decoder's key and value projections of the text, all layers in one matrix.
+
+    Args:
+        config: shape.
+        weights: under transformers' names.
+        device, dtype: where and in what they are multiplied.
+        kept: in what the results are.
+    """
 
     def __init__(
-        self, config: DecoderConfig, weights: dict[str, Tensor], *, device: torch.device, dtype: torch.dtype
+        self,
+        config: DecoderConfig,
+        weights: dict[str, Tensor],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        kept: torch.dtype,
     ) -> None:
-        self._config, self._device, self._dtype = config, device, dtype
-        self._kept = attention_dtype(device, dtype)
+        self._config, self._device, self._dtype, self._kept = config, device, dtype, kept
         self._weight = (
             torch.cat(
                 [

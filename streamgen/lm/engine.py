@@ -89,10 +89,9 @@ class LmEngine:
         """
         config, weights = checkpoint.decoder, checkpoint.weights
         decoder = Decoder(config, weights, device=device, dtype=dtype, int8=int8)
-        projector = TextProjector(config, weights, device=device, dtype=dtype)
-        return cls(
-            config, decoder, KVCache(config, rows, dtype=attention_dtype(device, dtype), device=device), projector
-        )
+        kept = attention_dtype(device, dtype)
+        projector = TextProjector(config, weights, device=device, dtype=dtype, kept=kept)
+        return cls(config, decoder, KVCache(config, rows, dtype=kept, device=device), projector)
 
     @classmethod
     def native(cls, checkpoint: Checkpoint, packed: PackedWeights, library: Kernels, threads: int) -> LmEngine:
@@ -106,7 +105,7 @@ class LmEngine:
         """
         config, weights = checkpoint.decoder, checkpoint.weights
         decoder = NativeDecoder(config, weights, packed, library, threads)
-        projector = TextProjector(config, weights, device=decoder.device, dtype=torch.bfloat16)
+        projector = TextProjector(config, weights, device=decoder.device, dtype=torch.bfloat16, kept=decoder.dtype)
         return cls(config, decoder, decoder.new_cache(_ROWS), projector)
 
     @property

@@ -311,6 +311,7 @@ class NativeDecoder:
             if text is None:
                 rows[at] = (cache.row_address(row), 0, 0, 0, past)
             else:
+                assert text.keys.dtype == torch.float32, text.keys.dtype  # as C reads them
                 texts = (text.keys.data_ptr(), text.values.data_ptr(), text.length)
                 rows[at] = (cache.row_address(row), *texts, past)
         vectors = (x.float() + self.positions[[position for _, _, position in places]]).contiguous()

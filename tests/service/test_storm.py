@@ -152,7 +152,10 @@ def test_a_storm_of_prompts_takes_no_sample_from_bystanders_and_gives_its_memory
 
 
 def test_five_sessions_that_start_together_stall_nobody(tmp_path: Path) -> None:
-    """Those for whom there is room begin; those for whom there is none are told when to come again."""
+    """Those for whom there is room begin; those for whom there is none are told when to come again.
+
+    As of a storm: five that stall others do it every time, another program that takes the machine, now and then.
+    """
 
     async def newcomer(service: Service) -> str:
         reader = Reader()
@@ -164,18 +167,27 @@ def test_five_sessions_that_start_together_stall_nobody(tmp_path: Path) -> None:
         except ConnectionClosed as closed:
             return closed.rcvd.reason if closed.rcvd else "lost"
 
-    async def scene(service: Service) -> None:
+    async def scene(service: Service) -> tuple[list[str], float]:
+        """Return who was late or lost, and the share of the processors that other programs took meanwhile."""
         bystander = Reader()
         async with service.connect() as client:
             listening = asyncio.create_task(bystander.listen(client))
             await asyncio.sleep(3)
+            before, processors = len(bystander.underruns()), Processors(service)
             ends = await asyncio.gather(*(newcomer(service) for _ in range(5)))
+            others = processors.others()
             listening.cancel()
-        print("\n", ends)
-        assert bystander.missing == []
-        assert [told for told in bystander.told if told.get("reason") == "underrun"] == []
-        assert all(end == "plays" or "again in" in end for end in ends), ends
+        print(f"\n{ends}, bystander {bystander.underruns()}, other programs {others:.0%}")
+        assert (bystander.slow(), bystander.missing) == ([], [])
+        late = [f"the bystander, by {samples} samples" for samples in bystander.underruns()[before:]]
+        return late + [end for end in ends if end != "plays" and "again in" not in end], others
 
     with Service(tmp_path, model="pocket") as service:
-        asyncio.run(scene(service))
+        for _ in range(TRIES):
+            late, others = asyncio.run(scene(service))
+            if not late:
+                break
         assert service.stop() == 0
+    if late and others > CROWDED:
+        pytest.skip(f"other programs took {others:.0%} of the processors: {late}")
+    assert late == []

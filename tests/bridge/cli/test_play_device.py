@@ -20,7 +20,7 @@ from ...real_parts.pulseaudio import RATE_HZ, PulseAudio, recorded
 
 pytestmark = pytest.mark.device
 
-SECONDS, TAKES = 6, 5
+SECONDS, TAKES = 6, 4
 FADED_SECONDS = 0.1  # at both ends
 
 

@@ -101,9 +101,13 @@ def test_what_cannot_be_is_said_and_nothing_is_changed(tmp_path: Path, monkeypat
                 await session.do(RecallPreset("bad", "osc", seconds))
             with pytest.raises(StreamgenError, match="temperature is"):
                 await session.do(RecallPreset("wild", "osc", seconds))
+        (tmp_path / "torn.toml").write_text("version = [")
+        with pytest.raises(ConfigError, match=r"torn\.toml is no preset") as torn:
+            await session.do(RecallPreset("torn", "osc"))
+        assert str(tmp_path) not in str(torn.value), "where the folder lies is the operator's business"
         assert session.values() == before
-        monkeypatch.setattr(preset_folder, "_MOST_FILES", 2)
-        with pytest.raises(CapacityError, match="holds 2 presets, the limit"):
+        monkeypatch.setattr(preset_folder, "_MOST_FILES", 3)
+        with pytest.raises(CapacityError, match="the folder of presets holds 3, the limit"):
             await session.do(SavePreset("third", "osc"))
         await session.do(SavePreset("bad", "osc"))  # one that is there may be written over
 

@@ -14,7 +14,7 @@ from bridge.audio.effect import Effect
 from bridge.audio.plugins.engine import Reference
 from bridge.errors import FileError
 from bridge.session import preset_files, presets
-from bridge.session.commands import EditRack, RackAction, Set
+from bridge.session.commands import Command, EditRack, RackAction, Set
 from bridge.session.events import Changed
 from bridge.session.live_session import LiveSession
 from bridge.session.preset_files import Preset, SlotPreset
@@ -303,6 +303,28 @@ def test_a_morph_goes_on_without_a_slot_that_somebody_takes_out() -> None:
         values = session.values()
         assert (values["temperature"], values["plugin/2/gain_db"]) == (2.0, -24.0)
         assert len(session.slots()) == 2, "it is as the preset says"
+
+    play(scene)
+
+
+def test_a_slot_that_is_taken_out_between_a_morphs_question_and_its_answer_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(session: LiveSession) -> None:
+        await session.do(EditRack(RackAction.ADD, "page", effect="equalizer"))
+        do, taken = session.do, []
+
+        async def late(command: Command) -> int:
+            if isinstance(command, Set) and not taken:
+                taken.append(await do(EditRack(RackAction.REMOVE, "page", 1)))
+            return await do(command)
+
+        monkeypatch.setattr(session, "do", late)
+        preset = Preset({"temperature": 2.0}, (SlotPreset("equalizer", {"gain_db": -24.0}),))
+        await presets.morph(session, preset, 0.5, "osc")
+        assert taken
+        assert [slot.name for slot in session.slots()] == ["equalizer"], "it is as the preset says"
+        assert (session.values()["temperature"], session.values()["plugin/1/gain_db"]) == (2.0, -24.0)
 
     play(scene)
 

@@ -81,7 +81,7 @@ def test_what_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
             await session.do(KeepTake("page", 31))
         monkeypatch.setattr(takes, "_MOST_FILES", 1)
         await session.do(KeepTake("page"))
-        with pytest.raises(StreamgenError, match="holds 1 takes, the limit"):
+        with pytest.raises(StreamgenError, match="the folder of takes holds 1, the limit"):
             await session.do(KeepTake("page"))
 
     play(nowhere)

@@ -5,7 +5,7 @@ import torch
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.errors import CapacityError
-from streamgen.lm.cache import KVCache, RowRange
+from streamgen.lm.cache import KVCache, RowRange, attention_dtype
 
 CONFIG = DecoderConfig(
     hidden_size=8,
@@ -75,3 +75,14 @@ def test_an_exchange_may_lie_over_what_was_given_and_is_all_or_nothing() -> None
     with pytest.raises(CapacityError):
         kv.exchange([RowRange(0, 1), RowRange(4, 6)], [2, 3])
     assert kv._free == [False, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_rows_of_bfloat16_keep_their_keys_in_it_where_the_processor_multiplies_tiles_of_it(
+    tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    processor, gpu = torch.device("cpu"), torch.device("cuda")
+    assert attention_dtype(processor, torch.bfloat16) == (torch.bfloat16 if tiles else torch.float32)
+    assert attention_dtype(processor, torch.float32) == torch.float32, "exact, whatever is fast"
+    assert attention_dtype(gpu, torch.float16) == torch.float16

@@ -213,7 +213,7 @@ def test_a_script_that_sends_and_leaves_is_obeyed() -> None:
             for number in range(20):
                 await socket.send(json.dumps({"type": "set", "values": {"top_k": number}}))
             await socket.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while door.access.clients.total():
                     await asyncio.sleep(0.01)
             assert door.session.now["top_k"] == 19

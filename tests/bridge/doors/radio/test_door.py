@@ -194,7 +194,7 @@ def test_when_the_service_ends_a_stream_ends() -> None:
             writer.write(b"GET /listen.wav HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             await reader.readuntil(b"\r\n\r\n")
             await radio.close("the test is over")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await reader.read()
             writer.close()
 

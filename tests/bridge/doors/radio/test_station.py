@@ -157,7 +157,7 @@ def test_the_end_is_told_and_a_codec_that_fails_ends_its_own_listeners(monkeypat
         await good.until(1)
         monkeypatch.setattr(station_module, "StreamEncoder", lambda *_: 1 / 0)
         station.join(CODECS["mp3"], bad)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not bad.ended:
                 await asyncio.sleep(0.01)
         assert (good.ended, metrics.errors["internal"]) == (False, 1)
