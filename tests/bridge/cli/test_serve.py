@@ -110,9 +110,10 @@ def test_state_is_restored_and_said_in_one_line(run: Run, bell: ToyModel, tmp_pa
     )
     told = f"restored 'techno', 128 bpm, paused, from {state}; --fresh starts anew"
     assert told in run("serve", *NO_PORTS, "--state", state).err.splitlines()
-    assert "restored" not in run("serve", *NO_PORTS, "--state", state, "--fresh").err
     said = run("serve", *NO_PORTS, "--state", state, "--prompt", "waltz").err
     assert f"restored 'waltz', paused, from {state}; --fresh starts anew" in said.splitlines()
+    assert "restored" not in run("serve", *NO_PORTS, "--state", state, "--fresh").err
+    assert "paused" not in run("serve", *NO_PORTS, "--state", state).err, "what began anew is gone on with"
 
 
 @pytest.mark.slow
