@@ -9,7 +9,10 @@ BridgeError
 
 from __future__ import annotations
 
-__all__ = ["BridgeError", "DeviceError", "FileError", "UsageError", "WireError"]
+import os
+from pathlib import Path
+
+__all__ = ["BridgeError", "DeviceError", "FileError", "UsageError", "WireError", "without_folder"]
 
 
 class BridgeError(Exception):
@@ -40,3 +43,8 @@ class WireError(BridgeError):
         super().__init__(text)
         self.code = code
         self.id = id
+
+
+def without_folder(error: Exception, folder: Path | None) -> str:
+    """Return an error's text for clients: where a folder lies is the operator's business."""
+    return str(error).replace(f"{folder}{os.sep}", "")

@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Exchange", "unreadable"]
 
 _ALWAYS = {"Connection": "close", "Cache-Control": "no-cache, no-store", **SAFETY}
-
-
 _SHOWN = 120  # characters of what was wrong
+
+
+def _head(status_line: str, headers: Mapping[str, str]) -> bytes:
+    lines = [status_line, *(f"{name}: {value}" for name, value in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def unreadable(problem: BaseException | None) -> bytes:
     """Return the answer to what is no request, with what was wrong where that is known."""
     why = f": {str(problem)[:_SHOWN]}" if problem is not None and str(problem) else ""
     body = f"this is no HTTP request that can be read{why}\n".encode("ascii", "backslashreplace")
-    head = {"Content-Type": "text/plain", "Content-Length": str(len(body)), **_ALWAYS}
-    lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in head.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+    headers = {"Content-Type": "text/plain", "Content-Length": str(len(body)), **_ALWAYS}
+    return _head("HTTP/1.1 400 Bad Request", headers) + body
 
 
 @dataclass
@@ -87,6 +89,4 @@ class Exchange:
 
     def write_head(self, status: int, more: Mapping[str, str]) -> None:
         """Write the answer's head, `more` beside what is always said."""
-        lines = [f"{self.request.protocol} {status} {HTTPStatus(status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in {**_ALWAYS, **more}.items()]
-        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self.writer.write(_head(f"{self.request.protocol} {status} {HTTPStatus(status).phrase}", {**_ALWAYS, **more}))

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 
 from bridge.audio.rack import MAX_SLOTS
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, without_folder
 from bridge.session import preset_files
 from bridge.session.commands import EditRack, RackAction, RecallPreset, SavePreset
 from bridge.session.preset_files import Preset
@@ -57,8 +56,7 @@ class PresetFolder:
             async with self._one_at_a_time:
                 await (self._save(command) if isinstance(command, SavePreset) else self._recall(command))
         except BridgeError as error:  # doors tell what a session refuses, whatever it is about
-            text = str(error).replace(f"{self.path}{os.sep}", "")  # where the folder lies is the operator's business
-            raise ConfigError(text) from None
+            raise ConfigError(without_folder(error, self.path)) from None
         except OSError as error:
             raise ConfigError(f"the folder of presets cannot be used: {error.strerror}") from None
 

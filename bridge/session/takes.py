@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.markers import MOST_TEXT, Mark
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, without_folder
 from bridge.session.commands import KEEP_SECONDS
 from bridge.session.events import Block, Changed, Event, Notice
 from bridge.session.parameters import PROMPT_NAMES, title_of
@@ -162,8 +161,7 @@ class Takes:
             try:
                 return await asyncio.to_thread(self._write, folder, pieces, marks)
             except (BridgeError, OSError) as error:
-                text = str(error).replace(f"{folder}{os.sep}", "")  # where it lies is the operator's business
-                raise ConfigError(f"the take could not be written: {text}") from None
+                raise ConfigError(f"the take could not be written: {without_folder(error, folder)}") from None
 
     def _heard(self, seconds: float) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the last seconds up to what is due now, each piece with its first sample."""

@@ -56,6 +56,17 @@ COMMITTED_SECONDS = 0.2
 TABLE = session_table()
 
 
+def assert_audio_came(commands: Sequence[Command]) -> None:
+    """A client sent a quarter of a second at 16 kHz as a melody for a sample, an audio prompt, and no melody."""
+    melody, prompt, none = commands
+    assert isinstance(melody, Follow)
+    assert melody.samples is not None
+    assert (melody.samples.shape[1], melody.rate_hz, melody.at) == (4_000, 16_000, Moment(sample=96_000))
+    assert isinstance(prompt, AudioPrompt)
+    assert isinstance(none, Follow)
+    assert none.samples is None
+
+
 def sine(start: int, stop: int, rate_hz: int = RATE_HZ) -> NDArray[np.float32]:
     at = np.arange(start, stop) / rate_hz
     return (0.5 * np.sin(2 * np.pi * np.array([[440.0], [660.0]]) * at)).astype(np.float32)
