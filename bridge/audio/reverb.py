@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.filters import TurningFilter, high_pass, smoothstep
+from bridge.audio.loops import loops, place, pulsed
 from bridge.audio.slot_mix import MIX
 from streamgen.config import ControlSpec, Value, number
 
@@ -52,12 +53,13 @@ class Reverb:
         """See `Effect.prepare`."""
         self._rate_hz = rate_hz
         default = {name: spec.default for name, spec in self.parameters.items()}
-        self._lines = np.array([_prime(round(seconds * rate_hz)) for seconds in _LINES_SECONDS])
+        self._lines = np.array([_prime(round(seconds * rate_hz)) for seconds in _LINES_SECONDS], np.int64)
         self._decay = Smoothed.at(math.log(float(default["decay_seconds"])), rate_hz)
         self._damping = Smoothed.at(float(default["damping"]) / 2, rate_hz)
         self._pre_delay = _PreDelay(rate_hz, float(default["pre_delay_ms"]))
         self._low_cut = TurningFilter(self._designed, {"low_cut_hz": default["low_cut_hz"]}, rate_hz)
         self._early = _Early(rate_hz)
+        self._loops = loops()
         self.reset()
 
     def _designed(self, values: Mapping[str, Value]) -> NDArray[np.float64]:
@@ -99,17 +101,28 @@ class Reverb:
     def _network(self, early: Pcm) -> Pcm:
         """Run the lines over no more samples than the shortest holds."""
         count, size = early.shape[1], self._held.shape[1]
+        damping = self._damping.next(count)
+        gains = self._gains(count)
+        if self._loops is not None and isinstance(damping, float) and gains.shape[1] == 1:
+            return self._looped(early, damping, gains)
         ends = np.stack(
             [row[size - line - 1 : size - line + count] for row, line in zip(self._held, self._lines, strict=True)]
         )
-        damping = np.asarray(self._damping.next(count), np.float32)
-        ends = ends[:, 1:] - (ends[:, 1:] - ends[:, :-1]) * damping
-        ends *= self._gains(count)
+        ends = ends[:, 1:] - (ends[:, 1:] - ends[:, :-1]) * np.asarray(damping, np.float32)
+        ends *= gains
         back = _ROTATION @ ends
         back[:4] += early[0]
         back[4:] += early[1]
         self._held = np.concatenate((self._held[:, count:], back), axis=1)
         return np.asarray(_OUT @ ends)
+
+    def _looped(self, early: Pcm, damping: float, gains: NDArray[np.float32]) -> Pcm:
+        """The same, where nothing is being turned."""
+        early, out = np.ascontiguousarray(early), np.empty(early.shape, np.float32)
+        count, size = early.shape[1], self._held.shape[1]
+        held, lines = place(self._held), place(self._lines)
+        self._loops.network(held, size, lines, place(gains), damping, place(early), place(out), count, count)
+        return out
 
     def _gains(self, count: int) -> NDArray[np.float32]:
         """Each line's loss, [8, n or 1]: so that all fall by 60 dB in the same time."""
@@ -181,12 +194,8 @@ class _Early:
     def process(self, piece: Pcm) -> Pcm:
         audio, count = np.concatenate((self._held, piece), axis=1), piece.shape[1]
         self._held = audio[:, count:]
-        out = np.zeros_like(piece)
-        for row, delays, sizes in zip(range(2), self._delays, self._sizes, strict=True):
-            for delay, size in zip(delays, sizes, strict=True):
-                start = self._most - int(delay)
-                out[row] += size * audio[row, start : start + count]
-        return out
+        rows = zip(audio, self._delays, self._sizes, strict=True)
+        return np.stack([pulsed(row, delays, sizes, count) for row, delays, sizes in rows])
 
 
 def _prime(count: int) -> int:
