@@ -1,7 +1,7 @@
 """A session's signal path, and sound in files: between the engine's PCM and every sink.
 
-Rules: numpy in every signal path, and in C++ what is slow in it, where that was built; files, threads and processes only
-where the name says so. Knows no session.
+Rules: numpy in every signal path, and in C++ what is slow in it, where that was built; files, threads and processes
+only where the name says so. Knows no session.
 
     output.py      the way out of a session: faded edges, its rate, then chain.py: what every door hears
     chain.py       effect.py's effects in order: width, rack, master, gain, limiter; positions stay true

@@ -64,6 +64,7 @@ class Sections:
         self._loops = loops()
         size = 2 * len(coefficients) + 2
         self.state = np.zeros((rows, size)) if state is None else state.copy()
+        self._places = self.coefficients.ctypes.data, self.state.ctypes.data
         if self._loops is None and not self.flat:
             self._powers, self._ring, self._left, self._response = _matrices(coefficients)
 
@@ -84,8 +85,8 @@ class Sections:
     def _looped(self, block: NDArray[np.float32] | Array) -> Array:
         out = np.array(block, np.float64, order="C")
         rows, count = out.shape
-        given = self.coefficients
-        self._loops.sections(place(given), len(given), place(self.state), rows, place(out), count)
+        given, state = self._places
+        self._loops.sections(given, len(self.coefficients), state, rows, place(out), count)
         return out
 
     def _pieces(self, samples: Array) -> Array:
@@ -110,7 +111,7 @@ class Sections:
 
     def _remember(self, samples: Array) -> None:
         newest = np.concatenate((self.state[:, 1::-1], samples), axis=1)[:, :-3:-1]
-        self.state = np.tile(newest, len(self.coefficients) + 1)
+        self.state[:] = np.tile(newest, len(self.coefficients) + 1)
 
 
 def _matrices(coefficients: Array) -> tuple[Array, Array, Array, Array]:

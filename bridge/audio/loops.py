@@ -47,7 +47,7 @@ class EnvelopeState(ctypes.Structure):
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sections": (None, (_pointer, _int, _pointer, _int, _pointer, _long)),
     "pulses": (None, (_pointer, _long, _pointer, _pointer, _int, _pointer, _long)),
-    "network": (None, (_pointer, _long, _pointer, _pointer, _float, _pointer, _pointer, _long, _long)),
+    "network": (None, (_pointer, _long, _pointer, _pointer, _float, _pointer, _pointer, _long)),
     "compress": (_double, (ctypes.POINTER(CompressorState), _pointer, _pointer, _long)),
     "ramp": (None, (_pointer, _long, _int, _double, _double, _long, _pointer, _long)),
     "true_peaks": (_int, (_pointer, _long, _int, _long, _pointer, _float, _float, _pointer)),

@@ -90,7 +90,8 @@ class LoudnessMeter:
     def add(self, block: Pcm) -> bool:
         """Take the next float32 [2, n], no more than the hop lacks; tells whether that completed it."""
         weighted = self._filter.process(block)
-        self._sum += float(np.square(weighted).sum())
+        flat = weighted.reshape(-1)
+        self._sum += float(np.dot(flat, flat))
         self._count += block.shape[1]
         if self._count < self.hop_samples:
             return False

@@ -114,6 +114,41 @@ template <int WIDTH> INLINE void rotate(float (&x)[8][WIDTH]) {
     }
 }
 
+// Run eight delay lines over `count` samples, no more than the shortest holds; early and out have rows `stride` apart.
+void run_lines(float* held, int64_t size, const int64_t* lines, const float* gains, float damping, const float* early,
+               float* out, int64_t stride, int64_t count) {
+  constexpr int WIDTH = 16;
+  const float eighth = 1.f / std::sqrt(8.f);
+  std::vector<float> all(8 * (count + WIDTH));
+  const int64_t apart = count + WIDTH;
+  for (int line = 0; line < 8; ++line) {
+    const float* from = held + line * size + size - lines[line] - 1;
+    float* end = all.data() + line * apart;
+    const float gain = gains[line];
+    for (int64_t at = 0; at < count; ++at) end[at] = (from[at + 1] - (from[at + 1] - from[at]) * damping) * gain;
+    memmove(held + line * size, held + line * size + count, (size - count) * sizeof(float));
+  }
+  for (int64_t at = 0; at < count; at += WIDTH) {
+    const int64_t some = std::min<int64_t>(WIDTH, count - at);
+    float x[8][WIDTH], y[8][WIDTH], in[2][WIDTH] = {};
+    for (int line = 0; line < 8; ++line) memcpy(x[line], all.data() + line * apart + at, sizeof x[line]);
+    for (int row = 0; row < 2; ++row) memcpy(in[row], early + row * stride + at, some * sizeof(float));
+    for (int i = 0; i < WIDTH; ++i) {
+      y[0][i] = (x[0][i] - x[1][i] + x[2][i] - x[3][i] + x[4][i] + x[5][i] - x[6][i] - x[7][i]) * eighth;
+      y[1][i] = (x[0][i] + x[1][i] - x[2][i] - x[3][i] - x[4][i] + x[5][i] + x[6][i] - x[7][i]) * eighth;
+    }
+    for (int row = 0; row < 2; ++row) memcpy(out + row * stride + at, y[row], some * sizeof(float));
+    rotate<WIDTH>(x);
+    for (int line = 0; line < 8; ++line) {
+      for (int i = 0; i < WIDTH; ++i) {
+        const float back = x[line][i] * eighth + in[line / 4][i];
+        y[line][i] = std::fabs(back) < 1e-30f ? 0.f : back;
+      }
+      memcpy(held + line * size + size - count + at, y[line], some * sizeof(float));
+    }
+  }
+}
+
 // ------------------------------------------------------------------------------------------------------- the limiter
 
 constexpr int HALF_TAPS = 32, TAPS = 2 * HALF_TAPS, PHASES = 7, GROUP = 16;
@@ -207,40 +242,12 @@ EXPORT void streamgen_pulses(const float* audio, int64_t newest, const int64_t* 
 
 // --------------------------------------------------------------------------------------------------------- reverb
 
-// Run eight delay lines over `count` samples, no more than the shortest holds: held [8, size], gains [8], early and
-// out [2, …] with rows `stride` apart.
+// Run eight delay lines: held [8, size], gains [8], early and out [2, count].
 EXPORT void streamgen_network(float* held, int64_t size, const int64_t* lines, const float* gains, float damping,
-                              const float* early, float* out, int64_t stride, int64_t count) {
-  constexpr int WIDTH = 16;
-  const float eighth = 1.f / std::sqrt(8.f);
-  std::vector<float> all(8 * (count + WIDTH));
-  const int64_t apart = count + WIDTH;
-  for (int line = 0; line < 8; ++line) {
-    const float* from = held + line * size + size - lines[line] - 1;
-    float* end = all.data() + line * apart;
-    const float gain = gains[line];
-    for (int64_t at = 0; at < count; ++at) end[at] = (from[at + 1] - (from[at + 1] - from[at]) * damping) * gain;
-    memmove(held + line * size, held + line * size + count, (size - count) * sizeof(float));
-  }
-  for (int64_t at = 0; at < count; at += WIDTH) {
-    const int64_t some = std::min<int64_t>(WIDTH, count - at);
-    float x[8][WIDTH], y[8][WIDTH], in[2][WIDTH] = {};
-    for (int line = 0; line < 8; ++line) memcpy(x[line], all.data() + line * apart + at, sizeof x[line]);
-    for (int row = 0; row < 2; ++row) memcpy(in[row], early + row * stride + at, some * sizeof(float));
-    for (int i = 0; i < WIDTH; ++i) {
-      y[0][i] = (x[0][i] - x[1][i] + x[2][i] - x[3][i] + x[4][i] + x[5][i] - x[6][i] - x[7][i]) * eighth;
-      y[1][i] = (x[0][i] + x[1][i] - x[2][i] - x[3][i] - x[4][i] + x[5][i] + x[6][i] - x[7][i]) * eighth;
-    }
-    for (int row = 0; row < 2; ++row) memcpy(out + row * stride + at, y[row], some * sizeof(float));
-    rotate<WIDTH>(x);
-    for (int line = 0; line < 8; ++line) {
-      for (int i = 0; i < WIDTH; ++i) {
-        const float back = x[line][i] * eighth + in[line / 4][i];
-        y[line][i] = std::fabs(back) < 1e-30f ? 0.f : back;
-      }
-      memcpy(held + line * size + size - count + at, y[line], some * sizeof(float));
-    }
-  }
+                              const float* early, float* out, int64_t count) {
+  const int64_t most = *std::min_element(lines, lines + 8);
+  for (int64_t at = 0; at < count; at += most)
+    run_lines(held, size, lines, gains, damping, early + at, out + at, count, std::min(most, count - at));
 }
 
 // -------------------------------------------------------------------------------------------------------- dynamics
