@@ -7,6 +7,9 @@
 // Rules: rows of samples lie whole behind each other, `count` apart unless said otherwise; states are the caller's and
 // mean what they mean in the numpy beside each call, which is the slow twin. Every sum has one order, no product is
 // fused: whatever the chunks and the instruction set, the same bits.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-trapping-math")  // results stay; nobody asks for exceptions, and they forbid vectors
+#endif
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -61,6 +64,10 @@ INLINE Lanes all(float x) {
   for (int i = 0; i < LANES; ++i) same[i] = x;
   return load(same);
 }
+
+// By value, which compilers make no branch of.
+INLINE double larger(double a, double b) { return a < b ? b : a; }
+INLINE double smaller(double a, double b) { return b < a ? b : a; }
 
 // The highest magnitude: as whole numbers, which compilers compare side by side.
 INLINE float loudest_of(const float* samples, int64_t count) {
@@ -331,17 +338,17 @@ EXPORT double streamgen_compress(Compressor* one, const float* in, float* out, i
   const std::unique_ptr<double[]> levels(new double[count]);
   double* level = levels.get();
   for (int64_t at = 0; at < count; ++at) {
-    const float peak = std::max(std::max(std::fabs(in[at]), std::fabs(in[count + at])), 1e-6f);
+    const double peak = larger(larger(std::fabs(in[at]), std::fabs(in[count + at])), 1e-6);
     const double over = log2_of(peak) * (20.0 / LOG2_10) - c.threshold_db;
-    const double bent = std::min(std::max(over + width / 2, 0.0), width);
-    level[at] = part * (bent * bent / (2 * width) + std::max(over - width / 2, 0.0));
+    const double bent = smaller(larger(over + width / 2, 0.0), width);
+    level[at] = part * (bent * bent / (2 * width) + larger(over - width / 2, 0.0));
   }
   double held = c.held_db, reduction = c.reduction_db, highest = 0.0;
   for (int64_t at = 0; at < count; ++at) {
-    held = std::max(level[at], held * c.release);
+    held = larger(level[at], held * c.release);
     if (held < 1e-6) held = 0.0;
     reduction = (1.0 - c.attack) * held + c.attack * reduction;
-    highest = std::max(highest, reduction);
+    highest = larger(highest, reduction);
     level[at] = reduction;
   }
   one->held_db = held, one->reduction_db = reduction < NOTHING ? 0.0 : reduction;
@@ -356,10 +363,13 @@ EXPORT double streamgen_compress(Compressor* one, const float* in, float* out, i
 // came before.
 EXPORT void streamgen_ramp(const float* in, int64_t stride, int32_t rows, double from_db, double step_db, int64_t done,
                            float* out, int64_t count) {
-  for (int64_t at = 0; at < count; ++at) {
-    const float factor = float(two_to((from_db + step_db * double(done + at + 1)) * (LOG2_10 / 20)));
-    for (int32_t row = 0; row < rows; ++row) out[row * stride + at] = in[row * stride + at] * factor;
-  }
+  const std::unique_ptr<float[]> memory(new float[count]);
+  float* factors = memory.get();
+  const double first = double(done + 1);
+  for (int32_t at = 0; at < int32_t(count); ++at)
+    factors[at] = float(two_to((from_db + step_db * (first + double(at))) * (LOG2_10 / 20)));
+  for (int32_t row = 0; row < rows; ++row, in += stride, out += stride)
+    for (int64_t at = 0; at < count; ++at) out[at] = in[at] * factors[at];
 }
 
 // Highest level of any row around each of `places` samples where it is above `near`, else 0: see limiter.py. Rows of
@@ -410,10 +420,12 @@ struct Envelope {
 // nothing is being taken away, and nothing is about to be.
 EXPORT int32_t streamgen_envelope(Envelope* one, const float* peaks, double ceiling, float* gain, int64_t count) {
   const int64_t hold = one->hold, width = one->width, before = hold - 1;
-  const std::unique_ptr<double[]> logs(new double[count]);
-  const std::unique_ptr<int32_t[]> released(new int32_t[count + before]);
-  const std::unique_ptr<int64_t[]> memory(new int64_t[2 * (count + width - 1)]);
-  int64_t *held = memory.get(), *averaged = held + count + width - 1;
+  const std::unique_ptr<double[]> log_memory(new double[count]);
+  const std::unique_ptr<int32_t[]> peak_memory(new int32_t[count + before]);
+  const std::unique_ptr<int64_t[]> sum_memory(new int64_t[2 * (count + width - 1)]);
+  double* logs = log_memory.get();
+  int32_t* released = peak_memory.get();
+  int64_t *held = sum_memory.get(), *averaged = held + count + width - 1;
   double log = double(one->released_log);
   const double release = double(one->release), nothing = double(NO_LOG);
   for (int64_t at = 0; at < count; ++at) {
@@ -426,7 +438,7 @@ EXPORT int32_t streamgen_envelope(Envelope* one, const float* peaks, double ceil
   for (int64_t at = 0; at < before; ++at) released[at] = int32_t(one->released[at]);
   for (int64_t at = 0; at < count; ++at) {
     const double part = std::ceil(two_to(logs[at] / double(LOG_UNIT)) * UNIT);
-    released[before + at] = logs[at] > nothing ? int32_t(part) : 0;
+    released[before + at] = int32_t(logs[at] > nothing ? part : 0.0);
   }
   for (int64_t at = 0; at < before; ++at) one->released[at] = released[count + at];
   int64_t span = 1, length = count + before;
