@@ -50,7 +50,7 @@ class Generator:
 
     Attributes:
         hop_samples, frame_rate_hz: of the model.
-        block_samples: made at once.
+        block_samples, block_seconds: made at once.
         taken: samples handed out so far.
         pace: how fast blocks are made.
     """
@@ -61,6 +61,7 @@ class Generator:
         self._model, self._now, self._step_seconds = model, now, step_seconds
         self.hop_samples, self.frame_rate_hz = model.hop_samples, model.frame_rate_hz
         self.block_samples = BLOCK_FRAMES * self.hop_samples
+        self.block_seconds = BLOCK_FRAMES / model.frame_rate_hz
         self.taken = self._offset = 0
         self.pace, self._lookahead = Pace(), Lookahead()
         self._tried_at = -math.inf

@@ -87,6 +87,11 @@ class Playback:
         return max(ahead - self._timeline.due(), 0.0) / self._timeline.rate_hz
 
     @property
+    def engaged(self) -> bool:
+        """Whether it plays, and somebody hears it."""
+        return self.wanted and self.state.plays
+
+    @property
     def needs_audio(self) -> bool:
         """Whether more audio should be made now."""
         idle = not self.state.plays and self._generator.ahead_samples > 0
@@ -148,7 +153,7 @@ class Playback:
     def run_timeline(self) -> None:
         """Start and stop the timeline, as there is audio and somebody who hears it."""
         timeline, position = self._timeline, self._output.position
-        if not (self.state.plays and self.wanted):
+        if not self.engaged:
             self._rest()
             if self.state.plays:
                 self.state = PlayerState.STARTING
