@@ -31,7 +31,7 @@ from bridge.session.session import Session
 __all__ = ["DeviceDoor", "Output", "SoundStats"]
 
 _BLOCK_SECONDS = 0.04  # of one block; its first sample is due that much before its last
-MARGIN_SECONDS = 0.05  # for blocks that come in bunches, and threads that wait for each other
+MARGIN_SECONDS, LEFT_SECONDS = 0.08, 0.05  # for blocks that come in bunches, and threads that wait for each other
 RETRY_SECONDS = 2.0
 STALL_SECONDS = 2.0
 FADE_OUT_SECONDS = 0.5  # at most, for the callback that fades out at the end
@@ -272,6 +272,7 @@ class DeviceDoor(ABC):
             device_hz,
             channels,
             margin_seconds=MARGIN_SECONDS,
+            left_seconds=LEFT_SECONDS,
             ahead_seconds=COMMIT_SECONDS - _BLOCK_SECONDS,
         )
 

@@ -7,8 +7,8 @@ is heard when is known from the last callback:
 
     last callback ──► + its own frames ──► + frames in the ring ──► + the device's latency = when the next one is heard
 
-A callback takes all its frames at once, the last one as long before its turn as they all last: so much must be in the
-ring besides the margin. Through PortAudio it is a quarter of the latency that was asked for.
+A callback takes all its frames at once, the last one as long before its turn as they all last: where that is much, the
+margin is more. Through PortAudio it is a quarter of the latency that was asked for.
 
 The first block after a rest is put in its place by silence before it, or by skipping what is past. So is the first one
 after a starvation: the hole is there, and behind it the beat goes on as at every other door. But from there on all is
@@ -88,7 +88,8 @@ class Feeder:
     Args:
         source_hz, device_hz: rates of the session and the device.
         channels: of the device, 1 or 2.
-        margin_seconds: audio that waits in the ring, at least, besides what a callback takes at once.
+        margin_seconds: audio that waits in the ring, at least.
+        left_seconds: of it, at least, when a callback has taken its frames.
         ahead_seconds: how long before it is due a block comes, at least.
         now, wall: a monotonic clock, and the time of day.
 
@@ -106,6 +107,7 @@ class Feeder:
         channels: int,
         *,
         margin_seconds: float,
+        left_seconds: float = 0.0,
         ahead_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -115,7 +117,7 @@ class Feeder:
         self.overflow_frames = 0
         self.drift = DriftControl()
         self._source_hz, self._device_hz, self._channels = source_hz, device_hz, channels
-        self._margin_seconds, self._ahead_seconds = margin_seconds, ahead_seconds
+        self._margin_seconds, self._left_seconds, self._ahead_seconds = margin_seconds, left_seconds, ahead_seconds
         self._now, self._wall = now, wall
         resume = max(1, round(margin_seconds * device_hz / 2))
         self.ring = ClockedRing(round(CAPACITY_SECONDS * device_hz), channels, resume, now)
@@ -134,7 +136,7 @@ class Feeder:
     @property
     def delay_seconds(self) -> float:
         """From due to heard."""
-        waiting = self._margin_seconds + self.ring.most_at_once / self._device_hz
+        waiting = max(self._margin_seconds, self._left_seconds + self.ring.most_at_once / self._device_hz)
         needed = self.device_latency_seconds + waiting - self._ahead_seconds
         return max(0.0, needed) + self._later_seconds
 

@@ -31,6 +31,7 @@ class Stage:
     ppm: float = 0.0
     period: int = 480
     margin_seconds: float = 0.05
+    left_seconds: float = 0.0
     ahead_seconds: float = 0.0
     stamped: bool = True
     time: float = 100.0
@@ -40,7 +41,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.feeder = Feeder(
-            SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=self.margin_seconds, ahead_seconds=self.ahead_seconds,
+            SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=self.margin_seconds, left_seconds=self.left_seconds,
+            ahead_seconds=self.ahead_seconds,
             now=lambda: self.time, wall=lambda: self.time + WALL,
         )  # fmt: skip
         self.feeder.device_latency_seconds = LATENCY_SECONDS
@@ -256,10 +258,19 @@ def test_what_is_played_later_after_a_starvation_is_played_sooner_again_by_and_b
 @pytest.mark.parametrize("latency_seconds", [0.1, 0.4, 1.0])
 def test_what_a_device_takes_at_once_is_there(latency_seconds: float) -> None:
     """PortAudio asks for a quarter of the latency in one callback."""
-    stage = Stage(period=round(latency_seconds / 4 * DEVICE_HZ), ppm=150.0, ahead_seconds=0.16)
+    stage = Stage(period=round(latency_seconds / 4 * DEVICE_HZ), ppm=150.0, left_seconds=0.05, ahead_seconds=0.16)
     stage.run(20.0)
     assert (stage.feeder.starvations, stage.feeder.jumps) == (0, 0)
     assert roughness(stage.out()[DEVICE_HZ:]) < 5e-5
+
+
+@pytest.mark.parametrize(("callback_seconds", "waiting_seconds"), [(0.005, 0.08), (0.03, 0.08), (0.075, 0.125)])
+def test_what_waits_is_the_margin_or_what_a_callback_takes_and_what_it_leaves(
+    callback_seconds: float, waiting_seconds: float
+) -> None:
+    feeder = Feeder(SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=0.08, left_seconds=0.05)
+    feeder.ring.read_into(np.zeros((round(callback_seconds * DEVICE_HZ), 2), np.float32))
+    assert feeder.delay_seconds == pytest.approx(waiting_seconds, abs=1e-4)
 
 
 def test_a_device_is_filled_once_it_has_taken_its_latency_and_the_callback_that_plays() -> None:
