@@ -36,6 +36,7 @@ RETRY_SECONDS = 2.0
 STALL_SECONDS = 2.0
 FADE_OUT_SECONDS = 0.5  # at most, for the callback that fades out at the end
 _FILL_SECONDS = 1.0  # at most, for a device to fill its buffer
+_PACE_CALLBACKS, _PACE_SECONDS = 5, 0.4  # that show its pace from then on, and how long they are waited for at most
 _QUEUE_BLOCKS = 4_000
 
 
@@ -259,6 +260,8 @@ class DeviceDoor(ABC):
         feeder, output = self.open_output(self._feeder)
         feeder.device_latency_seconds = output.latency_seconds
         _wait_until(lambda: feeder.device_filled, _FILL_SECONDS)
+        feeder.ring.callbacks.clear()
+        _wait_until(lambda: len(feeder.ring.callbacks) >= _PACE_CALLBACKS, _PACE_SECONDS)
         self._playing = feeder, output
         self._opened += 1
         if self._told:
