@@ -32,6 +32,8 @@ from bridge.session.arranger import Part
 from bridge.session.capacity import Capacity
 from bridge.session.commands import AudioPrompt, Follow
 from bridge.session.events import Block, Event, PlayerState
+from bridge.session.generator import BLOCK_FRAMES
+from bridge.session.playback import Playback
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
@@ -45,6 +47,7 @@ __all__ = ["EngineThread", "driest_of"]
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
+_FEW = 4  # sessions, beyond which all of a block is committed at once: a third less work for each
 _LOADED_AT_ONCE = 2  # effects: each is a process that takes a core from the music
 _TIDY_SECONDS, _TIDY_TIMES = 3.0, 2  # what nobody asked for between two times is forgotten
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
@@ -243,11 +246,18 @@ class EngineThread:
         attach(player)
         player.meanwhile = self._keep_playing
         self._players.append(player)
+        self._share_out()
 
     def dismiss(self, player: Player) -> None:
         """Close a session's engine side. Engine's thread."""
         self._players.remove(player)
         player.close()
+        self._share_out()
+
+    def _share_out(self) -> None:
+        frames = Playback.commit_frames if len(self._players) <= _FEW else BLOCK_FRAMES
+        for player in self._players:
+            player.playback.commit_frames = frames
 
     def _answer(self, work: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:

@@ -21,7 +21,7 @@ from bridge.session.live_session import LiveSession
 from bridge.session.player import Player
 from bridge.session.session import Session
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
-from streamgen.testing import tiny_checkpoint
+from streamgen.testing import FakeModel, tiny_checkpoint
 
 from .live import RATE_HZ
 from .live import Listening as KeepingAll
@@ -112,6 +112,22 @@ def test_the_driest_are_served_together_and_with_them_live_and_who_is_late() -> 
     assert driest_of([live, far, dry, near, late, full]) == [live, dry, near, late]
     assert driest_of([full]) == []
     assert driest_of([]) == []
+
+
+def test_where_many_play_a_whole_block_is_committed_at_once() -> None:
+    async def scene() -> None:
+        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 6)
+        try:
+            opened = [await LiveSession.open("live", engine, RATE_HZ, {}) for _ in range(4)]
+            assert {one.player.playback.commit_frames for one in opened} == {2}
+            fifth = await LiveSession.open("fifth", engine, RATE_HZ, {})
+            assert {one.player.playback.commit_frames for one in [*opened, fifth]} == {5}
+            await fifth.close("left")
+            assert {one.player.playback.commit_frames for one in opened} == {2}
+        finally:
+            await engine.close()
+
+    asyncio.run(scene())
 
 
 @pytest.mark.slow
