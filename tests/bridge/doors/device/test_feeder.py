@@ -275,7 +275,7 @@ def test_what_waits_is_the_margin_or_what_a_callback_takes_and_what_it_leaves(
 
 @pytest.mark.parametrize("newest", range(6))
 def test_callbacks_that_come_early_or_late_do_not_move_what_is_placed(newest: int) -> None:
-    """A sound server asks for 30 ms each 25 ms and misses each sixth turn; the newest callback alone says 15 to 35 ms."""
+    """A sound server asks for 30 ms each 25 ms and misses each sixth turn; by the newest alone it is 15 to 35 ms."""
     time = 0.0
     ring = ClockedRing(4 * DEVICE_HZ, 2, 1, lambda: time)
     for number in range(18 + newest):
