@@ -104,7 +104,7 @@ class Model(Preparation):
         load_note: one line: what was chosen and why.
         notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
         device: where the decoder runs.
-        threads: how many torch computes on while it plays; None is what torch is set to.
+        threads: how many compute while it plays; None is as many as torch is set to.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.
         has_codec: whether it makes sound; without, `Stream.tokens` is all there is.
@@ -120,7 +120,7 @@ class Model(Preparation):
         self.runtime = runtime
         self.name, self.format, self.licence = facts.name, facts.format, facts.licence
         self.precision, self.load_note, self.notes = facts.precision, facts.load_note, facts.notes
-        self.device, self.threads = runtime.device, runtime.threads
+        self.device, self.threads = runtime.device, facts.threads
         self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.has_codec = codec.makes_sound
         self.follows: tuple[str, ...] = tuple(kind for kind in ("melody", "style") if kind == runtime.prompts.reads)

@@ -68,6 +68,7 @@ class Facts:
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
         kernels: "torch", or the instruction set of the native ones.
+        threads: how many compute; None is as many as torch is set to.
         notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
     """
 
@@ -77,6 +78,7 @@ class Facts:
     precision: str
     load_note: str
     kernels: str = "torch"
+    threads: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -159,6 +161,7 @@ class Runtime:
                 choice.precision,
                 choice.note,
                 choice.library.instruction_set if choice.library else "torch",
+                choice.native_threads if choice.library else choice.threads,
                 checkpoint.notes,
             ),
             decoder,

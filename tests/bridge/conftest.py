@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 import streamgen
-import streamgen.checkpoint
 from bridge.cli import main as cli
 from streamgen.stream.stream import Stream
 from streamgen.testing import FakeClock, FakeModel, fake_pitch_hz
@@ -67,18 +64,16 @@ def sung(prompt: str | None, frames: int, rate_hz: int) -> NDArray[np.float64]:
 
 
 @pytest.fixture
-def toy_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ToyModel]:
+def toy_model(monkeypatch: pytest.MonkeyPatch) -> ToyModel:
     """Every `load_model` in this test gives this model."""
-    model, threads = ToyModel(), torch.get_num_threads()
+    model = ToyModel()
 
     def load_model(name: str, **options: Any) -> ToyModel:
         model.loaded_with = {"name": name, **options}
         return model
 
     monkeypatch.setitem(vars(streamgen), "load_model", load_model)
-    monkeypatch.setattr(streamgen.checkpoint, "find_folder", lambda _name: tmp_path)
-    yield model
-    torch.set_num_threads(threads)
+    return model
 
 
 @dataclass(frozen=True)

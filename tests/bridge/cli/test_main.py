@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import streamgen
-import streamgen.checkpoint
 from bridge.cli import main as cli
 from streamgen.errors import CapacityError, CheckpointError, ConfigError, PromptError
 
@@ -104,7 +103,6 @@ def test_the_engines_errors_are_one_line_with_their_exit_code(
         raise error("what, the\nvalue, the remedy")
 
     monkeypatch.setitem(vars(streamgen), "load_model", load_model)
-    monkeypatch.setattr(streamgen.checkpoint, "find_folder", lambda _name: tmp_path)
     answer = run("render", "a", "--out", tmp_path / "a.wav")
     assert answer.code == code
     said = "interrupted" if error is KeyboardInterrupt else "what, the value, the remedy"
