@@ -8,8 +8,11 @@ wheel says which platform its libraries are for, and serves every Python.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from setuptools import setup
@@ -34,24 +37,31 @@ elif platform.machine().lower() in ("aarch64", "arm64") and sys.platform == "lin
 
 
 def build_kernels(folder: Path) -> None:
-    """Build what this machine's compiler can."""
+    """Build what this machine's compiler can, as many at once as there are cores: each takes seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        lacks = dict(zip(SETS, pool.map(partial(_lack, folder), SETS), strict=True))
+    for lack in filter(None, lacks.values()):
+        print(lack)
+    if lacks["portable"]:  # it knows the processor, so the others are of no use without it
+        print("streamgen: installed without native kernels; it plays on torch's, several times slower")
+
+
+def _lack(folder: Path, name: str) -> str:
+    """Build one; returns why there is none."""
+    try:
+        _build(name, SETS[name], folder)
+    except Exception as error:  # noqa: BLE001 - whatever a compiler fails with, or its absence: the rest installs
+        return f"streamgen: no native kernels for {name}: {error}"
+    return ""
+
+
+def _build(name: str, flags: tuple[list[str], list[str]], folder: Path) -> None:
     from setuptools._distutils.ccompiler import new_compiler
     from setuptools._distutils.sysconfig import customize_compiler
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, flags in SETS.items():
-        try:
-            compiler = new_compiler()
-            customize_compiler(compiler)
-            _build(compiler, name, flags, folder)
-        except Exception as error:  # noqa: BLE001 - whatever a compiler fails with, or its absence: the rest installs
-            print(f"streamgen: no native kernels for {name}: {error}")
-            if name == "portable":
-                print("streamgen: installed without native kernels; it plays on torch's, several times slower")
-                return
-
-
-def _build(compiler, name: str, flags: tuple[list[str], list[str]], folder: Path) -> None:
+    compiler = new_compiler()
+    customize_compiler(compiler)
     microsoft = compiler.compiler_type == "msvc"
     macros = {"avx512": "STREAMGEN_AVX512", "avx2": "STREAMGEN_AVX2", "avxvnni": "STREAMGEN_AVX2"}
     objects = compiler.compile(
