@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.loops import pulsed
 from streamgen.config import ControlSpec, number
 
 __all__ = ["SideMaker", "Width"]
@@ -90,11 +91,7 @@ class SideMaker:
         middle = self._bass_samples // 2
         high = mono[middle : middle + len(average)] - average / np.float32(self._bass_samples)
         count = len(mono) - self.context_samples
-        side = np.zeros(count, np.float32)
-        for delay, pulse in zip(self._delays, self._pulses, strict=True):
-            start = len(high) - count - int(delay)
-            side += pulse * high[start : start + count]
-        return side
+        return pulsed(high, self._delays, self._pulses, count)
 
 
 def _velvet(rate_hz: int) -> tuple[NDArray[np.int64], Pcm]:

@@ -265,7 +265,7 @@ def test_live_runs_at_the_session_rate_and_is_recorded_from_its_first_sample(tmp
 
 
 def test_other_sessions_are_opened_and_admission_is_by_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "measure_capacity", lambda _model, _factor: 4)
+    monkeypatch.setattr(app, "Capacity", lambda _cost: 4)
     from streamgen.errors import CapacityError
 
     async def scene(running: Running) -> None:
