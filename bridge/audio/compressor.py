@@ -94,7 +94,7 @@ class Compressor:
         peaks = np.abs(piece)
         still = all(isinstance(one, float) for one in (makeup, threshold, ratio, knee))
         lowest = threshold - knee / 2 if still else np.min(threshold) - np.max(knee) / 2
-        below = float(peaks.max()) < 10 ** (lowest / 20)
+        below = bool(float(peaks.max()) < 10 ** (lowest / 20))
         if below and self._resting:
             return piece if isinstance(makeup, float) and not makeup else piece * _factor(makeup)
         if self._loops is not None and still:
