@@ -44,7 +44,12 @@ def test_what_the_sdks_send_is_understood(text: str, message: object) -> None:
         ('{"musicGenerationConfig": 1}', "unknown_type"),
         ('{"clientContent": {"weightedPrompts": []}}', "bad_value"),
         ('{"clientContent": {"weightedPrompts": [{"text": 1, "weight": 1}]}}', "bad_value"),
-        ('{"clientContent": {"weightedPrompts": [{"text": "a", "weight": NaN}]}}', "bad_value"),
+        ('{"clientContent": {"weightedPrompts": [{"text": "a", "weight": NaN}]}}', "bad_json"),
+        ('{"musicGenerationConfig": {"temperature": Infinity}}', "bad_json"),
+        ('{"clientContent": {"weightedPrompts": [{"text": "a", "weight": 1e999}]}}', "bad_value"),
+        ('{"clientContent": {"weightedPrompts": [{"text": "a", "weight": -1e999}]}}', "bad_value"),
+        ('{"clientContent": {"weightedPrompts": [{"text": "a", "weight": ' + "9" * 400 + "}]}}", "bad_value"),
+        ('{"clientContent": {"weightedPrompts": [{"text": "a", "weight": true}]}}', "bad_value"),
         ('{"clientContent": 5}', "bad_value"),
     ],
 )
