@@ -22,13 +22,15 @@ torch.set_num_threads(1)  # tiny models gain nothing from a second thread, and l
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make two groups for `-n 2 --dist loadgroup`: what computes, and what waits for clocks, sockets and devices.
+    """Make groups for `-n 2 --dist loadgroup`: one of what waits (clocks, sockets, devices), many of what computes.
 
-    The second kind must not compete with itself: each of its tests has a core, whatever the first kind does.
+    What waits must not compete with itself: each of its tests has a core, whatever the others do. These are shared out
+    room by room, the largest first, to whoever has nothing to do.
     """
     for item in items:
-        engine = "streamgen" in item.path.relative_to(Path(__file__).parent).parts[:1]
-        item.add_marker(pytest.mark.xdist_group("engine" if engine else "bridge"))
+        room = item.path.relative_to(Path(__file__).parent).parts[:3]
+        computes = room[0] in ("golden", "streamgen") or (room[:2] == ("bridge", "audio") and room[2] != "plugins")
+        item.add_marker(pytest.mark.xdist_group("/".join(room[:2]) if computes else "waits"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

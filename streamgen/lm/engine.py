@@ -6,7 +6,7 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -129,25 +129,26 @@ class LmEngine:
         ]
         wanted = _leader_rows(steps)
         logits = self.decoder.step(self._vectors(feeds), segments, self.cache, self.cross, wanted)
-        each = [logits] if len(steps) == 1 else logits.split([step.rows.count for step in steps])
-        guided = [_guided(step, rows) for step, rows in zip(steps, each, strict=True)]
+        guided = _guided(steps, logits)
         samplings, columns = [step.sampling for step in steps], [step.column for step in steps]
         drawn = sample_together(guided, samplings, columns, self._uniforms)
         # one sum tells of every NaN and infinity; the answer travels with the codes: a GPU is not waited for twice
-        return [
-            torch.where(rows.sum().isfinite(), codes, NOT_DRAWN).cpu()
-            for rows, codes in zip(guided, drawn, strict=True)
-        ]
+        finite = guided.sum(dim=(1, 2)).isfinite()
+        return list(torch.where(finite[:, None], drawn, NOT_DRAWN).cpu().unbind())
 
     def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
-        """Return the input vectors of single steps, [Σ rows, D]."""
-        return torch.cat([self._vector(feed) for feed in feeds])
+        """Return the input vectors of single steps, [Σ rows, D]: all columns are embedded at once."""
+        columns = [feed.column for feed in feeds if feed.column is not None]
+        places = [at for at, feed in enumerate(feeds) for _ in range(feed.window.block.rows)]
+        if len(columns) == len(places):
+            return self.decoder.embed(torch.stack(columns).to(self.decoder.device))
+        pieces = iter(self.decoder.embed(torch.stack(columns).to(self.decoder.device)) if columns else ())
+        return torch.cat([self._vector(feed, pieces) for feed in feeds])
 
-    def _vector(self, feed: Feed) -> Tensor:
+    def _vector(self, feed: Feed, embedded: Iterator[Tensor]) -> Tensor:
         if feed.prefix is not None:
             return feed.prefix.to(self.decoder.device, self.decoder.dtype)
-        assert feed.column is not None
-        return self.decoder.embed(feed.column.to(self.decoder.device)).expand(feed.window.block.rows, -1)
+        return next(embedded).expand(feed.window.block.rows, -1)
 
     @torch.inference_mode()
     def prefill(self, unread: Sequence[Unread], *, slice_only: bool = False) -> bool:
@@ -183,10 +184,19 @@ class LmEngine:
         window.fed += length
 
 
-def _guided(step: Step, logits: Tensor) -> Tensor:
-    """Guide float32 [rows, K, V] and add the step's bias: float32 [K, V]."""
-    guided = combine(logits, step.rows.coefficients)
-    return guided if step.bias is None else guided + step.bias.to(guided.device)
+def _guided(steps: Sequence[Step], logits: Tensor) -> Tensor:
+    """Guide float32 [Σ rows, K, V] and add what steps add to their logits: float32 [steps, K, V]."""
+    guided = logits
+    if len(steps) != len(logits):
+        each = logits.split([step.rows.count for step in steps])
+        guided = torch.stack([combine(rows, step.rows.coefficients) for step, rows in zip(steps, each, strict=True)])
+    added = [step.bias for step in steps if step.bias is not None]
+    if len(added) == len(steps):
+        return guided + torch.stack(added).to(guided.device)
+    for at, step in enumerate(steps):
+        if step.bias is not None:
+            guided[at] += step.bias.to(guided.device)
+    return guided
 
 
 def _leader_rows(steps: Sequence[Step]) -> list[int]:

@@ -26,7 +26,7 @@ from streamgen.kernels.library import Matrix, Shape, address
 from streamgen.kernels.packed import TILE
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import CacheRows, RowRange
-from streamgen.lm.cross import CrossCache
+from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.decoder import sinusoids
 
 __all__ = [
@@ -305,16 +305,9 @@ class NativeDecoder:
             float32 [len(wanted), K, V].
         """
         places = [place for segment in segments for place in _places(segment)]
-        rows = np.zeros(len(places), _ROW)
-        for at, (row, past, _) in enumerate(places):
-            text = cross.text(row)
-            if text is None:
-                rows[at] = (cache.row_address(row), 0, 0, 0, past)
-            else:
-                assert text.keys.dtype == torch.float32, text.keys.dtype  # as C reads them
-                texts = (text.keys.data_ptr(), text.values.data_ptr(), text.length)
-                rows[at] = (cache.row_address(row), *texts, past)
-        vectors = (x.float() + self.positions[[position for _, _, position in places]]).contiguous()
+        rows = np.array([(cache.row_address(row), *_text(cross.text(row)), past) for row, past, _ in places], _ROW)
+        positions = torch.tensor([position for _, _, position in places])
+        vectors = self.positions.index_select(0, positions).add_(x)
         heads = self.matrices["heads"]
         logits = torch.empty(len(wanted), heads.outputs)
         indices = np.asarray(wanted, np.int32)
@@ -332,6 +325,14 @@ class NativeDecoder:
     def read(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> None:
         """Run vectors through all layers for their keys and values alone. Arguments as in `step`."""
         self.step(x, segments, cache, cross, ())
+
+
+def _text(text: TextKV | None) -> tuple[int, int, int]:
+    """Where a row's keys and values of its text lie, and how many there are."""
+    if text is None:
+        return 0, 0, 0
+    assert text.keys.dtype == torch.float32, text.keys.dtype  # as C reads them
+    return text.keys.data_ptr(), text.values.data_ptr(), text.length
 
 
 def _places(segment: Segment) -> Iterator[tuple[int, int, int]]:

@@ -15,8 +15,8 @@ Source of guidance: classifier-free guidance, arXiv:2207.12598; in MusicGen, arX
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,16 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 def _keep_top_k(scores: Tensor, k: int) -> Tensor:
-    threshold = torch.topk(scores, k).values[..., -1:]
-    return scores.masked_fill(scores < threshold, -torch.inf)
+    return scores.masked_fill(scores < _largest(scores, k), -torch.inf)
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """Return the k-th largest of each row, [..., 1]; NaN counts as larger than any number."""
+    if scores.device.type != "cpu" or scores.dtype != torch.float32:
+        return torch.topk(scores, k).values[..., -1:]
+    place = scores.shape[-1] - k
+    # numpy parts the row where torch sorts what it keeps: the same number, several times as fast
+    return torch.from_numpy(np.partition(scores.numpy(), place, axis=-1)[..., place : place + 1])
 
 
 def _keep_top_p(scores: Tensor, top_p: float) -> Tensor:
@@ -115,11 +123,14 @@ class Uniforms:
         self._counter, self._key = np.zeros(4, np.uint64), np.zeros(2, np.uint64)
         self._start["state"] = {"counter": self._counter, "key": self._key}
 
-    def __call__(self, seed: int, column: int, count: int) -> Tensor:
-        """Return `count` float32 uniforms in [0, 1) that belong to this seed and column alone, [count]."""
-        self._counter[1], self._key[0] = column, seed
-        self._bits.state = self._start
-        return torch.from_numpy(self._random.random(count, dtype=np.float32))
+    def __call__(self, places: Sequence[tuple[int, int]], count: int) -> Tensor:
+        """Return `count` float32 uniforms in [0, 1) for each seed and column, [n, count]."""
+        out = np.empty((len(places), count), np.float32)
+        for row, (seed, column) in zip(out, places, strict=True):
+            self._counter[1], self._key[0] = column, seed
+            self._bits.state = self._start
+            self._random.random(dtype=np.float32, out=row)
+        return torch.from_numpy(out)
 
 
 def draw(distribution: Tensor, uniform: Tensor) -> Tensor:
@@ -132,23 +143,20 @@ def draw(distribution: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         int64 [K]; never a code of probability 0.
     """
-    cumulative = distribution.double().cumsum(dim=-1)  # float32 sums of 2048 terms lose the rare codes
+    cumulative = distribution.cumsum(dim=-1, dtype=torch.float64)  # float32 sums of 2048 terms lose the rare codes
     target = uniform.double()[:, None] * cumulative[:, -1:]
     # side="right": the first code whose cumulative sum exceeds the target has a probability above 0
     codes = torch.searchsorted(cumulative, target, right=True)
     return codes[:, 0].clamp_(max=distribution.shape[-1] - 1)
 
 
-def sample(
-    logits: Tensor, sampling: Sampling, column: int, source: Callable[[int, int, int], Tensor] = uniforms
-) -> Tensor:
+def sample(logits: Tensor, sampling: Sampling, column: int) -> Tensor:
     """Draw one code per codebook.
 
     Args:
         logits: float32 [K, V], guidance already applied.
         sampling: settings of the stream.
         column: the column the codes are for; with the seed it fixes the draw.
-        source: of the uniforms, by seed, column and count.
 
     Returns:
         int64 [K].
@@ -156,38 +164,43 @@ def sample(
     if sampling.temperature < _COLDEST:
         return logits.argmax(dim=-1)
     distribution = probabilities(logits, sampling)
-    return draw(distribution, source(sampling.seed, column, len(logits)).to(logits.device))
+    return draw(distribution, uniforms(sampling.seed, column, len(logits)).to(logits.device))
 
 
 def sample_together(
-    logits: Sequence[Tensor],
-    samplings: Sequence[Sampling],
-    columns: Sequence[int],
-    source: Callable[[int, int, int], Tensor] = uniforms,
-) -> list[Tensor]:
+    logits: Tensor, samplings: Sequence[Sampling], columns: Sequence[int], source: Uniforms | None = None
+) -> Tensor:
     """Draw for several streams: each gets what `sample` would have given it alone.
 
     Those whose settings differ in the seed alone are drawn in one go, for a call costs more than its numbers.
 
     Args:
-        logits: float32 [K, V] of each.
+        logits: float32 [n, K, V].
         samplings: settings of each.
         columns: the column of each that the codes are for.
-        source: as in `sample`.
+        source: of the uniforms; None makes one.
 
     Returns:
-        int64 [K] for each.
+        int64 [n, K].
     """
-    alike: dict[Sampling, list[int]] = {}
-    for at, sampling in enumerate(samplings):
-        alike.setdefault(replace(sampling, seed=0), []).append(at)
-    drawn: dict[int, Tensor] = {}
-    for sampling, members in alike.items():
-        if len(members) == 1 or sampling.temperature < _COLDEST:
-            drawn |= {at: sample(logits[at], samplings[at], columns[at], source) for at in members}
-            continue
-        distribution = probabilities(torch.cat([logits[at] for at in members]), sampling)
-        numbers = [source(samplings[at].seed, columns[at], len(logits[at])) for at in members]
-        codes = draw(distribution, torch.cat(numbers).to(distribution.device))
-        drawn |= dict(zip(members, codes.split([len(logits[at]) for at in members]), strict=True))
-    return [drawn[at] for at in range(len(logits))]
+    alike: dict[tuple[float, int, float], list[int]] = {}
+    for at, one in enumerate(samplings):
+        alike.setdefault((one.temperature, one.top_k, one.top_p), []).append(at)
+    source = source or Uniforms()
+    if len(alike) == 1:
+        return _sample_alike(logits, samplings, columns, source)
+    drawn = logits.new_empty(logits.shape[:2], dtype=torch.int64)
+    for members in alike.values():
+        own = [samplings[at] for at in members], [columns[at] for at in members]
+        drawn[members] = _sample_alike(logits[members], *own, source)
+    return drawn
+
+
+def _sample_alike(logits: Tensor, samplings: Sequence[Sampling], columns: Sequence[int], source: Uniforms) -> Tensor:
+    """Draw under settings that differ in the seed alone."""
+    count, books, size = logits.shape
+    if samplings[0].temperature < _COLDEST:
+        return logits.argmax(dim=-1)
+    distribution = probabilities(logits.reshape(-1, size), samplings[0])
+    places = [(sampling.seed, column) for sampling, column in zip(samplings, columns, strict=True)]
+    return draw(distribution, source(places, books).flatten().to(logits.device)).view(count, books)

@@ -105,6 +105,8 @@ class TokenStream:
         self.head, self.rollovers, self.prompt_frames, self.origin = -1, 0, 0, 0
         self.downbeat: int | None = 0
         self._delays = pattern.offsets()
+        self._bias_table: Tensor | None = None
+        self._biases: dict[int, Tensor] = {}
         # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again
         self._ring = CodeRing(pattern, settings.plan.limit + 8 + keep_frames, total_frames)
         self._set = WindowSet(cache, cross, keep_frames)
@@ -152,8 +154,12 @@ class TokenStream:
         """Of each codebook the row for the place of its frame in the bar, [K, V]: a column holds several frames."""
         if table is None or self.downbeat is None:
             return None
-        frames = self.head + 1 - self._delays - self.downbeat
-        return table[frames % len(table), torch.arange(len(frames))]
+        if table is not self._bias_table:
+            self._bias_table, self._biases = table, {}
+        place = (self.head + 1 - self.downbeat) % len(table)
+        if place not in self._biases:  # every bar has the same ones
+            self._biases[place] = table[(place - self._delays) % len(table), torch.arange(len(self._delays))]
+        return self._biases[place]
 
     def finish_step(self, codes: Tensor) -> None:
         """Take the column that was drawn, int64 [K], and move on."""

@@ -23,6 +23,7 @@
 namespace {
 
 constexpr int BLOCK = 16;           // positions whose keys lie together
+constexpr float FAINT = 25.f;  // e^-25 of the loudest changes no sum of floats; times its scale it may be subnormal, which is slow
 constexpr int EACH_FOR_ITSELF = 8;  // up to so many rows every thread normalises all: cheaper than meeting
 
 // --------------------------------------------------------------------------------------------------- the decoder
@@ -142,7 +143,8 @@ APART void attend(const HeadMemory& m, int count, const uint8_t* then, const flo
   const F top = all(score<W>(m, count, query, scores));
   F total = all(0.f);
   for (int i = 0; i < count; i += LANES) {
-    const F e = exponential(sub(load(scores + i), top));
+    const F below = sub(load(scores + i), top);
+    const F e = where_negative(add(below, all(FAINT)), all(0.f), exponential(below));
     total = add(total, e);
     store(scores + i, mul(e, load(m.value_scales + i)));
   }

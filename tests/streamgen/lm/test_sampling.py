@@ -13,7 +13,17 @@ from transformers.generation.logits_process import (
 )
 
 from streamgen.conditioning.prompt_mix import PromptMix
-from streamgen.lm.sampling import Sampling, Uniforms, combine, draw, probabilities, sample, sample_together, uniforms
+from streamgen.lm.sampling import (
+    Sampling,
+    Uniforms,
+    _largest,
+    combine,
+    draw,
+    probabilities,
+    sample,
+    sample_together,
+    uniforms,
+)
 
 SETTINGS = [
     Sampling(1.0, 0, 0.0),
@@ -105,17 +115,14 @@ def test_the_coldest_draws_are_greedy() -> None:
 def test_one_generator_for_all_columns_gives_what_one_for_each_gives() -> None:
     """Twin: a generator made for each column. In any order, for counts that leave its buffer half used."""
     source = Uniforms()
-    for seed in (0, 7, 2**31 - 1):
-        for column in (0, 1, 5, 3, 10**9):
-            for count in (4, 1, 8, 9, 3):
-                assert torch.equal(source(seed, column, count), uniforms(seed, column, count)), (seed, column, count)
-    logits = torch.randn(4, 64)
-    for column in range(20):
-        assert torch.equal(sample(logits, Sampling(seed=3), column, source), sample(logits, Sampling(seed=3), column))
+    places = [(seed, column) for seed in (0, 7, 2**31 - 1) for column in (0, 1, 5, 3, 10**9)]
+    for count in (4, 1, 8, 9, 3):
+        assert torch.equal(source(places, count), torch.stack([uniforms(*place, count) for place in places])), count
 
 
 @pytest.mark.parametrize("top_p", [0.0, 0.9])
-def test_streams_drawn_together_get_what_each_gets_alone(top_p: float) -> None:
+@pytest.mark.parametrize("books", [4, 8])
+def test_streams_drawn_together_get_what_each_gets_alone(top_p: float, books: int) -> None:
     chosen = [
         Sampling(seed=1, top_p=top_p),
         Sampling(temperature=0.7, seed=2),
@@ -124,11 +131,23 @@ def test_streams_drawn_together_get_what_each_gets_alone(top_p: float) -> None:
         Sampling(seed=5, top_p=top_p),
         Sampling(temperature=0.0, seed=6),
     ]
-    logits = [torch.randn(books, 300) * 3 for books in (4, 4, 8, 4, 4, 4)]
+    logits = torch.randn(6, books, 300) * 3
     columns = [7, 7, 8, 9, 7, 1]
-    together = sample_together(logits, chosen, columns)
-    for codes, one, sampling, column in zip(together, logits, chosen, columns, strict=True):
-        assert torch.equal(codes, sample(one, sampling, column))
+    source = Uniforms()
+    for members in ([0, 1, 2, 3, 4, 5], [0, 2, 4], [3, 5], [1]):
+        own = [chosen[at] for at in members], [columns[at] for at in members]
+        together = sample_together(logits[members], *own, source)
+        alone = [sample(logits[at], chosen[at], columns[at]) for at in members]
+        assert torch.equal(together, torch.stack(alone)), members
+
+
+def test_the_fast_threshold_is_torchs() -> None:
+    """Twin: `torch.topk`, among ties, infinities and what is no number too."""
+    logits = torch.randn(9, 1024).round(decimals=1)
+    logits[1], logits[2, 7], logits[3, :300], logits[4, 5] = 0.5, torch.nan, torch.nan, torch.inf
+    for k in (1, 2, 250, 1023):
+        twin = torch.topk(logits, k).values[..., -1:]
+        assert torch.equal(_largest(logits, k).nan_to_num(nan=1e9), twin.nan_to_num(nan=1e9)), k
 
 
 # -- guidance; what mixes come to: conditioning/test_prompt_mix.py -----------------------------------------------------
