@@ -28,6 +28,7 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
+from bridge.doors.http.site import plain_headers, wants_websocket
 from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.native.requests import FOLLOWED
 from bridge.doors.native.secure import Slices
@@ -98,6 +99,14 @@ class GuardedConnection(ServerConnection):
         super().connection_lost(exc)
         if self.response is not None:  # else it is about to be made
             take_apart(self.protocol)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Let who has said all, and no more than a request, read the answer; over TLS asyncio cannot."""
+        request = self.request
+        answers = request is not None and self.response is None and self.transport.can_write_eof()
+        if request is not None and answers and not wants_websocket(plain_headers(request.headers)):
+            return True
+        return super().eof_received()
 
     def _read_at_most(self, count: int) -> None:
         protocol = self.transport.get_protocol()

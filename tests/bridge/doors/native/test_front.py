@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -19,6 +22,7 @@ from bridge.doors.native import front
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.metrics import Metrics
 
+from ..mutations import mutated_http
 from ..web_session import Open, calling, serving
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -59,7 +63,7 @@ async def nobody_left(web: Open) -> None:
 
 
 async def echo(request: Request, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(f"{request.method} {request.path} {request.protocol} {request.headers['X']}".encode())
+    writer.write(f"{request.method} {request.path} {request.protocol} {request.headers.get('X')}".encode())
 
 
 def test_a_stream_is_its_doors_and_all_else_websockets() -> None:
@@ -284,3 +288,56 @@ def test_a_crowd_is_taken_in_a_few_a_turn(monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(go())
     assert sum(turns) == 60
     assert max(turns) <= ACCEPTS_A_TURN
+
+
+def sent(port: int, data: bytes, *, read: bool) -> bytes:
+    """Send it from a thread and a plain socket, which leave nothing behind; returns what came back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as place, suppress(ConnectionError):
+        place.sendall(data)
+        place.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: place.recv(65_536), b"")) if read else b""
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [(b"", False), (b"GET /hea", True), (b"nonsense\r\n", True), (b"GET /healthz HTTP/1.1\r\n\r\n", True)],
+)
+def test_connections_leave_nothing_behind_that_python_must_look_for(said: bytes, read: bool) -> None:
+    """Looking for rings of thousands held the event loop for 60 ms; asyncio's transport is one of seven objects."""
+    count = 20
+
+    async def go() -> int:
+        async with serving() as web:
+            await asyncio.to_thread(sent, web.web.port, said, read=read)
+            await nobody_left(web)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(count):
+                    await asyncio.to_thread(sent, web.web.port, said, read=read)
+                await nobody_left(web)
+                await asyncio.sleep(0.01)  # what their tasks held goes
+                return gc.collect()
+            finally:
+                gc.enable()
+
+    assert asyncio.run(go()) < 12 * count
+
+
+def test_mutated_requests_are_answered_or_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    draw = random.Random(3)
+
+    async def go() -> Counter[bytes]:
+        answers: Counter[bytes] = Counter()
+        async with serving() as web:
+            web.service.routes.streams["/listen."] = echo
+            for _ in range(300):
+                answer = await asyncio.to_thread(sent, web.web.port, mutated_http(draw), read=True)
+                answers[answer[9:12] if answer.startswith(b"HTTP/") else answer[:3]] += 1
+            await nobody_left(web)
+        return answers
+
+    answers = asyncio.run(go())
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert {b"200", b"400", b"405", b"431"} <= set(answers)
