@@ -103,7 +103,7 @@ class Compressor:
             wanted = None if below else _wanted(peaks.max(axis=0), threshold, ratio, knee)
             reduction = self._attack.process(self._held(wanted, count)[None])[0]
             out, highest = piece * _factor(makeup - reduction), float(reduction.max())
-        self._resting = below and highest < _NOTHING_DB
+        self._resting = bool(below and highest < _NOTHING_DB)
         if self._resting:
             self._attack.state[:] = 0.0
             return piece * _factor(makeup)

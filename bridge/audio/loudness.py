@@ -174,7 +174,7 @@ class PeakMeter:
     def __init__(self, sample_rate_hz: int) -> None:
         self._fall = FALL_DB_A_SECOND / sample_rate_hz * math.log(10) / 20
         self._level = np.zeros(2)
-        self._since = np.zeros(0, np.float32)  # how much of each sample is left at the end: blocks are mostly of one length
+        self._since = np.zeros(0, np.float32)  # how much of each sample is left at the end; most blocks are of one length
 
     def process(self, samples: Pcm) -> tuple[float, float]:
         """Take the next float32 [2, n]; returns the reading after them, left and right in dBFS."""

@@ -86,7 +86,8 @@ class SideMaker:
     def of(self, mono: Pcm) -> Pcm:
         """Side of all samples but the context: float32 [n] of [context + n]."""
         count = len(mono) - self.context_samples
-        return pulsed(self._without_bass(mono)[None], self._delays[None], self._pulses[None], count)[0]
+        side: Pcm = pulsed(self._without_bass(mono)[None], self._delays[None], self._pulses[None], count)[0]
+        return side
 
     def _without_bass(self, mono: Pcm) -> Pcm:
         found = loops()
