@@ -92,16 +92,18 @@ class Compressor:
         makeup = self._smooth["makeup_db"].next(count)
         threshold, ratio, knee = (self._smooth[name].next(count) for name in ("threshold_db", "ratio", "knee_db"))
         peaks = np.abs(piece)
-        below = float(peaks.max()) < 10 ** ((np.min(threshold) - np.max(knee) / 2) / 20)
+        still = all(isinstance(one, float) for one in (makeup, threshold, ratio, knee))
+        lowest = threshold - knee / 2 if still else np.min(threshold) - np.max(knee) / 2
+        below = float(peaks.max()) < 10 ** (lowest / 20)
         if below and self._resting:
             return piece if isinstance(makeup, float) and not makeup else piece * _factor(makeup)
-        if self._loops is not None and all(isinstance(one, float) for one in (makeup, threshold, ratio, knee)):
+        if self._loops is not None and still:
             out, highest = self._looped(piece, CompressorState(threshold, ratio, knee, makeup))
         else:
             wanted = None if below else _wanted(peaks.max(axis=0), threshold, ratio, knee)
             reduction = self._attack.process(self._held(wanted, count)[None])[0]
             out, highest = piece * _factor(makeup - reduction), float(reduction.max())
-        self._resting = below and highest < _NOTHING_DB
+        self._resting = bool(below and highest < _NOTHING_DB)
         if self._resting:
             self._attack.state[:] = 0.0
             return piece * _factor(makeup)

@@ -174,14 +174,14 @@ class PeakMeter:
     def __init__(self, sample_rate_hz: int) -> None:
         self._fall = FALL_DB_A_SECOND / sample_rate_hz * math.log(10) / 20
         self._level = np.zeros(2)
-        self._since = np.zeros(0)  # how much of each sample is left at the end: blocks are mostly of one length
+        self._since = np.zeros(0, np.float32)  # how much of each sample is left at the end; most blocks are of one length
 
     def process(self, samples: Pcm) -> tuple[float, float]:
         """Take the next float32 [2, n]; returns the reading after them, left and right in dBFS."""
         count = samples.shape[1]
         if count:
             if count != len(self._since):
-                self._since = np.exp(-self._fall * np.arange(count - 1, -1, -1))
+                self._since = np.exp(-self._fall * np.arange(count - 1, -1, -1)).astype(np.float32)
             held = self._level * math.exp(-self._fall * count)
             self._level = np.maximum(held, (np.abs(samples) * self._since).max(axis=1))
         left, right = (max(FLOOR_DB, 20 * math.log10(max(level, 1e-9))) for level in self._level)
