@@ -207,7 +207,8 @@ class Feeder:
         before = -block.start_sample % (self._source_hz // math.gcd(self._source_hz, self._device_hz))
         if not 0 < before < block.samples.shape[1]:
             return block
-        at, time_us = block.start_sample + before, block.time_us and block.time_us + round(1e6 * before / self._source_hz)
+        at, later_us = block.start_sample + before, round(1e6 * before / self._source_hz)
+        time_us = block.time_us and block.time_us + later_us
         return replace(block, samples=block.samples[:, before:], start_sample=at, time_us=time_us)
 
     def _due(self, block: Block) -> float:
