@@ -5,12 +5,13 @@ A rollover is the handover from one window to its warmed successor. Steps that b
     … quiet │ warm-up: the successor is fed beside the leader │ handover, ± MARGIN_STEPS │ quiet …
             └──────────────── context ───────────────────────┘
 
-Rules: uses a model's public face only; no threads, for the engine steps its streams in turn as the service does. A
-service asks before it opens its doors: torch is imported where memory is measured.
+Rules: uses a model's public face and the player; no threads, for the engine steps its streams in turn as the service
+does. A service asks before it opens its doors: torch is imported where it is needed.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -19,8 +20,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bridge.metrics import quantile
+from bridge.session.capacity import SessionCost
+from bridge.session.timeline import Timeline
+from bridge.settings import music_table
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from streamgen import Model, Stream
 
 __all__ = [
@@ -30,12 +36,11 @@ __all__ = [
     "StepCost",
     "StreamFigures",
     "measure",
-    "measure_capacity",
+    "measure_cost",
     "memory_bytes_per_second",
     "missed_deadlines",
     "rollover_figures",
     "run_stream",
-    "sessions_within",
     "step_costs",
 ]
 
@@ -47,8 +52,8 @@ _WARM_UP_SECONDS = 0.5
 _LISTENER_LEAD_SECONDS = 0.5
 _PROMPT = "house, 125 bpm, drums"
 _MEASURE_SECONDS = 1.0
-_SHARE = 0.8  # of real time that sessions may use together
-_TOGETHER, _TOGETHER_BLOCKS, _TOGETHER_GAIN = 4, 3, 0.5  # a second session costs half of the first at least
+_NO_ROOM, _TOGETHER = 0.8, 4
+_WORK_SECONDS, _SESSION_RATE_HZ = 0.5, 48_000
 
 
 @dataclass(frozen=True)
@@ -212,41 +217,48 @@ def measure(model: Model, prompt: str) -> float:
         return _MEASURE_SECONDS / (time.perf_counter() - began)
 
 
-def measure_capacity(model: Model, realtime_factor: float) -> int:
-    """Count the sessions that this machine keeps up with, by what one costs alone and each costs beside others.
+def measure_cost(model: Model, realtime_factor: float) -> SessionCost:
+    """Play some sessions into the void, as the service plays them, and see what one costs and each beside others.
 
-    All of them share each pass over the weights, so the second costs less than the first: how much less depends on
-    the checkpoint and on the machine, and is measured. A machine that has no room for a second is not asked.
+    A machine that has no room for a second session is not asked.
     """
     first = 1 / max(realtime_factor, 1e-9)
-    if 2 * first * _TOGETHER_GAIN > _SHARE:
-        return 1
+    if first > _NO_ROOM:
+        return SessionCost(first, first)
+    return SessionCost.measured(_work(model, 1), _work(model, _TOGETHER), _TOGETHER)
+
+
+def _work(model: Model, count: int) -> float:
+    """Return the seconds of work a second of music that so many sessions cost, before anybody listens."""
+    from bridge.session.player import Player  # needs torch
+
+    made = 0.0
+    options = {"audio_prompt_codes": _half_a_window(model), "guard": False}
     with ExitStack() as stack:
-        streams = [stack.enter_context(closing(model.open_stream(seed=seed))) for seed in range(_TOGETHER)]
-        wanted = dict.fromkeys(streams, round(0.1 * model.sample_rate_hz))
-        model.read_together(wanted)
-        began = time.perf_counter()
-        for _ in range(_TOGETHER_BLOCKS):
-            model.read_together(wanted)
-        together = (time.perf_counter() - began) / (0.1 * _TOGETHER_BLOCKS)
-    return sessions_within(_SHARE, first, together, _TOGETHER)
+        players = []
+        for seed in range(count):
+            timeline = Timeline(_SESSION_RATE_HZ, lambda: made, lambda: made)
+            values = {"seed": seed, "audition": 1, "lead_seconds": music_table()["lead_seconds"].limits[0]}
+            player = Player(model, lambda _told: None, timeline, values=values, options=options)
+            stack.callback(player.close)
+            player.playback.wanted = True
+            players.append(player)
+        while made < _WARM_UP_SECONDS + _WORK_SECONDS:
+            if made < _WARM_UP_SECONDS:
+                began = time.perf_counter()
+            for player in players:
+                player.tick()
+            Player.make_together(players)
+            made += players[0].generator.block_seconds
+        return (time.perf_counter() - began) / _WORK_SECONDS
 
 
-def sessions_within(share: float, first: float, together: float, count: int) -> int:
-    """Draw a line through the costs of one session and of some together; return how many stay within a share.
-
-    Args:
-        share: seconds of work a second of music.
-        first: of one session.
-        together: of `count` sessions in one pass.
-        count: at least 2.
-
-    Returns:
-        At least 1.
-    """
-    # a line that seems flat is a measurement that was disturbed
-    each = max((together - first) / (count - 1), first / 50)
-    return max(1, 1 + int((share - first) / each))
+def _half_a_window(model: Model) -> Tensor:
+    """Return codes for a prompt behind which a successor is warmed beside each stream: there the most is to be done."""
+    with model.open_stream(seed=0, audition=1, guard=False) as stream:
+        second = stream.tokens(round(model.frame_rate_hz))
+    frames = round(model.window_seconds * model.frame_rate_hz / 2) - second.shape[0]
+    return second.repeat(1, math.ceil(frames / second.shape[1]))[:, :frames]
 
 
 # -- rollovers ---------------------------------------------------------------------------------------------------------

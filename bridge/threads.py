@@ -1,7 +1,6 @@
-"""How many threads torch computes with, how Python's threads take turns, and how early the system lets them run.
+"""How torch's threads wait, how Python's take turns, and how early the system lets them run.
 
-Rules: decided before the model is loaded, by its size alone, so that the same command gives the same bits every time:
-sums depend on how they are split. A library must not set this for its caller; a command line may.
+Rules: a library must not set any of this for its caller; a command line may. How many threads compute, a model decides.
 """
 
 from __future__ import annotations
@@ -9,21 +8,17 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 __all__ = [
     "NICE",
-    "SMALL_BYTES",
     "TURN_SECONDS",
     "go_first",
-    "set_threads",
     "take_short_turns",
     "wait_asleep",
 ]
 
 TURN_SECONDS = 0.0002
 NICE = -10  # PulseAudio takes -11
-SMALL_BYTES = 200_000_000  # its products fit into one core's cache: a second core gains less than its waiting costs
 
 
 def wait_asleep() -> None:
@@ -33,26 +28,6 @@ def wait_asleep() -> None:
     before anything imports torch: its OpenMP library reads this when it is loaded.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
-
-def set_threads(wanted: int | None, folder: Path) -> int:
-    """Set torch's threads; returns how many there are now.
-
-    Args:
-        wanted: what the user said; None decides by size: one for a small checkpoint, else torch's own choice.
-        folder: where the checkpoint lies.
-    """
-    import torch
-
-    if wanted is None and _size_bytes(folder) < SMALL_BYTES:
-        wanted = 1
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-    return torch.get_num_threads()
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def take_short_turns() -> None:

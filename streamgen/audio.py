@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from streamgen.errors import PromptError
 
-__all__ = ["MAX_CHANNELS", "MAX_PEAK", "AudioChunk", "check_audio", "check_rate"]
+__all__ = ["MAX_CHANNELS", "MAX_PEAK", "AudioChunk", "check_audio", "check_no_lone_rate", "check_rate"]
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
 MAX_CHANNELS = 64
@@ -143,6 +143,17 @@ def check_rate(what: str, rate_hz: object) -> int:
         shown = f"{number:,}" if abs(number) < 10**15 else "far"  # Python prints no very long integers
         raise PromptError(f"{what}'s sample rate is {shown}, outside its limits; give {limits}")
     return number
+
+
+def check_no_lone_rate(name: str, audio: object, rate_hz: object) -> None:
+    """Check that a rate comes with its audio: alone it says nothing, and audio was meant to be there.
+
+    Raises:
+        PromptError: it does not.
+    """
+    if audio is None and rate_hz is not None:
+        article = "an" if name.startswith("a") else "a"
+        raise PromptError(f"{name}_rate_hz is given without {article} {name}: give both, or neither")
 
 
 def _check_shape(what: str, shape: tuple[int, ...]) -> None:

@@ -104,7 +104,7 @@ class Model(Preparation):
         load_note: one line: what was chosen and why.
         notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
         device: where the decoder runs.
-        threads: how many torch computes on while it plays; None is what torch is set to.
+        threads: how many compute while it plays; None is as many as torch is set to.
         sample_rate_hz, hop_samples: of the audio; one frame is `hop_samples`.
         channels: what the checkpoint itself makes, 1 or 2; streams always give 2.
         has_codec: whether it makes sound; without, `Stream.tokens` is all there is.
@@ -120,7 +120,7 @@ class Model(Preparation):
         self.runtime = runtime
         self.name, self.format, self.licence = facts.name, facts.format, facts.licence
         self.precision, self.load_note, self.notes = facts.precision, facts.load_note, facts.notes
-        self.device, self.threads = runtime.device, runtime.threads
+        self.device, self.threads = runtime.device, facts.threads
         self.sample_rate_hz, self.hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.has_codec = codec.makes_sound
         self.follows: tuple[str, ...] = tuple(kind for kind in ("melody", "style") if kind == runtime.prompts.reads)
@@ -220,9 +220,7 @@ class Model(Preparation):
             settings = new_controls(runtime, conditioner, {**values, **heard})
             rows = conditioner.of(settings.wanted())  # encoded here, beside the music of others
             plan = runtime.layout.plan(settings.context_seconds, settings.context_start_seconds, rows.prefix)
-        codes = audio_prompt_codes
-        if codes is None:
-            codes = self.prompt_codes(audio_prompt, audio_prompt_rate_hz)
+        codes = self._given_codes(audio_prompt, audio_prompt_rate_hz, audio_prompt_codes)
         follows = codes is not None or settings.melody is not None or settings.style is not None
         if not follows and settings.audition > 1 and settings.mix.dominant is not None:
             best = best_candidate(runtime, settings, int(settings.audition), between_steps)
@@ -237,8 +235,8 @@ class Model(Preparation):
     ) -> dict[Stream, AudioChunk]:
         """Generate and return the next samples of several streams, in one pass over the weights for all of them.
 
-        Each gets what `Stream.read` would have given it. In int8 without the native kernels that is so up to 16 decoder
-        rows together; beyond, sums are rounded in another order.
+        Each gets what `Stream.read` would have given it: on the native kernels to the last bit, and on torch's as far
+        as `generate` says of clips.
 
         Args:
             wanted: how many samples of which streams of this model.
@@ -301,7 +299,9 @@ class Model(Preparation):
         prompt: str | None,
         audio: HeardAudio,
     ) -> Tensor:
-        runtime, defaults = self.runtime, self.defaults
+        runtime, defaults, known = self.runtime, self.defaults, HeardAudio.__annotations__
+        for name in audio.keys() - known.keys():
+            raise ConfigError.unknown("argument", name, known)
         with runtime.computing():
             heard = runtime.prompts.prepared(audio)
             wanted = Wanted(
@@ -312,7 +312,8 @@ class Model(Preparation):
                 excerpt_seconds=defaults.excerpt_seconds,
             )
             rows = runtime.prompts.conditioner().of(wanted)
-            runtime.check_codes(codes, rows.prefix)
+            runtime.check_codes(codes)
+            runtime.check_fits(codes, rows.prefix)
         with runtime.alone():
             return of(runtime.engine, runtime.pattern, rows, codes.cpu())
 
@@ -359,8 +360,8 @@ class Model(Preparation):
         would be beside so long a text.
 
         On the native kernels (int8, int6, mixed, int4) a row is what it is alone to the last bit. On torch's, rows are
-        summed in another order where there are others, or more than 16: a logit's last bits may differ, and with them,
-        rarely, a draw that falls on the edge between two codes.
+        summed in another order where there are others: in fp32 a logit's last bits may differ, and with them, rarely, a
+        draw on the edge between two codes; in bf16, fp16 and torch's int8 enough that most clips part sooner or later.
 
         Args:
             prompts: one per clip; None = unconditional for that clip.

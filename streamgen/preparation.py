@@ -19,6 +19,7 @@ from streamgen.checkpoint import Heard
 from streamgen.checkpoint.words import suggested
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.style import Style
+from streamgen.errors import PromptError
 from streamgen.runtime import Runtime
 
 __all__ = ["Preparation"]
@@ -119,6 +120,20 @@ class Preparation:
             PromptError: it is no audio that the codec can read.
         """
         return self.runtime.prompt_codes(audio, rate_hz)
+
+    def _given_codes(self, audio: Audio | None, rate_hz: int | None, codes: Tensor | None) -> Tensor | None:
+        """Return the codes of an audio prompt that comes as audio, or as codes.
+
+        Raises:
+            PromptError: it comes as both, or is no audio that the codec can read.
+            ConfigError: codes of another shape, type or range.
+        """
+        if codes is None:
+            return self.prompt_codes(audio, rate_hz)
+        if audio is not None or rate_hz is not None:
+            raise PromptError("audio_prompt_codes is given beside an audio_prompt: give one of the two")
+        self.runtime.check_codes(codes)
+        return codes
 
     def melody(self, audio: Audio, rate_hz: int) -> Melody:
         """Prepare a melody on any thread and beside the music, for `open_stream` and `Stream.set`.

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.at_rest import keep_in_file
+from streamgen.audio import check_no_lone_rate
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
 from streamgen.codec import Native, NoCodec, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
@@ -67,6 +68,7 @@ class Facts:
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
         kernels: "torch", or the instruction set of the native ones.
+        threads: how many compute; None is as many as torch is set to.
         notes: what the checkpoint's settings say and has no effect here, or is otherwise than one would think.
     """
 
@@ -76,6 +78,7 @@ class Facts:
     precision: str
     load_note: str
     kernels: str = "torch"
+    threads: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -93,6 +96,7 @@ class Runtime:
         encode: the newest window's worth of an audio prompt, and its samples a second, into codes int64 [K, frames].
         clock: seconds by which steps are timed.
         lock: around whatever streams share; the same thread may take it again.
+        told: what need not be said in the log again.
         layout, scheduler: made of the others.
     """
 
@@ -108,6 +112,7 @@ class Runtime:
     encode: Callable[[Audio, int | None], Tensor]
     clock: Callable[[], float] = time.perf_counter
     lock: threading.RLock = field(default_factory=threading.RLock)
+    told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Make what is made of the parts."""
@@ -156,6 +161,7 @@ class Runtime:
                 choice.precision,
                 choice.note,
                 choice.library.instruction_set if choice.library else "torch",
+                choice.native_threads if choice.library else choice.threads,
                 checkpoint.notes,
             ),
             decoder,
@@ -203,16 +209,17 @@ class Runtime:
 
     def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
         """Encode the newest window's worth of an audio prompt, int64 [K, frames]. See `Model.prompt_codes`."""
+        check_no_lone_rate("audio_prompt", audio, rate_hz)
         if audio is None:
             return None
         with self.computing():
             return self.encode(audio, rate_hz)
 
-    def check_codes(self, codes: object, prefix: int = 0) -> None:
-        """Check codes of a piece that one window is to hold beside a prefix.
+    def check_codes(self, codes: object) -> None:
+        """Check codes of a piece.
 
         Raises:
-            ConfigError: another shape, type or range, or too many.
+            ConfigError: another shape, type or range.
         """
         books, size = self.config.num_codebooks, self.config.vocab_size
         wanted = f"codes are torch.int64 [{books}, frames], 0 to {size - 1}"
@@ -223,6 +230,13 @@ class Runtime:
         low, high = codes.min(), codes.max()
         if low < 0 or high >= size:
             raise ConfigError(f"{wanted}; these reach from {low} to {high}")
+
+    def check_fits(self, codes: Tensor, prefix: int) -> None:
+        """Check that one window holds a piece beside a prefix.
+
+        Raises:
+            ConfigError: it does not.
+        """
         most = self.layout.room(prefix) - self.pattern.max_delay
         if codes.shape[1] > most:
             raise ConfigError(f"{codes.shape[1]} frames are more than a window holds, {most}: leave some out")

@@ -21,7 +21,8 @@ def wheel(folder: Path, **environment: str) -> Path:
         source.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, source / name)
     ignored = shutil.ignore_patterns("*.so", "__pycache__", "weights")
-    shutil.copytree(ROOT / "streamgen", source / "streamgen", ignore=ignored)
+    for package in ("streamgen", "bridge"):
+        shutil.copytree(ROOT / package, source / package, ignore=ignored)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source],
         env=os.environ | environment, check=True, capture_output=True, text=True,
@@ -41,7 +42,7 @@ def test_with_a_compiler_one_wheel_serves_every_python_on_this_platform(tmp_path
     built = wheel(tmp_path)
     assert built.name.split("-")[2:4] == ["py3", "none"]
     assert not built.name.endswith("-any.whl")
-    assert "step-portable" in kernels_in(built)
+    assert kernels_in(built) >= {"step-portable", "effects-portable"}
 
 
 def test_without_a_compiler_it_is_installed_all_the_same(tmp_path: Path) -> None:

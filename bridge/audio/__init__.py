@@ -1,6 +1,7 @@
 """A session's signal path, and sound in files: between the engine's PCM and every sink.
 
-Rules: numpy in every signal path; files, threads and processes only where the name says so. Knows no session.
+Rules: numpy in every signal path, and in C++ what is slow in it, where that was built; files, threads and processes
+only where the name says so. Knows no session.
 
     output.py      the way out of a session: faded edges, its rate, then chain.py: what every door hears
     chain.py       effect.py's effects in order: width, rack, master, gain, limiter; positions stay true
@@ -10,6 +11,7 @@ Rules: numpy in every signal path; files, threads and processes only where the n
     equalizer.py  compressor.py  saturation.py  reverb.py      built-in effects, on filters.py
     master.py      mastering with one switch; loudness.py measures as BS.1770 does, and peaks
     width.py  gain.py  limiter.py                              no true peak above −1 dBFS
+    loops.py       native/effects.cpp: what of all these is done for every sample; without it numpy does the same
     recorder.py    a session's output into FLAC or WAV, whole after a kill −9
     files.py       one rendered stream into a file
     audio_in.py    audio prompts and melodies out of one

@@ -102,8 +102,13 @@ def _first(file: soundfile.SoundFile, seconds: float) -> NDArray[np.float32]:
     return np.concatenate(pieces)
 
 
-def decode_audio(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], int]:
+def decode_audio(data: bytes, max_seconds: float, what: str = "audio prompt") -> tuple[NDArray[np.float32], int]:
     """Read the bytes of a WAV, FLAC or Ogg file. Runs in any thread.
+
+    Args:
+        data: the file's.
+        max_seconds: how long it may be.
+        what: it is, for messages.
 
     Returns:
         float32 [1 or 2, samples] and the rate in Hz.
@@ -113,15 +118,15 @@ def decode_audio(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], 
     """
     audio = _behind_tag(data)
     if not audio.startswith(_BEGINNINGS):
-        raise FileError(f"the audio prompt is no WAV, FLAC or Ogg file: it begins with {audio[:4]!r}")
+        raise FileError(f"the {what} is no WAV, FLAC or Ogg file: it begins with {audio[:4]!r}")
     try:
         with _Sequential(_with_its_length(io.BytesIO(audio))) as file:
-            _check_kind(file.format, file.channels, file.samplerate)
+            _check_kind(what, file.format, file.channels, file.samplerate)
             samples, rate_hz = _first(file, max_seconds), int(file.samplerate)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError) as problem:
         text = " ".join(str(getattr(problem, "error_string", problem)).split())
-        raise FileError(f"the audio prompt is no WAV, FLAC or Ogg file that can be read: {text}") from None
-    return _checked(samples, rate_hz, max_seconds), rate_hz
+        raise FileError(f"the {what} is no WAV, FLAC or Ogg file that can be read: {text}") from None
+    return _checked(what, samples, rate_hz, max_seconds), rate_hz
 
 
 def _behind_tag(data: bytes) -> bytes:
@@ -134,21 +139,21 @@ def _behind_tag(data: bytes) -> bytes:
     return data[_ID3_BYTES + size :]
 
 
-def _check_kind(kind: str, channels: int, rate_hz: int) -> None:
+def _check_kind(what: str, kind: str, channels: int, rate_hz: int) -> None:
     if kind not in _FORMATS:
-        raise FileError(f"the audio prompt is a {kind} file: send WAV, FLAC or Ogg")
+        raise FileError(f"the {what} is a {kind} file: send WAV, FLAC or Ogg")
     if channels not in (1, 2):
-        raise FileError(f"the audio prompt has {channels} channels: mix it to 1 or 2")
+        raise FileError(f"the {what} has {channels} channels: mix it to 1 or 2")
     if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
         limits = f"{_MIN_RATE_HZ} … {_MAX_RATE_HZ} Hz"
-        raise FileError(f"the audio prompt has {rate_hz} Hz, must be within {limits}")
+        raise FileError(f"the {what} has {rate_hz} Hz, must be within {limits}")
 
 
-def _checked(samples: NDArray[np.float32], rate_hz: int, max_seconds: float) -> NDArray[np.float32]:
+def _checked(what: str, samples: NDArray[np.float32], rate_hz: int, max_seconds: float) -> NDArray[np.float32]:
     if len(samples) > max_seconds * rate_hz:
-        raise FileError(f"the audio prompt is longer than {max_seconds:g} s: cut it")
+        raise FileError(f"the {what} is longer than {max_seconds:g} s: cut it")
     if len(samples) < _MIN_SECONDS * rate_hz:
-        raise FileError(f"the audio prompt is shorter than {_MIN_SECONDS:g} s")
+        raise FileError(f"the {what} is shorter than {_MIN_SECONDS:g} s")
     if not np.isfinite(samples).all():
-        raise FileError("the audio prompt has samples that are no numbers")
+        raise FileError(f"the {what} has samples that are no numbers")
     return np.ascontiguousarray(samples.T)

@@ -13,6 +13,7 @@ in EFFECTS: its parameters then stand in the session's table, so at every door.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -70,9 +71,11 @@ class _EffectStage:
         self.waiting = sorted([*kept, *own], key=_by_sample)
 
     def process(self, block: Pcm, start_sample: int) -> Pcm:
-        due = bisect_left(self.waiting, start_sample + block.shape[1], key=_by_sample)
-        changes, self.waiting = self.waiting[:due], self.waiting[due:]
-        self.values.update((change.name, change.value) for change in changes)
+        changes: list[ParameterChange] = []
+        if self.waiting:
+            due = bisect_left(self.waiting, start_sample + block.shape[1], key=_by_sample)
+            changes, self.waiting = self.waiting[:due], self.waiting[due:]
+            self.values.update((change.name, change.value) for change in changes)
         out = self.effect.process(block, start_sample, changes)
         self.position += out.shape[1]
         return out
@@ -87,6 +90,14 @@ def _glide(at: int, name: str, first: float, last: float, glide_samples: int) ->
     for step in range(1, count + 1):
         value = last if step == count else first + (last - first) * step / count
         yield ParameterChange(at + (step - 1) * glide_samples // count, name, value, glides=True)
+
+
+def _finite(samples: Pcm) -> Pcm:
+    """Return samples, silence where they are no numbers: those would stay in every filter."""
+    flat = np.ascontiguousarray(samples).reshape(-1)
+    if math.isfinite(np.dot(flat, flat)):  # a square that is no number, or one too many, is looked for
+        return samples
+    return np.where(np.isfinite(samples), samples, np.float32(0))
 
 
 class Chain:
@@ -148,7 +159,7 @@ class Chain:
         """Take the next float32 [2, n]; returns what comes out: fewer at the beginning, by what is held back."""
         if self._fresh:  # not before: what is in the rack may change until then
             self._begin(self.position)
-        out = np.where(np.isfinite(samples), samples, np.float32(0))  # what is no number would stay in every filter
+        out = _finite(samples)
         start, self.position = self.position, self.position + samples.shape[1]
         for stage in self._stages:
             begins = stage.position

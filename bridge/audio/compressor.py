@@ -5,13 +5,15 @@
     audio ──────────────────────────────────────────────────────────────────────────────────────── × ┴─► makeup ─► out
 
 The release is a running maximum on a slope, in the reduction's logarithm; the attack a filter of first order. Neither
-needs a loop over samples, and both give the same in any chunking.
+needs a loop over samples, and both give the same in any chunking. Where the loops were built (loops.py) and nothing is
+being turned, one of them does the same sample by sample.
 
 Rules: see effect.py. Below the threshold, without makeup, the output is the input.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.filters import Array, Sections, first_order
+from bridge.audio.loops import CompressorState, loops, place
 from streamgen.config import ControlSpec, number
 
 __all__ = ["Compressor"]
@@ -52,13 +55,14 @@ class Compressor:
         self._smooth = {name: Smoothed.at(self._begin[name], rate_hz) for name in smooth}
         self._attack_ms = self._begin["attack_ms"]
         self._release = self._slope(self._begin["release_ms"])
+        self._loops = loops()
         self.reset()
 
     def reset(self) -> None:
         """See `Effect.reset`."""
         for level in self._smooth.values():
             level.settle()
-        self._held_log = math.log(_NOTHING_DB)
+        self._held_db = 0.0
         self._attack = Sections(np.array([first_order(self._attack_ms / 1e3, self._rate_hz)]), 1)
         self._resting = True
 
@@ -86,37 +90,52 @@ class Compressor:
         if not count:
             return piece
         makeup = self._smooth["makeup_db"].next(count)
-        wanted = self._wanted(piece)
-        if wanted is None and self._resting:
+        threshold, ratio, knee = (self._smooth[name].next(count) for name in ("threshold_db", "ratio", "knee_db"))
+        peaks = np.abs(piece)
+        still = all(isinstance(one, float) for one in (makeup, threshold, ratio, knee))
+        lowest = threshold - knee / 2 if still else np.min(threshold) - np.max(knee) / 2
+        below = bool(float(peaks.max()) < 10 ** (lowest / 20))
+        if below and self._resting:
             return piece if isinstance(makeup, float) and not makeup else piece * _factor(makeup)
-        reduction = self._attack.process(self._held(wanted, count)[None])[0]
-        self._resting = wanted is None and float(reduction.max()) < _NOTHING_DB
+        if self._loops is not None and still:
+            out, highest = self._looped(piece, CompressorState(threshold, ratio, knee, makeup))
+        else:
+            wanted = None if below else _wanted(peaks.max(axis=0), threshold, ratio, knee)
+            reduction = self._attack.process(self._held(wanted, count)[None])[0]
+            out, highest = piece * _factor(makeup - reduction), float(reduction.max())
+        self._resting = bool(below and highest < _NOTHING_DB)
         if self._resting:
             self._attack.state[:] = 0.0
-            reduction = np.zeros(count)
-        return piece * _factor(makeup - reduction)
+            return piece * _factor(makeup)
+        return out
 
-    def _wanted(self, piece: Pcm) -> Array | None:
-        """Reduction that each sample's level asks for, dB; None where none does."""
-        count = piece.shape[1]
-        threshold, ratio, knee = (self._smooth[name].next(count) for name in ("threshold_db", "ratio", "knee_db"))
-        peaks = np.abs(piece).max(axis=0)
-        lowest = np.min(threshold) - np.max(knee) / 2
-        if float(peaks.max()) < 10 ** (lowest / 20):
-            return None
-        over = 20 * np.log10(np.maximum(peaks, _FLOOR).astype(np.float64)) - threshold
-        width = np.maximum(knee, 1e-3)
-        bent = np.clip(over + width / 2, 0, width)
-        return np.asarray((1 - 1 / ratio) * (bent * bent / (2 * width) + np.maximum(over - width / 2, 0)))
+    def _looped(self, piece: Pcm, state: CompressorState) -> tuple[Pcm, float]:
+        """The way of a piece through the loop, with the highest reduction in dB."""
+        piece, out, memory = np.ascontiguousarray(piece), np.empty(piece.shape, np.float32), self._attack.state[0]
+        state.attack, state.release = -self._attack.coefficients[0, 3], math.exp(-self._release)
+        state.held_db, state.reduction_db = self._held_db, memory[2]
+        highest = self._loops.compress(ctypes.byref(state), place(piece), place(out), piece.shape[1])
+        self._held_db, memory[2] = state.held_db, state.reduction_db
+        return out, highest
 
     def _held(self, wanted: Array | None, count: int) -> Array:
         """Let the reduction fall slowly: h[n] = max(wanted[n], h[n − 1] · e^−release)."""
         slope = self._release * np.arange(1, count + 1)
         nothing = math.log(_NOTHING_DB)
         logs = np.full(count, nothing) if wanted is None else np.log(np.maximum(wanted, _NOTHING_DB))
-        highest = np.maximum(np.maximum.accumulate(logs + slope), self._held_log) - slope
-        self._held_log = max(float(highest[-1]), nothing)
-        return np.where(highest > nothing, np.exp(highest), 0.0)
+        before = math.log(max(self._held_db, _NOTHING_DB))
+        highest = np.maximum(np.maximum.accumulate(logs + slope), before) - slope
+        held = np.where(highest > nothing, np.exp(highest), 0.0)
+        self._held_db = float(held[-1])
+        return held
+
+
+def _wanted(peaks: Pcm, threshold: float | Array, ratio: float | Array, knee: float | Array) -> Array:
+    """Reduction that each sample's level asks for, dB."""
+    over = 20 * np.log10(np.maximum(peaks, _FLOOR).astype(np.float64)) - threshold
+    width = np.maximum(knee, 1e-3)
+    bent = np.clip(over + width / 2, 0, width)
+    return np.asarray((1 - 1 / ratio) * (bent * bent / (2 * width) + np.maximum(over - width / 2, 0)))
 
 
 def _factor(level_db: float | Array) -> NDArray[np.float32]:

@@ -96,6 +96,8 @@ def processed_in_pieces(
     run: Callable[[Pcm], Pcm],
 ) -> Pcm:
     """Process a block that is cut at its changes, so that each is exact to the sample."""
+    if not changes:
+        return run(block)
     pieces = list(_pieces(block, start_sample, changes, aim, run))
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 

@@ -1,8 +1,9 @@
-"""Recursive filters without a loop over samples, and filters that turn without zipper noise.
+"""Recursive filters, and filters that turn without zipper noise.
 
-A cascade of second-order sections is one linear system: what comes out of a piece is a matrix times what goes in, plus
-a matrix times the state before it. Pieces of `_PIECE` samples make both matrices small, and only the state runs from
-piece to piece:
+Where the loops were built (loops.py) they run sample by sample. Elsewhere, and as what those are held against, without
+a loop: a cascade of second-order sections is one linear system. What comes out of a piece is a matrix times what goes
+in, plus a matrix times the state before it. Pieces of `_PIECE` samples make both matrices small, and only the state
+runs from piece to piece:
 
     y = H x + O s          H [m, m] impulse response, lower triangular      s' = Pₘ s + R x
                            O [m, S] what the state rings with               R  what each sample leaves behind
@@ -10,7 +11,7 @@ piece to piece:
 The state holds the newest two samples of every section's input and output: it means the same whatever the coefficients
 are, so a filter that is turned goes on where it was.
 
-Rules: numpy only; double precision inside; any chunking gives the same output to within its rounding.
+Rules: double precision inside; any chunking gives the same output to within its rounding, by the loops to the bit.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.effect import Pcm
+from bridge.audio.loops import loops, place
 from streamgen.config import Value
 
 __all__ = [
@@ -57,15 +59,19 @@ class Sections:
     """
 
     def __init__(self, coefficients: Array, rows: int, state: Array | None = None) -> None:
-        self.coefficients = coefficients
+        self.coefficients = np.ascontiguousarray(coefficients, np.float64)
         self.flat = bool((coefficients == (1, 0, 0, 0, 0)).all())
+        self._loops = loops()
         size = 2 * len(coefficients) + 2
         self.state = np.zeros((rows, size)) if state is None else state.copy()
-        if not self.flat:
+        self._places = self.coefficients.ctypes.data, self.state.ctypes.data
+        if self._loops is None and not self.flat:
             self._powers, self._ring, self._left, self._response = _matrices(coefficients)
 
     def process(self, block: NDArray[np.float32] | Array) -> Array:
         """Filter the next [rows, n] samples."""
+        if self._loops is not None and not self.flat:
+            return self._looped(block)
         samples = np.asarray(block, np.float64)
         if self.flat:
             self._remember(samples)
@@ -75,6 +81,13 @@ class Sections:
             return self._rest(samples)
         head = self._pieces(samples[:, :whole])
         return head if whole == samples.shape[1] else np.concatenate((head, self._rest(samples[:, whole:])), axis=1)
+
+    def _looped(self, block: NDArray[np.float32] | Array) -> Array:
+        out = np.array(block, np.float64, order="C")
+        rows, count = out.shape
+        given, state = self._places
+        self._loops.sections(given, len(self.coefficients), state, rows, place(out), count)
+        return out
 
     def _pieces(self, samples: Array) -> Array:
         rows, count = samples.shape[0], samples.shape[1] // _PIECE
@@ -98,7 +111,7 @@ class Sections:
 
     def _remember(self, samples: Array) -> None:
         newest = np.concatenate((self.state[:, 1::-1], samples), axis=1)[:, :-3:-1]
-        self.state = np.tile(newest, len(self.coefficients) + 1)
+        self.state[:] = np.tile(newest, len(self.coefficients) + 1)
 
 
 def _matrices(coefficients: Array) -> tuple[Array, Array, Array, Array]:

@@ -1,7 +1,7 @@
 """The last thing before every sink: no true peak above −1 dBFS.
 
-Rules: see effect.py. Any chunking gives the same audio: the envelope is counted in whole numbers, so that only the
-interpolation's last bit (BLAS) may differ, 1e-7.
+Rules: see effect.py. Any chunking gives the same audio: the envelope is counted in whole numbers. By the loops
+(loops.py) the same bits; elsewhere the interpolation's last bit (BLAS) may differ, 1e-7.
 
 Peaks between samples are read at four times the rate (ITU-R BS.1770-5, annex 2), twice: as the samples stand, and as a
 converter's or resampler's filter leaves them, for what that takes off the top can raise a peak. A parabola through the
@@ -19,6 +19,7 @@ Below the ceiling the reduction is the whole number 0, the gain exactly 1.0 and 
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from bridge.audio.effect import ParameterChange, Pcm
+from bridge.audio.loops import EnvelopeState, loops, place
 from streamgen.config import ControlSpec
 
 __all__ = ["CEILING_DBFS", "Limiter"]
@@ -95,13 +97,17 @@ class Limiter:
         self._hold_samples = look_ahead + 2  # and one on either side: a peak between two samples is both's
         self._release = max(1, round(_LOG_UNIT * math.log2(math.e) / (RELEASE_SECONDS * rate_hz)))
         self.latency_samples = HALF_TAPS + 1 + look_ahead
+        self._loops = loops()
         self.reset()
 
     def reset(self) -> None:
         """See `Effect.reset`."""
         context = max(self.latency_samples, 2 * HALF_TAPS + 2)
         zeros = np.zeros(self._hold_samples - 1, np.int64), np.zeros(self._average_samples - 1, np.int64)
-        self._state = _LimiterState(np.zeros((2, context), np.float32), zeros[0], zeros[1], zeros[1].copy())
+        state = self._state = _LimiterState(np.zeros((2, context), np.float32), *zeros, zeros[1].copy())
+        updated = (values.ctypes.data for values in (state.released, state.held, state.averaged))
+        self._envelope = EnvelopeState(*updated, _NOTHING, self._release, self._hold_samples, self._average_samples)
+        self._rests = True
 
     def process(self, block: Pcm, start_sample: int, changes: Sequence[ParameterChange]) -> Pcm:  # noqa: ARG002 - it has none
         """See `Effect.process`."""
@@ -112,10 +118,28 @@ class Limiter:
         state.audio = audio[:, count:].copy()
         start = state.audio.shape[1] - self.latency_samples
         delayed = audio[:, start : start + count]
+        gain = self._gain(audio, count, state) if self._loops is None else self._looped(audio, count)
+        return delayed.copy() if gain is None else delayed * gain
+
+    def _looped(self, audio: Pcm, count: int) -> Pcm | None:
+        """`_gain`, by the loops."""
+        peaks, gain = np.empty(count, np.float32), np.empty(count, np.float32)
+        start = audio.shape[1] - (count + 2 * HALF_TAPS + 1)
+        near = np.float32(_NEAR) * self._ceiling
+        loud = self._loops.true_peaks(
+            place(audio, 4 * start), audio.shape[1], len(audio), count, place(self._taps),
+            self._harmless * near / self._ceiling, near, place(peaks),
+        )  # fmt: skip
+        if loud or not self._rests:
+            envelope = ctypes.byref(self._envelope)
+            self._rests = self._loops.envelope(envelope, place(peaks), float(self._ceiling), place(gain), count)
+            return gain
+        return None
+
+    def _gain(self, audio: Pcm, count: int, state: _LimiterState) -> Pcm | None:
+        """What is left of each sample that comes out now, 0 … 1; None for all of all of them."""
         reduction = self._reduction(self._needed(audio, count), count, state)
-        if reduction is None:
-            return delayed.copy()
-        return np.multiply(delayed, (1.0 - reduction).astype(np.float32))
+        return None if reduction is None else (1.0 - reduction).astype(np.float32)
 
     def _needed(self, audio: Pcm, count: int) -> Ints | None:
         """Reduction that each of the newest complete places needs, as log2; None if none does."""

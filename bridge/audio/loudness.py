@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.effect import Pcm
 from bridge.audio.filters import Sections
+from bridge.audio.loops import loops, place
 
 __all__ = ["FLOOR_DB", "HOP_SECONDS", "LoudnessMeter", "PeakMeter", "SlowGain", "gated_lufs", "k_weighting"]
 
@@ -89,7 +90,8 @@ class LoudnessMeter:
     def add(self, block: Pcm) -> bool:
         """Take the next float32 [2, n], no more than the hop lacks; tells whether that completed it."""
         weighted = self._filter.process(block)
-        self._sum += float(np.square(weighted).sum())
+        flat = weighted.reshape(-1)
+        self._sum += float(np.dot(flat, flat))
         self._count += block.shape[1]
         if self._count < self.hop_samples:
             return False
@@ -128,20 +130,31 @@ class SlowGain:
         self._target = target_lufs
         self._from_db = self._to_db = 0.0
         self._heard_seconds = 0.0
+        self._loops = loops()
 
     def process(self, block: Pcm) -> Pcm:
         """Take the next float32 [2, n]; returns it with the gain."""
-        pieces, left = [], block
-        while left.shape[1]:
-            count = min(self._meter.until_hop(), left.shape[1])
-            piece, done = left[:, :count], self._meter.hop_samples - self._meter.until_hop()
-            share = (done + 1 + np.arange(count)) / self._meter.hop_samples
-            level_db = self._from_db + (self._to_db - self._from_db) * share
-            pieces.append(piece * np.exp(level_db * (math.log(10) / 20)).astype(np.float32))
-            if self._meter.add(piece):
+        block = np.ascontiguousarray(block)
+        out, start = np.empty(block.shape, np.float32), 0
+        while start < block.shape[1]:
+            end = min(start + self._meter.until_hop(), block.shape[1])
+            self._turn(block, out, start, end)
+            if self._meter.add(block[:, start:end]):
                 self._aim()
-            left = left[:, count:]
-        return np.concatenate(pieces, axis=1) if pieces else block
+            start = end
+        return out
+
+    def _turn(self, block: Pcm, out: Pcm, start: int, end: int) -> None:
+        """Write a part of a block with its gain, which goes evenly in dB from one end of a hop to the other."""
+        step_db = (self._to_db - self._from_db) / self._meter.hop_samples
+        done = self._meter.hop_samples - self._meter.until_hop()
+        if self._loops is not None:
+            rows, stride = block.shape
+            inside, outside = place(block, 4 * start), place(out, 4 * start)
+            self._loops.ramp(inside, stride, rows, self._from_db, step_db, done, outside, end - start)
+            return
+        level_db = self._from_db + step_db * np.arange(done + 1, done + end - start + 1)
+        out[:, start:end] = block[:, start:end] * np.exp(level_db * (math.log(10) / 20)).astype(np.float32)
 
     def _aim(self) -> None:
         """After a hop: where the gain shall be after the next one."""
@@ -161,13 +174,15 @@ class PeakMeter:
     def __init__(self, sample_rate_hz: int) -> None:
         self._fall = FALL_DB_A_SECOND / sample_rate_hz * math.log(10) / 20
         self._level = np.zeros(2)
+        self._since = np.zeros(0, np.float32)  # what is left of each sample at the end: blocks are mostly of one length
 
     def process(self, samples: Pcm) -> tuple[float, float]:
         """Take the next float32 [2, n]; returns the reading after them, left and right in dBFS."""
         count = samples.shape[1]
         if count:
-            since = np.exp(-self._fall * np.arange(count - 1, -1, -1))
+            if count != len(self._since):
+                self._since = np.exp(-self._fall * np.arange(count - 1, -1, -1)).astype(np.float32)
             held = self._level * math.exp(-self._fall * count)
-            self._level = np.maximum(held, (np.abs(samples) * since).max(axis=1))
+            self._level = np.maximum(held, (np.abs(samples) * self._since).max(axis=1))
         left, right = (max(FLOOR_DB, 20 * math.log10(max(level, 1e-9))) for level in self._level)
         return left, right

@@ -121,12 +121,13 @@ class _RoomReverb:
         self._before: Pcm = np.zeros(self._side.context_samples, np.float32)
 
     def process(self, piece: Pcm) -> Pcm:
-        middle: Pcm = np.concatenate((self._before, piece.mean(axis=0)))
+        middle: Pcm = np.concatenate((self._before, (piece[0] + piece[1]) / np.float32(2)))
         self._before = middle[piece.shape[1] :].copy()
         side = self._side.of(middle) * np.float32(_WIDTH)
-        wet = self._reverb.process(piece, 0, ()) * np.float32(_REVERB_LEVEL)
-        wide: Pcm = np.stack((piece[0] + side, piece[1] - side))
-        return wide + wet
+        out = self._reverb.process(piece, 0, ()) * np.float32(_REVERB_LEVEL)
+        out[0] += piece[0] + side
+        out[1] += piece[1] - side
+        return out
 
     def reset(self) -> None:
         self._before = np.zeros(self._side.context_samples, np.float32)

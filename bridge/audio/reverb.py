@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.filters import TurningFilter, high_pass, smoothstep
+from bridge.audio.loops import loops, place, pulsed
 from bridge.audio.slot_mix import MIX
 from streamgen.config import ControlSpec, Value, number
 
@@ -52,12 +53,15 @@ class Reverb:
         """See `Effect.prepare`."""
         self._rate_hz = rate_hz
         default = {name: spec.default for name, spec in self.parameters.items()}
-        self._lines = np.array([_prime(round(seconds * rate_hz)) for seconds in _LINES_SECONDS])
+        self._lines = np.array([_prime(round(seconds * rate_hz)) for seconds in _LINES_SECONDS], np.int64)
         self._decay = Smoothed.at(math.log(float(default["decay_seconds"])), rate_hz)
         self._damping = Smoothed.at(float(default["damping"]) / 2, rate_hz)
         self._pre_delay = _PreDelay(rate_hz, float(default["pre_delay_ms"]))
         self._low_cut = TurningFilter(self._designed, {"low_cut_hz": default["low_cut_hz"]}, rate_hz)
         self._early = _Early(rate_hz)
+        self._loops = loops()
+        self._rests_at = math.nan  # the decay for which the lines' losses are known
+        self._resting_gains: NDArray[np.float32]
         self.reset()
 
     def _designed(self, values: Mapping[str, Value]) -> NDArray[np.float64]:
@@ -92,29 +96,45 @@ class Reverb:
         early = self._early.process(
             self._low_cut.process(self._pre_delay.process(piece)).astype(np.float32, copy=False)
         )
-        most = int(self._lines[0])
-        parts = [self._network(early[:, at : at + most]) for at in range(0, early.shape[1], most)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        count, most = early.shape[1], int(self._lines[0])
+        damping, gains = self._damping.next(count), self._gains(count)
+        if self._loops is not None and isinstance(damping, float) and gains.shape[1] == 1:
+            return self._looped(early, damping, gains)
+        weak, fall = np.broadcast_to(np.asarray(damping, np.float32), count), np.broadcast_to(gains, (8, count))
+        parts = [slice(at, at + most) for at in range(0, count, most)]
+        return np.concatenate([self._network(early[:, part], weak[part], fall[:, part]) for part in parts], axis=1)
 
-    def _network(self, early: Pcm) -> Pcm:
+    def _network(self, early: Pcm, damping: NDArray[np.float32], gains: NDArray[np.float32]) -> Pcm:
         """Run the lines over no more samples than the shortest holds."""
         count, size = early.shape[1], self._held.shape[1]
         ends = np.stack(
             [row[size - line - 1 : size - line + count] for row, line in zip(self._held, self._lines, strict=True)]
         )
-        damping = np.asarray(self._damping.next(count), np.float32)
         ends = ends[:, 1:] - (ends[:, 1:] - ends[:, :-1]) * damping
-        ends *= self._gains(count)
+        ends *= gains
         back = _ROTATION @ ends
         back[:4] += early[0]
         back[4:] += early[1]
         self._held = np.concatenate((self._held[:, count:], back), axis=1)
         return np.asarray(_OUT @ ends)
 
+    def _looped(self, early: Pcm, damping: float, gains: NDArray[np.float32]) -> Pcm:
+        """Run the lines over any number of samples, while nothing is being turned."""
+        out, count, size = np.empty(early.shape, np.float32), early.shape[1], self._held.shape[1]
+        held, lines = place(self._held), place(self._lines)
+        self._loops.network(held, size, lines, place(gains), damping, place(early), place(out), count)
+        return out
+
     def _gains(self, count: int) -> NDArray[np.float32]:
         """Each line's loss, [8, n or 1]: so that all fall by 60 dB in the same time."""
-        decay = np.exp(np.atleast_1d(np.asarray(self._decay.next(count))))
-        return np.asarray(np.exp(-math.log(1e3) * self._lines[:, None] / self._rate_hz / decay), np.float32)
+        decay = self._decay.next(count)
+        if isinstance(decay, float) and decay == self._rests_at:
+            return self._resting_gains
+        seconds = np.exp(np.atleast_1d(np.asarray(decay)))
+        gains = np.asarray(np.exp(-math.log(1e3) * self._lines[:, None] / self._rate_hz / seconds), np.float32)
+        if isinstance(decay, float):
+            self._rests_at, self._resting_gains = decay, gains
+        return gains
 
 
 class _PreDelay:
@@ -181,12 +201,7 @@ class _Early:
     def process(self, piece: Pcm) -> Pcm:
         audio, count = np.concatenate((self._held, piece), axis=1), piece.shape[1]
         self._held = audio[:, count:]
-        out = np.zeros_like(piece)
-        for row, delays, sizes in zip(range(2), self._delays, self._sizes, strict=True):
-            for delay, size in zip(delays, sizes, strict=True):
-                start = self._most - int(delay)
-                out[row] += size * audio[row, start : start + count]
-        return out
+        return pulsed(audio, self._delays, self._sizes, count)
 
 
 def _prime(count: int) -> int:

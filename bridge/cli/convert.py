@@ -32,6 +32,6 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     written = "audiocraft" if checkpoint.format == "transformers" else "transformers"
     say(f"{checkpoint.format}'s {args.source} is {written}'s {args.target}")
-    for line in lost:
+    for line in (*checkpoint.notes, *lost):
         say(line)
     return 0

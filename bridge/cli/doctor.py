@@ -20,7 +20,6 @@ from bridge.cli.options import add_json_option
 from bridge.cli.terminal import print_json, say, table
 from bridge.doors.sound_card.card import choose_device
 from bridge.errors import DeviceError
-from bridge.threads import set_threads
 from streamgen.errors import StreamgenError
 
 __all__ = ["Finding", "add_arguments", "examine", "run"]
@@ -91,6 +90,10 @@ def _kernels() -> tuple[str, str]:
             "—",
             "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen again",
         )
+    from bridge.audio.loops import loops
+
+    if loops() is None:
+        return "—", f"native, for {library.instruction_set}; not those of the effects: install streamgen again"
     return "OK", f"native, for {library.instruction_set}"
 
 
@@ -150,9 +153,7 @@ def _hub() -> tuple[str, str]:
 
 def _speed() -> tuple[str, str]:
     import streamgen
-    from streamgen.checkpoint import find_folder
 
-    set_threads(None, find_folder("pocket"))
     model = streamgen.load_model("pocket")
     with closing(model.open_stream(prompt="house, 125 bpm, drums", seed=0)) as stream:
         chunks = stream.chunks(seconds=0.1)

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli.terminal import say
 from bridge.errors import UsageError
 from bridge.settings import OPTIONS, Option, Settings, metavar, music_default, music_table
-from bridge.threads import set_threads
 from streamgen import config
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
@@ -221,17 +220,21 @@ def prompt_files(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_model(settings: Settings) -> Model:
-    """Load the model that the settings name, saying so, for it takes seconds."""
+    """Load the model that the settings name, saying so, for it takes seconds.
+
+    All that torch does beside it is done on as many threads as it computes on: a command line is nobody's guest.
+    """
     say(f"loading {settings.model} …")
     _silence_libraries()
-    from streamgen.checkpoint import find_folder
+    import torch
 
-    set_threads(settings.threads, find_folder(settings.model))
     import streamgen
 
     model = streamgen.load_model(
         settings.model, device=settings.device, precision=settings.precision, threads=settings.threads
     )
+    if model.threads is not None:
+        torch.set_num_threads(model.threads)
     if not model.has_codec:
         raise streamgen.CheckpointError(
             f"{settings.model} has no codec, so it makes no sound: save the EnCodec it was trained on in its folder "

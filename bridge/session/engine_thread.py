@@ -29,8 +29,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bridge.audio.effect import Effect
 from bridge.audio.faults import close as close_effect
 from bridge.session.arranger import Part
+from bridge.session.capacity import Capacity
 from bridge.session.commands import AudioPrompt, Follow
-from bridge.session.events import Block, Event
+from bridge.session.events import Block, Event, PlayerState
+from bridge.session.generator import BLOCK_FRAMES
+from bridge.session.playback import Playback
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
@@ -39,11 +42,12 @@ from streamgen.errors import CapacityError, ConfigError, SessionClosed, Streamge
 if TYPE_CHECKING:
     from streamgen import Model
 
-__all__ = ["EngineThread"]
+__all__ = ["EngineThread", "driest_of"]
 
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
+_FEW = 4  # sessions, beyond which all of a block is committed at once: a third less work for each
 _LOADED_AT_ONCE = 2  # effects: each is a process that takes a core from the music
 _TIDY_SECONDS, _TIDY_TIMES = 3.0, 2  # what nobody asked for between two times is forgotten
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
@@ -55,7 +59,7 @@ class EngineThread:
     Args:
         model: what plays.
         loop: the event loop that sessions are used on.
-        capacity: how many sessions this machine keeps up with.
+        capacity: how many sessions this machine keeps up with; a number is believed whatever they cost.
         step_seconds: where the wall seconds of every step of the language model are noted.
         scene: the parts that `arrange` plays; None for those that are shipped.
     """
@@ -64,13 +68,13 @@ class EngineThread:
         self,
         model: Model,
         loop: asyncio.AbstractEventLoop,
-        capacity: int,
+        capacity: Capacity | int,
         step_seconds: deque[float] | None = None,
         scene: Sequence[Part] | None = None,
     ) -> None:
         self._step_seconds, self._scene = step_seconds, scene
         self.model, self.loop = model, loop
-        self.capacity = max(1, capacity)
+        self._capacity = capacity
         self._players: list[Player] = []
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = threading.Event()
@@ -84,6 +88,11 @@ class EngineThread:
         self._untidy, self._tidied_at = 0, -math.inf
         self._thread = threading.Thread(target=self._run, name="streamgen engine")
         self._thread.start()
+
+    @property
+    def capacity(self) -> int:
+        """How many sessions this machine keeps up with, as far as is known by now."""
+        return max(1, self._capacity) if isinstance(self._capacity, int) else self._capacity.sessions
 
     @property
     def alive(self) -> bool:
@@ -237,11 +246,18 @@ class EngineThread:
         attach(player)
         player.meanwhile = self._keep_playing
         self._players.append(player)
+        self._share_out()
 
     def dismiss(self, player: Player) -> None:
         """Close a session's engine side. Engine's thread."""
         self._players.remove(player)
         player.close()
+        self._share_out()
+
+    def _share_out(self) -> None:
+        frames = Playback.commit_frames if len(self._players) <= _FEW else BLOCK_FRAMES
+        for player in self._players:
+            player.playback.commit_frames = frames
 
     def _answer(self, work: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
@@ -277,21 +293,19 @@ class EngineThread:
 
     def _tick(self) -> float:
         """Serve everyone; make one block for those who run dry first. Returns seconds to rest."""
+        began = time.monotonic()
         waits = [player.tick() for player in self._players]
-        driest = self._driest()
+        driest = driest_of(self._players)
         if driest:
             self._make(driest)
-            return 0.0
-        return min(waits, default=0.1)
+        self._note_work(time.monotonic() - began, driest)
+        return 0.0 if driest else min(waits, default=0.1)
 
-    def _driest(self) -> list[Player]:
-        """Whoever lacks audio most, and those who lack about as much: the weights are read once for all of them.
-
-        Who has much more in store waits: beside it the driest would come to its own later. `live` goes along always.
-        """
-        waiting = [player for player in self._players if player.playback.needs_audio]
-        limit = min((player.playback.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
-        return [player for player in waiting if player.playback.lead_seconds <= limit or player is self._players[0]]
+    def _note_work(self, seconds: float, made: Sequence[Player]) -> None:
+        """Let what sessions cost be known before another one is let in."""
+        if not isinstance(self._capacity, int):
+            playing = max(sum(player.playback.engaged for player in self._players), len(made))
+            self._capacity.note(seconds, sum(player.generator.block_seconds for player in made), playing)
 
     def _make(self, players: Sequence[Player], *, turn: bool = True) -> None:
         try:
@@ -322,6 +336,21 @@ class EngineThread:
         for player in list(self._players):
             self.dismiss(player)
         self._stopping = True
+
+
+def driest_of(players: Sequence[Player]) -> list[Player]:
+    """Whoever lacks audio most, and those who lack about as much: the weights are read once for all of them.
+
+    Who has much more in store waits: beside it the driest would come to its own later. `live`, the first, goes along
+    always, and so does who is late: it is silent until it has its lead again.
+    """
+    waiting = [player for player in players if player.playback.needs_audio]
+    limit = min((player.playback.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
+    return [player for player in waiting if player.playback.lead_seconds <= limit or _goes_along(player, players)]
+
+
+def _goes_along(player: Player, players: Sequence[Player]) -> bool:
+    return player is players[0] or player.playback.state is PlayerState.LATE
 
 
 def _succeed(future: asyncio.Future[T], result: T) -> None:

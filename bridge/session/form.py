@@ -113,7 +113,7 @@ class Form:
         if source == self._source(values):
             controls["candidate"] = candidate
         else:
-            controls = generator.auditioned(controls, between_steps)
+            controls = generator.auditioned(controls, between_steps, paced=True)
         at = generator.set(controls, max(ends, generator.drawn))
         self._arranger.began = at
         self._turns.append(at)

@@ -50,7 +50,7 @@ class Generator:
 
     Attributes:
         hop_samples, frame_rate_hz: of the model.
-        block_samples: made at once.
+        block_samples, block_seconds: made at once.
         taken: samples handed out so far.
         pace: how fast blocks are made.
     """
@@ -61,6 +61,7 @@ class Generator:
         self._model, self._now, self._step_seconds = model, now, step_seconds
         self.hop_samples, self.frame_rate_hz = model.hop_samples, model.frame_rate_hz
         self.block_samples = BLOCK_FRAMES * self.hop_samples
+        self.block_seconds = BLOCK_FRAMES / model.frame_rate_hz
         self.taken = self._offset = 0
         self.pace, self._lookahead = Pace(), Lookahead()
         self._tried_at = -math.inf
@@ -155,13 +156,16 @@ class Generator:
             self._kept_from = mark
         return samples
 
-    def auditioned(self, controls: dict[str, Any], between_steps: Callable[[], None]) -> dict[str, Any]:
+    def auditioned(
+        self, controls: dict[str, Any], between_steps: Callable[[], None], *, paced: bool = False
+    ) -> dict[str, Any]:
         """Return controls with the best of some openings, where they begin the music anew.
 
         That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one, and
-        so does who changes the music again at once: a storm of prompts would leave no time for anything else.
+        so does who changes the music again at once: a storm of prompts would leave no time for anything else. `paced`
+        are changes that come no closer than a bar, such as the parts of a scene: each of them is tried.
         """
-        again = self._now() - self._tried_at < _TRY_AGAIN_SECONDS
+        again = not paced and self._now() - self._tried_at < _TRY_AGAIN_SECONDS
         found = self._stream.auditioned(controls, between_steps, hold=self.pace.quick and not again)
         if found.get("candidate"):
             self._tried_at = self._now()

@@ -35,7 +35,7 @@ from bridge.session.timeline import Moment, Timeline
 
 __all__ = ["Playback"]
 
-_COMMIT_FRAMES = 2  # committed at once, at least
+_COMMIT_FRAMES = 2  # committed at once where few play
 _BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
@@ -59,7 +59,11 @@ class Playback:
         state: what the player does.
         wanted: whether anybody hears it.
         underruns: how often the timeline caught up with what is committed.
+        commit_frames: committed at once, at most. Every piece goes through effects and doors by itself, so where many
+            sessions play larger ones leave time for the music, and a knob is heard a little later.
     """
+
+    commit_frames = _COMMIT_FRAMES
 
     def __init__(
         self,
@@ -85,6 +89,11 @@ class Playback:
         """Audio made and not yet due."""
         ahead = self._output.session_sample(self._generator.taken + self._generator.ahead_samples)
         return max(ahead - self._timeline.due(), 0.0) / self._timeline.rate_hz
+
+    @property
+    def engaged(self) -> bool:
+        """Whether it plays, and somebody hears it."""
+        return self.wanted and self.state.plays
 
     @property
     def needs_audio(self) -> bool:
@@ -148,7 +157,7 @@ class Playback:
     def run_timeline(self) -> None:
         """Start and stop the timeline, as there is audio and somebody who hears it."""
         timeline, position = self._timeline, self._output.position
-        if not (self.state.plays and self.wanted):
+        if not self.engaged:
             self._rest()
             if self.state.plays:
                 self.state = PlayerState.STARTING
@@ -212,7 +221,7 @@ class Playback:
 
     def _most(self) -> int:
         """How many samples may be committed at once: none beyond what is scheduled next."""
-        most, until = _COMMIT_FRAMES * self._generator.hop_samples, self._waiting.next_sample()
+        most, until = self.commit_frames * self._generator.hop_samples, self._waiting.next_sample()
         if until is None:
             return most
         return min(most, max(self._output.model_sample(until) - self._generator.taken, 0))

@@ -273,7 +273,7 @@ class Player:
         if self.timeline.now() >= self._next_stats:
             self._next_stats = self.timeline.now() + 1.0
             self._publish(self.playback.stats())
-        return _IDLE_SECONDS if self.playback.state.plays and self.playback.wanted else 4 * _IDLE_SECONDS
+        return _IDLE_SECONDS if self.playback.engaged else 4 * _IDLE_SECONDS
 
     def _do_waiting(self) -> None:
         for command in self.waiting.due(self.output.frontier):

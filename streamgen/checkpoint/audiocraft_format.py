@@ -39,7 +39,14 @@ from streamgen.checkpoint.parts import (
     with_prefix,
 )
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, StyleConfig
-from streamgen.checkpoint.validate import STYLE_ROOM, TEXT_ROOM, check_decoder, decoder_shapes, match_tensors
+from streamgen.checkpoint.validate import (
+    STYLE_ROOM,
+    TEXT_ROOM,
+    check_decoder,
+    check_windows,
+    decoder_shapes,
+    match_tensors,
+)
 from streamgen.checkpoint.xp_cfg import Settings, parse_settings
 from streamgen.errors import CheckpointError
 
@@ -47,7 +54,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import EncodecModel, HubertModel, T5EncoderModel, T5Tokenizer
 
-__all__ = ["load_audiocraft"]
+__all__ = ["load_audiocraft", "with_windows"]
 
 LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
 TEXT_ENCODER = "condition_provider.conditioners.description.t5."
@@ -71,8 +78,9 @@ def load_audiocraft(name: str, folder: Path, licence: str) -> Checkpoint:
     codec, codec_settings = _load_codec(folder, decoder)
     style = style_config(settings, decoder, where)
     read_first = chroma.chroma_length if chroma else STYLE_ROOM if style else None
-    decoder = _with_windows(decoder, segment_seconds(settings, where), codec, read_first)
-    trained = with_prefix(state, TEXT_ENCODER) if owns_text_encoder(settings) else None
+    decoder = with_windows(decoder, segment_seconds(settings, where), codec, read_first)
+    check_windows(decoder, where)
+    trained = with_prefix(state, TEXT_ENCODER) if owns_text_encoder(settings, where) else None
     text_encoder, tokenizer = _load_text_encoder(text_encoder_name(settings, where), folder, trained, where)
     width = text_encoder.config.d_model
     defaults, notes = generation_defaults(settings, where)
@@ -101,8 +109,15 @@ def _with_style(found: Checkpoint, style: StyleConfig, state: dict[str, Tensor],
     )
 
 
-def _with_windows(decoder: DecoderConfig, seconds: float, codec: EncodecModel, read_first: int | None) -> DecoderConfig:
-    """Windows as long as the music that the decoder was trained on, and its delays; a prefix stands beside them."""
+def with_windows(decoder: DecoderConfig, seconds: float, codec: EncodecModel, read_first: int | None) -> DecoderConfig:
+    """Return it with windows as long as the music that it was trained on, and its delays; a prefix stands beside them.
+
+    Args:
+        decoder: without them.
+        seconds: of that music.
+        codec: says how many frames these are.
+        read_first: positions of a melody or style; None where nothing is read first.
+    """
     frames = round(seconds * codec.config.sampling_rate / codec.config.hop_length)
     prefix = 0 if read_first is None else read_first + TEXT_ROOM
     return replace(decoder, max_positions=frames + decoder.channel_codebooks - 1, prefix_positions=prefix)

@@ -11,7 +11,7 @@ import math
 
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults, MelodyConfig
 from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS
-from streamgen.checkpoint.xp_cfg import MISSING, Settings, look_up, number, require, whole, within
+from streamgen.checkpoint.xp_cfg import MISSING, Settings, flag, look_up, number, require, section, whole, within
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -56,7 +56,7 @@ def decoder_config(settings: Settings, where: str) -> DecoderConfig:
     require(settings, LM_ARCHITECTURE, "MusicGen", where)
     _refuse_conditioners(settings, where)
     width, codebooks = whole(settings, "transformer_lm.dim", where), whole(settings, "transformer_lm.n_q", where)
-    channels = 2 if look_up(settings, "interleave_stereo_codebooks.use", False) is True else 1
+    channels = 2 if flag(settings, "interleave_stereo_codebooks.use", where, False) else 1
     needed = [k // channels for k in range(codebooks)]
     delays = look_up(settings, "codebooks_pattern.delay.delays", None) or list(range(codebooks))  # audiocraft's default
     if delays != needed:
@@ -83,7 +83,8 @@ def decoder_config(settings: Settings, where: str) -> DecoderConfig:
 
 def _refuse_conditioners(settings: Settings, where: str) -> None:
     """Refuse what the music would be conditioned on beside text and audio."""
-    others = sorted(set(look_up(settings, "conditioners", {}) or {}) - {"description", "self_wav", "args"})
+    named = section(settings, "conditioners", where, {})
+    others = sorted(set(map(str, named)) - {"description", "self_wav", "args"})
     if others:
         raise CheckpointError(
             f"{where}: xp.cfg's conditioners.{others[0]} is none of MusicGen's (description, self_wav); "
@@ -157,9 +158,9 @@ def text_encoder_name(settings: Settings, where: str) -> str:
     return name
 
 
-def owns_text_encoder(settings: Settings) -> bool:
+def owns_text_encoder(settings: Settings, where: str) -> bool:
     """Tell whether the T5 was trained with the decoder, so that its weights lie beside it."""
-    return look_up(settings, "conditioners.description.t5.finetune", False) is True
+    return flag(settings, "conditioners.description.t5.finetune", where, False)
 
 
 def generation_defaults(settings: Settings, where: str) -> tuple[GenerationDefaults, tuple[str, ...]]:
@@ -197,23 +198,24 @@ def codec_settings(settings: Settings, where: str) -> Settings:
         **{ours: whole(settings, f"seanet.{theirs}", where) for ours, theirs in sizes.items()},
         "model_type": "encodec", "sampling_rate": rate_hz, "upsampling_ratios": ratios, "codebook_size": codes,
         "audio_channels": whole(settings, "encodec.channels", where),
-        "normalize": look_up(settings, "encodec.renormalize", False),
+        "normalize": flag(settings, "encodec.renormalize", where, False),
         "target_bandwidths": [kilobits], "norm_type": look_up(settings, "seanet.norm", "weight_norm"),
-        "use_causal_conv": look_up(settings, "seanet.causal", False),  # encodec.causal alone changes no convolution
+        "use_causal_conv": flag(settings, "seanet.causal", where, False),  # encodec.causal alone changes no convolution
         "pad_mode": look_up(settings, "seanet.pad_mode", "reflect"),
         "num_lstm_layers": look_up(settings, "seanet.lstm", 0, where),
-        "use_conv_shortcut": not look_up(settings, "seanet.true_skip", False),
+        "use_conv_shortcut": not flag(settings, "seanet.true_skip", where, False),
         "trim_right_ratio": number(settings, "seanet.decoder.trim_right_ratio", where, 1.0),
     }  # fmt: skip
 
 
 def _both_sides(settings: Settings, where: str) -> Settings:
     """Return the SEANet's settings, its overrides for encoder and decoder in force: what both have must be the same."""
-    common = {**look_up(settings, "seanet", MISSING, where)}
-    own = {side: common.pop(side, None) or {} for side in ("encoder", "decoder")}
+    common = dict(section(settings, "seanet", where))
+    own = {side: section(settings, f"seanet.{side}", where, {}) for side in ("encoder", "decoder")}
+    common = {name: value for name, value in common.items() if name not in own}
     encoder, decoder = ({**common, **own[side]} for side in ("encoder", "decoder"))
     last = {name: decoder.pop(name) for name in DECODER_ALONE if name in decoder}
-    for name in sorted({*encoder, *decoder}):
+    for name in sorted({*encoder, *decoder}, key=str):
         ours, theirs = encoder.get(name), decoder.get(name)
         if ours != theirs:
             raise CheckpointError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from streamgen.checkpoint.parts import with_prefix
 from streamgen.checkpoint.types import DecoderConfig, GenerationDefaults, StyleConfig
 from streamgen.checkpoint.validate import match_tensors
-from streamgen.checkpoint.xp_cfg import MISSING, Settings, look_up, number, whole, within
+from streamgen.checkpoint.xp_cfg import MISSING, Settings, flag, look_up, number, whole, within
 from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
@@ -40,7 +40,7 @@ def style_config(settings: Settings, decoder: DecoderConfig, where: str) -> Styl
     features = look_up(settings, f"{STYLE}.model_name", MISSING, where)
     scale = look_up(settings, f"{STYLE}.transformer_scale", "default")
     for name, found, known in (("model_name", features, ("encodec", "mert")), ("transformer_scale", scale, SCALES)):
-        if found not in known:
+        if not isinstance(found, str) or found not in known:
             raise CheckpointError(f"{where}: xp.cfg's {STYLE}.{name} is {found!r:.40}; {', '.join(known)} are possible")
     width, heads, layers = SCALES[scale]
     return StyleConfig(
@@ -49,8 +49,8 @@ def style_config(settings: Settings, decoder: DecoderConfig, where: str) -> Styl
         codebooks=whole(settings, f"{STYLE}.n_q_out", where, 6), codes=whole(settings, f"{STYLE}.bins", where, 1024),
         every=whole(settings, f"{STYLE}.ds_factor", where, 15),
         sample_rate_hz=whole(settings, f"{STYLE}.sample_rate", where),
-        centred=look_up(settings, f"{STYLE}.use_middle_of_segment", False) is True,
-        batch_norm=look_up(settings, f"{STYLE}.batch_norm", True) is True,
+        centred=flag(settings, f"{STYLE}.use_middle_of_segment", where, False),
+        batch_norm=flag(settings, f"{STYLE}.batch_norm", where, True),
     )  # fmt: skip
 
 

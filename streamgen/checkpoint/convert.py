@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamgen.checkpoint.types import GenerationDefaults
 from streamgen.checkpoint.validate import MAX_TRAINED_POSITIONS
 from streamgen.checkpoint.write_audiocraft import write_audiocraft
 from streamgen.errors import CheckpointError
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_checkpoint"]
 
-KEPT_BY_AUDIOCRAFT = ("guidance_scale",)
-DEFAULTS = ("guidance_scale", "temperature", "top_k", "top_p")
+DRAWS = ("temperature", "top_k", "top_p")
+OWN = ("change_context_seconds", "guard", "audition", "least_movement", "unsupported")
 
 
 def convert_checkpoint(checkpoint: Checkpoint, folder: Path) -> list[str]:
@@ -47,24 +48,27 @@ def convert_checkpoint(checkpoint: Checkpoint, folder: Path) -> list[str]:
         )
     if checkpoint.format == "transformers":
         write_audiocraft(checkpoint, folder)
-        return [
-            f"audiocraft's format keeps no {name}: give set_generation_params {getattr(checkpoint.defaults, name):g}"
-            for name in DEFAULTS
-            if name not in KEPT_BY_AUDIOCRAFT
-            and getattr(checkpoint.defaults, name) != getattr(type(checkpoint.defaults)(), name)
-        ]
+        return _not_kept_by_audiocraft(checkpoint.defaults)
     _write_transformers(checkpoint, folder)
-    return []
+    scale = checkpoint.defaults.guidance_scale
+    return [f"transformers guides from 1 on: guidance_scale {scale:g} is no guidance there"] if scale < 1 else []
+
+
+def _not_kept_by_audiocraft(defaults: GenerationDefaults) -> list[str]:
+    usual = GenerationDefaults()
+    lost = {name: getattr(defaults, name) for name in (*DRAWS, *OWN) if getattr(defaults, name) != getattr(usual, name)}
+    return [
+        f"audiocraft's format keeps no {name}: "
+        + (f"give set_generation_params {value:g}" if name in DRAWS else f"it is {value!r}, and must be set anew")
+        for name, value in lost.items()
+    ]
 
 
 def _write_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     import transformers
     from safetensors.torch import save_file
 
-    if checkpoint.style is not None:
-        raise CheckpointError(
-            f"{checkpoint.name} is a MusicGen-Style; transformers has no class of it: use it as it is"
-        )
+    _check_expressible(checkpoint)
     assert checkpoint.text_encoder is not None, "audiocraft's format has a text encoder"
     assert checkpoint.tokenizer is not None, "audiocraft's format has a tokenizer"
     prefix = "Musicgen" if checkpoint.melody is None else "MusicgenMelody"
@@ -89,14 +93,23 @@ def _write_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     _write_settings(checkpoint, folder)
 
 
+def _check_expressible(checkpoint: Checkpoint) -> None:
+    positions, melody, fault = checkpoint.decoder.max_positions, checkpoint.melody, ""
+    if checkpoint.style is not None:
+        fault = "is a MusicGen-Style; transformers has no class of it"
+    elif positions > MAX_TRAINED_POSITIONS:
+        fault = f"has windows of {positions} positions; of transformers' format {MAX_TRAINED_POSITIONS} are used"
+    elif melody is not None and melody.win_length is not None:
+        fault = "has another winlen than nfft, which transformers cannot say"
+    elif melody is not None and melody.seconds != int(melody.seconds):
+        fault = f"reads {melody.seconds:g} s of a melody; transformers' chunk_length is in whole seconds"
+    if fault:
+        raise CheckpointError(f"{checkpoint.name} {fault}: use it as it is")
+
+
 def _decoder(checkpoint: Checkpoint) -> dict[str, Any]:
     decoder = checkpoint.decoder
     positions = 2048 if decoder.max_positions == MAX_TRAINED_POSITIONS else decoder.max_positions  # as Meta's have it
-    if decoder.max_positions > MAX_TRAINED_POSITIONS:
-        raise CheckpointError(
-            f"{checkpoint.name} has windows of {decoder.max_positions} positions; of transformers' format "
-            f"{MAX_TRAINED_POSITIONS} are used: use it as it is"
-        )
     return {
         "vocab_size": decoder.vocab_size, "hidden_size": decoder.hidden_size, "ffn_dim": decoder.ffn_dim,
         "num_hidden_layers": decoder.num_layers, "num_attention_heads": decoder.num_heads,
@@ -164,8 +177,6 @@ def _write_settings(checkpoint: Checkpoint, folder: Path) -> None:
         rate_hz = checkpoint.sample_rate_hz
         EncodecFeatureExtractor(feature_size=1, sampling_rate=rate_hz, padding_side="left").save_pretrained(folder)
         return
-    if melody.win_length is not None:
-        raise CheckpointError(f"{checkpoint.name}: winlen is not nfft, which transformers cannot say; use it as it is")
     features = {
         "feature_extractor_type": "MusicgenMelodyFeatureExtractor", "processor_class": "MusicgenMelodyProcessor",
         "feature_size": melody.num_chroma, "num_chroma": melody.num_chroma, "n_fft": melody.n_fft,

@@ -74,16 +74,16 @@ def read_generation_settings(path: Path, padding_code: int) -> tuple[GenerationD
     _refuse_others(settings, path)
     _check_padding(settings, padding_code, path)
     reading = _NumberReader(settings, path)
-    drawing = _greedy() if settings.get("do_sample") is False else reading.drawing()
+    drawing = reading.drawing() if reading.switch("do_sample", True) else _greedy()
     usual = GenerationDefaults()
     defaults = GenerationDefaults(
         guidance_scale=reading.guidance(),
         **drawing,
         change_context_seconds=reading.number("change_context_seconds", usual.change_context_seconds),
-        guard=settings.get("guard", usual.guard) is not False,
-        audition=int(reading.number("audition", usual.audition)),
+        guard=reading.switch("guard", usual.guard),
+        audition=reading.whole("audition", usual.audition),
         least_movement=reading.movement(),
-        unsupported=tuple(name for name in settings.get("unsupported_controls") or () if name in CONTROLS),
+        unsupported=reading.controls("unsupported_controls"),
     )
     return defaults, (*reading.notes, *_silences(settings, path), *_without_effect(settings, path))
 
@@ -132,6 +132,29 @@ class _NumberReader:
         self.notes += notes
         return nearest
 
+    def whole(self, name: str, default: int) -> int:
+        """Return a control's default that is a whole number."""
+        found = self.number(name, default)
+        if found != int(found):
+            raise CheckpointError(f"{self._path}: {name} is {found!r}; a whole number is needed: correct it")
+        return int(found)
+
+    def switch(self, name: str, default: bool) -> bool:
+        """Return what is on or off."""
+        found = self._settings.get(name, default)
+        if not isinstance(found, bool):  # 0 is off to transformers, and "false" is on
+            raise CheckpointError(f"{self._path}: {name} is {found!r:.40}, must be true or false: correct it")
+        return found
+
+    def controls(self, name: str) -> tuple[str, ...]:
+        """Return the controls that a list names."""
+        found = self._settings.get(name, [])
+        if not isinstance(found, list) or not set(map(str, found)) <= set(CONTROLS):
+            raise CheckpointError(
+                f"{self._path}: {name} is {found!r:.60}, must be a list of these: {', '.join(CONTROLS)}; correct it"
+            )
+        return tuple(found)
+
     def movement(self) -> float:
         """Return how much the checkpoint's music moves at least."""
         value = self._settings.get("least_movement", GenerationDefaults().least_movement)
@@ -150,7 +173,7 @@ class _NumberReader:
         """Return how codes are drawn; for top_p, transformers writes 1 for off, and 0 leaves the likeliest alone."""
         usual = GenerationDefaults()
         found = {"temperature": self.number("temperature", usual.temperature)}
-        top_k, top_p = int(self.number("top_k", usual.top_k)), self.number("top_p", 1.0)
+        top_k, top_p = self.whole("top_k", usual.top_k), self.number("top_p", 1.0)
         return {**found, "top_k": 1 if top_p == 0 else top_k, "top_p": 0.0 if top_p in (0.0, 1.0) else top_p}
 
 

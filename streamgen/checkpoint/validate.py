@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_TRAINED_POSITIONS", "STYLE_ROOM", "TEXT_ROOM", "check_codec", "check_decoder", "check_not_wrapped",
-    "check_room", "decoder_shapes", "match_tensors",
+    "check_room", "check_windows", "decoder_shapes", "match_tensors",
 ]  # fmt: skip
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
@@ -70,6 +70,21 @@ def check_decoder(decoder: DecoderConfig, where: str) -> None:
 def _least_positions(decoder: DecoderConfig) -> int:
     """Positions of a window that can warm another one: the delays' columns, twice."""
     return 2 * (decoder.channel_codebooks + 1)
+
+
+def check_windows(decoder: DecoderConfig, where: str) -> None:
+    """Check that windows that follow from an xp.cfg are long enough.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    least = _least_positions(decoder)
+    if decoder.max_positions < least:
+        _refuse(
+            where,
+            f"dataset.segment_duration comes to windows of {decoder.max_positions} positions with this codec, at least "
+            f"{least} are needed",
+        )
 
 
 def check_room(decoder: DecoderConfig, where: str) -> None:

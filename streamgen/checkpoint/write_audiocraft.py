@@ -7,10 +7,13 @@ Source: github.com/facebookresearch/audiocraft, utils/export.py, config/model an
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamgen.checkpoint.audiocraft_format import with_windows
 from streamgen.checkpoint.audiocraft_names import CODEC_TO_AUDIOCRAFT, LM_TO_AUDIOCRAFT, rename
+from streamgen.checkpoint.audiocraft_settings import codec_settings, decoder_config, melody_config, segment_seconds
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -38,12 +41,13 @@ def write_audiocraft(checkpoint: Checkpoint, folder: Path, text_encoder_name: st
     import torch
 
     _check_expressible(checkpoint)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = write_yaml(_lm_config(checkpoint, text_encoder_name))
-    lm = {"best_state": _lm_state(checkpoint), "xp.cfg": config, "version": "1.3.0", "exported": True}
-    torch.save(lm, folder / "state_dict.bin")
     assert checkpoint.codec is not None, "a text encoder without a codec"
-    codec = {"best_state": _codec_state(checkpoint.codec), "xp.cfg": write_yaml(_codec_config(checkpoint.codec))}
+    lm_config, codec_config = _lm_config(checkpoint, text_encoder_name), _codec_config(checkpoint.codec)
+    _check_read_back(checkpoint, lm_config, codec_config)
+    folder.mkdir(parents=True, exist_ok=True)
+    lm = {"best_state": _lm_state(checkpoint), "xp.cfg": write_yaml(lm_config), "version": "1.3.0", "exported": True}
+    torch.save(lm, folder / "state_dict.bin")
+    codec = {"best_state": _codec_state(checkpoint.codec), "xp.cfg": write_yaml(codec_config)}
     torch.save({**codec, "version": "1.3.0", "exported": True}, folder / "compression_state_dict.bin")
     assert checkpoint.text_encoder is not None, "checked above"
     assert checkpoint.tokenizer is not None, "a text encoder without a tokenizer"
@@ -61,6 +65,30 @@ def _check_expressible(checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{where}: ffn_dim {decoder.ffn_dim} is no product of {decoder.hidden_size} in floats")
     if checkpoint.melody is not None and checkpoint.melody.n_fft & (checkpoint.melody.n_fft - 1):
         raise CheckpointError(f"{where}: n_fft is {checkpoint.melody.n_fft}; audiocraft's is a power of 2")
+
+
+def _check_read_back(checkpoint: Checkpoint, lm: dict[str, Any], codec: dict[str, Any]) -> None:
+    """Read the settings as their reader does: the format derives some from others, which must be what they were.
+
+    Windows follow from the seconds that a melody has, and chroma's frames from those, their rate and hop.
+    """
+    where, encodec = checkpoint.name, checkpoint.codec
+    assert encodec is not None, "asked for before"
+    melody = melody_config(lm, where)
+    plain, seconds = decoder_config(lm, where), segment_seconds(lm, where)
+    decoder = with_windows(plain, seconds, encodec, None if melody is None else melody.chroma_length)
+    pairs: list[tuple[str, Any, Any]] = []
+    for was, becomes in ((checkpoint.melody, melody), (checkpoint.decoder, decoder)):
+        if was is not None:
+            pairs += [(one.name, getattr(was, one.name), getattr(becomes, one.name)) for one in fields(was)]
+    read = codec_settings(codec, where)
+    pairs += [(name, getattr(encodec.config, name), read[name]) for name in read if name != "target_bandwidths"]
+    for name, before, after in pairs:
+        if before != after:
+            raise CheckpointError(
+                f"{where}: {name} is {before!r:.40}, and would be {after!r:.40} in audiocraft's format, which derives "
+                "it from other settings: use it as it is"
+            )
 
 
 def _lm_state(checkpoint: Checkpoint) -> dict[str, Tensor]:

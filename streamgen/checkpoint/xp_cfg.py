@@ -14,7 +14,18 @@ from streamgen.checkpoint.files import explained
 from streamgen.config import ControlSpec
 from streamgen.errors import CheckpointError
 
-__all__ = ["MISSING", "Settings", "look_up", "number", "parse_settings", "require", "whole", "within"]
+__all__ = [
+    "MISSING",
+    "Settings",
+    "flag",
+    "look_up",
+    "number",
+    "parse_settings",
+    "require",
+    "section",
+    "whole",
+    "within",
+]
 
 Settings = dict[str, Any]
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
@@ -76,6 +87,24 @@ def number(settings: Settings, path: str, where: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6 or math.isnan(value):
         raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; a number from 0 is needed")
     return float(value)
+
+
+def flag(settings: Settings, path: str, where: str, default: bool) -> bool:
+    """Return what is on or off; errors as in `look_up`, and for anything else."""
+    value = look_up(settings, path, default, where)
+    value = default if value is None else value
+    if not isinstance(value, bool):
+        raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; true or false is needed")
+    return value
+
+
+def section(settings: Settings, path: str, where: str, default: Any = MISSING) -> Settings:
+    """Return the settings below a path; errors as in `look_up`, and for anything else."""
+    value = look_up(settings, path, default, where)
+    value = default if value is None and default is not MISSING else value
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where}: xp.cfg's {path} is {value!r:.40}; settings below it are needed")
+    return value
 
 
 def within(control: ControlSpec, value: float, told_as: str) -> tuple[float, tuple[str, ...]]:

@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from streamgen.audio import check_no_lone_rate
 from streamgen.checkpoint.words import Heard, Vocabulary
 from streamgen.conditioning.melody import Melody, MelodyConditioner, build_prefix
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.style import Style, StyleConditioner
 from streamgen.conditioning.text import NewLock, TextCache, TextConditioner
-from streamgen.errors import PromptError
 from streamgen.lm.cross import TextKV
 from streamgen.lm.step import Rows
 
@@ -203,8 +203,7 @@ class Prompts:
         found = dict(values)
         for name, prepare, kind in (("melody", self.chroma.melody, Melody), ("style", self.style.style, Style)):
             audio, rate_hz = values.get(name), found.pop(f"{name}_rate_hz", None)
-            if audio is None and rate_hz is not None:
-                raise PromptError(f"{name}_rate_hz is given without a {name}: give both, or neither")
+            check_no_lone_rate(name, audio, rate_hz)
             if audio is not None and not isinstance(audio, kind):
                 found[name] = prepare(audio, rate_hz)
         return found

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamgen.audio import AudioChunk
+from streamgen.audio import AudioChunk, check_no_lone_rate
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.rows import Conditioner
 from streamgen.conditioning.style import Style
@@ -123,11 +123,13 @@ class Batch:
 
     def give_melodies(self, melody: Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the melody of each clip."""
+        check_no_lone_rate("melody", melody, rate_hz)
         self._melodies = [None] * self._count if melody is None else _one_each("melody", melody, self._count)
         self._melody_rate_hz = rate_hz
 
     def give_styles(self, style: Sequence[Audio | None] | None, rate_hz: int | None) -> None:
         """Set the style of each clip."""
+        check_no_lone_rate("style", style, rate_hz)
         styles = [None] * self._count if style is None else _one_each("style", style, self._count)
         with self._runtime.computing():
             self._styles = [None if one is None else self._runtime.prompts.style.style(one, rate_hz) for one in styles]
@@ -138,7 +140,8 @@ class Batch:
             self._codes = [self._runtime.prompt_codes(audio, rate_hz)] * self._count
         else:
             self._codes = [
-                self._runtime.prompt_codes(one, rate_hz) for one in _one_each("audio_prompt", audio, self._count)
+                None if one is None else self._runtime.prompt_codes(one, rate_hz)
+                for one in _one_each("audio_prompt", audio, self._count)
             ]
 
     def run(self, progress: Callable[[int, int], None] | None, *, include_prompt: bool) -> list[AudioChunk]:

@@ -6,6 +6,7 @@ runtime it reads what a new stream's settings depend on: the checkpoint's defaul
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ from streamgen.errors import ConfigError
 from streamgen.lm.sampling import Sampling
 from streamgen.runtime import Runtime
 
-__all__ = ["CONTROL_NAMES", "Controls", "control_specs", "frozen", "new_controls"]
+__all__ = ["CONTROL_NAMES", "Controls", "control_specs", "frozen", "new_controls", "tell_unsupported"]
+
+_log = logging.getLogger("streamgen")
 
 CONTROL_NAMES = ("prompt", "prompts", "melody", "style", *CONTROLS)
 _CANDIDATE = "candidate"  # not a musician's: which opening of an audition plays, counted from 1; 0 is none of them
@@ -165,6 +168,7 @@ def new_controls(runtime: Runtime, conditioner: Conditioner, values: Mapping[str
     Raises:
         ConfigError, PromptError: a value is wrong.
     """
+    tell_unsupported(runtime, values)
     prefix = conditioner.positions(Controls.of(runtime.defaults, 1.0, values).wanted())
     return Controls.of(runtime.defaults, runtime.layout.longest_context_seconds(prefix), values)
 
@@ -184,9 +188,24 @@ def control_specs(runtime: Runtime) -> dict[str, ControlSpec]:
     if reads == "style":
         eval_q = rows["eval_q"]
         rows |= {eval_q.name: replace(eval_q, high=min(runtime.prompts.style.codebooks, eval_q.limits[1]))}
+    return rows | {name: replace(rows[name], supported=False) for name in _unsupported(runtime)}
+
+
+def _unsupported(runtime: Runtime) -> tuple[str, ...]:
+    """Controls that the checkpoint was not made for: as it says itself, and as its kind has it."""
+    reads = runtime.prompts.reads
     beside = () if reads == "style" else ("eval_q", "excerpt_seconds")
-    beside = beside if reads else (*beside, "guidance_beta")
-    return rows | {name: replace(rows[name], supported=False) for name in (*runtime.defaults.unsupported, *beside)}
+    # what is read first cannot change from frame to frame, so nothing fades
+    return (*runtime.defaults.unsupported, *beside, "glide_seconds" if reads else "guidance_beta")
+
+
+def tell_unsupported(runtime: Runtime, values: Mapping[str, Any]) -> None:
+    """Say once in the log of each control that the checkpoint was not made for, where it is not left as it is."""
+    for name in _unsupported(runtime):
+        usual = getattr(runtime.defaults, name, CONTROLS[name].default)
+        if name not in runtime.told and values.get(name, usual) not in (None, usual):
+            runtime.told.add(name)
+            _log.warning("%s was not made for %s", runtime.facts.name, name)
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from streamgen.errors import ConfigError
 from streamgen.lm.windows import WindowPlan
 from streamgen.runtime import Runtime
 from streamgen.stream.audition import best_candidate
-from streamgen.stream.controls import Controls, frozen
+from streamgen.stream.controls import Controls, frozen, tell_unsupported
 from streamgen.stream.guard import Mended
 from streamgen.stream.reading import read_together, read_tokens
 from streamgen.stream.snapshots import StreamMark, StreamSnapshot
@@ -186,6 +186,7 @@ class Stream:
         if at_sample is not None and not _finite(at_sample):
             raise ConfigError(f"at_sample is {at_sample!r}, must be a position in samples, or None for the next frame")
         hop, wanted = self.runtime.codec.hop_samples, self.auditioned(self.prepared(values))
+        tell_unsupported(self.runtime, wanted)
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
         with self.runtime.alone():
             self._sound.check_open()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,6 +169,14 @@ def test_importing_it_imports_neither_torch_nor_a_door() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
+def test_what_is_here_to_stay_is_looked_through_once_and_given_back_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    names = ("collect", "freeze", "unfreeze")
+    monkeypatch.setattr(app, "gc", SimpleNamespace(**{name: partial(done.append, name) for name in names}))
+    run_app()
+    assert done == ["collect", "freeze", "freeze", "unfreeze"]
+
+
 # -- ports -------------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +265,7 @@ def test_live_runs_at_the_session_rate_and_is_recorded_from_its_first_sample(tmp
 
 
 def test_other_sessions_are_opened_and_admission_is_by_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "measure_capacity", lambda _model, _factor: 4)
+    monkeypatch.setattr(app, "Capacity", lambda _cost: 4)
     from streamgen.errors import CapacityError
 
     async def scene(running: Running) -> None:

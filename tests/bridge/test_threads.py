@@ -1,4 +1,4 @@
-"""Threads by size, or as the user says; and their turns."""
+"""How threads wait and take turns."""
 
 from __future__ import annotations
 
@@ -8,32 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
-import torch
 
-from bridge import threads
-from bridge.threads import NICE, set_threads, take_short_turns, wait_asleep
-
-pytestmark = pytest.mark.usefixtures("three_threads")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(threads, "SMALL_BYTES", 1_000)
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "weights").write_bytes(bytes(600))
-    return tmp_path
-
-
-def test_a_small_checkpoint_takes_one_thread(folder: Path) -> None:
-    assert set_threads(None, folder) == torch.get_num_threads() == 1
-
-
-def test_a_big_one_takes_what_torch_chose(folder: Path) -> None:
-    (folder / "more").write_bytes(bytes(400))
-    assert set_threads(None, folder) == 3
+from bridge.threads import NICE, take_short_turns, wait_asleep
 
 
 def test_waiting_threads_sleep_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +43,6 @@ def test_that_is_decided_before_torch_is_loaded(words: list[str], monkeypatch: p
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     done = subprocess.run([sys.executable, "-c", _ASK_TORCH.format(words)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (7, "0\n"), done.stderr
-
-
-def test_what_the_user_says_counts(folder: Path) -> None:
-    assert set_threads(2, folder) == torch.get_num_threads() == 2
 
 
 def test_a_thread_that_only_looks_in_waits_a_short_turn() -> None:

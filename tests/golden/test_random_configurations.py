@@ -214,7 +214,9 @@ def difference(drawn: Drawn, reference: Any, model: streamgen.Model) -> str:
     null = model.logits(codes[0], None)
     guided = null + (ours - null) * GUIDANCE
     gap = (guided.amax(-1) - guided.gather(-1, codes[0][..., None])[..., 0]).max() / guided.std()
-    return "" if gap < (1e-3 if drawn.precision != "bf16" else 0.3) else f"drawn {gap:.2g} below the likeliest"
+    # in a batch torch sums rows of bf16 in another order than alone; so it does in int8, whose rows are bf16 there
+    edge = 0.3 if model.kernels == "torch" and drawn.precision != "fp32" else 1e-3
+    return "" if gap < edge else f"drawn {gap:.2g} below the likeliest"
 
 
 @torch.no_grad()

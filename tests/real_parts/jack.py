@@ -1,4 +1,4 @@
-"""A JACK of our own on its dummy driver: periods in real time, no hardware."""
+"""A JACK of our own on its dummy driver: periods in real time, with real-time rights if we have any; no hardware."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Jack:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         # -S: a period waits for its clients, so that a busy machine makes it late and not torn
-        command = ["jackd", "-n", self.home.name, "-r", "-S", "-t", "5000", "-d", "dummy"]
+        first = ["-R", "-P", "20"] if realtime_allowed() else ["-r"]  # else each busy program makes it late
+        command = ["jackd", "-n", self.home.name, *first, "-S", "-t", "5000", "-d", "dummy"]
         command += ["-r", str(RATE_HZ), "-p", str(self._period_frames)]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
@@ -51,9 +52,13 @@ class Jack:
         assert waited.returncode == 0, (self.home / "log").read_text()
 
     def stop(self) -> None:
-        """End the server; it may be started again."""
+        """End the server; it may be started again. One that waits for a client that was killed does not hear of it."""
         self._process.terminate()
-        self._process.wait(10)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
 
     def record(self, path: Path, seconds: int, *ports: str) -> subprocess.Popen[bytes]:
         """Begin to record ports for so long, those of PortAudio if none are named; its end is the recording's."""
@@ -66,6 +71,11 @@ class Jack:
         return subprocess.run(
             ["jack_lsp"], env=self.environment, capture_output=True, text=True, check=True
         ).stdout.splitlines()
+
+
+def realtime_allowed() -> bool:
+    """Whether programs that this user starts may ask for a core before others have it."""
+    return subprocess.run(["chrt", "-f", "20", "true"], capture_output=True, check=False).returncode == 0
 
 
 def recorded(path: Path) -> np.ndarray:

@@ -56,6 +56,7 @@ def test_a_small_checkpoint_plays_on_one_thread_unless_told_otherwise(
         stream.read(640)
     model.generate(["piano"], seconds=0.1)
     assert set(seen) == {used}
+    assert model.threads == (None if used == 3 else used)
     assert torch.get_num_threads() == 3
 
 

@@ -31,11 +31,12 @@ from bridge.session.session import Session
 __all__ = ["DeviceDoor", "Output", "SoundStats"]
 
 _BLOCK_SECONDS = 0.04  # of one block; its first sample is due that much before its last
-MARGIN_SECONDS = 0.05  # for blocks that come in bunches, and threads that wait for each other
+MARGIN_SECONDS, LEFT_SECONDS = 0.08, 0.05  # for blocks that come in bunches, and threads that wait for each other
 RETRY_SECONDS = 2.0
 STALL_SECONDS = 2.0
 FADE_OUT_SECONDS = 0.5  # at most, for the callback that fades out at the end
 _FILL_SECONDS = 1.0  # at most, for a device to fill its buffer
+_PACE_CALLBACKS, _PACE_SECONDS = 5, 0.4  # that show its pace from then on, and how long they are waited for at most
 _QUEUE_BLOCKS = 4_000
 
 
@@ -259,6 +260,8 @@ class DeviceDoor(ABC):
         feeder, output = self.open_output(self._feeder)
         feeder.device_latency_seconds = output.latency_seconds
         _wait_until(lambda: feeder.device_filled, _FILL_SECONDS)
+        feeder.ring.callbacks.clear()
+        _wait_until(lambda: len(feeder.ring.callbacks) >= _PACE_CALLBACKS, _PACE_SECONDS)
         self._playing = feeder, output
         self._opened += 1
         if self._told:
@@ -272,6 +275,7 @@ class DeviceDoor(ABC):
             device_hz,
             channels,
             margin_seconds=MARGIN_SECONDS,
+            left_seconds=LEFT_SECONDS,
             ahead_seconds=COMMIT_SECONDS - _BLOCK_SECONDS,
         )
 

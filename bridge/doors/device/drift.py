@@ -8,9 +8,9 @@ would dull the treble for that moment. Between two such blocks, and always while
 pass untouched. (soxr's variable-rate mode does the same, far less exactly: docs/measurements.md, "Drifting clocks".)
 
     error = when the next frame will be heard − when it should be: the mean of the last 50 blocks without the outer
-            fifths, for a thread that had to wait measures nonsense; less what it was at first, for each driver
-            calls back in bunches of its own, and seems early by a bunch, up to 100 ms; late by more
-            than 30 ms is no bunch but a device that stood still
+            fifths, for a thread that had to wait measures nonsense; less what it was at first, which is how
+            exactly the first block was placed; early by more than 20 ms takes from the margin and is
+            corrected, and late by more than 30 ms is a device that stood still
                  ┌ 0                         until |error| > 5 ms: the noise of callbacks, not of clocks
     correction = ┤ 100 ppm for each ms       from then on, until |error| < 1 ms; 300 ppm at least
                  └ 2,000 ppm (3.5 cents) at most
@@ -31,7 +31,7 @@ __all__ = ["DriftControl", "Stretcher"]
 Frames = NDArray[np.float32]
 
 TOLERATED_SECONDS, _SETTLED_SECONDS = 0.005, 0.001
-_EARLIEST_SECONDS, _LATEST_SECONDS = -0.1, 0.03
+_EARLIEST_SECONDS, _LATEST_SECONDS = -0.02, 0.03
 MAX_CORRECTION, _MIN_CORRECTION = 2000e-6, 300e-6  # the least outruns two clocks 200 ppm apart
 _GAIN = 0.1  # of the error, a second
 _MEASUREMENTS = 50
@@ -49,7 +49,7 @@ class DriftControl:
 
     Attributes:
         error_seconds: trimmed mean of the newest measurements, less the reference; positive = heard too late.
-        reference_seconds: that mean when the first were complete, as far as bunches explain it; None until then.
+        reference_seconds: that mean when the first were complete, as far as it is left as it is; None until then.
         correction: share of frames being dropped, as of the last block.
         owed_frames: what is still to be dropped, less than one.
     """

@@ -3,12 +3,12 @@
 Rules: one thread feeds; the clock is given; no PortAudio here. A block that is due at T by the session's clock is heard
 at T + delay by this one. `delay` is what the device holds, plus a margin in the ring, less what the session commits
 ahead of time, for that waits in the ring anyway; and what lateness has taught, which is forgotten slowly. Which frame
-is heard when is known from the last callback:
+is heard when is known from the newest callbacks, each of which comes up to its own length early or late:
 
-    last callback ──► + its own frames ──► + frames in the ring ──► + the device's latency = when the next one is heard
+    their median ──► + frames taken ──► + frames in the ring ──► + the device's latency = when the next one is heard
 
-A callback takes all its frames at once, the last one as long before its turn as they all last: so much must be in the
-ring besides the margin. Through PortAudio it is a quarter of the latency that was asked for.
+A callback takes all its frames at once, the last one as long before its turn as they all last: where that is much, the
+margin is more. Through PortAudio it is a quarter of the latency that was asked for.
 
 The first block after a rest is put in its place by silence before it, or by skipping what is past. So is the first one
 after a starvation: the hole is there, and behind it the beat goes on as at every other door. But from there on all is
@@ -19,8 +19,12 @@ cross-faded and every silence faded, so that nothing clicks.
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +40,8 @@ Frames = NDArray[np.float32]
 
 JUMP_SECONDS = 0.05
 CAPACITY_SECONDS = 4.0
+_CALLBACKS = 15  # whose median is the device's pace
+_STOOD_STILL_SECONDS = 0.05  # behind that pace, and the newest callback alone tells where the device is
 _LATER_SECONDS, _LATEST_SECONDS = 0.03, 1.0  # after the first starvation, and at most
 _FORGOTTEN = 1.5e-3  # of a second, each second: within what drift.py corrects unheard
 _FALL = np.linspace(1.0, 0.0, FADE_FRAMES, endpoint=False, dtype=np.float32)[:, None]
@@ -45,8 +51,9 @@ class ClockedRing(Ring):
     """A ring that remembers when it was last read.
 
     Attributes:
-        last_read: time of the newest callback, frames it took, frames read in all.
-        most_at_once, taken: frames that a callback took, at most, and that all of them took, silence too.
+        last_read: time of the newest callback, frames that all of them took, silence too, and frames read.
+        most_at_once: frames that a callback took, at most.
+        callbacks: time of each of the newest, and frames taken before it.
         silent: whether it has fallen silent for good.
         paused: whether its device takes no sound for now; set by who knows.
     """
@@ -56,7 +63,8 @@ class ClockedRing(Ring):
     ) -> None:
         super().__init__(capacity_frames, channels, resume_frames)
         self._now = now
-        self.last_read, self.most_at_once, self.taken = (now(), 0, 0), 0, 0
+        self.last_read, self.most_at_once = (now(), 0, 0), 0
+        self.callbacks = deque[tuple[float, int]](maxlen=_CALLBACKS)
         self._falling = False
         self.silent = self.paused = False
 
@@ -73,13 +81,18 @@ class ClockedRing(Ring):
         if self._falling:
             out *= 0.0 if self.silent else np.linspace(1.0, 0.0, len(out), dtype=np.float32)[:, None]
             self.silent = True
-        self.most_at_once, self.taken = max(self.most_at_once, len(out)), self.taken + len(out)
-        self.last_read = (self._now(), len(out), self._read)  # one assignment: the feeder sees all three or none
+        (_, taken, _), now = self.last_read, self._now()
+        self.most_at_once = max(self.most_at_once, len(out))
+        self.callbacks.append((now, taken))
+        self.last_read = (now, taken + len(out), self._read)  # one assignment: the feeder sees all three or none
 
     def next_read(self, rate_hz: int) -> float:
         """When a frame written now will be taken by a callback; one that is overdue counts as now."""
-        at, count, read = self.last_read
-        return max(at + count / rate_hz, self._now()) + (self._written - read) / rate_hz
+        at, taken, read = self.last_read
+        began = [when - before / rate_hz for when, before in self.callbacks.copy()] or [at]  # as if it had run always
+        usual = median(began)
+        began_at = began[-1] if began[-1] - usual > _STOOD_STILL_SECONDS else usual
+        return max(began_at + taken / rate_hz, self._now()) + (self._written - read) / rate_hz
 
 
 class Feeder:
@@ -88,7 +101,8 @@ class Feeder:
     Args:
         source_hz, device_hz: rates of the session and the device.
         channels: of the device, 1 or 2.
-        margin_seconds: audio that waits in the ring, at least, besides what a callback takes at once.
+        margin_seconds: audio that waits in the ring, at least.
+        left_seconds: of it, at least, when a callback has taken its frames.
         ahead_seconds: how long before it is due a block comes, at least.
         now, wall: a monotonic clock, and the time of day.
 
@@ -106,6 +120,7 @@ class Feeder:
         channels: int,
         *,
         margin_seconds: float,
+        left_seconds: float = 0.0,
         ahead_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -115,12 +130,13 @@ class Feeder:
         self.overflow_frames = 0
         self.drift = DriftControl()
         self._source_hz, self._device_hz, self._channels = source_hz, device_hz, channels
-        self._margin_seconds, self._ahead_seconds = margin_seconds, ahead_seconds
+        self._margin_seconds, self._left_seconds, self._ahead_seconds = margin_seconds, left_seconds, ahead_seconds
         self._now, self._wall = now, wall
         resume = max(1, round(margin_seconds * device_hz / 2))
         self.ring = ClockedRing(round(CAPACITY_SECONDS * device_hz), channels, resume, now)
         self._convert = resampler(source_hz, device_hz, 2)
         self._stretch = Stretcher(channels)
+        self._begun = False
         self._later_seconds = 0.0  # than a device that is never starved would need
         self._fresh = True  # after a rest: place the next block
         self._answered = 0  # starvations that were
@@ -134,14 +150,14 @@ class Feeder:
     @property
     def delay_seconds(self) -> float:
         """From due to heard."""
-        waiting = self._margin_seconds + self.ring.most_at_once / self._device_hz
+        waiting = max(self._margin_seconds, self._left_seconds + self.ring.most_at_once / self._device_hz)
         needed = self.device_latency_seconds + waiting - self._ahead_seconds
         return max(0.0, needed) + self._later_seconds
 
     @property
     def device_filled(self) -> bool:
         """Whether the device has filled its own buffer: meanwhile it takes in a moment what is meant to last."""
-        return self.ring.taken > self.device_latency_seconds * self._device_hz + self.ring.most_at_once / 2
+        return self.ring.last_read[1] > self.device_latency_seconds * self._device_hz + self.ring.most_at_once / 2
 
     @property
     def held_seconds(self) -> float:
@@ -169,6 +185,8 @@ class Feeder:
 
     def feed(self, block: Block) -> None:
         """Convert a block and put it into the ring, in time."""
+        if not self._begun:
+            self._begun, block = True, self._on_grid(block)
         frames = self._convert.process(block.samples).T
         frames = frames if self._channels == 2 else frames.mean(axis=1, keepdims=True)
         self._later_seconds = max(0.0, self._later_seconds - _FORGOTTEN * len(frames) / self._device_hz)
@@ -183,6 +201,15 @@ class Feeder:
             self._last = frames[-1:].copy()
             self.overflow_frames += len(frames) - self.ring.write(frames)
             self._end_rest()
+
+    def _on_grid(self, block: Block) -> Block:
+        """Leave out what comes before both rates meet, so that whenever a device comes it is given the same samples."""
+        before = -block.start_sample % (self._source_hz // math.gcd(self._source_hz, self._device_hz))
+        if not 0 < before < block.samples.shape[1]:
+            return block
+        at, later_us = block.start_sample + before, round(1e6 * before / self._source_hz)
+        time_us = block.time_us and block.time_us + later_us
+        return replace(block, samples=block.samples[:, before:], start_sample=at, time_us=time_us)
 
     def _due(self, block: Block) -> float:
         """When the block is due, on this clock; a session that does not say plays from its first block on."""

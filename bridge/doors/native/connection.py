@@ -305,7 +305,8 @@ class Connection:
             if len(data) != body.bytes:
                 raise WireError("bad_audio", f"{body.bytes} bytes were announced, {len(data)} came")
             async with self._client.decoders:
-                samples, rate_hz = await asyncio.to_thread(decode_audio, data, self._client.limits.upload_seconds)
+                seconds, what = self._client.limits.upload_seconds, body.kind.replace("_", " ")
+                samples, rate_hz = await asyncio.to_thread(decode_audio, data, seconds, what)
             if body.kind in requests.FOLLOWED:
                 applied = await self._session.do(self._followed(body, samples, rate_hz))
             else:

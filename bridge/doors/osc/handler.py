@@ -130,7 +130,7 @@ class RequestHandler:
         return wait
 
     def _messages(self, client: Client, messages: list[Message], at: float | None) -> None:
-        requests = [request for message in messages for request in self._interpret(client, message)]
+        requests = _as_shown([request for message in messages for request in self._interpret(client, message)])
         if any(not isinstance(request, Ignored) for request in requests):
             self.feedback.renew(client)
         now = self.session.timeline.wall()
@@ -268,6 +268,13 @@ def _address(request: SessionRequest) -> str:
     if request.slot:
         return f"{RACK}/{'save' if isinstance(request, SavePreset) else 'load'}"
     return f"{PREFIX}preset/{'save' if isinstance(request, SavePreset) else 'recall'}"
+
+
+def _as_shown(requests: list[Request]) -> list[Request]:
+    """Let pause alone count where one packet has it beside play or stop: lights of a DAW that is held, not presses."""
+    pressed = {request.action for request in requests if isinstance(request, Transport)}
+    others = (Action.PLAY, Action.STOP) if Action.PAUSE in pressed else ()
+    return [request for request in requests if not isinstance(request, Transport) or request.action not in others]
 
 
 def _together(requests: Iterable[Assign | Transport]) -> list[Assign | Transport]:

@@ -7,7 +7,7 @@ handful of loops for a few steps, so that a change which breaks a stage is seen 
 import argparse
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from streamgen.pocket.training.fitting import (
 )
 from streamgen.pocket.training.judge import judge
 from streamgen.pocket.training.refining import DECODER_FILE, DecoderTrainer, RefinePlan, refine_decoder
-from streamgen.pocket.training.restart import restart_codec, restart_language
+from streamgen.pocket.training.restart import averaged, restart_codec, restart_language
 from streamgen.pocket.training.strangers import judge_strangers
 
 # What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is.
@@ -38,7 +38,12 @@ STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "end
 
 @dataclass(frozen=True)
 class Run:
-    """What a whole run takes: sizes of every stage and where its files go."""
+    """What a whole run takes: sizes of every stage and where its files go.
+
+    Attributes:
+        start: the checkpoint that it went on from.
+        share: of its own language model in what is exported; the rest is the start's.
+    """
 
     folder: Path
     songs: int
@@ -49,6 +54,8 @@ class Run:
     clips: int
     minutes: float
     prompts: int
+    start: Path | None = None
+    share: float = 1.0
 
     @property
     def corpus(self) -> Path:
@@ -90,6 +97,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--codec-steps", type=int, default=3000)
     parser.add_argument("--refine-seconds", type=float, default=7200.0, help="training time of the decoder alone")
     parser.add_argument("--start", type=Path, help="begin codec and lm with this checkpoint's weights")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="of this run's language model in an export, the rest being --start's",
+    )
     parser.add_argument("--out", type=Path, help="where export writes and judge reads (default: RUN_DIR/weights)")
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
@@ -104,6 +117,9 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that a stage can save before it ends
     if options.start is not None:
         begin(run, options.start, options.stage)
+    if options.share != 1 and (options.start is None or not 0 <= options.share < 1):
+        sys.exit(f"--share is {options.share:g}, must be within 0 … 1, and --start the folder that the run began with")
+    run = replace(run, start=options.start, share=options.share)
     for stage in STAGES if options.stage == "all" else (options.stage,):
         do(stage, run, weights, options.clips or run.clips, options.precision)
 
@@ -129,8 +145,7 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
     elif stage == "refine":
         refine_decoder(run.folder, frozen_codec(run), run.corpus, run.folder / "tokens", run.refine)
     elif stage == "export":
-        trainer = LanguageTrainer(run.folder, train_tokenizer(run.folder / "tokenizer"), run.language)
-        songs = load_songs(run.folder / "tokens")
+        trainer, songs = trained_language(run), load_songs(run.folder / "tokens")
         trainer.finish(songs)
         export(trainer, refined_codec(run), weights, songs)
     elif stage == "graft":
@@ -143,6 +158,14 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
         minutes = run.minutes / 20  # three of the full run's sixty
         folder = weights if weights.exists() else pocket_folder()
         judge_strangers(folder, run.folder / "judge", minutes, 3 * clips, run.prompts, precision)
+
+
+def trained_language(run: Run) -> LanguageTrainer:
+    """The run's language model, or a mean of it and of that which it went on from."""
+    tokenizer = train_tokenizer(run.folder / "tokenizer")
+    if run.start is None or run.share == 1:
+        return LanguageTrainer(run.folder, tokenizer, run.language)
+    return averaged(run.folder, run.start, tokenizer, run.language, run.share)
 
 
 def frozen_codec(run: Run) -> EncodecModel:

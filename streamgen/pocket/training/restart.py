@@ -1,4 +1,4 @@
-"""Going on from a checkpoint that was exported, where the files of its training are gone.
+"""Going on from a checkpoint that was exported, where the files of its training are gone; and halfway back to it.
 
 Rules: writes the run's `codec.pt` or `language.pt` as the trainers do, with fresh optimisers; trains nothing.
 """
@@ -33,24 +33,56 @@ def restart_language(folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, pla
 
     The words of `tokenizer` that the checkpoint knew keep their vectors, whatever their number is now.
     """
-    trainer, model = LanguageTrainer(folder, tokenizer, plan), _load(checkpoint)
-    mine: Any = trainer.model  # transformers' modules have no types mypy can follow
+    trainer = LanguageTrainer(folder, tokenizer, plan)
+    _begin(trainer, checkpoint)
+    trainer.step = 1
+    trainer.save()
+
+
+def averaged(
+    folder: Path, checkpoint: Path, tokenizer: T5Tokenizer, plan: LanguagePlan, share: float
+) -> LanguageTrainer:
+    """Return the run's language model, its weights a mean of its own and of the checkpoint that it went on from.
+
+    Heads that are written after training are silent in both. Units that the checkpoint did not have read as the run's
+    do, and write their share.
+
+    Args:
+        folder: of the run; nothing is written there.
+        checkpoint: what it began with.
+        tokenizer: the run's.
+        plan: the run's.
+        share: of the run's weights, 0 … 1.
+    """
+    trainer, start = (LanguageTrainer(folder, tokenizer, plan) for _ in range(2))
+    _begin(start, checkpoint)
+    for name, weight in start.average.items():
+        own = trainer.average[name]
+        if name.endswith("fc1.weight"):
+            unheard = (start.average[name.replace("fc1", "fc2")] == 0).all(dim=0)
+            weight[unheard] = own[unheard]
+        trainer.average[name] = torch.lerp(weight, own, share)
+    return trainer
+
+
+def _begin(trainer: LanguageTrainer, checkpoint: Path) -> None:
+    """Put a checkpoint's language model into a trainer, as both are in training."""
+    model, mine = _load(checkpoint), trainer.model
+    parts: Any = mine  # transformers' modules have no types mypy can follow
     with torch.no_grad():
-        fresh = mine.text_encoder.get_input_embeddings().weight.clone()
+        fresh = parts.text_encoder.get_input_embeddings().weight.clone()
         old, known = (
             model.text_encoder.get_input_embeddings().weight,
             AutoTokenizer.from_pretrained(checkpoint).get_vocab(),
         )
-        for piece, number in tokenizer.get_vocab().items():
+        for piece, number in trainer.tokenizer.get_vocab().items():
             if piece in known:
                 fresh[number] = old[known[piece]]
         model.text_encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(fresh, freeze=False))
-        for part, theirs in zip(modules_to_train(trainer.model), modules_to_train(model), strict=True):
+        for part, theirs in zip(modules_to_train(mine), modules_to_train(model), strict=True):
             part.load_state_dict(widened(theirs.state_dict(), part.state_dict()))
-    silence(trainer.model)
+    silence(mine)
     trainer.average = {name: value.clone() for name, value in trainer.modules.state_dict().items()}
-    trainer.step = 1
-    trainer.save()
 
 
 def widened(theirs: dict[str, Tensor], mine: dict[str, Tensor]) -> dict[str, Tensor]:

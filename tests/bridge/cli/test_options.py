@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import streamgen
 from bridge import settings
-from bridge.cli import options
 from bridge.cli.options import (
     add_music_options,
     add_prompt,
@@ -186,11 +186,23 @@ def test_the_model_is_loaded_as_asked(parsed: Parse, toy_model: ToyModel) -> Non
     assert toy_model.loaded_with == {"name": "m", "device": "cpu", "precision": "bf16", "threads": None}
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), (2, 2)])
+def test_what_torch_does_beside_a_model_is_done_on_as_many_threads(
+    three_threads: None, asked: int | None, threads: int
+) -> None:
+    model = load_model(Settings(model=str(tiny_checkpoint("mono")), precision="fp32", threads=asked))
+    assert model.threads == torch.get_num_threads() == threads
+
+
+def test_where_a_model_leaves_that_to_torch_so_does_the_command(three_threads: None, toy_model: ToyModel) -> None:
+    load_model(Settings())
+    assert torch.get_num_threads() == 3
+
+
 def test_the_shipped_model_names_metas_until_one_is_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(vars(streamgen), "load_model", lambda *_, **__: FakeModel())
-    monkeypatch.setattr(options, "set_threads", lambda *_: 1)
     here: list[Path] = []
     monkeypatch.setattr(known, "cached_folder", lambda _: here[0] if here else None)
     said = []

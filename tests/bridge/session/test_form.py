@@ -12,6 +12,7 @@ from bridge.session.events import Block, Event, Notice
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.checkpoint import Heard
+from streamgen.stream.controls import Controls
 from streamgen.testing.fake import HOP_SAMPLES as HOP
 from streamgen.testing.fake import FakeModel
 
@@ -66,7 +67,7 @@ def test_parts_follow_one_another_on_bar_lines(monkeypatch: pytest.MonkeyPatch) 
 def test_a_take_that_comes_again_has_the_opening_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, tried = Stage(monkeypatch, arrange=True), list[str]()
 
-    def auditioned(controls: dict[str, Any], *_: Any) -> dict[str, Any]:
+    def auditioned(controls: dict[str, Any], *_: Any, **_named: Any) -> dict[str, Any]:
         tried.append(controls["prompts"][0][0])
         return controls | {"candidate": len(tried)}
 
@@ -82,6 +83,25 @@ def test_a_take_that_comes_again_has_the_opening_that_it_had(monkeypatch: pytest
     stage.play(9.0)
     assert "house" not in tried
     assert "no drums, techno" in tried
+
+
+def test_the_opening_of_every_part_is_tried_though_the_part_before_was_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[str | None]()
+
+    def counted(_runtime: Any, controls: Controls, *_: Any) -> int:
+        tried.append(controls.mix.dominant)
+        return 1
+
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", counted)
+    monkeypatch.setattr("streamgen.model.best_candidate", counted)
+    monkeypatch.setattr("bridge.session.lookahead.Pace.quick", True)
+    stage = Stage(monkeypatch, arrange=True, audition=2)
+    stage.play(4.0)
+    assert tried[:3] == ["house", "no drums, house", "in D minor, house"]
+    tried.clear()
+    for prompt in ("techno", "rock"):
+        stage.player.do(Set({"prompt/1/text": prompt}, "test"))
+    assert len(tried) < 2, "a storm of prompts is not"
 
 
 def test_the_default_plays_one_prompt_and_switching_on_and_off_lands_on_bar_lines(

@@ -26,8 +26,11 @@ from streamgen.errors import CheckpointError
 from streamgen.testing import tiny_checkpoint
 
 HERE = Path(__file__).parent
-# Where another value is another way to say what the fuser says, or says nothing beside the value it has.
-IMPLIED = {"transformer_lm.cross_attention", "seanet.decoder.final_activation_params"}
+# Where another value is another way to say what the fuser says, or says nothing beside what others have.
+IMPLIED = {
+    "transformer_lm.cross_attention", "seanet.decoder.final_activation_params",
+    "conditioners.self_wav.chroma_stem.radix2_exp",  # winlen is said in this file
+}  # fmt: skip
 
 
 def names(file: str) -> list[str]:
@@ -73,7 +76,7 @@ def read_lm(settings: dict[str, Any]) -> tuple[Any, ...]:
     heard = style and (features_name(settings, style, "x"), style_defaults(settings, style, GenerationDefaults(), "x"))
     return (
         decoder, style, heard, melody_config(settings, "x"), text_encoder_name(settings, "x"),
-        owns_text_encoder(settings), segment_seconds(settings, "x"), generation_defaults(settings, "x"),
+        owns_text_encoder(settings, "x"), segment_seconds(settings, "x"), generation_defaults(settings, "x"),
     )  # fmt: skip
 
 
@@ -101,9 +104,37 @@ def check(settings: dict[str, Any], name: str, read: Any, fields: Any) -> None:
     if refusal:
         assert last in refusal or section in refusal, refusal
         return
-    notes = notes_of(loud, fields, "x")
-    named = any(section in note for note in notes)
-    assert honoured or named or name in IMPLIED, f"{name} is ignored in silence"
+    named = any(section in note for note in notes_of(loud, fields, "x"))
+    silent = name in fields.read or not named  # others of its section may be named, and it is not
+    assert honoured or name in IMPLIED or not silent, f"{name} is ignored in silence"
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("state_dict.bin", "interleave_stereo_codebooks.use", "other"),
+        ("state_dict.bin", "conditioners.description.t5.finetune", 1),
+        ("state_dict.bin", "conditioners", 3),
+        ("compression_state_dict.bin", "seanet", ["a"]),
+        ("compression_state_dict.bin", "seanet.encoder", 2.5),
+        ("compression_state_dict.bin", "seanet.causal", "no"),
+        ("compression_state_dict.bin", "seanet.true_skip", 0),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(
+    file: str, name: str, value: Any, copy_of: Any, edit_package: Any, complaint: Any
+) -> None:
+    folder = copy_of("audiocraft")
+    edit_package(folder / file, {name: value})
+    assert f"xp.cfg's {name} is {value!r}; " in complaint(folder)
+
+
+def test_a_style_s_switches_are_true_or_false(copy_of: Any, edit_package: Any, complaint: Any) -> None:
+    folder = copy_of("style")
+    edit_package(folder / "state_dict.bin", {"conditioners.self_wav.style.use_middle_of_segment": []})
+    assert "use_middle_of_segment is []; true or false is needed" in complaint(folder)
+    edit_package(folder / "state_dict.bin", {"conditioners.self_wav.style.transformer_scale": []})
+    assert "style.transformer_scale is []; xsmall, default, large, none are possible" in complaint(folder)
 
 
 def test_what_nobody_knows_is_named(copy_of: Any, edit_package: Any) -> None:
@@ -133,6 +164,12 @@ def test_windows_are_as_long_as_the_music_it_was_trained_on(
     folder = copy_of("audiocraft")
     edit_package(folder / "state_dict.bin", {"dataset.segment_duration": seconds})
     assert load_checkpoint(str(folder)).decoder.max_positions == positions
+
+
+def test_windows_too_short_for_their_delays_are_refused(copy_of: Any, edit_package: Any, complaint: Any) -> None:
+    folder = copy_of("audiocraft")
+    edit_package(folder / "compression_state_dict.bin", {"sample_rate": 80})
+    assert "segment_duration comes to windows of 7 positions with this codec, at least 10 are" in complaint(folder)
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,47 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
 
 def test_what_is_not_kept_is_told(tmp_path: Path, copy_of: Any, edit_json: Any) -> None:
     folder = copy_of("mono")
-    edit_json(folder / "generation_config.json", {"temperature": 0.7, "guidance_scale": 2.0})
+    settings = {"temperature": 0.7, "guidance_scale": 2.0, "change_context_seconds": 1.5, "guard": True}
+    edit_json(folder / "generation_config.json", settings)
     told = convert_checkpoint(load_checkpoint(str(folder)), tmp_path / "out")
-    assert told == ["audiocraft's format keeps no temperature: give set_generation_params 0.7"]
-    assert load_checkpoint(str(tmp_path / "out")).defaults.guidance_scale == 2.0
+    assert told == [
+        "audiocraft's format keeps no temperature: give set_generation_params 0.7",
+        "audiocraft's format keeps no change_context_seconds: it is 1.5, and must be set anew",
+    ]
+    there = load_checkpoint(str(tmp_path / "out"))
+    assert there.defaults.guidance_scale == 2.0
+    half = replace(there, defaults=replace(there.defaults, guidance_scale=0.5))
+    told = convert_checkpoint(half, tmp_path / "back")
+    assert told == ["transformers guides from 1 on: guidance_scale 0.5 is no guidance there"]
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "words"),
+    [
+        ("config.json", {"chroma_length": 100}, "chroma_length is 100, and would be 235 in audiocraft's format"),
+        ("preprocessor_config.json", {"hop_length": 2048}, "chroma_length is 235, and would be 469"),
+        ("preprocessor_config.json", {"chunk_length": 10}, "chroma_length is 235, and would be 79"),
+        ("config.json", {"decoder.max_position_embeddings": 800}, "max_positions is 800, and would be 1503"),
+        ("config.json", {"decoder.max_position_embeddings": 340}, "max_positions is 340, and would be 1503"),
+    ],
+)
+def test_what_audiocraft_s_format_would_make_of_it_must_be_what_it_was(
+    file: str, settings: dict[str, Any], words: str, tmp_path: Path, copy_of: Any, edit_json: Any
+) -> None:
+    folder = copy_of("melody")
+    edit_json(folder / file, settings)
+    with pytest.raises(CheckpointError, match=words):
+        convert_checkpoint(load_checkpoint(str(folder)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_windows_that_audiocraft_s_format_is_too_coarse_for_are_refused(
+    tmp_path: Path, copy_of: Any, edit_json: Any
+) -> None:
+    folder = copy_of("mono")
+    edit_json(folder / "config.json", {"decoder.max_position_embeddings": 40})
+    with pytest.raises(CheckpointError, match=r"segment_duration is 0\.74 s"):
+        convert_checkpoint(load_checkpoint(str(folder)), tmp_path / "out")
 
 
 def test_what_the_other_format_cannot_say_is_refused_by_name(tmp_path: Path) -> None:
@@ -84,6 +121,13 @@ def test_what_the_other_format_cannot_say_is_refused_by_name(tmp_path: Path) -> 
     longer = replace(audiocraft, decoder=replace(audiocraft.decoder, max_positions=1800))
     with pytest.raises(CheckpointError, match="windows of 1800 positions"):
         convert_checkpoint(longer, tmp_path / "longer")
+    melodic = load_checkpoint(str(tiny_checkpoint("audiocraft-melody")))
+    assert melodic.melody is not None
+    for change, words in (({"seconds": 12.5}, r"reads 12\.5 s of a melody"), ({"win_length": 4096}, "another winlen")):
+        other = replace(melodic, melody=replace(melodic.melody, **change))
+        with pytest.raises(CheckpointError, match=words):
+            convert_checkpoint(other, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
     with pytest.raises(CheckpointError, match="is not empty"):

@@ -62,6 +62,31 @@ def test_what_would_change_the_draws_is_refused_with_its_value(
     assert repr(value) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("do_sample", 0, "do_sample is 0, must be true or false"),
+        ("do_sample", "false", "do_sample is 'false', must be"),
+        ("guard", 1, "guard is 1, must be true or false"),
+        ("top_k", 9.5, "top_k is 9.5; a whole number is needed"),
+        ("audition", 2.5, "audition is 2.5; a whole number"),
+        (
+            "unsupported_controls",
+            ["temprature"],
+            r"unsupported_controls is \['temprature'\], must be a list of these: ",
+        ),
+        ("unsupported_controls", "top_k", "unsupported_controls is 'top_k', must be a list"),
+        ("unsupported_controls", [[1]], "must be a list of these"),
+    ],
+)
+def test_a_value_that_could_mean_two_things_is_refused(
+    name: str, value: Any, words: str, tmp_path: Path, edit_json: Any
+) -> None:
+    """A number that is no switch would sample here and be greedy in transformers."""
+    with pytest.raises(CheckpointError, match=words):
+        read(tmp_path, edit_json, **{name: value})
+
+
 def test_neutral_values_are_nothing_to_refuse(tmp_path: Path, edit_json: Any) -> None:
     neutral = GenerationConfig._get_default_generation_params()
     silent = {name: value for name, value in neutral.items() if name not in (*HONOURED, "max_length")}

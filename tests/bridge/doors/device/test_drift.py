@@ -59,6 +59,13 @@ def test_without_drift_nothing_is_ever_touched() -> None:
     assert not hour(0.0, jitter_seconds=0.006, bias_seconds=0.03, blocks=6_000).any()
 
 
+def test_what_is_placed_too_early_is_played_later_until_the_margin_is_there() -> None:
+    control, error = DriftControl(), -0.06
+    for _ in range(1_000):
+        error -= control.update(error, BLOCK) / RATE_HZ
+    assert -0.021 < error < -0.018
+
+
 def test_a_measurement_that_had_to_wait_counts_for_nothing() -> None:
     control = DriftControl()
     for at in range(200):

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.audio.conversion import resampler
 from bridge.doors.device.drift import Stretcher
-from bridge.doors.device.feeder import Feeder
+from bridge.doors.device.feeder import ClockedRing, Feeder
 from bridge.session.events import Block
 
 SOURCE_HZ, DEVICE_HZ = 32_000, 48_000
@@ -31,6 +31,7 @@ class Stage:
     ppm: float = 0.0
     period: int = 480
     margin_seconds: float = 0.05
+    left_seconds: float = 0.0
     ahead_seconds: float = 0.0
     stamped: bool = True
     time: float = 100.0
@@ -40,7 +41,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.feeder = Feeder(
-            SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=self.margin_seconds, ahead_seconds=self.ahead_seconds,
+            SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=self.margin_seconds, left_seconds=self.left_seconds,
+            ahead_seconds=self.ahead_seconds,
             now=lambda: self.time, wall=lambda: self.time + WALL,
         )  # fmt: skip
         self.feeder.device_latency_seconds = LATENCY_SECONDS
@@ -107,6 +109,20 @@ def test_a_device_of_the_sessions_rate_is_given_its_samples_as_they_are() -> Non
     feeder.ring.read_into(out)
     heard, fade = out[-10 * BLOCK + Stretcher.LATENCY_FRAMES :], 600
     np.testing.assert_array_equal(heard[fade:], noise.T[: len(heard)][fade:])
+
+
+@pytest.mark.parametrize("first", [0, 77, 3_200])
+def test_a_device_is_given_the_same_samples_whenever_it_comes(first: int) -> None:
+    whole = np.random.default_rng(4).standard_normal((2, 8 * BLOCK)).astype(np.float32)
+    feeder = Feeder(SOURCE_HZ, 44_100, 2, margin_seconds=0.05, now=lambda: 100.0)
+    for at in range(first, whole.shape[1] - BLOCK, BLOCK):
+        feeder.feed(Block(whole[:, at : at + BLOCK], at))
+    out = np.zeros((feeder.ring.filled_frames, 2), np.float32)
+    feeder.ring.read_into(out)
+    expected = resampler(SOURCE_HZ, 44_100, 2).process(whole).T
+    piece = out[-11_025:-2_205]
+    near = np.flatnonzero(np.abs(expected[: -len(piece), 0] - piece[0, 0]) < 1e-4)
+    assert min(np.abs(expected[at : at + len(piece)] - piece).max() for at in near) < 1e-5
 
 
 @pytest.mark.slow
@@ -256,10 +272,40 @@ def test_what_is_played_later_after_a_starvation_is_played_sooner_again_by_and_b
 @pytest.mark.parametrize("latency_seconds", [0.1, 0.4, 1.0])
 def test_what_a_device_takes_at_once_is_there(latency_seconds: float) -> None:
     """PortAudio asks for a quarter of the latency in one callback."""
-    stage = Stage(period=round(latency_seconds / 4 * DEVICE_HZ), ppm=150.0, ahead_seconds=0.16)
+    stage = Stage(period=round(latency_seconds / 4 * DEVICE_HZ), ppm=150.0, left_seconds=0.05, ahead_seconds=0.16)
     stage.run(20.0)
     assert (stage.feeder.starvations, stage.feeder.jumps) == (0, 0)
     assert roughness(stage.out()[DEVICE_HZ:]) < 5e-5
+
+
+@pytest.mark.parametrize(("callback_seconds", "waiting_seconds"), [(0.005, 0.08), (0.03, 0.08), (0.075, 0.125)])
+def test_what_waits_is_the_margin_or_what_a_callback_takes_and_what_it_leaves(
+    callback_seconds: float, waiting_seconds: float
+) -> None:
+    feeder = Feeder(SOURCE_HZ, DEVICE_HZ, 2, margin_seconds=0.08, left_seconds=0.05)
+    feeder.ring.read_into(np.zeros((round(callback_seconds * DEVICE_HZ), 2), np.float32))
+    assert feeder.delay_seconds == pytest.approx(waiting_seconds, abs=1e-4)
+
+
+@pytest.mark.parametrize("newest", range(6))
+def test_callbacks_that_come_early_or_late_do_not_move_what_is_placed(newest: int) -> None:
+    """A sound server asks for 30 ms each 25 ms and misses each sixth turn; by the newest alone it is 15 to 35 ms."""
+    time = 0.0
+    ring = ClockedRing(4 * DEVICE_HZ, 2, 1, lambda: time)
+    for number in range(18 + newest):
+        time += 0.05 if number % 6 == 0 else 0.025
+        ring.read_into(np.zeros((1_440, 2), np.float32))
+    even = 0.03 * (18 + newest)  # when an even device asks
+    assert ring.next_read(DEVICE_HZ) - even == pytest.approx(0.028, abs=0.004)
+
+
+def test_a_device_that_stood_still_is_where_its_newest_callback_says() -> None:
+    time = 0.0
+    ring = ClockedRing(4 * DEVICE_HZ, 2, 1, lambda: time)
+    for seconds in [0.01] * 20 + [0.5]:
+        time += seconds
+        ring.read_into(np.zeros((480, 2), np.float32))
+    assert ring.next_read(DEVICE_HZ) == pytest.approx(time + 0.01)
 
 
 def test_a_device_is_filled_once_it_has_taken_its_latency_and_the_callback_that_plays() -> None:

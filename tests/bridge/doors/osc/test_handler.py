@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from bridge.audio.faults import SlotFault
 from bridge.doors.access import Access
 from bridge.doors.osc.admission import OscCounters, OscLimits
@@ -279,6 +281,33 @@ def test_play_while_it_plays_asks_nothing_of_the_session(sine_session) -> None:
             room.send(f"/streamgen/{word}")
         await asyncio.sleep(0.05)
         assert [command.action for command in room.session.commands] == [Action.PAUSE, Action.STOP, Action.PLAY]
+
+    in_room(sine_session, test)
+
+
+@pytest.mark.parametrize(
+    ("lights", "done"),
+    [
+        ({"stop": 0.0, "pause": 1.0, "play": 1.0}, ["pause"]),
+        ({"stop": 1.0, "pause": 1.0, "play": 1.0}, ["pause"]),
+        ({"stop": 1.0, "pause": 1.0, "play": 0.0}, ["pause"]),
+        ({"stop": 1.0, "pause": 0.0, "play": 0.0}, ["stop"]),
+        ({"stop": 0.0, "pause": 0.0, "play": 1.0}, []),
+        ({"stop": 1.0, "play": 1.0}, ["stop", "play"]),
+    ],
+)
+def test_reaper_held_is_paused_whatever_else_its_transport_shows_in_the_same_bundle(
+    sine_session, lights: dict[str, float], done: list[str]
+) -> None:
+    """It tells its transport's lights, all at once; stop and play without pause begin anew, as they say."""
+
+    async def test(room: Room) -> None:
+        room.packet(encode_bundle(None, [encode(f"/streamgen/{word}", value) for word, value in lights.items()]))
+        room.send("/streamgen/tempo", 90.0)  # what a client says is done in its order
+        async with asyncio.timeout(10):
+            while not room.values():
+                await asyncio.sleep(0.01)
+        assert [command.action for command in room.session.commands if isinstance(command, Transport)] == done
 
     in_room(sine_session, test)
 
