@@ -146,8 +146,8 @@ struct Lines {
   float damping;
 };
 
-INLINE void run_some(const Lines& lines, const float* ends, int64_t apart, const float* left, const float* right,
-                     float* out_left, float* out_right, float* back) {
+INLINE void run_some(const float* ends, int64_t apart, const float* left, const float* right, float* out_left,
+                     float* out_right, float* back) {
   const Lanes eighth = all(1.f / std::sqrt(8.f)), faint = all(1e-20f);
   Lanes x[8];
   for (int line = 0; line < 8; ++line) x[line] = load(ends + line * apart);
@@ -184,13 +184,13 @@ void run_lines(const Lines& lines, const float* early, float* out, int64_t strid
   }
   int64_t at = 0;
   for (; at + LANES <= count; at += LANES)
-    run_some(lines, ends + at, apart, early + at, early + stride + at, out + at, out + stride + at, back + at);
+    run_some(ends + at, apart, early + at, early + stride + at, out + at, out + stride + at, back + at);
   if (at < count) {
     const int64_t rest = count - at;
     float in[2][LANES] = {}, made[2][LANES];
     for (int row = 0; row < 2; ++row) memcpy(in[row], early + row * stride + at, rest * sizeof(float));
     for (int line = 0; line < 8; ++line) memset(ends + line * apart + count, 0, LANES * sizeof(float));
-    run_some(lines, ends + at, apart, in[0], in[1], made[0], made[1], back + at);
+    run_some(ends + at, apart, in[0], in[1], made[0], made[1], back + at);
     for (int row = 0; row < 2; ++row) memcpy(out + row * stride + at, made[row], rest * sizeof(float));
   }
   for (int line = 0; line < 8; ++line) {
