@@ -111,6 +111,20 @@ def test_a_device_of_the_sessions_rate_is_given_its_samples_as_they_are() -> Non
     np.testing.assert_array_equal(heard[fade:], noise.T[: len(heard)][fade:])
 
 
+@pytest.mark.parametrize("first", [0, 77, 3_200])
+def test_a_device_is_given_the_same_samples_whenever_it_comes(first: int) -> None:
+    whole = np.random.default_rng(4).standard_normal((2, 8 * BLOCK)).astype(np.float32)
+    feeder = Feeder(SOURCE_HZ, 44_100, 2, margin_seconds=0.05, now=lambda: 100.0)
+    for at in range(first, whole.shape[1] - BLOCK, BLOCK):
+        feeder.feed(Block(whole[:, at : at + BLOCK], at))
+    out = np.zeros((feeder.ring.filled_frames, 2), np.float32)
+    feeder.ring.read_into(out)
+    expected = resampler(SOURCE_HZ, 44_100, 2).process(whole).T
+    piece = out[-11_025:-2_205]
+    near = np.flatnonzero(np.abs(expected[: -len(piece), 0] - piece[0, 0]) < 1e-4)
+    assert min(np.abs(expected[at : at + len(piece)] - piece).max() for at in near) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ppm", [200.0, -200.0])
 def test_a_device_that_runs_at_another_speed_never_starves_and_never_clicks(ppm: float) -> None:
