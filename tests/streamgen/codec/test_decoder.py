@@ -74,12 +74,12 @@ def test_short_streams_are_padded_as_short_wholes_are(codec: EncodecModel, lab: 
 def test_what_is_returned_is_all_that_is_final_and_nothing_else(codec: EncodecModel, lab: Any) -> None:
     """The slow twin: decode everything again, with other futures; final is what they agree on."""
     decoder = StreamingDecoder(codec)
-    codes = lab.codes(1, 4, 14)
+    codes = lab.codes(1, 4, 11)  # the longest start is 7
     state, got = decoder.new_state(1), []
-    for frame in range(14):
+    for frame in range(11):
         got.append(decoder.decode(codes[..., frame : frame + 1], state))
         past = codes[..., : frame + 1]
-        futures = [lab.codes(1, 4, n, seed=100 + n) for n in (1, 2, 40, 41, 42)]
+        futures = [lab.codes(1, 4, n, seed=100 + n) for n in (1, 2, 40, 41)]
         decodes = [lab.whole(codec, past)] + [lab.whole(codec, torch.cat((past, f), 2)) for f in futures]
         final = agreement(decodes)
         assert final - 2 <= state.samples_out <= final, f"frame {frame}"
