@@ -33,6 +33,9 @@ if X86:
         "avxvnni": (["-march=haswell", "-mavxvnni"], ["/arch:AVX2", "/D__AVXVNNI__"]),
         "avx512": (["-march=icelake-server", "-mprefer-vector-width=512"], ["/arch:AVX512"]),
     }
+    if sys.platform == "linux":  # whose processors are asked for it through the system
+        flags = ["-march=icelake-server", "-mprefer-vector-width=512", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
+        SETS |= {"amx": ([*flags, "-DSTREAMGEN_AMX"], [])}
 elif platform.machine().lower() in ("aarch64", "arm64") and sys.platform == "linux":
     SETS["portable"] = (["-march=armv8.2-a+dotprod"], [])  # Cortex-A75 and later; Apple's compiler assumes it
 
@@ -65,7 +68,12 @@ def _build(source: Path, name: str, folder: Path) -> None:
     compiler = new_compiler()
     customize_compiler(compiler)
     microsoft = compiler.compiler_type == "msvc"
-    macros = {"avx512": "STREAMGEN_AVX512", "avx2": "STREAMGEN_AVX2", "avxvnni": "STREAMGEN_AVX2"}
+    macros = {
+        "avx512": "STREAMGEN_AVX512",
+        "amx": "STREAMGEN_AVX512",
+        "avx2": "STREAMGEN_AVX2",
+        "avxvnni": "STREAMGEN_AVX2",
+    }
     objects = compiler.compile(
         [str(source)],
         output_dir=str(Path("build") / f"kernels-{name}"),

@@ -46,6 +46,7 @@ class EnvelopeState(ctypes.Structure):
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sections": (None, (_pointer, _int, _pointer, _int, _pointer, _long)),
+    "power": (_double, (_pointer, _int, _long, _double)),
     "pulses": (None, (_pointer, _int, _long, _pointer, _pointer, _int, _pointer, _long)),
     "without_bass": (None, (_pointer, _long, _int, _pointer)),
     "network": (None, (_pointer, _long, _pointer, _pointer, _float, _pointer, _pointer, _long)),

@@ -79,6 +79,7 @@ class LoudnessMeter:
 
     def __init__(self, rate_hz: int, seconds: float | None = None) -> None:
         self._filter = Sections(k_weighting(rate_hz), 2)
+        self._loops = loops()
         self.hop_samples = round(HOP_SECONDS * rate_hz)
         self._sum, self._count = 0.0, 0
         self._powers: deque[float] = deque(maxlen=None if seconds is None else round(seconds / HOP_SECONDS))
@@ -90,8 +91,10 @@ class LoudnessMeter:
     def add(self, block: Pcm) -> bool:
         """Take the next float32 [2, n], no more than the hop lacks; tells whether that completed it."""
         weighted = self._filter.process(block)
-        flat = weighted.reshape(-1)
-        self._sum += float(np.dot(flat, flat))
+        if self._loops is None:
+            self._sum += float(np.square(weighted).sum())
+        else:
+            self._sum = self._loops.power(place(weighted), *weighted.shape, self._sum)
         self._count += block.shape[1]
         if self._count < self.hop_samples:
             return False

@@ -77,7 +77,8 @@ class Master:
         share, made = self._share.next(piece.shape[1]), gentle.process(piece)
         if isinstance(share, float) and share == 1.0:
             return made
-        return piece + (made - piece) * np.asarray(share, np.float32)
+        # all of it is what was made, to the bit: so it is where a piece begins behind the fade
+        return np.where(np.asarray(share) == 1.0, made, piece + (made - piece) * np.asarray(share, np.float32))
 
     def reset(self) -> None:
         """See `Effect.reset`. The loudness is not forgotten: after a pause the music is as loud as before."""

@@ -281,6 +281,13 @@ EXPORT void streamgen_sections(const double* coefficients, int32_t sections, dou
     if (std::fabs(state[i]) < NOTHING) state[i] = 0.0;
 }
 
+// Add the squares of [rows, count] to a sum, sample by sample.
+EXPORT double streamgen_power(const double* samples, int32_t rows, int64_t count, double sum) {
+  for (int64_t at = 0; at < count; ++at)
+    for (int32_t row = 0; row < rows; ++row) sum += samples[row * count + at] * samples[row * count + at];
+  return sum;
+}
+
 // out[row, i] = the sum of sizes[row, k] · audio[row, newest − delays[row, k] + i] over all k, in their order; audio
 // [rows, newest + count], out [rows, count].
 EXPORT void streamgen_pulses(const float* audio, int32_t rows, int64_t newest, const int64_t* delays, const float* sizes,
