@@ -42,7 +42,7 @@ from streamgen.errors import CapacityError, ConfigError, SessionClosed, Streamge
 if TYPE_CHECKING:
     from streamgen import Model
 
-__all__ = ["EngineThread", "driest_of"]
+__all__ = ["EngineThread", "driest_of", "share_out"]
 
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
@@ -246,18 +246,13 @@ class EngineThread:
         attach(player)
         player.meanwhile = self._keep_playing
         self._players.append(player)
-        self._share_out()
+        share_out(self._players)
 
     def dismiss(self, player: Player) -> None:
         """Close a session's engine side. Engine's thread."""
         self._players.remove(player)
         player.close()
-        self._share_out()
-
-    def _share_out(self) -> None:
-        frames = Playback.commit_frames if len(self._players) <= _FEW else BLOCK_FRAMES
-        for player in self._players:
-            player.playback.commit_frames = frames
+        share_out(self._players)
 
     def _answer(self, work: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
@@ -336,6 +331,13 @@ class EngineThread:
         for player in list(self._players):
             self.dismiss(player)
         self._stopping = True
+
+
+def share_out(players: Sequence[Player]) -> None:
+    """Let few players commit small pieces, and many whole blocks."""
+    frames = Playback.commit_frames if len(players) <= _FEW else BLOCK_FRAMES
+    for player in players:
+        player.playback.commit_frames = frames
 
 
 def driest_of(players: Sequence[Player]) -> list[Player]:
