@@ -343,16 +343,20 @@ def share_out(players: Sequence[Player]) -> None:
 def driest_of(players: Sequence[Player]) -> list[Player]:
     """Whoever lacks audio most, and those who lack about as much: the weights are read once for all of them.
 
-    Who has much more in store waits: beside it the driest would come to its own later. `live`, the first, goes along
-    always, and so does who is late: it is silent until it has its lead again.
+    Whoever will lack a block within one goes along, so that all come to be served in the same passes. Who has much more
+    in store waits: beside it the driest would come to its own later. `live`, the first, goes along always, and so does
+    who is late: it is silent until it has its lead again.
     """
-    waiting = [player for player in players if player.playback.needs_audio]
-    limit = min((player.playback.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
-    return [player for player in waiting if player.playback.lead_seconds <= limit or _goes_along(player, players)]
+    lacking = [player.playback.lead_seconds for player in players if player.playback.needs_audio]
+    if not lacking:
+        return []
+    limit = min(lacking) + _TOGETHER_SECONDS
+    return [player for player in players if player.playback.goes_along and _is_due(player, players, limit)]
 
 
-def _goes_along(player: Player, players: Sequence[Player]) -> bool:
-    return player is players[0] or player.playback.state is PlayerState.LATE
+def _is_due(player: Player, players: Sequence[Player], limit: float) -> bool:
+    late = player.playback.state is PlayerState.LATE
+    return player is players[0] or late or player.playback.lead_seconds <= limit
 
 
 def _succeed(future: asyncio.Future[T], result: T) -> None:
