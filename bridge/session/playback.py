@@ -98,12 +98,20 @@ class Playback:
     @property
     def needs_audio(self) -> bool:
         """Whether more audio should be made now."""
+        return self._has_room_for(0.0)
+
+    @property
+    def goes_along(self) -> bool:
+        """Whether a block is welcome that costs little, for it is made beside others: it will be needed within one."""
+        return self._has_room_for(self._generator.block_seconds)
+
+    def _has_room_for(self, more_seconds: float) -> bool:
         idle = not self.state.plays and self._generator.ahead_samples > 0
         if self.state is PlayerState.FAILED or idle or self._soon_revoked:
             return False
         # what the rack holds back is made beside the lead: a short lead would never get through a long rack
         held = self._output.rack.latency_samples / self._timeline.rate_hz
-        return self._generator.ahead_seconds < float(self._parameters.values["lead_seconds"]) + held
+        return self._generator.ahead_seconds < float(self._parameters.values["lead_seconds"]) + held + more_seconds
 
     @property
     def runs_dry(self) -> bool:

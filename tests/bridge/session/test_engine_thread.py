@@ -103,14 +103,16 @@ def test_a_change_is_told_to_all_with_its_sample(model: streamgen.Model) -> None
 
 
 def test_the_driest_are_served_together_and_with_them_live_and_who_is_late() -> None:
-    def player(lead_seconds: float, state: PlayerState = PlayerState.PLAYING, needs: bool = True) -> Any:
-        playback = SimpleNamespace(lead_seconds=lead_seconds, state=state, needs_audio=needs)
+    def player(lead_seconds: float, state: PlayerState = PlayerState.PLAYING, lacks: float = 1.0) -> Any:
+        playback = SimpleNamespace(
+            lead_seconds=lead_seconds, state=state, needs_audio=lacks > 0, goes_along=lacks > -0.1
+        )
         return SimpleNamespace(playback=playback)
 
     live, dry, near, far = player(1.5), player(0.3), player(0.7), player(1.2)
-    late, full = player(1.2, PlayerState.LATE), player(0.1, needs=False)
-    assert driest_of([live, far, dry, near, late, full]) == [live, dry, near, late]
-    assert driest_of([full]) == []
+    late, soon, full = player(1.2, PlayerState.LATE), player(0.5, lacks=-0.05), player(0.1, lacks=-0.2)
+    assert driest_of([live, far, dry, near, late, soon, full]) == [live, dry, near, late, soon]
+    assert driest_of([soon, full]) == [], "nobody lacks any yet"
     assert driest_of([]) == []
 
 
