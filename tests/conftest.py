@@ -20,29 +20,19 @@ from .real_parts.pulseaudio import PulseAudio, running_pulseaudio
 
 torch.set_num_threads(1)  # tiny models gain nothing from a second thread, and lose much where cores are shared
 
-WAITS = "waits"
-STEPPED_BACK = pytest.StashKey[bool]()
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make groups for `-n 3 --dist loadgroup`: one of what waits (clocks, sockets, devices), many of what computes.
+    """Make two groups for `-n 2 --dist loadgroup`: what computes, and what waits for clocks, sockets and devices.
 
-    What waits must not compete with itself: each of its tests has a core whenever it wants one, for those that compute
-    step back. These are shared out room by room, the largest first, to whoever has nothing to do.
+    The second kind must not compete with itself: each of its tests has a core, whatever the first kind does.
     """
     for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[:3]
-        computes = room[0] in ("golden", "streamgen") or (room[:2] == ("bridge", "audio") and room[2] != "plugins")
-        item.add_marker(pytest.mark.xdist_group("/".join(room[:2]) if computes else WAITS))
+        engine = "streamgen" in item.path.relative_to(Path(__file__).parent).parts[:1]
+        item.add_marker(pytest.mark.xdist_group("engine" if engine else "bridge"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is marked `gpu` where there is none, whichever marks the run was asked for; step back to compute."""
-    mark, stash = item.get_closest_marker("xdist_group"), item.session.stash
-    if "PYTEST_XDIST_WORKER" in os.environ and mark and mark.args != (WAITS,) and not stash.get(STEPPED_BACK, False):
-        stash[STEPPED_BACK] = True  # for good: all that waits is one group, and went to another worker or is done
-        if hasattr(os, "nice"):  # Windows has none
-            os.nice(10)
+    """Skip what is marked `gpu` where there is none, whichever marks the run was asked for."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA GPU")
 
