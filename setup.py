@@ -9,8 +9,11 @@ wheel says which platform its libraries are for, and serves every Python.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from setuptools import setup
@@ -30,37 +33,52 @@ if X86:
         "avxvnni": (["-march=haswell", "-mavxvnni"], ["/arch:AVX2", "/D__AVXVNNI__"]),
         "avx512": (["-march=icelake-server", "-mprefer-vector-width=512"], ["/arch:AVX512"]),
     }
+    if sys.platform == "linux":  # whose processors are asked for it through the system
+        flags = ["-march=icelake-server", "-mprefer-vector-width=512", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
+        SETS |= {"amx": ([*flags, "-DSTREAMGEN_AMX"], [])}
 elif platform.machine().lower() in ("aarch64", "arm64") and sys.platform == "linux":
     SETS["portable"] = (["-march=armv8.2-a+dotprod"], [])  # Cortex-A75 and later; Apple's compiler assumes it
 
 
 def build_kernels(root: Path) -> None:
-    """Build what this machine's compiler can."""
+    """Build what this machine's compiler can, as many at once as there are cores: each takes seconds."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        lacks = dict(zip(SETS, pool.map(partial(_lack, root), SETS), strict=True))
+    for lack in filter(None, lacks.values()):
+        print(lack)
+    if lacks["portable"]:  # it knows the processor, so the others are of no use without it
+        print("streamgen: installed without native kernels; it plays on torch's, several times slower")
+
+
+def _lack(root: Path, name: str) -> str:
+    """Build those of an instruction set; returns why there are none."""
+    try:
+        for source in SOURCES:
+            _build(source, name, root / source.parent)
+    except Exception as error:  # noqa: BLE001 - whatever a compiler fails with, or its absence: the rest installs
+        return f"streamgen: no native kernels for {name}: {error}"
+    return ""
+
+
+def _build(source: Path, name: str, folder: Path) -> None:
     from setuptools._distutils.ccompiler import new_compiler
     from setuptools._distutils.sysconfig import customize_compiler
 
-    for name, flags in SETS.items():
-        try:
-            compiler = new_compiler()
-            customize_compiler(compiler)
-            for source in SOURCES:
-                _build(compiler, source, name, flags, root / source.parent)
-        except Exception as error:  # noqa: BLE001 - whatever a compiler fails with, or its absence: the rest installs
-            print(f"streamgen: no native kernels for {name}: {error}")
-            if name == "portable":
-                print("streamgen: installed without native kernels; it plays on torch's, several times slower")
-                return
-
-
-def _build(compiler, source: Path, name: str, flags: tuple[list[str], list[str]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    compiler = new_compiler()
+    customize_compiler(compiler)
     microsoft = compiler.compiler_type == "msvc"
-    macros = {"avx512": "STREAMGEN_AVX512", "avx2": "STREAMGEN_AVX2", "avxvnni": "STREAMGEN_AVX2"}
+    macros = {
+        "avx512": "STREAMGEN_AVX512",
+        "amx": "STREAMGEN_AVX512",
+        "avx2": "STREAMGEN_AVX2",
+        "avxvnni": "STREAMGEN_AVX2",
+    }
     objects = compiler.compile(
         [str(source)],
         output_dir=str(Path("build") / f"kernels-{name}"),
         macros=[(macros[name], None)] if name in macros else [],
-        extra_postargs=[*(MSVC if microsoft else UNIX), *flags[microsoft]],
+        extra_postargs=[*(MSVC if microsoft else UNIX), *SETS[name][microsoft]],
     )
     draft = (
         folder / f"{source.stem}-{name}{SUFFIX}.new"

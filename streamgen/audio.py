@@ -152,7 +152,8 @@ def check_no_lone_rate(name: str, audio: object, rate_hz: object) -> None:
         PromptError: it does not.
     """
     if audio is None and rate_hz is not None:
-        raise PromptError(f"{name}_rate_hz is given without a {name}: give both, or neither")
+        article = "an" if name.startswith("a") else "a"
+        raise PromptError(f"{name}_rate_hz is given without {article} {name}: give both, or neither")
 
 
 def _check_shape(what: str, shape: tuple[int, ...]) -> None:

@@ -35,7 +35,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which the packages are ours with one more line in the table of controls."""
     folder = tmp_path_factory.mktemp("copy")
     for package in ("streamgen", "bridge"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.png"))
     config = folder / "streamgen" / "config.py"
     last = "    context_seconds: Annotated[float, number("
     text = config.read_text()
@@ -50,34 +50,50 @@ def run(environment: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def service(copied: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """A whole service of that copy."""
-    words = ["serve", "--model", str(tiny_checkpoint("mono")), "--port", "0", "--osc-port", "0", "--no-soundcard"]
-    command = [sys.executable, "-m", "bridge.cli.main", *words, "--brightness", "0.5", "--json"]
-    with subprocess.Popen(command, env=copied, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGTERM)
-
-
-def test_a_control_is_an_option_a_key_and_a_row_of_the_reference(copied: dict[str, str]) -> None:
-    for command in ("render", "play", "serve"):
-        told = run(copied, "-m", "bridge.cli.main", command, "--help")
-        assert "--brightness X" in told
-        assert "how bright it is; -1 … 1" in " ".join(told.split())
-    told = run(copied, "-c", "from bridge.settings import reference; print([row.key for row in reference()])")
-    assert "'brightness'" in told
-
-
-def test_a_control_is_a_keyword_of_python_and_reaches_the_stream(copied: dict[str, str]) -> None:
-    code = """
+# in one process, for it takes seconds to import all that they need
+KEYWORD_THEN_SERVICE = """
+import sys
+from bridge.cli.main import main
 from streamgen.testing import FakeModel
 stream = FakeModel().open_stream("piano", brightness=0.5)
 stream.set(brightness=-1.0, at_sample=6400)
-print(stream.controls.brightness, stream.read(12800) and stream.controls.brightness)
+print(stream.controls.brightness, stream.read(12800) and stream.controls.brightness, flush=True)
+sys.exit(main())
 """
-    assert run(copied, "-c", code).split() == ["0.5", "-1.0"]
+
+
+@pytest.fixture(scope="module")
+def service(copied: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """A whole service of that copy; "keyword" is what a stream said of the control before and after a change."""
+    words = ["serve", "--model", str(tiny_checkpoint("mono")), "--port", "0", "--osc-port", "0", "--no-soundcard"]
+    command = [sys.executable, "-c", KEYWORD_THEN_SERVICE, *words, "--brightness", "0.5", "--json"]
+    with subprocess.Popen(command, env=copied, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        keyword = process.stdout.readline()
+        yield json.loads(process.stdout.readline()) | {"keyword": keyword.split()}
+        process.send_signal(signal.SIGTERM)
+
+
+HELPS_AND_KEYS = """
+from contextlib import suppress
+from bridge.cli.main import main
+from bridge.settings import reference
+for command in ("render", "play", "serve"):
+    with suppress(SystemExit):
+        main([command, "--help"])
+print([row.key for row in reference()])
+"""
+
+
+def test_a_control_is_an_option_a_key_and_a_row_of_the_reference(copied: dict[str, str]) -> None:
+    told = " ".join(run(copied, "-c", HELPS_AND_KEYS).split())
+    assert told.count("--brightness X") == 2 * 3, "in the usage and below, of each command"
+    assert told.count("how bright it is; -1 … 1") == 3
+    assert "'brightness'" in told
+
+
+def test_a_control_is_a_keyword_of_python_and_reaches_the_stream(service: dict[str, Any]) -> None:
+    assert service["keyword"] == ["0.5", "-1.0"]
 
 
 def test_a_control_is_at_every_door(service: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from streamgen.config import ControlSpec, number
 __all__ = ["Compressor"]
 
 _NOTHING_DB = 1e-6  # a reduction that counts as none
+_FAINT_DB = 1e-12  # … and one that changes no sample, wherever a piece ends
 _FLOOR = np.float32(1e-6)  # −120 dBFS
 
 
@@ -92,29 +93,31 @@ class Compressor:
         makeup = self._smooth["makeup_db"].next(count)
         threshold, ratio, knee = (self._smooth[name].next(count) for name in ("threshold_db", "ratio", "knee_db"))
         peaks = np.abs(piece)
-        below = float(peaks.max()) < 10 ** ((np.min(threshold) - np.max(knee) / 2) / 20)
+        still = all(isinstance(one, float) for one in (makeup, threshold, ratio, knee))
+        lowest = threshold - knee / 2 if still else np.min(threshold) - np.max(knee) / 2
+        below = bool(float(peaks.max()) < 10 ** (lowest / 20))
         if below and self._resting:
             return piece if isinstance(makeup, float) and not makeup else piece * _factor(makeup)
-        if self._loops is not None and all(isinstance(one, float) for one in (makeup, threshold, ratio, knee)):
-            out, highest = self._looped(piece, CompressorState(threshold, ratio, knee, makeup))
+        if self._loops is not None and still:
+            out, reduced = self._looped(piece, CompressorState(threshold, ratio, knee, makeup))
         else:
             wanted = None if below else _wanted(peaks.max(axis=0), threshold, ratio, knee)
             reduction = self._attack.process(self._held(wanted, count)[None])[0]
-            out, highest = piece * _factor(makeup - reduction), float(reduction.max())
-        self._resting = below and highest < _NOTHING_DB
+            out, reduced = piece * _factor(makeup - reduction), float(reduction.max()) >= _NOTHING_DB
+        self._resting = below and not reduced
         if self._resting:
             self._attack.state[:] = 0.0
             return piece * _factor(makeup)
         return out
 
-    def _looped(self, piece: Pcm, state: CompressorState) -> tuple[Pcm, float]:
-        """The way of a piece through the loop, with the highest reduction in dB."""
+    def _looped(self, piece: Pcm, state: CompressorState) -> tuple[Pcm, bool]:
+        """The way of a piece through the loop, and whether that did anything."""
         piece, out, memory = np.ascontiguousarray(piece), np.empty(piece.shape, np.float32), self._attack.state[0]
         state.attack, state.release = -self._attack.coefficients[0, 3], math.exp(-self._release)
         state.held_db, state.reduction_db = self._held_db, memory[2]
         highest = self._loops.compress(ctypes.byref(state), place(piece), place(out), piece.shape[1])
         self._held_db, memory[2] = state.held_db, state.reduction_db
-        return out, highest
+        return out, highest >= _FAINT_DB
 
     def _held(self, wanted: Array | None, count: int) -> Array:
         """Let the reduction fall slowly: h[n] = max(wanted[n], h[n − 1] · e^−release)."""

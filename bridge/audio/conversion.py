@@ -5,7 +5,9 @@ Rules: no I/O; one Resampler per stream.
 
 from __future__ import annotations
 
+import atexit
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import numpy as np
 import soxr
@@ -33,10 +35,21 @@ class _Soxr:
 
     def __init__(self, from_hz: int, to_hz: int, channels: int) -> None:
         self._stream: Any = soxr.ResampleStream(from_hz, to_hz, channels, dtype="float32", quality="HQ")
+        _open.add(self)
 
     def process(self, samples: Pcm, last: bool = False) -> Pcm:
         interleaved = self._stream.resample_chunk(np.ascontiguousarray(samples.T), last=last)
         return np.ascontiguousarray(interleaved.T)
+
+
+_open: WeakSet[_Soxr] = WeakSet()
+
+
+@atexit.register
+def _release() -> None:
+    """Give soxr's memory back: it complains of what is still there when Python has ended."""
+    for one in list(_open):
+        one._stream = None
 
 
 def resampler(from_hz: int, to_hz: int, channels: int = 2) -> Resampler:

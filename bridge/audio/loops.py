@@ -46,7 +46,9 @@ class EnvelopeState(ctypes.Structure):
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sections": (None, (_pointer, _int, _pointer, _int, _pointer, _long)),
-    "pulses": (None, (_pointer, _long, _pointer, _pointer, _int, _pointer, _long)),
+    "power": (_double, (_pointer, _int, _long, _double)),
+    "pulses": (None, (_pointer, _int, _long, _pointer, _pointer, _int, _pointer, _long)),
+    "without_bass": (None, (_pointer, _long, _int, _pointer)),
     "network": (None, (_pointer, _long, _pointer, _pointer, _float, _pointer, _pointer, _long)),
     "compress": (_double, (ctypes.POINTER(CompressorState), _pointer, _pointer, _long)),
     "ramp": (None, (_pointer, _long, _int, _double, _double, _long, _pointer, _long)),
@@ -87,14 +89,23 @@ def place(array: NDArray[Any], at: int = 0) -> Any:
 
 
 def pulsed(audio: Pcm, delays: NDArray[np.int64], sizes: Pcm, count: int) -> Pcm:
-    """Sum a few taps of one signal, far apart: the newest `count` samples of float32 [n], by delays in samples."""
-    newest, found = len(audio) - count, loops()
-    out = np.zeros(count, np.float32)
+    """Sum a few taps of signals, far apart: the newest [rows, count] of float32 [rows, n].
+
+    Args:
+        audio: that lies whole.
+        delays: in samples, [rows, pulses].
+        sizes: what each is multiplied by, [rows, pulses].
+        count: how many samples.
+    """
+    rows, length = audio.shape
+    newest, found = length - count, loops()
     if found is not None:
-        audio = np.ascontiguousarray(audio)
-        found.pulses(place(audio), newest, place(delays), place(sizes), len(delays), place(out), count)
+        out = np.empty((rows, count), np.float32)
+        found.pulses(place(audio), rows, newest, place(delays), place(sizes), delays.shape[1], place(out), count)
         return out
-    for delay, size in zip(delays, sizes, strict=True):
-        start = newest - int(delay)
-        out += size * audio[start : start + count]
+    out = np.zeros((rows, count), np.float32)
+    for row in range(rows):
+        for delay, size in zip(delays[row], sizes[row], strict=True):
+            start = newest - int(delay)
+            out[row] += size * audio[row, start : start + count]
     return out

@@ -79,6 +79,7 @@ class LoudnessMeter:
 
     def __init__(self, rate_hz: int, seconds: float | None = None) -> None:
         self._filter = Sections(k_weighting(rate_hz), 2)
+        self._loops = loops()
         self.hop_samples = round(HOP_SECONDS * rate_hz)
         self._sum, self._count = 0.0, 0
         self._powers: deque[float] = deque(maxlen=None if seconds is None else round(seconds / HOP_SECONDS))
@@ -90,8 +91,10 @@ class LoudnessMeter:
     def add(self, block: Pcm) -> bool:
         """Take the next float32 [2, n], no more than the hop lacks; tells whether that completed it."""
         weighted = self._filter.process(block)
-        flat = weighted.reshape(-1)
-        self._sum += float(np.dot(flat, flat))
+        if self._loops is None:
+            self._sum += float(np.square(weighted).sum())
+        else:
+            self._sum = self._loops.power(place(weighted), *weighted.shape, self._sum)
         self._count += block.shape[1]
         if self._count < self.hop_samples:
             return False
@@ -174,14 +177,14 @@ class PeakMeter:
     def __init__(self, sample_rate_hz: int) -> None:
         self._fall = FALL_DB_A_SECOND / sample_rate_hz * math.log(10) / 20
         self._level = np.zeros(2)
-        self._since = np.zeros(0)  # how much of each sample is left at the end: blocks are mostly of one length
+        self._since = np.zeros(0, np.float32)  # what is left of each sample at the end: blocks are mostly of one length
 
     def process(self, samples: Pcm) -> tuple[float, float]:
         """Take the next float32 [2, n]; returns the reading after them, left and right in dBFS."""
         count = samples.shape[1]
         if count:
             if count != len(self._since):
-                self._since = np.exp(-self._fall * np.arange(count - 1, -1, -1))
+                self._since = np.exp(-self._fall * np.arange(count - 1, -1, -1)).astype(np.float32)
             held = self._level * math.exp(-self._fall * count)
             self._level = np.maximum(held, (np.abs(samples) * self._since).max(axis=1))
         left, right = (max(FLOOR_DB, 20 * math.log10(max(level, 1e-9))) for level in self._level)

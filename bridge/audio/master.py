@@ -77,7 +77,8 @@ class Master:
         share, made = self._share.next(piece.shape[1]), gentle.process(piece)
         if isinstance(share, float) and share == 1.0:
             return made
-        return piece + (made - piece) * np.asarray(share, np.float32)
+        # all of it is what was made, to the bit: so it is where a piece begins behind the fade
+        return np.where(np.asarray(share) == 1.0, made, piece + (made - piece) * np.asarray(share, np.float32))
 
     def reset(self) -> None:
         """See `Effect.reset`. The loudness is not forgotten: after a pause the music is as loud as before."""
@@ -124,9 +125,10 @@ class _RoomReverb:
         middle: Pcm = np.concatenate((self._before, (piece[0] + piece[1]) / np.float32(2)))
         self._before = middle[piece.shape[1] :].copy()
         side = self._side.of(middle) * np.float32(_WIDTH)
-        wet = self._reverb.process(piece, 0, ()) * np.float32(_REVERB_LEVEL)
-        wide: Pcm = np.stack((piece[0] + side, piece[1] - side))
-        return wide + wet
+        out = self._reverb.process(piece, 0, ()) * np.float32(_REVERB_LEVEL)
+        out[0] += piece[0] + side
+        out[1] += piece[1] - side
+        return out
 
     def reset(self) -> None:
         self._before = np.zeros(self._side.context_samples, np.float32)

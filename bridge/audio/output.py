@@ -43,7 +43,8 @@ class OutputPath:
     def __init__(self, model_rate_hz: int, rate_hz: int, channels: int, max_block: int) -> None:
         self._model_rate_hz, self._rate_hz = model_rate_hz, rate_hz
         self._chain = Chain(rate_hz, channels, self.session_sample(max_block) + 4_096)
-        self._convert = resampler(model_rate_hz, rate_hz)
+        self._channels = channels
+        self._convert = resampler(model_rate_hz, rate_hz, channels)
         self.position = self.taken = 0
         self.fade_samples = round(_FADE_SECONDS * model_rate_hz)
 
@@ -75,19 +76,24 @@ class OutputPath:
             samples = samples.copy()
             samples[:, : self._fade(samples)] *= self._ramp(samples)
         self.taken += samples.shape[1]
-        return self._out(self._chain.process(self._convert.process(samples)))
+        return self._out(self._chain.process(self._converted(samples)))
 
     def finish(self, samples: Pcm) -> Pcm:
         """Take the last samples before a pause or an end, fade them out, and return them and what was held back."""
         samples, fade = samples.copy(), self._fade(samples)
         samples[:, samples.shape[1] - fade :] *= self._ramp(samples)[::-1]
         self.taken += samples.shape[1]
-        rest = self._convert.process(samples, last=True)
-        self._convert = resampler(self._model_rate_hz, self._rate_hz)
+        rest = self._converted(samples, last=True)
+        self._convert = resampler(self._model_rate_hz, self._rate_hz, self._channels)
         # as many as belong to what went in: a resampler rounds the length of what it ends
         wanted = self.frontier - self._chain.position
         rest = np.pad(rest[:, :wanted], ((0, 0), (0, max(0, wanted - rest.shape[1]))))
         return self._out(np.concatenate((self._chain.process(rest), self._chain.finish()), axis=1))
+
+    def _converted(self, samples: Pcm, last: bool = False) -> Pcm:
+        """At the session's rate; where both rows are the same, one is enough."""
+        made = self._convert.process(samples[: self._channels], last)
+        return made if len(made) == 2 else np.concatenate((made, made))
 
     def close(self) -> None:
         """Give up what the effects hold."""

@@ -201,8 +201,7 @@ class _Early:
     def process(self, piece: Pcm) -> Pcm:
         audio, count = np.concatenate((self._held, piece), axis=1), piece.shape[1]
         self._held = audio[:, count:]
-        rows = zip(audio, self._delays, self._sizes, strict=True)
-        return np.stack([pulsed(row, delays, sizes, count) for row, delays, sizes in rows])
+        return pulsed(audio, self._delays, self._sizes, count)
 
 
 def _prime(count: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
-from bridge.audio.loops import pulsed
+from bridge.audio.loops import loops, place, pulsed
 from streamgen.config import ControlSpec, number
 
 __all__ = ["SideMaker", "Width"]
@@ -85,13 +85,21 @@ class SideMaker:
 
     def of(self, mono: Pcm) -> Pcm:
         """Side of all samples but the context: float32 [n] of [context + n]."""
+        count = len(mono) - self.context_samples
+        side: Pcm = pulsed(self._without_bass(mono)[None], self._delays[None], self._pulses[None], count)[0]
+        return side
+
+    def _without_bass(self, mono: Pcm) -> Pcm:
+        found = loops()
+        if found is not None:
+            high = np.empty(len(mono) - self._bass_samples + 1, np.float32)
+            found.without_bass(place(mono), len(mono), self._bass_steps, place(high))
+            return high
         average = mono
         for step in range(self._bass_steps):  # a sum over 2, 4, 8 … samples: the same bits in any chunking
             average = average[: -(2**step)] + average[2**step :]
         middle = self._bass_samples // 2
-        high = mono[middle : middle + len(average)] - average / np.float32(self._bass_samples)
-        count = len(mono) - self.context_samples
-        return pulsed(high, self._delays, self._pulses, count)
+        return mono[middle : middle + len(average)] - average / np.float32(self._bass_samples)
 
 
 def _velvet(rate_hz: int) -> tuple[NDArray[np.int64], Pcm]:

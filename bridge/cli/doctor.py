@@ -90,6 +90,10 @@ def _kernels() -> tuple[str, str]:
             "—",
             "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen again",
         )
+    from bridge.audio.loops import loops
+
+    if loops() is None:
+        return "—", f"native, for {library.instruction_set}; not those of the effects: install streamgen again"
     return "OK", f"native, for {library.instruction_set}"
 
 

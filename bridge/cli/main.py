@@ -8,6 +8,8 @@ on stderr.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import signal
 import sys
@@ -69,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     wait_asleep()
     lenient_output()
+    atexit.register(gc.freeze)  # else Python's end looks through a million objects once more, a second of computing
     try:
         with _ended_as_by_hand(), warnings_as_lines():
             return _dispatch(words)

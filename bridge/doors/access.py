@@ -168,13 +168,13 @@ class Access:
         """Count a client out."""
         _count_out(self.clients, plain_address(address))
 
-    def connect(self, address: str) -> bool:
-        """Count a TCP connection in; False if that is one too many."""
+    def connect(self, address: str) -> str | None:
+        """Count a TCP connection in; returns which of the limits that exceeds."""
         address = plain_address(address)
         self.connections[address] += 1
-        limits = self.limits
-        alone = self.connections[address] <= limits.connections_per_address
-        return alone and self.connections.total() <= limits.connections
+        if self.connections[address] > self.limits.connections_per_address:
+            return "connections_per_address"
+        return "connections" if self.connections.total() > self.limits.connections else None
 
     def disconnect(self, address: str) -> None:
         """Count a TCP connection out."""

@@ -19,7 +19,7 @@ from bridge.metrics import Metrics
 if TYPE_CHECKING:
     from websockets.http11 import Request
 
-__all__ = ["Exchange", "unreadable"]
+__all__ = ["Exchange", "speaks_tls", "unreadable"]
 
 _ALWAYS = {"Connection": "close", "Cache-Control": "no-cache, no-store", **SAFETY}
 _SHOWN = 120  # characters of what was wrong
@@ -34,6 +34,13 @@ def unreadable(problem: BaseException | None) -> bytes:
     """Return the answer to what is no request, with what was wrong where that is known."""
     why = f": {str(problem)[:_SHOWN]}" if problem is not None and str(problem) else ""
     body = f"this is no HTTP request that can be read{why}\n".encode("ascii", "backslashreplace")
+    headers = {"Content-Type": "text/plain", "Content-Length": str(len(body)), **_ALWAYS}
+    return _head("HTTP/1.1 400 Bad Request", headers) + body
+
+
+def speaks_tls(host: str | None) -> bytes:
+    """Return the answer to plain HTTP where TLS is spoken, with the address to use where the request said a host."""
+    body = f"this port speaks TLS: use https://{(host or '')[:_SHOWN]}\n".encode("ascii", "backslashreplace")
     headers = {"Content-Type": "text/plain", "Content-Length": str(len(body)), **_ALWAYS}
     return _head("HTTP/1.1 400 Bad Request", headers) + body
 

@@ -12,12 +12,26 @@ import ipaddress
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 
-__all__ = ["TURN_SECONDS", "Bucket", "Buckets", "Turns", "bound_buffers", "is_loopback", "plain_address"]
+__all__ = [
+    "ACCEPTS_A_TURN",
+    "TURN_SECONDS",
+    "Bucket",
+    "Buckets",
+    "Turns",
+    "bound_buffers",
+    "is_loopback",
+    "plain_address",
+    "queue_newcomers",
+]
 
 TURN_SECONDS = 0.005
+ACCEPTS_A_TURN = 32
+"""How many connections a door takes in one turn: asyncio's `backlog`, which is also how long its queue is."""
+_QUEUE = 4_096
 _MAX_HOSTS = 1024
 
 
@@ -108,6 +122,17 @@ def bound_buffers(transport: asyncio.WriteTransport, unsent_bytes: int) -> None:
     if raw is not None and option is not None:
         with suppress(OSError):  # the peer may have gone this moment
             raw.setsockopt(socket.IPPROTO_TCP, option, unsent_bytes)
+
+
+def queue_newcomers(listening: Iterable[socket.socket]) -> None:
+    """Let a crowd wait below us, however few are taken in a turn: who finds no place there tries again after a second.
+
+    Args:
+        listening: an asyncio server's sockets.
+    """
+    for place in listening:
+        with place.dup() as same:  # asyncio's own view of a socket cannot listen
+            same.listen(_QUEUE)
 
 
 @lru_cache(maxsize=1024)

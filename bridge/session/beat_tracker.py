@@ -10,7 +10,7 @@ A tracker hears beats, and neither bars nor which of two tempi, one twice the ot
 figure, `phase`, and leads nothing. No library is used: those with a model of beats are under licences that this project
 cannot take (madmom, BeatNet: non-commercial weights; essentia: AGPL; aubio: GPL), or hundreds of MB of others'.
 
-Rules: numpy only; the engine's thread, a quarter of a millisecond twice a second. Counts the session's samples.
+Rules: numpy only; the engine's thread, some two milliseconds once a second. Counts the session's samples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bridge.audio.spectra import BANDS_HZ, Spectra
 
 __all__ = ["BeatTracker"]
 
-_HEARD_SECONDS, _LEAST_SECONDS, _EVERY_SECONDS = 10.0, 5.0, 0.5
+_HEARD_SECONDS, _LEAST_SECONDS, _EVERY_SECONDS = 10.0, 5.0, 1.0
 _BPM = (60.0, 200.0)
 _USUAL_BPM, _USUAL_OCTAVES = 115.0, 0.9  # where tempi lie, and how far around: of two octaves the likelier one
 _LAG = 2  # hops over which strength rises, as the flux
@@ -51,8 +51,8 @@ class BeatTracker:
         self._hops_a_second = rate_hz / self._spectra.hop
         self._rises: Floats = np.zeros((0, 2))  # flux, where the quiet counts as the loud, and rise, where it does not
         self._strength: Floats = np.zeros((_LAG, len(BANDS_HZ)))
-        self._next = 0  # sample behind the newest flux
-        self._fresh = 0  # hops since the last estimate
+        self._waiting: list[NDArray[np.float32]] = []  # what follows on and is not looked at yet
+        self._start = self._next = 0  # sample that it begins with, and the one behind it
         self.beats: tuple[float, float] | None = None
         count = int(np.log(_BPM[1] / _BPM[0]) / np.log(_STEP))
         self._lags = 60 * self._hops_a_second / (_BPM[0] * _STEP ** np.arange(count))
@@ -60,23 +60,27 @@ class BeatTracker:
         self._likely = np.exp(-0.5 * (octaves / _USUAL_OCTAVES) ** 2)
 
     def take(self, samples: NDArray[np.float32], start: int) -> None:
-        """Take float32 [2, n] that begins at a sample; what does not follow on begins anew."""
+        """Take float32 [2, n] that begins at a sample; what does not follow on begins anew.
+
+        It is looked at when a second has come together: piece by piece that takes twice as long.
+        """
         if start != self._next:
-            self._rises, self.beats, self._fresh = np.zeros((0, 2)), None, 0
+            self._rises, self.beats, self._waiting, self._start = np.zeros((0, 2)), None, [], start
+        self._waiting.append(samples)
         self._next = start + samples.shape[1]
-        look = self._spectra.add(samples, start)
-        if not len(look.ends):
-            return
+        if self._next - self._start >= _EVERY_SECONDS * self._hops_a_second * self._spectra.hop:
+            self._look(np.concatenate(self._waiting, axis=1))
+            self._waiting, self._start = [], self._next
+
+    def _look(self, samples: NDArray[np.float32]) -> None:
+        look = self._spectra.add(samples, self._start)
         strength = np.concatenate([self._strength, 10 ** (look.bands / 20)])
         self._strength = strength[-_LAG:]
         rise = np.maximum(strength[_LAG:] - strength[:-_LAG], 0).sum(axis=1)
         rises = np.concatenate([self._rises, np.stack([look.flux, rise], axis=1)])
         self._rises = rises[-round(_HEARD_SECONDS * self._hops_a_second) :]
         self._newest = int(look.ends[-1])
-        self._fresh += len(rise)
-        enough = len(self._rises) >= _LEAST_SECONDS * self._hops_a_second
-        if enough and self._fresh >= _EVERY_SECONDS * self._hops_a_second:
-            self._fresh = 0
+        if len(self._rises) >= _LEAST_SECONDS * self._hops_a_second:
             self.beats = self._found()
 
     def _found(self) -> tuple[float, float] | None:

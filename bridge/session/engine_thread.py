@@ -32,6 +32,8 @@ from bridge.session.arranger import Part
 from bridge.session.capacity import Capacity
 from bridge.session.commands import AudioPrompt, Follow
 from bridge.session.events import Block, Event, PlayerState
+from bridge.session.generator import BLOCK_FRAMES
+from bridge.session.playback import Playback
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.config import Value
@@ -40,11 +42,12 @@ from streamgen.errors import CapacityError, ConfigError, SessionClosed, Streamge
 if TYPE_CHECKING:
     from streamgen import Model
 
-__all__ = ["EngineThread", "driest_of"]
+__all__ = ["EngineThread", "driest_of", "share_out"]
 
 T = TypeVar("T")
 _log = logging.getLogger("bridge.engine")
 _TOGETHER_SECONDS = 0.5  # apart in what they have in store, sessions still get their blocks in common passes
+_FEW = 4  # sessions, beyond which all of a block is committed at once: a third less work for each
 _LOADED_AT_ONCE = 2  # effects: each is a process that takes a core from the music
 _TIDY_SECONDS, _TIDY_TIMES = 3.0, 2  # what nobody asked for between two times is forgotten
 _COMMANDS_SECONDS = 0.02  # between two blocks: a flood of commands must not keep the music from being made
@@ -243,11 +246,13 @@ class EngineThread:
         attach(player)
         player.meanwhile = self._keep_playing
         self._players.append(player)
+        share_out(self._players)
 
     def dismiss(self, player: Player) -> None:
         """Close a session's engine side. Engine's thread."""
         self._players.remove(player)
         player.close()
+        share_out(self._players)
 
     def _answer(self, work: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
@@ -328,19 +333,30 @@ class EngineThread:
         self._stopping = True
 
 
+def share_out(players: Sequence[Player]) -> None:
+    """Let few players commit small pieces, and many whole blocks."""
+    frames = Playback.commit_frames if len(players) <= _FEW else BLOCK_FRAMES
+    for player in players:
+        player.playback.commit_frames = frames
+
+
 def driest_of(players: Sequence[Player]) -> list[Player]:
     """Whoever lacks audio most, and those who lack about as much: the weights are read once for all of them.
 
-    Who has much more in store waits: beside it the driest would come to its own later. `live`, the first, goes along
-    always, and so does who is late: it is silent until it has its lead again.
+    Whoever will lack a block within one goes along, so that all come to be served in the same passes. Who has much more
+    in store waits: beside it the driest would come to its own later. `live`, the first, goes along always, and so does
+    who is late: it is silent until it has its lead again.
     """
-    waiting = [player for player in players if player.playback.needs_audio]
-    limit = min((player.playback.lead_seconds for player in waiting), default=0.0) + _TOGETHER_SECONDS
-    return [player for player in waiting if player.playback.lead_seconds <= limit or _goes_along(player, players)]
+    lacking = [player.playback.lead_seconds for player in players if player.playback.needs_audio]
+    if not lacking:
+        return []
+    limit = min(lacking) + _TOGETHER_SECONDS
+    return [player for player in players if player.playback.goes_along and _is_due(player, players, limit)]
 
 
-def _goes_along(player: Player, players: Sequence[Player]) -> bool:
-    return player is players[0] or player.playback.state is PlayerState.LATE
+def _is_due(player: Player, players: Sequence[Player], limit: float) -> bool:
+    late = player.playback.state is PlayerState.LATE
+    return player is players[0] or late or player.playback.lead_seconds <= limit
 
 
 def _succeed(future: asyncio.Future[T], result: T) -> None:

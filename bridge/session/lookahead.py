@@ -59,8 +59,8 @@ class Lookahead:
 
     @property
     def samples(self) -> int:
-        """Samples in all pieces."""
-        return sum(piece.end - piece.start for piece in self._pieces)
+        """Samples in all pieces; from any thread."""
+        return sum(piece.end - piece.start for piece in tuple(self._pieces))
 
     def add(self, piece: Piece) -> None:
         """Append what was made next."""

@@ -35,7 +35,7 @@ from bridge.session.timeline import Moment, Timeline
 
 __all__ = ["Playback"]
 
-_COMMIT_FRAMES = 2  # committed at once, at least
+_COMMIT_FRAMES = 2  # committed at once where few play
 _BUSY_FRAMES = 2  # a step of the language model, or the codec's part of a block, takes no longer than these
 _FRESH_SECONDS = 0.3  # ahead before the first sound: with one block, whatever else starts just then was an underrun
 _AGAIN_SECONDS = 0.5  # … and after an underrun, where more is made than is played
@@ -59,7 +59,11 @@ class Playback:
         state: what the player does.
         wanted: whether anybody hears it.
         underruns: how often the timeline caught up with what is committed.
+        commit_frames: committed at once, at most. Every piece goes through effects and doors by itself, so where many
+            sessions play larger ones leave time for the music, and a knob is heard a little later.
     """
+
+    commit_frames = _COMMIT_FRAMES
 
     def __init__(
         self,
@@ -94,12 +98,20 @@ class Playback:
     @property
     def needs_audio(self) -> bool:
         """Whether more audio should be made now."""
+        return self._has_room_for(0.0)
+
+    @property
+    def goes_along(self) -> bool:
+        """Whether a block is welcome that costs little, for it is made beside others: it will be needed within one."""
+        return self._has_room_for(self._generator.block_seconds)
+
+    def _has_room_for(self, more_seconds: float) -> bool:
         idle = not self.state.plays and self._generator.ahead_samples > 0
         if self.state is PlayerState.FAILED or idle or self._soon_revoked:
             return False
         # what the rack holds back is made beside the lead: a short lead would never get through a long rack
         held = self._output.rack.latency_samples / self._timeline.rate_hz
-        return self._generator.ahead_seconds < float(self._parameters.values["lead_seconds"]) + held
+        return self._generator.ahead_seconds < float(self._parameters.values["lead_seconds"]) + held + more_seconds
 
     @property
     def runs_dry(self) -> bool:
@@ -217,7 +229,7 @@ class Playback:
 
     def _most(self) -> int:
         """How many samples may be committed at once: none beyond what is scheduled next."""
-        most, until = _COMMIT_FRAMES * self._generator.hop_samples, self._waiting.next_sample()
+        most, until = self.commit_frames * self._generator.hop_samples, self._waiting.next_sample()
         if until is None:
             return most
         return min(most, max(self._output.model_sample(until) - self._generator.taken, 0))

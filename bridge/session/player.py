@@ -237,7 +237,10 @@ class Player:
 
     def _begin_anew(self, prompt: AudioPrompt | None = None) -> None:
         """Open a fresh stream; the old one fades out over the next block."""
-        options = self._stream_options() | ({} if prompt is None else {"audio_prompt_codes": prompt.codes})
+        options = self._stream_options()
+        if prompt is not None:  # in the place of what the session began with
+            options = {name: options[name] for name in options if not name.startswith("audio_prompt")}
+            options["audio_prompt_codes"] = prompt.codes
         self.generator.begin_anew(options, self.playback.end_passage)
         self._form.begin(self.generator.taken)
         self._metronome.begin_bar(self.output.frontier)

@@ -36,6 +36,7 @@ __all__ = ["Preset", "SlotPreset", "names", "path_of", "plugins_in", "read", "wr
 
 _VERSION = 1
 _NAME = re.compile(rf"\w[\w .+-]{{0,{MAX_PRESET_NAME - 1}}}")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)  # of Windows, whatever its ending
 _MOST_NAME_BYTES = 200  # a file's name ends at 255, with its ending and what it is written under
 _MOST_MB = 64  # of a file: it is read as a whole
 
@@ -81,6 +82,8 @@ def path_of(folder: Path, name: str) -> Path:
     if not _NAME.fullmatch(name) or len(name.encode()) > _MOST_NAME_BYTES:
         wanted = f"use letters, digits, spaces and . + - _, at most {MAX_PRESET_NAME}"
         raise FileError(f"{name!r:.{MAX_PRESET_NAME + 2}} is no name of a preset: {wanted}")
+    if _DEVICE.fullmatch(name):
+        raise FileError(f"{name!r} is no name of a preset: on Windows it is a device and no file; add a letter to it")
     return folder / f"{name}.toml"
 
 

@@ -40,7 +40,7 @@ def style_config(settings: Settings, decoder: DecoderConfig, where: str) -> Styl
     features = look_up(settings, f"{STYLE}.model_name", MISSING, where)
     scale = look_up(settings, f"{STYLE}.transformer_scale", "default")
     for name, found, known in (("model_name", features, ("encodec", "mert")), ("transformer_scale", scale, SCALES)):
-        if found not in known:
+        if not isinstance(found, str) or found not in known:
             raise CheckpointError(f"{where}: xp.cfg's {STYLE}.{name} is {found!r:.40}; {', '.join(known)} are possible")
     width, heads, layers = SCALES[scale]
     return StyleConfig(

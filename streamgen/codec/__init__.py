@@ -19,6 +19,6 @@ from streamgen.codec.decoder import StreamingDecoder
 from streamgen.codec.encoder import encode_audio
 from streamgen.codec.kernels import Native
 from streamgen.codec.resample import resample
-from streamgen.codec.state import CodecState
+from streamgen.codec.state import CodecCopy, CodecState
 
-__all__ = ["CodecState", "Native", "NoCodec", "StreamingDecoder", "encode_audio", "resample"]
+__all__ = ["CodecCopy", "CodecState", "Native", "NoCodec", "StreamingDecoder", "encode_audio", "resample"]

@@ -5,6 +5,7 @@ Rules: counts as a codec does, at MusicGen's rates, so that positions in samples
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from torch import Tensor
@@ -53,6 +54,10 @@ class NoCodec(StreamingDecoder):
         )
 
     def decode(self, codes: Tensor, state: CodecState) -> NoReturn:  # noqa: ARG002 - as a codec takes them
+        """Refuse; see `check_makes_sound`."""
+        self.check_makes_sound()
+
+    def decode_together(self, codes: Sequence[Tensor], states: Sequence[CodecState]) -> NoReturn:  # noqa: ARG002
         """Refuse; see `check_makes_sound`."""
         self.check_makes_sound()
 

@@ -17,6 +17,7 @@ frames (0.1 s) on there is little to gain (docs/measurements.md, "EnCodec, piece
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -150,7 +151,19 @@ class StreamingDecoder:
         self._offsets = torch.arange(len(tables), device=self._like.device)[:, None] * self._codebook_size
         with torch.no_grad():
             self._layers = _layers(codec.decoder.layers, self._like, native)
-        self._chain = None if native is None else StageRunner(native)
+        self._called = len(self._layers)  # layers that a chain does not run
+        self._chain = None if native is None else self._chained(native)
+
+    def _chained(self, native: Native) -> StageRunner | None:
+        """Return what runs the last layers, as far as the kernels know them, in one call."""
+        sizes = [sum(tensor.numel() for tensor in layer.new_state(1, self._like).tensors) for layer in self._layers]
+        stages: list[Stage] = []
+        while self._called:
+            more = self._layers[self._called - 1].stages(sum(sizes[: self._called - 1]))
+            if more is None:
+                break
+            stages, self._called = [*more, *stages], self._called - 1
+        return StageRunner(native, stages) if stages else None
 
     def _measure_startup(self) -> int:
         """Count frames until samples come: lookahead, or the first mirror if that is longer."""
@@ -188,9 +201,41 @@ class StreamingDecoder:
         """
         self._check(codes, state)
         rows = self._embed(codes)
-        pieces = [self._run(piece, state, last=False) for piece in rows.split(_PIECE_FRAMES, dim=1)]
+        pieces = [self._run(piece, [state], last=False) for piece in rows.split(_PIECE_FRAMES, dim=1)]
         state.frames_in += codes.shape[2]
         return self._emit(pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1), state)
+
+    @torch.no_grad()
+    def decode_together(self, codes: Sequence[Tensor], states: Sequence[CodecState]) -> list[Tensor]:
+        """Decode the next frames of several streams; each gets what `decode` would have given it.
+
+        Args:
+            codes: of each stream, as in `decode`; those of as many frames share the kernels' calls.
+            states: theirs, each another.
+
+        Returns:
+            Of each stream, as `decode`.
+
+        Raises:
+            ConfigError, SessionClosed: as `decode`; no stream is changed then.
+        """
+        for one, state in zip(codes, states, strict=True):
+            self._check(one, state)
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for at, (one, state) in enumerate(zip(codes, states, strict=True)):
+            shared = self._called == 0 and one.shape[2] <= _PIECE_FRAMES and self._under_way(state)
+            alike.setdefault(tuple(one.shape) if shared else (at,), []).append(at)
+        out: dict[int, Tensor] = {}
+        for members in alike.values():
+            if len(members) == 1:
+                out[members[0]] = self.decode(codes[members[0]], states[members[0]])
+                continue
+            own = [states[at] for at in members]
+            pcm = self._run(self._embed(torch.cat([codes[at] for at in members])), own, last=False)
+            for at, rows in zip(members, pcm.split(len(pcm) // len(own)), strict=True):
+                states[at].frames_in += codes[at].shape[2]
+                out[at] = self._emit(rows, states[at])
+        return [out[at] for at in range(len(codes))]
 
     @torch.no_grad()
     def finish(self, state: CodecState) -> Tensor:
@@ -213,7 +258,7 @@ class StreamingDecoder:
         rows = self._like.new_empty(state.batch * self._parts, 0, self._table.shape[1])
         if not state.frames_in:
             return self._emit(rows[..., : self._codec_channels], state)
-        return self._emit(self._run(rows, state, last=True), state)
+        return self._emit(self._run(rows, [state], last=True), state)
 
     def _embed(self, codes: Tensor) -> Tensor:
         """Sum the codebooks' vectors: [B, K, n] to [B · parts, n, width], left and right of an item side by side."""
@@ -221,24 +266,21 @@ class StreamingDecoder:
         parted = codes.reshape(batch, books // self._parts, self._parts, frames).transpose(1, 2).flatten(0, 1)
         return F.embedding(parted + self._offsets, self._table).sum(1)
 
-    def _run(self, x: Tensor, state: CodecState, last: bool) -> Tensor:
-        stages: list[Stage] = [] if last or self._chain is None else self._under_way(state)
-        called = len(self._layers) - len(stages)
-        for layer, memory in zip(self._layers[:called], state.layers[:called], strict=True):
+    def _run(self, x: Tensor, states: Sequence[CodecState], last: bool) -> Tensor:
+        """Run all layers on the rows of one state, or of several that no layer needs to be called for."""
+        chain = None if last or not all(map(self._under_way, states)) else self._chain
+        assert len(states) == 1 or (chain is not None and not self._called), "they share calls of the kernels alone"
+        called = len(self._layers) if chain is None else self._called
+        for layer, memory in zip(self._layers[:called], states[0].layers[:called], strict=True):
             x = layer(x, memory, last)
             if not x.shape[1] and not last:
                 return x.new_empty(x.shape[0], 0, self._codec_channels)
-        return self._chain(stages, x.contiguous()) if stages and self._chain is not None else x
+        return x if chain is None else chain(x.contiguous(), [state.memory for state in states])
 
-    def _under_way(self, state: CodecState) -> list[Stage]:
-        """Return the last layers, as far as they run in one call by now: a beginning is not for it."""
-        stages: list[Stage] = []
-        for layer, memory in zip(reversed(self._layers), reversed(state.layers), strict=True):
-            stage = layer.stage(memory)
-            if stage is None:
-                break
-            stages.insert(0, stage)
-        return stages
+    def _under_way(self, state: CodecState) -> bool:
+        """Tell whether a chain runs the last layers by now: a beginning is not for it."""
+        last = zip(self._layers[self._called :], state.layers[self._called :], strict=True)
+        return all(layer.under_way(memory) for layer, memory in last)
 
     def _emit(self, rows: Tensor, state: CodecState) -> Tensor:
         """Turn [B · parts, m, C] into sound: [B, audio_channels, m]."""

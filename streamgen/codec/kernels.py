@@ -12,6 +12,8 @@ rows times a packed matrix they are read once. With small weights copying the wi
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -123,11 +125,11 @@ class Convolution:
         image = x.transpose(1, 2).unsqueeze(2)
         return F.conv2d(image, self._filter, self._bias, dilation=(1, self._dilation)).squeeze(2).transpose(1, 2)
 
-    def stage(self, context: Tensor, *, elu: bool, stride: int = 1, left: int = -1) -> Stage:
-        """Describe it, with what it remembers, to a chain; `left`: where a residual block's shortcut meets it."""
+    def stage(self, at: int, *, elu: bool, stride: int = 1, left: int = -1) -> Stage:
+        """Describe it to a chain; `at` as in `Layer.stages`; `left`: where a residual block's shortcut meets it."""
         return Stage(
-            self._packed.as_argument, Matrix(), address(self._padded), None, address(context),
-            self._kernel, self.in_channels, self.out_channels, stride, left, elu,
+            self._packed.as_argument, Matrix(), address(self._padded), None, at, 0,
+            self._kernel, self.in_channels, self.out_channels, stride, left, elu, 0,
         )  # fmt: skip
 
     def _windows(self, x: Tensor, steps: int) -> Tensor:
@@ -147,28 +149,39 @@ class Convolution:
 
 
 class StageRunner:
-    """Runs stages in one call: waking a thread for each, and memory for what lies between them, costs as much again."""
+    """Runs stages in one call: waking a thread for each, and memory for what lies between them, costs as much again.
 
-    def __init__(self, native: Native) -> None:
+    Args:
+        native: the kernels.
+        stages: one on the outputs of the other.
+    """
+
+    def __init__(self, native: Native, stages: Sequence[Stage]) -> None:
         self._native, self._handle = native, native.library.call.chain()
+        self._stages, self._count = (Stage * len(stages))(*stages), len(stages)
+        self._rate = math.prod(stage.stride for stage in stages)
+        self._channels = stages[-1].outputs // stages[-1].stride
 
     def __del__(self) -> None:
         """Give the library's part back."""
         self._native.library.call.chain_end(self._handle)
 
-    def __call__(self, stages: Sequence[Stage], x: Tensor) -> Tensor:
-        """Run stages on x, contiguous float32 [B, n, in of the first], and update what they remember.
+    def __call__(self, x: Tensor, memories: Sequence[Tensor]) -> Tensor:
+        """Run them on x, contiguous float32 [B, n, in of the first], and update what the states remember.
+
+        Args:
+            x: the states' rows, as many of each.
+            memories: of the states, in their order; see `CodecState.memory`.
 
         Returns:
             float32 [B, n · their strides, channels of the last].
         """
         batch, steps = x.shape[:2]
-        for stage in stages:
-            steps *= stage.stride
-        out = torch.empty(batch, steps, stages[-1].outputs // stages[-1].stride)
-        self._native.library.call.convolve(
-            self._native.pool.handle, self._handle, (Stage * len(stages))(*stages), len(stages), address(x), batch,
-            x.shape[1], address(out),
+        out = torch.empty(batch, steps * self._rate, self._channels)
+        places = (ctypes.c_void_p * len(memories))(*[memory.data_ptr() for memory in memories])
+        self._native.library.call.decode(
+            self._native.pool.handle, self._handle, self._stages, self._count, places, len(memories),
+            batch // len(memories), address(x), steps, address(out),
         )  # fmt: skip
         return out
 
@@ -181,6 +194,7 @@ class NativeLstm:
         self._native, self._bias = native, bias
         self._into = native.pack(into, 8)
         self._again = native.pack(again, 8, gate_order(again.shape[1]))
+        self._padded = padded_bias(bias, self._into)
 
     @staticmethod
     def fits(width: int) -> bool:
@@ -194,3 +208,17 @@ class NativeLstm:
             batch, steps, 4 * width
         )
         return run_lstm(self._native.library, self._native.pool, self._again, driven, hidden, cell)
+
+    def stage(self, hidden: int, cell: int, *, last: bool) -> Stage:
+        """Describe it to a chain.
+
+        Args:
+            hidden: numbers of a stream's memory before its last outputs.
+            cell: the same before its cells.
+            last: whether it is the last of its stack, so that what the stack was given is added to its outputs.
+        """
+        width = self._again.inputs
+        return Stage(
+            self._into.as_argument, self._again.as_argument, address(self._padded), None, hidden, cell,
+            1, width, width, 1, -1, 0, 2 if last else 1,
+        )  # fmt: skip

@@ -48,8 +48,16 @@ class Layer(Protocol):
         """Take [B, n, C_in], n >= 0, which may be overwritten; return what is final, [B, m, C_out]."""
         ...
 
-    def stage(self, state: LayerState) -> Stage | None:
-        """Describe it to a chain of the native kernels; None where it, or this stream just now, needs to be called."""
+    def stages(self, at: int) -> list[Stage] | None:
+        """Describe it to a chain of the native kernels; None where it needs to be called.
+
+        Args:
+            at: numbers of a stream's memory before what it remembers.
+        """
+        ...
+
+    def under_way(self, state: LayerState) -> bool:
+        """Tell whether a stream is past its beginning, in which a layer needs to be called."""
         ...
 
 
@@ -93,12 +101,16 @@ class Conv:
             return x.new_empty(x.shape[0], 0, self._convolution.out_channels)
         return self._convolution(joined)
 
-    def stage(self, state: LayerState) -> Stage | None:
+    def stages(self, at: int) -> list[Stage] | None:
         """Describe it to a chain."""
-        assert isinstance(state, PaddingState), state
-        if self._convolution.native is None or not state.started:
+        if self._convolution.native is None:
             return None
-        return self._convolution.stage(state.context, elu=self._elu)
+        return [self._convolution.stage(at, elu=self._elu)]
+
+    def under_way(self, state: LayerState) -> bool:
+        """Tell whether a stream's left padding is known."""
+        assert isinstance(state, PaddingState), state
+        return state.started
 
 
 class Residual:
@@ -134,13 +146,17 @@ class Residual:
         residual = joined[:, self.padding.left : self.padding.left + steps]
         return self._point(inner, added=residual if self._shortcut is None else self._shortcut(residual.contiguous()))
 
-    def stage(self, state: LayerState) -> Stage | None:
+    def stages(self, at: int) -> list[Stage] | None:
         """Describe it to a chain."""
-        assert isinstance(state, PaddingState), state
         native = self._wide.native is not None and self._point.native is not None and self._shortcut is None
-        if not native or not state.started:
+        if not native:
             return None
-        return self._point.add_to(self._wide.stage(state.context, elu=False, left=self.padding.left))
+        return [self._point.add_to(self._wide.stage(at, elu=False, left=self.padding.left))]
+
+    def under_way(self, state: LayerState) -> bool:
+        """Tell whether a stream's left padding is known."""
+        assert isinstance(state, PaddingState), state
+        return state.started
 
 
 class Recurrent:
@@ -181,9 +197,19 @@ class Recurrent:
                 out = layer(out, hidden, cell)
         return out + x
 
-    def stage(self, state: LayerState) -> Stage | None:  # noqa: ARG002 - it is no convolution
-        """It has none."""
-        return None
+    def stages(self, at: int) -> list[Stage] | None:
+        """Describe its layers to a chain."""
+        stages: list[Stage] = []
+        for number, layer in enumerate(self._stack):
+            if not isinstance(layer, NativeLstm):
+                return None
+            hidden, cell = (at + (number + part) * self._width for part in (0, len(self._stack)))
+            stages.append(layer.stage(hidden, cell, last=number + 1 == len(self._stack)))
+        return stages
+
+    def under_way(self, state: LayerState) -> bool:  # noqa: ARG002 - it has no padding
+        """Tell that it always is."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -261,12 +287,16 @@ class Upsample:
         end = raw.shape[1] - (self._tail * self._stride - self._trim if last else 0)
         return raw[:, skip:end]
 
-    def stage(self, state: LayerState) -> Stage | None:
-        """Describe it to a chain, once its front is trimmed."""
-        assert isinstance(state, UpsampleState), state
-        if self._convolution.native is None or state.skip or not state.padding.started:
+    def stages(self, at: int) -> list[Stage] | None:
+        """Describe it to a chain."""
+        if self._convolution.native is None:
             return None
-        return self._convolution.stage(state.padding.context, elu=True, stride=self._stride)
+        return [self._convolution.stage(at, elu=True, stride=self._stride)]
+
+    def under_way(self, state: LayerState) -> bool:
+        """Tell whether a stream's front is trimmed."""
+        assert isinstance(state, UpsampleState), state
+        return state.padding.started and not state.skip
 
     def _blocks(self, joined: Tensor) -> Tensor:
         batch, out_channels = joined.shape[0], self._convolution.out_channels // self._stride

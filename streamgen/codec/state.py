@@ -6,23 +6,19 @@ batch, never on how long the stream has run. Tensors are allocated once and writ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["CodecState", "LayerState", "RecurrentState", "UpsampleState", "PaddingState", "zeros"]
+__all__ = ["CodecCopy", "CodecState", "LayerState", "RecurrentState", "UpsampleState", "PaddingState", "zeros"]
 
 
 def zeros(*shape: int, like: Tensor) -> Tensor:
     """Allocate zeros of `like`'s device and dtype that may be written in and out of torch.inference_mode."""
     with torch.inference_mode(False):
         return torch.zeros(shape, device=like.device, dtype=like.dtype)
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        return tensor.clone()
 
 
 @dataclass
@@ -40,14 +36,23 @@ class PaddingState:
     held: int = 0
     started: bool = False
 
-    def clone(self) -> PaddingState:
-        """Copy deeply."""
-        return PaddingState(_copy(self.context), self.held, self.started)
+    def lie_in(self, memory: Sequence[Tensor]) -> None:
+        """Move to other memory, a flat piece for each tensor."""
+        self.context = _moved(self.context, memory[0])
 
-    def restore(self, saved: PaddingState) -> None:
-        """Take over what a clone holds, in place."""
-        self.context.copy_(saved.context)
-        self.held, self.started = saved.held, saved.started
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What it holds."""
+        return (self.context,)
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """How far it has come."""
+        return self.held, int(self.started)
+
+    @progress.setter
+    def progress(self, progress: tuple[int, ...]) -> None:
+        self.held, self.started = progress[0], bool(progress[1])
 
 
 @dataclass
@@ -62,14 +67,23 @@ class UpsampleState:
     padding: PaddingState
     skip: int
 
-    def clone(self) -> UpsampleState:
-        """Copy deeply."""
-        return UpsampleState(self.padding.clone(), self.skip)
+    def lie_in(self, memory: Sequence[Tensor]) -> None:
+        """Move to other memory, a flat piece for each tensor."""
+        self.padding.lie_in(memory)
 
-    def restore(self, saved: UpsampleState) -> None:
-        """Take over what a clone holds, in place."""
-        self.padding.restore(saved.padding)
-        self.skip = saved.skip
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What it holds."""
+        return self.padding.tensors
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """How far it has come."""
+        return (*self.padding.progress, self.skip)
+
+    @progress.setter
+    def progress(self, progress: tuple[int, ...]) -> None:
+        self.padding.progress, self.skip = progress[:-1], progress[-1]
 
 
 @dataclass
@@ -78,23 +92,40 @@ class RecurrentState:
 
     hidden: Tensor
     cell: Tensor
+    progress: tuple[int, ...] = ()
 
-    def clone(self) -> RecurrentState:
-        """Copy deeply."""
-        return RecurrentState(_copy(self.hidden), _copy(self.cell))
+    def lie_in(self, memory: Sequence[Tensor]) -> None:
+        """Move to other memory, a flat piece for each tensor."""
+        self.hidden, self.cell = _moved(self.hidden, memory[0]), _moved(self.cell, memory[1])
 
-    def restore(self, saved: RecurrentState) -> None:
-        """Take over what a clone holds, in place."""
-        self.hidden.copy_(saved.hidden)
-        self.cell.copy_(saved.cell)
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What it holds."""
+        return self.hidden, self.cell
 
 
 LayerState = PaddingState | UpsampleState | RecurrentState
 
 
+def _moved(tensor: Tensor, memory: Tensor) -> Tensor:
+    memory.copy_(tensor.flatten())
+    return memory.view(tensor.shape)
+
+
+@dataclass(frozen=True)
+class CodecCopy:
+    """What a state held at one moment: its memory, cloned, and how far its layers and it had come."""
+
+    memory: Tensor
+    progress: tuple[tuple[int, ...], ...]
+    frames_in: int
+    samples_out: int
+    finished: bool
+
+
 @dataclass
 class CodecState:
-    """Everything a decode carries from chunk to chunk.
+    """Everything a decode carries from chunk to chunk. All its layers' tensors lie in one piece, one after the other.
 
     Attributes:
         layers: one state for each layer of the decoder, in order.
@@ -102,6 +133,7 @@ class CodecState:
         frames_in: frames given so far.
         samples_out: samples returned so far, per channel.
         finished: True after `finish`; such a state takes no more codes.
+        memory: the piece, flat.
     """
 
     layers: list[LayerState]
@@ -109,15 +141,30 @@ class CodecState:
     frames_in: int = 0
     samples_out: int = 0
     finished: bool = False
+    memory: Tensor = field(init=False)
 
-    def clone(self) -> CodecState:
-        """Copy deeply: a snapshot. Going on from it replays the same chunks bit-exactly on the same machine."""
-        layers: list[LayerState] = [layer.clone() for layer in self.layers]
-        return CodecState(layers, self.batch, self.frames_in, self.samples_out, self.finished)
+    def __post_init__(self) -> None:
+        """Lay the layers' tensors together."""
+        sizes = [[tensor.numel() for tensor in layer.tensors] for layer in self.layers]
+        flat = [size for layer in sizes for size in layer]
+        like = next((tensor for layer in self.layers for tensor in layer.tensors), torch.empty(0))
+        self.memory = zeros(sum(flat), like=like)
+        with torch.inference_mode(False), torch.no_grad():
+            pieces = iter(self.memory.split(flat)) if flat else iter(())
+            for layer, own in zip(self.layers, sizes, strict=True):
+                layer.lie_in([next(pieces) for _ in own])
+
+    def copy_out(self) -> CodecCopy:
+        """Return a copy. Going on from it replays the same chunks bit-exactly on the same machine."""
+        with torch.inference_mode(False), torch.no_grad():
+            memory = self.memory.clone()
+        progress = tuple(layer.progress for layer in self.layers)
+        return CodecCopy(memory, progress, self.frames_in, self.samples_out, self.finished)
 
     @torch.no_grad()
-    def restore(self, saved: CodecState) -> None:
-        """Go back to a clone of this state, in place; the clone stays as it is."""
-        for layer, clone in zip(self.layers, saved.layers, strict=True):
-            layer.restore(clone)  # type: ignore[arg-type]  # a clone has the same kinds of layers
-        self.frames_in, self.samples_out, self.finished = saved.frames_in, saved.samples_out, saved.finished
+    def copy_in(self, copy: CodecCopy) -> None:
+        """Go back to a copy of this state, in place; the copy stays as it is."""
+        self.memory.copy_(copy.memory)
+        for layer, progress in zip(self.layers, copy.progress, strict=True):
+            layer.progress = progress
+        self.frames_in, self.samples_out, self.finished = copy.frames_in, copy.samples_out, copy.finished

@@ -1,6 +1,6 @@
 """The built libraries: one for each instruction set, the best that this processor runs, called through ctypes.
 
-    portable ─ asked what the processor knows ─► avx512 │ avxvnni │ avx2 │ portable
+    portable ─ asked what the processor knows ─► amx │ avx512 │ avxvnni │ avx2 │ portable
 
 Rules: everything that crosses to C is here or in `packed`; pointers are of tensors that the caller keeps alive.
 """
@@ -23,7 +23,7 @@ from streamgen.errors import ConfigError
 
 __all__ = ["INSTRUCTION_SETS", "Kernels", "Matrix", "Pool", "Shape", "Stage", "address", "built_for", "kernels"]
 
-INSTRUCTION_SETS = ("portable", "avx2", "avxvnni", "avx512")  # each runs where those after it do
+INSTRUCTION_SETS = ("portable", "avx2", "avxvnni", "avx512", "amx")  # each runs where those after it do
 _VARIABLE = "STREAMGEN_KERNELS"
 _FOLDER = Path(__file__).parent / "native"
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
@@ -43,12 +43,13 @@ class Shape(ctypes.Structure):
 
 
 class Stage(ctypes.Structure):
-    """A stage of the codec's convolutions as C sees it."""
+    """A stage of the codec as C sees it; `kind` is 0 for a convolution, 1 for an LSTM, 2 for the last of a stack."""
 
     _fields_ = [
         *((name, Matrix) for name in ("first", "second")),
-        *((name, _pointer) for name in ("bias", "second_bias", "context")),
-        *((name, _int) for name in ("kernel", "inputs", "outputs", "stride", "left", "elu")),
+        *((name, _pointer) for name in ("bias", "second_bias")),
+        *((name, _long) for name in ("at", "second_at")),
+        *((name, _int) for name in ("kernel", "inputs", "outputs", "stride", "left", "elu", "kind")),
     ]
 
 
@@ -71,7 +72,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "elu": (None, (_pointer, _long, _pointer)),
     "chain": (_pointer, ()),
     "chain_end": (None, (_pointer,)),
-    "convolve": (None, (_pointer, _pointer, ctypes.POINTER(Stage), _int, _pointer, _int, _int, _pointer)),
+    "decode": (
+        None,
+        (_pointer, _pointer, ctypes.POINTER(Stage), _int, _pointer, _int, _int, _pointer, _int, _pointer),
+    ),
     "lstm": (None, (_pointer, ctypes.POINTER(Matrix), _pointer, _int, _int, _pointer, _pointer, _pointer)),
     "read": (ctypes.c_float, (_pointer, _pointer, _long)),
 }

@@ -84,6 +84,7 @@ class CodeRing:
         self._codebooks = torch.arange(len(self._offsets))
         with torch.inference_mode(False):  # written inside it and out
             self._columns = torch.full((frames, len(self._offsets)), pattern.pad)
+        self._frames, self._max_delay = frames, pattern.max_delay  # asked for in every step: a tensor tells it slowly
 
     @property
     def codebooks(self) -> int:
@@ -92,8 +93,8 @@ class CodeRing:
 
     def column(self, head: int, start_frame: int = 0) -> Tensor:
         """Return the codes of a column that is still remembered, int64 [K]; padding before `start_frame`."""
-        codes = self._columns[head % len(self._columns)]
-        if head - self._pattern.max_delay >= start_frame and (self._total_frames is None or head < self._total_frames):
+        codes = self._columns[head % self._frames]
+        if head - self._max_delay >= start_frame and (self._total_frames is None or head < self._total_frames):
             return codes
         return torch.where(self._pattern.valid(head, start_frame, self._total_frames), codes, self._pattern.pad)
 
@@ -110,8 +111,8 @@ class CodeRing:
             codes: int64 [K].
             first_frame: codes of frames before it are given or held, not drawn: left as they are.
         """
-        row = self._columns[head % len(self._columns)]
-        if head - self._pattern.max_delay < first_frame:
+        row = self._columns[head % self._frames]
+        if head - self._max_delay < first_frame:
             codes = torch.where(self._pattern.valid(head, first_frame), codes, row)
         row.copy_(codes)
 
@@ -126,9 +127,9 @@ class CodeRing:
         for codebook, delay in enumerate(self._pattern.delays):
             start = max(head + 1 - delay, first_frame)
             assert start > 0, "there is a frame to hold"
-            last = self._columns[(start - 1 + delay) % len(self._columns), codebook].clone()
+            last = self._columns[(start - 1 + delay) % self._frames, codebook].clone()
             rows = torch.arange(start, max(start, stop)) + delay
-            self._columns[rows % len(self._columns), codebook] = last
+            self._columns[rows % self._frames, codebook] = last
 
     def give(self, codes: Tensor) -> None:
         """Write frames 0 … F − 1, int64 [K, F]."""
@@ -140,7 +141,7 @@ class CodeRing:
 
     def _rows(self, start: int, stop: int) -> Tensor:
         """Where each codebook of some frames lies, int64 [K, stop − start]."""
-        return (torch.arange(start, stop) + self._offsets[:, None]) % len(self._columns)
+        return (torch.arange(start, stop) + self._offsets[:, None]) % self._frames
 
     def snapshot(self) -> Tensor:
         """Clone the codes."""

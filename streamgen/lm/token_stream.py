@@ -106,6 +106,7 @@ class TokenStream:
         self.downbeat: int | None = 0
         self._delays = pattern.offsets()
         self._bias_table: Tensor | None = None
+        self._bias_places = 0
         self._biases: dict[int, Tensor] = {}
         # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again
         self._ring = CodeRing(pattern, settings.plan.limit + 8 + keep_frames, total_frames)
@@ -155,10 +156,10 @@ class TokenStream:
         if table is None or self.downbeat is None:
             return None
         if table is not self._bias_table:
-            self._bias_table, self._biases = table, {}
-        place = (self.head + 1 - self.downbeat) % len(table)
+            self._bias_table, self._bias_places, self._biases = table, len(table), {}
+        place = (self.head + 1 - self.downbeat) % self._bias_places
         if place not in self._biases:  # every bar has the same ones
-            self._biases[place] = table[(place - self._delays) % len(table), torch.arange(len(self._delays))]
+            self._biases[place] = table[(place - self._delays) % self._bias_places, torch.arange(len(self._delays))]
         return self._biases[place]
 
     def finish_step(self, codes: Tensor) -> None:

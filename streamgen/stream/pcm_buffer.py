@@ -9,6 +9,7 @@ Rules: knows the codec and codes; no control, no window, no clock.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
-from streamgen.codec import CodecState, StreamingDecoder
+from streamgen.codec import CodecCopy, StreamingDecoder
 from streamgen.errors import ConfigError, NumericError
 
 __all__ = ["DECODE_FRAMES", "PcmBuffer", "PcmMemory"]
@@ -29,7 +30,7 @@ DECODE_FRAMES = 25  # decoded in one go at most, so that a long read stays bound
 class PcmMemory:
     """What a buffer remembers; the codec's state is a clone, the samples are never written in place."""
 
-    codec: CodecState
+    codec: CodecCopy
     samples: Tensor
     position_samples: int
     decoded_frames: int
@@ -72,23 +73,26 @@ class PcmBuffer:
             raise ConfigError("this stream is read as tokens, so it has no sound: open another one to hear it")
         return max(math.ceil((samples - self._samples.shape[1]) / self._codec.hop_samples), 0)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Decode the next frames.
+    @staticmethod
+    def decode_together(buffers: Sequence[PcmBuffer], codes: Sequence[Tensor]) -> list[Tensor | NumericError]:
+        """Decode the next frames of some buffers of one codec.
 
         Args:
-            codes: int64 [K, n].
+            buffers: whose, each another.
+            codes: int64 [K, n] of each.
 
         Returns:
-            float32 [2, samples], what came out of it, without an audio prompt's: a codec that looks ahead holds some
-            back.
-
-        Raises:
-            NumericError: the codec made no numbers of them; until another beginning, it makes no sound.
+            For each float32 [2, samples], what came out of it, without an audio prompt's: a codec that looks ahead
+            holds some back. Or the fault that the codec made no numbers; until another beginning it makes no sound.
         """
-        pcm = self._codec.decode(codes[None].to(self._device), self._state)[0]
+        codec, device = buffers[0]._codec, buffers[0]._device
+        decoded = codec.decode_together([one[None].to(device) for one in codes], [one._state for one in buffers])
+        return [buffer._take_in(pcm[0], one.shape[1]) for buffer, pcm, one in zip(buffers, decoded, codes, strict=True)]
+
+    def _take_in(self, pcm: Tensor, frames: int) -> Tensor | NumericError:
         if not pcm.sum().isfinite():
-            raise NumericError("the codec's sound is NaN or infinite: its weights are damaged, download them again")
-        self.decoded_frames += codes.shape[1]
+            return NumericError("the codec's sound is NaN or infinite: its weights are damaged, download them again")
+        self.decoded_frames += frames
         skipped = min(self._skip_samples, pcm.shape[1])
         self._skip_samples -= skipped
         new = pcm[:, skipped:].cpu().expand(2, -1)
@@ -120,14 +124,18 @@ class PcmBuffer:
 
     def snapshot(self) -> PcmMemory:
         """Clone what `restore` needs to go on from here."""
-        state = self._state.clone()
         return PcmMemory(
-            state, self._samples, self.position_samples, self.decoded_frames, self._skip_samples, self.silent
+            self._state.copy_out(),
+            self._samples,
+            self.position_samples,
+            self.decoded_frames,
+            self._skip_samples,
+            self.silent,
         )
 
     def restore(self, memory: PcmMemory) -> None:
         """Go back; the memory stays valid."""
-        self._state.restore(memory.codec)
+        self._state.copy_in(memory.codec)
         self._samples = memory.samples
         self.position_samples, self.decoded_frames = memory.position_samples, memory.decoded_frames
         self._skip_samples, self.silent = memory.skip_samples, memory.silent

@@ -11,15 +11,15 @@ the same streams between two steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, StreamgenError
 from streamgen.lm.step import Step
 from streamgen.runtime import Runtime
 from streamgen.scheduler import Steppable
@@ -41,8 +41,9 @@ class Readable(Steppable[Step, Tensor], Protocol):
         """Return how many frames to go on by before samples can be taken."""
         ...
 
-    def decode_until(self, frame: int) -> None:
-        """Decode complete frames before one."""
+    @staticmethod
+    def decode_together(frames: Mapping[Any, int]) -> Mapping[Any, StreamgenError]:
+        """Decode complete frames before one of each of some streams; return whose sound is no numbers, and why."""
         ...
 
     def take(self, samples: int) -> AudioChunk:
@@ -139,16 +140,19 @@ class _Reading(Generic[ReadableStream]):
         reached = [stream for stream, goal in self.goals.items() if stream.frames_done >= goal]
         if reached:
             with self._runtime.alone():
-                for stream in reached:
-                    self._move_on(stream)
+                self._move_on(reached)
         if between_steps is not None:
             between_steps()
 
-    def _move_on(self, stream: ReadableStream) -> None:
-        stream.decode_until(min(self.goals.pop(stream), stream.frames_done))  # fewer where it was rewound meanwhile
-        goal = self._goal(stream)
-        if goal is not None:
-            self.goals[stream] = goal
+    def _move_on(self, reached: Sequence[ReadableStream]) -> None:
+        # fewer frames where a stream was rewound meanwhile
+        until = {stream: min(self.goals.pop(stream), stream.frames_done) for stream in reached}
+        for error in reached[0].decode_together(until).values():
+            raise error
+        for stream in reached:
+            goal = self._goal(stream)
+            if goal is not None:
+                self.goals[stream] = goal
 
 
 def _whole(number: object) -> bool:

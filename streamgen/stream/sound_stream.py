@@ -16,13 +16,14 @@ sound (pcm_buffer.py), faults (guard.py).
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.conditioning.rows import Conditioner
-from streamgen.errors import ConfigError, SessionClosed
+from streamgen.errors import ConfigError, NumericError, SessionClosed, StreamgenError
 from streamgen.lm.step import Step
 from streamgen.metrics import StreamMetrics
 from streamgen.runtime import Runtime
@@ -176,14 +177,35 @@ class SoundStream:
 
     def decode_until(self, frame: int) -> None:
         """Decode complete frames before one, as far as they are not decoded yet."""
-        start = self.pcm.decoded_frames
-        if frame > start:
-            began = self.runtime.clock()
-            codes = self.tokens.frames(start, frame)
-            pcm = self.pcm.decode(codes)
-            given = max(self.tokens.prompt_frames - start, 0)
-            self.guard.listen(pcm.mean(0).numpy(), codes[0, given:].tolist())
-            self.metrics.codec_seconds += self.runtime.clock() - began
+        for error in self.decode_together({self: frame}).values():
+            raise error
+
+    @staticmethod
+    def decode_together(frames: Mapping[SoundStream, int]) -> dict[SoundStream, StreamgenError]:
+        """Decode complete frames before one of each of some streams, as far as they are not decoded yet.
+
+        Returns:
+            Streams whose sound is no numbers, and why; the others are decoded.
+        """
+        due = {stream: stop for stream, stop in frames.items() if stop > stream.pcm.decoded_frames}
+        if not due:
+            return {}
+        runtime = next(iter(due)).runtime
+        began = runtime.clock()
+        codes = [stream.tokens.frames(stream.pcm.decoded_frames, stop) for stream, stop in due.items()]
+        decoded = PcmBuffer.decode_together([stream.pcm for stream in due], codes)
+        seconds = (runtime.clock() - began) / len(due)
+        refused: dict[SoundStream, StreamgenError] = {}
+        for stream, own, pcm in zip(due, codes, decoded, strict=True):
+            if isinstance(pcm, NumericError):
+                refused[stream] = pcm
+                continue
+            heard = runtime.clock()
+            given = max(stream.tokens.prompt_frames - stream.pcm.decoded_frames + own.shape[1], 0)
+            mono = pcm[0] if runtime.codec.audio_channels == 1 else pcm.mean(0)
+            stream.guard.listen(mono.numpy(), own[0, given:].tolist())
+            stream.metrics.codec_seconds += seconds + runtime.clock() - heard
+        return refused
 
     def take(self, samples: int) -> AudioChunk:
         """Take samples that are decoded out of the buffer."""

@@ -274,6 +274,9 @@ class _Sound(StreamingDecoder):
         state.frames_in += codes.shape[2]
         return torch.from_numpy(np.stack(streams))[:, None]
 
+    def decode_together(self, codes: Sequence[Tensor], states: Sequence[CodecState]) -> list[Tensor]:
+        return [self.decode(*both) for both in zip(codes, states, strict=True)]
+
     def _sung(self, frames: Sequence[Sequence[int]], start: int) -> Audio:
         sounds = [self._songbook.sound(codes, (start + at) * HOP_SAMPLES) for at, codes in enumerate(frames)]
         return np.concatenate(sounds)

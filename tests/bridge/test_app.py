@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,6 +167,14 @@ def test_a_door_that_fails_to_close_keeps_no_other_open() -> None:
 def test_importing_it_imports_neither_torch_nor_a_door() -> None:
     code = "import sys, bridge.app; print([m for m in ('torch', 'websockets', 'sounddevice') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_what_is_here_to_stay_is_looked_through_once_and_given_back_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    names = ("collect", "freeze", "unfreeze")
+    monkeypatch.setattr(app, "gc", SimpleNamespace(**{name: partial(done.append, name) for name in names}))
+    run_app()
+    assert done == ["collect", "freeze", "freeze", "unfreeze"]
 
 
 # -- ports -------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ def resampled(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 def found(piece: np.ndarray, whole: np.ndarray) -> int:
     """Where in the whole, [frames, 2], a piece of it begins."""
-    size = len(whole) + len(piece)
+    size = 1 << (len(whole) + len(piece) - 1).bit_length()  # another length may take ten times as long
     spectrum = np.fft.rfft(whole[:, 0], size) * np.conj(np.fft.rfft(piece[:, 0], size))
     return int(np.argmax(np.fft.irfft(spectrum, size)[: len(whole)]))
 

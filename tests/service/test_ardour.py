@@ -23,7 +23,7 @@ from .test_stage import placed
 
 pytestmark = pytest.mark.device
 
-SECONDS = float(os.environ.get("STREAMGEN_ARDOUR_SECONDS", "30"))
+SECONDS = float(os.environ.get("STREAMGEN_ARDOUR_SECONDS", "15"))
 OSC_PORT = 3819  # Ardour's own
 PROMPTS = ("house, drums and synth bass, 125 bpm", "rock, 120 bpm")
 MAKE = """

@@ -213,6 +213,52 @@ def test_a_misspelt_control_is_refused_with_the_one_that_was_meant(twin: Twins, 
                 call(guidance=value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"audio_prompt_rate_hz": 32_000}, "audio_prompt_rate_hz is given without an audio_prompt"),
+        ({"melody_rate_hz": 32_000}, "melody_rate_hz is given without a melody: give both, or neither"),
+        ({"style_rate_hz": 32_000}, "style_rate_hz is given without a style"),
+    ],
+)
+def test_a_rate_without_its_audio_is_refused(twin: Twins, arguments: dict[str, Any], words: str) -> None:
+    model = twin("mono").model
+    with pytest.raises(PromptError, match=words):
+        model.open_stream("piano", **arguments)
+    with pytest.raises(PromptError, match=words):
+        model.generate(["piano"], 0.1, **arguments)
+
+
+def test_codes_of_an_audio_prompt_are_checked_and_stand_alone(twin: Twins) -> None:
+    model = twin("mono").model
+    audio, codes = np.zeros(640, np.float32), torch.zeros(4, 3, dtype=torch.int64)
+    with pytest.raises(PromptError, match="audio_prompt_codes is given beside an audio_prompt: give one of the two"):
+        model.open_stream("piano", audio_prompt=audio, audio_prompt_rate_hz=32_000, audio_prompt_codes=codes)
+    for wrong, words in ((codes[:3], r"not of shape \[3, 3\]"), (codes + 64, "these reach from 64 to 64")):
+        with pytest.raises(ConfigError, match=words):
+            model.open_stream("piano", audio_prompt_codes=wrong)
+    with pytest.raises(ConfigError, match="there is no argument 'colour'; there are melody, melody_rate_hz, style"):
+        model.logits(codes, "piano", colour=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "control"), [("mono", "eval_q"), ("mono", "guidance_beta"), ("melody", "glide_seconds")]
+)
+def test_a_control_that_the_checkpoint_was_not_made_for_is_told_once(
+    kind: str, control: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = streamgen.load_model(str(tiny_checkpoint(kind)), device="cpu", precision="fp32")
+    assert not model.control_specs[control].supported
+    usual = model.control_specs[control].default
+    with model.open_stream("piano", **{control: usual}) as stream:
+        stream.set(**{control: usual})
+        assert caplog.messages == []
+        stream.set(**{control: 2})
+        stream.set(**{control: 4})
+    model.generate(["piano"], 0.1, **{control: 2})
+    assert caplog.messages == [f"{model.name} was not made for {control}"]
+
+
 RIGHT = """
 import streamgen
 from streamgen import AudioChunk, Model, Stream

@@ -7,10 +7,14 @@
 // Rules: rows of samples lie whole behind each other, `count` apart unless said otherwise; states are the caller's and
 // mean what they mean in the numpy beside each call, which is the slow twin. Every sum has one order, no product is
 // fused: whatever the chunks and the instruction set, the same bits.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-trapping-math")  // results stay; nobody asks for exceptions, and they forbid vectors
+#endif
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 #if defined(_MSC_VER)
 #define EXPORT extern "C" __declspec(dllexport)
@@ -30,15 +34,13 @@ constexpr int LANES = 4;
 #if defined(_MSC_VER)
 struct Lanes {
   float of[LANES];
-  Lanes& operator+=(const Lanes& other) {
-    for (int i = 0; i < LANES; ++i) of[i] += other.of[i];
-    return *this;
-  }
 };
-INLINE Lanes operator*(float size, Lanes x) {
-  for (int i = 0; i < LANES; ++i) x.of[i] *= size;
-  return x;
-}
+#define EACH(OPERATOR)                                                   \
+  INLINE Lanes operator OPERATOR(Lanes a, const Lanes& b) {              \
+    for (int i = 0; i < LANES; ++i) a.of[i] = a.of[i] OPERATOR b.of[i];  \
+    return a;                                                            \
+  }
+EACH(+) EACH(-) EACH(*)
 #else
 typedef float Lanes __attribute__((vector_size(4 * LANES)));
 #endif
@@ -48,6 +50,38 @@ namespace {
 constexpr double ROUNDER = 6755399441055744.0;  // 1.5 · 2^52: what is added to it loses its fraction
 constexpr double LN2 = 0.693147180559945309417, LOG2_10 = 3.32192809488736234787;
 constexpr double NOTHING = 1e-100;  // a filter's state that no float will ever show; smaller ones would be slow
+
+INLINE Lanes load(const float* from) {
+  Lanes x;
+  memcpy(&x, from, sizeof x);
+  return x;
+}
+
+INLINE void store(float* to, Lanes x) { memcpy(to, &x, sizeof x); }
+
+INLINE Lanes all(float x) {
+  float same[LANES];
+  for (int i = 0; i < LANES; ++i) same[i] = x;
+  return load(same);
+}
+
+// By value, which compilers make no branch of.
+INLINE double larger(double a, double b) { return a < b ? b : a; }
+INLINE double smaller(double a, double b) { return b < a ? b : a; }
+
+// The highest magnitude: as whole numbers, which compilers compare side by side.
+INLINE float loudest_of(const float* samples, int64_t count) {
+  int32_t highest = 0;
+  for (int64_t at = 0; at < count; ++at) {
+    int32_t bits;
+    memcpy(&bits, samples + at, 4);
+    bits &= 0x7FFFFFFF;
+    highest = bits > highest ? bits : highest;
+  }
+  float level;
+  memcpy(&level, &highest, 4);
+  return level;
+}
 
 INLINE int64_t bits_of(double x) {
   int64_t bits;
@@ -102,50 +136,67 @@ INLINE double log2_of(double x) {
   return whole + s * sum * (2.0 / LN2);
 }
 
-// Eight signals by Hadamard's matrix.
-template <int WIDTH> INLINE void rotate(float (&x)[8][WIDTH]) {
-  for (int span = 1; span < 8; span *= 2)
+// ------------------------------------------------------------------------------------------------ a reverb's lines
+
+struct Lines {
+  float* held;  // [8, size], the newest last
+  int64_t size;
+  const int64_t* lengths;
+  const float* gains;
+  float damping;
+};
+
+INLINE void run_some(const float* ends, int64_t apart, const float* left, const float* right, float* out_left,
+                     float* out_right, float* back) {
+  const Lanes eighth = all(1.f / std::sqrt(8.f)), faint = all(1e-20f);
+  Lanes x[8];
+  for (int line = 0; line < 8; ++line) x[line] = load(ends + line * apart);
+  store(out_left, (x[0] - x[1] + x[2] - x[3] + x[4] + x[5] - x[6] - x[7]) * eighth);
+  store(out_right, (x[0] + x[1] - x[2] - x[3] - x[4] + x[5] + x[6] - x[7]) * eighth);
+  for (int span = 1; span < 8; span *= 2)  // Hadamard's matrix of eight
     for (int low = 0; low < 8; ++low) {
       if (low & span) continue;
-      for (int i = 0; i < WIDTH; ++i) {
-        const float a = x[low][i], b = x[low + span][i];
-        x[low][i] = a + b, x[low + span][i] = a - b;
-      }
+      const Lanes a = x[low], b = x[low + span];
+      x[low] = a + b, x[low + span] = a - b;
     }
+  const Lanes in[2] = {load(left), load(right)};
+  for (int line = 0; line < 8; ++line)  // what nobody hears any more becomes 0: numbers that small are slow
+    store(back + line * apart, ((x[line] * eighth + in[line / 4]) + faint) - faint);
 }
 
-// Run eight delay lines over `count` samples, no more than the shortest holds; early and out have rows `stride` apart.
-void run_lines(float* held, int64_t size, const int64_t* lines, const float* gains, float damping, const float* early,
-               float* out, int64_t stride, int64_t count) {
-  constexpr int WIDTH = 16;
-  const float eighth = 1.f / std::sqrt(8.f);
-  std::vector<float> all(8 * (count + WIDTH));
-  const int64_t apart = count + WIDTH;
+// Run over `count` samples, no more than the shortest holds; early and out have rows `stride` apart.
+void run_lines(const Lines& lines, const float* early, float* out, int64_t stride, int64_t count) {
+  const int64_t apart = count + LANES, size = lines.size;
+  const std::unique_ptr<float[]> memory(new float[16 * apart]);
+  float *ends = memory.get(), *back = ends + 8 * apart;
+  const Lanes damping = all(lines.damping);
   for (int line = 0; line < 8; ++line) {
-    const float* from = held + line * size + size - lines[line] - 1;
-    float* end = all.data() + line * apart;
-    const float gain = gains[line];
-    for (int64_t at = 0; at < count; ++at) end[at] = (from[at + 1] - (from[at + 1] - from[at]) * damping) * gain;
-    memmove(held + line * size, held + line * size + count, (size - count) * sizeof(float));
+    const float* from = lines.held + line * size + size - lines.lengths[line] - 1;
+    float* end = ends + line * apart;
+    const Lanes gain = all(lines.gains[line]);
+    int64_t at = 0;
+    for (; at + LANES <= count; at += LANES) {
+      const Lanes now = load(from + at + 1), before = load(from + at);
+      store(end + at, (now - (now - before) * damping) * gain);
+    }
+    for (; at < count; ++at)
+      end[at] = (from[at + 1] - (from[at + 1] - from[at]) * lines.damping) * lines.gains[line];
   }
-  for (int64_t at = 0; at < count; at += WIDTH) {
-    const int64_t some = std::min<int64_t>(WIDTH, count - at);
-    float x[8][WIDTH], y[8][WIDTH], in[2][WIDTH] = {};
-    for (int line = 0; line < 8; ++line) memcpy(x[line], all.data() + line * apart + at, sizeof x[line]);
-    for (int row = 0; row < 2; ++row) memcpy(in[row], early + row * stride + at, some * sizeof(float));
-    for (int i = 0; i < WIDTH; ++i) {
-      y[0][i] = (x[0][i] - x[1][i] + x[2][i] - x[3][i] + x[4][i] + x[5][i] - x[6][i] - x[7][i]) * eighth;
-      y[1][i] = (x[0][i] + x[1][i] - x[2][i] - x[3][i] - x[4][i] + x[5][i] + x[6][i] - x[7][i]) * eighth;
-    }
-    for (int row = 0; row < 2; ++row) memcpy(out + row * stride + at, y[row], some * sizeof(float));
-    rotate<WIDTH>(x);
-    for (int line = 0; line < 8; ++line) {
-      for (int i = 0; i < WIDTH; ++i) {
-        const float back = x[line][i] * eighth + in[line / 4][i];
-        y[line][i] = std::fabs(back) < 1e-30f ? 0.f : back;
-      }
-      memcpy(held + line * size + size - count + at, y[line], some * sizeof(float));
-    }
+  int64_t at = 0;
+  for (; at + LANES <= count; at += LANES)
+    run_some(ends + at, apart, early + at, early + stride + at, out + at, out + stride + at, back + at);
+  if (at < count) {
+    const int64_t rest = count - at;
+    float in[2][LANES] = {}, made[2][LANES];
+    for (int row = 0; row < 2; ++row) memcpy(in[row], early + row * stride + at, rest * sizeof(float));
+    for (int line = 0; line < 8; ++line) memset(ends + line * apart + count, 0, LANES * sizeof(float));
+    run_some(ends + at, apart, in[0], in[1], made[0], made[1], back + at);
+    for (int row = 0; row < 2; ++row) memcpy(out + row * stride + at, made[row], rest * sizeof(float));
+  }
+  for (int line = 0; line < 8; ++line) {
+    float* held = lines.held + line * size;
+    memmove(held, held + count, (size - count) * sizeof(float));
+    memcpy(held + size - count, back + line * apart, count * sizeof(float));
   }
 }
 
@@ -161,11 +212,10 @@ void interpolate(const float* audio, const float* taps, float* plain, float* fil
   for (int at = 0; at < GROUP; at += LANES) {
     Lanes total[PHASES] = {};
     for (int tap = 0; tap < TAPS; ++tap) {
-      Lanes x;
-      memcpy(&x, audio + at + tap, sizeof x);
-      for (int phase = 0; phase < PHASES; ++phase) total[phase] += taps[tap * PHASES + phase] * x;
+      const Lanes x = load(audio + at + tap);
+      for (int phase = 0; phase < PHASES; ++phase) total[phase] = total[phase] + all(taps[tap * PHASES + phase]) * x;
     }
-    for (int phase = 0; phase < PHASES; ++phase) memcpy(sums[phase] + at, &total[phase], sizeof(Lanes));
+    for (int phase = 0; phase < PHASES; ++phase) store(sums[phase] + at, total[phase]);
   }
   for (int i = 0; i < GROUP; ++i) {
     plain[4 * i] = std::fabs(audio[HALF_TAPS - 1 + i]);
@@ -174,8 +224,9 @@ void interpolate(const float* audio, const float* taps, float* plain, float* fil
   }
 }
 
-void highest_near(const float* quarters, int64_t places, float near, float* peaks) {
-  for (int64_t place = 0; place < places; ++place)
+// Raise the peaks of places first … end to what stands above `near` around each, with a parabola through tops.
+void raise_peaks(const float* quarters, int64_t first, int64_t end, float near, float* peaks) {
+  for (int64_t place = first; place < end; ++place)
     for (int64_t at = 4 * place + 2; at < 4 * place + 6; ++at) {
       const float low = quarters[at - 1], top = quarters[at], right = quarters[at + 1];
       if (top <= near) continue;
@@ -230,14 +281,42 @@ EXPORT void streamgen_sections(const double* coefficients, int32_t sections, dou
     if (std::fabs(state[i]) < NOTHING) state[i] = 0.0;
 }
 
-// Add to out[i] the sum of sizes[k] · audio[newest − delays[k] + i] over all k, in their order.
-EXPORT void streamgen_pulses(const float* audio, int64_t newest, const int64_t* delays, const float* sizes, int32_t pulses,
-                             float* out, int64_t count) {
-  for (int32_t pulse = 0; pulse < pulses; ++pulse) {
-    const float* from = audio + newest - delays[pulse];
-    const float size = sizes[pulse];
-    for (int64_t at = 0; at < count; ++at) out[at] += size * from[at];
+// Add the squares of [rows, count] to a sum, sample by sample.
+EXPORT double streamgen_power(const double* samples, int32_t rows, int64_t count, double sum) {
+  for (int64_t at = 0; at < count; ++at)
+    for (int32_t row = 0; row < rows; ++row) sum += samples[row * count + at] * samples[row * count + at];
+  return sum;
+}
+
+// out[row, i] = the sum of sizes[row, k] · audio[row, newest − delays[row, k] + i] over all k, in their order; audio
+// [rows, newest + count], out [rows, count].
+EXPORT void streamgen_pulses(const float* audio, int32_t rows, int64_t newest, const int64_t* delays, const float* sizes,
+                             int32_t pulses, float* out, int64_t count) {
+  for (int32_t row = 0; row < rows; ++row, audio += newest + count, delays += pulses, sizes += pulses, out += count) {
+    int64_t at = 0;
+    for (; at + LANES <= count; at += LANES) {
+      Lanes sum = all(0.f);
+      for (int32_t pulse = 0; pulse < pulses; ++pulse)
+        sum = sum + all(sizes[pulse]) * load(audio + newest - delays[pulse] + at);
+      store(out + at, sum);
+    }
+    for (; at < count; ++at) {
+      float sum = 0.f;
+      for (int32_t pulse = 0; pulse < pulses; ++pulse) sum += sizes[pulse] * audio[newest - delays[pulse] + at];
+      out[at] = sum;
+    }
   }
+}
+
+// What of mono [length] an average over 2^steps samples leaves, [length − 2^steps + 1]: sums over 2, 4, 8 … samples.
+EXPORT void streamgen_without_bass(const float* mono, int64_t length, int32_t steps, float* out) {
+  const std::unique_ptr<float[]> sums(new float[length]);
+  float* sum = sums.get();
+  memcpy(sum, mono, length * sizeof(float));
+  const int64_t span = int64_t(1) << steps, count = length - span + 1;
+  for (int64_t half = 1, left = length - 1; half < span; half *= 2, left -= half)
+    for (int64_t at = 0; at < left; ++at) sum[at] += sum[at + half];
+  for (int64_t at = 0; at < count; ++at) out[at] = mono[at + span / 2] - sum[at] / float(span);
 }
 
 // --------------------------------------------------------------------------------------------------------- reverb
@@ -246,8 +325,9 @@ EXPORT void streamgen_pulses(const float* audio, int64_t newest, const int64_t* 
 EXPORT void streamgen_network(float* held, int64_t size, const int64_t* lines, const float* gains, float damping,
                               const float* early, float* out, int64_t count) {
   const int64_t most = *std::min_element(lines, lines + 8);
+  const Lines all_lines{held, size, lines, gains, damping};
   for (int64_t at = 0; at < count; at += most)
-    run_lines(held, size, lines, gains, damping, early + at, out + at, count, std::min(most, count - at));
+    run_lines(all_lines, early + at, out + at, count, std::min(most, count - at));
 }
 
 // -------------------------------------------------------------------------------------------------------- dynamics
@@ -262,20 +342,20 @@ struct Compressor {
 EXPORT double streamgen_compress(Compressor* one, const float* in, float* out, int64_t count) {
   const Compressor c = *one;
   const double width = std::max(c.knee_db, 1e-3), part = 1.0 - 1.0 / c.ratio;
-  std::vector<double> levels(count);
-  double* level = levels.data();
+  const std::unique_ptr<double[]> levels(new double[count]);
+  double* level = levels.get();
   for (int64_t at = 0; at < count; ++at) {
-    const float peak = std::max(std::max(std::fabs(in[at]), std::fabs(in[count + at])), 1e-6f);
+    const double peak = larger(larger(std::fabs(in[at]), std::fabs(in[count + at])), 1e-6);
     const double over = log2_of(peak) * (20.0 / LOG2_10) - c.threshold_db;
-    const double bent = std::min(std::max(over + width / 2, 0.0), width);
-    level[at] = part * (bent * bent / (2 * width) + std::max(over - width / 2, 0.0));
+    const double bent = smaller(larger(over + width / 2, 0.0), width);
+    level[at] = part * (bent * bent / (2 * width) + larger(over - width / 2, 0.0));
   }
   double held = c.held_db, reduction = c.reduction_db, highest = 0.0;
   for (int64_t at = 0; at < count; ++at) {
-    held = std::max(level[at], held * c.release);
+    held = larger(level[at], held * c.release);
     if (held < 1e-6) held = 0.0;
     reduction = (1.0 - c.attack) * held + c.attack * reduction;
-    highest = std::max(highest, reduction);
+    highest = larger(highest, reduction);
     level[at] = reduction;
   }
   one->held_db = held, one->reduction_db = reduction < NOTHING ? 0.0 : reduction;
@@ -290,10 +370,13 @@ EXPORT double streamgen_compress(Compressor* one, const float* in, float* out, i
 // came before.
 EXPORT void streamgen_ramp(const float* in, int64_t stride, int32_t rows, double from_db, double step_db, int64_t done,
                            float* out, int64_t count) {
-  for (int64_t at = 0; at < count; ++at) {
-    const float factor = float(two_to((from_db + step_db * double(done + at + 1)) * (LOG2_10 / 20)));
-    for (int32_t row = 0; row < rows; ++row) out[row * stride + at] = in[row * stride + at] * factor;
-  }
+  const std::unique_ptr<float[]> memory(new float[count]);
+  float* factors = memory.get();
+  const double first = double(done + 1);
+  for (int32_t at = 0; at < int32_t(count); ++at)
+    factors[at] = float(two_to((from_db + step_db * (first + double(at))) * (LOG2_10 / 20)));
+  for (int32_t row = 0; row < rows; ++row, in += stride, out += stride)
+    for (int64_t at = 0; at < count; ++at) out[at] = in[at] * factors[at];
 }
 
 // Highest level of any row around each of `places` samples where it is above `near`, else 0: see limiter.py. Rows of
@@ -302,28 +385,22 @@ EXPORT void streamgen_ramp(const float* in, int64_t stride, int32_t rows, double
 EXPORT int32_t streamgen_true_peaks(const float* audio, int64_t stride, int32_t rows, int64_t places, const float* taps,
                                     float harmless, float near, float* peaks) {
   const int64_t groups = (places + 1 + GROUP - 1) / GROUP, length = places + 2 * HALF_TAPS + 1;
-  std::vector<float> quarters(2 * 4 * GROUP * groups), loudest(groups + 5 + 2);
-  float *plain = quarters.data(), *filtered = plain + 4 * GROUP * groups;
+  constexpr int64_t EACH_GROUP = 4 * GROUP, REACH = TAPS / GROUP + 1;  // pieces of audio that a group looks at
+  const std::unique_ptr<float[]> memory(new float[2 * EACH_GROUP * (groups + 1)]);
+  float *plain = memory.get(), *filtered = plain + EACH_GROUP * (groups + 1);
+  std::vector<float> loudest(groups + REACH + 1);  // of each piece, one of silence before the first
+  bool any = false;
   memset(peaks, 0, places * sizeof(float));
   for (int32_t row = 0; row < rows; ++row, audio += stride) {
-    for (int64_t piece = 0; piece < groups + 4; ++piece) {
-      float highest = 0.f;
-      for (int64_t at = piece * GROUP; at < std::min((piece + 1) * GROUP, length); ++at)
-        highest = std::max(highest, std::fabs(audio[at]));
-      loudest[piece + 1] = highest;
-    }
-    bool any = false;
-    for (int64_t group = 0; group < groups; ++group) {  // with its neighbours: a parabola looks one point beyond
-      float highest = 0.f;
-      for (int64_t piece = group; piece < std::min(group + 7, groups + 6); ++piece) highest = std::max(highest, loudest[piece]);
-      float *at = plain + 4 * GROUP * group, *beside = filtered + 4 * GROUP * group;
-      if (highest < harmless) {
-        memset(at, 0, 4 * GROUP * sizeof(float));
-        memset(beside, 0, 4 * GROUP * sizeof(float));
-        continue;
-      }
-      any = true;
-      if ((group + 1) * GROUP + TAPS <= length) {
+    for (int64_t piece = 0; piece * GROUP < length && piece < groups + REACH - 1; ++piece)
+      loudest[piece + 1] = loudest_of(audio + piece * GROUP, std::min<int64_t>(GROUP, length - piece * GROUP));
+    for (int64_t group = 0; group < groups; ++group) {
+      float *at = plain + EACH_GROUP * group, *beside = filtered + EACH_GROUP * group;
+      // with its neighbours, for a parabola looks one point beyond
+      if (loudest_of(&loudest[group], std::min<int64_t>(REACH + 2, groups + REACH + 1 - group)) < harmless) {
+        memset(at, 0, EACH_GROUP * sizeof(float));
+        memset(beside, 0, EACH_GROUP * sizeof(float));
+      } else if ((group + 1) * GROUP + TAPS <= length) {
         interpolate(audio + group * GROUP, taps, at, beside);
       } else {
         float last[GROUP + TAPS] = {};
@@ -331,11 +408,14 @@ EXPORT int32_t streamgen_true_peaks(const float* audio, int64_t stride, int32_t 
         interpolate(last, taps, at, beside);
       }
     }
-    if (!any) continue;
-    highest_near(plain, places, near, peaks);
-    highest_near(filtered, places, near, peaks);
+    for (const float* quarters : {plain, filtered})
+      for (int64_t group = 0; group < groups; ++group) {
+        if (loudest_of(quarters + EACH_GROUP * group, EACH_GROUP) <= near) continue;
+        any = true;  // the last two quarters of an interval are the next place's, so a group has one before its own
+        raise_peaks(quarters, std::max<int64_t>(group * GROUP - 1, 0), std::min((group + 1) * GROUP, places), near, peaks);
+      }
   }
-  return std::any_of(peaks, peaks + places, [](float peak) { return peak > 0.f; });
+  return any;
 }
 
 struct Envelope {
@@ -346,34 +426,42 @@ struct Envelope {
 // From the peaks around `count` samples to the gain of those that come out now, 1 below the ceiling. Returns whether
 // nothing is being taken away, and nothing is about to be.
 EXPORT int32_t streamgen_envelope(Envelope* one, const float* peaks, double ceiling, float* gain, int64_t count) {
-  const int64_t hold = one->hold, width = one->width;
-  std::vector<int64_t> memory(count + hold - 1 + 2 * (count + width - 1));
-  int64_t *released = memory.data(), *held = released + count + hold - 1, *averaged = held + count + width - 1;
-  memcpy(released, one->released, (hold - 1) * sizeof(int64_t));
-  memcpy(held, one->held, (width - 1) * sizeof(int64_t));
-  memcpy(averaged, one->averaged, (width - 1) * sizeof(int64_t));
-  int64_t log = one->released_log;
+  const int64_t hold = one->hold, width = one->width, before = hold - 1;
+  const std::unique_ptr<double[]> log_memory(new double[count]);
+  const std::unique_ptr<int32_t[]> peak_memory(new int32_t[count + before]);
+  const std::unique_ptr<int64_t[]> sum_memory(new int64_t[2 * (count + width - 1)]);
+  double* logs = log_memory.get();
+  int32_t* released = peak_memory.get();
+  int64_t *held = sum_memory.get(), *averaged = held + count + width - 1;
+  double log = double(one->released_log);
+  const double release = double(one->release), nothing = double(NO_LOG);
   for (int64_t at = 0; at < count; ++at) {
-    int64_t needed = NO_LOG;
+    log = std::max(log - release, nothing);
     if (peaks[at] > ceiling)
-      needed = std::max(int64_t(std::ceil(log2_of(1.0 - ceiling / double(peaks[at])) * double(LOG_UNIT))), NO_LOG);
-    log = std::max(needed, log - one->release);
-    if (log < NO_LOG) log = NO_LOG;
-    released[hold - 1 + at] = log > NO_LOG ? int64_t(std::ceil(two_to(double(log) / double(LOG_UNIT)) * UNIT)) : 0;
+      log = std::max(log, std::ceil(log2_of(1.0 - ceiling / double(peaks[at])) * double(LOG_UNIT)));
+    logs[at] = log;
   }
-  one->released_log = log;
-  memcpy(one->released, released + count, (hold - 1) * sizeof(int64_t));
-  int64_t span = 1, length = count + hold - 1;
+  one->released_log = int64_t(log);
+  for (int64_t at = 0; at < before; ++at) released[at] = int32_t(one->released[at]);
+  for (int64_t at = 0; at < count; ++at) {
+    const double part = std::ceil(two_to(logs[at] / double(LOG_UNIT)) * UNIT);
+    released[before + at] = int32_t(logs[at] > nothing ? part : 0.0);
+  }
+  for (int64_t at = 0; at < before; ++at) one->released[at] = released[count + at];
+  int64_t span = 1, length = count + before;
   for (; 2 * span <= hold; length -= span, span *= 2)
     for (int64_t at = 0; at < length - span; ++at) released[at] = std::max(released[at], released[at + span]);
+  memcpy(held, one->held, (width - 1) * sizeof(int64_t));
+  memcpy(averaged, one->averaged, (width - 1) * sizeof(int64_t));
   for (int64_t at = 0; at < count; ++at) held[width - 1 + at] = std::max(released[at], released[at + hold - span]);
   int64_t sum = 0, total = 0;
   for (int64_t at = 0; at < width - 1; ++at) sum += held[at], total += averaged[at];
+  const double whole = UNIT * double(width) * double(width);
   for (int64_t at = 0; at < count; ++at) {
     sum += held[width - 1 + at];
     averaged[width - 1 + at] = sum;
     total += sum;
-    gain[at] = float(1.0 - double(total) / (UNIT * double(width) * double(width)));
+    gain[at] = float(1.0 - double(total) / whole);
     sum -= held[at];
     total -= averaged[at];
   }
@@ -382,5 +470,5 @@ EXPORT int32_t streamgen_envelope(Envelope* one, const float* peaks, double ceil
   const auto none = [](const int64_t* values, int64_t length) {
     return std::all_of(values, values + length, [](int64_t value) { return value == 0; });
   };
-  return log == NO_LOG && none(one->released, hold - 1) && none(one->held, width - 1) && none(one->averaged, width - 1);
+  return log == nothing && none(one->released, before) && none(one->held, width - 1) && none(one->averaged, width - 1);
 }

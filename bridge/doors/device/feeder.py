@@ -19,9 +19,11 @@ cross-faded and every silence faded, so that nothing clicks.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -134,6 +136,7 @@ class Feeder:
         self.ring = ClockedRing(round(CAPACITY_SECONDS * device_hz), channels, resume, now)
         self._convert = resampler(source_hz, device_hz, 2)
         self._stretch = Stretcher(channels)
+        self._begun = False
         self._later_seconds = 0.0  # than a device that is never starved would need
         self._fresh = True  # after a rest: place the next block
         self._answered = 0  # starvations that were
@@ -182,6 +185,8 @@ class Feeder:
 
     def feed(self, block: Block) -> None:
         """Convert a block and put it into the ring, in time."""
+        if not self._begun:
+            self._begun, block = True, self._on_grid(block)
         frames = self._convert.process(block.samples).T
         frames = frames if self._channels == 2 else frames.mean(axis=1, keepdims=True)
         self._later_seconds = max(0.0, self._later_seconds - _FORGOTTEN * len(frames) / self._device_hz)
@@ -196,6 +201,15 @@ class Feeder:
             self._last = frames[-1:].copy()
             self.overflow_frames += len(frames) - self.ring.write(frames)
             self._end_rest()
+
+    def _on_grid(self, block: Block) -> Block:
+        """Leave out what comes before both rates meet, so that whenever a device comes it is given the same samples."""
+        before = -block.start_sample % (self._source_hz // math.gcd(self._source_hz, self._device_hz))
+        if not 0 < before < block.samples.shape[1]:
+            return block
+        at, later_us = block.start_sample + before, round(1e6 * before / self._source_hz)
+        time_us = block.time_us and block.time_us + later_us
+        return replace(block, samples=block.samples[:, before:], start_sample=at, time_us=time_us)
 
     def _due(self, block: Block) -> float:
         """When the block is due, on this clock; a session that does not say plays from its first block on."""

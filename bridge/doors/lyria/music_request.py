@@ -155,9 +155,13 @@ def _fault(name: str, value: Any) -> str:
 
 
 def _within(low: float, high: float) -> Callable[[Any], str]:
+    """Check a number; one whose least is whole must be whole, as it is at Google's."""
+    whole = isinstance(low, int)
+
     def check(value: Any) -> str:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return "" if number and low <= value <= high else f"must be within {low:g} … {high:g}"
+        number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        right = number and (not whole or value == int(value))
+        return "" if right else f"must be {'whole and ' * whole}within {low:,} … {high:,}"
 
     return check
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ SETUP_COMPLETE = '{"setupComplete": {}}'
 _KINDS = ("setup", "clientContent", "musicGenerationConfig", "playbackControl")
 _CONTROLS = ("PLAY", "PAUSE", "STOP", "RESET_CONTEXT", "PLAYBACK_CONTROL_UNSPECIFIED")
 _MOST_PROMPTS = 64
+_HEAVIEST = 1e6
 _WORD = re.compile(r"_([a-z])")
 
 
@@ -72,7 +72,7 @@ def parse(data: str | bytes) -> Message:
         WireError: it is none of this protocol.
     """
     try:
-        message = json.loads(data)
+        message = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise WireError("bad_json", "this is not JSON") from None
     if not isinstance(message, dict) or len(message) != 1:
@@ -93,6 +93,10 @@ def parse(data: str | bytes) -> Message:
     raise WireError("unknown_type", f"there is no {str(name)[:40]!a} in this protocol")
 
 
+def _no_constant(word: str) -> None:
+    raise WireError("bad_json", f"{word} is no number of JSON")
+
+
 def _camel(name: str) -> str:
     return _WORD.sub(lambda found: found[1].upper(), name)
 
@@ -107,9 +111,11 @@ def _weighted(body: object) -> tuple[tuple[str, float], ...]:
 
 def _prompt(prompt: object) -> tuple[str, float]:
     text, weight = (prompt.get("text"), prompt.get("weight", 1.0)) if isinstance(prompt, dict) else (None, None)
-    if isinstance(text, str) and isinstance(weight, int | float) and math.isfinite(weight):
-        return text, float(weight)
-    raise WireError("bad_value", f"a prompt is {str(prompt)[:60]!a}, must be a text and a weight that is a number")
+    number = weight if isinstance(weight, int | float) and not isinstance(weight, bool) else None
+    if isinstance(text, str) and number is not None and abs(number) <= _HEAVIEST:
+        return text, float(number)
+    must = f"must be a text and a weight that is a number of at most {_HEAVIEST:g}"
+    raise WireError("bad_value", f"a prompt is {str(prompt)[:60]!a}, {must}")
 
 
 def audio(pcm: bytes, source: Mapping[str, Any], warnings: Sequence[str]) -> str:

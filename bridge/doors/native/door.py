@@ -16,6 +16,7 @@ Rules: event loop; knows who may come in and where they go, not what they say.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Mapping
@@ -26,19 +27,20 @@ from weakref import WeakKeyDictionary
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from bridge.doors.access import Refusal, tls_context, token_of
 from bridge.doors.door import Place, Service, Sessions, Tasks, cannot_listen
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
-from bridge.doors.limits import Turns, is_loopback
+from bridge.doors.limits import ACCEPTS_A_TURN, Turns, is_loopback, queue_newcomers
 from bridge.doors.native import codecs
 from bridge.doors.native.answers import PATH, PROTOCOL
 from bridge.doors.native.broadcast import Broadcast
 from bridge.doors.native.connection import ClientContext, Connection
 from bridge.doors.native.frames import FORMAT_FIELDS, MAX_RATE_HZ, MIN_RATE_HZ, AudioFormat, audio_format
-from bridge.doors.native.front import OPEN_SECONDS, Front
+from bridge.doors.native.front import OPEN_SECONDS, Entrance, Front
 from bridge.doors.native.guard import GuardedConnection, Places
 from bridge.doors.native.listener import DOOR, WebListener
 from bridge.errors import WireError
@@ -79,13 +81,13 @@ class NativeDoor:
     def __init__(self, service: Service, page: Path = WEB_ROOT) -> None:
         self._service, self._access, self._metrics = service, service.access, service.metrics
         self._site = Site(service, page)
-        self._places, self._fresh = Places(service.access, service.metrics), set[Front]()
-        self._streams = Tasks("stream")
+        self._places, self._streams, self._turns = Places(service.access, service.metrics), Tasks("stream"), Turns()
         self._tls = tls_context(service.settings.tls_cert, service.settings.tls_key)  # faults are told before loading
+        self._entrance = Entrance(self._places, service.routes, self._streams, self._turns, self._tls)
         self.port = 0
         self.listeners: set[WebListener] = set()
         self._server: Server | None = None
-        self._clients, self._decoders, self._turns = 0, asyncio.Semaphore(2), Turns()
+        self._clients, self._decoders = 0, asyncio.Semaphore(2)
         self._broadcasts: WeakKeyDictionary[Session, Broadcast] = WeakKeyDictionary()
 
     async def open(self, sessions: Sessions) -> None:
@@ -116,14 +118,16 @@ class NativeDoor:
                 close_timeout=_CLOSE_SECONDS,
                 server_header=None,
                 logger=_quiet,
+                backlog=ACCEPTS_A_TURN,
             )
         except OSError as error:
             raise cannot_listen("the page", host, port, error, "--port") from error
+        queue_newcomers(self._server.sockets)
         self.port = self._site.port = int(self._server.sockets[0].getsockname()[1])
 
-    def _new_connection(self, *protocol_and_server: Any, **options: Any) -> Front:
-        connection = GuardedConnection(*protocol_and_server, places=self._places, **options)
-        return Front(connection, self._service.routes, self._places, self._fresh, self._streams, self._tls)
+    def _new_connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> Front:
+        serve_it = functools.partial(GuardedConnection, protocol, server, places=self._places, **options)
+        return Front(protocol, serve_it, self._entrance)
 
     async def close(self, reason: str) -> None:
         """Tell every client `goaway`, then close with 1001; who does not read it is cut off after _CLOSE_SECONDS."""
@@ -134,8 +138,7 @@ class NativeDoor:
         if self.listeners:
             await asyncio.sleep(_GOODBYE_SECONDS)  # the senders run
         self._server.close(code=1001, reason=reason[:100])
-        for fresh in list(self._fresh):
-            fresh.abort()
+        self._entrance.close()
         self._places.abort_unopened()
         await self._streams.close()
         await self._server.wait_closed()

@@ -23,19 +23,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
-from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from bridge.doors.access import Access
-from bridge.doors.answers import unreadable
+from bridge.doors.http.site import plain_headers, wants_websocket
 from bridge.doors.limits import Bucket, bound_buffers
 from bridge.doors.native.requests import FOLLOWED
 from bridge.doors.native.secure import Slices
 from bridge.metrics import Metrics
 
-__all__ = ["GuardedConnection", "Places", "bound_kernel_buffer"]
+__all__ = ["GuardedConnection", "Places", "bound_kernel_buffer", "take_apart"]
 
 _READ_BYTES, _LONG_READ_BYTES = 4_096, 65_536
 _CONTROLS_A_SECOND, _CONTROLS_AT_ONCE = 50.0, 400  # an honest peer sends a dozen pongs a second
@@ -61,7 +60,7 @@ class Places:
     connections: set[GuardedConnection] = field(default_factory=set)
 
     def abort_unopened(self) -> None:
-        """Cut off those that are no WebSockets yet: some never say what they want."""
+        """Cut off those that are no WebSockets: some never read the answer that they asked for."""
         for connection in list(self.connections):
             if connection.protocol.state is State.CONNECTING:
                 connection.transport.abort()
@@ -86,14 +85,11 @@ class GuardedConnection(ServerConnection):
         self._controls = Bucket(_CONTROLS_A_SECOND, _CONTROLS_AT_ONCE)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection; too many are cut off at once."""
+        """Take over a connection that is counted."""
         super().connection_made(transport)
         self._places.connections.add(self)
         self._read_at_most(_READ_BYTES)
         self._address = str((transport.get_extra_info("peername") or ("?",))[0])
-        if not self._places.access.connect(self._address):
-            self._places.metrics.refused["connections"] += 1
-            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
@@ -101,6 +97,16 @@ class GuardedConnection(ServerConnection):
         self._places.access.disconnect(self._address)
         self.upload_finished()
         super().connection_lost(exc)
+        if self.response is not None:  # else it is about to be made
+            take_apart(self.protocol)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Let who has said all, and no more than a request, read the answer; over TLS asyncio cannot."""
+        request = self.request
+        answers = request is not None and self.response is None and self.transport.can_write_eof()
+        if request is not None and answers and not wants_websocket(plain_headers(request.headers)):
+            return True
+        return super().eof_received()
 
     def _read_at_most(self, count: int) -> None:
         protocol = self.transport.get_protocol()
@@ -144,9 +150,7 @@ class GuardedConnection(ServerConnection):
 
     def send_data(self) -> None:
         """Write what the protocol has to send, in one piece; an empty piece is the end of the connection."""
-        writes, problem = self.protocol.writes, self.protocol.handshake_exc
-        if writes == [b""] and isinstance(problem, InvalidMessage):  # websockets ends it without a word
-            self.transport.write(unreadable(problem.__cause__))
+        writes = self.protocol.writes
         if len(writes) > 1:
             self.protocol.writes = [b"".join(writes), *(piece for piece in writes if not piece)]
         super().send_data()
@@ -214,6 +218,17 @@ class GuardedConnection(ServerConnection):
         self.protocol.fail(1009 if reason == "message_bytes" else 1008, text)
         self.send_data()
         self.loop.call_later(1.0, self.transport.abort)  # time for the close frame to be read
+
+
+def take_apart(protocol: ServerProtocol) -> None:
+    """Let a protocol that nobody uses any more go at once.
+
+    It refers to itself, and would stay until Python looks for such rings: thousands of them hold the event loop for
+    longer than anything that was done for their connections.
+    """
+    protocol.parser.close()
+    protocol.handshake_exc = protocol.parser_exc = None
+    vars(protocol).pop("select_subprotocol", None)  # a closure of websockets' own
 
 
 def _announces(text: bytes) -> bool:

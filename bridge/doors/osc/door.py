@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from bridge.doors.door import Place, Service, Sessions, cannot_listen, host_and_port
+from bridge.doors.limits import ACCEPTS_A_TURN, queue_newcomers
 from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import MAX_PACKET_BYTES
 from bridge.doors.osc.handler import RequestHandler
@@ -90,13 +91,16 @@ class OscDoor:
             self._udp = await _bound(host, port)
             found = int(self._udp.getsockname()[1])
             try:
-                self._tcp = await asyncio.start_server(connections.serve, host, found, limit=READ_BYTES)
+                self._tcp = await asyncio.start_server(
+                    connections.serve, host, found, limit=READ_BYTES, backlog=ACCEPTS_A_TURN
+                )
             except OSError:  # a free UDP port may be taken in TCP
                 self._udp.close()
                 if not tries_left:
                     raise
             else:
                 self.port = found
+                queue_newcomers(self._tcp.sockets)
                 asyncio.get_running_loop().add_reader(self._udp, self._receive, self._udp)
                 return
 

@@ -153,7 +153,8 @@ class Connections:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a client for as long as it is there."""
-        if len(self) >= self._limits.connections and not self._make_room():
+        here = [connection for connection in self._tasks if not connection.writer.transport.is_closing()]
+        if len(here) >= self._limits.connections and not self._make_room(here):
             self._counters.refused["capacity"] += 1
             writer.transport.abort()
             return
@@ -178,10 +179,10 @@ class Connections:
             connection.flush()  # why it is closed, for one
             writer.close()
 
-    def _make_room(self) -> bool:
-        """Close the connection silent for longest, if that is long."""
-        oldest = min(self._tasks, key=lambda connection: connection.last_packet)
-        if self._loop.time() - oldest.last_packet < self._limits.silence_seconds:
+    def _make_room(self, here: list[_Connection]) -> bool:
+        """Close the oldest that never sent a packet, else the one silent for longest, if that is long."""
+        oldest = min(here, key=lambda connection: (connection.packets > 0, connection.last_packet))
+        if oldest.packets and self._loop.time() - oldest.last_packet < self._limits.silence_seconds:
             return False
         self._counters.dropped["silent"] += 1
         oldest.writer.transport.abort()

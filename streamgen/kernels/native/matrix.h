@@ -4,7 +4,7 @@
 //     4 bits   4 × 128 bytes   byte [output][i]: input 8j + i in the low nibble, 8j + 4 + i in the high one
 //     6 bits   the same of the low 4 bits, then 2 × 128: byte [output][i]: bits 4 and 5 of inputs 16j + {0,4,8,12} + i
 //     8 bits   8 × 128 bytes   byte [output][i]: input 4j + i
-//     16, 32   no groups, no scales: bfloat16 or float [input][output]
+//     16, 32   no groups, no scales: bfloat16 or float [input][output]; with AMX, see below, halves of floats
 // A weight is (byte - zero) · scale, zero = 2^(BITS - 1). Rows are rounded to signed bytes, a float32 scale a group.
 //
 // Rules: a product is summed in one order, whatever rows are beside it and whichever thread has the tile.
@@ -219,8 +219,6 @@ void times_float_tile(const Matrix& m, int tile, const float* x, int64_t stride,
   times_float_tile(reinterpret_cast<const float*>(m.tile(tile)), m.inputs, x, stride, rows, out);
 }
 
-// ------------------------------------------------------------------------------------------------------ packing
-
 uint16_t to_bf16(float x) {  // to nearest, ties to even
   uint32_t bits;
   memcpy(&bits, &x, 4);
@@ -237,6 +235,77 @@ float from_bf16(uint16_t half) {
   memcpy(&x, &bits, 4);
   return x;
 }
+
+#if defined(STREAMGEN_AMX)
+// A float is the sum of two bfloat16s, but for 2^-17 of it; a product of two floats is three of those, which the processor
+// multiplies 16 rows by 16 outputs at once. A tile is blocks of 32 inputs (or as many as there are), each of two halves of 16
+// outputs: [input / 2][output][2] of the larger parts, then of 32 bits the same of the smaller ones.
+constexpr int SPLIT_ROWS = 32, SPLIT_DEPTH = 32;
+
+bool splits(int inputs) { return inputs % SPLIT_DEPTH == 0 || (inputs < SPLIT_DEPTH && inputs % 2 == 0); }
+
+void pack_split(const float* const* rows, int inputs, int bits, uint8_t* out) {
+  const int depth = std::min(inputs, SPLIT_DEPTH), part = depth * TILE, half = part * bits / 16;
+  for (int k = 0; k < inputs; ++k)
+    for (int o = 0; o < TILE; ++o) {
+      uint8_t* to = out + size_t(k / depth) * 2 * half + o / 16 * half + k % depth / 2 * 64 + o % 16 * 4 + k % 2 * 2;
+      const uint16_t larger = to_bf16(rows[o][k]), smaller = to_bf16(rows[o][k] - from_bf16(larger));
+      memcpy(to, &larger, 2);
+      if (bits == 32) memcpy(to + part, &smaller, 2);
+    }
+}
+
+// Floats as their two parts; as many are written as a vector has more.
+void split(const float* x, size_t count, uint16_t* larger, uint16_t* smaller) {
+  for (size_t i = 0; i < count; i += LANES) {
+    const __mmask16 wanted = count - i < size_t(LANES) ? __mmask16((1u << (count - i)) - 1) : __mmask16(0xFFFF);
+    const F value = _mm512_maskz_loadu_ps(wanted, x + i);
+    const __m256bh whole = _mm512_cvtneps_pbh(value);
+    _mm256_storeu_si256((__m256i*)(larger + i), (__m256i)whole);
+    const F rest = sub(value, load(larger + i));
+    _mm256_storeu_si256((__m256i*)(smaller + i), (__m256i)_mm512_cvtneps_pbh(rest));
+  }
+}
+
+class SplitTiles {  // what the processor is told of its tiles, as long as this lives
+ public:
+  explicit SplitTiles(int depth) {
+    struct {
+      uint8_t palette = 1, start = 0, reserved[14] = {};
+      uint16_t bytes[16] = {};
+      uint8_t rows[16] = {};
+    } told;
+    for (int i = 0; i < 8; ++i) told.bytes[i] = uint16_t(i < 6 ? 64 : 2 * depth), told.rows[i] = uint8_t(i == 4 || i == 5 ? depth / 2 : 16);
+    _tile_loadconfig(&told);
+  }
+  ~SplitTiles() { _tile_release(); }
+};
+
+// SPLIT_ROWS rows, `stride` apart, times one tile: out [SPLIT_ROWS][TILE].
+template <int BITS>
+APART void times_split_tile(const uint8_t* w, int inputs, const uint16_t* larger, const uint16_t* smaller, int64_t stride, float* out) {
+  const int depth = std::min(inputs, SPLIT_DEPTH), part = depth * TILE, half = part * BITS / 16;
+  const auto products = [] {
+    _tile_dpbf16ps(0, 6, 4); _tile_dpbf16ps(1, 6, 5); _tile_dpbf16ps(2, 7, 4); _tile_dpbf16ps(3, 7, 5);
+  };
+  _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+  for (int k = 0; k < inputs; k += depth, w += 2 * half) {
+    _tile_loadd(6, larger + k, 2 * stride); _tile_loadd(7, larger + 16 * stride + k, 2 * stride);
+    if (BITS == 32) {
+      _tile_loadd(4, w + part, 64); _tile_loadd(5, w + half + part, 64);
+      products();
+    }
+    _tile_loadd(4, w, 64); _tile_loadd(5, w + half, 64);
+    products();
+    _tile_loadd(6, smaller + k, 2 * stride); _tile_loadd(7, smaller + 16 * stride + k, 2 * stride);
+    products();
+  }
+  _tile_stored(0, out, 4 * TILE); _tile_stored(1, out + 16, 4 * TILE);
+  _tile_stored(2, out + 16 * TILE, 4 * TILE); _tile_stored(3, out + 16 * TILE + 16, 4 * TILE);
+}
+#endif
+
+// ------------------------------------------------------------------------------------------------------ packing
 
 // The lowest and highest whole number of a weight. 8 bits keep to ±127, for which AVX2 has room.
 Span whole_numbers(int bits) { return bits == 8 ? Span{-127, 127} : Span{-(1 << (bits - 1)), (1 << (bits - 1)) - 1}; }
@@ -296,6 +365,9 @@ void pack_group(const float* w, int bits, int output, uint8_t* group) {
 }
 
 void pack_tile(const float* const* rows, int inputs, int bits, uint8_t* out) {
+#if defined(STREAMGEN_AMX)
+  if (bits >= 16 && splits(inputs)) return pack_split(rows, inputs, bits, out);
+#endif
   if (bits >= 16) {
     for (int at = 0; at < inputs * TILE; ++at) {
       const float weight = rows[at % TILE][at / TILE];

@@ -11,6 +11,8 @@
 #include <vector>
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -411,12 +413,27 @@ void Decoder::step(Pool& pool, const Row* rows, int count, const float* x, const
 
 // -------------------------------------------------------------------------------------------------------- C's names
 
-// What this processor and system can run: 0 the portable build, 1 AVX2, 2 AVX-VNNI, 3 AVX-512 VNNI.
+#if defined(__linux__) && defined(__x86_64__)
+// Whether the processor multiplies tiles of bfloat16s and the system lets this process use them, which it wants to be asked.
+bool multiplies_tiles() {
+  constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
+  unsigned a = 7, b, c = 0, d, more = 7, one = 1;
+  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  const bool tiles = (d >> 24 & 1) && (d >> 22 & 1);
+  __asm__("cpuid" : "+a"(more), "=b"(b), "+c"(one), "=d"(d));
+  return tiles && (more >> 5 & 1) && !syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA);
+}
+#else
+[[maybe_unused]] bool multiplies_tiles() { return false; }
+#endif
+
+// What this processor and system can run: 0 the portable build, 1 AVX2, 2 AVX-VNNI, 3 AVX-512 VNNI, 4 with AMX beside it.
 EXPORT int streamgen_processor() {
 #if (defined(__x86_64__) || defined(__i386__)) && !defined(_MSC_VER)
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) return 3;
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
+    return multiplies_tiles() ? 4 : 3;
   unsigned a = 7, b, c = 1, d;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
   return a >> 4 & 1 ? 2 : 1;  // leaf 7.1, EAX bit 4: AVX-VNNI
@@ -502,24 +519,14 @@ EXPORT void streamgen_multiply(void* pool, const Matrix* matrix, const float* x,
   Pool& threads = *static_cast<Pool*>(pool);
   const Matrix& m = *matrix;
   if (m.bits >= 16) {
-    const Finish finish{bias, elu != 0, added, added_stride};
-    return threads.run([&](int t) { times_floats(t, threads.threads, m, x, stride, rows, finish, outputs, out); });
+    const Finish finish{bias, elu != 0, added, added_stride, rows};
+    return threads.run([&](int t) { times_floats(t, threads.threads, m, {x, stride, rows, rows, rows}, finish, outputs, out); });
   }
   QuantisedBuffer buffer;
-  const Quantised all_rows = buffer.of(size_t(rows), m.inputs);
+  const Quantised rounded = buffer.of(size_t(rows), m.inputs);
   threads.run([&](int t) {
-    const Span own = share(t, threads.threads, rows), tiles = share(t, threads.threads, m.count());
-    for (int r = own.start; r < own.stop; ++r) {
-      const Quantised to = all_rows.from(r);
-      quantise(x + r * stride, m.inputs, to.bytes, to.scales, to.negative_sums);
-    }
-    threads.meet();
     std::vector<float> product(size_t(rows) * TILE * TOGETHER);
-    multiply(m, tiles, {}, all_rows, rows, product.data(), [&](int tile, const float* sums) {
-      for (int r = 0; r < rows; ++r)
-        for (int c = 0; c < TILE && tile * TILE + c < outputs; ++c)
-          out[size_t(r) * outputs + tile * TILE + c] = sums[r * TILE + c] + (bias ? bias[tile * TILE + c] : 0.f);
-    });
+    times_bytes(threads, t, m, x, stride, rows, bias, outputs, rounded, product.data(), out);
   });
 }
 
@@ -528,14 +535,22 @@ EXPORT void streamgen_elu(const float* x, int64_t count, float* out) { map(x, co
 
 EXPORT void* streamgen_chain() { return new Chain; }
 EXPORT void streamgen_chain_end(void* chain) { delete static_cast<Chain*>(chain); }
-EXPORT void streamgen_convolve(void* pool, void* chain, const Stage* stages, int32_t count, const float* x,
-                               int32_t streams, int32_t steps, float* out) {
-  static_cast<Chain*>(chain)->run(*static_cast<Pool*>(pool), stages, count, x, streams, steps, out);
+
+// memories: of each state, of `rows` streams each; x: float32 [states * rows, steps, inputs of the first stage].
+EXPORT void streamgen_decode(void* pool, void* chain, const Stage* stages, int32_t count, float* const* memories,
+                             int32_t states, int32_t rows, const float* x, int32_t steps, float* out) {
+  static_cast<Chain*>(chain)->run(*static_cast<Pool*>(pool), stages, count, {memories, rows}, x, states * rows, steps, out);
 }
 
 EXPORT void streamgen_lstm(void* pool, const Matrix* again, const float* driven, int32_t streams, int32_t steps,
                            float* hidden, float* cell, float* out) {
-  run_lstm(*static_cast<Pool*>(pool), *again, driven, streams, steps, hidden, cell, out);
+  Pool& threads = *static_cast<Pool*>(pool);
+  std::vector<float*> pasts, cells;
+  for (int b = 0; b < streams; ++b) pasts.push_back(hidden + size_t(b) * again->inputs), cells.push_back(cell + size_t(b) * again->inputs);
+  threads.run([&](int t) {
+    LstmScratch own;
+    run_lstm(threads, t, *again, driven, streams, steps, pasts.data(), cells.data(), own, out);
+  });
 }
 
 // Only read some memory: the limit that a step is held against.

@@ -123,6 +123,12 @@ def test_what_cannot_be_used_is_said_to_the_client_alone(
     assert capfd.readouterr() == ("", ""), "libraries have nothing to add"
 
 
+def test_messages_name_what_it_was_to_be() -> None:
+    for data in (b"rubbish", file_bytes(seconds=2.1), file_bytes(channels=6)):
+        with pytest.raises(FileError, match=r"^the melody "):
+            decode_audio(data, 2.0, "melody")
+
+
 def test_samples_that_are_no_numbers_are_refused() -> None:
     out = io.BytesIO()
     soundfile.write(out, np.full((8_000, 2), np.nan, np.float32), 16_000, format="WAV", subtype="FLOAT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +91,12 @@ def test_slower_than_real_time_is_said_plainly(toy_model: ToyModel, monkeypatch:
         "—",
         "pocket makes 0.5 × real time in fp32 on cpu: `render` works, `play` will have gaps",
     )
+
+
+def test_effects_that_were_not_built_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamgen.kernels.kernels", lambda: SimpleNamespace(instruction_set="avx2"))
+    monkeypatch.setattr("bridge.audio.loops.loops", lambda: None)
+    assert doctor._kernels() == ("—", "native, for avx2; not those of the effects: install streamgen again")
 
 
 def test_without_native_kernels_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,11 @@ async def listen(client: ClientConnection, seconds: float) -> tuple[int, np.ndar
     return start, np.concatenate(pieces), messages
 
 
+async def rest(client: ClientConnection) -> list[dict[str, Any]]:
+    """The messages until the server closes."""
+    return [json.loads(message) async for message in client if isinstance(message, str)]
+
+
 def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_goodbye(
     service: Service, tmp_path: Path
 ) -> None:
@@ -242,9 +247,9 @@ def test_listeners_hear_what_is_recorded_a_change_reaches_all_and_sigterm_says_g
             assert "sound_playing" not in counted
             assert "<html" in service.get("/index.html")
             service.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):  # it ends when the server has closed
-                last = [json.loads(message) async for message in one if isinstance(message, str)]
-            assert last[-1]["type"] == "goaway"
+            async with asyncio.timeout(10):  # both read on: who does not would not see that the server has closed
+                ends = await asyncio.gather(rest(one), rest(two))
+            assert [messages[-1]["type"] for messages in ends] == ["goaway", "goaway"]
             return start, np.concatenate([first, more])
 
     start, heard = asyncio.run(scene())

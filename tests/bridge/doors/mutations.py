@@ -1,4 +1,4 @@
-"""Messages of both doors, broken at random: what a careless or hostile client sends. Seeded by the caller."""
+"""Messages of all doors, broken at random: what a careless or hostile client sends. Seeded by the caller."""
 
 from __future__ import annotations
 
@@ -86,9 +86,56 @@ def mutated_osc(draw: random.Random) -> bytes:
     return bytes(data)
 
 
+LYRIA_SEEDS: list[bytes] = [
+    json.dumps(message).encode()
+    for message in [
+        {"setup": {"model": "models/lyria-realtime-exp"}},
+        {"clientContent": {"weightedPrompts": [{"text": "piano", "weight": 1.0}, {"text": "drums", "weight": 0.5}]}},
+        {"musicGenerationConfig": {"bpm": 120, "temperature": 1.1, "guidance": 4.0, "seed": 7, "muteBass": True}},
+        {"playbackControl": "PLAY"},
+        {"playbackControl": "RESET_CONTEXT"},
+    ]
+]
+PATHS = ["/", "/healthz", "/metrics", "/streamgen", "/streamgen/temperature?VALUE", "/?HOST_INFO", "/app.js"]
+PATHS += ["/listen.mp3", "/listen.m3u", "/listen.ogg", "/v1/stream", "/nowhere"]
+METHODS = ["GET", "GET", "GET", "GET", "HEAD", "POST", "OPTIONS", "get", "PRI", "CONNECT"]
+HEADERS = ["Host: 127.0.0.1", "Accept: text/html", "Accept: */*", "Icy-MetaData: 1", "Range: bytes=5-2", "Origin: null"]
+HEADERS += ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Content-Length: 5"]
+HEADERS += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Transfer-Encoding: chunked", "Expect: 100-continue"]
+
+
 def mutated_web(draw: random.Random) -> str | bytes:
     """A WebSocket message."""
-    data = bytearray(draw.choice(WEB_SEEDS))
+    return _mutated_json(draw, WEB_SEEDS)
+
+
+def mutated_lyria(draw: random.Random) -> str | bytes:
+    """A message of Google's protocol."""
+    return _mutated_json(draw, LYRIA_SEEDS)
+
+
+def mutated_http(draw: random.Random) -> bytes:
+    """A request."""
+    line = f"{draw.choice(METHODS)} {draw.choice(PATHS)} HTTP/{draw.choice(['1.1', '1.1', '1.1', '1.0', '2.0'])}"
+    head = "\r\n".join([line, *draw.sample(HEADERS, draw.randrange(7))])
+    data = bytearray(head.encode() + b"\r\n\r\n")
+    for _ in range(draw.choice([0, 0, 1, 2, 8])):
+        at, kind = draw.randrange(len(data) + 1), draw.randrange(5)
+        if kind == 0:
+            data[at : at + 1] = draw.randbytes(1)
+        elif kind == 1:
+            del data[at : at + draw.randrange(1, 20)]
+        elif kind == 2:
+            data[at:at] = draw.randbytes(draw.randrange(1, 30))
+        elif kind == 3:
+            data[at:at] = draw.choice([b"A", b"X: y\r\n"]) * draw.choice([10, 600, 20_000])
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+def _mutated_json(draw: random.Random, seeds: list[bytes]) -> str | bytes:
+    data = bytearray(draw.choice(seeds))
     for _ in range(draw.randint(0, 4)):
         at = draw.randrange(len(data) + 1)
         kind = draw.random()

@@ -21,7 +21,7 @@ from bridge.session.live_session import LiveSession
 from bridge.session.player import Player
 from bridge.session.session import Session
 from streamgen.errors import CapacityError, ConfigError, PromptError, SessionClosed
-from streamgen.testing import tiny_checkpoint
+from streamgen.testing import FakeModel, tiny_checkpoint
 
 from .live import RATE_HZ
 from .live import Listening as KeepingAll
@@ -103,15 +103,33 @@ def test_a_change_is_told_to_all_with_its_sample(model: streamgen.Model) -> None
 
 
 def test_the_driest_are_served_together_and_with_them_live_and_who_is_late() -> None:
-    def player(lead_seconds: float, state: PlayerState = PlayerState.PLAYING, needs: bool = True) -> Any:
-        playback = SimpleNamespace(lead_seconds=lead_seconds, state=state, needs_audio=needs)
+    def player(lead_seconds: float, state: PlayerState = PlayerState.PLAYING, lacks: float = 1.0) -> Any:
+        playback = SimpleNamespace(
+            lead_seconds=lead_seconds, state=state, needs_audio=lacks > 0, goes_along=lacks > -0.1
+        )
         return SimpleNamespace(playback=playback)
 
     live, dry, near, far = player(1.5), player(0.3), player(0.7), player(1.2)
-    late, full = player(1.2, PlayerState.LATE), player(0.1, needs=False)
-    assert driest_of([live, far, dry, near, late, full]) == [live, dry, near, late]
-    assert driest_of([full]) == []
+    late, soon, full = player(1.2, PlayerState.LATE), player(0.5, lacks=-0.05), player(0.1, lacks=-0.2)
+    assert driest_of([live, far, dry, near, late, soon, full]) == [live, dry, near, late, soon]
+    assert driest_of([soon, full]) == [], "nobody lacks any yet"
     assert driest_of([]) == []
+
+
+def test_where_many_play_a_whole_block_is_committed_at_once() -> None:
+    async def scene() -> None:
+        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 6)
+        try:
+            opened = [await LiveSession.open("live", engine, RATE_HZ, {}) for _ in range(4)]
+            assert {one.player.playback.commit_frames for one in opened} == {2}
+            fifth = await LiveSession.open("fifth", engine, RATE_HZ, {})
+            assert {one.player.playback.commit_frames for one in [*opened, fifth]} == {5}
+            await fifth.close("left")
+            assert {one.player.playback.commit_frames for one in opened} == {2}
+        finally:
+            await engine.close()
+
+    asyncio.run(scene())
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,28 @@ def test_pieces_come_out_in_order_and_in_parts() -> None:
         levels.append((samples.shape[1], float(samples[0, 0])))
     assert levels == [(2_000, 0), (1_200, 0), (2_000, 1), (1_200, 1), (2_000, 2), (1_200, 2)]
     assert (bool(ahead), ahead.samples) == (False, 0)
+
+
+def test_how_much_lies_ahead_is_told_while_the_engine_makes_more() -> None:
+    ahead, _ = ahead_of(50)
+    over, interval = threading.Event(), sys.getswitchinterval()
+
+    def make() -> None:
+        piece = ahead._pieces[0]
+        while not over.is_set():
+            ahead.take(BLOCK)
+            ahead.add(piece)
+
+    making = threading.Thread(target=make)
+    sys.setswitchinterval(1e-6)
+    try:
+        making.start()
+        told = {ahead.samples for _ in range(2_000)}
+    finally:
+        over.set()
+        making.join()
+        sys.setswitchinterval(interval)
+    assert told <= {49 * BLOCK, 50 * BLOCK}
 
 
 def test_a_piece_that_was_taken_in_part_is_not_taken_back() -> None:

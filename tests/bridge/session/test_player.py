@@ -271,6 +271,15 @@ def test_a_text_is_checked_where_it_is_written_though_its_slot_is_silent(rig: Ca
     player.do(Set({"prompt/3/text": ""}, "me"))
 
 
+def test_an_audio_prompt_takes_the_place_of_what_the_session_began_with(tiny_model: streamgen.Model) -> None:
+    began = {"audio_prompt": np.zeros(6_400, np.float32), "audio_prompt_rate_hz": 32_000}
+    player = Player(tiny_model, lambda _: None, Timeline(RATE_HZ, lambda: 0.0, lambda: 0.0), options=began)
+    codes = torch.ones(4, 20, dtype=torch.int64)
+    player.do(AudioPrompt(np.zeros((1, 100), np.float32), 32_000, "test", codes))
+    assert torch.equal(player.generator._stream._sound.tokens.frames(0, 15), codes[:, :15])
+    player.close()
+
+
 def test_a_melody_lands_at_its_sample_and_fresh_streams_follow_it() -> None:
     model = streamgen.load_model(str(tiny_checkpoint("melody")), device="cpu", precision="fp32")
     tune = model.melody(np.sin(2 * np.pi * 440 * np.arange(32_000) / 32_000), 32_000)

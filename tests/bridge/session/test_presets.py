@@ -46,7 +46,9 @@ def test_a_file_holds_all_of_it(tmp_path: Path) -> None:
     assert preset_files.read(path) == Preset()
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "/etc/passwd", ".hidden", "a" * 65, "𝔸" * 60, "x\n"])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", "/etc/passwd", ".hidden", "a" * 65, "𝔸" * 60, "x\n", "CON", "lpt1.x", "Aux "]
+)
 def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileError, match="no name of a preset"):
         preset_files.path_of(tmp_path, name)

@@ -133,6 +133,8 @@ def test_a_style_s_switches_are_true_or_false(copy_of: Any, edit_package: Any, c
     folder = copy_of("style")
     edit_package(folder / "state_dict.bin", {"conditioners.self_wav.style.use_middle_of_segment": []})
     assert "use_middle_of_segment is []; true or false is needed" in complaint(folder)
+    edit_package(folder / "state_dict.bin", {"conditioners.self_wav.style.transformer_scale": []})
+    assert "style.transformer_scale is []; xsmall, default, large, none are possible" in complaint(folder)
 
 
 def test_what_nobody_knows_is_named(copy_of: Any, edit_package: Any) -> None:

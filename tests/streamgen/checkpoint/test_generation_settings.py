@@ -70,7 +70,11 @@ def test_what_would_change_the_draws_is_refused_with_its_value(
         ("guard", 1, "guard is 1, must be true or false"),
         ("top_k", 9.5, "top_k is 9.5; a whole number is needed"),
         ("audition", 2.5, "audition is 2.5; a whole number"),
-        ("unsupported_controls", ["temprature"], r"unsupported_controls is \['temprature'\], must be a list of these: "),
+        (
+            "unsupported_controls",
+            ["temprature"],
+            r"unsupported_controls is \['temprature'\], must be a list of these: ",
+        ),
         ("unsupported_controls", "top_k", "unsupported_controls is 'top_k', must be a list"),
         ("unsupported_controls", [[1]], "must be a list of these"),
     ],

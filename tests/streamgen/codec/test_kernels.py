@@ -39,7 +39,7 @@ def native() -> Native:
 def test_the_native_convolution_is_torchs(native: Native, batch: int, out: int, kernel: int, elu: bool) -> None:
     weight, bias, x = torch.randn(out, 6, kernel), torch.randn(out), torch.randn(batch, 20, 6)
     ours, theirs = Convolution(weight, bias, native=native), Convolution(weight, bias)
-    torch.testing.assert_close(ours(x, elu=elu), theirs(x, elu=elu), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours(x, elu=elu), theirs(x, elu=elu), atol=3e-4, rtol=1e-4)
 
 
 def test_large_native_convolutions_have_weights_of_sixteen_bits(
@@ -48,7 +48,8 @@ def test_large_native_convolutions_have_weights_of_sixteen_bits(
     monkeypatch.setattr("streamgen.codec.kernels._LARGE_NUMEL", 1)
     weight, x = torch.randn(32, 6, 3), torch.randn(1, 20, 6)
     wanted = Convolution(weight.bfloat16().float(), None)(x)
-    torch.testing.assert_close(Convolution(weight, None, native=native)(x), wanted, atol=1e-5, rtol=1e-5)
+    tolerance = 3e-4 if native.library.instruction_set == "amx" else 1e-5  # a float in two bfloat16s lacks 2^-17 of it
+    torch.testing.assert_close(Convolution(weight, None, native=native)(x), wanted, atol=tolerance, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

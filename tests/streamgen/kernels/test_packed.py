@@ -79,7 +79,8 @@ def test_rows_may_overlap_as_the_windows_of_a_convolution_do(library: Kernels) -
     windows = x.as_strided((18, 24), (8, 1))
     wanted = windows.double() @ weight.double().T
     out = multiply(library, pool, pack(library, pool, weight, 32), windows, 32)
-    torch.testing.assert_close(out.double(), wanted, atol=1e-5, rtol=1e-5)
+    tolerance = 3e-4 if library.instruction_set == "amx" else 1e-5  # a float in two bfloat16s lacks 2^-17 of it
+    torch.testing.assert_close(out.double(), wanted, atol=tolerance, rtol=1e-5)
 
 
 def test_an_lstm_is_torchs_over_rounded_weights_and_states(library: Kernels) -> None:

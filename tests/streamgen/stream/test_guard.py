@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -211,3 +212,15 @@ def test_a_take_that_is_named_again_comes_again_wherever_it_begins(mono: Any) ->
         first, other, again = played
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("length", [8_000, 2_048, 300, 4])
+def test_bands_are_the_means_of_their_parts_of_the_spectrum(length: int) -> None:
+    """Twin: band after band. Short blocks have bands that share one number of the transform."""
+    guard, sound = Guard(32_000, 640, 0), np.random.default_rng(1).normal(size=length).astype(np.float32)
+    width = min(2_048, length)
+    windows = np.lib.stride_tricks.sliding_window_view(sound, width)[:: max(width // 2, 1)]
+    power = (np.abs(np.fft.rfft(windows * np.hanning(width + 1)[:-1])) ** 2).mean(axis=0) * (4 / width) ** 2
+    edges = np.minimum((guard._bands * width / 32_000).astype(int), len(power) - 1)
+    slow = [power[low : max(high, low + 1)].mean() for low, high in pairwise(edges)]
+    assert np.allclose(guard._spectrum(sound), slow, rtol=1e-12, atol=0)

@@ -28,7 +28,7 @@ def test_what_is_taken_is_what_the_codec_decodes(twin: Twins, kind: str) -> None
     whole = model.runtime.codec.decode(codes[None], model.runtime.codec.new_state(1))[0]
     pcm = PcmBuffer(model.runtime.codec, CPU)
     for start, stop in ((0, 7), (7, 8), (8, 40)):
-        pcm.decode(codes[:, start:stop])
+        PcmBuffer.decode_together([pcm], [codes[:, start:stop]])
     first, second = pcm.take(999), pcm.take(7_001)
     assert (first.start_sample, second.start_sample, pcm.position_samples) == (0, 999, 8_000)
     taken = torch.from_numpy(np.concatenate([first.samples, second.samples], axis=1))
@@ -40,8 +40,8 @@ def test_an_audio_prompt_is_decoded_and_left_out(twin: Twins) -> None:
     codes = some_codes(model, 40)
     whole = model.runtime.codec.decode(codes[None], model.runtime.codec.new_state(1))[0]
     pcm = PcmBuffer(model.runtime.codec, CPU, skip_frames=10)
-    pcm.decode(codes[:, :6])
-    pcm.decode(codes[:, 6:])
+    PcmBuffer.decode_together([pcm], [codes[:, :6]])
+    PcmBuffer.decode_together([pcm], [codes[:, 6:]])
     taken = torch.from_numpy(pcm.take(8_000).samples[:1])
     torch.testing.assert_close(taken, whole[:, 6_400:14_400], atol=1e-5, rtol=0)
 
@@ -51,7 +51,7 @@ def test_it_asks_for_frames_until_the_samples_are_there(twin: Twins) -> None:
     model = twin("mono").model
     codes, pcm = some_codes(model, 40), PcmBuffer(model.runtime.codec, CPU)
     while missing := pcm.missing_frames(3_200):
-        pcm.decode(codes[:, pcm.decoded_frames : pcm.decoded_frames + missing])
+        PcmBuffer.decode_together([pcm], [codes[:, pcm.decoded_frames : pcm.decoded_frames + missing]])
     assert pcm.decoded_frames == 5 + model.runtime.codec.lookahead_frames
     assert pcm.take(3_200).samples.shape == (2, 3_200)
 
@@ -59,12 +59,12 @@ def test_it_asks_for_frames_until_the_samples_are_there(twin: Twins) -> None:
 def test_what_is_restored_goes_on_as_before(twin: Twins) -> None:
     model = twin("stereo").model
     codes, pcm = some_codes(model, 40), PcmBuffer(model.runtime.codec, CPU, skip_frames=3)
-    pcm.decode(codes[:, :20])
+    PcmBuffer.decode_together([pcm], [codes[:, :20]])
     pcm.take(1_000)
     memory = pcm.snapshot()
     runs = []
     for _ in range(2):
-        pcm.decode(codes[:, pcm.decoded_frames :])
+        PcmBuffer.decode_together([pcm], [codes[:, pcm.decoded_frames :]])
         runs.append(pcm.take(15_000))
         pcm.restore(memory)
     assert runs[0].start_sample == runs[1].start_sample == 1_000

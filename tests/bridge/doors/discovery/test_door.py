@@ -27,11 +27,11 @@ def service(page: str = "http://127.0.0.1:8711/", osc_port: int | None = 8712) -
     return Service(Settings(), Access(), Metrics(), {"page": page, "osc_port": osc_port})
 
 
-async def found(kinds: dict[str, int], name: str) -> dict[str, tuple[int, list[str]]]:
-    """Ask for a name as another program does."""
+async def found(kinds: dict[str, int], name: str, milliseconds: int) -> dict[str, tuple[int, list[str]]]:
+    """Ask for a name as another program does, for so long at most."""
     other = AsyncZeroconf(interfaces=["127.0.0.1"])
     asked = {kind: AsyncServiceInfo(kind, f"{name}.{kind}") for kind in kinds}
-    came = await asyncio.gather(*(info.async_request(other.zeroconf, 3_000) for info in asked.values()))
+    came = await asyncio.gather(*(info.async_request(other.zeroconf, milliseconds) for info in asked.values()))
     await other.async_close()
     told = {kind: (info.port or 0, info.parsed_addresses()) for kind, info in asked.items()}
     return {kind: one for (kind, one), here in zip(told.items(), came, strict=True) if here}
@@ -52,7 +52,7 @@ def test_a_library_of_oscquery_finds_every_parameter_with_its_range() -> None:
             await door._telling
             other = AsyncZeroconf(interfaces=["127.0.0.1"])
             info = ServiceInfo(kind := "_oscjson._tcp.local.", f"{door.places()['announced']}.{kind}")
-            assert await asyncio.to_thread(info.request, other.zeroconf, 2_000)
+            assert await asyncio.to_thread(info.request, other.zeroconf, 30_000)
             client = client_of.OSCQueryClient(info)
             host = await asyncio.to_thread(client.get_host_info)
             assert (host.name, host.osc_port) == ("streamgen", 8712)
@@ -79,10 +79,10 @@ def test_page_osc_and_oscquery_are_found_and_say_goodbye() -> None:
         await door._telling
         name = str(door.places()["announced"])
         assert name.startswith("streamgen on ")
-        assert await found(KINDS, name) == {kind: (port, ["127.0.0.1"]) for kind, port in KINDS.items()}
+        assert await found(KINDS, name, 30_000) == {kind: (port, ["127.0.0.1"]) for kind, port in KINDS.items()}
         assert door.stats() == {"services": 3}
         await door.close("the test is over")
-        assert await found(KINDS, name) == {}
+        assert await found(KINDS, name, 3_000) == {}
 
     asyncio.run(go())
 

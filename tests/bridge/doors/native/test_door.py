@@ -284,6 +284,9 @@ def test_a_melody_or_style_comes_as_the_bytes_of_a_file_and_ends_with_none(kind:
             assert (ends.kind, ends.samples, ends.at) == (kind, None, None)
             refused = await caller.ask(type=kind, bytes=2**40, id="o")
             assert refused["code"] == "bad_value"
+            assert (await caller.ask(type=kind, bytes=9, id="p"))["ready"] is True
+            await caller.socket.send(b"not audio")
+            assert f"the {kind} is no WAV" in (await caller.until("error"))["message"]
 
     asyncio.run(go())
 

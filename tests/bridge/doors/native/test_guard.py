@@ -98,7 +98,7 @@ def test_connections_are_limited_and_free_again() -> None:
     async def go() -> None:
         async with serving(Limits(connections=5)) as door:
             assert [await connections(door, 8), await connections(door, 5)] == [5, 5]
-            assert door.metrics.refused["connections"] == 3
+            assert door.metrics.refused["silent"] == 3
             assert door.access.connections.total() == 0
         async with serving(Limits(connections_per_address=2)) as door:
             assert await connections(door, 3) == 2

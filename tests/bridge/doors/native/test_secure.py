@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -79,24 +81,33 @@ async def nobody_left(web: Open) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_who_does_not_shake_hands_is_counted_and_cut_off_like_all_who_say_nothing(
+HALF_A_HELLO = bytes.fromhex("16030100c8010000c40303")
+
+
+def test_who_does_not_shake_hands_costs_nothing_and_is_cut_off_like_all_who_say_nothing(
     files: tuple[Path, Path], trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[object] = []
+    init = SSLProtocol.__init__
+
+    def noted(self: SSLProtocol, *args: Any, **options: Any) -> None:
+        made.append(self)
+        init(self, *args, **options)
+
     async def go() -> None:
         async with serving(Limits(connections=2), tls=files) as web:
             monkeypatch.setattr(front, "OPEN_SECONDS", 0.2)
+            monkeypatch.setattr(SSLProtocol, "__init__", noted)
             async with opened(web, None) as one, opened(web, None) as two, opened(web, None) as three:
-                two[1].write(bytes.fromhex("16030100c8010000c40303"))
+                two[1].write(HALF_A_HELLO)
                 async with asyncio.timeout(20):
                     reading = (reader.read() for reader, _ in (one, two, three))
                     ends = await asyncio.gather(*reading, return_exceptions=True)
             assert all(end == b"" or isinstance(end, ConnectionError) for end in ends)
-            assert web.metrics.refused["connections"] == 1
+            assert web.metrics.refused["silent"] == 1
+            assert not made
             await nobody_left(web)
             monkeypatch.undo()
-            async with opened(web, None) as (reader, writer):  # no TLS at all
-                writer.write(b"GET / HTTP/1.1\r\n\r\n")
-                assert b"HTTP" not in await reader.read()
             async with opened(web, trusting) as (reader, writer):
                 writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
                 assert (await reader.read()).startswith(b"HTTP/1.1 200")
@@ -104,11 +115,49 @@ def test_who_does_not_shake_hands_is_counted_and_cut_off_like_all_who_say_nothin
     asyncio.run(go())
 
 
+def test_a_crowd_of_half_hellos_gives_way_to_who_shakes_hands(
+    files: tuple[Path, Path], trusting: ssl.SSLContext
+) -> None:
+    async def go() -> None:
+        async with AsyncExitStack() as crowd, serving(Limits(connections=4), tls=files) as web:
+            for _ in range(30):
+                (await crowd.enter_async_context(opened(web, None)))[1].write(HALF_A_HELLO)
+            async with opened(web, trusting) as (reader, writer):
+                for _ in range(30):
+                    (await crowd.enter_async_context(opened(web, None)))[1].write(HALF_A_HELLO)
+                writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"GET /x HTTP/1.1\r\nHost: stage.example:8711\r\n\r\n", "https://stage.example:8711\n"),
+        (b"GET /listen.mp3 HTTP/1.0\r\n\r\n", "https://\n"),
+        (b"nonsense\r\n", "https://\n"),
+    ],
+)
+def test_who_speaks_plain_http_is_told_in_one_line(files: tuple[Path, Path], said: bytes, told: str) -> None:
+    async def go() -> str:
+        async with serving(tls=files) as web:
+            web.service.routes.streams["/listen."] = echo
+            async with opened(web, None) as (reader, writer):
+                writer.write(said)
+                async with asyncio.timeout(20):
+                    return (await reader.read()).decode()
+
+    head, _, body = asyncio.run(go()).partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
+    assert body == f"this port speaks TLS: use {told}"
+
+
 def test_hands_half_shaken_do_not_keep_the_service_from_ending(files: tuple[Path, Path]) -> None:
     async def go() -> float:
         loop = asyncio.get_running_loop()
         async with serving(tls=files) as web, opened(web, None) as (_, writer):
-            writer.write(bytes.fromhex("16030100c8010000c40303"))
+            writer.write(HALF_A_HELLO)
             while not web.access.connections.total():
                 await asyncio.sleep(0.01)
             began = loop.time()

@@ -184,6 +184,7 @@ def test_when_all_connections_are_taken_the_longest_silent_one_makes_room(sine_s
         held = [await asyncio.open_connection("127.0.0.1", stage.door.port) for _ in range(3)]
         for _, writer in held:
             writer.write(length_prefixed(encode("/streamgen/ping")))
+        await until(lambda: stage.door.counters.packets == 3)
         refused = await asyncio.open_connection("127.0.0.1", stage.door.port)
         assert await asyncio.wait_for(refused[0].read(), 1) == b""
         await asyncio.sleep(0.4)
@@ -195,3 +196,21 @@ def test_when_all_connections_are_taken_the_longest_silent_one_makes_room(sine_s
             writer.close()
 
     on_stage(sine_session, test, OscLimits(connections=3, silence_seconds=0.3))
+
+
+def test_a_crowd_that_sends_nothing_makes_room_for_who_does(sine_session) -> None:
+    async def test(stage: Stage) -> None:
+        spoke = await asyncio.open_connection("127.0.0.1", stage.door.port)
+        spoke[1].write(length_prefixed(encode("/streamgen/ping")))
+        assert await asyncio.wait_for(spoke[0].read(100), 20)
+        crowd = [await asyncio.open_connection("127.0.0.1", stage.door.port) for _ in range(50)]
+        late = await asyncio.open_connection("127.0.0.1", stage.door.port)
+        for reader, writer in (late, spoke):
+            writer.write(length_prefixed(encode("/streamgen/ping")))
+            assert await asyncio.wait_for(reader.read(100), 20)
+        assert stage.door.stats()["connections"] <= 3
+        assert not stage.door.counters.refused["capacity"]
+        for _, writer in (*crowd, late, spoke):
+            writer.transport.abort()
+
+    on_stage(sine_session, test, OscLimits(connections=3, silence_seconds=60))
