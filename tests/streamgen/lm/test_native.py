@@ -35,9 +35,12 @@ def library(name: str | None = None) -> Kernels:
 
 
 def checkpoint_of(kind: str) -> Checkpoint:
-    """Of two layers: in more, a number that lies near a half and is rounded the other way moves many others."""
+    """Of two layers: in more, a number that lies near a half and is rounded the other way moves many others.
+
+    Of the first alone where the next ones' attention is as sharp as pocket's, whose copying heads multiply by hundreds.
+    """
     checkpoint = load_checkpoint(str(pocket_folder() if kind == "pocket" else tiny_checkpoint(kind)))
-    checkpoint.decoder = replace(checkpoint.decoder, num_layers=2)
+    checkpoint.decoder = replace(checkpoint.decoder, num_layers=1 if kind == "pocket" else 2)
     return checkpoint
 
 
