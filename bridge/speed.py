@@ -225,17 +225,17 @@ def measure_cost(model: Model, realtime_factor: float) -> SessionCost:
     first = 1 / max(realtime_factor, 1e-9)
     if first > _NO_ROOM:
         return SessionCost(first, first)
-    count = max(2, min(_MOST_TOGETHER, int(1 / first)))
-    return SessionCost.measured(_work(model, 1), _work(model, count), count)
+    count, codes = max(2, min(_MOST_TOGETHER, int(1 / first))), _half_a_window(model)
+    return SessionCost.measured(_work(model, codes, 1), _work(model, codes, count), count)
 
 
-def _work(model: Model, count: int) -> float:
-    """Return the seconds of work a second of music that so many sessions cost, before anybody listens."""
+def _work(model: Model, codes: Tensor, count: int) -> float:
+    """Return the seconds of work a second of music that so many sessions cost behind codes, before anybody listens."""
     from bridge.session.engine_thread import share_out  # needs torch, as the player does
     from bridge.session.player import Player
 
     made = 0.0
-    options = {"audio_prompt_codes": _half_a_window(model), "guard": False}
+    options = {"audio_prompt_codes": codes, "guard": False}
     with ExitStack() as stack:
         players = []
         for seed in range(count):

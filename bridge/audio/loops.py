@@ -7,10 +7,8 @@ Everything that crosses to C is here: arrays that lie whole, of the types that C
 from __future__ import annotations
 
 import ctypes
-import sys
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from numpy.typing import NDArray
 __all__ = ["CompressorState", "EnvelopeState", "loops", "place", "pulsed"]
 
 _FOLDER = Path(__file__).parent / "native"
-_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 Pcm = NDArray[np.float32]
 _int, _long, _float, _double, _pointer = (
     ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_double, ctypes.c_void_p,
@@ -63,20 +60,13 @@ def loops() -> Any:
 
     What they take is said in native/effects.cpp.
     """
-    from streamgen.kernels import kernels  # torch: not before audio is processed
+    from streamgen.kernels import bound, kernels, library_file  # torch: not before audio is processed
 
     chosen = kernels()
-    file = _FOLDER / f"effects-{'' if chosen is None else chosen.instruction_set}{_SUFFIX}"
-    return _load(file) if chosen is not None and file.exists() else None
-
-
-def _load(file: Path) -> Any:
-    library, found = ctypes.CDLL(str(file)), SimpleNamespace()
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, f"streamgen_{name}")
-        function.restype, function.argtypes = result, arguments
-        setattr(found, name, function)
-    return found
+    if chosen is None:
+        return None
+    file = library_file(_FOLDER, "effects", chosen.instruction_set)
+    return bound(file, _SIGNATURES) if file.exists() else None
 
 
 def place(array: NDArray[Any], at: int = 0) -> Any:

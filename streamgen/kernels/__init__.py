@@ -10,7 +10,7 @@ processor knows; never compiled at run time. Without it everything plays on torc
 
 from __future__ import annotations
 
-from streamgen.kernels.library import Kernels, Pool, built_for, kernels
+from streamgen.kernels.library import Kernels, Pool, bound, built_for, kernels, library_file
 from streamgen.kernels.packed import (
     BITS,
     PackedMatrix,
@@ -28,11 +28,13 @@ __all__ = [
     "Kernels",
     "PackedMatrix",
     "Pool",
+    "bound",
     "built_for",
     "elu_",
     "gate_order",
     "head_order",
     "kernels",
+    "library_file",
     "multiply",
     "pack",
     "padded_bias",

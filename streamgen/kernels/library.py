@@ -21,12 +21,26 @@ from torch import Tensor
 
 from streamgen.errors import ConfigError
 
-__all__ = ["INSTRUCTION_SETS", "Kernels", "Matrix", "Pool", "Shape", "Stage", "address", "built_for", "kernels"]
+__all__ = [
+    "INSTRUCTION_SETS",
+    "Kernels",
+    "Matrix",
+    "Pool",
+    "Shape",
+    "Signatures",
+    "Stage",
+    "address",
+    "bound",
+    "built_for",
+    "kernels",
+    "library_file",
+]
 
 INSTRUCTION_SETS = ("portable", "avx2", "avxvnni", "avx512", "amx")  # each runs where those after it do
 _VARIABLE = "STREAMGEN_KERNELS"
 _FOLDER = Path(__file__).parent / "native"
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+Signatures = dict[str, tuple[Any, tuple[Any, ...]]]
 _int, _long, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 
 
@@ -53,7 +67,7 @@ class Stage(ctypes.Structure):
     ]
 
 
-_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+_SIGNATURES: Signatures = {
     "processor": (_int, ()),
     "pool": (_pointer, (_int,)),
     "pool_end": (None, (_pointer,)),
@@ -96,12 +110,7 @@ class Kernels:
             OSError: it was not built, or cannot be loaded.
         """
         self.instruction_set = instruction_set
-        library = ctypes.CDLL(str(_file(instruction_set)))
-        self.call: Any = SimpleNamespace()
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(library, f"streamgen_{name}")
-            function.restype, function.argtypes = result, arguments
-            setattr(self.call, name, function)
+        self.call = bound(_file(instruction_set), _SIGNATURES)
         self._pools: dict[tuple[int, int], Pool] = {}
 
     def pool(self, threads: int) -> Pool:
@@ -132,7 +141,30 @@ class Pool:
 
 
 def _file(instruction_set: str) -> Path:
-    return _FOLDER / f"step-{instruction_set}{_SUFFIX}"
+    return library_file(_FOLDER, "step", instruction_set)
+
+
+def library_file(folder: Path, name: str, instruction_set: str) -> Path:
+    """Return where a library for an instruction set lies, if it was built."""
+    return folder / f"{name}-{instruction_set}{_SUFFIX}"
+
+
+def bound(file: Path, signatures: Signatures) -> Any:
+    """Load a library; returns its functions, named without their prefix.
+
+    Args:
+        file: of the library.
+        signatures: result and arguments of each function, as ctypes has them.
+
+    Raises:
+        OSError: it was not built, or cannot be loaded.
+    """
+    library, call = ctypes.CDLL(str(file)), SimpleNamespace()
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, f"streamgen_{name}")
+        function.restype, function.argtypes = result, arguments
+        setattr(call, name, function)
+    return call
 
 
 def built_for() -> list[str]:

@@ -95,23 +95,18 @@ INLINE double of_bits(int64_t bits) {
   return x;
 }
 
+// A polynomial's value by Horner's rule, the highest power's coefficient first.
+INLINE double polynomial(double, double sum) { return sum; }
+template <class... Rest> INLINE double polynomial(double x, double sum, double next, Rest... rest) {
+  return polynomial(x, sum * x + next, rest...);
+}
+
 // 2^x for |x| < 1000, within 3e-16 of it.
 INLINE double two_to(double x) {
   const double shifted = x + ROUNDER, rest = (x - (shifted - ROUNDER)) * LN2;
-  double sum = 1.0 / 479001600;
-  sum = sum * rest + 1.0 / 39916800;
-  sum = sum * rest + 1.0 / 3628800;
-  sum = sum * rest + 1.0 / 362880;
-  sum = sum * rest + 1.0 / 40320;
-  sum = sum * rest + 1.0 / 5040;
-  sum = sum * rest + 1.0 / 720;
-  sum = sum * rest + 1.0 / 120;
-  sum = sum * rest + 1.0 / 24;
-  sum = sum * rest + 1.0 / 6;
-  sum = sum * rest + 0.5;
-  sum = sum * rest + 1.0;
-  sum = sum * rest + 1.0;
-  return of_bits(bits_of(sum) + (bits_of(shifted) << 52));
+  const double factor = polynomial(rest, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+                                   1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0);
+  return of_bits(bits_of(factor) + (bits_of(shifted) << 52));
 }
 
 // log2 x for normal x > 0, within 1e-15 of it: x = 2^e · m with m around 1, and log m a series in (m − 1) / (m + 1).
@@ -122,18 +117,9 @@ INLINE double log2_of(double x) {
   const double m = of_bits(bits - exponent * (int64_t(1) << 52));
   const double whole = of_bits(exponent + bits_of(ROUNDER)) - ROUNDER;
   const double s = (m - 1.0) / (m + 1.0), q = s * s;
-  double sum = 1.0 / 21;
-  sum = sum * q + 1.0 / 19;
-  sum = sum * q + 1.0 / 17;
-  sum = sum * q + 1.0 / 15;
-  sum = sum * q + 1.0 / 13;
-  sum = sum * q + 1.0 / 11;
-  sum = sum * q + 1.0 / 9;
-  sum = sum * q + 1.0 / 7;
-  sum = sum * q + 1.0 / 5;
-  sum = sum * q + 1.0 / 3;
-  sum = sum * q + 1.0;
-  return whole + s * sum * (2.0 / LN2);
+  const double series = polynomial(q, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5,
+                                   1.0 / 3, 1.0);
+  return whole + s * series * (2.0 / LN2);
 }
 
 // ------------------------------------------------------------------------------------------------ a reverb's lines
