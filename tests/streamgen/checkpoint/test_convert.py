@@ -29,7 +29,9 @@ def codes_of(folder: Path) -> torch.Tensor:
     return torch.stack(batch.codes())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["mono", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:3]), "melody-stereo"]
+)
 def test_both_ways_give_the_same_tokens_and_tensors(kind: str, tmp_path: Path) -> None:
     source = load_checkpoint(str(tiny_checkpoint(kind)))
     convert_checkpoint(source, tmp_path / "audiocraft")
