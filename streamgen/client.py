@@ -42,7 +42,7 @@ __all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide
 _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
 _DISCONTINUITY, _PROMPT_CHANGE = 1, 2
-_S16LE, _F32LE = 0, 1
+_S16LE, _KINDS = 0, {0: "<i2", 1: "<f4"}  # numpy's name of each codec's numbers
 _KEPT_SECONDS = 10.0
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _EVENTS_KEPT = 1_000
@@ -122,13 +122,11 @@ async def connect(
         Disconnected: nobody answers there, or it was refused.
     """
     address = stream_url(url, {"session": session, "enabled": "false", **({"token": token} if token else {})})
-    options: dict[str, Any] = {"ssl": ssl} if ssl else {}
+    options: dict[str, Any] = {"compression": None, "max_size": 2**22, "proxy": None, **({"ssl": ssl} if ssl else {})}
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_seconds):
-                socket = await open_socket(
-                    address, subprotocols=[_PROTOCOL], compression=None, max_size=2**22, proxy=None, **options
-                )
+                socket = await open_socket(address, subprotocols=[_PROTOCOL], **options)
                 stack.push_async_callback(socket.close)
                 live = Live(socket, json.loads(await socket.recv()))
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
@@ -385,16 +383,15 @@ def _check_names(when: Mapping[str, object], known: type) -> None:
 def _chunk(message: bytes) -> LiveChunk:
     """Read a frame."""
     version, codec, channels, flags, _, position, time_us, rate_hz, frames = _HEADER.unpack_from(message)
-    if (version, channels) != (1, 2) or codec not in (_S16LE, _F32LE) or not rate_hz:
+    if (version, channels) != (1, 2) or codec not in _KINDS or not rate_hz:
         raise ValueError(f"a frame of version {version}, codec {codec}, {channels} channels, {rate_hz} Hz")
     body = memoryview(message)[_HEADER.size :]
+    pcm: NDArray[np.float32] = np.frombuffer(body, _KINDS[codec]).astype(np.float32)
     if codec == _S16LE:
-        pcm: NDArray[np.float32] = np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32_768)
-    else:
-        pcm = np.frombuffer(body, "<f4").astype(np.float32)
+        pcm /= np.float32(32_768)
     samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
-    broken, changed = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
-    return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
+    told = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
+    return LiveChunk(samples, position, rate_hz, time_us / 1e6, *told)
 
 
 def _reason(problem: Exception) -> str:
