@@ -29,9 +29,7 @@ def codes_of(folder: Path) -> torch.Tensor:
     return torch.stack(batch.codes())
 
 
-@pytest.mark.parametrize(
-    "kind", ["mono", *SLOWER, "melody-stereo"]
-)
+@pytest.mark.parametrize("kind", ["mono", *SLOWER, "melody-stereo"])
 def test_both_ways_give_the_same_tokens_and_tensors(kind: str, tmp_path: Path) -> None:
     source = load_checkpoint(str(tiny_checkpoint(kind)))
     convert_checkpoint(source, tmp_path / "audiocraft")
