@@ -180,6 +180,7 @@ class Live:
         self._hearing: Callable[[], _Inbox[LiveChunk] | None] = lambda: None
         self._followers: weakref.WeakSet[_Inbox[dict[str, Any]]] = weakref.WeakSet()
         self._sends_audio, self._sending = False, asyncio.Lock()
+        self._quieting: asyncio.Task[None] | None = None
         self.news, self.over = asyncio.Condition(), ""
         self._reader = asyncio.create_task(self._read())
 
@@ -352,6 +353,8 @@ class Live:
         """Disconnect."""
         await self._socket.close()
         await self._reader
+        if self._quieting is not None:  # nobody else takes its answer, which will not come any more
+            await self._quieting
 
 
 class _Inbox(Generic[T]):

@@ -55,6 +55,24 @@ def test_every_sample_comes_in_the_sessions_own_bits() -> None:
     asyncio.run(go())
 
 
+def test_it_closes_with_what_it_asked_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be sent no more audio: an answer that nobody takes is told at the end of the program, as a fault."""
+
+    async def go() -> None:
+        async with serving() as web, connect(f"127.0.0.1:{web.web.port}") as live:
+            pace = asyncio.create_task(web.session.pace(4))
+            await heard(live, RATE_HZ // 2)
+            monkeypatch.setattr(live._socket, "send", lambda _message: asyncio.sleep(0))  # nobody hears it, nor answers
+            async with asyncio.timeout(20):
+                while live._quieting is None:
+                    await asyncio.sleep(0.01)
+            await live.close()
+            assert live._quieting.done()
+            pace.cancel()
+
+    asyncio.run(go())
+
+
 def test_it_steers_and_keeps_up_with_what_others_change() -> None:
     async def go() -> None:
         async with serving() as web, connect(f"http://127.0.0.1:{web.web.port}/") as live, connect(web.stream) as other:

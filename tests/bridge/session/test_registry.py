@@ -12,6 +12,7 @@ import pytest
 
 import streamgen
 from bridge.session import registry
+from bridge.session.capacity import FixedCapacity
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.engine_thread import EngineThread
 from bridge.session.events import Block, Event, Goaway
@@ -50,7 +51,7 @@ def model() -> streamgen.Model:
 
 def with_sessions(model: streamgen.Model, capacity: int, scene: Callable[[SessionRegistry], Awaitable[None]]) -> None:
     async def run() -> None:
-        engine = EngineThread(model, asyncio.get_running_loop(), capacity)
+        engine = EngineThread(model, asyncio.get_running_loop(), FixedCapacity(capacity))
         try:
             sessions = SessionRegistry(engine, await LiveSession.open("live", engine, 48_000))
             await scene(sessions)
