@@ -41,8 +41,8 @@ __all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide
 
 _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
-_DISCONTINUITY, _PROMPT_CHANGE = 1, 2
-_S16LE, _KINDS = 0, {0: "<i2", 1: "<f4"}  # numpy's name of each codec's numbers
+_FLAGS = 1, 2  # it does not follow on; another prompt plays in it
+_KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
 _KEPT_SECONDS = 10.0
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _EVENTS_KEPT = 1_000
@@ -132,7 +132,7 @@ async def connect(
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
             raise Disconnected(f"no streamgen answers at {url}: {_reason(problem)}") from None
         except (KeyError, RecursionError, TypeError):
-            raise Disconnected(f"no streamgen answers at {url}: its first message is no hello of one") from None
+            raise Disconnected(f"no streamgen answers at {url}: it says no hello") from None
         stack.push_async_callback(live.close)
         yield live
 
@@ -386,12 +386,10 @@ def _chunk(message: bytes) -> LiveChunk:
     version, codec, channels, flags, _, position, time_us, rate_hz, frames = _HEADER.unpack_from(message)
     if (version, channels) != (1, 2) or codec not in _KINDS or not rate_hz:
         raise ValueError(f"a frame of version {version}, codec {codec}, {channels} channels, {rate_hz} Hz")
-    pcm: NDArray[np.float32] = np.frombuffer(memoryview(message)[_HEADER.size :], _KINDS[codec]).astype(np.float32)
-    if codec == _S16LE:
-        pcm /= np.float32(32_768)
+    kind, full = _KINDS[codec]
+    pcm: NDArray[np.float32] = np.frombuffer(message, kind, offset=_HEADER.size).astype(np.float32) / np.float32(full)
     samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
-    told = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
-    return LiveChunk(samples, position, rate_hz, time_us / 1e6, *told)
+    return LiveChunk(samples, position, rate_hz, time_us / 1e6, *(bool(flags & flag) for flag in _FLAGS))
 
 
 def _reason(problem: Exception) -> str:

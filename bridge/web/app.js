@@ -312,7 +312,7 @@ function showLink({ state: link, reason, inSeconds }) {
   document.body.dataset.link = link;
   const seconds = inSeconds < 1 ? "a moment" : `${Math.round(inSeconds)} s`;
   const words = { connecting: "connecting", open: "connected", waiting: "reconnecting", refused: "refused" }[link];
-  const notice = { waiting: `The connection is lost (${reason}). Trying again in ${seconds}.`, refused: `The server refused: ${reason}` }[link];
+  const notice = { waiting: `The connection is lost${reason && ` (${reason})`}. Trying again in ${seconds}.`, refused: `The server refused: ${reason}` }[link];
   $("link-words").textContent = words;
   if (link === "connecting") return;
   $("notice").hidden = !notice;

@@ -2,7 +2,7 @@
  *
  * Rules: bytes and messages only; no DOM, no audio graph: it runs in feed.js, a worker. `parseFrame` and `toFloat` do no
  * I/O. `Connection` owns the socket, reconnects by itself with back-off, and tells everything as events:
- *   "status"  {state: connecting | open | waiting | refused, reason, inSeconds}
+ *   "status"  {state: connecting | open | waiting | refused, reason: "" where none is known, inSeconds}
  *   "message" a JSON message of the server        "frame" a parsed binary frame
  */
 
@@ -18,6 +18,7 @@ const TRIES_UNTIL_SELDOM = 150;
 const FULL_SECONDS = 5;
 // A socket that never answers looks like one that is still opening: give up on it, and count it as a failed try.
 const OPEN_TIMEOUT_SECONDS = 8;
+const NO_WORD = 1006; // the connection broke, and nobody said why
 const POLICY_REFUSED = 1008;
 const FULL = 1013;
 
@@ -98,7 +99,7 @@ export class Connection extends EventTarget {
     this.#timer = setTimeout(() => this.#lost(socket, "no answer"), OPEN_TIMEOUT_SECONDS * 1000);
     socket.onopen = () => clearTimeout(this.#timer);
     socket.onmessage = ({ data }) => this.#received(data);
-    socket.onclose = (event) => this.#lost(socket, event.reason || `closed (${event.code})`, event.code);
+    socket.onclose = (event) => this.#lost(socket, event.reason || (event.code === NO_WORD ? "" : `code ${event.code}`), event.code);
   }
 
   /** Send a message, or bytes that one has announced, if there is a connection. */
