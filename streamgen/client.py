@@ -43,9 +43,8 @@ _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
 _DISCONTINUITY, _PROMPT_CHANGE = 1, 2
 _S16LE, _KINDS = 0, {0: "<i2", 1: "<f4"}  # numpy's name of each codec's numbers
-_KEPT_SECONDS = 10.0
+_KEPT_SECONDS, _EVENTS_KEPT = 10.0, 1_000
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_EVENTS_KEPT = 1_000
 
 T = TypeVar("T")
 
@@ -180,7 +179,7 @@ class Live:
         self._hearing: Callable[[], _Inbox[LiveChunk] | None] = lambda: None
         self._followers: weakref.WeakSet[_Inbox[dict[str, Any]]] = weakref.WeakSet()
         self._sends_audio, self._sending = False, asyncio.Lock()
-        self._quieting: asyncio.Task[None] | None = None
+        self._quieting: list[asyncio.Task[None]] = []  # the newest
         self.news, self.over = asyncio.Condition(), ""
         self._reader = asyncio.create_task(self._read())
 
@@ -326,7 +325,7 @@ class Live:
                 self.missed_samples += stream.waiting.popleft().samples.shape[1]
         elif self._sends_audio:
             self._sends_audio = False
-            self._quieting = asyncio.create_task(self._quiet())
+            self._quieting = [asyncio.create_task(self._quiet())]
 
     async def _quiet(self) -> None:
         with suppress(Disconnected):
@@ -352,9 +351,7 @@ class Live:
     async def close(self) -> None:
         """Disconnect."""
         await self._socket.close()
-        await self._reader
-        if self._quieting is not None:  # nobody else takes its answer, which will not come any more
-            await self._quieting
+        await asyncio.gather(self._reader, *self._quieting)  # whose answer will not come any more
 
 
 class _Inbox(Generic[T]):
