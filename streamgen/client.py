@@ -43,9 +43,8 @@ _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
 _FLAGS = 1, 2  # it does not follow on; another prompt plays in it
 _KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
-_KEPT_SECONDS = 10.0
+_KEPT_SECONDS, _EVENTS_KEPT = 10.0, 1_000
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_EVENTS_KEPT = 1_000
 
 T = TypeVar("T")
 

@@ -126,6 +126,7 @@ class Feedback:
 
     Attributes:
         sender: of audio packets.
+        transports: how often the session has told that its transport changed.
     """
 
     wants_audio = False  # it takes blocks for their level, and is no reason to make any
@@ -147,6 +148,7 @@ class Feedback:
         self._levels, self._visuals = Levels(session.rate_hz), Visuals(session.rate_hz)
         self._loop = asyncio.get_running_loop()
         self._shown, self._state = dict(session.values()), session.state()
+        self.transports = 0
         self._ended = False
         for block in session.add(self):
             self.audio(block)
@@ -281,6 +283,7 @@ class Feedback:
         elif isinstance(event, Transported):
             self._echo(STATES, event.by)
             self._state = event.state
+            self.transports += 1
         elif isinstance(event, Stats):
             if event.state is not self._state:  # it started, or it is late: nobody told it so
                 self._echo(STATES)

@@ -74,6 +74,9 @@ class RequestHandler:
         self.admission = Admission(limits, counters, access, self.feedback.__contains__)
         self._queue = RequestQueue(self._carry_out, turns, limits.pending)
         self._queue.spawn(self.feedback.run())
+        self._halts_behind: int | None = (
+            None  # of the transport's changes; until the next, a halt may wait for its beat
+        )
 
     def _reply(self, client: Client, packet: bytes) -> None:  # a method, for clients are made before admission
         self.admission.reply(client, packet)
@@ -201,21 +204,27 @@ class RequestHandler:
             await self._do(client, replace(request, values=values))
 
     async def _act(self, client: Client, request: Transport) -> None:
-        if request.action is not (Action.PLAY if self.session.state().plays else Action.PAUSE):
-            await self._do(client, request)
+        told = self.feedback.transports
+        will_play = self.session.state().plays and self._halts_behind != told
+        if request.action is (Action.PLAY if will_play else Action.PAUSE):
+            return
+        if await self._do(client, request):
+            self._halts_behind = told if request.action in (Action.PAUSE, Action.STOP) else None
 
-    async def _do(self, client: Client, request: SessionRequest, at: Moment | None = None) -> None:
+    async def _do(self, client: Client, request: SessionRequest, at: Moment | None = None) -> bool:
         self.counters.commands += 1
         client.used.update(request.addresses if isinstance(request, Assign) else ())
         command = _command(request, client.by, at)
         try:
             await self.session.do(command)
+            return True
         except StreamgenError as error:
             self.admission.refuse(client, OscError(f"{error}", "value", _address(request)))
         except Exception:  # noqa: BLE001 - the door must outlive whatever the session does; the client is told
             _log.exception("the session failed at %s", command)
             text = "the server failed at this; its log says why"
             self.admission.refuse(client, OscError(text, "failed", _address(request)))
+        return False
 
     # -- services -----------------------------------------------------------------------------------------------------
 
