@@ -1,7 +1,10 @@
-"""The decoder on the native kernels: rounded weights in one arena, a step in one call, keys and values in bytes.
+"""The decoder on the native kernels: weights in one arena, a step in one call, keys and values in memory of each row.
 
     NativeDecoder   as `decoder.Decoder`: embeds, steps, reads
     NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
+
+Weights are rounded, and rows, keys and values to bytes with them; or all is float32 and weights are exact: kept as halves
+where that loses nothing, since a step takes as long as reading them.
 
 Every vector is a row of the call, with a cache row and a past of its own, whether it is a step's or a prefill's, and a
 row's result does not depend on the others: to read a context at once, in pieces or beside a leader gives the same bits.
@@ -21,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.kernels import Kernels, PackedMatrix, head_order, pack
+from streamgen.kernels import Kernels, PackedMatrix, head_order, narrowest, pack, pack_exactly
 from streamgen.kernels.library import Matrix, Shape, address
 from streamgen.kernels.packed import TILE
 from streamgen.lm.attention import Segment
@@ -34,6 +37,7 @@ __all__ = [
     "NativeCache",
     "NativeDecoder",
     "PackedWeights",
+    "exact_weights",
     "fits_native",
     "full_matrix",
     "matrix_names",
@@ -64,14 +68,27 @@ class PackedWeights:
 
     Attributes:
         matrices: by name: those of `matrix_names`.
+        exact: whether all are as they are; else all are rounded.
     """
 
     matrices: Mapping[str, PackedMatrix]
+    exact: bool = False
 
     @property
     def bytes(self) -> int:
         """What a step reads."""
         return sum(matrix.tiles.numel() for matrix in self.matrices.values())
+
+    @property
+    def kept_as(self) -> str:
+        """In how many bytes exact weights lie, in words; nothing where there is nothing to say."""
+        kinds = {matrix.dtype for matrix in self.matrices.values()} - {None, torch.float32}
+        names = " and ".join(sorted({torch.float16: "fp16", torch.bfloat16: "bf16"}[kind] for kind in kinds))
+        return f"weights kept as {names}{' where that is' * self._some_are_wide} without loss" if names else ""
+
+    @property
+    def _some_are_wide(self) -> bool:
+        return any(matrix.dtype == torch.float32 for matrix in self.matrices.values())
 
 
 def matrix_names(config: DecoderConfig) -> list[str]:
@@ -118,6 +135,18 @@ def pack_weights(
     )
 
 
+def exact_weights(config: DecoderConfig, weights: Mapping[str, Tensor]) -> PackedWeights:
+    """Lay out a decoder's matrices as they are. Arguments as in `pack_weights`."""
+    by_heads = head_order(config.num_heads, config.head_dim)
+    return PackedWeights(
+        {
+            name: pack_exactly(full_matrix(config, weights, name), by_heads if name.endswith("qkv") else None)
+            for name in matrix_names(config)
+        },
+        exact=True,
+    )
+
+
 def _in_one_arena(packed: PackedWeights, library: Kernels) -> dict[str, PackedMatrix]:
     """Move all tiles into one piece of memory in huge pages, in their order of use."""
     arena, moved, at = library.empty(packed.bytes + 64), {}, 0
@@ -139,7 +168,7 @@ class _RowsCopy:
 
     Attributes:
         length: how many.
-        rows: for each row its keys, values and their scales, as far as they reach.
+        rows: for each row its keys and values, and the scales of bytes, as far as they reach.
     """
 
     length: int
@@ -152,18 +181,23 @@ class _RowsCopy:
 
 
 class NativeCache(CacheRows[_RowsCopy]):
-    """Keys and values in bytes, a piece of memory for each row, taken when it is first used.
+    """Keys and values in bytes or floats, a piece of memory for each row, taken when it is first used.
 
     Args:
         config: decoder shape.
         library: whose huge pages to use.
         rows: to start with; their memory is the system's to give before the music begins, not in its midst.
+        exact: keep them in floats.
         max_rows: refuse to grow past it.
     """
 
-    def __init__(self, config: DecoderConfig, library: Kernels, rows: int, max_rows: int = 256) -> None:
+    def __init__(
+        self, config: DecoderConfig, library: Kernels, rows: int, *, exact: bool = False, max_rows: int = 256
+    ) -> None:
         super().__init__(rows, max_rows)
         self._config, self._library, self._least = config, library, rows
+        width = config.head_dim  # bytes of a position's key, value, and their scales
+        self._kinds = (4 * width, 4 * width) if exact else (width, width, 2, 2)
         self.positions = -(-config.positions // _POSITIONS) * _POSITIONS
         self._memory: list[Tensor] = []
         self._grow_to(rows)
@@ -175,8 +209,7 @@ class NativeCache(CacheRows[_RowsCopy]):
         return self._memory[row].data_ptr()
 
     def _grow_to(self, rows: int) -> None:
-        c = self._config
-        size = c.num_layers * c.num_heads * self.positions * (2 * c.head_dim + 4)
+        size = self._config.num_layers * self._config.num_heads * self.positions * sum(self._kinds)
         self._memory += [self._library.empty(size) for _ in range(rows - len(self._memory))]
 
     def give_back(self) -> None:
@@ -186,16 +219,10 @@ class NativeCache(CacheRows[_RowsCopy]):
 
     def _parts(self, row: int, length: int) -> tuple[Tensor, ...]:
         """Views of what a row's first positions take: keys, values, their scales; each [layers, heads, bytes]."""
-        c, whole = self._config, -(-length // _POSITIONS) * _POSITIONS
-        memory = self._memory[row].view(c.num_layers, c.num_heads, -1)
-        starts = [
-            0,
-            self.positions * c.head_dim,
-            self.positions * 2 * c.head_dim,
-            self.positions * (2 * c.head_dim + 2),
-        ]
-        sizes = [whole * c.head_dim, whole * c.head_dim, 2 * whole, 2 * whole]
-        return tuple(memory[..., start : start + size] for start, size in zip(starts, sizes, strict=True))
+        whole = -(-length // _POSITIONS) * _POSITIONS
+        memory = self._memory[row].view(self._config.num_layers, self._config.num_heads, -1)
+        parts = memory.split([self.positions * kind for kind in self._kinds], dim=-1)
+        return tuple(part[..., : whole * kind] for part, kind in zip(parts, self._kinds, strict=True))
 
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> _RowsCopy:
@@ -216,7 +243,7 @@ class NativeCache(CacheRows[_RowsCopy]):
 
 
 class NativeDecoder:
-    """The decoder's weights, rounded, and the calls that use them.
+    """The decoder's weights and the calls that use them.
 
     Args:
         config: shape; `fits_native`.
@@ -241,18 +268,19 @@ class NativeDecoder:
         library: Kernels,
         threads: int,
     ) -> None:
-        self.config, self.threads, self.weight_bytes = config, threads, packed.bytes
+        self.config, self.threads, self.weight_bytes, self._exact = config, threads, packed.bytes, packed.exact
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self._library, self._pool = library, library.pool(threads)
         tables = [weights[f"model.decoder.embed_tokens.{k}.weight"] for k in range(config.num_codebooks)]
-        self._embed = torch.cat([table.to(torch.bfloat16) for table in tables])  # a few rows of many are read
+        table = torch.cat(tables)  # a few rows of many are read
+        self._embed = narrowest(table) if packed.exact else table.to(torch.bfloat16)
         self._embed_offsets = torch.arange(config.num_codebooks) * (config.vocab_size + 1)
         self.positions = sinusoids(config.positions, config.hidden_size)
         self.matrices = _in_one_arena(packed, library)
         self._norms = {name: weights[name].float().contiguous() for name in _norm_names(config)}
         positions = -(-config.positions // _POSITIONS) * _POSITIONS
         sizes = (config.hidden_size, config.num_heads, config.ffn_dim, config.num_layers, positions)
-        self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu")))
+        self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu", packed.exact)))
         for layer in range(config.num_layers):
             self._hand_over(layer)
         heads, last = self.matrices["heads"].as_argument, "model.decoder.layer_norm"
@@ -283,7 +311,7 @@ class NativeDecoder:
 
     def new_cache(self, rows: int = 1) -> NativeCache:
         """Return memory for keys and values of so many rows to start with."""
-        return NativeCache(self.config, self._library, rows)
+        return NativeCache(self.config, self._library, rows, exact=self._exact)
 
     def embed(self, columns: Tensor) -> Tensor:
         """Sum the K code embeddings of each column, int64 [..., K]: float32 [..., D] without positions."""
@@ -304,6 +332,17 @@ class NativeDecoder:
         Returns:
             float32 [len(wanted), K, V].
         """
+        return self._run(x, segments, cache, cross, wanted)
+
+    def _run(
+        self,
+        x: Tensor,
+        segments: Sequence[Segment],
+        cache: NativeCache,
+        cross: CrossCache,
+        wanted: Sequence[int],
+        seen: Tensor | None = None,
+    ) -> Tensor:
         places = [place for segment in segments for place in _places(segment)]
         rows = np.array([(cache.row_address(row), *_text(cross.text(row)), past) for row, past, _ in places], _ROW)
         positions = torch.tensor([position for _, _, position in places])
@@ -313,7 +352,7 @@ class NativeDecoder:
         indices = np.asarray(wanted, np.int32)
         self._library.call.step(
             self._pool.handle, self._handle, rows.ctypes.data, len(rows), address(vectors),
-            indices.ctypes.data, len(indices), address(logits),
+            indices.ctypes.data, len(indices), address(logits), address(seen),
         )  # fmt: skip
         c = self.config
         return logits[:, : c.num_codebooks * c.vocab_size].view(len(wanted), c.num_codebooks, c.vocab_size)
@@ -321,6 +360,14 @@ class NativeDecoder:
     def evaluate(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> Tensor:
         """Run vectors through all layers and return all their logits, float32 [N, K, V]. Arguments as in `step`."""
         return self.step(x, segments, cache, cross, range(len(x)))
+
+    def hidden_states(
+        self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache
+    ) -> Tensor:
+        """Return what each layer reads and what comes of the last norm, float32 [layers + 1, N, D]. As in `step`."""
+        seen = torch.empty(self.config.num_layers + 1, *x.shape)
+        self._run(x, segments, cache, cross, (), seen)
+        return seen
 
     def read(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> None:
         """Run vectors through all layers for their keys and values alone. Arguments as in `step`."""
