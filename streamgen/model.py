@@ -358,9 +358,10 @@ class Model(Preparation):
         take as many positions as the longest of the batch, as in transformers and audiocraft: there a clip is what it
         would be beside so long a text.
 
-        On the native kernels (fp32, int8, int6, mixed, int4) a row is what it is alone to the last bit. On torch's, rows are
-        summed in another order where there are others: in fp32 a logit's last bits may differ, and with them, rarely, a
-        draw on the edge between two codes; in bf16, fp16 and torch's int8 enough that most clips part sooner or later.
+        On the native kernels (fp32, int8, int6, mixed, int4 on a CPU) a row is what it is alone to the last bit. On
+        torch's, rows are summed in another order where there are others: in fp32 a logit's last bits may differ, and
+        with them, rarely, a draw on the edge between two codes; in bf16, fp16 and torch's int8 enough that most clips
+        part sooner or later.
 
         Args:
             prompts: one per clip; None = unconditional for that clip.

@@ -156,7 +156,7 @@ def multiply(
     assert rows.shape[1] == matrix.inputs, (rows.shape, matrix.inputs)
     assert matrix.bits >= 16 or not (elu or added is not None), "no caller has it"
     padded = None if bias is None else padded_bias(bias, matrix)
-    out = torch.empty(len(rows), outputs)
+    out = torch.empty(len(rows), outputs, dtype=torch.float32)
     more, stride = (None, 0) if added is None else (added.data_ptr(), added.stride(0))
     library.call.multiply(
         pool.handle, ctypes.byref(matrix.as_argument), rows.data_ptr(), rows.stride(0), len(rows),
@@ -191,7 +191,7 @@ def run_lstm(library: Kernels, pool: Pool, again: PackedMatrix, driven: Tensor, 
         float32 [B, n, H].
     """
     streams, steps, _ = driven.shape
-    out = torch.empty(streams, steps, again.inputs)
+    out = torch.empty(streams, steps, again.inputs, dtype=torch.float32)
     library.call.lstm(
         pool.handle, ctypes.byref(again.as_argument), address(driven), streams, steps,
         address(hidden), address(cell), address(out),

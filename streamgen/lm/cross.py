@@ -63,7 +63,7 @@ class TextProjector:
         self._weights = [self._keys_and_values(weights, i) for i in layers]
 
     def _keys_and_values(self, weights: dict[str, Tensor], layer: int) -> Tensor:
-        """A layer's two matrices in one; those of float32 in halves where that loses nothing, for they are seldom read."""
+        """A layer's two matrices in one; those of float32 in halves where that loses nothing: they are seldom read."""
         place = f"model.decoder.layers.{layer}.encoder_attn"
         both = torch.cat([weights[f"{place}.{part}_proj.weight"] for part in "kv"]).to(self._device)
         return narrowest(both) if self._dtype == torch.float32 else both.to(self._dtype)

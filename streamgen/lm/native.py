@@ -1,4 +1,4 @@
-"""The decoder on the native kernels: weights in one arena, a step in one call, keys and values in memory of each row.
+"""The decoder on the native kernels: weights in one arena, a step in one call, each row's memory by itself.
 
     NativeDecoder   as `decoder.Decoder`: embeds, steps, reads
     NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
@@ -46,6 +46,7 @@ __all__ = [
 
 MATRICES = ("qkv", "out", "cross_query", "cross_out", "ffn_in", "ffn_out")  # of a layer, in the order of use
 _NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
+_HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 _HEAD_WIDTHS = (16, 32, 64, 128)
 _POSITIONS = 16  # lie together in a row's memory
 _ROW = np.dtype([("memory", "u8"), ("keys", "u8"), ("values", "u8"), ("text_length", "i4"), ("past", "i4")])
@@ -82,13 +83,10 @@ class PackedWeights:
     @property
     def kept_as(self) -> str:
         """In how many bytes exact weights lie, in words; nothing where there is nothing to say."""
-        kinds = {matrix.dtype for matrix in self.matrices.values()} - {None, torch.float32}
-        names = " and ".join(sorted({torch.float16: "fp16", torch.bfloat16: "bf16"}[kind] for kind in kinds))
-        return f"weights kept as {names}{' where that is' * self._some_are_wide} without loss" if names else ""
-
-    @property
-    def _some_are_wide(self) -> bool:
-        return any(matrix.dtype == torch.float32 for matrix in self.matrices.values())
+        kinds = {matrix.dtype for matrix in self.matrices.values()}
+        names = " and ".join(name for dtype, name in _HALVES.items() if dtype in kinds)
+        where = " where that is" if torch.float32 in kinds else ""
+        return f"weights kept as {names}{where} without loss" if names else ""
 
 
 def matrix_names(config: DecoderConfig) -> list[str]:
@@ -348,7 +346,7 @@ class NativeDecoder:
         positions = torch.tensor([position for _, _, position in places])
         vectors = self.positions.index_select(0, positions).add_(x)
         heads = self.matrices["heads"]
-        logits = torch.empty(len(wanted), heads.outputs)
+        logits = torch.empty(len(wanted), heads.outputs, dtype=torch.float32)  # whatever a host has set
         indices = np.asarray(wanted, np.int32)
         self._library.call.step(
             self._pool.handle, self._handle, rows.ctypes.data, len(rows), address(vectors),
@@ -361,11 +359,9 @@ class NativeDecoder:
         """Run vectors through all layers and return all their logits, float32 [N, K, V]. Arguments as in `step`."""
         return self.step(x, segments, cache, cross, range(len(x)))
 
-    def hidden_states(
-        self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache
-    ) -> Tensor:
+    def hidden_states(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> Tensor:
         """Return what each layer reads and what comes of the last norm, float32 [layers + 1, N, D]. As in `step`."""
-        seen = torch.empty(self.config.num_layers + 1, *x.shape)
+        seen = torch.empty(self.config.num_layers + 1, *x.shape, dtype=torch.float32)
         self._run(x, segments, cache, cross, (), seen)
         return seen
 

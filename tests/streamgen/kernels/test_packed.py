@@ -141,7 +141,7 @@ def test_what_float16_does_not_hold_is_kept_wider(number: float) -> None:
 
 def test_matrices_are_laid_out_as_they_are() -> None:
     weight = torch.randn(40, 64).half()
-    packed = pack_exactly(weight, head_order(1, 13) + [39])
+    packed = pack_exactly(weight, [*head_order(1, 13), 39])
     assert (packed.outputs, packed.inputs, packed.dtype) == (64, 64, torch.float16)
     back = packed.tiles.view(torch.float16).view(2, 64, 32).transpose(1, 2).reshape(64, 64)
     assert torch.equal(back[:40], weight)

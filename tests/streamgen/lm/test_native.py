@@ -155,9 +155,11 @@ def test_an_odd_matrix_out_is_kept_wide_and_said() -> None:
 def test_what_layers_read_is_what_torchs_read() -> None:
     native, cross = engine("mono", EXACT, threads=3), CrossCache()
     exact = LmEngine.on_torch(checkpoint_of("mono"), device=torch.device("cpu"), dtype=torch.float32)
-    x, seen = torch.randn(7, native.config.hidden_size), []
-    for one in (native, exact):
-        seen.append(one.decoder.hidden_states(x, [Segment(one.cache.allocate(1), 0, 7)], one.cache, cross))
+    x = torch.randn(7, native.config.hidden_size)
+    seen = [
+        one.decoder.hidden_states(x, [Segment(one.cache.allocate(1), 0, 7)], one.cache, cross)
+        for one in (native, exact)
+    ]
     assert seen[0].shape == (3, 7, native.config.hidden_size)
     torch.testing.assert_close(seen[0], seen[1], atol=1e-5, rtol=1e-5)
 
