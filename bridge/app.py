@@ -29,7 +29,7 @@ from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics, WatchedSelector
 from bridge.session.arranger import read_scene
-from bridge.session.capacity import Capacity
+from bridge.session.capacity import MeasuredCapacity
 from bridge.session.commands import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
 from bridge.session.rack_keeper import Beginning, RackKeeper, keep_aside, kept_file, kept_rack, presets_folder, put_in
@@ -232,7 +232,7 @@ class App:
         async with AsyncExitStack() as stack:
             if self.state is not None and not stack.enter_context(held(self.state)):
                 self.state = None
-            capacity = Capacity(measure_cost(model, realtime_factor))
+            capacity = MeasuredCapacity(measure_cost(model, realtime_factor))
             parts = read_scene(self.service.settings.scene)
             engine = EngineThread(model, asyncio.get_running_loop(), capacity, metrics.step_seconds, parts)
             stack.push_async_callback(engine.close)

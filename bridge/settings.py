@@ -13,12 +13,12 @@ Rules: no torch, no argparse, no socket; the one file that is read is the operat
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from bridge.disk import read_toml
 from bridge.errors import UsageError
 from bridge.session.parameters import session_table
 from streamgen.config import CONTROLS, PRECISIONS, THREADS, ControlSpec, Value, number, switch, text
@@ -258,9 +258,10 @@ def music_table() -> dict[str, ControlSpec]:
 
 def _read(file: Path, table: Mapping[str, ControlSpec]) -> dict[str, Any]:
     try:
-        keys = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config {str(file)!r} cannot be read: {error}") from error
+        keys = read_toml(file)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"--config {str(file)!r} cannot be read: {why}") from error
     return dict(_setting_of(file, key, value, table) for key, value in keys.items())
 
 

@@ -426,6 +426,9 @@ def _words(head: Sequence[str], words: Mapping[Any, str]) -> str:
 OSC_ASKED = {
     "prompt": ("s", "slot 1 alone plays this, with weight 1; without argument, asks"),
     **{str(action): ("none, or 1", f"{text}; 0, a button's release, is ignored") for action, text in ACTIONS.items()},
+    "transport/play": ("i or f: 0 or 1", "a light of the sender's own transport, which the session's follows"),
+    "transport/pause": ("i or f: 0 or 1", "the same"),
+    "transport/stop": ("i or f: 0 or 1", "the same; each may come alone: where stop and play differ, it is known"),
     "rack": ("none", "answered with how many slots, then the number and the name of each, in the order of the signal"),
     "rack/effects": ("none", "answered with how many effects there are, then their names"),
     "rack/add": ("s effect, or s effect, i place", "puts an effect into the rack, at the end or at a place from 0"),

@@ -22,7 +22,7 @@ import struct
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -42,7 +42,7 @@ __all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide
 _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
 _DISCONTINUITY, _PROMPT_CHANGE = 1, 2
-_S16LE, _F32LE = 0, 1
+_S16LE, _KINDS = 0, {0: "<i2", 1: "<f4"}  # numpy's name of each codec's numbers
 _KEPT_SECONDS = 10.0
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _EVENTS_KEPT = 1_000
@@ -122,20 +122,19 @@ async def connect(
         Disconnected: nobody answers there, or it was refused.
     """
     address = stream_url(url, {"session": session, "enabled": "false", **({"token": token} if token else {})})
-    options: dict[str, Any] = {"ssl": ssl} if ssl else {}
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            socket = await open_socket(
-                address, subprotocols=[_PROTOCOL], compression=None, max_size=2**22, proxy=None, **options
-            )
-            hello = json.loads(await socket.recv())
-    except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
-        raise Disconnected(f"no streamgen answers at {url}: {_reason(problem)}") from None
-    live = Live(socket, hello)
-    try:
+    options: dict[str, Any] = {"compression": None, "max_size": 2**22, "proxy": None, **({"ssl": ssl} if ssl else {})}
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                socket = await open_socket(address, subprotocols=[_PROTOCOL], **options)
+                stack.push_async_callback(socket.close)
+                live = Live(socket, json.loads(await socket.recv()))
+        except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
+            raise Disconnected(f"no streamgen answers at {url}: {_reason(problem)}") from None
+        except (KeyError, RecursionError, TypeError):
+            raise Disconnected(f"no streamgen answers at {url}: its first message is no hello of one") from None
+        stack.push_async_callback(live.close)
         yield live
-    finally:
-        await live.close()
 
 
 def stream_url(url: str, query: dict[str, str]) -> str:
@@ -181,6 +180,7 @@ class Live:
         self._hearing: Callable[[], _Inbox[LiveChunk] | None] = lambda: None
         self._followers: weakref.WeakSet[_Inbox[dict[str, Any]]] = weakref.WeakSet()
         self._sends_audio, self._sending = False, asyncio.Lock()
+        self._quieting: asyncio.Task[None] | None = None
         self.news, self.over = asyncio.Condition(), ""
         self._reader = asyncio.create_task(self._read())
 
@@ -308,6 +308,8 @@ class Live:
                     self.news.notify_all()
         except ConnectionClosed as problem:
             why = _reason(problem)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError, struct.error) as problem:
+            why = f"what came is not of {_PROTOCOL}: {problem}"
         finally:
             self.over = why
             for answer in self._asked.values():
@@ -351,6 +353,8 @@ class Live:
         """Disconnect."""
         await self._socket.close()
         await self._reader
+        if self._quieting is not None:  # nobody else takes its answer, which will not come any more
+            await self._quieting
 
 
 class _Inbox(Generic[T]):
@@ -382,16 +386,15 @@ def _check_names(when: Mapping[str, object], known: type) -> None:
 def _chunk(message: bytes) -> LiveChunk:
     """Read a frame."""
     version, codec, channels, flags, _, position, time_us, rate_hz, frames = _HEADER.unpack_from(message)
-    assert (version, channels) == (1, 2), (version, channels)
+    if (version, channels) != (1, 2) or codec not in _KINDS or not rate_hz:
+        raise ValueError(f"a frame of version {version}, codec {codec}, {channels} channels, {rate_hz} Hz")
     body = memoryview(message)[_HEADER.size :]
+    pcm: NDArray[np.float32] = np.frombuffer(body, _KINDS[codec]).astype(np.float32)
     if codec == _S16LE:
-        pcm: NDArray[np.float32] = np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32_768)
-    else:
-        assert codec == _F32LE, codec
-        pcm = np.frombuffer(body, "<f4").astype(np.float32)
+        pcm /= np.float32(32_768)
     samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
-    broken, changed = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
-    return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
+    told = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
+    return LiveChunk(samples, position, rate_hz, time_us / 1e6, *told)
 
 
 def _reason(problem: Exception) -> str:

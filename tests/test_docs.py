@@ -106,11 +106,12 @@ def test_every_address_of_osc_is_told_and_none_that_is_not_there(pages: ModuleTy
     states = {address.removeprefix(namespace.PREFIX) for address in (*namespace.STATES, namespace.HEARD)}
     rack = {f"rack/{action}" for action in namespace._RACK_FORMS}
     rack |= {path.removeprefix(namespace.PREFIX) for path in (namespace.RACK, namespace.EFFECTS, namespace.PRESETS)}
-    assert set(pages.OSC_ASKED) == asked | states | rack | set(Action) | {"prompt"}
+    assert set(pages.OSC_ASKED) == asked | states | rack | set(Action) | set(namespace._LIGHTS) | {"prompt"}
     assert set(pages.OSC_TOLD) == {*namespace._SENT_ONLY, "stats/…"}
     book = namespace.Namespace(session_table())
     for word in pages.OSC_ASKED:
         kinds = namespace._RACK_FORMS.get(word.removeprefix("rack/"), ((),))[0]
+        kinds = (int,) if word in namespace._LIGHTS else kinds
         named = ("x",) if word in ("token", "preset/save", "preset/recall") else ()
         book.interpret(codec.Message(namespace.PREFIX + word, named or tuple(kind(1) for kind in kinds)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import signal
 import sys
 import time
@@ -43,6 +44,7 @@ _BAR_EVERY_SECONDS = 0.1
 _LINE_EVERY_SECONDS = 10.0
 _BAR_WIDTH = 24
 _UNWRAPPED = 10_000  # columns of what is no terminal: a log's lines are broken by whoever reads them
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # but lines' ends and tabs
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,8 +59,8 @@ def lenient_output() -> None:
 
 
 def say(line: str) -> None:
-    """Print one line for a person."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line for a person; what would steer the terminal, in words that came from elsewhere, is spelled out."""
+    print(_STEERING.sub(lambda found: ascii(found[0])[1:-1], line), file=sys.stderr, flush=True)
 
 
 def print_json(fields: dict[str, Any]) -> None:

@@ -243,15 +243,18 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
     """Return what serves https and wss; None for plain http.
 
     Raises:
-        UsageError: a key without a certificate, or files that are none, or not of each other.
+        UsageError: a key without a certificate, an encrypted one, or files that are none, or not of each other.
     """
     if certificate is None:
         if key is not None:
             raise UsageError("--tls-key is given without --tls-cert: give both, or neither")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    for name, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        if path is not None and path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise UsageError(f"{name} is {str(path)!r}, which is no file: `streamgen certificate` makes both")
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, _no_passphrase)
     except FileNotFoundError:
         missing = [str(path) for path in (certificate, key) if path is not None and not path.is_file()]
         raise UsageError(f"--tls-cert, --tls-key: there is no file {missing[0]!r}") from None
@@ -262,6 +265,13 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
             "`streamgen certificate` makes both"
         ) from None
     return context
+
+
+def _no_passphrase() -> str:
+    """Refuse a key that is encrypted: OpenSSL would ask at the terminal, and a service has nobody there."""
+    raise UsageError(
+        "--tls-key is encrypted: `openssl pkey -in KEY -out PLAIN` writes a plain one, for your eyes alone"
+    )
 
 
 def token_of(query: Mapping[str, str], authorization: str | None, api_key: str | None = None) -> str | None:

@@ -12,12 +12,12 @@ Rules: plain data; knows no stream and no clock. Positions count the model's sam
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from bridge.disk import read_toml
 from streamgen.checkpoint import Heard
 from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError
@@ -61,9 +61,10 @@ def read_scene(path: Path | None = None) -> tuple[Part, ...]:
     """
     path = path or DEFAULT_SCENE
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("part", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the scene {str(path)!r} cannot be read: {error}") from error
+        rows = read_toml(path).get("part", [])
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"the scene {str(path)!r} cannot be read: {why}") from error
     if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_PARTS:
         raise ConfigError(f"the scene {str(path)!r} must have 1 … {MOST_PARTS} parts, each under [[part]]")
     return tuple(_part(row, f"part {number} of {str(path)!r}") for number, row in enumerate(rows, 1))

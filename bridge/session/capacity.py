@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["Capacity", "SessionCost"]
+__all__ = ["Capacity", "FixedCapacity", "MeasuredCapacity", "SessionCost"]
 
 _SHARE = 0.8  # of real time that sessions may use together: openings are tried and prompts read in the rest
 _REMEMBERED_SECONDS = 10.0  # of music: about the newest that count, and as much does the first measurement
@@ -50,8 +51,25 @@ class SessionCost:
         return max(1, 1 + math.floor((share - self.first) / self.each + 1e-9))
 
 
-class Capacity:
-    """How many sessions are let in.
+class Capacity(Protocol):
+    """How many sessions are let in."""
+
+    @property
+    def sessions(self) -> int:
+        """How many this machine keeps up with, as far as is known by now; at least 1."""
+
+    def note(self, worked_seconds: float, made_seconds: float, playing: int) -> None:
+        """Take in what the thread did between two rests.
+
+        Args:
+            worked_seconds: how long it took.
+            made_seconds: of audio, of all sessions together.
+            playing: sessions that play, at least 1 where audio was made.
+        """
+
+
+class MeasuredCapacity:
+    """As many as their cost allows.
 
     Args:
         cost: as measured before.
@@ -63,7 +81,7 @@ class Capacity:
 
     @property
     def sessions(self) -> int:
-        """How many this machine keeps up with, as far as is known by now; at least 1."""
+        """How many stay within what the thread may use of real time, by what they have cost so far."""
         return self._cost.within(_SHARE / self._scale)
 
     @property
@@ -71,14 +89,18 @@ class Capacity:
         return max(self._worked / self._expected, _LEAST)
 
     def note(self, worked_seconds: float, made_seconds: float, playing: int) -> None:
-        """Take in what the thread did between two rests.
-
-        Args:
-            worked_seconds: how long it took.
-            made_seconds: of audio, of all sessions together.
-            playing: sessions that play, at least 1 where audio was made.
-        """
+        """Correct the line."""
         of_each = made_seconds / playing if playing else 0.0
         kept = math.exp(-of_each / _REMEMBERED_SECONDS)
         self._worked = kept * self._worked + worked_seconds
         self._expected = kept * self._expected + of_each * self._cost.of(max(playing, 1))
+
+
+@dataclass(frozen=True)
+class FixedCapacity:
+    """So many sessions, at least 1, whatever they cost."""
+
+    sessions: int
+
+    def note(self, worked_seconds: float, made_seconds: float, playing: int) -> None:
+        """Believe the number nevertheless."""

@@ -59,7 +59,7 @@ class EngineThread:
     Args:
         model: what plays.
         loop: the event loop that sessions are used on.
-        capacity: how many sessions this machine keeps up with; a number is believed whatever they cost.
+        capacity: how many sessions this machine keeps up with.
         step_seconds: where the wall seconds of every step of the language model are noted.
         scene: the parts that `arrange` plays; None for those that are shipped.
     """
@@ -68,7 +68,7 @@ class EngineThread:
         self,
         model: Model,
         loop: asyncio.AbstractEventLoop,
-        capacity: Capacity | int,
+        capacity: Capacity,
         step_seconds: deque[float] | None = None,
         scene: Sequence[Part] | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class EngineThread:
     @property
     def capacity(self) -> int:
         """How many sessions this machine keeps up with, as far as is known by now."""
-        return max(1, self._capacity) if isinstance(self._capacity, int) else self._capacity.sessions
+        return self._capacity.sessions
 
     @property
     def alive(self) -> bool:
@@ -298,9 +298,8 @@ class EngineThread:
 
     def _note_work(self, seconds: float, made: Sequence[Player]) -> None:
         """Let what sessions cost be known before another one is let in."""
-        if not isinstance(self._capacity, int):
-            playing = max(sum(player.playback.engaged for player in self._players), len(made))
-            self._capacity.note(seconds, sum(player.generator.block_seconds for player in made), playing)
+        playing = max(sum(player.playback.engaged for player in self._players), len(made))
+        self._capacity.note(seconds, sum(player.generator.block_seconds for player in made), playing)
 
     def _make(self, players: Sequence[Player], *, turn: bool = True) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -88,12 +89,13 @@ class LiveSession:
         takes: Path | None = None,
     ) -> None:
         self.name, self._engine, self.timeline = name, engine, timeline
-        self.catalogue, self.preset_folder = catalogue or Catalogue(), PresetFolder(self, presets)
+        itself = weakref.proxy(self)  # in a ring, what ended would wait for Python to find it, with hundreds of others
+        self.catalogue, self.preset_folder = catalogue or Catalogue(), PresetFolder(itself, presets)
         self.model, self.model_rate_hz = engine.model.name, engine.model.sample_rate_hz
         self.follows, self.rate_hz = engine.model.follows, timeline.rate_hz
         self._listeners: list[Listener] = []
         self._recent: deque[Block] = deque()
-        self._takes = Takes(self, takes)
+        self._takes = Takes(itself, takes)
         self._position = 0
         self._closed = False
 
@@ -116,7 +118,13 @@ class LiveSession:
             StreamgenError: the model cannot play that.
         """
         session = cls(name, engine, Timeline(rate_hz), catalogue, presets, takes)
-        await engine.open_player(session.deliver, session.timeline, values, options, session._attach)
+        deliver = weakref.WeakMethod(session.deliver)
+
+        def deliver_if_there(item: Block | Event) -> None:
+            if (to := deliver()) is not None:
+                to(item)
+
+        await engine.open_player(deliver_if_there, session.timeline, values, options, session._attach)
         return session
 
     def _attach(self, player: Player) -> None:

@@ -10,6 +10,7 @@ Rules: plain data and its checks; no I/O, no torch. Names are OSC paths below /s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ __all__ = [
     "title_of",
 ]
 
+_TEMPO = re.compile(r"[\s,;]*(?:\bat\s+)?\b\d+(?:\.\d+)?\s*bpm\b", re.IGNORECASE)
+
 
 def _slots() -> dict[str, ControlSpec]:
     rows = {}
@@ -45,7 +48,9 @@ def _slots() -> dict[str, ControlSpec]:
 
 
 _OWN = {
-    "tempo": number(0, 300, 0, "bpm", "the session's beats, and words added to every prompt; 0 = as the music goes"),
+    "tempo": number(
+        0, 300, 0, "bpm", "the session's beats, and in each prompt, in place of its own; 0 = as the music goes"
+    ),
     "quantize": text("what prompts, presets, transport and rack edits wait for", "off", choices=QUANTA),
     "arrange": switch(False, "parts, breaks and turns on bar lines, from a scene: form instead of one bar for ever"),
     "midi/map": text("what MIDI controls do, such as cc 1/74=gain_db; note 10/36=prompt 2"),
@@ -130,12 +135,19 @@ class Parameters:
 
 
 def prompts_of(values: Mapping[str, Value]) -> list[tuple[str, float]]:
-    """Return the sounding slots as (text, weight), tempo words added."""
+    """Return the sounding slots as (text, weight), each at the session's tempo if that has one."""
     tempo = float(values["tempo"])
-    words = f", {tempo:g} bpm" if tempo else ""
     slots = range(1, MAX_PROMPTS + 1)
     pairs = [(str(values[f"prompt/{slot}/text"]), float(values[f"prompt/{slot}/weight"])) for slot in slots]
-    return [(prompt + words, weight) for prompt, weight in pairs if prompt.strip() and weight > 0]
+    return [(_at_tempo(prompt, tempo), weight) for prompt, weight in pairs if prompt.strip() and weight > 0]
+
+
+def _at_tempo(prompt: str, tempo: float) -> str:
+    """Say the tempo in a prompt: of two, a model would take either."""
+    if not tempo:
+        return prompt
+    words = _TEMPO.sub("", prompt).strip(" ,;")
+    return f"{words}, {tempo:g} bpm" if words else f"{tempo:g} bpm"
 
 
 def title_of(values: Mapping[str, Value]) -> str:

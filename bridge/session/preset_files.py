@@ -18,8 +18,6 @@ import base64
 import binascii
 import json
 import re
-import stat
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ from typing import Any
 
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.rack import MAX_SLOTS
-from bridge.disk import write_whole
+from bridge.disk import MOST_MB, read_toml, write_whole
 from bridge.errors import FileError
 from bridge.session.commands import MAX_PRESET_NAME
 from streamgen.config import Value
@@ -38,7 +36,6 @@ _VERSION = 1
 _NAME = re.compile(rf"\w[\w .+-]{{0,{MAX_PRESET_NAME - 1}}}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)  # of Windows, whatever its ending
 _MOST_NAME_BYTES = 200  # a file's name ends at 255, with its ending and what it is written under
-_MOST_MB = 64  # of a file: it is read as a whole
 
 
 @dataclass(frozen=True)
@@ -100,18 +97,13 @@ def write(path: Path, preset: Preset) -> None:
     """
     try:
         data = "".join(_lines(preset)).encode()
-        _check_size(path, len(data))
+        if len(data) > MOST_MB * 1_000_000:  # it could not be read again
+            raise FileError(f"{path} would hold {len(data) / 1e6:,.0f} MB; a preset has at most {MOST_MB} MB")
         write_whole(path, data)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}; make room there, or choose another folder") from None
     except UnicodeEncodeError as error:
         raise FileError(f"cannot write {path}: {error.object[error.start]!r} is no character") from None
-
-
-def _check_size(path: Path, size: int) -> None:
-    """Refuse what would fill the memory, or could not be read again."""
-    if size > _MOST_MB * 1_000_000:
-        raise FileError(f"{path} would hold {size / 1e6:,.0f} MB; a preset has at most {_MOST_MB} MB")
 
 
 def _lines(preset: Preset) -> Iterable[str]:
@@ -160,19 +152,11 @@ def read(path: Path) -> Preset:
 
 def _rows(path: Path) -> dict[str, Any]:
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):  # a pipe would keep whoever reads it waiting
-            raise FileError(f"cannot read {path}: it is no file")
-        _check_size(path, about.st_size)
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise FileError(f"{path} is no preset: it is no text in UTF-8") from None
     except ValueError as error:
         raise FileError(f"{path} is no preset: {error}") from None
-    except RecursionError:
-        raise FileError(f"{path} is no preset: it is nested too deeply") from None
 
 
 def plugins_in(path: Path) -> dict[str, Reference]:

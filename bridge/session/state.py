@@ -24,7 +24,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bridge.disk import write_whole
+from bridge.disk import read_whole, write_whole
 from bridge.session.events import Block, Changed, Event, PlayerState, Transported
 from bridge.session.parameters import Parameters, prompts_of
 from bridge.session.session import Session
@@ -118,7 +118,7 @@ def restore(path: Path, table: Mapping[str, ControlSpec]) -> Kept | None:
     A damaged file is moved aside, a parameter that does not fit is left out; each is said in one line.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_whole(path))
         values, transport = found["values"], found["transport"]
         if not isinstance(values, dict) or transport not in _TRANSPORTS:
             raise ValueError("it does not hold what this program writes")

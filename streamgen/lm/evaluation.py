@@ -78,6 +78,7 @@ def pass_seconds(engine: LmEngine, rows: int, position: int) -> float:
     """
     block, took = engine.cache.allocate(rows), []
     try:
+        engine.cache.fill(block)  # memory that nobody wrote is subnormal, or not there yet: both are slow
         x = torch.randn(rows, engine.config.hidden_size).to(engine.decoder.device, engine.decoder.dtype)
         for _ in range(_PASSES):
             began = time.perf_counter()

@@ -3,8 +3,8 @@
     NativeDecoder   as `decoder.Decoder`: embeds, steps, reads
     NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
 
-Weights are rounded, and rows, keys and values to bytes with them; or all is float32 and weights are exact: kept as halves
-where that loses nothing, since a step takes as long as reading them.
+Weights are rounded, and rows, keys and values to bytes with them; or all is float32 and weights are exact, kept as
+halves where that loses nothing, since a step takes as long as reading them.
 
 Every vector is a row of the call, with a cache row and a past of its own, whether it is a step's or a prefill's, and a
 row's result does not depend on the others: to read a context at once, in pieces or beside a leader gives the same bits.
@@ -222,6 +222,16 @@ class NativeCache(CacheRows[_RowsCopy]):
         parts = memory.split([self.positions * kind for kind in self._kinds], dim=-1)
         return tuple(part[..., : whole * kind] for part, kind in zip(parts, self._kinds, strict=True))
 
+    def fill(self, block: RowRange) -> None:
+        """Write something into all of a block, of the size of music's: to attend to nothing takes another time."""
+        count = self.positions * self._config.head_dim
+        floats, whole = torch.randn(count, dtype=torch.float32), torch.randint(0, 256, (count,), dtype=torch.uint8)
+        scales = (0.01 + torch.rand(self.positions) / 100).bfloat16()
+        numbers = (floats,) * 2 if len(self._kinds) == 2 else (whole, whole, scales, scales)
+        for row in range(block.start, block.stop):
+            for part, some in zip(self._parts(row, self.positions), numbers, strict=True):
+                part.copy_(some.view(torch.uint8))
+
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> _RowsCopy:
         """Clone the first `length` positions of a block."""
@@ -316,7 +326,13 @@ class NativeDecoder:
         return F.embedding(columns + self._embed_offsets, self._embed).float().sum(dim=-2)
 
     def step(
-        self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache, wanted: Sequence[int]
+        self,
+        x: Tensor,
+        segments: Sequence[Segment],
+        cache: NativeCache,
+        cross: CrossCache,
+        wanted: Sequence[int],
+        seen: Tensor | None = None,
     ) -> Tensor:
         """Run vectors through all layers, write their keys and values, and return the logits of some.
 
@@ -327,20 +343,11 @@ class NativeDecoder:
             cross: text keys and values per cache row.
             wanted: vectors whose logits are wanted.
 
+            seen: is given what each layer reads and what comes of the last norm, float32 [layers + 1, N, D].
+
         Returns:
             float32 [len(wanted), K, V].
         """
-        return self._run(x, segments, cache, cross, wanted)
-
-    def _run(
-        self,
-        x: Tensor,
-        segments: Sequence[Segment],
-        cache: NativeCache,
-        cross: CrossCache,
-        wanted: Sequence[int],
-        seen: Tensor | None = None,
-    ) -> Tensor:
         places = [place for segment in segments for place in _places(segment)]
         rows = np.array([(cache.row_address(row), *_text(cross.text(row)), past) for row, past, _ in places], _ROW)
         positions = torch.tensor([position for _, _, position in places])
@@ -362,7 +369,7 @@ class NativeDecoder:
     def hidden_states(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> Tensor:
         """Return what each layer reads and what comes of the last norm, float32 [layers + 1, N, D]. As in `step`."""
         seen = torch.empty(self.config.num_layers + 1, *x.shape, dtype=torch.float32)
-        self._run(x, segments, cache, cross, (), seen)
+        self.step(x, segments, cache, cross, (), seen)
         return seen
 
     def read(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> None:

@@ -27,6 +27,7 @@ from bridge.app import (
 )
 from bridge.doors.door import Place, Service, Sessions
 from bridge.errors import BridgeError, UsageError
+from bridge.session.capacity import FixedCapacity
 from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Block, Event, PlayerState, Transported
 from bridge.session.parameters import prompts_of
@@ -265,7 +266,7 @@ def test_live_runs_at_the_session_rate_and_is_recorded_from_its_first_sample(tmp
 
 
 def test_other_sessions_are_opened_and_admission_is_by_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "Capacity", lambda _cost: 4)
+    monkeypatch.setattr(app, "MeasuredCapacity", lambda _cost: FixedCapacity(4))
     from streamgen.errors import CapacityError
 
     async def scene(running: Running) -> None:

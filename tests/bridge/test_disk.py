@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.disk import write_whole
+from bridge.disk import read_toml, read_whole, write_whole
 
 
 def test_what_was_there_stays_where_it_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +33,24 @@ def test_of_many_who_write_at_once_one_wins_and_none_fails(tmp_path: Path) -> No
         for _ in range(10):
             list(pool.map(lambda text: write_whole(tmp_path / "a", text, lasting=False), texts))
             assert (tmp_path / "a").read_bytes() in texts
+
+
+def test_what_is_no_file_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    """An operator who wants nothing kept says /dev/null, and a move would put a file into its place."""
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match="no file"):
+            read_whole(place)
+        with pytest.raises(OSError, match="no file"):
+            write_whole(place, b"x")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_text_is_read_as_editors_write_it(tmp_path: Path) -> None:
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbfport = 0\r\n")
+    assert read_toml(tmp_path / "marked") == {"port": 0}
+    deep = b"a = " + b"[" * 5_000
+    for text, why in ((b"\xff", "no text in UTF-8"), (deep, "nested too deeply|Invalid"), (b"=", "Invalid")):
+        (tmp_path / "wrong").write_bytes(text)
+        with pytest.raises(ValueError, match=why):
+            read_toml(tmp_path / "wrong")

@@ -27,6 +27,7 @@ from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.doors.osc.codec import decode, encode, encode_bundle
 from bridge.doors.osc.door import OscDoor
 from bridge.metrics import Metrics
+from bridge.session.capacity import FixedCapacity
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.parameters import Parameters, session_table, stream_controls
@@ -118,7 +119,7 @@ def model() -> streamgen.Model:
 @asynccontextmanager
 async def on_stage(model: streamgen.Model, catalogue: Catalogue | None = None) -> AsyncIterator[Musician]:
     loop = asyncio.get_running_loop()
-    engine = EngineThread(model, loop, 4)
+    engine = EngineThread(model, loop, FixedCapacity(4))
     live = await LiveSession.open("live", engine, RATE_HZ, FIRST, catalogue=catalogue)
     service = Service(Settings(port=0, osc_port=0), Access(), Metrics())
     osc, web = OscDoor(service), NativeDoor(service)

@@ -1,6 +1,7 @@
-"""Broken messages by the ten thousand against a running service, through both doors, with its limits as they are.
+"""Broken messages by the ten thousand against a running service, through four doors, with its limits as they are.
 
-A hundred thousand at each door, drawn from other seeds: STREAMGEN_TORMENT_MESSAGES=200000 STREAMGEN_TORMENT_SEED=7.
+A hundred thousand at WebSocket and OSC, drawn from other seeds: STREAMGEN_TORMENT_MESSAGES=200000
+STREAMGEN_TORMENT_SEED=7; at the others STREAMGEN_TORMENT_HTTP=100000 STREAMGEN_TORMENT_LYRIA=100000.
 """
 
 from __future__ import annotations
@@ -12,29 +13,34 @@ import random
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from pythonosc import slip
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from bridge.doors.lyria.protocol import Setup, parse
 from bridge.doors.osc.codec import decode
 from bridge.doors.osc.tcp import Deframer, length_prefixed
+from bridge.errors import WireError
 
-from ..bridge.doors.mutations import mutated_osc, mutated_web
+from ..bridge.doors.mutations import mutated_http, mutated_lyria, mutated_osc, mutated_web
 from .running import Service
 
 pytestmark = pytest.mark.slow
 
-MESSAGES, SEED = (
-    int(os.environ.get(f"STREAMGEN_TORMENT_{name}", usual)) for name, usual in (("MESSAGES", 25_000), ("SEED", 0))
+MESSAGES, REQUESTS, LYRIA_MESSAGES, SEED = (
+    int(os.environ.get(f"STREAMGEN_TORMENT_{name}", usual))
+    for name, usual in (("MESSAGES", 25_000), ("HTTP", 2_000), ("LYRIA", 1_000), ("SEED", 0))
 )
 WEB_MESSAGES, UDP_PACKETS, TCP_PACKETS = MESSAGES // 2, MESSAGES * 2 // 5, MESSAGES // 10
-WEB_CLIENTS, UDP_HOSTS, TCP_CLIENTS = 40, 12, 4
+WEB_CLIENTS, UDP_HOSTS, TCP_CLIENTS, HTTP_CLIENTS = 40, 12, 4, 8
+LYRIA_CLIENTS = 2  # each has a session of its own: who is turned away for want of room torments nothing
 SECONDS = 60 * MESSAGES / 100_000  # so no client is faster than it may be
+LYRIA = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateMusic"
 
 
 @dataclass
@@ -124,6 +130,54 @@ async def read_packets(reader: asyncio.StreamReader, score: Score) -> None:
             score.told(packet)
 
 
+async def torment_http(service: Service, score: Score, seed: int) -> None:
+    """Ask, say that nothing more comes, and await an answer or the end, each time on a connection of its own."""
+    draw, port = random.Random(SEED * 10_000 + 3_000 + seed), int(service.ready["page"].rstrip("/").rpartition(":")[2])
+    for _ in range(REQUESTS // HTTP_CLIENTS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.1.{1 + seed}", 0))
+        score.sent["http"] += 1
+        try:
+            writer.write(mutated_http(draw))
+            with suppress(OSError):  # it was cut off amid what it says
+                writer.write_eof()
+            answer = await asyncio.wait_for(reader.read(100), 30)
+        except ConnectionError:
+            answer = b""
+        finally:
+            writer.transport.abort()
+        score.answers[f"http {answer[9:12].decode()}" if answer.startswith(b"HTTP/") else "http cut off"] += 1
+
+
+async def torment_lyria(service: Service, score: Score, seed: int) -> None:
+    """Send on connections of its own, each until the door ends it: what is no message of the protocol ends it."""
+    draw, left = random.Random(SEED * 10_000 + 4_000 + seed), LYRIA_MESSAGES // LYRIA_CLIENTS
+    url = service.ready["page"].replace("http", "ws", 1).rstrip("/") + LYRIA
+    while left:
+        async with connect(url, max_size=None, compression=None, ping_interval=None) as client:
+            try:
+                while left:
+                    left -= 1
+                    score.sent["lyria"] += 1
+                    message = mutated_lyria(draw)
+                    await client.send(message)
+                    await client.send('{"setup": {}}')  # what comes before its answer was taken
+                    await asyncio.wait_for(setups_answered(client, 1 + is_setup(message)), 30)
+                    score.answers["lyria taken"] += 1
+            except ConnectionClosed as closed:
+                score.answers[f"lyria closed {closed.rcvd.code if closed.rcvd else 1006}"] += 1
+
+
+def is_setup(message: str | bytes) -> bool:
+    with suppress(WireError):
+        return isinstance(parse(message), Setup)
+    return False
+
+
+async def setups_answered(client: ClientConnection, count: int) -> None:
+    while count:
+        count -= "setupComplete" in json.loads(await client.recv())
+
+
 @asynccontextmanager
 async def listener(service: Service) -> AsyncIterator[None]:
     """One who only wants to hear, meanwhile."""
@@ -159,6 +213,8 @@ def test_broken_messages_by_the_ten_thousand_crash_nothing_and_never_hold_the_lo
                 *(torment_web(service, score, seed) for seed in range(WEB_CLIENTS)),
                 *(torment_udp(service, score, seed) for seed in range(UDP_HOSTS)),
                 *(torment_tcp(service, score, seed) for seed in range(TCP_CLIENTS)),
+                *(torment_http(service, score, seed) for seed in range(HTTP_CLIENTS)),
+                *(torment_lyria(service, score, seed) for seed in range(LYRIA_CLIENTS)),
             )
         assert await bytes_heard(service, 1.0)
 
@@ -183,3 +239,11 @@ def test_broken_messages_by_the_ten_thousand_crash_nothing_and_never_hold_the_lo
     assert refused > 0.2 * score.sent["osc"]
     assert counted.get('dropped_packets_total{reason="rate"}', 0) < 0.5 * score.sent["osc"], "most were looked at"
     assert score.answers["osc error"] > MESSAGES / 100
+
+    assert sum(count for kind, count in score.answers.items() if kind.startswith("http ")) == score.sent["http"]
+    assert score.answers["http 400"] > 0.2 * score.sent["http"]
+    taken, refused = score.answers["lyria taken"], score.answers["lyria closed 1007"]
+    no_room = score.answers["lyria closed 1013"]  # on a slow machine
+    assert taken + refused + no_room == score.sent["lyria"], "every message is taken or refused"
+    assert counted['commands_total{door="lyria"}'] >= 2 * taken, "with the setup behind each"
+    assert refused + no_room > 0.3 * score.sent["lyria"]

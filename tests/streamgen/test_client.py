@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from bridge.session.commands import Transport
 from streamgen.client import Disconnected, Live, Refused, connect
@@ -46,6 +50,24 @@ def test_every_sample_comes_in_the_sessions_own_bits() -> None:
             async with asyncio.timeout(5):  # who listens no more is sent no more
                 while any(getattr(one, "wants_audio", True) for one in web.session.listeners):
                     await asyncio.sleep(0.01)
+            pace.cancel()
+
+    asyncio.run(go())
+
+
+def test_it_closes_with_what_it_asked_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be sent no more audio: an answer that nobody takes is told at the end of the program, as a fault."""
+
+    async def go() -> None:
+        async with serving() as web, connect(f"127.0.0.1:{web.web.port}") as live:
+            pace = asyncio.create_task(web.session.pace(4))
+            await heard(live, RATE_HZ // 2)
+            monkeypatch.setattr(live._socket, "send", lambda _message: asyncio.sleep(0))  # nobody hears it, nor answers
+            async with asyncio.timeout(20):
+                while live._quieting is None:
+                    await asyncio.sleep(0.01)
+            await live.close()
+            assert live._quieting.done()
             pace.cancel()
 
     asyncio.run(go())
@@ -164,6 +186,42 @@ def test_where_nobody_is_it_says_so(nobody: str) -> None:
         asyncio.run(go(nobody))
     with pytest.raises(ConfigError, match="must be like"):
         asyncio.run(go("ftp://x"))
+
+
+HELLO = {"type": "hello", "sample_rate_hz": 48_000, "state": {"values": {}, "state": "playing"}}
+
+
+@pytest.mark.parametrize("says", ["hello there", "5", "{}", "[" * 20_000, b"\0", '{"state": 5}'])
+def test_what_is_no_streamgen_is_told(says: str | bytes) -> None:
+    async def go() -> None:
+        async with answering(says) as url, connect(url):
+            pass
+
+    with pytest.raises(Disconnected, match="no streamgen answers"):
+        asyncio.run(go())
+
+
+@pytest.mark.parametrize("says", ["hello there", "5", '{"type": "changed", "values": 5}', '{"type": "transport"}'])
+def test_what_is_none_of_the_protocol_ends_the_connection(says: str) -> None:
+    async def go() -> None:
+        async with answering(json.dumps(HELLO), says) as url, connect(url) as live:
+            await anext(live.events())
+
+    with pytest.raises(Disconnected, match=r"not of streamgen\.v1"):
+        asyncio.run(go())
+
+
+@asynccontextmanager
+async def answering(*messages: str | bytes) -> AsyncIterator[str]:
+    """Give the address of somebody who says this to whoever connects."""
+
+    async def say(socket: ServerConnection) -> None:
+        for message in messages:
+            await socket.send(message)
+        await socket.wait_closed()
+
+    async with serve(say, "127.0.0.1", 0, subprotocols=[Subprotocol("streamgen.v1")]) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def test_a_token_is_shown_and_a_wrong_one_told() -> None:

@@ -72,7 +72,7 @@ def kind_of(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["mono", "stereo", "melody"])
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=pytest.mark.slow), 3.0])
 def test_a_decoder_alone_without_codec_gives_transformers_tokens(bare: Any, kind: str, guidance: float) -> None:
     """Unconditional, and under text states, which transformers 5.24's own `generate` forgets after its first step."""
     model, reference = bare(kind)

@@ -37,7 +37,7 @@ STALL_SECONDS = 2.0
 FADE_OUT_SECONDS = 0.5  # at most, for the callback that fades out at the end
 _FILL_SECONDS = 1.0  # at most, for a device to fill its buffer
 _PACE_CALLBACKS, _PACE_SECONDS = 5, 0.4  # that show its pace from then on, and how long they are waited for at most
-_QUEUE_BLOCKS = 4_000
+_QUEUE_BLOCKS, _LOOK_SECONDS = 4_000, 0.2  # that wait at most; how often to look whether the device is still there
 
 
 class Output(Protocol):
@@ -120,7 +120,7 @@ class DeviceDoor(ABC):
     def __init__(self, name: str, wanted: bool) -> None:
         self.name, self._wanted = name, wanted
         self._log = logging.getLogger(f"bridge.{name}")
-        self._queue: queue.SimpleQueue[Block | Gap | Transported] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Block | Gap | Transported | None] = queue.SimpleQueue()  # None wakes it
         self._stopping, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"streamgen {name}", daemon=True)
         self._session: Session | None = None
@@ -183,6 +183,7 @@ class DeviceDoor(ABC):
             self._session.remove(self)
         if self._thread.is_alive():
             self._stopping.set()
+            self._queue.put(None)  # before the device has played all that there is: it shall fade
             await asyncio.to_thread(self._thread.join, 5.0)
 
     def places(self) -> Mapping[str, str | int | None]:
@@ -285,12 +286,12 @@ class DeviceDoor(ABC):
             if not output.active or time.monotonic() - feeder.ring.last_read[0] > STALL_SECONDS:
                 return True
             try:
-                item = self._queue.get(timeout=0.2)
+                item = self._queue.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 continue
             if isinstance(item, Block) and not feeder.ring.paused:
                 feeder.feed(item)
-            elif not isinstance(item, Transported) or not item.state.plays:
+            elif item is not None and (not isinstance(item, Transported) or not item.state.plays):
                 feeder.rest()
         return False
 

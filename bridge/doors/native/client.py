@@ -206,7 +206,11 @@ class ListenClient:
 
     async def _take(self, socket: ClientConnection, message: str | bytes) -> None:
         if isinstance(message, str):
-            await self._told(socket, _object(message))
+            told = _object(message)
+            try:
+                await self._told(socket, told)
+            except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as problem:
+                raise WireError("bad_message", f"this is no streamgen: it says {message[:60]!r}") from problem
             return
         samples = self.received.take(message)
         if self.first_audio_seconds is None:
@@ -244,7 +248,7 @@ class ListenClient:
 def _object(text: str) -> dict[str, Any]:
     try:
         message = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
         raise WireError("bad_json", f"this is no streamgen: it says {text[:60]!r}")

@@ -8,6 +8,8 @@ What websockets leaves to its user, each found by attacking this door:
 - a read full of empty frames is parsed in one go, and holds the event loop meanwhile. Reads are 4 KiB until a long
   message is due.
 - a ping is answered at once, whether or not the peer reads: floods of pings, and pongs that pile up, are cut off.
+- who is closed while it talks keeps its place until the time is out: what fills the queue, which nobody reads any more,
+  keeps its own close from being read. Here that is read and forgotten.
 
 Rules: event loop; knows frames, not their meaning (but for the word that announces an upload).
 """
@@ -80,7 +82,7 @@ class GuardedConnection(ServerConnection):
         self.passed: Callable[[int], None] = lambda _mark: None
         self._places = places
         self._message_bytes = self._unparsed_bytes = 0
-        self._text, self._ending = True, False
+        self._text, self._ending, self._closing = True, False, False
         self._words: list[bytes] = []  # of a text message that is not whole yet
         self._controls = Bucket(_CONTROLS_A_SECOND, _CONTROLS_AT_ONCE)
 
@@ -139,6 +141,12 @@ class GuardedConnection(ServerConnection):
             self.protocol.send_ping(_MARK.pack(b"mark", mark))
         self.send_data()
 
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close; of what the peer still says nothing but its own close is heard."""
+        self._closing = True
+        self.transport.resume_reading()
+        await super().close(code, reason)
+
     async def send_together(self, messages: Sequence[str | bytes], mark: int | None = None) -> None:
         """Write as `write` does, then wait until the system has taken it.
 
@@ -185,6 +193,8 @@ class GuardedConnection(ServerConnection):
             long = self._message_bytes > self._places.access.limits.message_bytes
             if long and (self._text or not self._may_be_long()):
                 self._cut_off("message_bytes", self._too_big())
+                return
+            if self._closing:
                 return
         super().process_event(event)
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from bridge.doors.door import Tasks
 from bridge.doors.limits import Bucket, Turns
-from bridge.doors.osc.namespace import Assign, Ignored, Request
+from bridge.doors.osc.namespace import Assign, Ignored, Light, Request
+from bridge.session.commands import Action
 
-__all__ = ["ECHO_SECONDS", "Client", "Clients", "Echo", "Read", "RequestQueue"]
+__all__ = ["ECHO_SECONDS", "Client", "Clients", "Echo", "Lights", "Read", "RequestQueue"]
 
 ECHO_SECONDS = 1 / 30
 _MOST_CREDIT = 65_536.0
@@ -74,6 +75,32 @@ class Echo:
         self._timer = None
 
 
+class Lights:
+    """What a program shows of its transport: a message a light, only where one changes, and each may come alone.
+
+    While the transport changes, stop and play are both on or both off for a moment. Only where they differ it is known
+    what the program does, so that one which is held is not taken for one that has stopped:
+
+        play → pause   stop 1, pause 1, play 0        pause → play   stop 0, pause 0, play 1
+        play → stop    stop 1, play 0                 pause → stop   pause 0
+
+    A program that has said nothing yet has stopped: opening it, when it shows all, changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._on = {Action.STOP: True, Action.PAUSE: False, Action.PLAY: False}
+        self._does = Action.STOP
+
+    def show(self, light: Light) -> Action | None:
+        """Take a light; returns what the program does now, if that is something else."""
+        self._on[light.action] = light.on
+        if self._on[Action.STOP] is self._on[Action.PLAY]:
+            return None
+        before, halted = self._does, Action.PAUSE if self._on[Action.PAUSE] else Action.STOP
+        self._does = Action.PLAY if self._on[Action.PLAY] and halted is Action.STOP else halted
+        return None if self._does is before else self._does
+
+
 @dataclass(eq=False)
 class Client:
     """What the door remembers of a client.
@@ -90,6 +117,7 @@ class Client:
         worker: the task that carries them out.
         echo: tells it what it changed.
         next_set: earliest time of its next change, loop seconds.
+        lights: of its own transport.
     """
 
     key: Hashable
@@ -103,6 +131,7 @@ class Client:
     worker: asyncio.Task[None] | None = None
     echo: Echo = field(init=False)
     next_set: float = 0.0
+    lights: Lights = field(default_factory=Lights)
 
     @property
     def host(self) -> str:

@@ -28,6 +28,7 @@ from bridge.doors.osc.namespace import (
     Assign,
     AtOnce,
     Ignored,
+    Light,
     Login,
     Namespace,
     Query,
@@ -130,7 +131,7 @@ class RequestHandler:
         return wait
 
     def _messages(self, client: Client, messages: list[Message], at: float | None) -> None:
-        requests = _as_shown([request for message in messages for request in self._interpret(client, message)])
+        requests = [request for message in messages for request in self._interpret(client, message)]
         if any(not isinstance(request, Ignored) for request in requests):
             self.feedback.renew(client)
         now = self.session.timeline.wall()
@@ -148,7 +149,7 @@ class RequestHandler:
     def _interpret(self, client: Client, message: Message) -> list[Request]:
         """Tell what a message asks for; nothing if that is refused."""
         try:
-            requests = self.namespace.interpret(message)
+            requests = [_shown(client, request) for request in self.namespace.interpret(message)]
             for request in requests:
                 self.admission.check(client, request)
         except OscError as error:
@@ -270,11 +271,12 @@ def _address(request: SessionRequest) -> str:
     return f"{PREFIX}preset/{'save' if isinstance(request, SavePreset) else 'recall'}"
 
 
-def _as_shown(requests: list[Request]) -> list[Request]:
-    """Let pause alone count where one packet has it beside play or stop: lights of a DAW that is held, not presses."""
-    pressed = {request.action for request in requests if isinstance(request, Transport)}
-    others = (Action.PLAY, Action.STOP) if Action.PAUSE in pressed else ()
-    return [request for request in requests if not isinstance(request, Transport) or request.action not in others]
+def _shown(client: Client, request: Request) -> Request:
+    """Make of a light what its transport has come to do."""
+    if not isinstance(request, Light):
+        return request
+    action = client.lights.show(request)
+    return Ignored() if action is None else Transport(action, "")
 
 
 def _together(requests: Iterable[Assign | Transport]) -> list[Assign | Transport]:

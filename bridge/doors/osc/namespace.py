@@ -6,6 +6,7 @@ Everything about parameters is generated from a session's table; an address is /
     /streamgen/tempo f f        go there over so many seconds, where it is an effect's
     /streamgen/tempo/norm f     set, 0 … 1 over its range     /streamgen/prompt s         slot 1 alone, weight 1
     /streamgen/play             also pause, stop, reset; 0 is a button's release
+    /streamgen/transport/play i also pause, stop: a light of a program's transport, on or off
     /streamgen/subscribe [i:port [i:ms]]   unsubscribe   audio/subscribe   audio/unsubscribe
     /streamgen/ping   version   playing   state   refresh   token s
     /streamgen/rack             query: how many slots, then number and name of each, in the order of the signal
@@ -43,8 +44,8 @@ from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
 
 __all__ = [
-    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "SessionRequest", "Assign", "AtOnce", "Ignored", "Login",
-    "Namespace", "Query", "Request", "Subscribe", "SubscribeAudio",
+    "EFFECTS", "HEARD", "PREFIX", "PRESETS", "RACK", "STATES", "SessionRequest", "Assign", "AtOnce", "Ignored", "Light",
+    "Login", "Namespace", "Query", "Request", "Subscribe", "SubscribeAudio",
 ]  # fmt: skip
 
 PREFIX = "/streamgen/"
@@ -63,6 +64,7 @@ _SENT_ONLY = (
 _MIDI_ON = 127  # what a button sends that knows MIDI's range alone
 _NUMBER = int | float | bool
 _ACTIONS = {str(action): action for action in Action}
+_LIGHTS = {f"transport/{action}": action for action in (Action.PLAY, Action.PAUSE, Action.STOP)}
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,14 @@ class Login:
 
 
 @dataclass(frozen=True)
+class Light:
+    """A light of the sender's own transport, which the session's follows."""
+
+    action: Action
+    on: bool
+
+
+@dataclass(frozen=True)
 class Ignored:
     """Nothing to do, and nothing wrong."""
 
@@ -123,7 +133,7 @@ class Ignored:
 AtOnce = EditRack | SavePreset | RecallPreset | KeepTake
 SessionRequest = Assign | Transport | AtOnce
 """Of the session; commands name nobody yet: the handler knows who asks."""
-Request = SessionRequest | Query | Subscribe | SubscribeAudio | Login | Ignored
+Request = SessionRequest | Light | Query | Subscribe | SubscribeAudio | Login | Ignored
 
 
 @dataclass(frozen=True)
@@ -185,6 +195,8 @@ class Namespace:
         word = address.removeprefix(PREFIX)
         if word in _ACTIONS:
             return [_action(_ACTIONS[word], arguments)]
+        if word in _LIGHTS:
+            return [Light(_LIGHTS[word], _pressed(word, arguments))]
         return [_service(word, address, arguments)]
 
     def _by_pattern(self, pattern: str, arguments: tuple[Argument, ...]) -> list[Request]:
@@ -244,13 +256,14 @@ class Namespace:
 
 
 def _action(action: Action, arguments: tuple[Argument, ...]) -> Request:
-    if _is_bare(arguments):
-        return Transport(action, "")
+    return Transport(action, "") if _is_bare(arguments) or _pressed(action, arguments) else Ignored()
+
+
+def _pressed(word: str, arguments: tuple[Argument, ...]) -> bool:
     value = _only(arguments)
     if isinstance(value, str) or not (value == 0 or 1 <= value <= _MIDI_ON):  # NaN fails it
-        text = f"{action} is {value!r:.40}, must have no argument or 1 (up to {_MIDI_ON}); 0, a release, is ignored"
-        raise OscError(text, "type")
-    return Transport(action, "") if value else Ignored()
+        raise OscError(f"{word} is {value!r:.40}, must be 0 (released, off) or 1 (up to {_MIDI_ON})", "type")
+    return bool(value)
 
 
 def _service(word: str, address: str, arguments: tuple[Argument, ...]) -> Request:

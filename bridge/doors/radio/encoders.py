@@ -1,4 +1,4 @@
-"""Samples as a stream that players open: MP3, Ogg Opus, FLAC, AAC and WAV, by PyAV. No I/O.
+"""Samples as a stream that players open: MP3, Ogg Opus, FLAC (in Ogg too), AAC and WAV, by PyAV. No I/O.
 
     samples [2, n] ─► frames of the codec's length ─► codec ─► container ─► head, then pieces that may be joined at any
 
@@ -55,7 +55,8 @@ class Codec:
 
 
 _PLAIN_RATES_HZ = (32_000, 44_100, 48_000)
-# No Xing frame, which tells a length; no ID3 tag; Ogg pages of 0.2 s, where a second would make it that much later.
+# No Xing frame, which tells a length; no ID3 tag; Ogg pages of 0.2 s, where a second would make it that much later, and
+# of one frame of FLAC, which is 0.1 s: a page waits for the next one.
 _MP3 = {"write_xing": "0", "id3v2_version": "0"}
 CODECS = {
     codec.suffix: codec
@@ -63,6 +64,7 @@ CODECS = {
         Codec("mp3", "audio/mpeg", "mp3", "libmp3lame", "fltp", _PLAIN_RATES_HZ, 192, _MP3, titles=True),
         Codec("ogg", "audio/ogg", "ogg", "libopus", "flt", (48_000,), 128, {"page_duration": "200000"}),
         Codec("flac", "audio/flac", "flac", "flac", "s16"),
+        Codec("oga", "audio/ogg", "ogg", "flac", "s16", options={"page_duration": "1"}),
         Codec("aac", "audio/aac", "adts", "aac", "fltp", _PLAIN_RATES_HZ, 160, titles=True),
         Codec("wav", "audio/wav", "wav", "pcm_s16le", "s16"),
     )

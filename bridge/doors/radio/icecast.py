@@ -31,7 +31,7 @@ _log = logging.getLogger("bridge.doors")
 _ANSWER_SECONDS = 10.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
 _STEADY_SECONDS = 60.0
-_MOUNTS = ("mp3", "ogg", "aac")  # Icecast knows neither FLAC outside Ogg nor WAV
+_MOUNTS = ("mp3", "ogg", "oga", "aac")  # Icecast knows neither FLAC outside Ogg nor WAV
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What goes wrong in long streams, counted: silence, stuck notes, noise, and seams where windows roll over.
 
-Rules: plays a checkpoint through streamgen itself, window after window, as users hear it; writes `endless.json` and
-`endless.md`. Two-sample comparisons are Kolmogorov-Smirnov's.
+Rules: plays a checkpoint through streamgen itself, window after window, as users hear it; writes `endless.json`,
+`endless.md` and, as `alike_STYLE.png`, how alike the bars of each stream are. Two-sample comparisons are
+Kolmogorov-Smirnov's.
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from streamgen.model import Model, load_model
 from streamgen.pocket.training import measures
@@ -23,6 +25,7 @@ from streamgen.pocket.training.compose import Song, held_out_song
 from streamgen.pocket.training.defects import bars_of, death, distinct_bars, repeated_bars
 from streamgen.pocket.training.measures import Audio, Vector
 from streamgen.pocket.training.mel import log_mel
+from streamgen.pocket.training.pictures import similarity, write_png
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
 
 SILENT_DBFS = -50.0
@@ -41,6 +44,10 @@ class Passage:
     audio: Audio
     rollovers: tuple[int, ...]
     cpu_seconds: float
+
+    def bars(self) -> list[Tensor]:
+        """The log-mel spectrum of every whole bar."""
+        return bars_of(self.audio, self.song.frames_per_bar * HOP_SAMPLES)
 
 
 def six_songs(seed: int = 0) -> list[tuple[Song, str]]:
@@ -151,7 +158,7 @@ def measure(passages: list[Passage], load_seconds: float, megabytes: float) -> E
         here = passage.rollovers
         at_seams.append(seams(passage, here))
         inside.append(seams(passage, [(a + b) // 2 for a, b in pairwise(here)]))
-    bars = [bars_of(passage.audio, passage.song.frames_per_bar * HOP_SAMPLES) for passage in passages]
+    bars = [passage.bars() for passage in passages]
     chroma, loudness = (_spread(at_seams, kind) for kind in (0, 1))
     chroma_in, loudness_in = (_spread(inside, kind) for kind in (0, 1))
     seconds = sum(len(passage.audio) for passage in passages) / SAMPLE_RATE_HZ
@@ -211,5 +218,7 @@ def judge_endless(folder: Path, target: Path, minutes: float, precision: str = "
     target.mkdir(parents=True, exist_ok=True)
     (target / "endless.json").write_text(json.dumps(asdict(figures), indent=1) + "\n")
     (target / "endless.md").write_text(table(figures))
+    for passage in passages:
+        write_png(target / f"alike_{passage.song.style}.png", similarity(passage.bars()))
     print(table(figures), flush=True)
     return figures

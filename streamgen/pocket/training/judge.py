@@ -216,14 +216,14 @@ class Judge:
         read = inputs["input_ids"], inputs["attention_mask"]
         return cross_entropy(self.model, *read, codes.expand(len(texts), -1, -1))[:, 0]
 
-    def write(self, folder: Path, pictures: int = 4) -> None:
-        """Write `judge.json`, `judge.md` and one picture for each of the first different styles."""
+    def write(self, folder: Path) -> None:
+        """Write `judge.json`, `judge.md` and one picture for each style."""
         folder.mkdir(parents=True, exist_ok=True)
         data = [{"row": row.name, "chance": row.chance, **row.values} for row in self.rows]
         (folder / "judge.json").write_text(json.dumps(data, indent=1) + "\n")
         (folder / "judge.md").write_text(table(self.rows, len(self.exhibits), self.player.precision))
         by_style = {exhibit.song.style: exhibit for exhibit in reversed(self.exhibits)}
-        for style, exhibit in list(by_style.items())[:pictures]:
+        for style, exhibit in by_style.items():
             views = [spectrogram(exhibit.audio[kind][: 8 * SAMPLE_RATE_HZ]) for kind in ("real", "codec", "generated")]
             write_png(folder / f"{style}.png", stack(views))
 

@@ -1,8 +1,8 @@
 """Pictures: spectrograms as PNG files, and what training measures as it goes, as `NAME.csv` and `NAME.svg`.
 
 Rules: arrays and numbers in, files out; knows no model. In a spectrogram low frequencies are at the bottom, time goes
-to the right, one grey line between stacked pictures. A curve's table is the truth: a run that goes on reads it and
-draws the rest to it.
+to the right, one grey line between stacked pictures. Of how alike bars are, the first is at the top left. A curve's
+table is the truth: a run that goes on reads it and draws the rest to it.
 """
 
 import csv
@@ -14,11 +14,13 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from streamgen.pocket.training.mel import log_mel
 
 Picture = npt.NDArray[np.uint8]
 FLOOR_DB, TOP_DB = -90.0, -10.0
+UNLIKE = 0.4  # log10-mel L1: bars of two songs are as far apart
 
 
 def spectrogram(audio: npt.NDArray[np.float32]) -> Picture:
@@ -34,6 +36,21 @@ def stack(pictures: list[Picture]) -> Picture:
     line = np.full((2, width, 3), 128, dtype=np.uint8)
     rows = [part for picture in pictures for part in (picture[:, :width], line)]
     return np.concatenate(rows[:-1])
+
+
+def similarity(bars: list[Tensor]) -> Picture:
+    """How alike the bars of a stream are, each to each: white where equal, black from `UNLIKE` on.
+
+    Args:
+        bars: n log10-mel spectra, all [bands, frames].
+
+    Returns:
+        uint8 [2 n, 2 n, 3].
+    """
+    stacked = torch.stack(bars)
+    apart = torch.stack([(stacked - bar).abs().mean(dim=(1, 2)) for bar in bars])
+    level = (255 * (1 - apart / UNLIKE).clamp(min=0)).round().numpy().astype(np.uint8)
+    return level.repeat(2, axis=0).repeat(2, axis=1)[..., None].repeat(3, axis=2)
 
 
 def write_png(path: Path, picture: Picture) -> None:

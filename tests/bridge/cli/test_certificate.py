@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import stat
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from websockets.asyncio.client import connect
 
 from bridge.cli.certificate import certified, own_places
@@ -70,12 +72,19 @@ def test_files_that_are_none_are_told(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(key_pem)
     (tmp_path / "other.pem").write_bytes(certified(["localhost"])[1])
     (tmp_path / "both.pem").write_bytes(certificate_pem + key_pem)
+    os.mkfifo(tmp_path / "pipe.pem")
+    secret = serialization.BestAvailableEncryption(b"secret")
+    key = serialization.load_pem_private_key(key_pem, None)
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (tmp_path / "locked.pem").write_bytes(key.private_bytes(pem, pkcs8, secret))
     assert tls_context(None, None) is None
     assert tls_context(tmp_path / "both.pem", None) is not None
     for names, words in [
         ((None, "key.pem"), "--tls-key is given without --tls-cert"),
         (("cert.pem", "no.pem"), "there is no file .*no.pem"),
         (("cert.pem", "other.pem"), "KEY_VALUES_MISMATCH"),
+        (("cert.pem", "locked.pem"), "--tls-key is encrypted"),  # and not asked for at the terminal
+        (("pipe.pem", None), "--tls-cert is .*pipe.pem.* no file"),
         (("key.pem", None), "not a certificate in PEM with its key"),
     ]:
         with pytest.raises(UsageError, match=words):

@@ -31,6 +31,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+def test_words_from_elsewhere_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("the server says: \x1b[2J\x9bred\u202e\ta\nb, naïve – 音")
+    assert capsys.readouterr().err == "the server says: \\x1b[2J\\x9bred\\u202e\ta\nb, naïve – 音\n"
+
+
 def test_nothing_is_drawn_in_the_first_two_seconds(clock: list[float]) -> None:
     file = Terminal()
     progress = Progress(10.0, file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,9 +16,7 @@ def sine_session() -> type[SineSession]:
 
 
 @pytest.fixture
-def no_old_garbage() -> Iterator[None]:
-    """Keep what other tests left out of the collector's pauses."""
+def no_old_garbage() -> None:
+    """Keep what other tests left out of the collector's pauses, from here on."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()

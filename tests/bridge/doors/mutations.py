@@ -66,6 +66,7 @@ WEB_SEEDS: list[bytes] = [
         {"type": "audio_prompt", "bytes": 64, "id": 4},
     ]
 ] + [WAV + b"data"]
+WRONG = [None, True, [], {}, [[1]], "", "x" * 5_000, "\ud800", "\x1b[2J\x00", -1, 0, 0.5, 10**30, 1e308, -1e308, "1"]
 PIECES = [b"{", b"[", b'"', b"null", b"1e999", b"-1", b"NaN", b"\\ud800", b"\\u0000", b"9" * 400, b"true", b"\xff"]
 
 
@@ -110,8 +111,19 @@ def mutated_web(draw: random.Random) -> str | bytes:
 
 
 def mutated_lyria(draw: random.Random) -> str | bytes:
-    """A message of Google's protocol."""
-    return _mutated_json(draw, LYRIA_SEEDS)
+    """A message of Google's protocol; half of them are JSON, with a wrong value somewhere."""
+    if draw.random() < 0.5:
+        return _mutated_json(draw, LYRIA_SEEDS)
+    message = json.loads(draw.choice(LYRIA_SEEDS))
+    place = message
+    while isinstance(place, dict | list) and place:
+        key = draw.choice([*place] if isinstance(place, dict) else range(len(place)))
+        inside = place[key]
+        if not isinstance(inside, dict | list) or draw.random() < 0.1:
+            place[key] = draw.choice([inside, *WRONG])
+            break
+        place = inside
+    return json.dumps(message)
 
 
 def mutated_http(draw: random.Random) -> bytes:

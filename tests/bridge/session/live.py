@@ -13,6 +13,7 @@ import numpy as np
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
+from bridge.session.capacity import FixedCapacity
 from bridge.session.engine_thread import EngineThread
 from bridge.session.events import Block, Event
 from bridge.session.live_session import LiveSession
@@ -57,7 +58,7 @@ def play(
     """Let a scene play on a session of its own."""
 
     async def run() -> None:
-        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
+        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), FixedCapacity(5))
         first = {"prompt/1/text": "piano"}
         folders = {"presets": presets, "takes": takes}
         session = await LiveSession.open("live", engine, RATE_HZ, first, catalogue=catalogue, **folders)

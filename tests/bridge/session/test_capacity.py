@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.session.capacity import Capacity, SessionCost
+from bridge.session.capacity import Capacity, MeasuredCapacity, SessionCost
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from bridge.session.capacity import Capacity, SessionCost
     ],
 )
 def test_how_many_sessions_stay_within_real_time(first: float, together: float, count: int, sessions: int) -> None:
-    assert Capacity(SessionCost.measured(first, together, count)).sessions == sessions
+    assert MeasuredCapacity(SessionCost.measured(first, together, count)).sessions == sessions
 
 
 def play(capacity: Capacity, load: float, playing: int, seconds: float) -> None:
@@ -29,7 +29,7 @@ def play(capacity: Capacity, load: float, playing: int, seconds: float) -> None:
 
 
 def test_what_sessions_turn_out_to_cost_is_believed_within_seconds() -> None:
-    capacity = Capacity(SessionCost(0.1, 0.05))
+    capacity = MeasuredCapacity(SessionCost(0.1, 0.05))
     assert capacity.sessions == 15
     play(capacity, 0.1 + 7 * 0.05, playing=8, seconds=30)
     assert capacity.sessions == 15, "as measured before"
@@ -42,14 +42,14 @@ def test_what_sessions_turn_out_to_cost_is_believed_within_seconds() -> None:
 
 
 def test_a_first_measurement_on_a_busy_machine_does_not_last() -> None:
-    capacity = Capacity(SessionCost(0.3, 0.2))
+    capacity = MeasuredCapacity(SessionCost(0.3, 0.2))
     assert capacity.sessions == 3
     play(capacity, 0.2, playing=2, seconds=30)
     assert 6 <= capacity.sessions <= 8
 
 
 def test_one_session_is_always_let_in_and_nothing_is_learnt_of_silence() -> None:
-    capacity = Capacity(SessionCost(5.0, 5.0))
+    capacity = MeasuredCapacity(SessionCost(5.0, 5.0))
     assert capacity.sessions == 1
     for _ in range(1_000):
         capacity.note(0.0, 0.0, 0)

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 import streamgen
+from bridge.session.capacity import FixedCapacity
 from bridge.session.commands import Action, AudioPrompt, Set, Transport
 from bridge.session.engine_thread import EngineThread, driest_of
 from bridge.session.events import Changed, Gap, Goaway, PlayerState, Stats, Transported
@@ -47,7 +48,7 @@ def play(
     model: streamgen.Model, scene: Callable[[EngineThread, LiveSession], Awaitable[None]], capacity: int = 4
 ) -> None:
     async def run() -> None:
-        engine = EngineThread(model, asyncio.get_running_loop(), capacity)
+        engine = EngineThread(model, asyncio.get_running_loop(), FixedCapacity(capacity))
         try:
             values = {"prompt/1/text": "piano", "seed": 1, "lead_seconds": 0.5}
             session = await LiveSession.open("live", engine, RATE_HZ, values)
@@ -118,7 +119,7 @@ def test_the_driest_are_served_together_and_with_them_live_and_who_is_late() -> 
 
 def test_where_many_play_a_whole_block_is_committed_at_once() -> None:
     async def scene() -> None:
-        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 6)
+        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), FixedCapacity(6))
         try:
             opened = [await LiveSession.open("live", engine, RATE_HZ, {}) for _ in range(4)]
             assert {one.player.playback.commit_frames for one in opened} == {2}

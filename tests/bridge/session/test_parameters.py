@@ -61,6 +61,22 @@ def test_sounding_slots_become_weighted_prompts_with_tempo_words() -> None:
     assert prompts_of(values) == [("piano, 125 bpm", 1.0), ("drums, 125 bpm", 0.5)]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("solo piano, 94 bpm", "solo piano, 117.5 bpm"),
+        ("128BPM techno, dark", "techno, dark, 117.5 bpm"),
+        ("house at 124.5 bpm; 909 drums", "house; 909 drums, 117.5 bpm"),
+        ("125 bpm", "117.5 bpm"),
+        ("the 808s of 1985", "the 808s of 1985, 117.5 bpm"),
+    ],
+)
+def test_the_session_s_tempo_takes_the_place_of_a_prompt_s_own(prompt: str, said: str) -> None:
+    """Else music at 94 plays against the room's 117.5."""
+    assert prompts_of({**DEFAULTS, "prompt/1/text": prompt, "tempo": 117.5}) == [(said, 1.0)]
+    assert prompts_of({**DEFAULTS, "prompt/1/text": prompt}) == [(prompt, 1.0)]
+
+
 def test_no_sounding_slot_is_unconditional() -> None:
     assert stream_controls(DEFAULTS, {"prompt/1/text": "  "}) == {"prompt": None}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridge import disk
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.plugins.engine import Reference
@@ -96,10 +97,11 @@ def test_what_is_no_file_of_text_keeps_nobody_waiting(tmp_path: Path, monkeypatc
         for read in (preset_files.read, preset_files.plugins_in):
             with pytest.raises(FileError, match=why):
                 read(tmp_path / f"{name}.toml")
-    monkeypatch.setattr(preset_files, "_MOST_MB", 0.0001)
+    monkeypatch.setattr(disk, "MOST_MB", 0.0001)
     (tmp_path / "huge.toml").write_text(" " * 1_000)
-    with pytest.raises(FileError, match="a preset has at most"):
+    with pytest.raises(FileError, match=r"cannot read .* MB, the limit is"):
         preset_files.read(tmp_path / "huge.toml")
+    monkeypatch.setattr(preset_files, "MOST_MB", 0.0001)
     with pytest.raises(FileError, match="a preset has at most"):
         preset_files.write(tmp_path / "written.toml", Preset({}, (SlotPreset("x", {}, bytes(1_000)),)))
     assert not (tmp_path / "written.toml").exists()

@@ -9,11 +9,13 @@ import pytest
 
 import streamgen
 from bridge.audio.catalogue import Catalogue
+from bridge.audio.conversion import resampler
 from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Beat, Block, Changed, Event, PlayerState, TableChanged, Transported
 from bridge.session.player import Player
 from bridge.session.timeline import AT_ONCE, Moment, Timeline, quantized
 from streamgen.checkpoint.words import Heard
+from streamgen.pocket.training import defects
 from streamgen.testing import FakeModel
 
 SECOND, FRAME = 48_000, 960
@@ -207,7 +209,7 @@ def first_stroke(strength: np.ndarray) -> int:
 
 @pytest.mark.slow
 def test_twenty_prompts_of_pocket_begin_on_their_bars_for_a_listener() -> None:
-    """Each one's first onset lies within a codec frame of its bar line.
+    """Each one's first onset lies within a codec frame of its bar line, and all of them on one grid of sixteenths.
 
     The first of half the strongest's strength: the strongest may be a stroke of the music before, or one a frame later
     of music that does not begin with a stroke.
@@ -232,3 +234,8 @@ def test_twenty_prompts_of_pocket_begin_on_their_bars_for_a_listener() -> None:
     around = [onsets(audio[at - SECOND // 2 : at + SECOND // 2]) for at in landed]
     assert min(np.mean(more < one.max()) for one, more in zip(near, around, strict=True)) > 0.8, "a real onset"
     assert len(set(landed)) == 20
+    model_hz = 32_000
+    times, _ = defects.onsets(resampler(SECOND, model_hz, 1).process(audio[None])[0])
+    off = (times / 0.12 + 0.5) % 1 - 0.5  # of a sixteenth, from the session's own
+    assert len(times) > 100
+    assert np.mean(np.abs(off) * 0.12 <= FRAME / SECOND) > 0.95

@@ -200,6 +200,7 @@ from pathlib import Path
 from bridge.audio.catalogue import Catalogue
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.plugins.spawn import HostSettings
+from bridge.session.capacity import FixedCapacity
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.session.commands import RackAction, EditRack, Set
@@ -213,7 +214,7 @@ class Listening:
 async def main(folder, engine_folder):
     settings = HostSettings(folder / "states", engine="ill_engine:IllEngine", python_path=(engine_folder,))
     catalogue = Catalogue({"ill": Reference(str(folder / "orders"))}, settings)
-    engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
+    engine = EngineThread(FakeModel(), asyncio.get_running_loop(), FixedCapacity(5))
     session = await LiveSession.open("live", engine, 48_000, catalogue=catalogue)
     session.add(Listening())
     keeper = RackKeeper(folder / "kept.toml", session)

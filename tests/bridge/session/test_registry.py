@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 import streamgen
 from bridge.session import registry
+from bridge.session.capacity import FixedCapacity
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.engine_thread import EngineThread
 from bridge.session.events import Block, Event, Goaway
@@ -48,7 +51,7 @@ def model() -> streamgen.Model:
 
 def with_sessions(model: streamgen.Model, capacity: int, scene: Callable[[SessionRegistry], Awaitable[None]]) -> None:
     async def run() -> None:
-        engine = EngineThread(model, asyncio.get_running_loop(), capacity)
+        engine = EngineThread(model, asyncio.get_running_loop(), FixedCapacity(capacity))
         try:
             sessions = SessionRegistry(engine, await LiveSession.open("live", engine, 48_000))
             await scene(sessions)
@@ -171,3 +174,24 @@ def test_a_private_session_has_the_effects_and_presets_of_the_shared_one(
         assert own.slots() == []
 
     with_sessions(model, 2, scene)
+
+
+def test_sessions_that_have_ended_leave_nothing_for_pythons_collector(model: streamgen.Model) -> None:
+    """It finds hundreds of them at a time, and holds the event loop meanwhile."""
+
+    async def scene(sessions: SessionRegistry) -> None:
+        session, listener = await sessions.get("new"), Listening()
+        await heard(session, listener, 0.2)
+        session.remove(listener)
+        gone = weakref.ref(session.player)
+        await sessions._close(session.name, "it is over")
+        del session
+        async with asyncio.timeout(20):  # what the engine told last is still on its way
+            while gone() is not None:
+                await asyncio.sleep(0.01)
+
+    gc.disable()
+    try:
+        with_sessions(model, 5, scene)
+    finally:
+        gc.enable()

@@ -14,6 +14,7 @@ from bridge.doors.door import Service
 from bridge.doors.native.door import NativeDoor
 from bridge.doors.sound_card.door import SoundCardDoor
 from bridge.metrics import Metrics
+from bridge.session.capacity import FixedCapacity
 from bridge.session.engine_thread import EngineThread
 from bridge.session.live_session import LiveSession
 from bridge.settings import Settings
@@ -39,7 +40,7 @@ async def serve() -> None:
     """Serve until SIGTERM."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    engine = EngineThread(FakeModel(), loop, 4)
+    engine = EngineThread(FakeModel(), loop, FixedCapacity(4))
     live = await LiveSession.open("live", engine, RATE_HZ, FIRST)
     service = Service(Settings(port=0), Access(), Metrics())
     doors = [NativeDoor(service), SoundCardDoor(service)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def names(file: str) -> list[str]:
     return found
 
 
+@cache
 def settings_of(kind: str, file: str) -> dict[str, Any]:
+    """Not to be changed."""
     package = torch.load(tiny_checkpoint(kind) / file, weights_only=True)
     return parse_settings(package["xp.cfg"], file)
 

@@ -18,7 +18,7 @@ from streamgen.errors import CheckpointError
 from streamgen.stream.batch import Batch
 from streamgen.testing import tiny_checkpoint
 
-KINDS = ("mono", "stereo", "melody", "melody-stereo")
+SLOWER = (pytest.param(kind, marks=pytest.mark.slow) for kind in ("stereo", "melody"))
 
 
 def codes_of(folder: Path) -> torch.Tensor:
@@ -29,7 +29,7 @@ def codes_of(folder: Path) -> torch.Tensor:
     return torch.stack(batch.codes())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["mono", *SLOWER, "melody-stereo"])
 def test_both_ways_give_the_same_tokens_and_tensors(kind: str, tmp_path: Path) -> None:
     source = load_checkpoint(str(tiny_checkpoint(kind)))
     convert_checkpoint(source, tmp_path / "audiocraft")

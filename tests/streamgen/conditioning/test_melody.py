@@ -363,7 +363,7 @@ def test_checkpoints_read_from_either_format_give_the_same_prefixes(melody: Any,
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("seconds", [4.0, 30.0, 47.3])
+@pytest.mark.parametrize("seconds", [4.0, *(pytest.param(long, marks=pytest.mark.slow) for long in (30.0, 47.3))])
 def test_each_window_of_a_stream_has_its_own_30_seconds_of_the_repeated_melody(melody: Any, seconds: float) -> None:
     """Twin: audiocraft's `_generate_tokens`, written out; the melody begins at frame 40."""
     conditioner = MelodyConditioner(melody.checkpoint)

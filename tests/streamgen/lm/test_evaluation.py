@@ -112,6 +112,23 @@ def test_rows_are_given_back_and_codes_checked(twin: Twins) -> None:
     assert all(model.runtime.engine.cache._free)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_a_pass_attends_to_when_it_is_timed_is_of_the_size_of_music(precision: str) -> None:
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision=precision)
+    engine, read = model.runtime.engine, []
+    step = engine.decoder.step
+
+    def looking(x: Any, segments: Any, cache: Any, cross: Any, wanted: Any) -> Any:
+        rows = cache.copy_out(segments[0].block, 1000)
+        parts = [part for row in rows.rows for part in row] if hasattr(rows, "rows") else [rows.keys, rows.values]
+        read.append(min(float((part != 0).float().mean()) for part in parts))
+        return step(x, segments, cache, cross, wanted)
+
+    engine.decoder.step = looking
+    model.pass_seconds(2, 1000)
+    assert min(read) > 0.9, "zeros, where nobody wrote"
+
+
 def test_a_pass_is_timed_and_its_rows_are_given_back(twin: Twins) -> None:
     model = twin("mono").model
     assert 0 < model.pass_seconds(2, 100) < 60

@@ -166,7 +166,9 @@ def test_unlike_melodies_are_transformers_alone_and_with_silence_before_them_its
     assert not torch.equal(melodic(padded)[0], melodic([short, long])[0])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int6"])
+@pytest.mark.parametrize(
+    "precision", ["fp32", "int6", *(pytest.param(p, marks=pytest.mark.slow) for p in ("bf16", "int8"))]
+)
 def test_a_sampled_row_is_what_it_is_alone(precision: str) -> None:
     """Beside three clips, and beside fifteen: in few bits to the last one, for the kernels sum each row by itself."""
     if precision == "int6" and not built_for():

@@ -28,7 +28,7 @@ def opened(model: streamgen.Model, number: int, temperature: float) -> streamgen
     return model.open_stream(**options[number], seed=number, temperature=temperature, context_seconds=1.0)
 
 
-@pytest.mark.parametrize("kind", ["mono", "stereo"])
+@pytest.mark.parametrize("kind", ["mono", pytest.param("stereo", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_streams_read_together_give_what_each_gives_alone(short_twin: Twins, kind: str, temperature: float) -> None:
     """Through rollovers and changes, joining and leaving; to the bit, for a row does not depend on its neighbours."""

@@ -183,15 +183,18 @@ def reaper(on: Surface) -> bytes:
     """REAPER's pattern file: n/ sends and expects 0 … 1, t/ is a trigger, of which 0 is ignored.
 
     A word that REAPER does not know makes it ignore the whole file, so only those stand here that every version has:
-    TRACK_MUTE without a number is that of the device's track, which is the master while no other is chosen.
+    TRACK_MUTE without a number is that of the device's track, which is the master while no other is chosen. Its
+    transport is told in lights, each when it changes, and a packet may have one of them alone. It hears none of them:
+    what comes there is a press, and a press of pause while it is held goes on.
     """
     again = f"oscsend {on.host} {on.port} {on.at('subscribe')} i {on.listen}"
     slot = f"{on.at('prompt/1/text')} {on.at('prompt/1/weight/norm')}".replace("/1/", "/@/").split()
     return lines(
         [
             "# streamgen from REAPER: tracks 1 to 8 are the prompts, names their texts, faders their weights; master",
-            "# fader, mute, transport and tempo follow. Put this file into REAPER's resource folder, OSC (Options >",
-            "# Show REAPER resource path), then: Preferences > Control/OSC/web > Add > OSC; pattern config: streamgen;",
+            "# fader, mute and tempo go both ways; the music plays, holds and stops with REAPER's transport. Put this",
+            "# file into REAPER's resource folder, OSC (Options > Show REAPER resource path), then: Preferences >",
+            "# Control/OSC/web > Add > OSC; pattern config: streamgen;",
             f"# mode: Configure device IP+local port; device port {on.port}, device IP {on.host},",
             f"# local listen port {on.listen}. What others change is shown while it is subscribed, a minute each:",
             f"#   while true; do {again}; sleep 30; done",
@@ -208,7 +211,7 @@ def reaper(on: Surface) -> bytes:
             f"MASTER_VOLUME n{on.at('gain_db/norm')}",
             f"TRACK_MUTE b{on.at('mute')}",
             "",
-            *(f"{action.upper()} t{on.at(action)}" for action in (Action.PLAY, Action.PAUSE, Action.STOP)),
+            *(f"{light.upper()} t{on.at(f'transport/{light}')}" for light in (Action.PLAY, Action.PAUSE, Action.STOP)),
             f"TEMPO f{on.at('tempo')}",
         ]
     )

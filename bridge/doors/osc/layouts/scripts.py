@@ -17,8 +17,8 @@ def _said(row: ControlSpec) -> str:
 
 
 def csound(on: Surface) -> bytes:
-    """Csound: an instrument that sends, and a score that turns every knob to where it stands."""
-    turns = [f'i "Turn" 0 0.1 "{on.at(row.name)}" {row.default:g} ; {_said(row)}' for row in on.knobs]
+    """Csound: an instrument that sends, and a score that says a prompt; a line for each knob, to take the ; away."""
+    turns = [f'; i "Turn" 0 0.1 "{on.at(row.name)}" {row.default:g} ; {_said(row)}' for row in on.knobs]
     return lines(
         [
             "<CsoundSynthesizer>",
@@ -54,7 +54,8 @@ def supercollider(on: Surface) -> bytes:
             "~specs = (",
             *specs,
             ");",
-            f'~keep = SkipJack({{ ~streamgen.sendMsg("{on.at("subscribe")}", NetAddr.langPort) }}, 20);',
+            f'~follow = {{ ~streamgen.sendMsg("{on.at("subscribe")}", NetAddr.langPort) }};',
+            "~keep = SkipJack(~follow, 20);  // for the first time after 20 s",
             '~window = Window("streamgen", Rect(100, 100, 460, 24 * (~specs.size + 1))).front;',
             "~window.addFlowLayout;",
             "~sliders = ~specs.collect { |spec, name|",
@@ -65,7 +66,7 @@ def supercollider(on: Surface) -> bytes:
             f'\tOSCdef(name, {{ |msg| {{ ~sliders[name].value = msg[1] }}.defer }}, "{PREFIX}" ++ name)',
             "};",
             "~window.onClose = { ~keep.stop };",
-            f'~streamgen.sendMsg("{on.at("refresh")}");',
+            "~follow.value;",
             ")",
         ]
     )

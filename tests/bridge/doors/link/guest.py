@@ -19,6 +19,7 @@ from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.link.door import LinkDoor
 from bridge.metrics import Metrics
+from bridge.session.capacity import FixedCapacity
 from bridge.session.commands import Set
 from bridge.session.engine_thread import EngineThread
 from bridge.session.events import Beat
@@ -55,7 +56,7 @@ class Room:
         """Let the scene play; returns what was found."""
         self.library = await asyncio.create_subprocess_exec(sys.executable, LIBRARY, "133.7", stdin=PIPE, stdout=PIPE)
         reading = asyncio.create_task(self.read())
-        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), 5)
+        engine = EngineThread(FakeModel(), asyncio.get_running_loop(), FixedCapacity(5))
         live = await LiveSession.open("live", engine, 48_000, {"prompt/1/text": "piano"})
         live.add(self)
         await asyncio.sleep(1.5)

@@ -28,7 +28,7 @@ def told(bpm: float, beats: int, clocks: int = 30, gaussian: bool = False) -> li
     return off
 
 
-@pytest.mark.parametrize("bpm", [60, 100, 120, 140, 160, 180])
+@pytest.mark.parametrize("bpm", [60, 180, *(pytest.param(bpm, marks=pytest.mark.slow) for bpm in (100, 120, 140, 160))])
 def test_clocks_with_two_milliseconds_of_jitter_tell_tempo_and_phase(bpm: float) -> None:
     assert max(phase for _, phase in told(bpm, 4)) < 0.005
     assert max(tempo for tempo, _ in told(bpm, 4)) < 0.1

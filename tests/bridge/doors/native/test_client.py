@@ -183,7 +183,10 @@ def test_a_private_session_is_asked_for_again_by_its_name(monkeypatch: pytest.Mo
     assert asked == [f"/v1/stream?session={name}&token=x+y" for name in ("new", "s-1234", "s-1234")]
 
 
-@pytest.mark.parametrize("text", ["hello there", "[1]", '{"type": "hello"'])
+NO_STREAMGEN = ["hello there", "[1]", '{"type": "hello"', "[" * 20_000, '{"type": "gap", "samples": "many"}']
+
+
+@pytest.mark.parametrize("text", NO_STREAMGEN)
 def test_what_is_no_streamgen_is_one_line(text: str) -> None:
     async def other(socket: ServerConnection) -> None:
         await socket.send(text)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request
 
 from bridge.doors.access import Limits
+from bridge.doors.native import door as native_door
 from bridge.doors.native import guard
 from bridge.session.commands import Set
 
@@ -120,6 +125,32 @@ def test_a_flood_of_pings_is_cut_off_and_a_few_are_answered() -> None:
             with pytest.raises(ConnectionClosed):
                 await pings(caller)
             assert door.metrics.refused["control_rate"] == 1
+
+    asyncio.run(go())
+
+
+def test_who_is_closed_while_it_talks_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_door, "_CLOSE_SECONDS", 60.0)  # who is read no more would stay for so long
+
+    async def go() -> None:
+        async with serving() as door:
+            released = asyncio.Event()
+
+            async def turn_away(socket: ServerConnection, _request: Request) -> None:
+                await released.wait()
+                await socket.close(1013, "no room")
+
+            door.service.routes.sockets[re.compile("/full")] = turn_away
+            async with connect(door.stream.replace("/v1/stream", "/full"), compression=None) as socket:
+                for number in range(200):  # more than the queue holds
+                    await socket.send(str(number))
+                await asyncio.sleep(0.05)
+                released.set()
+                await asyncio.wait_for(socket.wait_closed(), 20)
+                assert socket.close_code == 1013
+            async with asyncio.timeout(20):
+                while door.access.connections.total():
+                    await asyncio.sleep(0.01)
 
     asyncio.run(go())
 

@@ -22,6 +22,7 @@ from bridge.doors.osc.codec import decode, encode, encode_bundle
 from bridge.doors.osc.door import OscDoor
 from bridge.doors.osc.tcp import length_prefixed
 from bridge.errors import BridgeError
+from bridge.session.capacity import FixedCapacity
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.engine_thread import EngineThread
 from bridge.session.events import Beat, Block, Changed, Event, Goaway, Meter, PlayerState, Stats
@@ -393,7 +394,7 @@ def test_a_bundle_lands_at_its_sample_of_a_real_session_running_or_not() -> None
 
     async def main() -> None:
         model = load_model(str(tiny_checkpoint("causal")), device="cpu", precision="fp32")
-        engine = EngineThread(model, asyncio.get_running_loop(), 4)
+        engine = EngineThread(model, asyncio.get_running_loop(), FixedCapacity(4))
         session = await LiveSession.open("live", engine, 48_000, {"prompt/1/text": "piano", "lead_seconds": 0.6})
         told, door = Told(), await opened(session)
         session.add(told)

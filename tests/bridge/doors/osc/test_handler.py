@@ -285,29 +285,56 @@ def test_play_while_it_plays_asks_nothing_of_the_session(sine_session) -> None:
     in_room(sine_session, test)
 
 
-@pytest.mark.parametrize(
-    ("lights", "done"),
-    [
-        ({"stop": 0.0, "pause": 1.0, "play": 1.0}, ["pause"]),
-        ({"stop": 1.0, "pause": 1.0, "play": 1.0}, ["pause"]),
-        ({"stop": 1.0, "pause": 1.0, "play": 0.0}, ["pause"]),
-        ({"stop": 1.0, "pause": 0.0, "play": 0.0}, ["stop"]),
-        ({"stop": 0.0, "pause": 0.0, "play": 1.0}, []),
-        ({"stop": 1.0, "play": 1.0}, ["stop", "play"]),
-    ],
-)
-def test_reaper_held_is_paused_whatever_else_its_transport_shows_in_the_same_bundle(
-    sine_session, lights: dict[str, float], done: list[str]
-) -> None:
-    """It tells its transport's lights, all at once; stop and play without pause begin anew, as they say."""
+OPENED = [("stop", 1.0), ("pause", 0.0), ("play", 0.0)]
+BEGINS = [("stop", 0.0), ("play", 1.0)]
+HOLDS = [("stop", 1.0), ("pause", 1.0), ("play", 0.0)]
+GOES_ON = [("stop", 0.0), ("pause", 0.0), ("play", 1.0)]
+STOPS = [("stop", 1.0), ("play", 0.0)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_music_does_what_a_daw_s_transport_does_however_its_lights_come(sine_session, apart: bool) -> None:
+    """As REAPER tells them: all when it opens, then those that change, in one packet or several."""
+    scenes: list[tuple[list[tuple[str, float]], list[str]]] = [
+        (OPENED, []),
+        (BEGINS, []),  # it plays already
+        (HOLDS, ["pause"]),
+        (GOES_ON, ["play"]),
+        (STOPS, ["stop"]),
+        (BEGINS, ["play"]),
+        (HOLDS, ["pause"]),
+        ([("pause", 0.0)], ["stop"]),
+        ([("pause", 1.0)], []),
+        ([("stop", 0.0), ("play", 1.0), ("pause", 0.0)], ["play"]),
+        ([("pause", 1.0)], ["pause"]),  # where play stays on beside it
+        ([("pause", 0.0)], ["play"]),
+        ([("play", 0.0), ("stop", 1.0)], ["stop"]),
+    ]
 
     async def test(room: Room) -> None:
-        room.packet(encode_bundle(None, [encode(f"/streamgen/{word}", value) for word, value in lights.items()]))
-        room.send("/streamgen/tempo", 90.0)  # what a client says is done in its order
-        async with asyncio.timeout(10):
-            while not room.values():
-                await asyncio.sleep(0.01)
-        assert [command.action for command in room.session.commands if isinstance(command, Transport)] == done
+        done = room.session.commands
+        for number, (lights, wanted) in enumerate(scenes):
+            done.clear()
+            packets = [encode(f"/streamgen/transport/{word}", value) for word, value in lights]
+            for packet in packets if apart else [encode_bundle(None, packets)]:
+                room.packet(packet)
+            room.send("/streamgen/tempo", 60.0 + number)  # what a client says is done in its order
+            async with asyncio.timeout(10):
+                while not room.values():
+                    await asyncio.sleep(0.01)
+            assert [command.action for command in done if isinstance(command, Transport)] == wanted, (number, lights)
+
+    in_room(sine_session, test)
+
+
+def test_each_program_has_lights_of_its_own_and_no_light_is_neither(sine_session) -> None:
+    async def test(room: Room) -> None:
+        room.send("/streamgen/transport/stop", 0.0)
+        room.send("/streamgen/transport/play", 1.0, source=("127.0.0.1", 6000))
+        room.send("/streamgen/transport/play", 0.5)
+        await asyncio.sleep(0.05)
+        assert room.session.commands == []
+        assert errors(room.got()) == ["transport/play is 0.5, must be 0 (released, off) or 1 (up to 127)"]
 
     in_room(sine_session, test)
 

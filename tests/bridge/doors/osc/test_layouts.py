@@ -150,6 +150,20 @@ def test_scripts_balance_their_brackets() -> None:
     Xml.fromstring(re.sub(r"<Cs(Instruments|Score)>.*?</Cs\1>", "", csound(ON).decode(), flags=re.DOTALL))
 
 
+def test_csound_s_score_turns_no_knob_of_a_checkpoint_that_has_defaults_of_its_own() -> None:
+    score = text_of("streamgen.csd").split("<CsScore>")[1].split("</CsScore>")[0].split("\n")
+    assert [line for line in score if line and not line.startswith(";")] == [
+        'i "Say" 0 0.1 "/streamgen/prompt" "solo piano, 94 bpm"',
+        "e 1",
+    ]
+    assert sum(line.startswith('; i "Turn"') for line in score) == len(ON.knobs)
+
+
+def test_supercollider_s_sliders_follow_at_once_and_not_after_its_first_twenty_seconds() -> None:
+    """Its SkipJack waits before the first time, as after each."""
+    assert text_of("streamgen.scd").endswith("~follow.value;\n)\n")
+
+
 @pytest.mark.device
 @needs("pd", "puredata-core")
 def test_pd_plays_its_patch(sine_session, tmp_path: Path) -> None:

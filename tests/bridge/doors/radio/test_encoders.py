@@ -16,7 +16,7 @@ from bridge.errors import WireError
 from ..web_session import RATE_HZ, sine
 
 BLOCK = 960
-LOSSLESS = ("flac", "wav")
+LOSSLESS = ("flac", "oga", "wav")
 
 
 def decoded(stream: bytes) -> NDArray[np.float32]:

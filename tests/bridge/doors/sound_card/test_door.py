@@ -241,6 +241,19 @@ def test_a_pause_is_no_starvation(scans: list[OutputDevice]) -> None:
     with_door(play)
 
 
+def test_its_end_does_not_wait_for_a_block(scans: list[OutputDevice], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would be heard as sound that breaks off, where it fades."""
+    monkeypatch.setattr(device_door, "_LOOK_SECONDS", 5.0)
+    ended: list[float] = []
+
+    async def play(_door: SoundCardDoor, session: Session) -> None:
+        await session.play(0.3)
+        ended.append(time.monotonic())
+
+    with_door(play)
+    assert time.monotonic() - ended[0] < 4
+
+
 def test_queueing_never_waits_and_is_bounded(scans: list[OutputDevice], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_door, "_QUEUE_BLOCKS", 5)
     session = Session()

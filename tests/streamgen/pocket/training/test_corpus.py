@@ -22,6 +22,7 @@ from streamgen.pocket.training.synth import SOUNDFONT, Synthesizer
 pytestmark = pytest.mark.skipif(not Path(SOUNDFONT).exists(), reason="no soundfont: apt install fluid-soundfont-gm")
 
 
+@pytest.mark.slow
 def test_shards_hold_the_songs_in_order_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "SONGS_PER_SHARD", 2)
     render_corpus(tmp_path, 4)

@@ -27,6 +27,7 @@ def test_what_is_exported_names_its_settings_and_matches_its_hashes(
     pocket.verify_pocket()
 
 
+@pytest.mark.slow
 def test_a_wider_codec_is_grafted_and_the_language_model_stays_bit_for_bit(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from streamgen.pocket.training.captions import train_tokenizer
@@ -12,6 +13,7 @@ from streamgen.pocket.training.phase_units import LOUD, PHASES, UNITS, direction
 from streamgen.pocket.training.phase_units import write_phase_units as write
 
 
+@pytest.mark.slow
 def test_the_first_layer_tells_the_place_in_every_sixteenth_whatever_sounds(tmp_path: Any) -> None:
     torch.manual_seed(0)
     trainer = LanguageTrainer(tmp_path, train_tokenizer(tmp_path / "tokenizer", captions=400), LanguagePlan())

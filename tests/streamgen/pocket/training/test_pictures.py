@@ -4,9 +4,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import torch
 from PIL import Image
 
-from streamgen.pocket.training.pictures import Curve, draw, spectrogram, stack, write_png
+from streamgen.pocket.training.pictures import UNLIKE, Curve, draw, similarity, spectrogram, stack, write_png
 
 
 def test_a_sine_is_one_bright_line(tmp_path: Path) -> None:
@@ -26,6 +27,18 @@ def test_png_holds_the_pixels(tmp_path: Path) -> None:
 
 def test_stacked_pictures_are_cut_to_the_narrowest() -> None:
     assert stack([np.zeros((4, 9, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)]).shape == (10, 6, 3)
+
+
+def test_bars_that_are_alike_are_white_and_strangers_black() -> None:
+    bars = [torch.zeros(3, 5), torch.full((3, 5), 0.4 * UNLIKE), torch.zeros(3, 5), torch.full((3, 5), 2 * UNLIKE)]
+    picture = similarity(bars)
+    assert picture.shape == (8, 8, 3)
+    assert picture[::2, ::2, 0].tolist() == [
+        [255, 153, 255, 0],
+        [153, 255, 153, 0],
+        [255, 153, 255, 0],
+        [0, 0, 0, 255],
+    ]
 
 
 def test_a_run_that_goes_on_adds_to_its_curve(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from streamgen.pocket.training.fitting import LanguagePlan, LanguageTrainer
 from streamgen.pocket.training.restart import averaged, restart_codec, restart_language
 
 
+@pytest.mark.slow
 def test_a_codec_goes_on_from_a_checkpoint(exported: Path, reloaded: tuple[Any, Any], tmp_path: Path) -> None:
     plan = CodecPlan(batch=2)
     restart_codec(tmp_path, exported, plan)
@@ -25,6 +26,7 @@ def test_a_codec_goes_on_from_a_checkpoint(exported: Path, reloaded: tuple[Any, 
     assert torch.isfinite(torch.tensor(list(losses.values()))).all()
 
 
+@pytest.mark.slow
 def test_a_language_model_goes_on_with_other_words(exported: Path, reloaded: tuple[Any, Any], tmp_path: Path) -> None:
     tokenizer = train_tokenizer(tmp_path / "tokenizer", captions=400)
     restart_language(tmp_path, exported, tokenizer, LanguagePlan())
@@ -38,6 +40,7 @@ def test_a_language_model_goes_on_with_other_words(exported: Path, reloaded: tup
     assert all(torch.equal(trainer.model.decoder.state_dict()[name], value) for name, value in wanted.items())
 
 
+@pytest.mark.slow
 def test_a_mean_of_a_run_and_its_start_lies_between_and_what_the_start_did_not_use_reads_as_the_run_does(
     exported: Path, reloaded: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

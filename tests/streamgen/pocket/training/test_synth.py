@@ -26,6 +26,7 @@ def test_a_release_comes_before_the_next_strike() -> None:
         assert events == sorted(events)  # False, a release, sorts before True
 
 
+@pytest.mark.slow
 @needs_soundfont
 def test_a_repeated_bar_is_the_same_sound() -> None:
     for number in range(6):
