@@ -9,9 +9,9 @@
 A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded; any
 processor reads so little 50 times a second, and a quarter of it leaves time for everything else that plays.
 
-fp32 on a CPU keeps weights in halves where that loses nothing (`native`): the same numbers in half the time. int8, int6
-and int4 are weights of so many bits under rows of 8 (`rounding`), mixed has some of each. Without the native kernels fp32
-runs on torch's, int8 is 8-bit weights under bf16 rows, and the others are refused.
+fp32 on a CPU keeps weights in halves where that loses nothing (`native`): the same numbers in half the time. int8,
+int6 and int4 are weights of so many bits under rows of 8 (`rounding`), mixed has some of each. Without the native
+kernels fp32 runs on torch's, int8 is 8-bit weights under bf16 rows, and the others are refused.
 
 Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
 """
