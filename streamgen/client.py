@@ -290,7 +290,7 @@ class Live:
         Raises:
             Disconnected: the connection is lost.
         """
-        stream = _Inbox[dict[str, Any]](self)
+        stream = _Inbox[dict[str, Any]](self, _EVENTS_KEPT)
         self._followers.add(stream)
         return stream
 
@@ -346,8 +346,6 @@ class Live:
             self.state = message["state"]
         for follower in self._followers:
             follower.waiting.append(message)
-            if len(follower.waiting) > _EVENTS_KEPT:
-                follower.waiting.popleft()
 
     async def close(self) -> None:
         """Disconnect."""
@@ -358,10 +356,10 @@ class Live:
 
 
 class _Inbox(Generic[T]):
-    """What came and was not taken yet, as an asynchronous iterator."""
+    """What came and was not taken yet, the newest `most` of it, as an asynchronous iterator."""
 
-    def __init__(self, live: Live) -> None:
-        self._live, self.waiting, self.ended = live, deque[T](), False
+    def __init__(self, live: Live, most: int | None = None) -> None:
+        self._live, self.waiting, self.ended = live, deque[T](maxlen=most), False
 
     def __aiter__(self) -> _Inbox[T]:
         return self
@@ -388,8 +386,7 @@ def _chunk(message: bytes) -> LiveChunk:
     version, codec, channels, flags, _, position, time_us, rate_hz, frames = _HEADER.unpack_from(message)
     if (version, channels) != (1, 2) or codec not in _KINDS or not rate_hz:
         raise ValueError(f"a frame of version {version}, codec {codec}, {channels} channels, {rate_hz} Hz")
-    body = memoryview(message)[_HEADER.size :]
-    pcm: NDArray[np.float32] = np.frombuffer(body, _KINDS[codec]).astype(np.float32)
+    pcm: NDArray[np.float32] = np.frombuffer(memoryview(message)[_HEADER.size :], _KINDS[codec]).astype(np.float32)
     if codec == _S16LE:
         pcm /= np.float32(32_768)
     samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)

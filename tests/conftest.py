@@ -20,41 +20,57 @@ from .real_parts.pulseaudio import PulseAudio, running_pulseaudio
 
 # torch is imported where it is used: the process that hands tests to others has no use for it
 
-DOORS, REST = "waits: doors", "waits: the rest"
-LONGEST = ("streamgen/stream", "streamgen/checkpoint", "streamgen/codec", "streamgen/lm", "streamgen/pocket")
+LONGEST = ("stream", "checkpoint", "codec", "lm", "pocket")  # rooms of tests/streamgen
 STEPPED_BACK = pytest.StashKey[bool]()
+
+
+def computes(path: str) -> bool:
+    """Tell what computes from what waits: for clocks, sockets, devices, other programs."""
+    room = path.removeprefix("tests/").split("/")
+    return room[0] in ("golden", "streamgen") or (room[:2] == ["bridge", "audio"] and room[2:3] != ["plugins"])
 
 
 def group_of(nodeid: str) -> str:
     """Return with which others a test runs, one after another in one process.
 
-    What waits for clocks, sockets and devices makes two groups: more would compete with each other for a core. What
-    computes makes one a room, whose tests share the models they load.
+    What waits: those of its file. What computes: those of its room, which share the models they load.
     """
-    room = nodeid.partition("::")[0].removeprefix("tests/").split("/")[:3]
-    if room[0] in ("golden", "streamgen") or (room[:2] == ["bridge", "audio"] and room[2] != "plugins"):
-        return "/".join(room[:2])
-    return DOORS if room[:2] in (["bridge", "doors"], ["bridge", "web"]) else REST
+    path = nodeid.partition("::")[0]
+    return "/".join(path.split("/")[:3]) if computes(path) else path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what waits, then the rooms that take longest: what is short fills the end."""
-    order = {name: place for place, name in enumerate((DOORS, REST, *LONGEST))}
-    items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order)))
+    order = {f"tests/streamgen/{room}": place for place, room in enumerate(LONGEST, start=1)}
+    items.sort(key=lambda item: order.get(group_of(item.nodeid), len(order) + 1) if computes(item.nodeid) else 0)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Hand groups out, in their order, to whichever process has nothing to do.
+    """Hand groups out to whichever process has nothing to do: two wait, the others compute beside them.
 
-    Not by pytest-xdist's `--dist loadgroup`: its marks are written (3.8) where pytest (9.2) does not read them, and
-    single tests are handed out.
+    More than two that wait would compete for a core. Not by pytest-xdist's `--dist loadgroup`: its marks are written
+    (3.8) where pytest (9.2) does not read them, and single tests are handed out.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            waits_first = self.nodes.index(node) < 2
+            scope = next((scope for scope in self.workqueue if computes(scope) != waits_first), None)
+            if scope is not None:
+                self.workqueue.move_to_end(scope, last=False)
+            super()._assign_work_unit(node)
+
+        def _reschedule(self, node: Any) -> None:
+            stepped_back = any(map(computes, self.assigned_work[node]))
+            if stepped_back and not any(map(computes, self.workqueue)) and not node.shutting_down:
+                node.shutdown()  # what is left waits, and is for those that never computed
+            else:
+                super()._reschedule(node)
 
     config.option.loadscopereorder = False  # they are in their order
     return Groups(config, log)
@@ -68,10 +84,10 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is marked `gpu` where there is none, whichever marks the run was asked for; step back to compute.
 
-    A process steps back for good: all that waits has begun elsewhere by then, and gets a core whenever it wants one.
+    A process steps back for good: it gets nothing that waits any more.
     """
-    computes, stash = group_of(item.nodeid) not in (DOORS, REST), item.session.stash
-    if computes and "PYTEST_XDIST_WORKER" in os.environ and not stash.get(STEPPED_BACK, False):
+    stash = item.session.stash
+    if computes(item.nodeid) and "PYTEST_XDIST_WORKER" in os.environ and not stash.get(STEPPED_BACK, False):
         stash[STEPPED_BACK] = True
         if hasattr(os, "nice"):  # Windows has none
             os.nice(10)
