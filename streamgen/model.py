@@ -287,8 +287,7 @@ class Model(Preparation):
             entry is after the final norm, which the heads read, as in transformers.
 
         Raises:
-            ConfigError: as in `logits`; and in precisions that run on the native kernels, which keep none.
-            PromptError, CapacityError: as in `logits`.
+            PromptError, ConfigError, CapacityError: as in `logits`.
         """
         return self._evaluated(evaluation.hidden_states, codes, prompt, audio)
 
@@ -359,9 +358,10 @@ class Model(Preparation):
         take as many positions as the longest of the batch, as in transformers and audiocraft: there a clip is what it
         would be beside so long a text.
 
-        On the native kernels (int8, int6, mixed, int4) a row is what it is alone to the last bit. On torch's, rows are
-        summed in another order where there are others: in fp32 a logit's last bits may differ, and with them, rarely, a
-        draw on the edge between two codes; in bf16, fp16 and torch's int8 enough that most clips part sooner or later.
+        On the native kernels (fp32, int8, int6, mixed, int4 on a CPU) a row is what it is alone to the last bit. On
+        torch's, rows are summed in another order where there are others: in fp32 a logit's last bits may differ, and
+        with them, rarely, a draw on the edge between two codes; in bf16, fp16 and torch's int8 enough that most clips
+        part sooner or later.
 
         Args:
             prompts: one per clip; None = unconditional for that clip.

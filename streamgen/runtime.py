@@ -45,6 +45,7 @@ from streamgen.errors import ConfigError, NumericError, PromptError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.precision import choose_engine
+from streamgen.lm.rounding import ROUNDED
 from streamgen.lm.step import Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowLayout
@@ -138,7 +139,7 @@ class Runtime:
                 checkpoint, pattern, frame_seconds, device=device, precision=precision, threads=threads
             )
             native = None
-            if choice.library is not None:
+            if choice.library is not None and choice.precision in ROUNDED:  # whose codec rounds as well
                 native = Native(choice.library, choice.library.pool(choice.native_threads))
             codec, text_encoder = _codec(checkpoint, device, native), checkpoint.text_encoder
             prompts = Prompts(

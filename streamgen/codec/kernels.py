@@ -177,7 +177,7 @@ class StageRunner:
             float32 [B, n · their strides, channels of the last].
         """
         batch, steps = x.shape[:2]
-        out = torch.empty(batch, steps * self._rate, self._channels)
+        out = torch.empty(batch, steps * self._rate, self._channels, dtype=torch.float32)
         places = (ctypes.c_void_p * len(memories))(*[memory.data_ptr() for memory in memories])
         self._native.library.call.decode(
             self._native.pool.handle, self._handle, self._stages, self._count, places, len(memories),

@@ -1,4 +1,4 @@
-"""The decoder step and the codec's products in C++: 4-, 6- and 8-bit weights, all of a step in one call.
+"""The decoder step and the codec's products in C++: weights rounded or as they are, all of a step in one call.
 
 Rules: built when the package is installed where a C++ compiler is (`setup.py`), loaded by ctypes, chosen by what the
 processor knows; never compiled at run time. Without it everything plays on torch's kernels (`streamgen.linear`).
@@ -18,7 +18,9 @@ from streamgen.kernels.packed import (
     gate_order,
     head_order,
     multiply,
+    narrowest,
     pack,
+    pack_exactly,
     padded_bias,
     run_lstm,
 )
@@ -36,7 +38,9 @@ __all__ = [
     "kernels",
     "library_file",
     "multiply",
+    "narrowest",
     "pack",
+    "pack_exactly",
     "padded_bias",
     "run_lstm",
 ]

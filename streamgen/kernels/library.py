@@ -53,7 +53,7 @@ class Matrix(ctypes.Structure):
 class Shape(ctypes.Structure):
     """A decoder's shape as C sees it; `positions` is a multiple of 16."""
 
-    _fields_ = [(name, _int) for name in ("width", "heads", "ffn", "layers", "positions", "relu")]
+    _fields_ = [(name, _int) for name in ("width", "heads", "ffn", "layers", "positions", "relu", "exact")]
 
 
 class Stage(ctypes.Structure):
@@ -78,7 +78,7 @@ _SIGNATURES: Signatures = {
     "decoder_end": (None, (_pointer,)),
     "decoder_layer": (None, (_pointer, _int, ctypes.POINTER(Matrix), ctypes.POINTER(_pointer))),
     "decoder_heads": (None, (_pointer, ctypes.POINTER(Matrix), _pointer, _pointer)),
-    "step": (None, (_pointer, _pointer, _pointer, _int, _pointer, _pointer, _int, _pointer)),
+    "step": (None, (_pointer, _pointer, _pointer, _int, _pointer, _pointer, _int, _pointer, _pointer)),
     "multiply": (
         None,
         (_pointer, ctypes.POINTER(Matrix), _pointer, _long, _int, _pointer, _int, _int, _pointer, _long, _pointer),

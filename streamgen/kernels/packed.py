@@ -1,4 +1,4 @@
-"""Matrices as the native step reads them: tiles of 32 outputs, groups of 32 inputs with a scale each.
+"""Matrices as the native step reads them: tiles of 32 outputs, rounded in groups of 32 inputs, or as they are.
 
 Rules: packs and holds; the layout is drawn in `native/matrix.h`. A tensor belongs to whoever holds the PackedMatrix.
 """
@@ -24,7 +24,9 @@ __all__ = [
     "gate_order",
     "head_order",
     "multiply",
+    "narrowest",
     "pack",
+    "pack_exactly",
     "padded_bias",
     "run_lstm",
 ]
@@ -32,6 +34,7 @@ __all__ = [
 TILE, GROUP = 32, 32  # outputs, inputs
 _FEW = 8  # outputs that are multiplied each by itself
 BITS = (4, 6, 8)  # and for the codec 16 and 32: bfloat16 and float32
+_AS_THEY_ARE = {torch.float16: 1, torch.bfloat16: 2, torch.float32: 3}  # in the place of bits
 LAYOUT = "1"  # of the tiles, and how weights are rounded: what is kept on disk goes by it
 
 
@@ -43,7 +46,7 @@ class PackedMatrix:
         tiles: uint8, its bytes.
         outputs: rows, a multiple of 32: the last ones are zeros if it had fewer. Those of few outputs are as many.
         inputs: columns.
-        bits: of a weight.
+        bits: of a weight; or a number below 4 for weights that are kept as they are.
     """
 
     tiles: Tensor
@@ -55,6 +58,11 @@ class PackedMatrix:
     def as_argument(self) -> Matrix:
         """The same as C sees it."""
         return Matrix(address(self.tiles), self.outputs, self.inputs, self.bits)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """In what weights lie that are kept as they are; None if they are rounded."""
+        return next((dtype for dtype, bits in _AS_THEY_ARE.items() if bits == self.bits), None)
 
 
 def pack(library: Kernels, pool: Pool, weight: Tensor, bits: int, order: Sequence[int] | None = None) -> PackedMatrix:
@@ -79,6 +87,32 @@ def pack(library: Kernels, pool: Pool, weight: Tensor, bits: int, order: Sequenc
     tiles = torch.empty(library.call.packed_bytes(outputs, inputs, bits), dtype=torch.uint8)
     library.call.pack(pool.handle, address(full), address(chosen), outputs, inputs, bits, address(tiles))
     return PackedMatrix(tiles, outputs, inputs, bits)
+
+
+def narrowest(weight: Tensor) -> Tensor:
+    """Return a tensor in the narrowest of float16, bfloat16 and float32 that holds every number of it without loss.
+
+    Meta's weights were published in float16 first, so a float32 file of them says no more than half its bytes do.
+    """
+    for dtype in (torch.float16, torch.bfloat16):
+        if weight.dtype in (dtype, torch.float32):
+            narrow = weight.to(dtype)
+            if narrow.isfinite().all() and torch.equal(narrow.float(), weight.float()):
+                return narrow
+    return weight.float()
+
+
+def pack_exactly(weight: Tensor, order: Sequence[int] | None = None) -> PackedMatrix:
+    """Lay a matrix out whose weights are kept as they are, in as few bytes as hold them.
+
+    Args:
+        weight: [out, in].
+        order: for each output the row of the weight that it is; None keeps them.
+    """
+    kept = narrowest(weight.detach())
+    rows = torch.nn.functional.pad(kept if order is None else kept[list(order)], (0, 0, 0, -len(kept) % TILE))
+    tiles = rows.view(-1, TILE, rows.shape[1]).transpose(1, 2).contiguous()
+    return PackedMatrix(tiles.view(torch.uint8).flatten(), len(rows), rows.shape[1], _AS_THEY_ARE[kept.dtype])
 
 
 def head_order(heads: int, head_dim: int) -> list[int]:
@@ -122,7 +156,7 @@ def multiply(
     assert rows.shape[1] == matrix.inputs, (rows.shape, matrix.inputs)
     assert matrix.bits >= 16 or not (elu or added is not None), "no caller has it"
     padded = None if bias is None else padded_bias(bias, matrix)
-    out = torch.empty(len(rows), outputs)
+    out = torch.empty(len(rows), outputs, dtype=torch.float32)
     more, stride = (None, 0) if added is None else (added.data_ptr(), added.stride(0))
     library.call.multiply(
         pool.handle, ctypes.byref(matrix.as_argument), rows.data_ptr(), rows.stride(0), len(rows),
@@ -157,7 +191,7 @@ def run_lstm(library: Kernels, pool: Pool, again: PackedMatrix, driven: Tensor, 
         float32 [B, n, H].
     """
     streams, steps, _ = driven.shape
-    out = torch.empty(streams, steps, again.inputs)
+    out = torch.empty(streams, steps, again.inputs, dtype=torch.float32)
     library.call.lstm(
         pool.handle, ctypes.byref(again.as_argument), address(driven), streams, steps,
         address(hidden), address(cell), address(out),

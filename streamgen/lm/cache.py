@@ -129,6 +129,10 @@ class CacheRows(Generic[Copy]):
     def give_back(self) -> None:
         """Give back the memory of rows that are free, as far as no others have to be moved for it."""
 
+    def fill(self, block: RowRange) -> None:
+        """Write something into all of a block, for a measurement."""
+        raise NotImplementedError
+
     def copy_out(self, block: RowRange, length: int) -> Copy:
         """Clone the first `length` positions of a block."""
         raise NotImplementedError
@@ -190,6 +194,11 @@ class KVCache(CacheRows[RowsCopy]):
         for new, old in zip(grown, (self.keys, self.values), strict=True):
             new[:, : self.rows] = old
         self.keys, self.values = grown
+
+    def fill(self, block: RowRange) -> None:
+        """Write something into all of a block, of the size of music's."""
+        for memory in (self.keys, self.values):
+            memory[:, block.slice()] = torch.randn(memory.shape[2:], dtype=torch.float32).to(memory)
 
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> RowsCopy:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
+from streamgen.kernels import narrowest
 from streamgen.linear import Linear
 
 __all__ = ["CrossCache", "TextKV", "TextProjector"]
@@ -39,7 +40,7 @@ class TextKV:
 
 
 class TextProjector:
-    """The decoder's key and value projections of the text, all layers in one matrix.
+    """The decoder's key and value projections of the text.
 
     Args:
         config: shape.
@@ -58,25 +59,23 @@ class TextProjector:
         kept: torch.dtype,
     ) -> None:
         self._config, self._device, self._dtype, self._kept = config, device, dtype, kept
-        self._weight = (
-            torch.cat(
-                [
-                    weights[f"model.decoder.layers.{i}.encoder_attn.{part}_proj.weight"].to(device, dtype)
-                    for i in range(config.num_layers)
-                    for part in "kv"
-                ]
-            )
-            if config.cross_attention
-            else None
-        )
+        layers = range(config.num_layers) if config.cross_attention else ()
+        self._weights = [self._keys_and_values(weights, i) for i in layers]
+
+    def _keys_and_values(self, weights: dict[str, Tensor], layer: int) -> Tensor:
+        """A layer's two matrices in one; those of float32 in halves where that loses nothing: they are seldom read."""
+        place = f"model.decoder.layers.{layer}.encoder_attn"
+        both = torch.cat([weights[f"{place}.{part}_proj.weight"] for part in "kv"]).to(self._device)
+        return narrowest(both) if self._dtype == torch.float32 else both.to(self._dtype)
 
     def project(self, states: Tensor) -> TextKV:
         """Compute the keys and values of text states, float32 [T, D]."""
         c = self._config
-        if self._weight is None or len(states) == 0:
+        if not self._weights or len(states) == 0:
             empty = torch.zeros(c.num_layers, c.num_heads, 0, c.head_dim, dtype=self._kept, device=self._device)
             return TextKV(empty, empty)
-        both = F.linear(states.to(self._device, self._dtype), self._weight).to(self._kept)
+        x = states.to(self._device, self._dtype)
+        both = torch.cat([F.linear(x, weight.to(self._dtype)) for weight in self._weights], dim=1).to(self._kept)
         both = both.view(len(states), c.num_layers, 2, c.num_heads, c.head_dim).permute(2, 1, 3, 0, 4)
         return TextKV(both[0].contiguous(), both[1].contiguous())
 

@@ -185,6 +185,12 @@ class Decoder:
         """Run vectors through all layers and return all their logits, float32 [N, K, V]. Arguments as in `forward`."""
         return self.logits(self.forward(x, segments, cache, cross))
 
+    def hidden_states(self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache) -> Tensor:
+        """Return what each layer reads and what comes of the last norm, [layers + 1, N, D]. As in `forward`."""
+        seen: list[Tensor] = []
+        self.forward(x, segments, cache, cross, seen=seen)
+        return torch.stack(seen)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Project [N, D] to float32 [N, K, V]."""
         return self._heads(hidden).float().view(len(hidden), self.config.num_codebooks, self.config.vocab_size)

@@ -52,6 +52,10 @@ class AnyDecoder(Protocol):
         """Run vectors and return all their logits, float32 [N, K, V]."""
         ...
 
+    def hidden_states(self, x: Tensor, segments: Sequence[Segment], cache: Any, cross: CrossCache) -> Tensor:
+        """Run vectors and return what each layer reads and what comes of the last norm, [layers + 1, N, D]."""
+        ...
+
     def read(self, x: Tensor, segments: Sequence[Segment], cache: Any, cross: CrossCache) -> None:
         """Run vectors for their keys and values alone."""
         ...
@@ -99,13 +103,14 @@ class LmEngine:
 
         Args:
             checkpoint: whose decoder to run.
-            packed: its matrices, rounded.
+            packed: its matrices.
             library: that runs them.
             threads: that compute a step.
         """
         config, weights = checkpoint.decoder, checkpoint.weights
         decoder = NativeDecoder(config, weights, packed, library, threads)
-        projector = TextProjector(config, weights, device=decoder.device, dtype=torch.bfloat16, kept=decoder.dtype)
+        dtype = torch.float32 if packed.exact else torch.bfloat16
+        projector = TextProjector(config, weights, device=decoder.device, dtype=dtype, kept=decoder.dtype)
         return cls(config, decoder, decoder.new_cache(_ROWS), projector)
 
     @property

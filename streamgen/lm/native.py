@@ -1,7 +1,10 @@
-"""The decoder on the native kernels: rounded weights in one arena, a step in one call, keys and values in bytes.
+"""The decoder on the native kernels: weights in one arena, a step in one call, each row's memory by itself.
 
     NativeDecoder   as `decoder.Decoder`: embeds, steps, reads
     NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
+
+Weights are rounded, and rows, keys and values to bytes with them; or all is float32 and weights are exact, kept as
+halves where that loses nothing, since a step takes as long as reading them.
 
 Every vector is a row of the call, with a cache row and a past of its own, whether it is a step's or a prefill's, and a
 row's result does not depend on the others: to read a context at once, in pieces or beside a leader gives the same bits.
@@ -21,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.kernels import Kernels, PackedMatrix, head_order, pack
+from streamgen.kernels import Kernels, PackedMatrix, head_order, narrowest, pack, pack_exactly
 from streamgen.kernels.library import Matrix, Shape, address
 from streamgen.kernels.packed import TILE
 from streamgen.lm.attention import Segment
@@ -34,6 +37,7 @@ __all__ = [
     "NativeCache",
     "NativeDecoder",
     "PackedWeights",
+    "exact_weights",
     "fits_native",
     "full_matrix",
     "matrix_names",
@@ -42,6 +46,7 @@ __all__ = [
 
 MATRICES = ("qkv", "out", "cross_query", "cross_out", "ffn_in", "ffn_out")  # of a layer, in the order of use
 _NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
+_HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 _HEAD_WIDTHS = (16, 32, 64, 128)
 _POSITIONS = 16  # lie together in a row's memory
 _ROW = np.dtype([("memory", "u8"), ("keys", "u8"), ("values", "u8"), ("text_length", "i4"), ("past", "i4")])
@@ -64,14 +69,24 @@ class PackedWeights:
 
     Attributes:
         matrices: by name: those of `matrix_names`.
+        exact: whether all are as they are; else all are rounded.
     """
 
     matrices: Mapping[str, PackedMatrix]
+    exact: bool = False
 
     @property
     def bytes(self) -> int:
         """What a step reads."""
         return sum(matrix.tiles.numel() for matrix in self.matrices.values())
+
+    @property
+    def kept_as(self) -> str:
+        """In how many bytes exact weights lie, in words; nothing where there is nothing to say."""
+        kinds = {matrix.dtype for matrix in self.matrices.values()}
+        names = " and ".join(name for dtype, name in _HALVES.items() if dtype in kinds)
+        where = " where that is" if torch.float32 in kinds else ""
+        return f"weights kept as {names}{where} without loss" if names else ""
 
 
 def matrix_names(config: DecoderConfig) -> list[str]:
@@ -118,6 +133,18 @@ def pack_weights(
     )
 
 
+def exact_weights(config: DecoderConfig, weights: Mapping[str, Tensor]) -> PackedWeights:
+    """Lay out a decoder's matrices as they are. Arguments as in `pack_weights`."""
+    by_heads = head_order(config.num_heads, config.head_dim)
+    return PackedWeights(
+        {
+            name: pack_exactly(full_matrix(config, weights, name), by_heads if name.endswith("qkv") else None)
+            for name in matrix_names(config)
+        },
+        exact=True,
+    )
+
+
 def _in_one_arena(packed: PackedWeights, library: Kernels) -> dict[str, PackedMatrix]:
     """Move all tiles into one piece of memory in huge pages, in their order of use."""
     arena, moved, at = library.empty(packed.bytes + 64), {}, 0
@@ -139,7 +166,7 @@ class _RowsCopy:
 
     Attributes:
         length: how many.
-        rows: for each row its keys, values and their scales, as far as they reach.
+        rows: for each row its keys and values, and the scales of bytes, as far as they reach.
     """
 
     length: int
@@ -152,18 +179,23 @@ class _RowsCopy:
 
 
 class NativeCache(CacheRows[_RowsCopy]):
-    """Keys and values in bytes, a piece of memory for each row, taken when it is first used.
+    """Keys and values in bytes or floats, a piece of memory for each row, taken when it is first used.
 
     Args:
         config: decoder shape.
         library: whose huge pages to use.
         rows: to start with; their memory is the system's to give before the music begins, not in its midst.
+        exact: keep them in floats.
         max_rows: refuse to grow past it.
     """
 
-    def __init__(self, config: DecoderConfig, library: Kernels, rows: int, max_rows: int = 256) -> None:
+    def __init__(
+        self, config: DecoderConfig, library: Kernels, rows: int, *, exact: bool = False, max_rows: int = 256
+    ) -> None:
         super().__init__(rows, max_rows)
         self._config, self._library, self._least = config, library, rows
+        width = config.head_dim  # bytes of a position's key, value, and their scales
+        self._kinds = (4 * width, 4 * width) if exact else (width, width, 2, 2)
         self.positions = -(-config.positions // _POSITIONS) * _POSITIONS
         self._memory: list[Tensor] = []
         self._grow_to(rows)
@@ -175,8 +207,7 @@ class NativeCache(CacheRows[_RowsCopy]):
         return self._memory[row].data_ptr()
 
     def _grow_to(self, rows: int) -> None:
-        c = self._config
-        size = c.num_layers * c.num_heads * self.positions * (2 * c.head_dim + 4)
+        size = self._config.num_layers * self._config.num_heads * self.positions * sum(self._kinds)
         self._memory += [self._library.empty(size) for _ in range(rows - len(self._memory))]
 
     def give_back(self) -> None:
@@ -186,16 +217,20 @@ class NativeCache(CacheRows[_RowsCopy]):
 
     def _parts(self, row: int, length: int) -> tuple[Tensor, ...]:
         """Views of what a row's first positions take: keys, values, their scales; each [layers, heads, bytes]."""
-        c, whole = self._config, -(-length // _POSITIONS) * _POSITIONS
-        memory = self._memory[row].view(c.num_layers, c.num_heads, -1)
-        starts = [
-            0,
-            self.positions * c.head_dim,
-            self.positions * 2 * c.head_dim,
-            self.positions * (2 * c.head_dim + 2),
-        ]
-        sizes = [whole * c.head_dim, whole * c.head_dim, 2 * whole, 2 * whole]
-        return tuple(memory[..., start : start + size] for start, size in zip(starts, sizes, strict=True))
+        whole = -(-length // _POSITIONS) * _POSITIONS
+        memory = self._memory[row].view(self._config.num_layers, self._config.num_heads, -1)
+        parts = memory.split([self.positions * kind for kind in self._kinds], dim=-1)
+        return tuple(part[..., : whole * kind] for part, kind in zip(parts, self._kinds, strict=True))
+
+    def fill(self, block: RowRange) -> None:
+        """Write something into all of a block, of the size of music's: to attend to nothing takes another time."""
+        count = self.positions * self._config.head_dim
+        floats, whole = torch.randn(count, dtype=torch.float32), torch.randint(0, 256, (count,), dtype=torch.uint8)
+        scales = (0.01 + torch.rand(self.positions) / 100).bfloat16()
+        numbers = (floats,) * 2 if len(self._kinds) == 2 else (whole, whole, scales, scales)
+        for row in range(block.start, block.stop):
+            for part, some in zip(self._parts(row, self.positions), numbers, strict=True):
+                part.copy_(some.view(torch.uint8))
 
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> _RowsCopy:
@@ -216,7 +251,7 @@ class NativeCache(CacheRows[_RowsCopy]):
 
 
 class NativeDecoder:
-    """The decoder's weights, rounded, and the calls that use them.
+    """The decoder's weights and the calls that use them.
 
     Args:
         config: shape; `fits_native`.
@@ -241,18 +276,19 @@ class NativeDecoder:
         library: Kernels,
         threads: int,
     ) -> None:
-        self.config, self.threads, self.weight_bytes = config, threads, packed.bytes
+        self.config, self.threads, self.weight_bytes, self._exact = config, threads, packed.bytes, packed.exact
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self._library, self._pool = library, library.pool(threads)
         tables = [weights[f"model.decoder.embed_tokens.{k}.weight"] for k in range(config.num_codebooks)]
-        self._embed = torch.cat([table.to(torch.bfloat16) for table in tables])  # a few rows of many are read
+        table = torch.cat(tables)  # a few rows of many are read
+        self._embed = narrowest(table) if packed.exact else table.to(torch.bfloat16)
         self._embed_offsets = torch.arange(config.num_codebooks) * (config.vocab_size + 1)
         self.positions = sinusoids(config.positions, config.hidden_size)
         self.matrices = _in_one_arena(packed, library)
         self._norms = {name: weights[name].float().contiguous() for name in _norm_names(config)}
         positions = -(-config.positions // _POSITIONS) * _POSITIONS
         sizes = (config.hidden_size, config.num_heads, config.ffn_dim, config.num_layers, positions)
-        self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu")))
+        self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu", packed.exact)))
         for layer in range(config.num_layers):
             self._hand_over(layer)
         heads, last = self.matrices["heads"].as_argument, "model.decoder.layer_norm"
@@ -283,14 +319,20 @@ class NativeDecoder:
 
     def new_cache(self, rows: int = 1) -> NativeCache:
         """Return memory for keys and values of so many rows to start with."""
-        return NativeCache(self.config, self._library, rows)
+        return NativeCache(self.config, self._library, rows, exact=self._exact)
 
     def embed(self, columns: Tensor) -> Tensor:
         """Sum the K code embeddings of each column, int64 [..., K]: float32 [..., D] without positions."""
         return F.embedding(columns + self._embed_offsets, self._embed).float().sum(dim=-2)
 
     def step(
-        self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache, wanted: Sequence[int]
+        self,
+        x: Tensor,
+        segments: Sequence[Segment],
+        cache: NativeCache,
+        cross: CrossCache,
+        wanted: Sequence[int],
+        seen: Tensor | None = None,
     ) -> Tensor:
         """Run vectors through all layers, write their keys and values, and return the logits of some.
 
@@ -301,6 +343,8 @@ class NativeDecoder:
             cross: text keys and values per cache row.
             wanted: vectors whose logits are wanted.
 
+            seen: is given what each layer reads and what comes of the last norm, float32 [layers + 1, N, D].
+
         Returns:
             float32 [len(wanted), K, V].
         """
@@ -309,11 +353,11 @@ class NativeDecoder:
         positions = torch.tensor([position for _, _, position in places])
         vectors = self.positions.index_select(0, positions).add_(x)
         heads = self.matrices["heads"]
-        logits = torch.empty(len(wanted), heads.outputs)
+        logits = torch.empty(len(wanted), heads.outputs, dtype=torch.float32)  # whatever a host has set
         indices = np.asarray(wanted, np.int32)
         self._library.call.step(
             self._pool.handle, self._handle, rows.ctypes.data, len(rows), address(vectors),
-            indices.ctypes.data, len(indices), address(logits),
+            indices.ctypes.data, len(indices), address(logits), address(seen),
         )  # fmt: skip
         c = self.config
         return logits[:, : c.num_codebooks * c.vocab_size].view(len(wanted), c.num_codebooks, c.vocab_size)
@@ -321,6 +365,12 @@ class NativeDecoder:
     def evaluate(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> Tensor:
         """Run vectors through all layers and return all their logits, float32 [N, K, V]. Arguments as in `step`."""
         return self.step(x, segments, cache, cross, range(len(x)))
+
+    def hidden_states(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> Tensor:
+        """Return what each layer reads and what comes of the last norm, float32 [layers + 1, N, D]. As in `step`."""
+        seen = torch.empty(self.config.num_layers + 1, *x.shape, dtype=torch.float32)
+        self.step(x, segments, cache, cross, (), seen)
+        return seen
 
     def read(self, x: Tensor, segments: Sequence[Segment], cache: NativeCache, cross: CrossCache) -> None:
         """Run vectors through all layers for their keys and values alone. Arguments as in `step`."""

@@ -9,8 +9,9 @@
 A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded; any
 processor reads so little 50 times a second, and a quarter of it leaves time for everything else that plays.
 
-int8, int6 and int4 are weights of so many bits under rows of 8 (`native`, `rounding`), mixed has some of each. Without
-the native kernels int8 is 8-bit weights under bf16 rows, and the others are refused.
+fp32 on a CPU keeps weights in halves where that loses nothing (`native`): the same numbers in half the time. int8,
+int6 and int4 are weights of so many bits under rows of 8 (`rounding`), mixed has some of each. Without the native
+kernels fp32 runs on torch's, int8 is 8-bit weights under bf16 rows, and the others are refused.
 
 Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
 """
@@ -30,7 +31,7 @@ from streamgen.errors import ConfigError
 from streamgen.kernels import Kernels, kernels
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
-from streamgen.lm.native import fits_native
+from streamgen.lm.native import PackedWeights, exact_weights, fits_native
 from streamgen.lm.rounding import ROUNDED, bits_of, fingerprint, kept, rounded_weights
 from streamgen.lm.sampling import Sampling
 from streamgen.lm.step import Rows, StepSettings
@@ -148,7 +149,9 @@ class _Builder:
         """Name all that a measurement depends on: processor, threads, kernels, checkpoint."""
         kernels_ = self.library.instruction_set if self.library else "torch"
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else processor_name()
-        return f"auto at {_PLACE} {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
+        return (
+            f"auto 2 at {_PLACE} {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
+        )
 
     def candidates(self) -> list[str]:
         """Return the precisions worth measuring, best quality first."""
@@ -159,16 +162,23 @@ class _Builder:
 
     def choice(self, precision: str, note: str) -> EngineChoice:
         """Build one. Beside the native kernels torch computes on one thread: a second would be in their way."""
-        if precision in ROUNDED and self.library is not None:
-            bits, measured = bits_of(self._checkpoint, precision, self.library, self._threads)
-            packed = rounded_weights(self._checkpoint, bits, self.library, self._threads)
+        if precision in ("fp32", *ROUNDED) and self.library is not None:
+            packed, told = self._packed(precision, self.library)
             engine = LmEngine.native(self._checkpoint, packed, self.library, self._threads)
-            noted = f"{note}; {measured}" if measured else note
+            noted = f"{note}; {told}" if told else note
             return EngineChoice(engine, precision, noted, 1, self.library, self._threads)
         engine = LmEngine.on_torch(
             self._checkpoint, device=self._device, dtype=_DTYPES[precision], int8=precision == "int8"
         )
         return EngineChoice(engine, precision, note, self._torch_threads)
+
+    def _packed(self, precision: str, library: Kernels) -> tuple[PackedWeights, str]:
+        """Lay the weights out for the native kernels; what there is to tell of it beside."""
+        if precision == "fp32":
+            packed = exact_weights(self._checkpoint.decoder, self._checkpoint.weights)
+            return packed, packed.kept_as
+        bits, measured = bits_of(self._checkpoint, precision, library, self._threads)
+        return rounded_weights(self._checkpoint, bits, library, self._threads), measured
 
 
 def native_kernels(checkpoint: Checkpoint) -> tuple[Kernels | None, str]:

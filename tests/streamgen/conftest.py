@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
 
 import streamgen
-from streamgen.checkpoint import load_checkpoint
+from streamgen.checkpoint import Checkpoint, load_checkpoint
+from streamgen.lm.engine import LmEngine
 from streamgen.pocket import pocket_folder
 from streamgen.testing import tiny_checkpoint
 
@@ -25,6 +26,12 @@ class Twin:
     reference: Any
     tokenizer: Any
     model: streamgen.Model
+    checkpoint: Checkpoint
+
+    @cached_property
+    def torch_engine(self) -> LmEngine:
+        """The same decoder on torch's kernels, whatever the model runs on."""
+        return LmEngine.on_torch(self.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
 
     def states(self, text: str) -> Tensor:
         """Text states [T, D] as transformers computes them for one text alone."""
@@ -58,7 +65,8 @@ def load_twin(kind: str) -> Twin:
     # not AutoProcessor: the melody one needs torchaudio, which has no CPU build here
     tokenizer = AutoTokenizer.from_pretrained(folder)
     checkpoint = replace(load_checkpoint(str(folder)), code_bias=None)  # transformers adds nothing to the logits
-    return Twin(reference, tokenizer, streamgen.Model.from_checkpoint(checkpoint, device="cpu", precision="fp32"))
+    model = streamgen.Model.from_checkpoint(checkpoint, device="cpu", precision="fp32")
+    return Twin(reference, tokenizer, model, checkpoint)
 
 
 @cache
@@ -66,7 +74,8 @@ def load_short_twin(kind: str) -> Twin:
     both, checkpoint = load_twin(kind), load_checkpoint(str(tiny_checkpoint(kind)))
     positions = 653 if "melody" in kind else 203  # a melody's prefix takes 236, twice around a rollover
     checkpoint.decoder = replace(checkpoint.decoder, max_positions=positions)
-    return replace(both, model=streamgen.Model.from_checkpoint(checkpoint, device="cpu", precision="fp32"))
+    model = streamgen.Model.from_checkpoint(checkpoint, device="cpu", precision="fp32")
+    return Twin(both.reference, both.tokenizer, model, checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -40,12 +40,20 @@ def test_the_callers_threads_come_back(asked: int | None, within: int) -> None:
 
 
 @pytest.mark.usefixtures("three_threads")
+def test_beside_the_native_kernels_torch_computes_on_one_thread() -> None:
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32", threads=2)
+    assert model.threads == 2
+    assert model.runtime.threads == (2 if model.kernels == "torch" else 1)
+
+
+@pytest.mark.usefixtures("three_threads")
 @pytest.mark.parametrize(("asked", "small", "used"), [(None, True, 1), (None, False, 3), (2, True, 2), (2, False, 2)])
 def test_a_small_checkpoint_plays_on_one_thread_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, small: bool, used: int
 ) -> None:
     if not small:
         monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
     model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32", threads=asked)
     engine, seen = model.runtime.engine, []
     step = engine.step
@@ -142,6 +150,12 @@ def played(model: streamgen.Model, host: Callable[[], AbstractContextManager[obj
 def test_a_host_that_set_torch_up_for_itself_hears_the_same_music(twin: Twins, kind: str, host: str) -> None:
     model = twin(kind).model
     assert np.array_equal(played(model, HOSTS[host]), played(model, nullcontext))
+
+
+def test_a_host_s_default_type_is_not_that_of_what_the_kernels_write() -> None:
+    """They write float32: where a narrower type was taken, over what lies behind it."""
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="int8")
+    assert np.array_equal(played(model, HOSTS["float64"]), played(model, nullcontext))
 
 
 @pytest.mark.parametrize("host", SOME_HOSTS)

@@ -5,6 +5,7 @@
 //     6 bits   the same of the low 4 bits, then 2 × 128: byte [output][i]: bits 4 and 5 of inputs 16j + {0,4,8,12} + i
 //     8 bits   8 × 128 bytes   byte [output][i]: input 4j + i
 //     16, 32   no groups, no scales: bfloat16 or float [input][output]; with AMX, see below, halves of floats
+//     HALF, BFLOAT, FLOAT   the same, of a decoder's weights as they are; for floats.h
 // A weight is (byte - zero) · scale, zero = 2^(BITS - 1). Rows are rounded to signed bytes, a float32 scale a group.
 //
 // Rules: a product is summed in one order, whatever rows are beside it and whichever thread has the tile.
@@ -16,6 +17,7 @@
 namespace {
 
 constexpr int TILE = 32, GROUP = 32;
+constexpr int HALF = 1, BFLOAT = 2, FLOAT = 3;  // in the place of bits: float16, bfloat16, float32
 constexpr int ROWS_AT_ONCE = LANES == 16 ? 6 : 4;  // of quantised rows: what the registers hold
 constexpr int TOGETHER = 4;         // tiles that are read side by side
 constexpr int FETCH_AHEAD = 2048;   // bytes
@@ -33,6 +35,7 @@ struct Matrix {
   int count() const { return outputs / TILE; }
   int groups() const { return inputs / GROUP; }
   size_t tile_bytes() const {
+    if (bits <= FLOAT) return size_t(inputs) * TILE * (bits == FLOAT ? 4 : 2);
     return bits >= 16 ? size_t(inputs) * TILE * size_t(bits) / 8 : size_t(groups()) * (2 * TILE + 128 * size_t(bits));
   }
   const uint8_t* tile(int i) const { return tiles + size_t(i) * tile_bytes(); }

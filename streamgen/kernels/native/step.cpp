@@ -1,10 +1,10 @@
-// MusicGen's decoder step on a CPU, whole: few rows, weights of 4, 6 or 8 bits read once, keys and values of 8 bits.
+// MusicGen's decoder step on a CPU, whole: few rows, weights read once. Its numbers are one of two kinds:
+//
+//     bytes    weights of 4, 6 or 8 bits, rows rounded to bytes for them, keys and values of 8 bits
+//     floats   weights as they are, in as few bytes as hold them without loss; nothing is rounded but by float32 itself
 //
 //     x ─ norm ─ quantise ─ qkv ─ attention │ quantise ─ out ─ + │ norm … ─ ffn_in ─ gelu │ quantise ─ ffn_out ─ + │ …
 //         each thread all rows, its heads   ↑ meet             ↑ meet     its columns   ↑ meet                 ↑ meet
-//
-// A row's memory is, for each layer and head, keys and values of all positions and their bfloat16 scales:
-//     keys [position / 16][quad][position % 16][4]   values [position][width]   key scales, value scales [position]
 //
 // Rules: threads split outputs and heads, never a sum, so a result depends neither on their number nor on the rows
 // beside it. Tensors are the caller's, who keeps them alive. Whoever calls holds the decoder's lock; a pool has its own.
@@ -20,12 +20,12 @@
 #else
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
+#include "attention.h"
 #include "codec.h"
+#include "floats.h"
 
 namespace {
 
-constexpr int BLOCK = 16;           // positions whose keys lie together
-constexpr float FAINT = 25.f;  // e^-25 of the loudest changes no sum of floats; times its scale it may be subnormal, which is slow
 constexpr int EACH_FOR_ITSELF = 8;  // up to so many rows every thread normalises all: cheaper than meeting
 
 // --------------------------------------------------------------------------------------------------- the decoder
@@ -53,7 +53,7 @@ struct Layer {
 };
 
 struct Shape {
-  int32_t width, heads, ffn, layers, positions, relu;  // positions: a multiple of BLOCK; relu: 0 is gelu
+  int32_t width, heads, ffn, layers, positions, relu, exact;  // positions: a multiple of BLOCK; relu: 0 is gelu; exact: floats
 };
 
 struct Row {
@@ -62,222 +62,121 @@ struct Row {
   int32_t text_length, past;             // past: vectors before this one in its memory
 };
 
-struct HeadMemory {
-  uint8_t* keys;
-  int8_t* values;
-  uint16_t *key_scales, *value_scales;
+// ------------------------------------------------------------------------------------------- the two kinds of numbers
+
+struct Bytes {
+  using Rows = Quantised;
+  using Buffer = QuantisedBuffer;
+  template <int W> using Memory = ByteMemory<W>;
+};
+struct Floats {
+  using Rows = FloatRows;
+  using Buffer = FloatBuffer;
+  template <int W> using Memory = FloatMemory<W>;
 };
 
-// 127ths of the largest, rounded up to a bfloat16: bytes [W], and what they are multiples of.
-template <int W> uint16_t to_bytes(const float* x, int8_t* bytes) {
-  F top = magnitude(load(x));
-  for (int i = LANES; i < W; i += LANES) top = larger(top, magnitude(load(x + i)));
-  const uint16_t scale = to_bf16_upwards(std::max(largest(top), 1e-30f) / 127.f);
-  const F inverse = all(1.f / from_bf16(scale));
-  for (int i = 0; i < W; i += LANES) store_int8(bytes + i, nearest(mul(load(x + i), inverse)));
-  return scale;
+// A normalised row, as it is multiplied; `own` is room for it.
+void normalise(const float* x, int width, const Norm& norm, float* own, const Quantised& to) {
+  normalise(x, width, norm, own);
+  quantise(own, width, to.bytes, to.scales, to.negative_sums);
 }
+void normalise(const float* x, int width, const Norm& norm, float*, const FloatRows& to) { normalise(x, width, norm, to.x); }
 
-template <int W> void remember(const HeadMemory& m, int at, const float* key, const float* value) {
-  int8_t bytes[W];
-  m.key_scales[at] = to_bytes<W>(key, bytes);
-  uint8_t* k = m.keys + size_t(at / BLOCK) * BLOCK * W + (at % BLOCK) * 4;
-  for (int i = 0; i < W; i += 4) {
-    const uint32_t quad = uint32_t(quad_of(bytes + i)) ^ 0x80808080u;  // plus 128 each: the keys' zero
-    memcpy(k + size_t(i) * BLOCK, &quad, 4);
+// Rows [count][width] as they are multiplied; a thread makes some columns of them ready.
+Quantised rows_of(float*, int width, int count, QuantisedBuffer& buffer) { return buffer.of(size_t(count), width); }
+FloatRows rows_of(float* from, int width, int, FloatBuffer&) { return {from, width}; }
+void make_ready(const float* from, const Quantised& rows, int count, Span columns) {
+  for (int b = 0; b < count; ++b) {
+    const Quantised to = rows.from(b);
+    const int g = columns.start / GROUP;
+    quantise(from + size_t(b) * rows.width + columns.start, columns.stop - columns.start, to.bytes + columns.start, to.scales + g,
+             to.negative_sums + g);
   }
-  m.value_scales[at] = to_bytes<W>(value, m.values + size_t(at) * W);
 }
+void make_ready(const float*, const FloatRows&, int, Span) {}
 
-// A query in two bytes a number: one alone is most of what 8-bit attention loses, and the second costs no memory.
-template <int W> struct Query {
-  int8_t coarse[W], fine[W];
-  int32_t start[2];  // of the sums: the keys' zero is 128
-  float scale;
-  explicit Query(const float* q) {
-    F top = magnitude(load(q));
-    for (int i = LANES; i < W; i += LANES) top = larger(top, magnitude(load(q + i)));
-    scale = std::max(largest(top), 1e-30f) / 127.f;
-    const F step = all(scale), finer = all(254.f / scale);
-    I sums[2] = {all_int(0), all_int(0)};
-    for (int i = 0; i < W; i += LANES) {
-      const I c = nearest(divide(load(q + i), step));
-      const F left = mul(sub(load(q + i), mul(floats(c), step)), finer);
-      const I f = nearest(smaller(larger(left, all(-127.f)), all(127.f)));
-      store_int8(coarse + i, c), store_int8(fine + i, f);
-      sums[0] = add_int(sums[0], c), sums[1] = add_int(sums[1], f);
-    }
-    for (int k = 0; k < 2; ++k) start[k] = -128 * sum_int(sums[k]);
-    scale /= std::sqrt(float(W));
-  }
-};
+// ------------------------------------------------------------------------------------------------------- the decoder
 
-// Scores of `count` positions, padded with -1e30 to a whole block; returns the largest. The values, which are read next,
-// are fetched beside the keys: two streams of memory give more than one.
-template <int W> float score(const HeadMemory& m, int count, const Query<W>& query, float* scores) {
-  const int blocks = (count + BLOCK - 1) / BLOCK;
-  F top = all(-1e30f);
-  for (int b = 0; b < blocks; ++b) {
-    const uint8_t* keys = m.keys + size_t(b) * BLOCK * W;
-    const uint8_t* values = reinterpret_cast<const uint8_t*>(m.values) + size_t(b) * BLOCK * W;
-    for (int i = 0; i < BLOCK * W; i += 64) fetch(keys + 2 * BLOCK * W + i), fetch_far(values + i);
-    for (int s = 0; s < BLOCK; s += LANES) {
-      Dot<8> coarse(query.start[0]), fine(query.start[1]);
-      for (int j = 0; j < W / 4; ++j) {
-        const Q k = load_quads(keys + j * 4 * BLOCK + 4 * s);
-        coarse.add(k, all_quads(quad_of(query.coarse + 4 * j)));
-        fine.add(k, all_quads(quad_of(query.fine + 4 * j)));
-      }
-      const F both = fma(floats(fine.sums()), all(1.f / 254.f), floats(coarse.sums()));
-      const F scaled = mul(both, mul(all(query.scale), load(m.key_scales + b * BLOCK + s)));
-      store(scores + b * BLOCK + s, scaled);
-    }
-    for (int i = count; i < (b + 1) * BLOCK; ++i) scores[i] = -1e30f;
-    for (int s = 0; s < BLOCK; s += LANES) top = larger(top, load(scores + b * BLOCK + s));
-  }
-  return largest(top);
-}
-
-// What a query attends to among `count` positions. `then`: the keys that are scored next, fetched meanwhile.
-template <int W>
-APART void attend(const HeadMemory& m, int count, const uint8_t* then, const float* q, float* scores, float* out) {
-  const Query<W> query(q);
-  const F top = all(score<W>(m, count, query, scores));
-  F total = all(0.f);
-  for (int i = 0; i < count; i += LANES) {
-    const F below = sub(load(scores + i), top);
-    const F e = where_negative(add(below, all(FAINT)), all(0.f), exponential(below));
-    total = add(total, e);
-    store(scores + i, mul(e, load(m.value_scales + i)));
-  }
-  constexpr int N = W / LANES;
-  F even[N], odd[N];  // two chains of sums: one would wait for itself
-  for (int i = 0; i < N; ++i) even[i] = odd[i] = all(0.f);
-  const int8_t* v = m.values;
-  int at = 0;
-  for (; at + 2 <= count; at += 2, v += 2 * W, then += 2 * W) {
-    for (int i = 0; i < 2 * W; i += 64) fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD + i), fetch_far(then + i);
-    const F one = all(scores[at]), two = all(scores[at + 1]);
-    for (int i = 0; i < N; ++i) {
-      even[i] = fma(one, load_int8(v + i * LANES), even[i]);
-      odd[i] = fma(two, load_int8(v + W + i * LANES), odd[i]);
-    }
-  }
-  if (at < count)
-    for (int i = 0; i < N; ++i) even[i] = fma(all(scores[at]), load_int8(v + i * LANES), even[i]);
-  const F rate = all(1.f / sum(total));
-  for (int i = 0; i < N; ++i) store(out + i * LANES, mul(add(even[i], odd[i]), rate));
-}
-
-template <int W>
-APART void attend_to_text(const float* keys, const float* values, int count, const float* q, float* scores, float* out) {
-  float most = -1e30f;
-  for (int t = 0; t < count; ++t) {
-    F dot = all(0.f);
-    for (int i = 0; i < W; i += LANES) dot = fma(load(q + i), load(keys + size_t(t) * W + i), dot);
-    scores[t] = sum(dot) / std::sqrt(float(W));
-    most = std::max(most, scores[t]);
-  }
-  for (int t = count; t < count + LANES; ++t) scores[t] = -1e30f;
-  F rows[W / LANES], total = all(0.f);
-  for (auto& row : rows) row = all(0.f);
-  for (int t = 0; t < count; t += LANES) {
-    const F e = exponential(sub(load(scores + t), all(most)));
-    total = add(total, e);
-    store(scores + t, e);
-  }
-  for (int t = 0; t < count; ++t)
-    for (int i = 0; i < W / LANES; ++i) rows[i] = fma(all(scores[t]), load(values + size_t(t) * W + i * LANES), rows[i]);
-  const F whole = all(sum(total));
-  for (int i = 0; i < W / LANES; ++i) store(out + i * LANES, divide(rows[i], whole));
-}
-
-struct Scratch {  // one thread's
-  QuantisedBuffer quantised;
-  Buffer<float> normed, projected, tile, scores;
-};
-
-class Decoder {
+class AnyDecoder {
  public:
-  explicit Decoder(const Shape& shape) : shape(shape), layers(size_t(shape.layers)) {
-    head_width = shape.width / shape.heads;
-    heads_together = std::max(1, TILE / head_width);
-  }
-  void step(Pool& pool, const Row* rows, int count, const float* x, const int32_t* wanted, int wanted_count, float* out);
+  explicit AnyDecoder(const Shape& shape) : shape(shape), layers(size_t(shape.layers)) {}
+  virtual ~AnyDecoder() = default;
+  virtual void step(Pool& pool, const Row* rows, int count, const float* x, const int32_t* wanted, int wanted_count, float* out,
+                    float* seen) = 0;
 
   const Shape shape;
   std::vector<Layer> layers;
   Norm last_norm{};
   Matrix heads{};
+};
+
+template <class Numbers> class Decoder : public AnyDecoder {
+ public:
+  explicit Decoder(const Shape& shape)
+      : AnyDecoder(shape), head_width(shape.width / shape.heads), heads_together(std::max(1, TILE / head_width)) {}
+  void step(Pool& pool, const Row* rows, int count, const float* x, const int32_t* wanted, int wanted_count, float* out,
+            float* seen) override;
 
  private:
+  using Rows = typename Numbers::Rows;
+  using Buffer_ = typename Numbers::Buffer;
+  template <int W> using Memory = typename Numbers::template Memory<W>;
+  struct Scratch {  // one thread's
+    Buffer_ rows;
+    Buffer<float> normed, projected, tile, scores;
+  };
+
   template <int W> void run(Pool& pool, int t);
   template <int W> void self_attention(Pool& pool, int t, int layer);
   template <int W> void cross_attention(Pool& pool, int t, int layer);
   void feed_forward(Pool& pool, int t, int layer);
   void project(Pool& pool, int t);
-  Quantised normed(Pool& pool, int t, const int* which, int count, const Norm& norm);
-  void quantise_columns(const float* from, int width, int count, Span columns);
-  void add_product(Pool& pool, int t, const Matrix& m, const Tiles& then, int width, const int* which, int count);
+  void show(Pool& pool, int t, int layer);
+  Rows normed(Pool& pool, int t, const int* which, int count, const Norm& norm);
+  void add_product(Pool& pool, int t, const Matrix& m, const Tiles& then, float* from, int width, const int* which, int count);
   Tiles own_tiles(Pool& pool, int t, const Matrix& m, int head_parts = 0) const;
-  template <int W> HeadMemory memory(int row, int layer, int head) const;
+  template <int W> Memory<W> memory(int row, int layer, int head) const {
+    const size_t p = size_t(shape.positions);
+    return {rows_[row].memory + (size_t(layer) * shape.heads + head) * p * Memory<W>::POSITION, p};
+  }
   Span own_heads(int t, int threads) const {
     const Span blocks = share(t, threads, shape.heads / heads_together);
     return {blocks.start * heads_together, blocks.stop * heads_together};
   }
 
-  int head_width, heads_together;
+  const int head_width, heads_together;
   const Row* rows_ = nullptr;
   int count_ = 0, text_count_ = 0, wanted_count_ = 0;
-  float* logits_ = nullptr;
+  float *logits_ = nullptr, *seen_ = nullptr;
   std::vector<int> text_rows_, wanted_;
   Buffer<float> x_, attended_, inner_;
-  QuantisedBuffer shared_rows_, columns_;
+  Buffer_ shared_rows_, columns_;
   std::vector<Scratch> scratch_;
 };
 
 // A thread's first tiles of a matrix: of its heads, with so many parts each, or of its share.
-Tiles Decoder::own_tiles(Pool& pool, int t, const Matrix& m, int head_parts) const {
+template <class N> Tiles Decoder<N>::own_tiles(Pool& pool, int t, const Matrix& m, int head_parts) const {
   const int own = head_parts ? own_heads(t, pool.threads).start * head_parts * head_width / TILE : share(t, pool.threads, m.count()).start;
   return m.from(own);
 }
 
-template <int W> HeadMemory Decoder::memory(int row, int layer, int head) const {
-  const size_t p = size_t(shape.positions);
-  uint8_t* at = rows_[row].memory + (size_t(layer) * shape.heads + head) * p * (2 * W + 4);
-  uint16_t* scales = reinterpret_cast<uint16_t*>(at + 2 * p * W);
-  return {at, reinterpret_cast<int8_t*>(at + p * W), scales, scales + p};
-}
-
-// Normalised and quantised rows of x, `which` or all.
-Quantised Decoder::normed(Pool& pool, int t, const int* which, int count, const Norm& norm) {
+// Normalised rows of x, `which` or all.
+template <class N> typename N::Rows Decoder<N>::normed(Pool& pool, int t, const int* which, int count, const Norm& norm) {
   Scratch& own = scratch_[size_t(t)];
   const int width = shape.width;
   const bool together = count > EACH_FOR_ITSELF;
-  const Quantised rows = (together ? shared_rows_ : own.quantised).of(size_t(count), width);
+  const Rows rows = (together ? shared_rows_ : own.rows).of(size_t(count), width);
   const Span mine = together ? share(t, pool.threads, count) : Span{0, count};
-  for (int b = mine.start; b < mine.stop; ++b) {
-    normalise(x_.get() + size_t(which ? which[b] : b) * width, width, norm, own.normed.get());
-    const Quantised to = rows.from(b);
-    quantise(own.normed.get(), width, to.bytes, to.scales, to.negative_sums);
-  }
+  for (int b = mine.start; b < mine.stop; ++b)
+    normalise(x_.get() + size_t(which ? which[b] : b) * width, width, norm, own.normed.get(), rows.from(b));
   if (together) pool.meet();
   return rows;
 }
 
-void Decoder::quantise_columns(const float* from, int width, int count, Span columns) {
-  const Quantised rows = columns_.of(size_t(count), width);
-  for (int b = 0; b < count; ++b) {
-    const Quantised to = rows.from(b);
-    const int g = columns.start / GROUP;
-    quantise(from + size_t(b) * width + columns.start, columns.stop - columns.start, to.bytes + columns.start, to.scales + g,
-             to.negative_sums + g);
-  }
-}
-
-// x += quantised columns times a matrix.
-void Decoder::add_product(Pool& pool, int t, const Matrix& m, const Tiles& then, int width, const int* which, int count) {
-  multiply(m, share(t, pool.threads, m.count()), then, columns_.of(size_t(count), width), count, scratch_[size_t(t)].tile.get(),
+// x += rows [count][width] times a matrix.
+template <class N>
+void Decoder<N>::add_product(Pool& pool, int t, const Matrix& m, const Tiles& then, float* from, int width, const int* which, int count) {
+  multiply(m, share(t, pool.threads, m.count()), then, rows_of(from, width, count, columns_), count, scratch_[size_t(t)].tile.get(),
            [&](int tile, const float* out) {
              for (int b = 0; b < count; ++b) {
                float* to = x_.get() + size_t(which ? which[b] : b) * shape.width + tile * TILE;
@@ -286,12 +185,14 @@ void Decoder::add_product(Pool& pool, int t, const Matrix& m, const Tiles& then,
            });
 }
 
-template <int W> void Decoder::self_attention(Pool& pool, int t, int index) {
+template <class N>
+template <int W>
+void Decoder<N>::self_attention(Pool& pool, int t, int index) {
   const Layer& layer = layers[size_t(index)];
   Scratch& own = scratch_[size_t(t)];
   const Span heads = own_heads(t, pool.threads);
   const int width = 3 * W * (heads.stop - heads.start), first = 3 * W * heads.start / TILE;
-  const Quantised rows = normed(pool, t, nullptr, count_, layer.attention_norm);
+  const Rows rows = normed(pool, t, nullptr, count_, layer.attention_norm);
   const Span tiles{first, 3 * W * heads.stop / TILE};
   multiply(layer.qkv, tiles, own_tiles(pool, t, layer.out), rows, count_, own.tile.get(), [&](int tile, const float* out) {
     for (int b = 0; b < count_; ++b)
@@ -300,27 +201,29 @@ template <int W> void Decoder::self_attention(Pool& pool, int t, int index) {
   const auto of_head = [&](int b, int h) { return own.projected.get() + size_t(b) * width + 3 * W * (h - heads.start); };
   for (int b = 0; b < count_; ++b)  // all before any attends: a prefill's vectors see each other
     for (int h = heads.start; h < heads.stop; ++h)
-      remember<W>(memory<W>(b, index, h), rows_[b].past, of_head(b, h) + W, of_head(b, h) + 2 * W);
+      remember(memory<W>(b, index, h), rows_[b].past, of_head(b, h) + W, of_head(b, h) + 2 * W);
   for (int b = 0; b < count_; ++b)
     for (int h = heads.start; h < heads.stop; ++h) {
       const bool row_ends = h + 1 == heads.stop;
-      const HeadMemory next = memory<W>(row_ends ? std::min(b + 1, count_ - 1) : b, index, row_ends ? heads.start : h + 1);
-      attend<W>(memory<W>(b, index, h), rows_[b].past + 1, next.keys, of_head(b, h), own.scores.get(),
+      const Memory<W> next = memory<W>(row_ends ? std::min(b + 1, count_ - 1) : b, index, row_ends ? heads.start : h + 1);
+      attend(memory<W>(b, index, h), rows_[b].past + 1, reinterpret_cast<const uint8_t*>(next.keys), of_head(b, h), own.scores.get(),
                 attended_.get() + size_t(b) * shape.width + h * W);
     }
-  quantise_columns(attended_.get(), shape.width, count_, {heads.start * W, heads.stop * W});
+  make_ready(attended_.get(), rows_of(attended_.get(), shape.width, count_, columns_), count_, {heads.start * W, heads.stop * W});
   pool.meet();
   const Tiles then = text_count_ ? own_tiles(pool, t, layer.cross_query, 1) : own_tiles(pool, t, layer.ffn_in);
-  add_product(pool, t, layer.out, then, shape.width, nullptr, count_);
+  add_product(pool, t, layer.out, then, attended_.get(), shape.width, nullptr, count_);
   pool.meet();
 }
 
-template <int W> void Decoder::cross_attention(Pool& pool, int t, int index) {
+template <class N>
+template <int W>
+void Decoder<N>::cross_attention(Pool& pool, int t, int index) {
   const Layer& layer = layers[size_t(index)];
   Scratch& own = scratch_[size_t(t)];
   const Span heads = own_heads(t, pool.threads);
   const int width = W * (heads.stop - heads.start), first = W * heads.start / TILE;
-  const Quantised rows = normed(pool, t, text_rows_.data(), text_count_, layer.cross_norm);
+  const Rows rows = normed(pool, t, text_rows_.data(), text_count_, layer.cross_norm);
   multiply(layer.cross_query, {first, W * heads.stop / TILE}, own_tiles(pool, t, layer.cross_out), rows, text_count_,
            own.tile.get(), [&](int tile, const float* out) {
              for (int b = 0; b < text_count_; ++b)
@@ -335,16 +238,17 @@ template <int W> void Decoder::cross_attention(Pool& pool, int t, int index) {
                         attended_.get() + size_t(b) * shape.width + h * W);
     }
   }
-  quantise_columns(attended_.get(), shape.width, text_count_, {heads.start * W, heads.stop * W});
+  make_ready(attended_.get(), rows_of(attended_.get(), shape.width, text_count_, columns_), text_count_, {heads.start * W, heads.stop * W});
   pool.meet();
-  add_product(pool, t, layer.cross_out, own_tiles(pool, t, layer.ffn_in), shape.width, text_rows_.data(), text_count_);
+  add_product(pool, t, layer.cross_out, own_tiles(pool, t, layer.ffn_in), attended_.get(), shape.width, text_rows_.data(), text_count_);
   pool.meet();
 }
 
-void Decoder::feed_forward(Pool& pool, int t, int index) {
+template <class N>
+void Decoder<N>::feed_forward(Pool& pool, int t, int index) {
   const Layer& layer = layers[size_t(index)];
   const Span tiles = share(t, pool.threads, layer.ffn_in.count());
-  const Quantised rows = normed(pool, t, nullptr, count_, layer.ffn_norm);
+  const Rows rows = normed(pool, t, nullptr, count_, layer.ffn_norm);
   const Tiles then = own_tiles(pool, t, layer.ffn_out);
   multiply(layer.ffn_in, tiles, then, rows, count_, scratch_[size_t(t)].tile.get(), [&](int tile, const float* out) {
     for (int b = 0; b < count_; ++b)
@@ -353,16 +257,17 @@ void Decoder::feed_forward(Pool& pool, int t, int index) {
         store(inner_.get() + size_t(b) * shape.ffn + tile * TILE + i, shape.relu ? larger(y, all(0.f)) : gelu(y));
       }
   });
-  quantise_columns(inner_.get(), shape.ffn, count_, {tiles.start * TILE, tiles.stop * TILE});
+  make_ready(inner_.get(), rows_of(inner_.get(), shape.ffn, count_, columns_), count_, {tiles.start * TILE, tiles.stop * TILE});
   pool.meet();
   const bool last = index + 1 == shape.layers;
   const Tiles next = last ? own_tiles(pool, t, heads) : own_tiles(pool, t, layers[size_t(index) + 1].qkv, 3);
-  add_product(pool, t, layer.ffn_out, next, shape.ffn, nullptr, count_);
+  add_product(pool, t, layer.ffn_out, next, inner_.get(), shape.ffn, nullptr, count_);
   pool.meet();
 }
 
-void Decoder::project(Pool& pool, int t) {
-  const Quantised rows = normed(pool, t, wanted_.data(), wanted_count_, last_norm);
+template <class N>
+void Decoder<N>::project(Pool& pool, int t) {
+  const Rows rows = normed(pool, t, wanted_.data(), wanted_count_, last_norm);
   const Tiles then = own_tiles(pool, t, layers[0].qkv, 3);
   multiply(heads, share(t, pool.threads, heads.count()), then, rows, wanted_count_, scratch_[size_t(t)].tile.get(), [&](int tile, const float* out) {
              for (int b = 0; b < wanted_count_; ++b)
@@ -370,19 +275,36 @@ void Decoder::project(Pool& pool, int t) {
            });
 }
 
-template <int W> void Decoder::run(Pool& pool, int t) {
+template <class N>
+template <int W>
+void Decoder<N>::run(Pool& pool, int t) {
   for (int i = 0; i < shape.layers; ++i) {
+    if (seen_) show(pool, t, i);
     self_attention<W>(pool, t, i);
     if (text_count_) cross_attention<W>(pool, t, i);
     feed_forward(pool, t, i);
   }
+  if (seen_) show(pool, t, shape.layers);
   if (wanted_count_) project(pool, t);
 }
 
-void Decoder::step(Pool& pool, const Row* rows, int count, const float* x, const int32_t* wanted, int wanted_count,
-                   float* out) {
+// What a layer reads, or what comes of the last norm: a thread's rows of it.
+template <class N>
+void Decoder<N>::show(Pool& pool, int t, int layer) {
+  const Span mine = share(t, pool.threads, count_);
+  for (int b = mine.start; b < mine.stop; ++b) {
+    const float* x = x_.get() + size_t(b) * shape.width;
+    float* to = seen_ + (size_t(layer) * count_ + b) * shape.width;
+    if (layer < shape.layers) memcpy(to, x, size_t(shape.width) * sizeof(float));
+    else normalise(x, shape.width, last_norm, to);
+  }
+}
+
+template <class N>
+void Decoder<N>::step(Pool& pool, const Row* rows, int count, const float* x, const int32_t* wanted, int wanted_count,
+                      float* out, float* seen) {
   const size_t n = size_t(count), width = size_t(shape.width), inner = size_t(shape.ffn);
-  rows_ = rows, count_ = count, wanted_count_ = wanted_count, logits_ = out;
+  rows_ = rows, count_ = count, wanted_count_ = wanted_count, logits_ = out, seen_ = seen;
   wanted_.assign(wanted, wanted + wanted_count);
   text_rows_.clear();
   size_t longest = size_t(shape.positions);
@@ -393,10 +315,10 @@ void Decoder::step(Pool& pool, const Row* rows, int count, const float* x, const
   text_count_ = int(text_rows_.size());
   memcpy(x_.of(n * width), x, n * width * sizeof(float));
   attended_.of(n * width), inner_.of(n * inner);
-  shared_rows_.of(n, shape.width), columns_.of(n, std::max(shape.width, shape.ffn));
+  shared_rows_.of(n, shape.width), rows_of(nullptr, std::max(shape.width, shape.ffn), count, columns_);
   if (scratch_.size() < size_t(pool.threads)) scratch_ = std::vector<Scratch>(size_t(pool.threads));
   for (auto& own : scratch_) {
-    own.quantised.of(n, shape.width);
+    own.rows.of(n, shape.width);
     own.normed.of(width), own.projected.of(n * 3 * width), own.tile.of(n * TILE * TOGETHER), own.scores.of(longest + BLOCK);
   }
   pool.run([&](int t) {
@@ -490,25 +412,29 @@ EXPORT void streamgen_use_huge_pages(void* memory, int64_t bytes) {
 #endif
 }
 
-EXPORT void* streamgen_decoder(const Shape* shape) { return new Decoder(*shape); }
-EXPORT void streamgen_decoder_end(void* decoder) { delete static_cast<Decoder*>(decoder); }
+EXPORT void* streamgen_decoder(const Shape* shape) {
+  AnyDecoder* made = shape->exact ? static_cast<AnyDecoder*>(new Decoder<Floats>(*shape)) : new Decoder<Bytes>(*shape);
+  return made;
+}
+EXPORT void streamgen_decoder_end(void* decoder) { delete static_cast<AnyDecoder*>(decoder); }
 
 // matrices: qkv, out, cross query, cross out, ffn in, ffn out (tiles null where there is none); norms: weight and bias of
 // attention, cross and ffn.
 EXPORT void streamgen_decoder_layer(void* decoder, int32_t index, const Matrix* matrices, const float* const* norms) {
-  static_cast<Decoder*>(decoder)->layers[size_t(index)] = {
+  static_cast<AnyDecoder*>(decoder)->layers[size_t(index)] = {
       matrices[0], matrices[1], matrices[2], matrices[3], matrices[4], matrices[5],
       {norms[0], norms[1]}, {norms[2], norms[3]}, {norms[4], norms[5]}};
 }
 EXPORT void streamgen_decoder_heads(void* decoder, const Matrix* heads, const float* weight, const float* bias) {
-  static_cast<Decoder*>(decoder)->heads = *heads;
-  static_cast<Decoder*>(decoder)->last_norm = {weight, bias};
+  static_cast<AnyDecoder*>(decoder)->heads = *heads;
+  static_cast<AnyDecoder*>(decoder)->last_norm = {weight, bias};
 }
 
-// x: float32 [count, width], positions added; logits: float32 [wanted_count, outputs of the heads].
+// x: float32 [count, width], positions added; logits: float32 [wanted_count, outputs of the heads]; seen: null, or room for
+// what each layer reads and what comes of the last norm, float32 [layers + 1, count, width].
 EXPORT void streamgen_step(void* pool, void* decoder, const Row* rows, int32_t count, const float* x, const int32_t* wanted,
-                           int32_t wanted_count, float* logits) {
-  static_cast<Decoder*>(decoder)->step(*static_cast<Pool*>(pool), rows, count, x, wanted, wanted_count, logits);
+                           int32_t wanted_count, float* logits, float* seen) {
+  static_cast<AnyDecoder*>(decoder)->step(*static_cast<Pool*>(pool), rows, count, x, wanted, wanted_count, logits, seen);
 }
 
 // out: float32 [rows, outputs]; bias: of all outputs of the matrix, padded, or null. With weights of floats: elu after it,

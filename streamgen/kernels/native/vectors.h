@@ -1,7 +1,7 @@
 // The vector operations that the step is written in, once for each instruction set it is compiled for.
 //
 //     F   LANES floats        I   LANES 32-bit integers        Q   4 · LANES bytes, a quad for each lane
-//     load of 16-bit numbers reads bfloat16
+//     load of 16-bit numbers reads bfloat16, of Half float16
 //     fetch       asks for a line of memory that is read soon; fetch_far for one that is read later
 //     Dot<BITS>   sums of products of quads: unsigned weights below 2^BITS times signed bytes
 //
@@ -22,6 +22,10 @@
 #define MEMBER inline __attribute__((always_inline))
 #define APART __attribute__((noinline))
 #endif
+
+struct Half {
+  uint16_t bits;
+};
 
 INLINE int32_t quad_of(const int8_t* bytes) {
   int32_t quad;
@@ -60,6 +64,7 @@ INLINE F two_to(I n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_e
 INLINE F load(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
+INLINE F load(const Half* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 INLINE F load_int8(const int8_t* p) { return floats(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 INLINE void store_int8(int8_t* p, I a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a)); }
 INLINE Q load_quads(const uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -124,6 +129,7 @@ INLINE F two_to(I n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_e
 INLINE F load(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
 }
+INLINE F load(const Half* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
 INLINE F load_int8(const int8_t* p) { return floats(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
 INLINE void store_int8(int8_t* p, I a) {
   __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
@@ -212,6 +218,25 @@ INLINE I nearest(F a) { I r; EACH r.v[i] = int32_t(std::nearbyint(a.v[i])); retu
 INLINE F floats(I a) { F r; EACH r.v[i] = float(a.v[i]); return r; }
 INLINE F two_to(I n) { EACH n.v[i] = int32_t(uint32_t(n.v[i] + 127) << 23); F r; memcpy(&r, &n, sizeof r); return r; }
 INLINE F load(const uint16_t* p) { I r; EACH r.v[i] = int32_t(uint32_t(p[i]) << 16); F f; memcpy(&f, &r, sizeof f); return f; }
+#if defined(__ARM_FP16_FORMAT_IEEE)
+INLINE F load(const Half* p) { __fp16 h[LANES]; memcpy(h, p, sizeof h); F r; EACH r.v[i] = h[i]; return r; }
+#else
+INLINE F load(const Half* p) {  // of numbers: one below 2^-14 is what it has beyond 2^-14, had it that too
+  F r;
+  EACH {
+    const uint32_t h = p[i].bits, rest = (h & 0x7FFF) << 13, sign = (h & 0x8000) << 16, tiny = rest < (1u << 23) ? ~0u : 0u;
+    const uint32_t whole = rest + (112u << 23), shifted = rest + (113u << 23);
+    float x;
+    memcpy(&x, &shifted, 4);
+    x -= 6.103515625e-05f;
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits = sign | (bits & tiny) | (whole & ~tiny);
+    memcpy(&r.v[i], &bits, 4);
+  }
+  return r;
+}
+#endif
 INLINE F load_int8(const int8_t* p) { F r; EACH r.v[i] = float(p[i]); return r; }
 INLINE void store_int8(int8_t* p, I a) { EACH p[i] = int8_t(a.v[i]); }
 #undef EACH

@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from streamgen.kernels import BITS, Kernels, gate_order, head_order, multiply, pack, run_lstm
+from streamgen.kernels import (
+    BITS,
+    Kernels,
+    gate_order,
+    head_order,
+    multiply,
+    narrowest,
+    pack,
+    pack_exactly,
+    run_lstm,
+)
 
 from .twin import rounded, unpacked
 
@@ -107,3 +117,32 @@ def test_heads_and_gates_lie_side_by_side() -> None:
     order = gate_order(64)
     assert order[:33] == [*range(32), 64]
     assert sorted(order) == list(range(256))
+
+
+NARROW = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@pytest.mark.parametrize("dtype", NARROW.values(), ids=NARROW)
+def test_numbers_are_kept_in_the_fewest_bytes_that_hold_them(dtype: torch.dtype) -> None:
+    weight = torch.randn(70, 33)
+    weight = (weight * 1e9 if dtype == torch.bfloat16 else weight).to(dtype).float()
+    if dtype == torch.float32:
+        assert narrowest(weight) is weight
+    assert narrowest(weight).dtype == narrowest(weight.to(dtype)).dtype == dtype
+    assert torch.equal(narrowest(weight).float(), weight)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 65_520.0, 2.0**-25, 1 + 2.0**-11])
+def test_what_float16_does_not_hold_is_kept_wider(number: float) -> None:
+    weight = torch.tensor([[0.25, number]])
+    assert narrowest(weight).dtype != torch.float16
+    assert torch.equal(narrowest(weight).float(), weight) or number != number
+
+
+def test_matrices_are_laid_out_as_they_are() -> None:
+    weight = torch.randn(40, 64).half()
+    packed = pack_exactly(weight, [*head_order(1, 13), 39])
+    assert (packed.outputs, packed.inputs, packed.dtype) == (64, 64, torch.float16)
+    back = packed.tiles.view(torch.float16).view(2, 64, 32).transpose(1, 2).reshape(64, 64)
+    assert torch.equal(back[:40], weight)
+    assert (back[40:] == 0).all()

@@ -18,7 +18,7 @@ TEXTS = ("piano", "drums and bass with slow techno beat")
 @torch.no_grad()
 def test_masked_and_segment_attention_agree_at_unlike_positions(twin: Twins) -> None:
     both = twin("mono")
-    engine = both.model.runtime.engine
+    engine = both.torch_engine
     cache = KVCache(engine.config, 6, dtype=torch.float32, device=torch.device("cpu"))
     blocks = [cache.allocate(2), cache.allocate(1), cache.allocate(2)]
     cache.keys.normal_()

@@ -61,7 +61,7 @@ def test_positions_are_transformers() -> None:
 @torch.no_grad()
 def test_single_steps_give_transformers_logits(twin: Twins, kind: str, masked: bool) -> None:
     both = twin(kind)
-    engine = both.model.runtime.engine
+    engine = both.torch_engine
     texts = [both.states(text) for text in TEXTS]
     codes = columns(engine, 3, 12)
     expected = reference_logits(both, codes, texts)
@@ -78,7 +78,7 @@ def test_single_steps_give_transformers_logits(twin: Twins, kind: str, masked: b
 @torch.no_grad()
 def test_a_prefill_in_pieces_equals_transformers(twin: Twins) -> None:
     both = twin("mono")
-    engine = both.model.runtime.engine
+    engine = both.torch_engine
     texts = [both.states(text) for text in TEXTS]
     codes = columns(engine, 3, 30)
     expected = reference_logits(both, codes, texts)
@@ -97,7 +97,7 @@ def test_a_prefill_in_pieces_equals_transformers(twin: Twins) -> None:
 @torch.no_grad()
 def test_a_row_without_text_equals_transformers_null_row(twin: Twins) -> None:
     both = twin("mono")
-    engine = both.model.runtime.engine
+    engine = both.torch_engine
     text = both.states(TEXTS[0])
     codes = columns(engine, 1, 5).expand(2, -1, -1)
     null = torch.zeros(0, text.shape[1])
@@ -115,7 +115,7 @@ def test_a_row_without_text_equals_transformers_null_row(twin: Twins) -> None:
 @torch.no_grad()
 def test_rows_do_not_touch_each_other(twin: Twins) -> None:
     """Changing one row's input and past leaves the others' results alone, to the last bit."""
-    engine = twin("mono").model.runtime.engine
+    engine = twin("mono").torch_engine
     cache = own_memory(engine, 4)
     blocks = [cache.allocate(2), cache.allocate(2)]
     cache.keys.normal_()
@@ -131,7 +131,7 @@ def test_rows_do_not_touch_each_other(twin: Twins) -> None:
 
 @torch.no_grad()
 def test_the_future_changes_nothing(twin: Twins) -> None:
-    engine = twin("mono").model.runtime.engine
+    engine = twin("mono").torch_engine
     cache = own_memory(engine, 1)
     block = cache.allocate(1)
     x = torch.randn(10, engine.config.hidden_size)
@@ -152,7 +152,7 @@ def test_fewer_bits_stay_near_float32(
     monkeypatch.setattr(linear, "_PACK_NUMEL", 1)  # as if this small one's matrices were large
     model = Model.from_checkpoint(load_checkpoint(str(tiny_checkpoint("mono"))), device="cpu", precision=precision)
     logits = []
-    for engine in (both.model.runtime.engine, model.runtime.engine):
+    for engine in (both.torch_engine, model.runtime.engine):
         block = engine.cache.allocate(1)
         codes = torch.arange(4).view(1, 4)
         hidden = engine.decoder.forward(engine.decoder.embed(codes), [Segment(block, 0)], engine.cache, CrossCache())

@@ -37,7 +37,7 @@ def test_kl_is_torchs() -> None:
 
 @pytest.mark.parametrize("kind", ["mono", "pocket"])
 def test_exact_logits_are_the_float32_decoders(twin: Callable[[str], Any], kind: str) -> None:
-    engine = twin(kind).model.runtime.engine
+    engine = twin(kind).torch_engine
     codes = torch.randint(0, engine.config.vocab_size, (1, 15, engine.config.num_codebooks))
     x, block = engine.decoder.embed(codes)[0], engine.cache.allocate(1)
     hidden = engine.decoder.forward(x, [Segment(block, 0, 15)], engine.cache, CrossCache())

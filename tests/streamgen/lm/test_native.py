@@ -9,12 +9,19 @@ from torch import Tensor
 
 from streamgen import Model
 from streamgen.checkpoint import Checkpoint, load_checkpoint
-from streamgen.kernels import Kernels, built_for, head_order, kernels
+from streamgen.kernels import Kernels, PackedMatrix, built_for, head_order, kernels
 from streamgen.kernels.library import INSTRUCTION_SETS
 from streamgen.lm.attention import Segment
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.engine import LmEngine
-from streamgen.lm.native import NativeDecoder, fits_native, matrix_names, pack_weights
+from streamgen.lm.native import (
+    NativeDecoder,
+    PackedWeights,
+    exact_weights,
+    fits_native,
+    matrix_names,
+    pack_weights,
+)
 from streamgen.lm.token_stream import TokenStream
 from streamgen.pocket import pocket_folder
 from streamgen.stream.control_state import ControlState
@@ -24,6 +31,8 @@ from tests.streamgen.kernels.twin import DecoderTwin
 
 pytestmark = pytest.mark.skipif(not built_for(), reason="the package was installed without a C++ compiler")
 BITS = {"8": 8, "6": 6, "4": 4}
+EXACT = 32
+KINDS = BITS | {"exact": EXACT}
 
 
 def library(name: str | None = None) -> Kernels:
@@ -47,7 +56,10 @@ def checkpoint_of(kind: str) -> Checkpoint:
 def engine(kind: str, bits: int = 8, threads: int = 2, instruction_set: str | None = None) -> LmEngine:
     checkpoint = checkpoint_of(kind)
     chosen, names = library(instruction_set), matrix_names(checkpoint.decoder)
-    packed = pack_weights(checkpoint.decoder, checkpoint.weights, dict.fromkeys(names, bits), chosen, threads)
+    if bits == EXACT:
+        packed = exact_weights(checkpoint.decoder, checkpoint.weights)
+    else:
+        packed = pack_weights(checkpoint.decoder, checkpoint.weights, dict.fromkeys(names, bits), chosen, threads)
     return LmEngine.native(checkpoint, packed, chosen, threads)
 
 
@@ -92,7 +104,67 @@ def test_a_step_is_its_slow_twins(kind: str, bits: int, instruction_set: str) ->
     assert errors.median() < 2e-3
 
 
-@pytest.mark.parametrize("bits", BITS.values(), ids=BITS)
+@pytest.mark.parametrize("kind", ["mono", "stereo", "causal"])
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_an_exact_step_is_torchs_in_float32(kind: str, instruction_set: str) -> None:
+    native = engine(kind, EXACT, instruction_set=instruction_set)
+    exact = LmEngine.on_torch(checkpoint_of(kind), device=torch.device("cpu"), dtype=torch.float32)
+    codes = torch.randint(0, native.config.vocab_size + 1, (3, 40, native.config.num_codebooks))
+    texts = [text_of(native, 5), None, text_of(native, 2)] if native.config.cross_attention else [None] * 3
+    x = native.decoder.embed(codes)
+    assert torch.equal(x, exact.decoder.embed(codes))
+    wanted = run(exact, x, texts, [1] * 40)
+    for pieces in ([1] * 40, [40]):
+        torch.testing.assert_close(run(native, x, texts, pieces), wanted, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_exact_weights_give_the_same_bits_in_whatever_they_are_kept() -> None:
+    """Those of the tiny checkpoint are no halves: each half of them is rounded to one, which float32 holds as well."""
+    checkpoint = checkpoint_of("mono")
+    halves = {name: weight.to(torch.float16) for name, weight in checkpoint.weights.items()}
+    wide = {name: half.float() for name, half in halves.items()}
+    config, chosen = checkpoint.decoder, library()
+    narrow, stored, full = (exact_weights(config, weights) for weights in (wide, halves, checkpoint.weights))
+    assert {matrix.dtype for matrix in narrow.matrices.values()} == {torch.float16}
+    assert narrow.kept_as == stored.kept_as == "weights kept as fp16 without loss"
+    assert full.kept_as == ""
+    assert full.bytes == 2 * narrow.bytes
+    as_floats = {
+        name: PackedMatrix(matrix.tiles.view(torch.float16).float().view(torch.uint8), matrix.outputs, matrix.inputs, 3)
+        for name, matrix in narrow.matrices.items()
+    }
+    x, cross, logits = torch.randn(5, config.hidden_size), CrossCache(), []
+    for packed in (narrow, stored, PackedWeights(as_floats, exact=True)):
+        decoder = NativeDecoder(config, wide, packed, chosen, 2)
+        cache = decoder.new_cache()
+        logits.append(decoder.step(x, [Segment(cache.allocate(1), 0, 5)], cache, cross, range(5)))
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
+
+
+def test_an_odd_matrix_out_is_kept_wide_and_said() -> None:
+    checkpoint = checkpoint_of("mono")
+    weights = {name: 2.0**-20 * weight.bfloat16().float() for name, weight in checkpoint.weights.items()}
+    weights["lm_heads.0.weight"] = checkpoint.weights["lm_heads.0.weight"]
+    packed = exact_weights(checkpoint.decoder, weights)
+    assert packed.matrices["heads"].dtype == torch.float32
+    assert packed.kept_as == "weights kept as bf16 where that is without loss"
+
+
+def test_what_layers_read_is_what_torchs_read() -> None:
+    native, cross = engine("mono", EXACT, threads=3), CrossCache()
+    exact = LmEngine.on_torch(checkpoint_of("mono"), device=torch.device("cpu"), dtype=torch.float32)
+    x = torch.randn(7, native.config.hidden_size)
+    seen = [
+        one.decoder.hidden_states(x, [Segment(one.cache.allocate(1), 0, 7)], one.cache, cross)
+        for one in (native, exact)
+    ]
+    assert seen[0].shape == (3, 7, native.config.hidden_size)
+    torch.testing.assert_close(seen[0], seen[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bits", KINDS.values(), ids=KINDS)
 def test_a_rows_logits_are_bit_for_bit_the_same_beside_others_in_pieces_and_on_any_threads(bits: int) -> None:
     one, three = engine("mono", bits, threads=1), engine("mono", bits, threads=3)
     x = torch.randn(11, 24, one.config.hidden_size)
@@ -113,8 +185,9 @@ def test_only_the_wanted_logits_are_made() -> None:
     assert torch.equal(some, every[[2, 0]])
 
 
-def test_a_copied_block_goes_on_as_the_one_it_was_copied_from() -> None:
-    native, cross = engine("mono"), CrossCache()
+@pytest.mark.parametrize("bits", [8, EXACT])
+def test_a_copied_block_goes_on_as_the_one_it_was_copied_from(bits: int) -> None:
+    native, cross = engine("mono", bits), CrossCache()
     x = torch.randn(2, 21, native.config.hidden_size)
     block = native.cache.allocate(2)
     native.decoder.read(x[:, :20].reshape(40, -1), [Segment(block, 0, 20)], native.cache, cross)
@@ -164,7 +237,7 @@ def step(model: Model, *streams: TokenStream) -> None:
         stream.finish_step(codes)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int6", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int6", "int4"])
 def test_tokens_are_those_of_a_stream_alone_whoever_joins_and_leaves(precision: str) -> None:
     """Bit for bit, through rollovers, with unlike rows, beside others that come and go as chance has it."""
     checkpoint = load_checkpoint(str(tiny_checkpoint("mono")))
@@ -193,10 +266,11 @@ def test_tokens_are_those_of_a_stream_alone_whoever_joins_and_leaves(precision: 
         stream.close()
 
 
-def test_tokens_after_a_rollover_are_those_of_a_full_reread() -> None:
+@pytest.mark.parametrize("bits", [4, EXACT])
+def test_tokens_after_a_rollover_are_those_of_a_full_reread(bits: int) -> None:
     """Bit for bit: a prefill's vectors are rows like a step's."""
     checkpoint = load_checkpoint(str(tiny_checkpoint("mono")))
-    native, cross = engine("mono", 4), CrossCache()
+    native, cross = engine("mono", bits), CrossCache()
     x = torch.randn(1, 40, checkpoint.decoder.hidden_size)
     warmed, read = native.cache.allocate(1), native.cache.allocate(1)
     for at in range(40):

@@ -102,11 +102,10 @@ def read_again(engine: Any, vectors: Tensor, texts: Sequence[Any], start_positio
         alike = list(run)
         cross.set(block.start, alike[0])
         one = Segment(block, past, len(alike), start_position)
-        hidden = engine.decoder.forward(vectors[past : past + len(alike)], [one], engine.cache, cross)
+        logits: Tensor = engine.decoder.evaluate(vectors[past : past + len(alike)], [one], engine.cache, cross)
         past += len(alike)
     engine.cache.release(block)
-    logits: Tensor = engine.decoder.logits(hidden[-1:])[0]
-    return logits
+    return logits[-1]
 
 
 class Watched:

@@ -135,11 +135,11 @@ def reread_logits(model: Any, tokens: TokenStream, rows: Any) -> Tensor:
         [rows.prefixes.of(leader.start_frame), engine.decoder.embed(columns).expand(rows.count, -1, -1)], dim=1
     )
     length = vectors.shape[1]
-    hidden = engine.decoder.forward(
+    logits = engine.decoder.evaluate(
         vectors.reshape(-1, vectors.shape[-1]), [Segment(block, 0, length)], engine.cache, CrossCache()
     )
     engine.cache.release(block)
-    logits = engine.decoder.logits(hidden).view(rows.count, length, engine.config.num_codebooks, -1)[:, -1]
+    logits = logits.view(rows.count, length, engine.config.num_codebooks, -1)[:, -1]
     guided: Tensor = logits[1] + (logits[0] - logits[1]) * rows.coefficients[0]
     return guided
 

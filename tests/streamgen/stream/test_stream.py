@@ -197,17 +197,17 @@ def test_logits_that_are_no_numbers_are_told_and_never_heard(
     """One code for ever was what became of them. Once they are numbers again, it goes on where it was."""
     model = twin("mono").model
     decoder = model.runtime.engine.decoder
-    logits = decoder.logits
+    step = decoder.step
 
-    def broken(hidden: torch.Tensor) -> torch.Tensor:
-        found = logits(hidden).clone()
+    def broken(*given: Any) -> torch.Tensor:
+        found = step(*given).clone()
         found[0, 2, 5] = wrong
         return found
 
     with model.open_stream("piano", seed=7) as stream, model.open_stream("piano", seed=7) as twin_stream:
         assert np.array_equal(stream.read(2_000).samples, twin_stream.read(2_000).samples)
         with monkeypatch.context() as disturbed:
-            disturbed.setattr(decoder, "logits", broken)
+            disturbed.setattr(decoder, "step", broken)
             for _ in range(2):
                 with pytest.raises(NumericError, match=r"NaN or infinite in fp32: .*damaged"):
                     stream.read(6_400)
