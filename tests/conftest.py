@@ -20,7 +20,7 @@ from .real_parts.pulseaudio import PulseAudio, running_pulseaudio
 
 # torch is imported where it is used: the process that hands tests to others has no use for it
 
-LONGEST = ("stream", "checkpoint", "codec", "lm", "pocket")  # rooms of tests/streamgen
+LONGEST = ("stream", "pocket", "checkpoint", "codec", "lm")  # rooms of tests/streamgen, slow tests included
 STEPPED_BACK = pytest.StashKey[bool]()
 
 
