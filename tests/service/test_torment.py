@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 MESSAGES, REQUESTS, LYRIA_MESSAGES, SEED = (
     int(os.environ.get(f"STREAMGEN_TORMENT_{name}", usual))
-    for name, usual in (("MESSAGES", 25_000), ("HTTP", 2_000), ("LYRIA", 1_000), ("SEED", 0))
+    for name, usual in (("MESSAGES", 25_000), ("HTTP", 1_000), ("LYRIA", 400), ("SEED", 0))
 )
 WEB_MESSAGES, UDP_PACKETS, TCP_PACKETS = MESSAGES // 2, MESSAGES * 2 // 5, MESSAGES // 10
 WEB_CLIENTS, UDP_HOSTS, TCP_CLIENTS, HTTP_CLIENTS = 40, 12, 4, 8
