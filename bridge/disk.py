@@ -63,7 +63,7 @@ def write_whole(path: Path, data: bytes, *, lasting: bool = True) -> None:
     Raises:
         OSError: it cannot be written; what was there before is there still.
     """
-    if path.exists() and not path.is_file():  # a move would put a file into the place of /dev/null
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a move would put a file in /dev/null's place
         raise OSError(errno.EEXIST, "what is there is no file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of its own: of two who write one file, the later wins, and neither moves half of the other's

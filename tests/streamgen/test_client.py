@@ -64,10 +64,10 @@ def test_it_closes_with_what_it_asked_by_itself(monkeypatch: pytest.MonkeyPatch)
             await heard(live, RATE_HZ // 2)
             monkeypatch.setattr(live._socket, "send", lambda _message: asyncio.sleep(0))  # nobody hears it, nor answers
             async with asyncio.timeout(20):
-                while not live._quieting:
+                while live._quieting is None:
                     await asyncio.sleep(0.01)
             await live.close()
-            assert live._quieting[0].done()
+            assert live._quieting.done()
             pace.cancel()
 
     asyncio.run(go())
