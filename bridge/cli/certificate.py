@@ -13,13 +13,14 @@ import ipaddress
 import os
 import re
 import socket
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.cli.options import add_json_option
 from bridge.cli.terminal import may_write, print_json, say
+from bridge.doors.door import bracketed, own_address
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ __all__ = ["add_arguments", "certified", "own_places", "run"]
 
 _DAYS = 820  # Apple's devices take none that is valid for more than 825
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
-_ELSEWHERE = ("192.0.2.1", "2001:db8::1")  # of documentation: no packet goes there
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,21 +63,12 @@ def run(args: argparse.Namespace) -> int:
 def own_places() -> list[str]:
     """Return the names and addresses that this machine has, its own network's first."""
     name = socket.gethostname().lower()
-    families = (socket.AF_INET, socket.AF_INET6)
-    found = [_way_out(family, there) for family, there in zip(families, _ELSEWHERE, strict=True)]
+    found = [own_address(family) for family in (socket.AF_INET, socket.AF_INET6)]
     with suppress(OSError):
         found += [str(place[4][0]) for place in socket.getaddrinfo(name, None)]
     addresses = [address.partition("%")[0] for address in found if address]
     names = [name] if "." in name else [name, f"{name}.local"]
     return list(dict.fromkeys([*addresses, *names, "localhost", "127.0.0.1", "::1"]))
-
-
-def _way_out(family: socket.AddressFamily, there: str) -> str:
-    """Return the address that this machine would use to reach another; a datagram socket's connect sends nothing."""
-    with suppress(OSError), closing(socket.socket(family, socket.SOCK_DGRAM)) as out:
-        out.connect((there, 9))
-        return str(out.getsockname()[0])
-    return ""
 
 
 def certified(places: list[str]) -> tuple[bytes, bytes]:
@@ -142,11 +133,10 @@ def _write_secret(path: Path, data: bytes) -> None:
 
 
 def _what_to_do(certificate: Path, key: Path, places: list[str]) -> list[str]:
-    shown = f"[{places[0]}]" if ":" in places[0] else places[0]
     return [
         f"made {certificate} and {key}, for {', '.join(places)}; valid for {_DAYS} days",
         f"serve with: streamgen serve --host 0.0.0.0 --token SECRET --tls-cert {certificate} --tls-key {key}",
-        f"on a phone: open https://{shown}:8711/ and go on past the warning (Advanced, Proceed)",
+        f"on a phone: open https://{bracketed(places[0])}:8711/ and go on past the warning (Advanced, Proceed)",
         f"without the warning: send {certificate.name}, never the key, to the phone and open it there",
         "  Android: Settings, Security, Install a certificate, CA certificate",
         "  iPhone: Settings, Profile downloaded, Install; then General, About, Certificate Trust Settings",

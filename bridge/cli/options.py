@@ -149,10 +149,13 @@ def beginning(settings: Settings, deadline_seconds: float | None = None) -> Iter
 
     Raises:
         UsageError: the file says what cannot be.
+        ConfigError: the scene's does, which is read for that alone here, before seconds of loading.
     """
     from bridge.audio.plugins.spawn import HostSettings  # needs numpy
+    from bridge.session.arranger import read_scene
     from bridge.session.rack_keeper import Beginning
 
+    read_scene(settings.scene)
     with tempfile.TemporaryDirectory(prefix="streamgen-plugins-", ignore_cleanup_errors=True) as folder:
         host = HostSettings(Path(folder))
         if deadline_seconds is not None:

@@ -116,7 +116,8 @@ def _ready_line(places: Mapping[str, Any], settings: Settings) -> str:
     """
     found = dict(places)
     recording = found.pop("recording", None)
-    if settings.token and "page" in found and sys.stderr.isatty():
-        found["page"] = f"{found['page']}#token={quote(settings.token, safe='')}"
+    if settings.token and sys.stderr.isatty():
+        for page in found.keys() & {"page", "page_for_others"}:
+            found[page] = f"{found[page]}#token={quote(settings.token, safe='')}"
     words = [f"{name.replace('_', ' ')} {'none' if place is None else place}" for name, place in found.items()]
     return "ready: " + " · ".join([*words, f"recording to {recording}"] if recording else words)

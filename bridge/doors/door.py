@@ -16,6 +16,7 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,9 +32,23 @@ if TYPE_CHECKING:  # settings and `play` come by here, and need no WebSockets
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request
 
-__all__ = ["Door", "Place", "Routes", "Service", "Sessions", "StreamHandler", "Tasks", "cannot_listen", "host_and_port"]
+__all__ = [
+    "Door",
+    "Place",
+    "Routes",
+    "Service",
+    "Sessions",
+    "StreamHandler",
+    "Tasks",
+    "bracketed",
+    "cannot_listen",
+    "host_and_port",
+    "own_address",
+]
 
 _log = logging.getLogger("bridge.doors")
+# an address of each family that is kept for documentation: no packet goes there
+_ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 Place = str | int | None
 StreamHandler = Callable[["Request", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -139,6 +154,19 @@ def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: 
     lookup = isinstance(error, socket.gaierror)  # it has numbers of its own
     reason = os.strerror(error.errno) if error.errno and not lookup else error.strerror or str(error)
     return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")
+
+
+def own_address(family: socket.AddressFamily) -> str:
+    """Return the address by which others of its network reach this machine; empty where it has none of that family."""
+    with suppress(OSError), closing(socket.socket(family, socket.SOCK_DGRAM)) as out:
+        out.connect((_ELSEWHERE[family], 9))  # a datagram socket's: it chooses a way, and sends nothing
+        return str(out.getsockname()[0]).partition("%")[0]
+    return ""
+
+
+def bracketed(host: str) -> str:
+    """Return a host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def host_and_port(option: str, said: str, usual_port: int | None = None) -> tuple[str, int]:

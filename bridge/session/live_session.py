@@ -333,7 +333,7 @@ class LiveSession:
         elif isinstance(item, Notice):
             self._take_notice(item)
         elif isinstance(item, Gap):
-            _log.warning("the engine was %.2f s late: the music paused", item.samples / self.rate_hz)
+            _log.warning("the engine was %.3g s late: the music paused", item.samples / self.rate_hz)
         self._takes.note(item)
         for listener in list(self._listeners):
             listener.event(item)

@@ -21,6 +21,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -31,7 +32,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from bridge.doors.access import Refusal, tls_context, token_of
-from bridge.doors.door import Place, Service, Sessions, Tasks, cannot_listen
+from bridge.doors.door import Place, Service, Sessions, Tasks, bracketed, cannot_listen, own_address
 from bridge.doors.http import oscquery
 from bridge.doors.http.site import WEB_ROOT, Address, Site, address_of, plain_headers, wants_websocket
 from bridge.doors.limits import ACCEPTS_A_TURN, Turns, is_loopback, queue_newcomers
@@ -144,12 +145,14 @@ class NativeDoor:
         await self._server.wait_closed()
 
     def places(self) -> Mapping[str, Place]:
-        """Return the page's address and the WebSocket's, without the token: what is printed is kept in logs."""
-        host = self._service.settings.host
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-        place = f"{f'[{shown}]' if ':' in shown else shown}:{self.port}"
-        s = "s" if self._tls else ""
-        return {"page": f"http{s}://{place}/", "websocket": f"ws{s}://{place}{PATH}"}
+        """Return the page's addresses and the WebSocket's, without the token: what is printed is kept in logs."""
+        host, s = self._service.settings.host, "s" if self._tls else ""
+        shown, others = host, ""
+        if host in ("0.0.0.0", "::", ""):
+            shown, others = "127.0.0.1", own_address(AF_INET6 if host == "::" else AF_INET)
+        place = f"{bracketed(shown)}:{self.port}"
+        places = {"page": f"http{s}://{place}/", "websocket": f"ws{s}://{place}{PATH}"}
+        return places | ({"page_for_others": f"http{s}://{bracketed(others)}:{self.port}/"} if others else {})
 
     def stats(self) -> Mapping[str, float]:
         """Return who is here now."""

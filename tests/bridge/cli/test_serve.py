@@ -147,6 +147,7 @@ def test_a_port_in_use_is_told_before_the_model_is_loaded(run: Run, bell: ToyMod
     [
         (["--host", "0.0.0.0"], "set --token SECRET, or --insecure"),
         (["--config", "/nowhere.toml"], "--config '/nowhere.toml' cannot be read"),
+        (["--scene", "/nowhere.toml"], "the scene '/nowhere.toml' cannot be read: No such file or directory"),
         (["--record", "take.mp3"], "--record: recording 'take.mp3': its suffix must be .flac or .wav"),
         (["--record", "/nowhere/a.wav"], "there is no folder '/nowhere'; make it first"),
         (["--session-rate", "8000"], "argument --session-rate: it is 8000, must be within 32000 … 96000 Hz"),

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from pathlib import Path
+from socket import AF_INET
 
 import numpy as np
 import pytest
@@ -462,7 +463,7 @@ def test_where_the_door_cannot_open_one_line_says_what_to_choose(host: str, why:
     asyncio.run(go())
 
 
-def test_it_tells_where_it_is_and_who_is_there() -> None:
+def test_it_tells_where_it_is_and_who_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> None:
         async with serving(token="a b") as door, calling(door.stream + "?token=a%20b"):
             address = f"127.0.0.1:{door.web.port}"
@@ -473,6 +474,9 @@ def test_it_tells_where_it_is_and_who_is_there() -> None:
             async with calling(str(door.web.places()["websocket"]) + "?token=a+b") as caller:
                 assert caller.hello["session"] == "live"
         async with serving(host="0.0.0.0", token="secret") as door:
-            assert door.web.places()["page"] == f"http://127.0.0.1:{door.web.port}/", "which a browser can reach"
+            places = door.web.places()
+            assert places["page"] == f"http://127.0.0.1:{door.web.port}/", "which a browser can reach"
+            assert places["page_for_others"] == f"http://192.168.1.20:{door.web.port}/", "which a phone can"
 
+    monkeypatch.setattr("bridge.doors.native.door.own_address", {AF_INET: "192.168.1.20"}.__getitem__)
     asyncio.run(go())
