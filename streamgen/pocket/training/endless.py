@@ -219,6 +219,7 @@ def judge_endless(folder: Path, target: Path, minutes: float, precision: str = "
     (target / "endless.json").write_text(json.dumps(asdict(figures), indent=1) + "\n")
     (target / "endless.md").write_text(table(figures))
     for passage in passages:
-        write_png(target / f"alike_{passage.song.style}.png", similarity(passage.bars()))
+        if bars := passage.bars():  # a smoke run's last less than one
+            write_png(target / f"alike_{passage.song.style}.png", similarity(bars))
     print(table(figures), flush=True)
     return figures
