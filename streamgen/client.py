@@ -41,7 +41,7 @@ __all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide
 
 _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
-_FLAGS = 1, 2  # it does not follow on; another prompt plays in it
+_DISCONTINUITY, _PROMPT_CHANGE = 1, 2
 _KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
 _KEPT_SECONDS, _EVENTS_KEPT = 10.0, 1_000
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -388,7 +388,8 @@ def _chunk(message: bytes) -> LiveChunk:
     kind, full = _KINDS[codec]
     pcm: NDArray[np.float32] = np.frombuffer(message, kind, offset=_HEADER.size).astype(np.float32) / np.float32(full)
     samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
-    return LiveChunk(samples, position, rate_hz, time_us / 1e6, *(bool(flags & flag) for flag in _FLAGS))
+    broken, changed = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
+    return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
 
 
 def _reason(problem: Exception) -> str:

@@ -156,10 +156,18 @@ def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: 
     return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")
 
 
-def own_address(family: socket.AddressFamily) -> str:
-    """Return the address by which others of its network reach this machine; empty where it has none of that family."""
+def own_address(family: socket.AddressFamily, towards: tuple[str, int] | None = None) -> str:
+    """Return the address by which this machine reaches a place, and others of its network this machine.
+
+    Args:
+        family: of the address.
+        towards: host and port; None is anywhere.
+
+    Returns:
+        An empty one where no way leads there.
+    """
     with suppress(OSError), closing(socket.socket(family, socket.SOCK_DGRAM)) as out:
-        out.connect((_ELSEWHERE[family], 9))  # a datagram socket's: it chooses a way, and sends nothing
+        out.connect(towards or (_ELSEWHERE[family], 9))  # a datagram socket's: it chooses a way, and sends nothing
         return str(out.getsockname()[0]).partition("%")[0]
     return ""
 

@@ -122,12 +122,10 @@ def pack_weights(
         library: any.
         threads: that do it.
     """
-    by_heads, pool = head_order(config.num_heads, config.head_dim), library.pool(threads)
+    pool = library.pool(threads)
     return PackedWeights(
         {
-            name: pack(
-                library, pool, full_matrix(config, weights, name), count, by_heads if name.endswith("qkv") else None
-            )
+            name: pack(library, pool, full_matrix(config, weights, name), count, _order(config, name))
             for name, count in bits.items()
         }
     )
@@ -135,14 +133,15 @@ def pack_weights(
 
 def exact_weights(config: DecoderConfig, weights: Mapping[str, Tensor]) -> PackedWeights:
     """Lay out a decoder's matrices as they are. Arguments as in `pack_weights`."""
-    by_heads = head_order(config.num_heads, config.head_dim)
+    names = matrix_names(config)
     return PackedWeights(
-        {
-            name: pack_exactly(full_matrix(config, weights, name), by_heads if name.endswith("qkv") else None)
-            for name in matrix_names(config)
-        },
-        exact=True,
+        {name: pack_exactly(full_matrix(config, weights, name), _order(config, name)) for name in names}, exact=True
     )
+
+
+def _order(config: DecoderConfig, name: str) -> list[int] | None:
+    """In which order a matrix's rows are laid out; None is their own."""
+    return head_order(config.num_heads, config.head_dim) if name.endswith("qkv") else None
 
 
 def _in_one_arena(packed: PackedWeights, library: Kernels) -> dict[str, PackedMatrix]:
@@ -342,7 +341,6 @@ class NativeDecoder:
             cache: written in place after each segment's past.
             cross: text keys and values per cache row.
             wanted: vectors whose logits are wanted.
-
             seen: is given what each layer reads and what comes of the last norm, float32 [layers + 1, N, D].
 
         Returns:

@@ -19,9 +19,9 @@ import math
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 
-from bridge.doors.door import Place, Service, Sessions, Tasks
+from bridge.doors.door import Place, Service, Sessions, Tasks, own_address
 from bridge.doors.link import wire
 from bridge.doors.link.channel import Channel
 from bridge.doors.link.peer import ALIVE_SECONDS, LinkPeer
@@ -257,12 +257,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 def _usual_interface() -> str:
     """Return the address from which multicast goes out; this machine's own where there is no network."""
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as tried:
-        try:
-            tried.connect((wire.GROUP, wire.PORT))
-        except OSError:
-            return "127.0.0.1"
-        return str(tried.getsockname()[0])
+    return own_address(socket.AF_INET, (wire.GROUP, wire.PORT)) or "127.0.0.1"
 
 
 def _own_socket(host: str) -> socket.socket:

@@ -146,13 +146,15 @@ class NativeDoor:
 
     def places(self) -> Mapping[str, Place]:
         """Return the page's addresses and the WebSocket's, without the token: what is printed is kept in logs."""
-        host, s = self._service.settings.host, "s" if self._tls else ""
-        shown, others = host, ""
-        if host in ("0.0.0.0", "::", ""):
-            shown, others = "127.0.0.1", own_address(AF_INET6 if host == "::" else AF_INET)
-        place = f"{bracketed(shown)}:{self.port}"
-        places = {"page": f"http{s}://{place}/", "websocket": f"ws{s}://{place}{PATH}"}
-        return places | ({"page_for_others": f"http{s}://{bracketed(others)}:{self.port}/"} if others else {})
+        shown, others, s = self._service.settings.host, "", "s" if self._tls else ""
+        if shown in ("0.0.0.0", "::", ""):
+            shown, others = "127.0.0.1", own_address(AF_INET6 if shown == "::" else AF_INET)
+
+        def place(scheme: str, host: str, path: str) -> str:
+            return f"{scheme}{s}://{bracketed(host)}:{self.port}{path}"
+
+        places = {"page": place("http", shown, "/"), "websocket": place("ws", shown, PATH)}
+        return places | ({"page_for_others": place("http", others, "/")} if others else {})
 
     def stats(self) -> Mapping[str, float]:
         """Return who is here now."""

@@ -74,9 +74,8 @@ class RequestHandler:
         self.admission = Admission(limits, counters, access, self.feedback.__contains__)
         self._queue = RequestQueue(self._carry_out, turns, limits.pending)
         self._queue.spawn(self.feedback.run())
-        self._halts_behind: int | None = (
-            None  # of the transport's changes; until the next, a halt may wait for its beat
-        )
+        # how many changes of the transport had been told when it was asked to halt: until the next, that may wait
+        self._halts_behind: int | None = None
 
     def _reply(self, client: Client, packet: bytes) -> None:  # a method, for clients are made before admission
         self.admission.reply(client, packet)

@@ -30,6 +30,29 @@ template <int W> struct FloatMemory {  // the same in floats
   FloatMemory(uint8_t* at, size_t positions) : keys(reinterpret_cast<float*>(at)), values(keys + positions * W) {}
 };
 
+INLINE F widened(const int8_t* p) { return load_int8(p); }
+INLINE F widened(const float* p) { return load(p); }
+
+// The sums [W] of `count` positions' values, each times its score. `then` is fetched meanwhile.
+template <int W, class Value>
+INLINE void add_values(const Value* v, int count, const uint8_t* then, const float* scores, F* sums) {
+  constexpr int N = W / LANES, PAIR = 2 * W * int(sizeof(Value));  // vectors; bytes of two positions
+  F even[N], odd[N];  // two chains of sums: one would wait for itself
+  for (int i = 0; i < N; ++i) even[i] = odd[i] = all(0.f);
+  int at = 0;
+  for (; at + 2 <= count; at += 2, v += 2 * W, then += PAIR) {
+    for (int i = 0; i < PAIR; i += 64) fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD + i), fetch_far(then + i);
+    const F one = all(scores[at]), two = all(scores[at + 1]);
+    for (int i = 0; i < N; ++i) {
+      even[i] = fma(one, widened(v + i * LANES), even[i]);
+      odd[i] = fma(two, widened(v + W + i * LANES), odd[i]);
+    }
+  }
+  if (at < count)
+    for (int i = 0; i < N; ++i) even[i] = fma(all(scores[at]), widened(v + i * LANES), even[i]);
+  for (int i = 0; i < N; ++i) sums[i] = add(even[i], odd[i]);
+}
+
 // ------------------------------------------------------------------------------------------------------ of bytes
 
 // 127ths of the largest, rounded up to a bfloat16: bytes [W], and what they are multiples of.
@@ -114,23 +137,10 @@ APART void attend(const ByteMemory<W>& m, int count, const uint8_t* then, const 
     total = add(total, e);
     store(scores + i, mul(e, load(m.value_scales + i)));
   }
-  constexpr int N = W / LANES;
-  F even[N], odd[N];  // two chains of sums: one would wait for itself
-  for (int i = 0; i < N; ++i) even[i] = odd[i] = all(0.f);
-  const int8_t* v = m.values;
-  int at = 0;
-  for (; at + 2 <= count; at += 2, v += 2 * W, then += 2 * W) {
-    for (int i = 0; i < 2 * W; i += 64) fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD + i), fetch_far(then + i);
-    const F one = all(scores[at]), two = all(scores[at + 1]);
-    for (int i = 0; i < N; ++i) {
-      even[i] = fma(one, load_int8(v + i * LANES), even[i]);
-      odd[i] = fma(two, load_int8(v + W + i * LANES), odd[i]);
-    }
-  }
-  if (at < count)
-    for (int i = 0; i < N; ++i) even[i] = fma(all(scores[at]), load_int8(v + i * LANES), even[i]);
+  F sums[W / LANES];
+  add_values<W>(m.values, count, then, scores, sums);
   const F rate = all(1.f / sum(total));
-  for (int i = 0; i < N; ++i) store(out + i * LANES, mul(add(even[i], odd[i]), rate));
+  for (int i = 0; i < W / LANES; ++i) store(out + i * LANES, mul(sums[i], rate));
 }
 
 // ----------------------------------------------------------------------------------------------------- of floats
@@ -176,23 +186,10 @@ APART void attend(const FloatMemory<W>& m, int count, const uint8_t* then, const
     total = add(total, e);
     store(scores + i, e);
   }
-  constexpr int N = W / LANES;
-  F even[N], odd[N];
-  for (int i = 0; i < N; ++i) even[i] = odd[i] = all(0.f);
-  const float* v = m.values;
-  int at = 0;
-  for (; at + 2 <= count; at += 2, v += 2 * W, then += 8 * W) {
-    for (int i = 0; i < 8 * W; i += 64) fetch(reinterpret_cast<const uint8_t*>(v) + FETCH_AHEAD + i), fetch_far(then + i);
-    const F one = all(scores[at]), two = all(scores[at + 1]);
-    for (int i = 0; i < N; ++i) {
-      even[i] = fma(one, load(v + i * LANES), even[i]);
-      odd[i] = fma(two, load(v + W + i * LANES), odd[i]);
-    }
-  }
-  if (at < count)
-    for (int i = 0; i < N; ++i) even[i] = fma(all(scores[at]), load(v + i * LANES), even[i]);
+  F sums[W / LANES];
+  add_values<W>(m.values, count, then, scores, sums);
   const F whole = all(sum(total));
-  for (int i = 0; i < N; ++i) store(out + i * LANES, divide(add(even[i], odd[i]), whole));
+  for (int i = 0; i < W / LANES; ++i) store(out + i * LANES, divide(sums[i], whole));
 }
 
 // ------------------------------------------------------------------------------------------------------- to a text

@@ -207,7 +207,7 @@ void Decoder<N>::self_attention(Pool& pool, int t, int index) {
       const bool row_ends = h + 1 == heads.stop;
       const Memory<W> next = memory<W>(row_ends ? std::min(b + 1, count_ - 1) : b, index, row_ends ? heads.start : h + 1);
       attend(memory<W>(b, index, h), rows_[b].past + 1, reinterpret_cast<const uint8_t*>(next.keys), of_head(b, h), own.scores.get(),
-                attended_.get() + size_t(b) * shape.width + h * W);
+             attended_.get() + size_t(b) * shape.width + h * W);
     }
   make_ready(attended_.get(), rows_of(attended_.get(), shape.width, count_, columns_), count_, {heads.start * W, heads.stop * W});
   pool.meet();
