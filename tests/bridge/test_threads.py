@@ -70,7 +70,10 @@ def test_a_thread_that_only_looks_in_waits_a_short_turn() -> None:
 
 
 def _looking_in(reached: list[int]) -> list[float]:
-    """Five times that it took to look in, in seconds. Where the other thread found no processor free, there was no turn to wait for."""
+    """Five times that it took to look in, in seconds.
+
+    Where the other thread found no processor free there was no turn to wait for.
+    """
     times: list[float] = []
     while len(times) < 5:
         before, began = reached[0], time.perf_counter()
