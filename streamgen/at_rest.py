@@ -18,14 +18,14 @@ import hashlib
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamgen.lm.rounding import cache_folder, put_whole, sampled
 
@@ -37,17 +37,16 @@ _IN_MEMORY, _OF_A_FILE = np.uint64(3 << 62), np.uint64(1 << 61)  # bits of a pag
 _DONT_NEED = 4  # madvise's, in Linux
 
 
-def keep_in_file(module: nn.Module) -> Callable[[], None]:
-    """Let a module's weights, on the CPU, lie in a file.
+def keep_in_file(named: Mapping[str, Tensor]) -> Callable[[], None]:
+    """Let weights, on the CPU, lie in a file.
 
     Args:
-        module: its parameters and buffers get other memory with the same numbers.
+        named: tensors by name, which get other memory with the same numbers.
 
     Returns:
-        To be called after the module was used: gives the memory back that was read for it. Any thread may.
+        To be called after they were used: gives the memory back that was read for it. Any thread may.
     """
-    named = [*module.named_parameters(), *module.named_buffers()]
-    tensors = {name: tensor for name, tensor in named if tensor.numel() and tensor.is_contiguous()}
+    tensors = {name: tensor for name, tensor in named.items() if tensor.numel() and tensor.is_contiguous()}
     pieces = {tensor.data_ptr(): name for name, tensor in tensors.items()}  # some have two names
     if sum(tensors[name].nbytes for name in pieces.values()) < _LEAST_BYTES:
         return lambda: None

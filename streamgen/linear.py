@@ -1,4 +1,4 @@
-"""Rows times a fixed matrix, in the layout that this machine multiplies fastest. The room that knows about precision.
+"""Rows times a fixed matrix, in the layout that this machine multiplies fastest, and what stands between two of them.
 
 Decoding multiplies few rows (2 to 8) by large matrices: it is bound by reading the weights once. On a CPU oneDNN's
 blocked layout is read at the memory's speed, and what torch's `F.linear` takes is not; elsewhere it is `F.linear`.
@@ -13,11 +13,29 @@ Rules: callers see `Linear(weight)(rows)`; int4 layouts belong here too and chan
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "activation"]
+
+
+def _gelu_new(x: Tensor) -> Tensor:
+    """As transformers writes it out, which torch's own tanh approximation equals but for the last bits."""
+    return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
+
+
+# The usual ones, as transformers has them; its table of the others takes seconds to import.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": _gelu_new,
+    "relu": F.relu,
+    "silu": F.silu,
+}
 
 # Layouts chosen for 2 to 16 rows are the same, and good for 1 to 64; the one for a single row is slow for more.
 _PACK_ROWS = 2
@@ -25,6 +43,21 @@ _PACK_ROWS = 2
 _PACK_NUMEL = 1 << 16
 _INT8_ROWS = 16  # at most
 _INT8_STRIDE = 32  # the kernel reads that many inputs at a time, and past the end of others
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """Return the activation function that transformers calls so.
+
+    Raises:
+        KeyError: it knows none of that name.
+    """
+    if name in _ACTIVATIONS:
+        return _ACTIVATIONS[name]
+    from transformers.activations import ACT2FN  # seconds, for the few that need it
+
+    others: Any = ACT2FN
+    function: Callable[[Tensor], Tensor] = others[name]
+    return function
 
 
 def _is_large_on_cpu(weight: Tensor) -> bool:

@@ -18,7 +18,6 @@ plays begins with that.
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 import time
@@ -26,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from torch import Tensor
 
 from streamgen.at_rest import keep_in_file
 from streamgen.audio import check_no_lone_rate
+from streamgen.checkpoint.encodec import Codec
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
 from streamgen.codec import Native, NoCodec, StreamingDecoder, encode_audio
 from streamgen.conditioning.melody import MelodyConditioner
@@ -50,9 +50,6 @@ from streamgen.lm.step import Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowLayout
 from streamgen.scheduler import Scheduler
-
-if TYPE_CHECKING:
-    from transformers import EncodecModel
 
 __all__ = ["Facts", "Runtime", "computing_on"]
 
@@ -146,7 +143,7 @@ class Runtime:
                 TextConditioner(
                     checkpoint,
                     new_lock=threading.Lock,
-                    rest=(lambda: None) if text_encoder is None else keep_in_file(text_encoder),
+                    rest=(lambda: None) if text_encoder is None else keep_in_file(text_encoder.tensors),
                 ),
                 MelodyConditioner(checkpoint),
                 choice.engine.projector.project,
@@ -283,11 +280,10 @@ def _encoder(checkpoint: Checkpoint) -> Callable[[Audio, int | None], Tensor]:
     decoder = checkpoint.decoder
     if checkpoint.codec is None:
         return partial(_no_encoder, checkpoint.name)
-    encoder = _without_decoder(checkpoint.codec)
     return partial(
         _encode,
-        encoder,
-        keep_in_file(encoder),
+        checkpoint.codec,
+        keep_in_file(checkpoint.codec.tensors),
         audio_channels=decoder.audio_channels,
         last_seconds=decoder.max_positions / checkpoint.frame_rate_hz,
     )
@@ -306,18 +302,11 @@ def _read_first(checkpoint: Checkpoint) -> str | None:
     return None if checkpoint.decoder.cross_attention else "text"
 
 
-def _encode(encoder: EncodecModel, rest: Callable[[], None], audio: Audio, rate_hz: int, **wanted: Any) -> Tensor:
+def _encode(codec: Codec, rest: Callable[[], None], audio: Audio, rate_hz: int, **wanted: Any) -> Tensor:
     """Encode an audio prompt, and let the encoder's weights rest again."""
-    codes = encode_audio(encoder, audio, rate_hz, **wanted)
+    codes = encode_audio(codec, audio, rate_hz, **wanted)
     rest()
     return codes
-
-
-def _without_decoder(codec: EncodecModel) -> EncodecModel:
-    """Return a codec that only encodes: decoding is our own, with weights of its own."""
-    encoder = copy.copy(codec)
-    encoder._modules = {**codec._modules, "decoder": torch.nn.Identity()}
-    return encoder
 
 
 @contextmanager

@@ -34,10 +34,10 @@ from streamgen.checkpoint.parts import (
     build_codec,
     build_mert,
     build_text_encoder,
-    load_tokenizer,
     projection,
     with_prefix,
 )
+from streamgen.checkpoint.tokenizer import Tokenizer, load_tokenizer
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, StyleConfig
 from streamgen.checkpoint.validate import (
     STYLE_ROOM,
@@ -52,7 +52,10 @@ from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecModel, HubertModel, T5EncoderModel, T5Tokenizer
+    from transformers import HubertModel
+
+    from streamgen.checkpoint.encodec import Codec
+    from streamgen.checkpoint.t5 import T5Encoder
 
 __all__ = ["load_audiocraft", "with_windows"]
 
@@ -109,7 +112,7 @@ def _with_style(found: Checkpoint, style: StyleConfig, state: dict[str, Tensor],
     )
 
 
-def with_windows(decoder: DecoderConfig, seconds: float, codec: EncodecModel, read_first: int | None) -> DecoderConfig:
+def with_windows(decoder: DecoderConfig, seconds: float, codec: Codec, read_first: int | None) -> DecoderConfig:
     """Return it with windows as long as the music that it was trained on, and its delays; a prefix stands beside them.
 
     Args:
@@ -153,7 +156,7 @@ def _output_projection(
     return projection(state, name, width, decoder.hidden_size, where)
 
 
-def _load_codec(folder: Path, decoder: DecoderConfig) -> tuple[EncodecModel, dict[str, Any]]:
+def _load_codec(folder: Path, decoder: DecoderConfig) -> tuple[Codec, dict[str, Any]]:
     """Return the codec, and its settings where audiocraft wrote them."""
     path = folder / CODEC_FILE
     if not path.is_file():
@@ -168,7 +171,7 @@ def _load_codec(folder: Path, decoder: DecoderConfig) -> tuple[EncodecModel, dic
     return build_codec(codec_settings(settings, str(path)), codec_tensors(state), decoder, str(path)), settings
 
 
-def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> tuple[EncodecModel, dict[str, Any]]:
+def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> tuple[Codec, dict[str, Any]]:
     """A codec by name, e.g. "facebook/encodec_32khz": transformers' or audiocraft's format."""
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{folder / CODEC_FILE} names the codec {name!r:.60}; a name or a path is needed")
@@ -178,7 +181,7 @@ def _load_named_codec(name: Any, folder: Path, decoder: DecoderConfig) -> tuple[
     return build_codec(read_json(found / "config.json"), read_tensors(found), decoder, str(found)), {}
 
 
-def _load_features(name: str, style: StyleConfig, folder: Path, decoder: DecoderConfig) -> EncodecModel | HubertModel:
+def _load_features(name: str, style: StyleConfig, folder: Path, decoder: DecoderConfig) -> Codec | HubertModel:
     """What hears a style: an EnCodec or MERT, by name."""
     if style.features == "encodec":
         as_many = replace(decoder, num_codebooks=style.feature_codebooks * decoder.audio_channels)
@@ -189,7 +192,7 @@ def _load_features(name: str, style: StyleConfig, folder: Path, decoder: Decoder
 
 def _load_text_encoder(
     name: str, folder: Path, trained: dict[str, Tensor] | None, where: str
-) -> tuple[T5EncoderModel, T5Tokenizer]:
+) -> tuple[T5Encoder, Tokenizer]:
     """The T5 of that name, or its settings with the weights that were trained with the decoder."""
     found = _named_folder(name, folder)
     settings = read_json(found / "config.json")
@@ -197,7 +200,7 @@ def _load_text_encoder(
         encoder = build_text_encoder(settings, read_tensors(found), str(found))
     else:
         encoder = build_text_encoder(settings, trained, where)
-    return encoder, load_tokenizer(found, encoder)
+    return encoder, load_tokenizer(found, encoder.config.vocab_size)
 
 
 def _named_folder(name: str, folder: Path) -> Path:

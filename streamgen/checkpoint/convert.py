@@ -17,8 +17,8 @@ from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecModel
 
+    from streamgen.checkpoint.encodec import Codec
     from streamgen.checkpoint.types import Checkpoint
 
 __all__ = ["convert_checkpoint"]
@@ -72,12 +72,12 @@ def _write_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     assert checkpoint.text_encoder is not None, "audiocraft's format has a text encoder"
     assert checkpoint.tokenizer is not None, "audiocraft's format has a tokenizer"
     prefix = "Musicgen" if checkpoint.melody is None else "MusicgenMelody"
-    codec = _codec(checkpoint).config.to_dict() | {"target_bandwidths": [_kilobits(checkpoint)]}
+    codec = _codec(checkpoint).config.given | {"model_type": "encodec"} | {"target_bandwidths": [_kilobits(checkpoint)]}
     chroma = {} if checkpoint.melody is None else {
         "num_chroma": checkpoint.melody.num_chroma, "chroma_length": checkpoint.melody.chroma_length
     }  # fmt: skip
     config = getattr(transformers, f"{prefix}Config")(
-        text_encoder=checkpoint.text_encoder.config.to_dict(),
+        text_encoder=checkpoint.text_encoder.config.given,
         audio_encoder=codec,
         decoder=_decoder(checkpoint),
         **chroma,
@@ -89,7 +89,7 @@ def _write_transformers(checkpoint: Checkpoint, folder: Path) -> None:
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
     )
-    checkpoint.tokenizer.save_pretrained(folder)
+    checkpoint.tokenizer.whole.save_pretrained(folder)
     _write_settings(checkpoint, folder)
 
 
@@ -119,7 +119,7 @@ def _decoder(checkpoint: Checkpoint) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _codec(checkpoint: Checkpoint) -> EncodecModel:
+def _codec(checkpoint: Checkpoint) -> Codec:
     assert checkpoint.codec is not None, "audiocraft's format has a codec"
     return checkpoint.codec
 
@@ -127,17 +127,17 @@ def _codec(checkpoint: Checkpoint) -> EncodecModel:
 def _kilobits(checkpoint: Checkpoint) -> float:
     """The bandwidth of as many codebooks as there are: half a bit more, for EncodecConfig divides and floors."""
     codec = _codec(checkpoint)
-    bits = codec.config.codebook_nbits * len(codec.quantizer.layers) * codec.config.frame_rate
+    bits = codec.config.codebook_nbits * codec.codebooks * codec.config.frame_rate
     return (float(bits) + 0.5) / 1000
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Everything under transformers' names."""
     assert checkpoint.text_encoder is not None, "asked for before"
-    text = {name: tensor for name, tensor in checkpoint.text_encoder.state_dict().items() if "embed_tokens" not in name}
+    text = {name: tensor for name, tensor in checkpoint.text_encoder.tensors.items() if "embed_tokens" not in name}
     tensors = {f"decoder.{name}": tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {f"text_encoder.{name}": tensor for name, tensor in text.items()}
-    tensors |= {f"audio_encoder.{name}": tensor for name, tensor in _codec(checkpoint).state_dict().items()}
+    tensors |= {f"audio_encoder.{name}": tensor for name, tensor in _codec(checkpoint).tensors.items()}
     for name, pair, width in (
         ("enc_to_dec_proj", checkpoint.text_projection, checkpoint.text_encoder.config.d_model),
         ("audio_enc_to_dec_proj", checkpoint.melody_projection, checkpoint.melody and checkpoint.melody.num_chroma),

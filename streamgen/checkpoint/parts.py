@@ -1,4 +1,4 @@
-"""Settings and tensors become transformers' own codec, text encoder and tokenizer.
+"""Settings and tensors become a codec, a text encoder, a tokenizer; what hears a style may be transformers' MERT.
 
 Rules: knows no file format beyond a tokenizer's folder; nothing is allocated before names and shapes are compared;
 the global random state is left as it was.
@@ -6,38 +6,32 @@ the global random state is left as it was.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from streamgen.checkpoint.files import check_no_pointer, explained, read_json
-from streamgen.checkpoint.spiece import read_spiece
+from streamgen.checkpoint.encodec import STATISTICS, Codec, codec_shapes
+from streamgen.checkpoint.files import explained
+from streamgen.checkpoint.settings import DAMAGED, EncodecSettings, T5Settings, check_kind, read_settings
 from streamgen.checkpoint.validate import check_codec, match_tensors
 from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecConfig, EncodecModel, HubertModel, T5EncoderModel, T5Tokenizer
+    from transformers import HubertModel
 
+    from streamgen.checkpoint.t5 import T5Encoder
     from streamgen.checkpoint.types import DecoderConfig
 
 __all__ = [
     "build_codec",
     "build_mert",
     "build_text_encoder",
-    "load_tokenizer",
     "own_settings",
     "parse_config",
     "projection",
     "with_prefix",
 ]
-
-USUAL_EXTRA_IDS = 100  # T5's
-DAMAGED = "the settings are damaged: download them again"
-# Written by training, unused by encode and decode: a file that was slimmed down may lack them.
-CODEC_STATISTICS = re.compile(r"quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)")
 
 
 @contextmanager
@@ -71,35 +65,24 @@ def parse_config(kind: Any, settings: Any, where: str) -> Any:
     Raises:
         CheckpointError: not an object, another model's, or values of a wrong type.
     """
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{where} is {settings!r:.40}, not an object of settings; {DAMAGED}")
-    if settings.get("model_type", kind.model_type) != kind.model_type:
-        found = settings["model_type"]
-        raise CheckpointError(
-            f"{where} is a {found!r:.40}; streamgen needs a {kind.model_type!r}: use a MusicGen checkpoint"
-        )
+    check_kind(kind.model_type, settings, where)
     with explained(f"{where} cannot be read", DAMAGED):
         return kind.from_dict(settings)
 
 
-def build_codec(settings: Any, tensors: dict[str, Tensor], decoder: DecoderConfig, where: str) -> EncodecModel:
-    """Return the codec in eval mode, float32.
+def build_codec(settings: Any, tensors: dict[str, Tensor], decoder: DecoderConfig, where: str) -> Codec:
+    """Return the codec, float32.
 
     Raises:
         CheckpointError: not an EnCodec, not one that can be streamed, or other weights than its settings say.
     """
-    from transformers import EncodecConfig, EncodecModel
-
-    config: EncodecConfig = parse_config(EncodecConfig, settings, f"{where}: the audio encoder")
+    config = read_settings(EncodecSettings, settings, f"{where}: the audio encoder")
     with explained(f"{where}: the codec's settings make no sense", DAMAGED):
         check_codec(config, decoder, where)
-        shapes = _shapes(_without_memory(EncodecModel, config))
+        shapes = codec_shapes(config)
     named = {_weight_norm_name(name): tensor for name, tensor in tensors.items()}
-    match_tensors(f"{where}: the codec", shapes, named, [name for name in shapes if CODEC_STATISTICS.fullmatch(name)])
-    codec = _seedless(EncodecModel, config).float()
-    codec.load_state_dict(named, strict=False)  # only statistics may be absent: the names were compared above
-    codec.quantizer.layers = codec.quantizer.layers[: decoder.channel_codebooks]  # each refines those before it
-    return cast("EncodecModel", codec.eval().requires_grad_(False))
+    match_tensors(f"{where}: the codec", shapes, named, [name for name in shapes if STATISTICS.fullmatch(name)])
+    return Codec(config, {name: tensor.float() for name, tensor in named.items()}, decoder.channel_codebooks)
 
 
 def _weight_norm_name(name: str) -> str:
@@ -109,20 +92,17 @@ def _weight_norm_name(name: str) -> str:
     )
 
 
-def build_text_encoder(settings: Any, tensors: dict[str, Tensor], where: str) -> T5EncoderModel:
-    """Return the T5 encoder in eval mode, float32; tensors of a T5 decoder beside it are ignored.
+def build_text_encoder(settings: Any, tensors: dict[str, Tensor], where: str) -> T5Encoder:
+    """Return the T5 encoder, float32; tensors of a T5 decoder beside it are ignored.
 
     Raises:
         CheckpointError: not a T5, or other weights than its settings say.
     """
-    from transformers import T5Config, T5EncoderModel
+    from streamgen.checkpoint.t5 import T5Encoder, t5_shapes
 
-    config = parse_config(T5Config, settings, f"{where}: the text encoder")
+    config = read_settings(T5Settings, settings, f"{where}: the text encoder")
     if not 0 < config.num_layers <= 256:
         raise CheckpointError(f"{where}: the text encoder has {config.num_layers} layers; {DAMAGED}")
-    config.is_encoder_decoder, config.use_cache = False, False
-    with explained(f"{where}: the text encoder's settings make no sense", DAMAGED):
-        encoder = _without_memory(T5EncoderModel, config)
     own = {name: tensor.float() for name, tensor in tensors.items() if name.startswith(("encoder.", "shared."))}
     for name, twin in (
         ("shared.weight", "encoder.embed_tokens.weight"),
@@ -130,9 +110,9 @@ def build_text_encoder(settings: Any, tensors: dict[str, Tensor], where: str) ->
     ):
         if twin in own:
             own.setdefault(name, own[twin])  # one table under two names; files keep either or both
-    match_tensors(f"{where}: the text encoder", _shapes(encoder), own)
-    encoder.load_state_dict(own, assign=True)
-    return cast("T5EncoderModel", encoder.eval().requires_grad_(False))
+    match_tensors(f"{where}: the text encoder", t5_shapes(config), own)
+    with explained(f"{where}: the text encoder's settings make no sense", DAMAGED):
+        return T5Encoder(config, own)
 
 
 def build_mert(settings: Any, tensors: dict[str, Tensor], where: str) -> HubertModel:
@@ -155,46 +135,6 @@ def build_mert(settings: Any, tensors: dict[str, Tensor], where: str) -> HubertM
     model = _seedless(HubertModel, config).float()
     model.load_state_dict(found, strict=False)  # masked_spec_embed alone may be absent: training masks with it
     return cast("HubertModel", model.eval().requires_grad_(False))
-
-
-def load_tokenizer(folder: Path, text_encoder: T5EncoderModel) -> T5Tokenizer:
-    """Return the T5 tokenizer whose files lie in `folder`.
-
-    Raises:
-        CheckpointError: missing, damaged, or of more tokens than the text encoder embeds.
-    """
-    from transformers import T5Tokenizer
-
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model")):
-        raise CheckpointError(
-            f"{folder} has no tokenizer.json and no spiece.model; copy the T5 tokenizer's files there"
-        )
-    for name in ("tokenizer.json", "spiece.model"):
-        if (folder / name).is_file():
-            check_no_pointer(folder / name)
-    extra_ids = _extra_ids(folder / "tokenizer_config.json")
-    with explained(f"the tokenizer in {folder} cannot be read", "download tokenizer.json or spiece.model again"):
-        # The class by name: AutoTokenizer would look for code named in the folder, and ask on stdin whether to run it.
-        tokenizer: T5Tokenizer
-        if (folder / "tokenizer.json").is_file():
-            tokenizer = T5Tokenizer.from_pretrained(folder, local_files_only=True)
-        else:
-            tokenizer = read_spiece(folder / "spiece.model", extra_ids)
-        tokens, embedded = len(tokenizer), text_encoder.config.vocab_size
-    if tokens > embedded:
-        raise CheckpointError(
-            f"the tokenizer in {folder} has {tokens} tokens, the text encoder embeds {embedded}; they must fit: copy "
-            "the tokenizer that belongs to this T5"
-        )
-    return tokenizer
-
-
-def _extra_ids(path: Path) -> int:
-    """The tokenizer makes this many strings before it looks at anything: a damaged number would cost all memory."""
-    extra_ids = read_json(path).get("extra_ids", USUAL_EXTRA_IDS) if path.is_file() else USUAL_EXTRA_IDS
-    if not isinstance(extra_ids, int) or not 0 <= extra_ids <= 10_000:
-        raise CheckpointError(f"{path}: extra_ids is {extra_ids!r:.40}; 0 to 10000 is possible: download it again")
-    return extra_ids
 
 
 def projection(

@@ -21,12 +21,12 @@ from streamgen.checkpoint.generation_settings import read_generation_settings
 from streamgen.checkpoint.parts import (
     build_codec,
     build_text_encoder,
-    load_tokenizer,
-    parse_config,
     projection,
     with_prefix,
 )
 from streamgen.checkpoint.preprocessor import audio_prompt_notes, melody_config
+from streamgen.checkpoint.settings import DecoderSettings, MelodyDecoderSettings, read_settings
+from streamgen.checkpoint.tokenizer import load_tokenizer
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults
 from streamgen.checkpoint.validate import (
     MAX_TRAINED_POSITIONS,
@@ -90,7 +90,7 @@ def _load_composite(name: str, folder: Path, licence: str, settings: dict[str, A
     width = text_encoder.config.d_model
     return Checkpoint(
         name=name, folder=folder, format="transformers", licence=licence, decoder=decoder, weights=weights, codec=codec,
-        text_encoder=text_encoder, tokenizer=load_tokenizer(folder, text_encoder),
+        text_encoder=text_encoder, tokenizer=load_tokenizer(folder, text_encoder.config.vocab_size),
         text_projection=projection(tensors, "enc_to_dec_proj", width, decoder.hidden_size, where),
         melody=chroma, melody_projection=None if chroma is None else projection(
             tensors, "audio_enc_to_dec_proj", chroma.num_chroma, decoder.hidden_size, where),
@@ -120,10 +120,7 @@ def _load_decoder_alone(name: str, folder: Path, licence: str, settings: dict[st
 
 
 def _decoder_config(settings: Any, melody: bool, where: str) -> DecoderConfig:
-    from transformers import MusicgenDecoderConfig, MusicgenMelodyDecoderConfig
-
-    kind = MusicgenMelodyDecoderConfig if melody else MusicgenDecoderConfig
-    found = parse_config(kind, settings, f"{where}: the decoder")
+    found = read_settings(MelodyDecoderSettings if melody else DecoderSettings, settings, f"{where}: the decoder")
     if found.pad_token_id not in (None, found.vocab_size):
         raise CheckpointError(
             f"{where}: the decoder's pad_token_id is {found.pad_token_id}; MusicGen pads with vocab_size, "

@@ -14,9 +14,12 @@ from streamgen.config import CONTROLS
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecModel, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from streamgen.checkpoint.code_bias import CodeBias
+    from streamgen.checkpoint.encodec import Codec
+    from streamgen.checkpoint.t5 import T5Encoder
+    from streamgen.checkpoint.tokenizer import Tokenizer
     from streamgen.checkpoint.words import Vocabulary
 
 __all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig", "StyleConfig"]
@@ -161,14 +164,14 @@ class Checkpoint:
             "….fc1.weight", "….fc2.weight", "….final_layer_norm.{weight,bias}",
             "model.decoder.layer_norm.{weight,bias}", "lm_heads.{k}.weight" [V, D]; with the activation "prelu" also
             "….activation_fn.weight" [1].
-        codec: transformers' EncodecModel in eval mode, float32; None where there is none: codes come of it, no sound.
-        text_encoder, tokenizer: T5 encoder (float32, eval) and its tokenizer; None for a decoder alone.
+        codec: EnCodec's settings and weights, float32; None where there is none: codes come of it, no sound.
+        text_encoder, tokenizer: T5 encoder (float32) and its tokenizer; None for a decoder alone.
         text_projection: (weight [D, T5 width], bias [D]) of enc_to_dec_proj, float32, or None where widths are equal.
         melody: chroma settings of a melody checkpoint, else None.
         melody_projection: (weight [D, num_chroma], bias [D]), float32, melody checkpoints only.
         style: settings of a style checkpoint, else None.
         style_weights: its tensors, float32, under audiocraft's names in StyleConditioner.
-        style_features: what hears the audio: transformers' EncodecModel or HubertModel, in eval mode, float32.
+        style_features: what hears the audio: an EnCodec, or transformers' HubertModel in eval mode; float32.
         defaults: of its controls.
         words: which of its words people's words mean, or None: it reads prompts as they are typed.
         code_bias: what is added to its logits under such words, or None.
@@ -181,15 +184,15 @@ class Checkpoint:
     licence: str
     decoder: DecoderConfig
     weights: dict[str, Tensor]
-    codec: EncodecModel | None
-    text_encoder: PreTrainedModel | None = None
-    tokenizer: PreTrainedTokenizerBase | None = None
+    codec: Codec | None
+    text_encoder: T5Encoder | None = None
+    tokenizer: Tokenizer | None = None
     text_projection: tuple[Tensor, Tensor] | None = None
     melody: MelodyConfig | None = None
     melody_projection: tuple[Tensor, Tensor] | None = None
     style: StyleConfig | None = None
     style_weights: dict[str, Tensor] | None = None
-    style_features: PreTrainedModel | None = None
+    style_features: Codec | PreTrainedModel | None = None
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     words: Vocabulary | None = None
     code_bias: CodeBias | None = None

@@ -13,8 +13,8 @@ from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecConfig
 
+    from streamgen.checkpoint.settings import EncodecSettings
     from streamgen.checkpoint.types import DecoderConfig
 
 __all__ = [
@@ -51,7 +51,7 @@ def check_decoder(decoder: DecoderConfig, where: str) -> None:
     Raises:
         CheckpointError: a size that does not fit the others.
     """
-    from transformers.activations import ACT2FN
+    from streamgen.linear import activation
 
     for name, limit in DECODER_LIMITS.items():
         if not 1 <= getattr(decoder, name) <= limit:
@@ -63,7 +63,9 @@ def check_decoder(decoder: DecoderConfig, where: str) -> None:
     if decoder.max_positions < _least_positions(decoder):
         least = _least_positions(decoder)
         _refuse(where, f"max_position_embeddings is {decoder.max_positions}, at least {least} are needed")
-    if decoder.activation not in ACT2FN:
+    try:
+        activation(decoder.activation)
+    except KeyError:
         _refuse(where, f"the activation {decoder.activation!r} is unknown to transformers")
 
 
@@ -102,7 +104,7 @@ def _refuse(where: str, fault: str) -> None:
     raise CheckpointError(f"{where}: {fault}; the decoder's settings are damaged or not MusicGen's")
 
 
-def check_codec(codec: EncodecConfig, decoder: DecoderConfig, where: str) -> None:
+def check_codec(codec: EncodecSettings, decoder: DecoderConfig, where: str) -> None:
     """Check that a codec can be streamed and is the one the decoder speaks to.
 
     Raises:
@@ -130,7 +132,7 @@ def check_codec(codec: EncodecConfig, decoder: DecoderConfig, where: str) -> Non
         raise CheckpointError(f"{text}: pair the decoder or the style with the codec it was trained on")
 
 
-def _check_codec_sizes(codec: EncodecConfig, found: str) -> None:
+def _check_codec_sizes(codec: EncodecSettings, found: str) -> None:
     for name, limit in CODEC_LIMITS.items():
         if not (0 if name == "num_lstm_layers" else 1) <= getattr(codec, name) <= limit:
             raise CheckpointError(f"{found}'s {name} is {getattr(codec, name)}; 1 to {limit} is possible: {USE_32KHZ}")

@@ -7,6 +7,7 @@ Source: github.com/facebookresearch/audiocraft, utils/export.py, config/model an
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from streamgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import EncodecModel
 
+    from streamgen.checkpoint.encodec import Codec
+    from streamgen.checkpoint.t5 import T5Encoder
     from streamgen.checkpoint.types import Checkpoint
 
 __all__ = ["write_audiocraft", "write_yaml"]
@@ -51,8 +53,19 @@ def write_audiocraft(checkpoint: Checkpoint, folder: Path, text_encoder_name: st
     torch.save({**codec, "version": "1.3.0", "exported": True}, folder / "compression_state_dict.bin")
     assert checkpoint.text_encoder is not None, "checked above"
     assert checkpoint.tokenizer is not None, "a text encoder without a tokenizer"
-    checkpoint.text_encoder.save_pretrained(folder / text_encoder_name)
-    checkpoint.tokenizer.save_pretrained(folder / text_encoder_name)
+    _write_text_encoder(checkpoint.text_encoder, folder / text_encoder_name)
+    checkpoint.tokenizer.whole.save_pretrained(folder / text_encoder_name)
+
+
+def _write_text_encoder(encoder: T5Encoder, folder: Path) -> None:
+    """As `T5EncoderModel.save_pretrained` does."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {**encoder.config.given, "model_type": encoder.config.model_type, "architectures": ["T5EncoderModel"]}
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    own = {name: tensor.contiguous() for name, tensor in encoder.tensors.items() if "embed_tokens" not in name}
+    save_file(own, folder / "model.safetensors", {"format": "pt"})
 
 
 def _check_expressible(checkpoint: Checkpoint) -> None:
@@ -112,9 +125,9 @@ def _lm_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return named
 
 
-def _codec_state(codec: EncodecModel) -> dict[str, Tensor]:
+def _codec_state(codec: Codec) -> dict[str, Tensor]:
     """Transposed convolutions have names of their own: every third layer from 3 on, one per ratio."""
-    named = {rename(CODEC_TO_AUDIOCRAFT, name): tensor for name, tensor in codec.state_dict().items()}
+    named = {rename(CODEC_TO_AUDIOCRAFT, name): tensor for name, tensor in codec.tensors.items()}
     for layer in range(3, 3 + 3 * len(codec.config.upsampling_ratios), 3):
         for leaf in ("weight_g", "weight_v", "bias"):
             named[f"decoder.model.{layer}.convtr.convtr.{leaf}"] = named.pop(f"decoder.model.{layer}.conv.conv.{leaf}")
@@ -163,7 +176,7 @@ def _lm_config(checkpoint: Checkpoint, text_encoder_name: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _codec_config(encodec: EncodecModel) -> dict[str, Any]:
+def _codec_config(encodec: Codec) -> dict[str, Any]:
     codec = encodec.config
     return {
         "solver": "compression", "sample_rate": codec.sampling_rate, "channels": codec.audio_channels,
@@ -180,5 +193,5 @@ def _codec_config(encodec: EncodecModel) -> dict[str, Any]:
             "true_skip": not codec.use_conv_shortcut, "compress": codec.compress,
             "lstm": codec.num_lstm_layers, "disable_norm_outer_blocks": 0,
             "decoder": {"trim_right_ratio": codec.trim_right_ratio, "final_activation": None}, "encoder": {}},
-        "rvq": {"n_q": len(encodec.quantizer.layers), "bins": codec.codebook_size, "q_dropout": False},
+        "rvq": {"n_q": encodec.codebooks, "bins": codec.codebook_size, "q_dropout": False},
     }  # fmt: skip

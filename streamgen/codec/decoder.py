@@ -18,27 +18,20 @@ frames (0.1 s) on there is little to gain (docs/measurements.md, "EnCodec, piece
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers.models.encodec.modeling_encodec import (
-    EncodecConv1d,
-    EncodecConvTranspose1d,
-    EncodecLSTM,
-    EncodecResnetBlock,
-)
+from torch import Tensor
 
+from streamgen.checkpoint.encodec import decoder_layers
 from streamgen.codec.kernels import Native, StageRunner
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
 from streamgen.codec.padding import STREAMABLE_PADDING
 from streamgen.codec.state import CodecState
+from streamgen.codec.weights import Encodec, Weights
 from streamgen.errors import CheckpointError, ConfigError, SessionClosed
 from streamgen.kernels.library import Stage
-
-if TYPE_CHECKING:
-    from transformers import EncodecConfig, EncodecModel
 
 __all__ = ["StreamingDecoder"]
 
@@ -46,7 +39,7 @@ __all__ = ["StreamingDecoder"]
 _PIECE_FRAMES = 32
 
 
-def _check_streamable(config: EncodecConfig) -> None:
+def _check_streamable(config: Any) -> None:
     """Refuse codecs whose samples depend on all of the audio."""
     refusal = None
     if config.norm_type != "weight_norm":
@@ -61,23 +54,19 @@ def _check_streamable(config: EncodecConfig) -> None:
         raise CheckpointError(f"this EnCodec cannot be streamed: {refusal}, as in facebook/encodec_32khz")
 
 
-def _layers(modules: nn.ModuleList, like: Tensor, native: Native | None) -> list[Layer]:
-    """Translate transformers' modules; an ELU joins the layer behind it."""
+def _layers(weights: Weights, native: Native | None) -> list[Layer]:
+    """Lay out the weights of each layer that the codec has; audiocraft can make one without an LSTM."""
     layers: list[Layer] = []
-    elu = False
-    for module in modules:
-        if isinstance(module, EncodecConv1d):
-            layers.append(Conv(module, elu=elu, like=like, native=native))
-        elif isinstance(module, EncodecConvTranspose1d):
-            assert elu, "EnCodec puts an ELU before each transposed convolution"
-            layers.append(Upsample(module, like, native))
-        elif isinstance(module, EncodecResnetBlock):
-            layers.append(Residual(module, like, native))
-        elif isinstance(module, EncodecLSTM):
-            layers.append(Recurrent(module, like, native))
-        else:  # an Identity is a codec without LSTM, which audiocraft can make and transformers' config cannot
-            assert isinstance(module, nn.ELU | nn.Identity), type(module)
-        elu = isinstance(module, nn.ELU)
+    for layer in decoder_layers(weights.config):
+        own = weights.of(layer.name)
+        if layer.kind == "conv":
+            layers.append(Conv(own, elu=layer.elu, native=native))
+        elif layer.kind == "finer":
+            layers.append(Upsample(own, layer.stride, native))
+        elif layer.kind == "residual":
+            layers.append(Residual(own, layer.dilation, native))
+        elif weights.has(layer.name):
+            layers.append(Recurrent(own, native))
     return layers
 
 
@@ -104,7 +93,7 @@ class StreamingDecoder:
 
     def __init__(
         self,
-        codec: EncodecModel,
+        codec: Encodec,
         *,
         audio_channels: int = 1,
         device: torch.device | str = "cpu",
@@ -114,7 +103,7 @@ class StreamingDecoder:
         """Fold and lay out the weights.
 
         Args:
-            codec: the EncodecModel; it is not changed and not kept.
+            codec: the EnCodec; it is not changed and not kept.
             audio_channels: 2 with a mono codec: left and right have codebooks of their own, interleaved, and are
                 decoded in one batch.
             device: where to decode.
@@ -142,15 +131,16 @@ class StreamingDecoder:
         self.lookahead_frames = -(-self.lookahead_samples // self.hop_samples)
         self.startup_frames = self._measure_startup()
 
-    def _read_weights(self, codec: EncodecModel, native: Native | None) -> None:
-        quantizers: list[Any] = list(codec.quantizer.layers)
-        tables = [quantizer.codebook.embed.detach().to(self._like) for quantizer in quantizers]
+    def _read_weights(self, codec: Encodec, native: Native | None) -> None:
+        weights, tables = Weights(codec.config, codec.state_dict(), self._like), list[Tensor]()
+        while weights.has(f"quantizer.layers.{len(tables)}"):
+            tables.append(weights(f"quantizer.layers.{len(tables)}.codebook.embed"))
         self.num_codebooks = len(tables) * self._parts
         self._codebook_size = tables[0].shape[0]
         self._table = torch.cat(tables)
         self._offsets = torch.arange(len(tables), device=self._like.device)[:, None] * self._codebook_size
         with torch.no_grad():
-            self._layers = _layers(codec.decoder.layers, self._like, native)
+            self._layers = _layers(weights, native)
         self._called = len(self._layers)  # layers that a chain does not run
         self._chain = None if native is None else self._chained(native)
 

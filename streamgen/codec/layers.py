@@ -2,7 +2,7 @@
 
 Rules: a layer holds weights, a stream's memory is its state argument. Audio is time-major, [B, T, C]; a layer returns
 every output that is now final, all of them when `last` is True. Layers know nothing of codes, frames or channels of
-sound. Weights come from transformers' modules, their weight norm folded once.
+sound. Weights come by transformers' names, their weight norm folded once.
 
 How far a layer lags, in samples of its output, is what `lag` adds up: a convolution waits for its right padding, a
 transposed convolution gives raw samples that its left trimming shifts to earlier.
@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers.models.encodec.modeling_encodec import (
-    EncodecConv1d,
-    EncodecConvTranspose1d,
-    EncodecLSTM,
-    EncodecResnetBlock,
-)
+from torch import Tensor
 
 from streamgen.codec.kernels import Convolution, Native, NativeLstm, elu_in_place
 from streamgen.codec.padding import Padding
 from streamgen.codec.state import LayerState, PaddingState, RecurrentState, UpsampleState, zeros
+from streamgen.codec.weights import Weights
 from streamgen.kernels.library import Stage
 from streamgen.linear import Linear
 
@@ -61,29 +56,20 @@ class Layer(Protocol):
         ...
 
 
-def _folded(module: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a convolution; reading `.weight` multiplies weight norm's direction and length."""
-    weight, bias = module.weight, module.bias
-    assert isinstance(weight, Tensor), type(module)
-    return weight.detach().to(like), bias.detach().to(like) if isinstance(bias, Tensor) else None
-
-
-def _convolution(module: EncodecConv1d, like: Tensor, native: Native | None) -> Convolution:
-    return Convolution(*_folded(module.conv, like), dilation=module.conv.dilation[0], native=native)
-
-
-def _padding(module: EncodecConv1d) -> Padding:
+def _padding(weights: Weights, kernel: int, dilation: int) -> Padding:
     """Stride is 1 throughout the decoder, so that transformers' extra padding is 0."""
-    total = (module.conv.kernel_size[0] - 1) * module.conv.dilation[0]
-    right = 0 if module.causal else total // 2
-    return Padding(total - right, right, module.pad_mode)
+    total = (kernel - 1) * dilation
+    right = 0 if weights.config.use_causal_conv else total // 2
+    return Padding(total - right, right, weights.config.pad_mode)
 
 
 class Conv:
     """A padded convolution, after an ELU or not."""
 
-    def __init__(self, module: EncodecConv1d, *, elu: bool, like: Tensor, native: Native | None = None) -> None:
-        self.padding, self._convolution, self._elu = _padding(module), _convolution(module, like, native), elu
+    def __init__(self, weights: Weights, *, elu: bool, dilation: int = 1, native: Native | None = None) -> None:
+        weight, bias = weights.convolution()
+        self.padding, self._elu = _padding(weights, weight.shape[2], dilation), elu
+        self._convolution = Convolution(weight, bias, dilation=dilation, native=native)
 
     def new_state(self, batch: int, like: Tensor) -> PaddingState:
         """State of a stream that has not begun."""
@@ -119,13 +105,13 @@ class Residual:
     It remembers its input before the ELU: the shortcut needs it, as late as the convolution's right padding makes it.
     """
 
-    def __init__(self, module: EncodecResnetBlock, like: Tensor, native: Native | None = None) -> None:
-        parts: list[Any] = list(module.block)
-        _, wide, _, point = parts
-        assert point.conv.kernel_size[0] == 1, "transformers' residual blocks end in a pointwise convolution"
-        self.padding, self._wide = _padding(wide), _convolution(wide, like, native)
-        self._point, own = _convolution(point, like, native), module.shortcut
-        self._shortcut = _convolution(own, like, native) if isinstance(own, EncodecConv1d) else None
+    def __init__(self, weights: Weights, dilation: int, native: Native | None = None) -> None:
+        weight, bias = weights.of("block.1").convolution()
+        self.padding = _padding(weights, weight.shape[2], dilation)
+        self._wide = Convolution(weight, bias, dilation=dilation, native=native)
+        self._point = Convolution(*weights.of("block.3").convolution(), native=native)
+        past = weights.of("shortcut")
+        self._shortcut = Convolution(*past.convolution(), native=native) if weights.has("shortcut") else None
 
     def new_state(self, batch: int, like: Tensor) -> PaddingState:
         """State of a stream that has not begun."""
@@ -165,16 +151,16 @@ class Recurrent:
     Written out, because torch's own repacks all weights in every call, which for a frame or two is most of the time.
     """
 
-    def __init__(self, module: EncodecLSTM, like: Tensor, native: Native | None = None) -> None:
-        lstm = module.lstm
-        self._width = lstm.hidden_size
+    def __init__(self, weights: Weights, native: Native | None = None) -> None:
+        self._width = weights("lstm.weight_hh_l0").shape[1]
         kernels = native if native is not None and NativeLstm.fits(self._width) else None
-        self._stack = [self._layer(lstm, layer, like, kernels) for layer in range(lstm.num_layers)]
+        layers = range(weights.config.num_lstm_layers)
+        self._stack = [self._layer(weights.of("lstm"), layer, kernels) for layer in layers]
 
     @staticmethod
-    def _layer(lstm: nn.LSTM, layer: int, like: Tensor, native: Native | None) -> _Lstm | NativeLstm:
+    def _layer(weights: Weights, layer: int, native: Native | None) -> _Lstm | NativeLstm:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        into, again, bias, more = (getattr(lstm, f"{name}_l{layer}").detach().to(like) for name in names)
+        into, again, bias, more = (weights(f"{name}_l{layer}") for name in names)
         if native is not None:
             return NativeLstm(native, into, again, bias + more)
         return _Lstm(Linear(into, bias + more), Linear(again))
@@ -250,22 +236,21 @@ class Upsample:
         output           [ stride ][ stride ][ stride ]         trim = where the output begins in block 0
     """
 
-    def __init__(self, module: EncodecConvTranspose1d, like: Tensor, native: Native | None = None) -> None:
-        weight, bias = _folded(module.conv, like)  # [in, out, kernel]
-        self._stride = module.conv.stride[0]
+    def __init__(self, weights: Weights, stride: int, native: Native | None = None) -> None:
+        weight, bias = weights.convolution()  # [in, out, kernel]
+        self._stride, config = stride, weights.config
         kernel, taps = weight.shape[2], -(-weight.shape[2] // self._stride)
         total = kernel - self._stride
-        self._trim = total - (math.ceil(total * module.trim_right_ratio) if module.causal else total // 2)
+        self._trim = total - (math.ceil(total * config.trim_right_ratio) if config.use_causal_conv else total // 2)
         self._tail = -(-self._trim // self._stride)
         self._padding = Padding(taps - 1, 0, "constant")
         self._convolution = self._polyphase(F.pad(weight, (0, taps * self._stride - kernel)), bias, native)
 
-    def _polyphase(self, weight: Tensor, bias: Tensor | None, native: Native | None) -> Convolution:
+    def _polyphase(self, weight: Tensor, bias: Tensor, native: Native | None) -> Convolution:
         """Weight [in, out, taps · stride] as [stride · out, in, taps]; the newest input meets the kernel's start."""
         into, out, _ = weight.shape
         phases = weight.view(into, out, -1, self._stride).flip(2).permute(3, 1, 0, 2)
-        repeated = None if bias is None else bias.repeat(self._stride)
-        return Convolution(phases.reshape(self._stride * out, into, -1), repeated, native=native)
+        return Convolution(phases.reshape(self._stride * out, into, -1), bias.repeat(self._stride), native=native)
 
     def new_state(self, batch: int, like: Tensor) -> UpsampleState:
         """State of a stream that has not begun."""

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from streamgen.codec import encode
 from streamgen.conditioning.melody import check_melody, mono_at_rate
 from streamgen.errors import ConfigError, PromptError
 
@@ -141,8 +142,7 @@ class StyleConditioner:
     def _heard(self, samples: Tensor) -> Tensor:  # [n] → [T, width]
         assert self._config is not None, "features of a checkpoint without a style part"
         if self._config.features == "encodec":
-            codec = self._features
-            codes = codec.encode(samples[None, None], bandwidth=codec.config.target_bandwidths[-1]).audio_codes[0, 0]
+            codes = encode(self._features, samples[None])
             tables = [self._weights[f"embed.{k}.weight"] for k in range(self._config.feature_codebooks)]
             return torch.stack([F.embedding(codes[k], table) for k, table in enumerate(tables)]).sum(0)
         mono = mono_at_rate(samples.numpy(), self._config.sample_rate_hz, MERT_RATE_HZ, LONGEST_STYLE_SECONDS)

@@ -7,7 +7,6 @@ masks the padding, which gives the same values. Any thread may ask for a text; l
 
 from __future__ import annotations
 
-import copy
 import logging
 import unicodedata
 from collections import OrderedDict
@@ -24,8 +23,6 @@ from streamgen.config import MAX_TEXT
 from streamgen.errors import PromptError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from streamgen.checkpoint.types import Checkpoint
 
 __all__ = ["NewLock", "TextCache", "TextConditioner", "check_text"]
@@ -156,8 +153,8 @@ class TextConditioner:
         self.width = checkpoint.decoder.hidden_size
         self.device = torch.device(device)
         self._name, self._rest = checkpoint.name, rest
-        self._tokenizer: PreTrainedTokenizerBase | None = checkpoint.tokenizer
-        self._encoder = _on_device(checkpoint.text_encoder, self.device)
+        self._tokenizer = checkpoint.tokenizer
+        self._encoder = None if checkpoint.text_encoder is None else checkpoint.text_encoder.to(self.device)
         self._projection = _projection_on_device(checkpoint.text_projection, self.device)
         self._words = words = checkpoint.words
         self._code_bias = checkpoint.code_bias
@@ -260,8 +257,7 @@ class TextConditioner:
         ids = self._tokens(text)
         assert self._encoder is not None, "tokens without an encoder"
         with torch.no_grad():
-            states: Tensor = self._encoder(input_ids=ids).last_hidden_state[0]  # alone: there is no padding to mask
-            states = self._projected(states)
+            states = self._projected(self._encoder(ids)[0])  # alone: there is no padding to mask
         self._rest()
         return states.float()
 
@@ -271,32 +267,24 @@ class TextConditioner:
                 f"checkpoint {self._name} has no text encoder and can't read {text[:40]!r}: use None (unconditional), "
                 "or model.learn_states"
             )
-        ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]  # verbose: 512 tokens is no limit of T5's
+        ids = self._tokenizer.ids(text)
         self._tell_unknown(text, ids)
-        if set(ids) <= {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}:
+        if set(ids) <= self._tokenizer.empty:
             raise PromptError(f"nothing is left of the prompt {text[:40]!r} in {self._name}'s tokens: write some words")
         return torch.tensor([ids], device=self.device)
 
     def _tell_unknown(self, text: str, ids: list[int]) -> None:
         """Say which words the tokenizer has no token for: they are left out, whatever they mean."""
         assert self._tokenizer is not None, "tokens without a tokenizer"
-        unknown = self._tokenizer.unk_token_id
+        unknown = self._tokenizer.unknown
         if unknown not in ids:
             return
-        words = [word for word in text.split() if unknown in self._tokenizer(word, verbose=False)["input_ids"]]
+        words = [word for word in text.split() if unknown in self._tokenizer.ids(word)]
         # as Python writes them: a stranger's words shall not steer the terminal on which they are read
         shown = ", ".join(repr(word) for word in dict.fromkeys(words) if word not in self._told)
         if shown and len(self._told) < _MOST_TOLD:
             _log.warning("%s has no token for %.200s: not heard, use other words", self._name, shown)
         self._told |= set(words[: _MOST_TOLD - len(self._told)])
-
-
-def _on_device(encoder: PreTrainedModel | None, device: torch.device) -> PreTrainedModel | None:
-    if encoder is None or encoder.device == device:
-        return encoder
-    moved = copy.deepcopy(encoder)  # .to() alone would move the checkpoint's own
-    nn.Module.to(moved, device)
-    return moved
 
 
 def _projection_on_device(pair: tuple[Tensor, Tensor] | None, device: torch.device) -> tuple[Tensor, Tensor] | None:

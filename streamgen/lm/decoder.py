@@ -22,10 +22,9 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.activations import ACT2FN
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.linear import Linear
+from streamgen.linear import Linear, activation
 from streamgen.lm.attention import MaskedAttention, Segment, SegmentAttention, cache_rows, merge
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache
@@ -247,8 +246,7 @@ def _activation(take: _Weights, layer: str, name: str) -> Callable[[Tensor], Ten
     """Return transformers' function of that name; PReLU is the one with a weight of its own, in every layer."""
     if name == "prelu":
         return partial(F.prelu, weight=take(f"{layer}.activation_fn.weight"))
-    function: Callable[[Tensor], Tensor] = ACT2FN[name]
-    return function
+    return activation(name)
 
 
 def _layer_bytes(layer: _DecoderLayer) -> int:

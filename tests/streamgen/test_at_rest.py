@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from streamgen import at_rest
 from streamgen.at_rest import keep_in_file, trim
@@ -16,6 +16,10 @@ ROWS = 256  # 256 kB each: whole pages
 on_linux = pytest.mark.skipif(
     not Path("/proc/self/smaps").exists(), reason="other systems do not tell which memory is a file's"
 )
+
+
+def named(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 class TwoNames(nn.Module):
@@ -51,7 +55,7 @@ def resident_kilobytes(file: Path) -> int:
 def test_a_module_is_what_it_was_before_and_after_its_memory_was_given_back(cache: Path) -> None:
     module, x = TwoNames(), torch.randn(3, ROWS)
     wanted = module(x)
-    rest = keep_in_file(module)
+    rest = keep_in_file(named(module))
     for _ in range(2):
         assert torch.equal(module(x), wanted)
         rest()
@@ -63,7 +67,7 @@ def test_a_module_is_what_it_was_before_and_after_its_memory_was_given_back(cach
 @on_linux
 def test_memory_that_was_read_is_given_back(cache: Path) -> None:
     module = TwoNames()
-    rest = keep_in_file(module)
+    rest = keep_in_file(named(module))
     (file,) = cache.iterdir()
     assert resident_kilobytes(file) < 64
     module(torch.randn(1, ROWS))
@@ -74,11 +78,11 @@ def test_memory_that_was_read_is_given_back(cache: Path) -> None:
 
 def test_the_same_weights_lie_in_the_same_file_and_others_in_another(cache: Path) -> None:
     torch.manual_seed(1)
-    keep_in_file(TwoNames())
+    keep_in_file(named(TwoNames()))
     torch.manual_seed(1)
-    keep_in_file(TwoNames())
+    keep_in_file(named(TwoNames()))
     assert len(list(cache.iterdir())) == 1
-    keep_in_file(TwoNames())
+    keep_in_file(named(TwoNames()))
     assert len(list(cache.iterdir())) == 2
 
 
@@ -90,7 +94,7 @@ def test_what_lies_in_a_file_already_stays_there(cache: Path, tmp_path: Path) ->
     module.table.weight.data = module.same.weight.data = kept["table"]
     module.matrix.weight.data, module.number = kept["matrix"], kept["number"]
     wanted = module(torch.ones(1, ROWS))
-    keep_in_file(module)()
+    keep_in_file(named(module))()
     assert torch.equal(module(torch.ones(1, ROWS)), wanted)
     assert not cache.exists()
 
@@ -102,14 +106,14 @@ def test_what_was_changed_in_a_files_memory_stays_changed(cache: Path, tmp_path:
     module.weight.data = load_file(tmp_path / "own")["weight"]
     module.weight.mul_(2)
     wanted = module.weight.clone()
-    keep_in_file(module)()
+    keep_in_file(named(module))()
     assert torch.equal(module.weight, wanted)
 
 
 @on_linux
 def test_what_is_changed_later_stays_changed_too(cache: Path) -> None:
     module = nn.Linear(ROWS, ROWS, bias=False).requires_grad_(False)
-    rest = keep_in_file(module)
+    rest = keep_in_file(named(module))
     module.weight.mul_(2)
     wanted = module.weight.clone()
     rest()
@@ -123,11 +127,11 @@ def test_small_modules_and_those_that_cannot_be_written_stay_in_memory(
     place, wanted = module.table.weight.data_ptr(), module(torch.ones(1, ROWS))
     with monkeypatch.context() as large:
         large.setattr(at_rest, "_LEAST_BYTES", 1 << 30)
-        keep_in_file(module)()
+        keep_in_file(named(module))()
     assert not cache.exists()
     cache.write_text("a file in the folder's place")
     with caplog.at_level(logging.WARNING):
-        keep_in_file(module)()
+        keep_in_file(named(module))()
     assert "nothing can be kept in" in caplog.text
     assert module.table.weight.data_ptr() == place
     assert torch.equal(module(torch.ones(1, ROWS)), wanted)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers.activations import ACT2FN
 
-from streamgen.linear import Linear
+from streamgen.linear import Linear, activation
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
@@ -78,3 +79,14 @@ def test_in_int8_a_row_is_what_it_is_alone() -> None:
 def test_a_width_that_the_int8_kernel_would_read_past_stays_as_it_is(inputs: int) -> None:
     weight, x = torch.randn(512, inputs).bfloat16(), torch.randn(2, inputs).bfloat16()
     torch.testing.assert_close(Linear(weight, int8=True)(x), Linear(weight)(x), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "silu", "quick_gelu"])
+def test_an_activation_is_transformers(name: str) -> None:
+    x = torch.linspace(-8, 8, 1001)
+    assert torch.equal(activation(name)(x), ACT2FN[name](x))
+
+
+def test_an_activation_that_nobody_knows_is_no_activation() -> None:
+    with pytest.raises(KeyError):
+        activation("loud")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import MusicgenForConditionalGeneration
 
-from streamgen.checkpoint import Heard, load_checkpoint
+from streamgen.checkpoint import Heard
 from streamgen.model import Model, load_model
 from streamgen.pocket.training.compose import STEPS_PER_BAR
 from streamgen.pocket.training.defects import death, share_on_grid
@@ -198,8 +199,7 @@ def judge_strangers(
     """
     torch.set_num_threads(1)
     model = load_model(str(folder), device="cpu", precision=precision)
-    codec = load_checkpoint(str(folder)).codec
-    assert codec is not None, "music to hear"
+    codec = MusicgenForConditionalGeneration.from_pretrained(folder).audio_encoder.eval()
     classify, hearings = style_classifier(codec, songs), list[Hearing]()
     asked = list(PROMPTS)[:prompts]
     for first in range(0, len(asked), TOGETHER):

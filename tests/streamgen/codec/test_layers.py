@@ -18,6 +18,7 @@ from transformers.models.encodec.modeling_encodec import (
 )
 
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
+from streamgen.codec.weights import Weights
 
 LIKE = torch.empty(0)
 LENGTHS = [1, 2, 3, 5, 8, 60]
@@ -27,6 +28,10 @@ SETTINGS = [
     {"use_causal_conv": True, "pad_mode": "reflect"},
     {"use_causal_conv": True, "pad_mode": "constant"},
 ]
+
+
+def weights(config: EncodecConfig, theirs: torch.nn.Module) -> Weights:
+    return Weights(config, theirs.state_dict(), LIKE)
 
 
 def run(layer: Layer, x: Tensor, seed: int) -> Tensor:
@@ -58,9 +63,10 @@ def without_gradients() -> Any:
 @pytest.mark.parametrize(("kernel", "dilation"), [(7, 1), (4, 1), (3, 3), (1, 1)])
 @pytest.mark.parametrize("elu", [True, False])
 def test_conv(settings: dict[str, Any], kernel: int, dilation: int, elu: bool) -> None:
-    theirs = EncodecConv1d(EncodecConfig(**settings), 4, 6, kernel, dilation=dilation)
+    config = EncodecConfig(**settings)
+    theirs = EncodecConv1d(config, 4, 6, kernel, dilation=dilation)
     before = torch.nn.ELU() if elu else torch.nn.Identity()
-    check(Conv(theirs, elu=elu, like=LIKE), lambda x: theirs(before(x)), 4)
+    check(Conv(weights(config, theirs), elu=elu, dilation=dilation), lambda x: theirs(before(x)), 4)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -69,33 +75,35 @@ def test_conv(settings: dict[str, Any], kernel: int, dilation: int, elu: bool) -
 def test_residual(settings: dict[str, Any], shortcut: bool, kernel: int, dilation: int) -> None:
     config = EncodecConfig(**settings, use_conv_shortcut=shortcut, residual_kernel_size=kernel)
     theirs = EncodecResnetBlock(config, 8, [dilation, 1])
-    check(Residual(theirs, LIKE), theirs, 8)
+    check(Residual(weights(config, theirs), dilation), theirs, 8)
 
 
 @pytest.mark.parametrize("settings", [*SETTINGS, {"trim_right_ratio": 0.4}, {"trim_right_ratio": 0.0}])
 @pytest.mark.parametrize(("kernel", "stride"), [(8, 4), (10, 5), (2, 1), (7, 3), (3, 3), (13, 4)])
 def test_upsample(settings: dict[str, Any], kernel: int, stride: int) -> None:
-    theirs = EncodecConvTranspose1d(EncodecConfig(**settings), 6, 4, kernel, stride)
+    config = EncodecConfig(**settings)
+    theirs = EncodecConvTranspose1d(config, 6, 4, kernel, stride)
 
     def reference(x: Tensor) -> Tensor:
         return theirs(torch.nn.functional.elu(x))
 
-    check(Upsample(theirs, LIKE), reference, 6)
+    check(Upsample(weights(config, theirs), stride), reference, 6)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("width", [6, 160])
 def test_recurrent(layers: int, width: int) -> None:
-    theirs = EncodecLSTM(EncodecConfig(num_lstm_layers=layers), width)
-    check(Recurrent(theirs, LIKE), theirs, width)
+    config = EncodecConfig(num_lstm_layers=layers)
+    theirs = EncodecLSTM(config, width)
+    check(Recurrent(weights(config, theirs)), theirs, width)
 
 
 def test_lag_counts_what_is_held_back() -> None:
     config = EncodecConfig(use_causal_conv=False)
     for layer, into, stride in (
-        (Conv(EncodecConv1d(config, 4, 4, 7), elu=False, like=LIKE), 4, 1),
-        (Residual(EncodecResnetBlock(config, 4, [4, 1]), LIKE), 4, 1),
-        (Upsample(EncodecConvTranspose1d(config, 4, 4, 10, 5), LIKE), 4, 5),
+        (Conv(weights(config, EncodecConv1d(config, 4, 4, 7)), elu=False), 4, 1),
+        (Residual(weights(config, EncodecResnetBlock(config, 4, [4, 1])), 4), 4, 1),
+        (Upsample(weights(config, EncodecConvTranspose1d(config, 4, 4, 10, 5)), 5), 4, 5),
     ):
         state = layer.new_state(1, LIKE)
         out = sum(layer(torch.randn(1, 1, into), state, False).shape[1] for _ in range(40))

@@ -1,6 +1,6 @@
 """Tiny checkpoints as transformers loads them, and as a `Checkpoint` made from the very same tensors.
 
-Rules: takes nothing from streamgen.checkpoint's readers, so that a wrong reader and a wrong conditioner can't agree.
+Rules: takes no weights from streamgen.checkpoint's readers, so that a wrong reader and a wrong conditioner can't agree.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
 
+from streamgen.checkpoint.settings import T5Settings, read_settings
+from streamgen.checkpoint.t5 import T5Encoder
+from streamgen.checkpoint.tokenizer import Tokenizer
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, MelodyConfig
 from streamgen.testing import tiny_checkpoint
 
@@ -51,7 +53,11 @@ def _golden(kind: str, model_class: Any) -> Golden:
     )  # fmt: skip
     checkpoint = Checkpoint(
         name=f"tiny-{kind}", folder=folder, format="transformers", licence="none", decoder=shape, weights={},
-        codec=model.audio_encoder, text_encoder=model.text_encoder, tokenizer=tokenizer,
+        codec=None,
+        text_encoder=T5Encoder(
+            read_settings(T5Settings, model.config.text_encoder.to_dict(), "here"), model.text_encoder.state_dict()
+        ),
+        tokenizer=Tokenizer(lambda: tokenizer),
         text_projection=(model.enc_to_dec_proj.weight.detach(), model.enc_to_dec_proj.bias.detach()),
     )  # fmt: skip
     if kind == "melody":
@@ -73,17 +79,18 @@ def melody() -> Golden:
 
 @pytest.fixture
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[int]]:
-    """Give a function that watches a module: the list it returns gets one entry a run, its input's length."""
+    """Give a function that watches a text encoder: the list it returns gets one entry a run, its input's length."""
 
-    def watch(module: torch.nn.Module) -> list[int]:
+    def watch(encoder: T5Encoder) -> list[int]:
         calls: list[int] = []
-        forward = module.forward
+        encode = T5Encoder.__call__
 
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            calls.append(kwargs["input_ids"].shape[1])
-            return forward(*args, **kwargs)
+        def counted(self: T5Encoder, ids: Tensor) -> Tensor:
+            if self is encoder:
+                calls.append(ids.shape[1])
+            return encode(self, ids)
 
-        monkeypatch.setattr(module, "forward", counted)
+        monkeypatch.setattr(T5Encoder, "__call__", counted)
         return calls
 
     return watch

@@ -19,6 +19,7 @@ from transformers import HubertConfig, HubertModel
 
 import streamgen
 from streamgen.checkpoint import Checkpoint, load_checkpoint
+from streamgen.codec import encode
 from streamgen.conditioning.style import StyleConditioner
 from streamgen.errors import CheckpointError, ConfigError, PromptError
 from streamgen.testing import tiny_checkpoint
@@ -74,10 +75,10 @@ def slow_tokens(checkpoint: Checkpoint, features: Tensor, codebooks: int) -> Ten
 def test_tokens_are_those_of_a_slow_reading(checkpoint: Checkpoint, codebooks: int) -> None:
     ours, audio = StyleConditioner(checkpoint), noise(2.0)
     start = random.Random(5).randint(0, len(audio) - RATE_HZ)
-    codes = checkpoint.style_features.encode(torch.from_numpy(audio[start : start + RATE_HZ])[None, None]).audio_codes  # type: ignore[union-attr]
+    codes = encode(checkpoint.style_features, torch.from_numpy(audio[start : start + RATE_HZ])[None])  # type: ignore[arg-type]
     weights = checkpoint.style_weights
     assert weights is not None
-    features = sum(weights[f"embed.{k}.weight"][codes[0, 0, k]] for k in range(3))
+    features = sum(weights[f"embed.{k}.weight"][codes[k]] for k in range(3))
     assert isinstance(features, Tensor)
     found = ours.tokens(ours.style(audio, RATE_HZ), codebooks, 1.0, seed=5)
     torch.testing.assert_close(found, slow_tokens(checkpoint, features, codebooks), atol=1e-4, rtol=1e-4)

@@ -88,7 +88,7 @@ def test_a_text_without_tokens_is_refused(mono: Any, text: str) -> None:
 
 def test_a_text_is_encoded_once(mono: Any, count_calls: Any) -> None:
     conditioner = TextConditioner(mono.checkpoint)
-    calls = count_calls(mono.model.text_encoder)
+    calls = count_calls(mono.checkpoint.text_encoder)
     first, second = conditioner.encode("jazz trio"), conditioner.encode("jazz trio")
     assert len(calls) == 1
     assert torch.equal(first, second)
@@ -106,7 +106,7 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(
     conditioner = TextConditioner(mono.checkpoint)
     lengths = {text: len(conditioner.encode(text)) for text in UNLIKE_LENGTHS}
     monkeypatch.setattr(conditioner._cache, "_limit", sum(lengths.values()))
-    calls = count_calls(mono.model.text_encoder)
+    calls = count_calls(mono.checkpoint.text_encoder)
     conditioner.encode(UNLIKE_LENGTHS[0])  # used again: now the second is the oldest
     conditioner.encode("flute")
     assert len(calls) == 1
@@ -151,7 +151,7 @@ def test_a_text_longer_than_the_cache_is_still_encoded(mono: Any, monkeypatch: p
 def test_another_device_leaves_the_checkpoint_on_its_own(mono: Any) -> None:
     conditioner = TextConditioner(mono.checkpoint, device="meta")
     assert conditioner.encode("piano").device.type == "meta"
-    assert mono.model.text_encoder.device.type == "cpu"
+    assert mono.checkpoint.text_encoder.device.type == "cpu"
 
 
 @pytest.mark.parametrize("name", BAD_TEXTS)
@@ -259,7 +259,7 @@ def test_a_text_that_cannot_be_computed_stops_no_other() -> None:
 def test_words_without_a_token_are_told_once(mono: Any, caplog: pytest.LogCaptureFixture) -> None:
     conditioner = TextConditioner(mono.checkpoint)
     tokenizer = mono.checkpoint.tokenizer
-    assert tokenizer.unk_token_id in tokenizer("piano \u266b\U0001f3b9")["input_ids"], "else this test says nothing"
+    assert tokenizer.unknown in tokenizer.ids("piano \u266b\U0001f3b9"), "else this test says nothing"
     with caplog.at_level("WARNING", logger="streamgen"):
         conditioner.encode("piano")
         assert caplog.messages == []
