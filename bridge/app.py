@@ -28,7 +28,6 @@ from bridge.doors.access import Access
 from bridge.doors.door import Door, Place, Service, cannot_listen
 from bridge.errors import BridgeError
 from bridge.metrics import Metrics, WatchedSelector
-from bridge.session.arranger import read_scene
 from bridge.session.capacity import MeasuredCapacity
 from bridge.session.commands import Action, Transport
 from bridge.session.parameters import PROMPT_NAMES, session_table
@@ -233,8 +232,7 @@ class App:
             if self.state is not None and not stack.enter_context(held(self.state)):
                 self.state = None
             capacity = MeasuredCapacity(measure_cost(model, realtime_factor))
-            parts = read_scene(self.service.settings.scene)
-            engine = EngineThread(model, asyncio.get_running_loop(), capacity, metrics.step_seconds, parts)
+            engine = EngineThread(model, asyncio.get_running_loop(), capacity, metrics.step_seconds, self.rack.scene)
             stack.push_async_callback(engine.close)
             live, restored = await self._open_live(engine)
             sessions = SessionRegistry(engine, live)

@@ -12,7 +12,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["BridgeError", "DeviceError", "FileError", "UsageError", "WireError", "without_folder"]
+__all__ = [
+    "BridgeError",
+    "DeviceError",
+    "FileError",
+    "UsageError",
+    "WireError",
+    "cannot_be",
+    "reason",
+    "without_folder",
+]
 
 
 class BridgeError(Exception):
@@ -43,6 +52,25 @@ class WireError(BridgeError):
         super().__init__(text)
         self.code = code
         self.id = id
+
+
+def reason(error: Exception) -> str:
+    """Return why the system or a library refused, in its own words: one line, without a number or a path."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)  # soundfile's, or not
+    return " ".join(str(text).split()).rstrip(". ") or type(error).__name__
+
+
+def cannot_be(deed: str, what: Path | str, error: Exception, remedy: str = "") -> str:
+    """Say in one line what cannot be read, written or whatever else, why, and what to do about it.
+
+    Args:
+        deed: "read", "written" …
+        what: a file's path, which is quoted; or more words, with whatever they quote.
+        error: what was raised.
+        remedy: what to do.
+    """
+    named = repr(str(what)) if isinstance(what, Path) else what
+    return f"{named} cannot be {deed}: {reason(error)}" + (f"; {remedy}" if remedy else "")
 
 
 def without_folder(error: Exception, folder: Path | None) -> str:

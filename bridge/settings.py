@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.disk import read_toml
-from bridge.errors import UsageError
+from bridge.errors import UsageError, cannot_be
 from bridge.session.parameters import session_table
 from streamgen.config import CONTROLS, PRECISIONS, THREADS, ControlSpec, Value, number, switch, text
 from streamgen.errors import StreamgenError
@@ -260,8 +260,7 @@ def _read(file: Path, table: Mapping[str, ControlSpec]) -> dict[str, Any]:
     try:
         keys = read_toml(file)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UsageError(f"--config {str(file)!r} cannot be read: {why}") from error
+        raise UsageError(cannot_be("read", f"--config {str(file)!r}", error)) from error
     return dict(_setting_of(file, key, value, table) for key, value in keys.items())
 
 

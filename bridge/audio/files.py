@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bridge.errors import FileError, UsageError
+from bridge.errors import FileError, UsageError, cannot_be
 
 __all__ = ["BITS", "FORMATS", "PIPE", "AudioFile", "WavPipe", "check_output", "in_bits"]
 
@@ -96,7 +96,7 @@ class AudioFile:
             bits = int(self._file.subtype.removeprefix("PCM_")) if self._file.subtype.startswith("PCM_") else 0
             self._file.write(in_bits(samples.T, bits) if bits else np.clip(samples.T, -1.0, 1.0))
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
-            raise FileError(f"cannot write {str(self.path)!r}: {_reason(error)}") from error
+            raise FileError(cannot_be("written", self.path, error)) from error
         self.frames += samples.shape[1]
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ class WavPipe:
             self._wave.writeframesraw(whole.view(np.uint8).reshape(-1, 4)[:, 4 - self._bytes :].tobytes())
             sys.stdout.buffer.flush()
         except OSError as error:
-            raise FileError(f"cannot write to standard output: {error.strerror}") from error
+            raise FileError(cannot_be("written", "standard output", error)) from error
         self.frames += samples.shape[1]
 
     def __enter__(self) -> Self:
@@ -156,8 +156,3 @@ class WavPipe:
 
     def __exit__(self, *_: object) -> None:
         """All is written."""
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "error_string", None) or str(error)
-    return text.rstrip(". ").replace("\n", " ")

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.files import in_bits
 from bridge.audio.markers import ROOM_BYTES, HeaderSpace, Mark, wav_chunks
-from bridge.errors import FileError
+from bridge.errors import FileError, cannot_be, reason
 
 __all__ = ["FORMATS", "QUEUE_SECONDS", "Recorder", "check_recording"]
 
@@ -159,7 +159,7 @@ class Recorder:
         try:
             work(*arguments)
         except (soundfile.LibsndfileError, OSError, AssertionError) as error:  # soundfile asserts that all was written
-            self.error = _reason(error)
+            self.error = "the disk took only a part" if isinstance(error, AssertionError) else reason(error)
             self._report(f"recording stopped after {self.seconds:.1f} s: {str(self.path)!r}: {self.error}; playing on")
             self._finish()
 
@@ -210,7 +210,7 @@ class Recorder:
         try:
             self._close_file()
         except (soundfile.LibsndfileError, OSError) as error:
-            self.error = self.error or _reason(error)
+            self.error = self.error or reason(error)
         if self.error is not None:
             with contextlib.suppress(OSError):  # it was told already
                 self._write_head()
@@ -255,7 +255,7 @@ def _opened(path: Path, sample_rate_hz: int, channels: int) -> Any:
         file.comment = " " * ROOM_BYTES
         return file
     except (soundfile.LibsndfileError, OSError) as error:
-        raise FileError(f"recording {str(path)!r} cannot be written: {_reason(error)}; choose another place") from error
+        raise FileError(cannot_be("written", f"the recording {str(path)!r}", error, "choose another place")) from error
 
 
 def _limit_samples(path: Path, channels: int) -> int:
@@ -285,8 +285,3 @@ def _write_flac_length(file: Any, head: bytes, samples: int) -> None:
 def _put(file: Any, at: int, what: bytes) -> None:
     file.seek(at)
     file.write(what)
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return text.rstrip(". ").replace("\n", " ") or "the disk took only a part"

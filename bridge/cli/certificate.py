@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from bridge.cli.options import add_json_option
 from bridge.cli.terminal import may_write, print_json, say
 from bridge.doors.door import bracketed, own_address
-from bridge.errors import UsageError
+from bridge.errors import UsageError, cannot_be
 
 if TYPE_CHECKING:
     from cryptography.x509 import GeneralName
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         _write_secret(key, key_pem)
         certificate.write_bytes(certificate_pem)
     except OSError as error:
-        raise UsageError(f"--out is {str(args.out)!r}: {error.strerror or error}") from error
+        raise UsageError(cannot_be("written", f"--out {str(args.out)!r}", error)) from error
     for line in _what_to_do(certificate, key, places):
         say(line)
     if args.json:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bridge.cli.options import add_json_option
 from bridge.cli.terminal import may_write, print_json, say
-from bridge.errors import FileError
+from bridge.errors import FileError, cannot_be
 from bridge.settings import OPTIONS
 
 __all__ = ["add_arguments", "run"]
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             path.write_bytes(make(surface))
             say(f"{path}: {str(make.__doc__).partition(chr(10))[0]}")
     except OSError as error:
-        raise FileError(f"{str(args.out)!r} cannot be written: {error.strerror or error}") from error
+        raise FileError(cannot_be("written", args.out, error)) from error
     if args.json:
         print_json({"files": [str(path) for path in files]})
     return 0

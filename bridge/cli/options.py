@@ -141,26 +141,28 @@ def first_values(settings: Settings, prompt: str | None, rack: Mapping[str, Valu
 
 @contextmanager
 def beginning(settings: Settings, deadline_seconds: float | None = None) -> Iterator[Beginning]:
-    """Read what the rack begins with; plugins keep their states in a folder of their own while this lasts.
+    """Read what the rack begins with, and the scene, before seconds of loading.
+
+    Plugins keep their states in a folder of their own while this lasts.
 
     Args:
-        settings: whose rack file.
+        settings: whose files.
         deadline_seconds: for a plugin's block; None is what live music allows.
 
     Raises:
         UsageError: the file says what cannot be.
-        ConfigError: the scene's does, which is read for that alone here, before seconds of loading.
+        ConfigError: the scene's does.
     """
     from bridge.audio.plugins.spawn import HostSettings  # needs numpy
     from bridge.session.arranger import read_scene
     from bridge.session.rack_keeper import Beginning
 
-    read_scene(settings.scene)
+    scene = read_scene(settings.scene)
     with tempfile.TemporaryDirectory(prefix="streamgen-plugins-", ignore_cleanup_errors=True) as folder:
         host = HostSettings(Path(folder))
         if deadline_seconds is not None:
             host = replace(host, deadline_seconds=deadline_seconds)
-        yield Beginning.of(settings.rack, host)
+        yield replace(Beginning.of(settings.rack, host), scene=scene)
 
 
 # -- what else several commands have -----------------------------------------------------------------------------------

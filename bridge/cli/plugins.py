@@ -21,7 +21,7 @@ from bridge.audio.plugins.scan import ScannedPlugin, beside, catalogue_names, fo
 from bridge.audio.plugins.spawn import HostSettings, engine_missing
 from bridge.cli.options import add_json_option, number
 from bridge.cli.terminal import print_json, say, table
-from bridge.errors import FileError, UsageError
+from bridge.errors import FileError, UsageError, cannot_be
 from bridge.session.rack_keeper import scan_file
 from bridge.settings import takes
 from streamgen.config import ControlSpec
@@ -72,7 +72,7 @@ def _scan(args: argparse.Namespace) -> int:
     try:
         save_cache(path, beside(before, found, args.folders or folders()))
     except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from None
+        raise FileError(cannot_be("written", path, error)) from None
     usable = sum(one.info is not None for one in found)
     say(f"{usable} plugins, {len(found) - usable} that cannot be used; kept in {path}" if found else _nothing(args))
     if args.json:

@@ -42,7 +42,6 @@ from bridge.cli.options import (
 )
 from bridge.cli.terminal import Progress, StopFlag, may_write, print_json, say, stop_on_signals
 from bridge.errors import UsageError
-from bridge.session.arranger import read_scene
 from bridge.session.commands import Action, Transport
 from bridge.session.events import Block, Event
 from bridge.session.presets import commands
@@ -136,10 +135,10 @@ class OfflineSession:
 
     Args:
         model: what plays.
-        settings: rate and scene.
+        settings: its rate.
         values: parameters to begin with.
         options: further arguments of `Model.open_stream`.
-        rack: what its rack is made of.
+        rack: what its rack is made of, and its scene.
     """
 
     def __init__(
@@ -163,7 +162,7 @@ class OfflineSession:
             timeline,
             values={**values, "lead_seconds": shortest},
             options=options,
-            scene=read_scene(settings.scene),
+            scene=rack.scene,
         )
         self._player.playback.wanted = True
         for command in commands(rack.preset, rack.make(rate_hz), "rack"):

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.doors.limits import Buckets, is_loopback, plain_address
-from bridge.errors import UsageError
+from bridge.errors import UsageError, reason
 
 __all__ = ["Access", "Limits", "Refusal", "tls_context", "token_of"]
 
@@ -259,9 +259,9 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
         missing = [str(path) for path in (certificate, key) if path is not None and not path.is_file()]
         raise UsageError(f"--tls-cert, --tls-key: there is no file {missing[0]!r}") from None
     except (OSError, ssl.SSLError) as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
+        why = getattr(error, "reason", None) or reason(error)
         raise UsageError(
-            f"--tls-cert is {str(certificate)!r}: not a certificate in PEM with its key ({reason}); "
+            f"--tls-cert is {str(certificate)!r}: not a certificate in PEM with its key ({why}); "
             "`streamgen certificate` makes both"
         ) from None
     return context

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge.doors.access import Access
-from bridge.errors import BridgeError, UsageError
+from bridge.errors import BridgeError, UsageError, reason
 from bridge.metrics import Metrics
 from bridge.session.commands import Command
 from bridge.session.session import Session
@@ -152,8 +152,8 @@ def cannot_listen(door: str, host: str, port: int, error: OSError, port_option: 
     """Say why a door does not open there and what to choose instead: a port that is taken, or else a host."""
     option = port_option if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
     lookup = isinstance(error, socket.gaierror)  # it has numbers of its own
-    reason = os.strerror(error.errno) if error.errno and not lookup else error.strerror or str(error)
-    return BridgeError(f"{door} cannot listen at {host}:{port}: {reason}; choose another with {option}")
+    why = os.strerror(error.errno) if error.errno and not lookup else reason(error)  # asyncio says all of it again
+    return BridgeError(f"{door} cannot listen at {host}:{port}: {why}; choose another with {option}")
 
 
 def own_address(family: socket.AddressFamily, towards: tuple[str, int] | None = None) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.disk import read_toml
+from bridge.errors import cannot_be
 from streamgen.checkpoint import Heard
 from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError
@@ -63,8 +64,7 @@ def read_scene(path: Path | None = None) -> tuple[Part, ...]:
     try:
         rows = read_toml(path).get("part", [])
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"the scene {str(path)!r} cannot be read: {why}") from error
+        raise ConfigError(cannot_be("read", f"the scene {str(path)!r}", error)) from error
     if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_PARTS:
         raise ConfigError(f"the scene {str(path)!r} must have 1 … {MOST_PARTS} parts, each under [[part]]")
     return tuple(_part(row, f"part {number} of {str(path)!r}") for number, row in enumerate(rows, 1))

@@ -26,7 +26,7 @@ from typing import Any
 from bridge.audio.plugins.engine import Reference
 from bridge.audio.rack import MAX_SLOTS
 from bridge.disk import MOST_MB, read_toml, write_whole
-from bridge.errors import FileError
+from bridge.errors import FileError, cannot_be
 from bridge.session.commands import MAX_PRESET_NAME
 from streamgen.config import Value
 
@@ -101,9 +101,9 @@ def write(path: Path, preset: Preset) -> None:
             raise FileError(f"{path} would hold {len(data) / 1e6:,.0f} MB; a preset has at most {MOST_MB} MB")
         write_whole(path, data)
     except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}; make room there, or choose another folder") from None
+        raise FileError(cannot_be("written", path, error, "make room there, or choose another folder")) from None
     except UnicodeEncodeError as error:
-        raise FileError(f"cannot write {path}: {error.object[error.start]!r} is no character") from None
+        raise FileError(f"{str(path)!r} cannot be written: {error.object[error.start]!r} is no character") from None
 
 
 def _lines(preset: Preset) -> Iterable[str]:
@@ -154,7 +154,7 @@ def _rows(path: Path) -> dict[str, Any]:
     try:
         return read_toml(path)
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
+        raise FileError(cannot_be("read", path, error)) from None
     except ValueError as error:
         raise FileError(f"{path} is no preset: {error}") from None
 

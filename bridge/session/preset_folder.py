@@ -14,7 +14,7 @@ import logging
 from pathlib import Path
 
 from bridge.audio.rack import MAX_SLOTS
-from bridge.errors import BridgeError, without_folder
+from bridge.errors import BridgeError, cannot_be, without_folder
 from bridge.session import preset_files
 from bridge.session.commands import EditRack, RackAction, RecallPreset, SavePreset
 from bridge.session.preset_files import Preset
@@ -58,7 +58,7 @@ class PresetFolder:
         except BridgeError as error:  # doors tell what a session refuses, whatever it is about
             raise ConfigError(without_folder(error, self.path)) from None
         except OSError as error:
-            raise ConfigError(f"the folder of presets cannot be used: {error.strerror}") from None
+            raise ConfigError(cannot_be("used", "the folder of presets", error)) from None
 
     async def close(self) -> None:
         """End what is on its way where it is."""

@@ -26,7 +26,7 @@ from bridge.audio.faults import SlotState
 from bridge.audio.plugins.child import write_state
 from bridge.audio.plugins.plugin import Plugin
 from bridge.audio.rack import MAX_SLOTS
-from bridge.errors import FileError
+from bridge.errors import FileError, cannot_be
 from bridge.session.commands import EditRack, RackAction, Set
 from bridge.session.parameters import MIDI_LEARN
 from bridge.session.preset_files import Preset, SlotPreset
@@ -213,7 +213,7 @@ def made(catalogue: Catalogue, rate_hz: int, slot: SlotPreset) -> Effect:
             write_state(restore, [], slot.state)
             return catalogue.make(slot.effect, rate_hz, restore)
     except OSError as error:
-        why = f"what it kept cannot be written to {tempfile.gettempdir()}: {error.strerror}"
+        why = cannot_be("written", f"what it kept in {tempfile.gettempdir()!r}", error)
         raise ConfigError(f"{slot.effect} could not be loaded: {why}") from None
 
 

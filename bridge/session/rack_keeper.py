@@ -28,6 +28,7 @@ from bridge.audio.plugins.scan import catalogue_names, load_cache
 from bridge.audio.plugins.spawn import HostSettings
 from bridge.errors import FileError, UsageError
 from bridge.session import preset_files
+from bridge.session.arranger import Part
 from bridge.session.events import Block, Changed, Event, TableChanged
 from bridge.session.preset_files import Preset, SlotPreset
 from bridge.session.presets import Racked, commands, made, rack_of
@@ -57,17 +58,19 @@ def kept_file(state: Path) -> Path:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a rack may be made of, and what it begins with.
+    """What files say of the beginning: what a rack may be made of and begins with, and what `arrange` plays.
 
     Attributes:
         catalogue: names of effects: built in, found by a scan, or named by the operator's file.
         preset: the file's slots, and parameters outside the rack.
         origin: which file, as of when; "" for none.
+        scene: its parts; None for those that are shipped.
     """
 
     catalogue: Catalogue = field(default_factory=Catalogue)
     preset: Preset = field(default_factory=Preset)
     origin: str = ""
+    scene: tuple[Part, ...] | None = None
 
     @classmethod
     def of(cls, rack: Path | None, host: HostSettings, found: Path | None = None) -> Beginning:

@@ -25,6 +25,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bridge.disk import read_whole, write_whole
+from bridge.errors import cannot_be
 from bridge.session.events import Block, Changed, Event, PlayerState, Transported
 from bridge.session.parameters import Parameters, prompts_of
 from bridge.session.session import Session
@@ -125,7 +126,7 @@ def restore(path: Path, table: Mapping[str, ControlSpec]) -> Kept | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        _log.warning("what was kept in %r cannot be read: %s; starting anew", str(path), error.strerror)
+        _log.warning("%s", cannot_be("read", f"what was kept in {str(path)!r}", error, "starting anew"))
         return None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         _move_aside(path, error)
@@ -236,8 +237,7 @@ class Keeper:
     def _tell(self, error: OSError | None) -> None:
         """Tell when changes are kept no more, and when they are again."""
         if error is not None and not self._told:
-            reason = error.strerror or str(error)
-            _log.warning("changes are not kept: %r: %s; choose another --state", str(self._path), reason)
+            _log.warning("changes are not kept: %s", cannot_be("written", self._path, error, "choose another --state"))
         elif error is None and self._told:
             _log.warning("changes are kept again: %r", str(self._path))
         self._told = error is not None

@@ -25,6 +25,7 @@ from typing import Any
 from bridge.audio.plugins.engine import Engine, Reference, Unsuitable, one_line
 from bridge.audio.plugins.memory import MAX_BLOCK, BlockMemory
 from bridge.disk import write_whole
+from bridge.errors import reason
 
 __all__ = ["main", "read_state", "write_state"]
 
@@ -151,7 +152,7 @@ class _Server:
         try:
             write_state(self._state, values, state)
         except OSError as error:
-            self._memory.note_unsaved(f"{self._state.parent}: {error.strerror}")
+            self._memory.note_unsaved(f"{self._state.parent}: {reason(error)}")
         else:
             self._memory.note_saved(values)
 

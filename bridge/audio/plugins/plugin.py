@@ -28,6 +28,7 @@ from bridge.audio.plugins.memory import MAX_BLOCK, MAX_TURNS
 from bridge.audio.plugins.parameters import PluginParameter, plugin_parameters
 from bridge.audio.plugins.process import PluginProcess
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
+from bridge.errors import cannot_be
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["Plugin"]
@@ -110,7 +111,7 @@ class Plugin:
             if restore is not None:  # a crash before the first save must lose nothing of it
                 shutil.copyfile(restore, state)
         except OSError as error:
-            raise PluginTrouble(f"its state cannot be kept in {settings.folder}: {error.strerror}") from None
+            raise PluginTrouble(cannot_be("kept", f"its state in {str(settings.folder)!r}", error)) from None
         process = PluginProcess.start(reference, settings, rate_hz, state, restore, load_preset=preset)
         try:
             return cls(process, reference, settings, rate_hz, state)
@@ -236,7 +237,7 @@ class Plugin:
             PluginProcess.start(self.reference, settings, self._rate_hz, None, self._state, save_preset=new).kill()
             os.replace(new, path)
         except OSError as error:
-            raise PluginTrouble(f"{self.info.name} has not written {path.name}: {error.strerror}") from None
+            raise PluginTrouble(cannot_be("written", f"{path.name!r} of {self.info.name}", error)) from None
         finally:
             new.unlink(missing_ok=True)
 

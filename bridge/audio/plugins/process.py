@@ -26,6 +26,7 @@ from bridge.audio.faults import EffectFault
 from bridge.audio.plugins.engine import Pcm, PluginInfo, Reference, Turn, one_line, place
 from bridge.audio.plugins.memory import MAX_PARAMETERS, BlockMemory
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble, spawn
+from bridge.errors import cannot_be, reason
 
 __all__ = ["Loaded", "PluginProcess"]
 
@@ -104,12 +105,12 @@ class PluginProcess:
         try:
             memory = None if state is None else BlockMemory.create()
         except OSError as error:
-            raise PluginTrouble(f"there is no memory to share with it: {error.strerror}") from None
+            raise PluginTrouble(f"there is no memory to share with it: {reason(error)}") from None
         try:
             process = cls(*spawn(settings, by_port), memory)
             process._load(task | {"memory": "" if memory is None else str(memory.path)}, settings.load_seconds)
         except OSError as error:
-            raise PluginTrouble(f"its process cannot be started: {error.strerror}") from None
+            raise PluginTrouble(cannot_be("started", "its process", error)) from None
         finally:
             if memory is not None:
                 memory.forget_name()  # both have it, or nobody will

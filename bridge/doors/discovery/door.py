@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bridge.doors.door import Place, Service, Sessions
-from bridge.errors import BridgeError, UsageError
+from bridge.errors import BridgeError, UsageError, reason
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo
@@ -60,7 +60,7 @@ class DiscoveryDoor:
         try:
             self._zeroconf = AsyncZeroconf(InterfaceChoice.All if len(addresses) != 1 else addresses)
         except OSError as error:
-            why = f"no multicast at {', '.join(addresses)}: {error.strerror or error}"
+            why = f"no multicast at {', '.join(addresses)}: {reason(error)}"
             raise BridgeError(f"--announce finds {why}; leave it out, or choose another --host") from error
         self._told = [_info(kind, port, addresses) for kind, port in self._kinds()]
         self._telling = asyncio.create_task(self._tell(self._zeroconf))  # seconds: others may have the name

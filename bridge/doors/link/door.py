@@ -25,7 +25,7 @@ from bridge.doors.door import Place, Service, Sessions, Tasks, own_address
 from bridge.doors.link import wire
 from bridge.doors.link.channel import Channel
 from bridge.doors.link.peer import ALIVE_SECONDS, LinkPeer
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, reason
 from bridge.session.beats import BAR_BEATS
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import Block, Changed, Event, Transported
@@ -86,7 +86,7 @@ class LinkDoor:
             own, group = _own_socket(host), _group_socket(host)
         except OSError as error:
             raise BridgeError(
-                f"Link cannot be joined at {host}: {error.strerror or error}; name another with --link-interface"
+                f"Link cannot be joined at {host}: {reason(error)}; name another with --link-interface"
             ) from error
         for one in (own, group):
             transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self._received), sock=one)

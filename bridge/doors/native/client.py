@@ -25,7 +25,7 @@ from websockets.typing import Subprotocol
 from bridge.doors.native.answers import PROTOCOL
 from bridge.doors.native.codecs import PayloadDecoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
-from bridge.errors import UsageError, WireError
+from bridge.errors import UsageError, WireError, reason
 from streamgen import client
 from streamgen.config import Value
 from streamgen.errors import ConfigError
@@ -266,4 +266,4 @@ def _try_later(problem: Exception) -> bool:
 def _reason(problem: Exception) -> str:
     if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
         return problem.rcvd.reason or f"closed with {problem.rcvd.code}"
-    return " ".join(str(problem).split()) or type(problem).__name__
+    return reason(problem)

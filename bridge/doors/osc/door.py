@@ -20,7 +20,7 @@ from bridge.doors.osc.admission import OscCounters, OscLimits
 from bridge.doors.osc.codec import MAX_PACKET_BYTES
 from bridge.doors.osc.handler import RequestHandler
 from bridge.doors.osc.tcp import READ_BYTES, Connections
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, reason
 
 __all__ = ["OscDoor"]
 
@@ -81,8 +81,7 @@ class OscDoor:
             places = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
         except OSError as error:
             await self.close("it did not open")
-            reason = error.strerror or str(error)
-            raise BridgeError(f"--osc-target is '{host}:{port}', but there is no way to it: {reason}") from error
+            raise BridgeError(f"--osc-target is '{host}:{port}', but there is no way to it: {reason(error)}") from error
         found = places[0][4]
         handler.feedback.keep((str(found[0]), int(found[1])))
 

@@ -21,7 +21,7 @@ from bridge.doors.answers import Exchange
 from bridge.doors.door import Place, Service, Sessions, Tasks, host_and_port
 from bridge.doors.packetizer import Packetizer
 from bridge.doors.udp.packets import REASTREAM_PORT, RTP_PORT, Format, ReaStream, Rtp, sdp
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, reason
 from bridge.session.events import Block, Event
 from bridge.session.session import Session
 
@@ -190,7 +190,6 @@ async def _endpoint(option: str, host: str, port: int) -> asyncio.DatagramTransp
             ours.close()
             raise
     except OSError as error:
-        why = error.strerror or str(error)
-        raise BridgeError(f"{option} is '{host}:{port}', but there is no way to it: {why}") from error
+        raise BridgeError(f"{option} is '{host}:{port}', but there is no way to it: {reason(error)}") from error
     transport, _ = await loop.create_datagram_endpoint(_Receiver, sock=ours)
     return transport

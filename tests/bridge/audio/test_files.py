@@ -71,7 +71,7 @@ def test_no_audio_leaves_no_file_and_no_other_file_touched(tmp_path: Path) -> No
 def test_a_folder_that_goes_away_is_a_file_error_with_its_reason(tmp_path: Path) -> None:
     with (
         AudioFile(tmp_path / "gone" / "a.wav", 32_000) as file,
-        pytest.raises(FileError, match=r"cannot write '.*a\.wav': "),
+        pytest.raises(FileError, match=r"a\.wav. cannot be written: "),
     ):
         file.write(tone(10))
 
@@ -85,7 +85,7 @@ def test_a_full_disk_is_a_file_error() -> None:
         def _open(self) -> object:
             return soundfile.SoundFile(str(link), "w", samplerate=32_000, channels=2, format="WAV", subtype="PCM_16")
 
-    with pytest.raises(FileError, match="cannot write '/dev/full'"):
+    with pytest.raises(FileError, match=r"/dev/full. cannot be written"):
         Full(link, 32_000).write(tone(100_000))
 
 

@@ -64,7 +64,7 @@ def test_what_is_no_preset_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(FileError, match="no preset"):
         preset_files.read(tmp_path / "x.toml")
-    with pytest.raises(FileError, match="cannot read"):
+    with pytest.raises(FileError, match="cannot be read"):
         preset_files.read(tmp_path / "y.toml")
 
 
@@ -99,7 +99,7 @@ def test_what_is_no_file_of_text_keeps_nobody_waiting(tmp_path: Path, monkeypatc
                 read(tmp_path / f"{name}.toml")
     monkeypatch.setattr(disk, "MOST_MB", 0.0001)
     (tmp_path / "huge.toml").write_text(" " * 1_000)
-    with pytest.raises(FileError, match=r"cannot read .* MB, the limit is"):
+    with pytest.raises(FileError, match=r"cannot be read: .* MB, the limit is"):
         preset_files.read(tmp_path / "huge.toml")
     monkeypatch.setattr(preset_files, "MOST_MB", 0.0001)
     with pytest.raises(FileError, match="a preset has at most"):

@@ -57,7 +57,7 @@ def test_names_come_from_the_scan_and_from_the_operators_file(host: HostSettings
     rack.write_text('version = 1\n[parameters]\n[[slots]]\neffect = "x"\n')
     with pytest.raises(UsageError, match=r"--rack .* there is no effect 'x'; there are high-pass.*plugins scan"):
         Beginning.of(rack, host, tmp_path / "found.json")
-    with pytest.raises(UsageError, match=r"--rack .*cannot read"):
+    with pytest.raises(UsageError, match=r"--rack .*cannot be read"):
         Beginning.of(tmp_path / "nowhere.toml", host)
 
 

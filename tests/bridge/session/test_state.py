@@ -262,7 +262,7 @@ def test_what_could_not_be_written_is_tried_again_by_itself(
     assert restore(path, TABLE) == Kept({"seed": 5})
     assert disk.tries == 4
     assert caplog.messages == [
-        f"changes are not kept: {str(path)!r}: No space left on device; choose another --state",
+        f"changes are not kept: {str(path)!r} cannot be written: No space left on device; choose another --state",
         f"changes are kept again: {str(path)!r}",
     ]
 

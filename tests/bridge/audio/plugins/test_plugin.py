@@ -260,7 +260,7 @@ def test_what_cannot_be_understood_is_refused_and_leaves_no_child(
         Plugin.open(Reference(str(tmp_path / "orders")), settings, RATE_HZ, "a")
     wait_until(lambda: started[0]._child.poll() is not None)
     (tmp_path / "full").write_text("")
-    with pytest.raises(PluginTrouble, match=r"its state cannot be kept in .*full/states: Not a directory"):
+    with pytest.raises(PluginTrouble, match=r"its state in .*full/states. cannot be kept: Not a directory"):
         Plugin.open(Reference(""), replace(settings, folder=tmp_path / "full" / "states"), RATE_HZ, "a")
 
 
