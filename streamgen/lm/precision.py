@@ -22,6 +22,7 @@ import platform
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from streamgen.errors import ConfigError
 from streamgen.kernels import Kernels, kernels
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
+from streamgen.lm.halves import HalvesCache, halves_pay
 from streamgen.lm.native import PackedWeights, exact_weights, fits_native
 from streamgen.lm.rounding import ROUNDED, bits_of, fingerprint, kept, rounded_weights
 from streamgen.lm.sampling import Sampling
@@ -97,7 +99,7 @@ def choose_engine(
     few_bits = precision in ROUNDED
     if few_bits and device.type != "cpu":
         raise ConfigError(f"precision is {precision!r}, which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
-    builder = _Builder(checkpoint, device, threads)
+    builder = _Builder(checkpoint, pattern, device, threads)
     if few_bits and precision != "int8" and builder.library is None:
         raise ConfigError(f"precision is {precision!r}, which needs the native kernels: {builder.lack}; use 'int8'")
     if precision != "auto":
@@ -133,8 +135,10 @@ class _Builder:
         lack: why they do not.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, threads: int | None) -> None:
-        self._checkpoint, self._device = checkpoint, device
+    def __init__(
+        self, checkpoint: Checkpoint, pattern: DelayPattern, device: torch.device, threads: int | None
+    ) -> None:
+        self._checkpoint, self._pattern, self._device = checkpoint, pattern, device
         small = is_small(checkpoint, device)
         self._torch_threads = 1 if threads is None and small else threads
         self._threads = self._torch_threads or torch.get_num_threads()
@@ -167,10 +171,15 @@ class _Builder:
             engine = LmEngine.native(self._checkpoint, packed, self.library, self._threads)
             noted = f"{note}; {told}" if told else note
             return EngineChoice(engine, precision, noted, 1, self.library, self._threads)
-        engine = LmEngine.on_torch(
-            self._checkpoint, device=self._device, dtype=_DTYPES[precision], int8=precision == "int8"
-        )
-        return EngineChoice(engine, precision, note, self._torch_threads)
+        return EngineChoice(self._on_torch(precision), precision, note, self._torch_threads)
+
+    def _on_torch(self, precision: str) -> LmEngine:
+        """Build one on torch's kernels, with keys and values in halves where that pays and this checkpoint's fit."""
+        dtype = _DTYPES[precision]
+        build = partial(LmEngine.on_torch, self._checkpoint, device=self._device, dtype=dtype, int8=precision == "int8")
+        engine = build(halves=halves_pay(self._device, dtype))
+        fits = not isinstance(engine.cache, HalvesCache) or _makes_numbers(engine, self._pattern)
+        return engine if fits else build()
 
     def _packed(self, precision: str, library: Kernels) -> tuple[PackedWeights, str]:
         """Lay the weights out for the native kernels; what there is to tell of it beside."""

@@ -13,7 +13,9 @@ import torch
 from streamgen.checkpoint import Checkpoint, load_checkpoint
 from streamgen.errors import ConfigError
 from streamgen.lm import precision
+from streamgen.lm.cache import KVCache
 from streamgen.lm.delay import DelayPattern
+from streamgen.lm.halves import HalvesCache
 from streamgen.lm.precision import EngineChoice, bare_step_seconds, choose_engine
 from streamgen.testing import tiny_checkpoint
 
@@ -155,3 +157,24 @@ def test_fp16_that_overflows_is_refused_when_asked_and_passed_over_by_auto(
     monkeypatch.setattr(precision._Builder, "candidates", lambda _: ["fp16", "bf16"])
     assert choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="auto").precision == "bf16"
     assert choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="fp16").precision == "fp16"
+
+
+@pytest.mark.parametrize("asked", ["bf16", "int8"])
+def test_without_the_native_kernels_keys_and_values_are_in_halves_where_that_pays_and_they_fit(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    monkeypatch.setattr(precision, "halves_pay", lambda _, dtype: dtype == torch.bfloat16)
+
+    def cache_of(one: Checkpoint, asked: str) -> KVCache:
+        cache = choose_engine(one, PATTERN, 0.02, device=CPU, precision=asked).engine.cache
+        assert isinstance(cache, KVCache)
+        return cache
+
+    assert isinstance(cache_of(checkpoint, asked), HalvesCache)
+    assert not isinstance(cache_of(checkpoint, "fp32"), HalvesCache)
+    name = "model.decoder.layers.1.self_attn.v_proj.weight"
+    loud = replace(checkpoint, weights=checkpoint.weights | {name: 1e8 * checkpoint.weights[name]})
+    assert not isinstance(cache_of(loud, asked), HalvesCache), "beyond float16's 65,504, and no trouble to bfloat16"
+    monkeypatch.setattr(precision, "halves_pay", lambda *_: False)
+    assert not isinstance(cache_of(checkpoint, asked), HalvesCache)
