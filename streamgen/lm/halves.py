@@ -9,7 +9,7 @@ time that reading takes (docs/measurements.md, "Keys and values on a CPU").
     values  [layers, rows, heads, positions, head_dim]          softmax · rows ─► head_dim numbers
 
 Each sum is made by itself: a row's result does not depend on the rows beside it. Prefills, of many vectors to a row,
-take torch's attention on a widened copy.
+multiply a widened copy.
 
 Rules: as in `cache` and `attention`, whose twins these are (tests compare them). Numbers beyond 65,504 are infinite
 here: `precision` tries whether a checkpoint has any.
@@ -21,7 +21,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
@@ -136,6 +135,8 @@ class _Prefill:
         keys, values = self._keys[layer], self._values[layer]
         keys[:, :, self._at // _BLOCK, :, self._at % _BLOCK] = k.permute(2, 0, 1, 3).to(keys.dtype)
         values[:, :, self._at] = v.to(values.dtype)
-        widened = keys.transpose(-1, -2).flatten(2, 3)[:, :, : self._total].float()
-        out = F.scaled_dot_product_attention(q, widened, values.float(), attn_mask=self._mask)
+        scores = torch.matmul(q[:, :, None] / math.sqrt(config.head_dim), keys.float())  # a block at a time
+        scores = scores.transpose(2, 3).flatten(3)[..., : self._total]
+        shares = scores.masked_fill(~self._mask, -torch.inf).softmax(-1)
+        out = torch.matmul(shares, values.float())
         return out.transpose(1, 2).reshape(self.vectors, config.hidden_size)

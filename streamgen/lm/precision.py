@@ -4,14 +4,15 @@
     auto, CPU, small      int8 on the native kernels; without them where the processor multiplies bf16 natively
                           (AVX512-BF16, AMX); else fp32
     auto, CPU             the first of fp32, bf16, int8, int6 and mixed that is comfortably faster than real time, else
-                          the fastest of them; without the native kernels of fp32 and bf16
+                          the fastest of them; without the native kernels of fp32, bf16 and int8
 
 A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded; any
 processor reads so little 50 times a second, and a quarter of it leaves time for everything else that plays.
 
 fp32 on a CPU keeps weights in halves where that loses nothing (`native`): the same numbers in half the time. int8,
 int6 and int4 are weights of so many bits under rows of 8 (`rounding`), mixed has some of each. Without the native
-kernels fp32 runs on torch's, int8 is 8-bit weights under bf16 rows, and the others are refused.
+kernels fp32 runs on torch's, int8 is 8-bit weights under bf16 rows, and the others are refused; bf16 and int8 keep keys
+and values in halves where that is fastest (`halves`) and a trial shows that they hold this checkpoint's.
 
 Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
 """
@@ -154,7 +155,7 @@ class _Builder:
         kernels_ = self.library.instruction_set if self.library else "torch"
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else processor_name()
         return (
-            f"auto 2 at {_PLACE} {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
+            f"auto 3 at {_PLACE} {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
         )
 
     def candidates(self) -> list[str]:
@@ -162,7 +163,7 @@ class _Builder:
         if self.on_gpu:
             return ["fp16", "bf16"]
         full = ["fp32", "bf16"] if _full_bytes(self._checkpoint) < _HOPELESS_BYTES else ["bf16"]
-        return full if self.library is None else [*full, *(name for name in ROUNDED if name != "int4")]
+        return [*full, "int8"] if self.library is None else [*full, *(name for name in ROUNDED if name != "int4")]
 
     def choice(self, precision: str, note: str) -> EngineChoice:
         """Build one. Beside the native kernels torch computes on one thread: a second would be in their way."""

@@ -33,12 +33,19 @@ def chosen(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Choose on a machine whose bare step has these real-time factors, and that was never measured before."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    def choose(fp32: float, bf16: float, asked: str = "auto") -> EngineChoice:
+    def choose(fp32: float, bf16: float, asked: str = "auto", *, int8: float = 0.1) -> EngineChoice:
         monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
-        factors = {torch.float32: fp32, torch.bfloat16: bf16}
+        factors, built, choice = {"fp32": fp32, "bf16": bf16, "int8": int8}, [asked], precision._Builder.choice
+
+        def noted(builder: Any, name: str, note: str) -> EngineChoice:
+            built.append(name)
+            return choice(builder, name, note)
+
         monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
-        monkeypatch.setattr(precision, "bare_step_seconds", lambda engine, _: 0.02 / factors[engine.decoder.dtype])
-        return choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision=asked)
+        with monkeypatch.context() as patched:
+            patched.setattr(precision._Builder, "choice", noted)
+            patched.setattr(precision, "bare_step_seconds", lambda *_: 0.02 / factors[built[-1]])
+            return choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision=asked)
 
     return choose
 
@@ -115,6 +122,12 @@ def test_the_bare_step_is_timed_a_few_times_and_not_for_long(
     assert bare_step_seconds(engine, PATTERN) == pytest.approx(step)
     assert calls[0] == steps
     assert all(engine.cache._free), "the stream it was timed on is gone"
+
+
+def test_auto_takes_int8_where_nothing_nearer_to_the_original_is_real_time(chosen: Callable[..., EngineChoice]) -> None:
+    choice = chosen(0.4, 0.5, int8=0.7)
+    assert choice.precision == "int8"
+    assert choice.note == "int8, measured 0.7 × real time for a bare step with guidance"
 
 
 def test_a_machine_is_measured_once(chosen: Callable[..., EngineChoice]) -> None:
