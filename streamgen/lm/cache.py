@@ -36,8 +36,8 @@ class AnyCopy(Protocol):
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """Return in what keys and values are kept.
 
-    On a CPU float32 for rows of fewer bits too: torch attends to those at the memory's speed, and to bfloat16 ones far
-    slower, but where the processor multiplies tiles of them (docs/measurements.md, "Keys and values on a CPU").
+    On a CPU float32 for rows of fewer bits too: torch attends to bfloat16 ones far slower, but where the processor
+    multiplies tiles of them; `halves` is faster than both (docs/measurements.md, "Keys and values on a CPU").
     """
     on_tiles = dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
     return torch.float32 if device.type == "cpu" and not on_tiles else dtype
