@@ -18,7 +18,7 @@ from torch import Tensor
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.lm.cache import KVCache, RowRange
 
-__all__ = ["MaskedAttention", "Segment", "SegmentAttention", "cache_rows", "merge"]
+__all__ = ["MaskedAttention", "Segment", "SegmentAttention", "cache_rows", "causal_mask", "merge"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _SegmentViews:
         keys, values = cache.keys[:, rows, :, :total], cache.values[:, rows, :, :total]
         self._keys, self._values = keys.unbind(), values.unbind()
         self._new_keys, self._new_values = keys[..., past:, :].unbind(), values[..., past:, :].unbind()
-        self._mask = _causal_mask(segment.length, past, keys.device) if segment.length > 1 else None
+        self._mask = causal_mask(segment.length, past, keys.device) if segment.length > 1 else None
 
     def attend(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         split = qkv.view(self._rows, self._length, 3, config.num_heads, config.head_dim)
@@ -111,7 +111,7 @@ class _SegmentViews:
         return out.transpose(1, 2).reshape(self.vectors, config.hidden_size)
 
 
-def _causal_mask(length: int, past: int, device: torch.device) -> Tensor:
+def causal_mask(length: int, past: int, device: torch.device) -> Tensor:
     """Bool [length, past + length]: vector i sees everything up to itself."""
     return torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)
 

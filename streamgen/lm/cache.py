@@ -36,8 +36,8 @@ class AnyCopy(Protocol):
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """Return in what keys and values are kept.
 
-    On a CPU float32 for rows of fewer bits too: torch attends to those at the memory's speed, and to bfloat16 ones far
-    slower, but where the processor multiplies tiles of them (docs/measurements.md, "Keys and values on a CPU").
+    On a CPU float32 for rows of fewer bits too: torch attends to bfloat16 ones far slower, but where the processor
+    multiplies tiles of them; `halves` is faster than both (docs/measurements.md, "Keys and values on a CPU").
     """
     on_tiles = dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
     return torch.float32 if device.type == "cpu" and not on_tiles else dtype
@@ -65,7 +65,7 @@ class RowsCopy:
     """A snapshot of a block's first positions.
 
     Attributes:
-        keys, values: [layers, rows, heads, length, head_dim] clones.
+        keys, values: [layers, rows, heads, length, head_dim] clones, or as the cache lays them out.
     """
 
     keys: Tensor
@@ -181,16 +181,24 @@ class KVCache(CacheRows[RowsCopy]):
         super().__init__(rows, max_rows)
         self._shape = (config.num_layers, config.num_heads, config.positions, config.head_dim)
         self._dtype, self._device = dtype, device
-        self.keys, self.values = self._empty(rows), self._empty(rows)
+        self.keys, self.values = self._empty(rows)
 
-    def _empty(self, rows: int) -> Tensor:
+    def _empty(self, rows: int) -> tuple[Tensor, Tensor]:
         layers, heads, positions, head_dim = self._shape
         # zeros, not empty: a masked read of a position never written must be finite
-        return torch.zeros(layers, rows, heads, positions, head_dim, dtype=self._dtype, device=self._device)
+        keys, values = (
+            torch.zeros(layers, rows, heads, positions, head_dim, dtype=self._dtype, device=self._device)
+            for _ in range(2)
+        )
+        return keys, values
+
+    def _reach(self, length: int) -> int:
+        """Return how far along their fourth dimension so many positions' keys reach."""
+        return length
 
     @torch.inference_mode(False)  # written inside it and out
     def _grow_to(self, rows: int) -> None:
-        grown = [self._empty(rows), self._empty(rows)]
+        grown = self._empty(rows)
         for new, old in zip(grown, (self.keys, self.values), strict=True):
             new[:, : self.rows] = old
         self.keys, self.values = grown
@@ -203,14 +211,12 @@ class KVCache(CacheRows[RowsCopy]):
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> RowsCopy:
         """Clone the first `length` positions of a block."""
-        return RowsCopy(
-            self.keys[:, block.slice(), :, :length].clone(), self.values[:, block.slice(), :, :length].clone()
-        )
+        keys, values = self.keys[:, block.slice(), :, : self._reach(length)], self.values[:, block.slice(), :, :length]
+        return RowsCopy(keys.clone(), values.clone())
 
     @torch.inference_mode()
     def copy_in(self, block: RowRange, copy: RowsCopy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
-        length = copy.keys.shape[3]
         chosen = slice(None) if rows is None else torch.tensor(list(rows), device=self._device)
-        self.keys[:, block.slice(), :, :length] = copy.keys[:, chosen]
-        self.values[:, block.slice(), :, :length] = copy.values[:, chosen]
+        for memory, saved in zip((self.keys, self.values), (copy.keys, copy.values), strict=True):
+            memory[:, block.slice(), :, : saved.shape[3]] = saved[:, chosen]

@@ -28,6 +28,7 @@ from streamgen.linear import Linear, activation
 from streamgen.lm.attention import MaskedAttention, Segment, SegmentAttention, cache_rows, merge
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache
+from streamgen.lm.halves import HalvesAttention, HalvesCache
 
 __all__ = ["Decoder", "sinusoids"]
 
@@ -144,7 +145,7 @@ class Decoder:
         segments = merge(segments)
         x = x + self._gather_positions(segments)
         rows = cache_rows(segments)
-        attend = MaskedAttention(segments, cache) if masked else SegmentAttention(segments, cache)
+        attend = _attention(segments, cache, masked)
         text = cross.select(rows, [s.length for s in segments for _ in range(s.block.rows)])
         for index, layer in enumerate(self._layers):
             if seen is not None:
@@ -202,6 +203,14 @@ class Decoder:
             for s in segments
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _attention(
+    segments: Sequence[Segment], cache: KVCache, masked: bool
+) -> MaskedAttention | SegmentAttention | HalvesAttention:
+    if isinstance(cache, HalvesCache):
+        return HalvesAttention(segments, cache)
+    return MaskedAttention(segments, cache) if masked else SegmentAttention(segments, cache)
 
 
 class _Weights:

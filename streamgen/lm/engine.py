@@ -18,6 +18,7 @@ from streamgen.lm.attention import Segment
 from streamgen.lm.cache import CacheRows, KVCache, attention_dtype
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder
+from streamgen.lm.halves import HalvesCache
 from streamgen.lm.native import NativeDecoder, PackedWeights
 from streamgen.lm.sampling import Uniforms, combine, sample_together
 from streamgen.lm.step import Feed, Step, Unread, Window
@@ -80,7 +81,14 @@ class LmEngine:
 
     @classmethod
     def on_torch(
-        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, int8: bool = False, rows: int = _ROWS
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        int8: bool = False,
+        halves: bool = False,
+        rows: int = _ROWS,
     ) -> LmEngine:
         """Run on torch's kernels.
 
@@ -89,13 +97,15 @@ class LmEngine:
             device: where.
             dtype: float32, bfloat16 or float16.
             int8: whether the decoder's large matrices are rounded to 8 bits.
+            halves: whether keys and values are kept in float16, on a CPU (see `halves`).
             rows: cache rows to start with; it grows when streams need more.
         """
         config, weights = checkpoint.decoder, checkpoint.weights
         decoder = Decoder(config, weights, device=device, dtype=dtype, int8=int8)
         kept = attention_dtype(device, dtype)
         projector = TextProjector(config, weights, device=device, dtype=dtype, kept=kept)
-        return cls(config, decoder, KVCache(config, rows, dtype=kept, device=device), projector)
+        cache = HalvesCache(config, rows) if halves else KVCache(config, rows, dtype=kept, device=device)
+        return cls(config, decoder, cache, projector)
 
     @classmethod
     def native(cls, checkpoint: Checkpoint, packed: PackedWeights, library: Kernels, threads: int) -> LmEngine:

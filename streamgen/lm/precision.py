@@ -4,14 +4,15 @@
     auto, CPU, small      int8 on the native kernels; without them where the processor multiplies bf16 natively
                           (AVX512-BF16, AMX); else fp32
     auto, CPU             the first of fp32, bf16, int8, int6 and mixed that is comfortably faster than real time, else
-                          the fastest of them; without the native kernels of fp32 and bf16
+                          the fastest of them; without the native kernels of fp32, bf16 and int8
 
 A small one is not measured, so that it makes the same music whatever else the machine does while it is loaded; any
 processor reads so little 50 times a second, and a quarter of it leaves time for everything else that plays.
 
 fp32 on a CPU keeps weights in halves where that loses nothing (`native`): the same numbers in half the time. int8,
 int6 and int4 are weights of so many bits under rows of 8 (`rounding`), mixed has some of each. Without the native
-kernels fp32 runs on torch's, int8 is 8-bit weights under bf16 rows, and the others are refused.
+kernels fp32 runs on torch's, int8 is 8-bit weights under bf16 rows, and the others are refused; bf16 and int8 keep keys
+and values in halves where that is fastest (`halves`) and a trial shows that they hold this checkpoint's.
 
 Rules: builds engines and times them; knows no prompt and no stream but the bare one it times.
 """
@@ -22,6 +23,7 @@ import platform
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ from streamgen.errors import ConfigError
 from streamgen.kernels import Kernels, kernels
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
+from streamgen.lm.halves import HalvesCache, halves_pay
 from streamgen.lm.native import PackedWeights, exact_weights, fits_native
 from streamgen.lm.rounding import ROUNDED, bits_of, fingerprint, kept, rounded_weights
 from streamgen.lm.sampling import Sampling
@@ -97,7 +100,7 @@ def choose_engine(
     few_bits = precision in ROUNDED
     if few_bits and device.type != "cpu":
         raise ConfigError(f"precision is {precision!r}, which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
-    builder = _Builder(checkpoint, device, threads)
+    builder = _Builder(checkpoint, pattern, device, threads)
     if few_bits and precision != "int8" and builder.library is None:
         raise ConfigError(f"precision is {precision!r}, which needs the native kernels: {builder.lack}; use 'int8'")
     if precision != "auto":
@@ -133,8 +136,10 @@ class _Builder:
         lack: why they do not.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, threads: int | None) -> None:
-        self._checkpoint, self._device = checkpoint, device
+    def __init__(
+        self, checkpoint: Checkpoint, pattern: DelayPattern, device: torch.device, threads: int | None
+    ) -> None:
+        self._checkpoint, self._pattern, self._device = checkpoint, pattern, device
         small = is_small(checkpoint, device)
         self._torch_threads = 1 if threads is None and small else threads
         self._threads = self._torch_threads or torch.get_num_threads()
@@ -150,7 +155,7 @@ class _Builder:
         kernels_ = self.library.instruction_set if self.library else "torch"
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else processor_name()
         return (
-            f"auto 2 at {_PLACE} {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
+            f"auto 3 at {_PLACE} {name} {self._threads} {kernels_} {torch.__version__} {fingerprint(self._checkpoint)}"
         )
 
     def candidates(self) -> list[str]:
@@ -158,7 +163,7 @@ class _Builder:
         if self.on_gpu:
             return ["fp16", "bf16"]
         full = ["fp32", "bf16"] if _full_bytes(self._checkpoint) < _HOPELESS_BYTES else ["bf16"]
-        return full if self.library is None else [*full, *(name for name in ROUNDED if name != "int4")]
+        return [*full, "int8"] if self.library is None else [*full, *(name for name in ROUNDED if name != "int4")]
 
     def choice(self, precision: str, note: str) -> EngineChoice:
         """Build one. Beside the native kernels torch computes on one thread: a second would be in their way."""
@@ -167,10 +172,15 @@ class _Builder:
             engine = LmEngine.native(self._checkpoint, packed, self.library, self._threads)
             noted = f"{note}; {told}" if told else note
             return EngineChoice(engine, precision, noted, 1, self.library, self._threads)
-        engine = LmEngine.on_torch(
-            self._checkpoint, device=self._device, dtype=_DTYPES[precision], int8=precision == "int8"
-        )
-        return EngineChoice(engine, precision, note, self._torch_threads)
+        return EngineChoice(self._on_torch(precision), precision, note, self._torch_threads)
+
+    def _on_torch(self, precision: str) -> LmEngine:
+        """Build one on torch's kernels, with keys and values in halves where that pays and this checkpoint's fit."""
+        dtype = _DTYPES[precision]
+        build = partial(LmEngine.on_torch, self._checkpoint, device=self._device, dtype=dtype, int8=precision == "int8")
+        engine = build(halves=halves_pay(self._device, dtype))
+        fits = not isinstance(engine.cache, HalvesCache) or _makes_numbers(engine, self._pattern)
+        return engine if fits else build()
 
     def _packed(self, precision: str, library: Kernels) -> tuple[PackedWeights, str]:
         """Lay the weights out for the native kernels; what there is to tell of it beside."""

@@ -13,7 +13,9 @@ import torch
 from streamgen.checkpoint import Checkpoint, load_checkpoint
 from streamgen.errors import ConfigError
 from streamgen.lm import precision
+from streamgen.lm.cache import KVCache
 from streamgen.lm.delay import DelayPattern
+from streamgen.lm.halves import HalvesCache
 from streamgen.lm.precision import EngineChoice, bare_step_seconds, choose_engine
 from streamgen.testing import tiny_checkpoint
 
@@ -31,12 +33,19 @@ def chosen(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Choose on a machine whose bare step has these real-time factors, and that was never measured before."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    def choose(fp32: float, bf16: float, asked: str = "auto") -> EngineChoice:
+    def choose(fp32: float, bf16: float, asked: str = "auto", *, int8: float = 0.1) -> EngineChoice:
         monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
-        factors = {torch.float32: fp32, torch.bfloat16: bf16}
+        factors, built, choice = {"fp32": fp32, "bf16": bf16, "int8": int8}, [asked], precision._Builder.choice
+
+        def noted(builder: Any, name: str, note: str) -> EngineChoice:
+            built.append(name)
+            return choice(builder, name, note)
+
         monkeypatch.setattr(precision, "_SMALL_BYTES", 0)
-        monkeypatch.setattr(precision, "bare_step_seconds", lambda engine, _: 0.02 / factors[engine.decoder.dtype])
-        return choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision=asked)
+        with monkeypatch.context() as patched:
+            patched.setattr(precision._Builder, "choice", noted)
+            patched.setattr(precision, "bare_step_seconds", lambda *_: 0.02 / factors[built[-1]])
+            return choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision=asked)
 
     return choose
 
@@ -115,6 +124,12 @@ def test_the_bare_step_is_timed_a_few_times_and_not_for_long(
     assert all(engine.cache._free), "the stream it was timed on is gone"
 
 
+def test_auto_takes_int8_where_nothing_nearer_to_the_original_is_real_time(chosen: Callable[..., EngineChoice]) -> None:
+    choice = chosen(0.4, 0.5, int8=0.7)
+    assert choice.precision == "int8"
+    assert choice.note == "int8, measured 0.7 × real time for a bare step with guidance"
+
+
 def test_a_machine_is_measured_once(chosen: Callable[..., EngineChoice]) -> None:
     first = chosen(1.2, 2.0)
     again = chosen(9.0, 0.1)
@@ -155,3 +170,24 @@ def test_fp16_that_overflows_is_refused_when_asked_and_passed_over_by_auto(
     monkeypatch.setattr(precision._Builder, "candidates", lambda _: ["fp16", "bf16"])
     assert choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="auto").precision == "bf16"
     assert choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="fp16").precision == "fp16"
+
+
+@pytest.mark.parametrize("asked", ["bf16", "int8"])
+def test_without_the_native_kernels_keys_and_values_are_in_halves_where_that_pays_and_they_fit(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    monkeypatch.setattr(precision, "halves_pay", lambda _, dtype: dtype == torch.bfloat16)
+
+    def cache_of(one: Checkpoint, asked: str) -> KVCache:
+        cache = choose_engine(one, PATTERN, 0.02, device=CPU, precision=asked).engine.cache
+        assert isinstance(cache, KVCache)
+        return cache
+
+    assert isinstance(cache_of(checkpoint, asked), HalvesCache)
+    assert not isinstance(cache_of(checkpoint, "fp32"), HalvesCache)
+    name = "model.decoder.layers.1.self_attn.v_proj.weight"
+    loud = replace(checkpoint, weights=checkpoint.weights | {name: 1e8 * checkpoint.weights[name]})
+    assert not isinstance(cache_of(loud, asked), HalvesCache), "beyond float16's 65,504, and no trouble to bfloat16"
+    monkeypatch.setattr(precision, "halves_pay", lambda *_: False)
+    assert not isinstance(cache_of(checkpoint, asked), HalvesCache)
