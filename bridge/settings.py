@@ -22,7 +22,7 @@ from bridge.disk import read_toml
 from bridge.errors import UsageError, cannot_be
 from bridge.session.parameters import session_table
 from streamgen.config import CONTROLS, PRECISIONS, THREADS, ControlSpec, Value, number, switch, text
-from streamgen.errors import StreamgenError
+from streamgen.errors import StreamgenError, quoted
 
 __all__ = ["OPTIONS", "Option", "Row", "Settings", "metavar", "music_default", "music_table", "reference", "takes"]
 
@@ -278,7 +278,7 @@ def _checked(file: Path, name: str, value: object, table: Mapping[str, ControlSp
     if row is None:
         near = difflib.get_close_matches(name, [*OPTIONS, *table], 1)
         remedy = f"do you mean {near[0]!r}?" if near else "`streamgen serve --help` names them all"
-        raise UsageError(f"--config {str(file)!r}: {name} is {value!r}, but there is no such setting; {remedy}")
+        raise UsageError(f"--config {str(file)!r}: {name} is {quoted(value)}, but there is no such setting; {remedy}")
     try:
         return row.check(value)
     except StreamgenError as error:

@@ -554,6 +554,7 @@ COUNTED = {
     "link_audio_messages_total": "pieces of Link Audio that were due while somebody listened",
     "midi_ports": "inputs that are open, one's own included",
     "midi_messages_total": "messages that came in, clocks included",
+    "midi_lost_messages_total": "messages that came faster than they can be read",
     "udp_receivers": "who is sent ReaStream or RTP",
     "udp_packets_total": "of both that were sent",
     **_of_device("sound", "the device", "late_callbacks_total", "that the sound system told of"),

@@ -18,33 +18,33 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl as tls
-import struct
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import numpy as np
-from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
-from streamgen.audio import AudioChunk
 from streamgen.errors import ConfigError, StreamgenError
+from streamgen.stream_protocol import (
+    PROTOCOL,
+    LiveChunk,
+    applied_at,
+    checked_hello,
+    checked_values,
+    one_line,
+    place_of,
+    read_chunk,
+    stream_url,
+)
 
 __all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide", "connect", "stream_url"]
 
-_PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
-_HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
-_DISCONTINUITY, _PROMPT_CHANGE = 1, 2
-_KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
-_KEPT_SECONDS, _EVENTS_KEPT = 10.0, 1_000
-_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_KEPT_SECONDS, _EVENTS_KEPT, _EVENTS_KEPT_CHARACTERS = 10.0, 1_000, 16_000_000
 
 T = TypeVar("T")
 
@@ -63,21 +63,6 @@ class Refused(StreamgenError):
 
 class Disconnected(StreamgenError):
     """There is no connection: it could not be made, or it is lost; says why."""
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class LiveChunk(AudioChunk):
-    """A piece of a session's audio.
-
-    Attributes:
-        due_seconds: when its first sample is due, Unix seconds by the service's clock.
-        discontinuity: it does not follow on from the chunk before.
-        prompt_change: other prompts play from a sample in it on.
-    """
-
-    due_seconds: float = 0.0
-    discontinuity: bool = False
-    prompt_change: bool = False
 
 
 class When(TypedDict, total=False):
@@ -125,35 +110,15 @@ async def connect(
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_seconds):
-                socket = await open_socket(address, subprotocols=[_PROTOCOL], **options)
+                socket = await open_socket(address, subprotocols=[Subprotocol(PROTOCOL)], **options)
                 stack.push_async_callback(socket.close)
-                live = Live(socket, json.loads(await socket.recv()))
+                live = Live(socket, checked_hello(json.loads(await socket.recv())))
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
-            raise Disconnected(f"no streamgen answers at {url}: {_reason(problem)}") from None
-        except (KeyError, RecursionError, TypeError):
-            raise Disconnected(f"no streamgen answers at {url}: it says no hello") from None
+            raise Disconnected(f"no streamgen answers at {place_of(url)}: {_reason(problem)}") from None
+        except RecursionError:
+            raise Disconnected(f"no streamgen answers at {place_of(url)}: it says no hello") from None
         stack.push_async_callback(live.close)
         yield live
-
-
-def stream_url(url: str, query: dict[str, str]) -> str:
-    """Make the WebSocket's address of what people type: HOST:PORT, http://…, the page's with its token, or all of it.
-
-    Raises:
-        ConfigError: it has no host, or a scheme that is none of ours.
-    """
-    try:
-        parts = urlsplit(url if "://" in url else f"ws://{url}")
-        usable = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"url is {url!r}, must be like http://127.0.0.1:8711")
-    path = _PATH if parts.path in ("", "/") else parts.path
-    shown = {name: value for name, value in parse_qsl(parts.fragment) if name == "token"}  # as the page has it
-    return urlunsplit(
-        (_SCHEMES[parts.scheme], parts.netloc, path, urlencode(dict(parse_qsl(parts.query)) | shown | query), "")
-    )
 
 
 class Live:
@@ -206,12 +171,12 @@ class Live:
             Disconnected: there is no connection any more.
         """
         _check_names(when, WhenAndGlide)
-        return int((await self.ask("set", values=dict(values), **when))["applied_at_sample"])
+        return _applied(await self.ask("set", values=dict(values), **when))
 
     async def transport(self, action: str, **when: Unpack[When]) -> int:
         """Tell the player: `play`, `pause`, `stop` or `reset`; returns the sample at which it does. See `set`."""
         _check_names(when, When)
-        return int((await self.ask("transport", action=action, **when))["applied_at_sample"])
+        return _applied(await self.ask("transport", action=action, **when))
 
     async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Send any message of the protocol, such as `rack` or `preset`; returns its answer.
@@ -244,7 +209,7 @@ class Live:
             answer = await self.ask(kind, bytes=len(file), **when)
             if answer.get("ready"):
                 answer = await self._answer(answer["id"], file)
-        return int(answer["applied_at_sample"])
+        return _applied(answer)
 
     async def _answer(self, id_: int, message: str | bytes) -> dict[str, Any]:
         if self.over:
@@ -257,6 +222,8 @@ class Live:
             raise Disconnected(_reason(problem)) from None
         finally:
             self._asked.pop(id_, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # the reader tells every question of the end, also one whose sending was refused
 
     # -- hear and follow ----------------------------------------------------------------------------------------------
 
@@ -289,7 +256,7 @@ class Live:
         Raises:
             Disconnected: the connection is lost.
         """
-        stream = _Inbox[dict[str, Any]](self, _EVENTS_KEPT)
+        stream = _Inbox[dict[str, Any]](self)
         self._followers.add(stream)
         return stream
 
@@ -302,13 +269,13 @@ class Live:
                 if isinstance(message, bytes):
                     self._heard(message)
                 else:
-                    self._told(json.loads(message))
+                    self._told(json.loads(message), len(message))
                 async with self.news:
                     self.news.notify_all()
         except ConnectionClosed as problem:
             why = _reason(problem)
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError, struct.error) as problem:
-            why = f"what came is not of {_PROTOCOL}: {problem}"
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as problem:
+            why = f"what came is not of {PROTOCOL}: {one_line(problem)}"
         finally:
             self.over = why
             for answer in self._asked.values():
@@ -320,7 +287,7 @@ class Live:
     def _heard(self, message: bytes) -> None:
         stream = self._hearing()
         if stream is not None:
-            stream.waiting.append(_chunk(message))
+            stream.waiting.append(read_chunk(message))
             while sum(chunk.samples.shape[1] for chunk in stream.waiting) > _KEPT_SECONDS * self.sample_rate_hz:
                 self.missed_samples += stream.waiting.popleft().samples.shape[1]
         elif self._sends_audio:
@@ -331,20 +298,21 @@ class Live:
         with suppress(Disconnected):
             await self.ask("audio", enabled=self._hearing() is not None)  # unless somebody listens again meanwhile
 
-    def _told(self, message: dict[str, Any]) -> None:
+    def _told(self, message: dict[str, Any], characters: int) -> None:
         kind, answer = message.get("type"), self._asked.get(message.get("id", 0))
         if kind in ("ack", "error") and answer is not None and not answer.done():
             if kind == "ack":
                 answer.set_result(message)
             else:
-                answer.set_exception(Refused(str(message.get("code")), str(message.get("message"))))
+                code, text = one_line(message.get("code"), 60), one_line(message.get("message"), 4_000)
+                answer.set_exception(Refused(code, text))
             return
         if kind in ("changed", "table"):
-            self.values |= message["values"]
+            self.values = dict(checked_values({**self.values, **message["values"]}))
         elif kind == "transport":
-            self.state = message["state"]
+            self.state = str(message["state"])
         for follower in self._followers:
-            follower.waiting.append(message)
+            follower.follow(message, characters)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -355,10 +323,21 @@ class Live:
 
 
 class _Inbox(Generic[T]):
-    """What came and was not taken yet, the newest `most` of it, as an asynchronous iterator."""
+    """What came and was not taken yet, as an asynchronous iterator."""
 
-    def __init__(self, live: Live, most: int | None = None) -> None:
-        self._live, self.waiting, self.ended = live, deque[T](maxlen=most), False
+    def __init__(self, live: Live) -> None:
+        self._live, self.waiting, self.ended = live, deque[T](), False
+        self._lengths = deque[int]()  # of the newest messages, in characters
+
+    def follow(self, message: T, length: int) -> None:
+        """Keep a message, at the cost of the oldest where they are too many or too long."""
+        self.waiting.append(message)
+        self._lengths.append(length)
+        while len(self._lengths) > len(self.waiting):  # what was taken
+            self._lengths.popleft()
+        while len(self.waiting) > _EVENTS_KEPT or sum(self._lengths) > _EVENTS_KEPT_CHARACTERS:
+            self.waiting.popleft()
+            self._lengths.popleft()
 
     def __aiter__(self) -> _Inbox[T]:
         return self
@@ -380,19 +359,14 @@ def _check_names(when: Mapping[str, object], known: type) -> None:
         raise ConfigError.unknown("keyword", name, known.__annotations__)
 
 
-def _chunk(message: bytes) -> LiveChunk:
-    """Read a frame."""
-    version, codec, channels, flags, _, position, time_us, rate_hz, frames = _HEADER.unpack_from(message)
-    if (version, channels) != (1, 2) or codec not in _KINDS or not rate_hz:
-        raise ValueError(f"a frame of version {version}, codec {codec}, {channels} channels, {rate_hz} Hz")
-    kind, full = _KINDS[codec]
-    pcm: NDArray[np.float32] = np.frombuffer(message, kind, offset=_HEADER.size).astype(np.float32) / np.float32(full)
-    samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
-    broken, changed = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
-    return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
+def _applied(answer: Mapping[str, Any]) -> int:
+    try:
+        return applied_at(answer)
+    except ValueError as problem:
+        raise Disconnected(f"what came is not of {PROTOCOL}: {problem}") from None
 
 
 def _reason(problem: Exception) -> str:
     if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
-        return problem.rcvd.reason or f"closed with {problem.rcvd.code}"
-    return " ".join(str(problem).split()) or type(problem).__name__
+        return one_line(problem.rcvd.reason) or f"closed with {problem.rcvd.code}"
+    return one_line(problem) or type(problem).__name__

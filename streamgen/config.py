@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Annotated, Any, TypedDict, get_type_hints
 
-from streamgen.errors import ConfigError, PromptError
+from streamgen.errors import ConfigError, PromptError, quoted
 
 __all__ = [
     "BEGIN_ANEW",
@@ -102,26 +102,26 @@ class ControlSpec:
         if not low <= found <= high:  # NaN fails it
             if isinstance(value, str):
                 raise ConfigError(f"{self.name} is the text {value!r:.60}, must be a number within {self.in_words}")
-            raise ConfigError(f"{self.name} is {value!r}, must be within {self.in_words}")
+            raise ConfigError(f"{self.name} is {quoted(value)}, must be within {self.in_words}")
         if self.type != "int":
             return found
         if found != int(found):
-            raise ConfigError(f"{self.name} is {value!r}, must be a whole number")
+            raise ConfigError(f"{self.name} is {quoted(value)}, must be a whole number")
         return int(found)
 
     def _check_text(self, value: object) -> str:
         if not isinstance(value, str):
-            raise ConfigError(f"{self.name} is {value!r}, must be a text")
+            raise ConfigError(f"{self.name} is {quoted(value)}, must be a text")
         if len(value) > MAX_TEXT:
             raise PromptError(f"{self.name} has {len(value):,} characters, the limit is {MAX_TEXT:,}: shorten it")
         if self.choices and value not in self.choices:
-            raise ConfigError(f"{self.name} is {value!r}, must be one of {', '.join(self.choices)}")
+            raise ConfigError(f"{self.name} is {quoted(value)}, must be one of {', '.join(self.choices)}")
         return value
 
     def _check_switch(self, value: object) -> bool:
         if isinstance(value, bool | int | float) and value in (0, 1):
             return bool(value)
-        raise ConfigError(f"{self.name} is {value!r}, must be true or false (1 or 0)")
+        raise ConfigError(f"{self.name} is {quoted(value)}, must be true or false (1 or 0)")
 
     def read(self, value: object) -> Value:
         """Return the value of a controller, which may know nothing but floats, or nothing but texts.
@@ -162,7 +162,7 @@ class ControlSpec:
             found = int(words) if self.type == "int" else float(words)
         except ValueError:
             kind = "whole number" if self.type == "int" else "number"
-            raise ConfigError(f"{self.name} is {words!r}, must be a {kind} within {self.in_words}") from None
+            raise ConfigError(f"{self.name} is {quoted(words)}, must be a {kind} within {self.in_words}") from None
         return self.check_number(found)
 
     @property
@@ -199,7 +199,7 @@ class ControlSpec:
         if not self.has_range:
             raise ConfigError(f"{self.name} is a {self.type} and has no 0 … 1 range; send the value itself")
         if not -_CLAMPED <= position <= 1 + _CLAMPED:
-            raise ConfigError(f"{self.name}/norm is {position!r}, must be within 0 … 1")
+            raise ConfigError(f"{self.name}/norm is {quoted(position)}, must be within 0 … 1")
         low, high = self.limits
         value = low + min(max(position, 0), 1) * (high - low)
         return self.check(value if self.type == "float" else round(value))

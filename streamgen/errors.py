@@ -27,6 +27,12 @@ __all__ = [
 ]
 
 
+def quoted(value: object, most: int = 100) -> str:
+    """Return a value as an error quotes it: its beginning, where it is long; a line shall stay one."""
+    words = repr(value)
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
 class StreamgenError(Exception):
     """Base of every error this package raises on purpose."""
 

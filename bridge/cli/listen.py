@@ -26,12 +26,13 @@ from bridge.doors.native.client import ListenClient, Pcm, Received, stream_url
 from bridge.doors.native.frames import CODECS, MAX_RATE_HZ, MIN_RATE_HZ
 from bridge.doors.sound_card.card import OutputDevice, choose_device
 from bridge.doors.sound_card.door import SoundCardDoor
-from bridge.errors import UsageError
+from bridge.errors import UsageError, WireError
 from bridge.metrics import Metrics
 from bridge.session.events import Block, Gap
 from bridge.settings import Settings
 from streamgen.config import ControlSpec, Value
 from streamgen.errors import StreamgenError
+from streamgen.stream_protocol import one_line
 
 __all__ = ["add_arguments", "run", "values_of", "words_of"]
 
@@ -122,11 +123,11 @@ def values_of(words: Mapping[str, str], parameters: Iterable[Mapping[str, Any]])
     table = {str(row.get("name")): row for row in parameters}
     for name in words:
         if name not in table:
-            raise UsageError(f"--set: the server has no parameter {name!r}; it has {', '.join(table)}")
+            raise UsageError(f"--set: the server has no parameter {name!r}; it has {one_line(', '.join(table), 2_000)}")
     try:
         return {name: _spec(table[name]).parse(word) for name, word in words.items()}
     except StreamgenError as problem:
-        raise UsageError(f"--set: {problem}") from None
+        raise UsageError(f"--set: {one_line(problem, 2_000)}") from None
 
 
 def _spec(row: Mapping[str, Any]) -> ControlSpec:
@@ -220,6 +221,13 @@ class _ToCard:
         self._position, self._due = 0, 0.0
 
     def write(self, samples: Pcm, rate_hz: int) -> None:
+        """Play them.
+
+        Raises:
+            WireError: they are of another rate than was asked for, and would be played at another speed.
+        """
+        if rate_hz != self._rate_hz:
+            raise WireError("bad_audio", f"the server sends {rate_hz} Hz and was asked for {self._rate_hz} Hz")
         now = time.time()
         self._due = self._due if self._due > now else now + _AHEAD_SECONDS
         self._door.audio(Block(samples, self._position, time_us=round(self._due * 1e6)))
@@ -264,12 +272,16 @@ def _report(client: ListenClient, sink: _ToFile | _ToCard, args: argparse.Namesp
     say(f"{args.out or 'played'}: {client.received.seconds:.2f} s, {gaps} gaps, {seconds:.2f} s missing{lost}{again}")
 
 
+def _word(told: object) -> str | None:
+    return None if told is None else one_line(told)
+
+
 def _fields(client: ListenClient, sink: _ToFile | _ToCard, args: argparse.Namespace) -> dict[str, object]:
     received, first = client.received, client.first_audio_seconds
     gaps, missing_seconds = _missing(client, sink)
     return {
-        "session": client.hello.get("session"),
-        "model": client.hello.get("model"),
+        "session": _word(client.hello.get("session")),
+        "model": _word(client.hello.get("model")),
         "codec": args.codec,
         "sample_rate_hz": received.rate_hz,
         "channels": 2,

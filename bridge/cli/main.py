@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, Protocol, cast
 
-from bridge.cli.terminal import lenient_output, warnings_as_lines
+from bridge.cli.terminal import lenient_output, say, warnings_as_lines
 from bridge.errors import BridgeError, UsageError
 from bridge.threads import wait_asleep
 
@@ -135,7 +135,7 @@ def _overview(words: list[str]) -> int:
 
 
 def _fail(line: str, code: int) -> int:
-    print("streamgen: " + " ".join(line.split()), file=sys.stderr)
+    say("streamgen: " + " ".join(line.split()))
     return code
 
 

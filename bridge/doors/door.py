@@ -44,9 +44,12 @@ __all__ = [
     "cannot_listen",
     "host_and_port",
     "own_address",
+    "send_unless_full",
 ]
 
 _log = logging.getLogger("bridge.doors")
+_MOST_UNSENT_BYTES = 262_144  # a second of sound
+_MOST_ASKED = 32  # at once: hands ask for a few, a storm of packets or notes for thousands
 # an address of each family that is kept for documentation: no packet goes there
 _ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
@@ -177,6 +180,14 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def send_unless_full(transport: asyncio.DatagramTransport, data: bytes, place: tuple[str, int] | None = None) -> bool:
+    """Send a datagram, unless the network takes none any more: a transport would keep them all, and send them late."""
+    if transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
+        return False
+    transport.sendto(data, place)
+    return True
+
+
 def host_and_port(option: str, said: str, usual_port: int | None = None) -> tuple[str, int]:
     """Return the host and port that an operator names.
 
@@ -207,6 +218,8 @@ class Tasks:
     def __init__(self, name: str) -> None:
         self._name = name
         self._running: set[asyncio.Task[Any]] = set()  # the loop itself would let them be collected
+        self._asked = 0
+        self._left_over: tuple[Session, Command] | None = None
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something from now on."""
@@ -222,9 +235,22 @@ class Tasks:
         except StreamgenError as error:
             _log.warning("what %s asks for could not be done: %s", self._name, error)
 
-    def ask(self, session: Session, command: Command) -> asyncio.Task[None]:
-        """The same, without waiting for it."""
-        return self.spawn(self.do(session, command))
+    def ask(self, session: Session, command: Command) -> None:
+        """The same, without waiting for it; where far too much is asked for at once, the newest of it is done."""
+        if self._asked >= _MOST_ASKED:
+            self._left_over = session, command
+            return
+        self._asked += 1
+        self.spawn(self._do_asked(session, command))
+
+    async def _do_asked(self, session: Session, command: Command) -> None:
+        try:
+            await self.do(session, command)
+            while self._left_over is not None:
+                (session, command), self._left_over = self._left_over, None
+                await self.do(session, command)
+        finally:
+            self._asked -= 1
 
     async def close(self) -> None:
         """End what runs."""

@@ -21,7 +21,7 @@ from bridge.disk import read_toml
 from bridge.errors import cannot_be
 from streamgen.checkpoint import Heard
 from streamgen.config import CONTROLS
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, quoted
 
 __all__ = ["DEFAULT_SCENE", "Arranger", "Part", "read_scene"]
 
@@ -74,12 +74,12 @@ def _part(row: Mapping[str, Any], where: str) -> Part:
     known = {field.name: field for field in fields(Part)}
     for name in row:
         if name not in known:
-            raise ConfigError(f"{where} has {name!r}; a part has {', '.join(known)}")
+            raise ConfigError(f"{where} has {quoted(name)}; a part has {', '.join(known)}")
     kinds = {"name": str, "bars": int, "words": str, "semitones": int, "take": str}
     for name, kind in kinds.items():
         if not isinstance(row.get(name, kind()), kind) or isinstance(row.get(name), bool):
             raise ConfigError(
-                f"{where}: {name} is {row[name]!r}, must be a {'text' if kind is str else 'whole number'}"
+                f"{where}: {name} is {quoted(row[name])}, must be a {'text' if kind is str else 'whole number'}"
             )
     part = Part(row.get("name", ""), **{name: row[name] for name in ("words", "semitones", "take") if name in row},
                 bars=row.get("bars", 0))  # fmt: skip

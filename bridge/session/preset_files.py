@@ -29,6 +29,7 @@ from bridge.disk import MOST_MB, read_toml, write_whole
 from bridge.errors import FileError, cannot_be
 from bridge.session.commands import MAX_PRESET_NAME
 from streamgen.config import Value
+from streamgen.errors import quoted
 
 __all__ = ["Preset", "SlotPreset", "names", "path_of", "plugins_in", "read", "write"]
 
@@ -137,7 +138,7 @@ def read(path: Path) -> Preset:
     """
     rows = _rows(path)
     if rows.get("version") != _VERSION:
-        said = f"says version = {rows['version']!r}" if "version" in rows else "says no version"
+        said = f"says version = {quoted(rows['version'])}" if "version" in rows else "says no version"
         raise FileError(f"{path} is no preset for this streamgen: it {said}, must be version = {_VERSION}")
     if not {"parameters", "slots"} & rows.keys():
         raise FileError(f"{path} is no preset: it has neither [parameters] nor [[slots]]")
@@ -181,16 +182,16 @@ def _slot(place: int, row: Mapping[str, Any]) -> SlotPreset:
         raise ValueError(f"slot {place} has no effect")
     number = row.get("number", 0)
     if not isinstance(number, int) or not 0 <= number <= MAX_SLOTS:
-        raise ValueError(f"the number of slot {place} is {number!r}, must be within 1 … {MAX_SLOTS}")
+        raise ValueError(f"the number of slot {place} is {quoted(number)}, must be within 1 … {MAX_SLOTS}")
     try:
         state = base64.b64decode(row.get("state", ""), validate=True)
     except binascii.Error as error:
-        raise ValueError(f"the state of slot {place}, {row['effect']!r}, is damaged: {error}") from None
+        raise ValueError(f"the state of slot {place}, {quoted(row['effect'])}, is damaged: {error}") from None
     return SlotPreset(str(row["effect"]), _values(row.get("parameters", {})), state, number)
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Value]:
     for name, value in row.items():
         if not isinstance(value, str | float | int):
-            raise ValueError(f"{name} is {value!r}, must be a number, a text, true or false")
+            raise ValueError(f"{name} is {quoted(value)}, must be a number, a text, true or false")
     return dict(row)

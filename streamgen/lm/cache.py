@@ -141,6 +141,10 @@ class CacheRows(Generic[Copy]):
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         raise NotImplementedError
 
+    def holds(self, copy: Copy, length: int, rows: int) -> bool:
+        """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""
+        raise NotImplementedError
+
     def _free_at_the_end(self) -> int:
         taken = (at for at, free in enumerate(reversed(self._free)) if not free)
         return next(taken, self.rows)
@@ -207,6 +211,12 @@ class KVCache(CacheRows[RowsCopy]):
         """Write something into all of a block, of the size of music's."""
         for memory in (self.keys, self.values):
             memory[:, block.slice()] = torch.randn(memory.shape[2:], dtype=torch.float32).to(memory)
+
+    def holds(self, copy: RowsCopy, length: int, rows: int) -> bool:
+        """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""
+        layers, heads, positions, head_dim = self._shape
+        wanted = (layers, rows, heads, length, head_dim)
+        return length <= positions and tuple(copy.keys.shape) == tuple(copy.values.shape) == wanted
 
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> RowsCopy:

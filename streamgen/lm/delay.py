@@ -150,3 +150,14 @@ class CodeRing:
     def restore(self, codes: Tensor) -> None:
         """Go back to a snapshot, which stays as it is."""
         self._columns.copy_(codes)
+
+    def check(self, codes: Tensor) -> None:
+        """Refuse codes that are none of this ring's.
+
+        Raises:
+            ValueError: of another shape, or beyond the padding's.
+        """
+        if codes.shape != self._columns.shape or codes.dtype != self._columns.dtype:
+            raise ValueError(f"the codes are {codes.dtype} {[*codes.shape]}, here they are {[*self._columns.shape]}")
+        if not 0 <= int(codes.min()) <= int(codes.max()) <= self._pattern.pad:
+            raise ValueError(f"there are codes outside 0 … {self._pattern.pad}")

@@ -231,6 +231,13 @@ class NativeCache(CacheRows[_RowsCopy]):
             for part, some in zip(self._parts(row, self.positions), numbers, strict=True):
                 part.copy_(some.view(torch.uint8))
 
+    def holds(self, copy: _RowsCopy, length: int, rows: int) -> bool:
+        """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""
+        if not copy.length == length <= self.positions or len(copy.rows) != rows:
+            return False
+        wanted = [part.shape for part in self._parts(0, length)]
+        return all([part.shape for part in row] == wanted for row in copy.rows)
+
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> _RowsCopy:
         """Clone the first `length` positions of a block."""

@@ -313,6 +313,15 @@ class TokenStream:
         """Clone everything."""
         return TokenSnapshot(self._state(), self._ring.snapshot(), self._set.snapshot())
 
+    def check(self, saved: TokenSnapshot) -> None:
+        """Refuse a snapshot, of a file that was changed, whose numbers lead out of this stream's memory or codes.
+
+        Raises:
+            ValueError: they do.
+        """
+        self._ring.check(saved.codes)
+        self._set.check(saved.windows, saved.state.settings, saved.state.head)
+
     def restore(self, saved: TokenSnapshot) -> None:
         """Go back to a snapshot; it stays valid and can be restored again.
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from streamgen.lm.cache import AnyCopy, CacheRows, RowRange
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.step import Rows, Window
+from streamgen.lm.step import Rows, StepSettings, Window
+from streamgen.lm.windows import WindowPlan
 
 __all__ = ["WindowPlace", "SavedWindow", "WindowSet"]
 
@@ -146,6 +147,33 @@ class WindowSet:
     def snapshot(self) -> tuple[SavedWindow, ...]:
         """Clone the open windows and what their rows hold."""
         return tuple(SavedWindow(replace(w), self._cache.copy_out(w.block, w.fed)) for w in self.open)
+
+    def check(self, saved: Sequence[SavedWindow], settings: StepSettings, head: int) -> None:
+        """Refuse windows that do not hold together, or lead out of the cache.
+
+        Raises:
+            ValueError: they do.
+        """
+        rows, plan = settings.rows, settings.plan
+        if (
+            not saved
+            or len(saved) > 2
+            or head < -1
+            or len({*map(len, (rows.names, rows.texts, rows.coefficients))}) > 1
+        ):
+            raise ValueError(f"{len(saved)} windows of {rows.count} rows at frame {head}")
+        WindowPlan(plan.limit, plan.context_frames, plan.start_position, plan.prefix)  # whose limits it checks itself
+        for one in saved:
+            window = one.window
+            numbers = (window.start_frame, window.start_position, window.fed, plan.prefix)
+            if (
+                min(numbers) < 0
+                or window.start_position + window.fed > plan.limit
+                or not -1 <= head - window.start_frame < 2 * plan.limit
+            ):
+                raise ValueError(f"a window of {window.fed} vectors from position {window.start_position}")
+            if not self._cache.holds(one.copy, window.fed, rows.count):
+                raise ValueError(f"what a window of {window.fed} vectors remembers is of another length")
 
     def restore(self, saved: Sequence[SavedWindow], rows: Rows) -> None:
         """Go back to a snapshot, which stays valid.

@@ -133,6 +133,17 @@ class PcmBuffer:
             self.silent,
         )
 
+    def check(self, memory: PcmMemory, frames: int) -> None:
+        """Refuse numbers that no buffer of so many frames comes to: of a file that was changed.
+
+        Raises:
+            ValueError: they are.
+        """
+        most = frames * self._codec.hop_samples
+        told = (memory.decoded_frames * self._codec.hop_samples, memory.position_samples, memory.skip_samples)
+        if min(told) < 0 or max(told) > most or memory.samples.shape[1] > most:
+            raise ValueError(f"{memory.decoded_frames} of {frames} frames are decoded, at {memory.position_samples}")
+
     def restore(self, memory: PcmMemory) -> None:
         """Go back; the memory stays valid."""
         self._state.copy_in(memory.codec)

@@ -28,10 +28,16 @@ from streamgen.lm.token_stream import TokenMark, TokenSnapshot
 from streamgen.stream.control_state import ControlMemory
 from streamgen.stream.guard import GuardMemory
 from streamgen.stream.pcm_buffer import PcmMemory
+from streamgen.stream.saved_types import check_types
 
 __all__ = ["StreamMark", "StreamMemory", "StreamSnapshot", "Trail", "new_number"]
 
 _numbers = itertools.count()
+# what torch and the records it makes raise for a file that is none; OSError where its own index leads out of it
+_NO_SNAPSHOT = (
+    RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError, MemoryError, OSError,
+    pickle.UnpicklingError, ImportError, AssertionError,
+)  # fmt: skip
 _ARRAYS: list[Any] = [
     np.empty(0).__reduce__()[0],
     bytes,
@@ -111,11 +117,15 @@ class StreamSnapshot:
                 file.seek(0)
                 with torch.serialization.safe_globals([*_ARRAYS, *filter(None, map(_own_record, names))]):
                     found = torch.load(file, weights_only=True)
-            except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, ImportError) as error:
+            except _NO_SNAPSHOT as error:
                 raise ConfigError(f"{str(path)!r} is no snapshot of this version of streamgen") from error
         if not isinstance(found, cls):
             raise ConfigError(f"{str(path)!r} holds no snapshot")
-        return found
+        try:
+            check_types(found, cls)
+        except ValueError as error:
+            raise ConfigError(f"{str(path)!r} holds a snapshot that was changed: {error}") from None
+        return dataclasses.replace(found, stream=None)
 
     @property
     def bytes(self) -> int:

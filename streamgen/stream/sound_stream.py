@@ -23,6 +23,7 @@ from torch import Tensor
 
 from streamgen.audio import AudioChunk
 from streamgen.conditioning.rows import Conditioner
+from streamgen.config import CONTROLS, checked
 from streamgen.errors import ConfigError, NumericError, SessionClosed, StreamgenError
 from streamgen.lm.step import Step
 from streamgen.metrics import StreamMetrics
@@ -31,6 +32,7 @@ from streamgen.stream.control_state import ControlMemory, ControlState
 from streamgen.stream.controls import Controls
 from streamgen.stream.guard import Guard
 from streamgen.stream.pcm_buffer import DECODE_FRAMES, PcmBuffer
+from streamgen.stream.saved_types import check_like
 from streamgen.stream.snapshots import StreamMark, StreamMemory, StreamSnapshot, Trail, new_number
 
 __all__ = ["SoundStream"]
@@ -248,9 +250,27 @@ class SoundStream:
         if saved.stream not in (None, self._number):
             raise ConfigError("the snapshot is another stream's; restore it there, or save() and load() it")
         if saved.kind != kind:
-            raise ConfigError(f"the snapshot is of {saved.kind}; this stream is of {kind}: open one like it")
+            raise ConfigError(f"the snapshot is of {saved.kind[:200]}; this stream is of {kind}: open one like it")
         if saved.stream is None:
-            saved = saved.with_settings(self.control.completed(saved.memory.controls), None)
+            self._restore_loaded(saved)
+        else:
+            self._go_to(saved)
+
+    def _restore_loaded(self, saved: StreamSnapshot) -> None:
+        """Go to one that was loaded: where it does not fit, nothing is changed."""
+        before = self.snapshot()
+        try:
+            check_like(saved, before)
+            self.tokens.check(saved.tokens)
+            self.pcm.check(saved.memory.pcm, saved.tokens.state.head + 1)
+            for one in (saved.memory.controls.controls, saved.memory.controls.asked):
+                checked({name: CONTROLS[name] for name in before.memory.controls.controls.numbers}, one.numbers)
+            self._go_to(saved.with_settings(self.control.completed(saved.memory.controls), None))
+        except _DAMAGED as error:
+            self._go_to(before)
+            raise ConfigError(f"the snapshot was changed or is damaged, nothing is restored: {error}") from None
+
+    def _go_to(self, saved: StreamSnapshot) -> None:
         self.tokens.restore(saved.tokens)
         self._trail.clear()
         self.control.memory = saved.memory.controls
@@ -277,6 +297,10 @@ class SoundStream:
         """Give back what only a rewind to before a mark would need."""
         self._trail.begin_at(mark)
         self.tokens.forget_before(mark.tokens)
+
+
+# what our own code, torch and numpy say to numbers that do not hold together
+_DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def _plays_otherwise(one: ControlMemory, two: ControlMemory) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ipaddress
+import logging
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DiscoveryDoor"]
 
+_log = logging.getLogger("bridge.doors")
+
+_MOST_BYTES = 45  # of 63 in a part of a name; another "-2" may be put behind it
 _ALL = ("", "0.0.0.0", "::")
 
 
@@ -66,8 +70,13 @@ class DiscoveryDoor:
         self._telling = asyncio.create_task(self._tell(self._zeroconf))  # seconds: others may have the name
 
     async def _tell(self, zeroconf: AsyncZeroconf) -> None:
-        for info in self._told:
-            await (await zeroconf.async_register_service(info, allow_name_change=True))
+        from zeroconf import Error
+
+        try:
+            for info in self._told:
+                await (await zeroconf.async_register_service(info, allow_name_change=True))
+        except (Error, OSError, TimeoutError) as error:
+            _log.warning("--announce: %s could not be announced: %s", info.name, error or type(error).__name__)
 
     def _kinds(self) -> list[tuple[str, int]]:
         """Return the services that are open: type and port."""
@@ -108,10 +117,16 @@ def _addresses(host: str) -> list[str]:
     return [one for one in found if not ipaddress.ip_address(one).is_loopback] or found
 
 
+def _label(host: str) -> str:
+    """Return a host's name as a part of names: what multicast DNS takes, and as long as "streamgen on" leaves room."""
+    shown = "".join(one for one in host if one.isprintable()).strip()
+    return shown.encode(errors="ignore")[:_MOST_BYTES].decode(errors="ignore") or "here"
+
+
 def _info(kind: str, port: int, addresses: list[str]) -> ServiceInfo:
     from zeroconf import ServiceInfo
 
-    machine = socket.gethostname().partition(".")[0] or "here"
+    machine = _label(socket.gethostname().partition(".")[0])
     return ServiceInfo(
         kind,
         f"streamgen on {machine}.{kind}",

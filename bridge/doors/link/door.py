@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from bridge.doors.door import Place, Service, Sessions, Tasks, own_address
+from bridge.doors.door import Place, Service, Sessions, Tasks, own_address, send_unless_full
 from bridge.doors.link import wire
 from bridge.doors.link.channel import Channel
 from bridge.doors.link.peer import ALIVE_SECONDS, LinkPeer
@@ -136,7 +136,7 @@ class LinkDoor:
     # -- sockets --------------------------------------------------------------------------------------------------
 
     def _send(self, data: bytes, place: wire.Place | None) -> None:
-        self._transports[0].sendto(data, place or (wire.GROUP, wire.PORT))
+        send_unless_full(self._transports[0], data, place or (wire.GROUP, wire.PORT))
 
     def _received(self, data: bytes, source: wire.Place) -> None:
         if self.peer is None or self._session is None or self._channel is None:

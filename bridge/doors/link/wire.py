@@ -28,6 +28,7 @@ NODE_BYTES = 8
 _DISCOVERY, _MEASUREMENT, _AUDIO = b"_asdp_v\x01", b"_link_v\x01", b"chnnlsv\x01"
 _HEAD = struct.Struct(">8sBBH8s")
 _MOST_ENTRIES = 64
+_MOST_MILLIONTHS = 2**52  # beats or seconds, of a session that plays for a century: sums of some fit eight bytes still
 _INT16 = 1
 
 Place = tuple[str, int]
@@ -163,7 +164,13 @@ def _entries(data: bytes) -> Entries | None:
 def get_i64(entries: Entries, key: bytes) -> int | None:
     """Return a time, if there is one."""
     value = entries.get(key, b"")
-    return int.from_bytes(value, "big", signed=True) if len(value) == 8 else None
+    number = int.from_bytes(value, "big", signed=True)
+    return number if len(value) == 8 and _can_be(number) else None
+
+
+def _can_be(*millionths: int) -> bool:
+    """Tell whether beats and times are such as a session comes to."""
+    return all(abs(one) <= _MOST_MILLIONTHS for one in millionths)
 
 
 def get_place(entries: Entries, key: bytes) -> Place | None:
@@ -227,10 +234,11 @@ def read_discovery(data: bytes) -> NodeState | None:
     if place is None or len(tempo) != 24 or len(session) != NODE_BYTES:
         return None
     timeline = Tempo(*struct.unpack(">qqq", tempo))
-    if not 60_000 <= timeline.beat_us <= 3_000_000:  # 20 … 1,000 bpm
+    if not 60_000 <= timeline.beat_us <= 3_000_000 or not _can_be(timeline.beats, timeline.time_us):  # 20 … 1,000 bpm
         return None
     play = entries.get(b"stst", b"")
     state = PlayState(*struct.unpack(">?qq", play)) if len(play) == 17 else PlayState()
+    state = state if _can_be(state.beats, state.time_us) else PlayState()
     return NodeState(kind, node, ttl, session, timeline, state, place, get_place(entries, b"aep4"))
 
 

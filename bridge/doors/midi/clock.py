@@ -35,6 +35,8 @@ _TRIED = np.linspace(-1, 1, 33)
 _OFF_SECONDS, _OFF_IN_A_ROW = 0.005, 4
 _LOST_SECONDS = 0.5  # 20 bpm have a clock every eighth of a second
 
+_SLOWEST, _FASTEST = 60 / (CLOCKS_A_BEAT * 4), 60 / (CLOCKS_A_BEAT * 1_000)  # seconds a clock, of 4 and 1,000 bpm
+
 Floats = NDArray[np.float64]
 
 
@@ -120,7 +122,7 @@ class ClockIn:
         if count in _YOUNG:
             more_pace, later = _within_limits(places, seconds - middle - pace * places)
             pace, middle = pace + more_pace, middle + later
-        if pace > 0:
+        if _FASTEST <= pace <= _SLOWEST:  # clocks that come all at once are a storm, and no tempo
             self._fitted = middle - (newest - (count - 1) / 2) * pace, pace
 
 

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from bridge.doors.door import Place, Service, Sessions, Tasks
@@ -39,6 +40,7 @@ NAME = "midi"
 _SCAN_SECONDS, _LOST_SECONDS = 2.0, 0.25
 _CLOCK, _START, _CONTINUE, _STOP, _SONG_POSITION = 0xF8, 0xFA, 0xFB, 0xFC, 0xF2
 _SETTLED_BPM, _SETTLED_SECONDS = 0.2, 1.0
+_MOST_WAITING, _IN_A_TURN = 2_048, 16  # messages: half a second of a cable that is full
 _PROMPT, _PRESET, _KEEP = "prompt ", "preset ", "keep"
 
 
@@ -65,6 +67,7 @@ class MidiDoor:
         self._map: dict[str, str] = {}
         self._waiting: dict[str, Value] = {}
         self._changed = asyncio.Event()
+        self._incoming = _Incoming(self._received)
         self._tasks = Tasks(NAME)
         self._out: ClockOut | None = None
         self._told_bpm, self._told_at = 0.0, 0.0
@@ -76,9 +79,7 @@ class MidiDoor:
             return
         self._session = session = sessions.live
         loop = asyncio.get_running_loop()
-        self._ports.receive = lambda port, message: loop.call_soon_threadsafe(
-            self._received, port, message, time.monotonic()
-        )
+        self._ports.receive = lambda port, message: self._incoming.put(loop, (port, message, time.monotonic()))
         self._learned(str(session.values()[MIDI_MAP]))
         session.add(self)
         await asyncio.to_thread(self._ports.scan)
@@ -107,6 +108,7 @@ class MidiDoor:
         return {
             "midi_ports": 0 if self._ports is None else len(self._ports.names),
             "midi_messages_total": self._messages,
+            "midi_lost_messages_total": self._incoming.lost,
         }
 
     async def _scan(self, ports: Ports) -> None:
@@ -249,6 +251,40 @@ class MidiDoor:
                 and (light := _light(source, spec, values[target]))
             ):
                 self._ports.send(light)
+
+
+class _Incoming:
+    """What comes from the ports' threads, on its way to the event loop, which does other things between a few of it.
+
+    Args:
+        receive: takes each on the loop: the port, the message and when it came.
+
+    Attributes:
+        lost: what came while too much waited.
+    """
+
+    def __init__(self, receive: Callable[[str, Sequence[int], float], None]) -> None:
+        self._receive = receive
+        self._waiting, self._coming, self.lost = deque[tuple[str, Sequence[int], float]](), False, 0
+
+    def put(self, loop: asyncio.AbstractEventLoop, message: tuple[str, Sequence[int], float]) -> None:
+        """Take a message; any thread. In a storm clocks are let go first."""
+        most = _MOST_WAITING // 2 if message[1][:1] == [_CLOCK] else _MOST_WAITING
+        if len(self._waiting) >= most:
+            self.lost += 1
+            return
+        self._waiting.append(message)
+        if not self._coming:
+            self._coming = True
+            loop.call_soon_threadsafe(self._hand_on, loop)
+
+    def _hand_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._coming = False  # first: what is put from now on asks for another turn
+        for _ in range(min(len(self._waiting), _IN_A_TURN)):
+            self._receive(*self._waiting.popleft())
+        if self._waiting and not self._coming:
+            self._coming = True
+            loop.call_soon(self._hand_on, loop)
 
 
 class ClockOut:

@@ -29,6 +29,7 @@ from bridge.errors import UsageError, WireError, reason
 from streamgen import client
 from streamgen.config import Value
 from streamgen.errors import ConfigError
+from streamgen.stream_protocol import one_line, place_of
 
 __all__ = ["ListenClient", "Pcm", "Received", "Sink", "Stop", "stream_url"]
 
@@ -36,6 +37,7 @@ _log = logging.getLogger("bridge.client")
 _POLL_SECONDS = 0.2
 _BACK_OFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _BIGGEST_MESSAGE = 2**22
+_HELLO_SECONDS = 10.0  # in which whoever took the connection is to say who he is
 _REFUSED, _FULL = 1008, 1013
 
 Pcm = NDArray[np.float32]
@@ -101,6 +103,8 @@ class Received:
         self._decoder = self._decoder or decoder(header)
         self._note_gap(header)
         samples = self._decoder.decode(message[HEADER_BYTES:], header)[:, : self._left()]
+        if not np.isfinite(samples).all():
+            raise WireError("bad_audio", "an audio frame whose samples are no numbers")
         self.frames += samples.shape[1]
         return samples if samples.shape[0] == 2 else np.repeat(samples, 2, axis=0)
 
@@ -159,6 +163,7 @@ class ListenClient:
     connections: int = 0
     errors: int = 0
     underruns: int = 0
+    _greeting: bool = False  # whether this connection's server has said who it is
 
     async def listen(self) -> None:
         """Listen until it is enough or interrupted.
@@ -182,9 +187,11 @@ class ListenClient:
 
     def _raise_if_permanent(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
-            raise WireError("refused", f"the server refuses: {problem.rcvd.reason}") from None
+            raise WireError("refused", f"the server refuses: {_reason(problem)}") from None
         if not self.hello and not _try_later(problem):
-            raise WireError("unreachable", f"no streamgen answers at {self.url}: {_reason(problem)}") from None
+            raise WireError(
+                "unreachable", f"no streamgen answers at {place_of(self.url)}: {_reason(problem)}"
+            ) from None
 
     async def _wait_to_retry(self, seconds: float, problem: Exception) -> None:
         if not self._over:
@@ -197,10 +204,13 @@ class ListenClient:
         options: dict[str, Any] = {"subprotocols": [Subprotocol(PROTOCOL)], "max_size": _BIGGEST_MESSAGE, "proxy": None}
         async with connect(self.url, compression=None, open_timeout=10, **options) as socket:
             self.connections += 1
+            self._greeting, until = False, time.monotonic() + _HELLO_SECONDS
             while not self._over:
                 try:
                     message = await asyncio.wait_for(socket.recv(), _POLL_SECONDS)
                 except TimeoutError:  # nothing came; look whether to stop
+                    if not self._greeting and time.monotonic() > until:
+                        raise TimeoutError(f"it says nothing in {_HELLO_SECONDS:g} s") from None
                     continue
                 await self._take(socket, message)
 
@@ -210,7 +220,7 @@ class ListenClient:
             try:
                 await self._told(socket, told)
             except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as problem:
-                raise WireError("bad_message", f"this is no streamgen: it says {message[:60]!r}") from problem
+                raise WireError("bad_message", f"this is no streamgen: it says {one_line(message, 60)!r}") from problem
             return
         samples = self.received.take(message)
         if self.first_audio_seconds is None:
@@ -223,11 +233,11 @@ class ListenClient:
                 await self._greeted(socket, message)
             case "error":
                 self.errors += 1
-                self.say(f"the server says: {message.get('message')}")
+                self.say(f"the server says: {one_line(message.get('message'), 1_000)}")
             case "gap":
                 self._missed(message)
             case "goaway":
-                self.say(f"the server says goodbye: {message.get('reason')}")
+                self.say(f"the server says goodbye: {one_line(message.get('reason'))}")
 
     def _missed(self, gap: dict[str, Any]) -> None:
         seconds = float(gap.get("samples", 0)) / float(gap.get("rate_hz") or 1)
@@ -236,8 +246,8 @@ class ListenClient:
 
     async def _greeted(self, socket: ClientConnection, hello: dict[str, Any]) -> None:
         if not self.hello:
-            self.say(f"listening to {hello.get('model')}, session {hello.get('session')}")
-        self.hello = hello
+            self.say(f"listening to {one_line(hello.get('model'))}, session {one_line(hello.get('session'))}")
+        self.hello, self._greeting = hello, True
         if isinstance(name := hello.get("session"), str):
             self.url = stream_url(self.url, {"session": name})  # "new" would be another music each time
         if self.wanted:
@@ -251,12 +261,12 @@ def _object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        raise WireError("bad_json", f"this is no streamgen: it says {text[:60]!r}")
+        raise WireError("bad_json", f"this is no streamgen: it says {one_line(text, 60)!r}")
     return message
 
 
 def _missing(reason: object) -> str:
-    return "the server was late, the music paused" if reason == "underrun" else f"audio is missing: {reason}"
+    return "the server was late, the music paused" if reason == "underrun" else f"audio is missing: {one_line(reason)}"
 
 
 def _try_later(problem: Exception) -> bool:
@@ -265,5 +275,5 @@ def _try_later(problem: Exception) -> bool:
 
 def _reason(problem: Exception) -> str:
     if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
-        return problem.rcvd.reason or f"closed with {problem.rcvd.code}"
-    return reason(problem)
+        return one_line(problem.rcvd.reason) or f"closed with {problem.rcvd.code}"
+    return one_line(reason(problem))

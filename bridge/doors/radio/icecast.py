@@ -24,6 +24,7 @@ from bridge.doors.radio.listener import HttpListener
 from bridge.doors.radio.station import EncodedAudio, Station
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
+from streamgen.stream_protocol import one_line
 
 __all__ = ["IcecastSource", "Mount", "mount_of"]
 
@@ -111,7 +112,7 @@ class IcecastSource:
                 await self._stream()
                 why = "it was closed"
             except (OSError, TimeoutError, asyncio.IncompleteReadError, _Refused) as problem:
-                why = " ".join(str(problem).split()) or type(problem).__name__
+                why = one_line(problem) or type(problem).__name__
             finally:
                 self.connected = False
             wait = _FIRST_WAIT_SECONDS if loop.time() - began > _STEADY_SECONDS else wait
@@ -129,7 +130,7 @@ class IcecastSource:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 writer.write(self._head())
-                status = (await reader.readline()).decode(errors="replace").split(maxsplit=1)
+                status = (await _line(reader)).split(maxsplit=1)
             if len(status) < 2 or not status[1].startswith(("100", "200")):
                 raise _Refused(f"it refuses: {' '.join(status[1:]) or 'no answer'}")
             self.connected = True
@@ -186,13 +187,25 @@ class IcecastSource:
             reader, writer = await self._connected()
             async with asyncio.timeout(_ANSWER_SECONDS):
                 writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-                answer = (await reader.readline()).decode(errors="replace")
+                answer = await _line(reader)
             writer.close()
-        except (OSError, TimeoutError) as problem:
-            _log.warning("icecast %s: the title was not told: %s", self.mount.name, problem)
+        except (OSError, TimeoutError, _Refused) as problem:
+            _log.warning("icecast %s: the title was not told: %s", self.mount.name, one_line(problem))
             return
         if " 200 " not in answer:
-            _log.warning("icecast %s: the title was refused: %s", self.mount.name, answer.strip())
+            _log.warning("icecast %s: the title was refused: %s", self.mount.name, one_line(answer))
+
+
+async def _line(reader: asyncio.StreamReader) -> str:
+    """Read the first line of an answer.
+
+    Raises:
+        _Refused: it has no end.
+    """
+    try:
+        return (await reader.readline()).decode(errors="replace")
+    except ValueError:  # asyncio's, of a line beyond 64 KiB
+        raise _Refused("what answers there is no Icecast: its answer has no end") from None
 
 
 class _Refused(Exception):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.doors.answers import Exchange
-from bridge.doors.door import Place, Service, Sessions, Tasks, host_and_port
+from bridge.doors.door import Place, Service, Sessions, Tasks, host_and_port, send_unless_full
 from bridge.doors.packetizer import Packetizer
 from bridge.doors.udp.packets import REASTREAM_PORT, RTP_PORT, Format, ReaStream, Rtp, sdp
 from bridge.errors import BridgeError, reason
@@ -151,8 +151,7 @@ class UdpDoor:
                 for piece in sender.pieces.due(now):
                     packet = sender.form.packet(piece)
                     for transport in sender.transports:
-                        transport.sendto(packet)
-                        self._packets += 1
+                        self._packets += send_unless_full(transport, packet)
             next_due = min(sender.pieces.next_due for sender in self._senders)
             if math.isinf(next_due):
                 await self._came.wait()

@@ -83,7 +83,8 @@ def test_without_ports_it_is_no_door() -> None:
     async def go() -> None:
         door = midi.MidiDoor(Service(Settings(), Access(), Metrics()))
         await door.open(SimpleNamespace(live=SineSession()))
-        assert (door.places(), door.stats()) == ({}, {"midi_ports": 0, "midi_messages_total": 0})
+        counted = {"midi_ports": 0, "midi_messages_total": 0, "midi_lost_messages_total": 0}
+        assert (door.places(), door.stats()) == ({}, counted)
         await door.close("the test is over")
 
     asyncio.run(go())

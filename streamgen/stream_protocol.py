@@ -1,0 +1,159 @@
+"""What a client of `streamgen.v1` reads and writes, without a connection: addresses, frames, values and words.
+
+Rules: no I/O, and nothing of this package but chunks and errors. What comes may be of a stranger's making: each part is
+checked, and kept within a limit; what is wrong raises ValueError and says what.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgen.audio import AudioChunk
+from streamgen.errors import ConfigError
+
+__all__ = [
+    "PROTOCOL",
+    "LiveChunk",
+    "applied_at",
+    "checked_hello",
+    "checked_values",
+    "one_line",
+    "place_of",
+    "read_chunk",
+    "stream_url",
+]
+
+PROTOCOL = "streamgen.v1"
+_PATH = "/v1/stream"
+_HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
+_DISCONTINUITY, _PROMPT_CHANGE = 1, 2
+_KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_RATES_HZ = range(1_000, 1_000_001)
+_MOST_VALUES, _MOST_TEXT = 5_000, 10_000  # parameters of a session; characters of one: several times what there is
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+
+
+def one_line(words: object, most: int = 200) -> str:
+    """Return words that came from elsewhere as one line, not longer than `most`, that steers no terminal."""
+    line = " ".join(_STEERING.sub(" ", str(words)[: 4 * most]).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+
+
+def stream_url(url: str, query: dict[str, str]) -> str:
+    """Make the WebSocket's address of what people type: HOST:PORT, http://…, the page's with its token, or all of it.
+
+    Raises:
+        ConfigError: it has no host, or a scheme that is none of ours.
+    """
+    try:
+        parts = urlsplit(url if "://" in url else f"ws://{url}")
+        usable = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"url is {one_line(url)!r}, must be like http://127.0.0.1:8711")
+    path = _PATH if parts.path in ("", "/") else parts.path
+    shown = {name: value for name, value in parse_qsl(parts.fragment) if name == "token"}  # as the page has it
+    return urlunsplit(
+        (_SCHEMES[parts.scheme], parts.netloc, path, urlencode(dict(parse_qsl(parts.query)) | shown | query), "")
+    )
+
+
+def place_of(url: str) -> str:
+    """Return an address as messages name it: without query, fragment and user, which hold secrets."""
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    return one_line(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
+
+
+# -- what comes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LiveChunk(AudioChunk):
+    """A piece of a session's audio.
+
+    Attributes:
+        due_seconds: when its first sample is due, Unix seconds by the service's clock.
+        discontinuity: it does not follow on from the chunk before.
+        prompt_change: other prompts play from a sample in it on.
+    """
+
+    due_seconds: float = 0.0
+    discontinuity: bool = False
+    prompt_change: bool = False
+
+
+def read_chunk(message: bytes) -> LiveChunk:
+    """Read a frame.
+
+    Raises:
+        ValueError: it is none, or its samples are no numbers.
+    """
+    if len(message) < _HEADER.size:
+        raise ValueError(f"a frame of {len(message)} bytes")
+    version, codec, channels, flags, _, position, time_us, rate_hz, frames = _HEADER.unpack_from(message)
+    if (version, channels) != (1, 2) or codec not in _KINDS or rate_hz not in _RATES_HZ or not frames:
+        kind = f"version {version}, codec {codec}, {channels} channels, {rate_hz} Hz, {frames} samples"
+        raise ValueError(f"a frame of {kind}")
+    kind, full = _KINDS[codec]
+    pcm: NDArray[np.float32] = np.frombuffer(message, kind, offset=_HEADER.size).astype(np.float32) / np.float32(full)
+    samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
+    if codec == 1 and not np.isfinite(samples).all():
+        raise ValueError("a frame whose samples are no numbers")
+    broken, changed = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
+    return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
+
+
+def checked_hello(message: object) -> dict[str, Any]:
+    """Return a service's first message: of a rate, a state and values.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(message, dict) or message.get("type") != "hello":
+        raise ValueError("it says no hello")
+    state, rate_hz = message.get("state"), message.get("sample_rate_hz")
+    if not isinstance(state, dict) or not isinstance(state.get("state"), str):
+        raise ValueError("its hello tells no state")
+    if not isinstance(rate_hz, int) or rate_hz not in _RATES_HZ:
+        raise ValueError(f"its hello tells of {one_line(rate_hz)} Hz")
+    checked_values(state.get("values"))
+    return message
+
+
+def checked_values(values: object) -> Mapping[str, Any]:
+    """Return parameters' values by name: numbers, texts and switches.
+
+    Raises:
+        ValueError: they are none, too many or too long.
+    """
+    if not isinstance(values, dict) or len(values) > _MOST_VALUES:
+        raise ValueError("what it tells as values is none, or too many")
+    for name, value in values.items():
+        if not isinstance(value, str | int | float) or len(name) > _MOST_TEXT or len(str(value)) > _MOST_TEXT:
+            raise ValueError(f"the value of {one_line(name, 60)} is {one_line(value, 60)}")
+    return values
+
+
+def applied_at(answer: Mapping[str, Any]) -> int:
+    """Return the sample at which an answer says that something applies.
+
+    Raises:
+        ValueError: it says none.
+    """
+    sample = answer.get("applied_at_sample")
+    if not isinstance(sample, int):
+        raise ValueError(f"applied_at_sample is {one_line(sample, 60)}")
+    return sample
