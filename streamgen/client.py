@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl as tls
 import struct
 import weakref
@@ -31,19 +32,31 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from streamgen.audio import AudioChunk
 from streamgen.errors import ConfigError, StreamgenError
 
-__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide", "connect", "stream_url"]
+__all__ = [
+    "Disconnected",
+    "Live",
+    "LiveChunk",
+    "Refused",
+    "When",
+    "WhenAndGlide",
+    "connect",
+    "reason",
+    "stream_url",
+    "unreachable",
+]
 
 _PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
 _DISCONTINUITY, _PROMPT_CHANGE = 1, 2
 _KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
 _KEPT_SECONDS, _EVENTS_KEPT = 10.0, 1_000
+_LONGEST_REASON = 200  # bytes of an answer that is a line for people; a page is longer
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 T = TypeVar("T")
@@ -129,9 +142,9 @@ async def connect(
                 stack.push_async_callback(socket.close)
                 live = Live(socket, json.loads(await socket.recv()))
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
-            raise Disconnected(f"no streamgen answers at {url}: {_reason(problem)}") from None
+            raise Disconnected(unreachable(url, problem)) from None
         except (KeyError, RecursionError, TypeError):
-            raise Disconnected(f"no streamgen answers at {url}: it says no hello") from None
+            raise Disconnected(unreachable(url, ValueError("it says no hello"))) from None
         stack.push_async_callback(live.close)
         yield live
 
@@ -306,7 +319,7 @@ class Live:
                 async with self.news:
                     self.news.notify_all()
         except ConnectionClosed as problem:
-            why = _reason(problem)
+            why = reason(problem)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError, struct.error) as problem:
             why = f"what came is not of {_PROTOCOL}: {problem}"
         finally:
@@ -392,7 +405,30 @@ def _chunk(message: bytes) -> LiveChunk:
     return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
 
 
-def _reason(problem: Exception) -> str:
+def unreachable(url: str, problem: Exception) -> str:
+    """Say that nobody answers there, why, and what to do: without query and fragment, for a token is no word of a log."""
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    return f"no streamgen answers at {place}: {reason(problem)}{_remedy(problem)}"
+
+
+def reason(problem: Exception) -> str:
+    """Say in a few words why there is no connection, or none any more: the other side's where it has said some."""
     if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
         return problem.rcvd.reason or f"closed with {problem.rcvd.code}"
+    if isinstance(problem, InvalidStatus) and 0 < len(body := bytes(problem.response.body or b"")) < _LONGEST_REASON:
+        return " ".join(body.decode(errors="replace").split())
+    if isinstance(problem, ConnectionError) and problem.errno is not None:
+        return os.strerror(problem.errno)
     return " ".join(str(problem).split()) or type(problem).__name__
+
+
+def _remedy(problem: Exception) -> str:
+    """What to do about it; "" where the other side has said it, or nobody knows."""
+    if isinstance(problem, tls.SSLCertVerificationError):
+        return "; if the certificate is your own, let SSL_CERT_FILE name it"
+    if isinstance(problem, tls.SSLError):
+        return "; if the service has no certificate, use http://"
+    if isinstance(problem, OSError | InvalidMessage | TimeoutError):
+        return "; is `streamgen serve` running there, and are host and port right?"
+    return ""

@@ -184,11 +184,11 @@ class ListenClient:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
             raise WireError("refused", f"the server refuses: {problem.rcvd.reason}") from None
         if not self.hello and not _try_later(problem):
-            raise WireError("unreachable", f"no streamgen answers at {self.url}: {_reason(problem)}") from None
+            raise WireError("unreachable", client.unreachable(self.url, problem)) from None
 
     async def _wait_to_retry(self, seconds: float, problem: Exception) -> None:
         if not self._over:
-            self.say(f"connection lost ({_reason(problem)}); trying again in {seconds:g} s")
+            self.say(f"connection lost ({client.reason(problem)}); trying again in {seconds:g} s")
         until = time.monotonic() + seconds
         while not self._over and time.monotonic() < until:
             await asyncio.sleep(min(_POLL_SECONDS, seconds))
@@ -261,9 +261,3 @@ def _missing(reason: object) -> str:
 
 def _try_later(problem: Exception) -> bool:
     return isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _FULL
-
-
-def _reason(problem: Exception) -> str:
-    if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
-        return problem.rcvd.reason or f"closed with {problem.rcvd.code}"
-    return " ".join(str(problem).split()) or type(problem).__name__
