@@ -240,7 +240,7 @@ class LiveSession:
 
     async def _keep(self, command: KeepTake) -> int:
         kept, seconds = await self._takes.keep(KEEP_SECONDS.check_number(command.seconds))
-        self.deliver(Notice("kept", f"the last {seconds:.0f} s are {kept.name}", self._position))
+        self.deliver(Notice("kept", f"the last {seconds:.3g} s are {kept.name}", self._position))
         return self._position
 
     async def _put(self, command: EditRack) -> int:
