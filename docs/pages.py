@@ -304,7 +304,7 @@ HEADER = {
 CODECS = {
     "s16le": "16-bit integers, interleaved",
     "f32le": "32-bit floats, interleaved",
-    "opus": 'one Opus packet of 20 ms, 128 kbit/s; needs PyAV at the server (`pip install "streamgen[opus]"`)',
+    "opus": 'one Opus packet of 20 ms, 128 kbit/s; needs PyAV at the server (`pip install av`)',
 }
 CLOSE_CODES = {
     1001: "the session or the service ends; `goaway` said so before",
@@ -454,7 +454,7 @@ OSC_ASKED = {
     "state": ("none", "answered with what the player does"),
 }
 OSC_TOLD = {
-    "error": ("s address, s text", "what was refused, and why"),
+    "error": ("s address, s text", "what was refused, and why: to its sender, and to the port that it has subscribed"),
     "guard": ("s", "the music had died, and begins anew"),
     "part": ("s", "another part of the scene begins, see `arrange`"),
     "kept": ("s", "a take was written: its name"),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl as tls
 import weakref
 from collections import deque
@@ -26,7 +27,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from streamgen.errors import ConfigError, StreamgenError
@@ -42,9 +43,21 @@ from streamgen.stream_protocol import (
     stream_url,
 )
 
-__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide", "connect", "stream_url"]
+__all__ = [
+    "Disconnected",
+    "Live",
+    "LiveChunk",
+    "Refused",
+    "When",
+    "WhenAndGlide",
+    "connect",
+    "reason",
+    "stream_url",
+    "unreachable",
+]
 
 _KEPT_SECONDS, _EVENTS_KEPT, _EVENTS_KEPT_CHARACTERS = 10.0, 1_000, 16_000_000
+_LONGEST_REASON = 200  # bytes of an answer that is a line for people; a page is longer
 
 T = TypeVar("T")
 
@@ -114,9 +127,9 @@ async def connect(
                 stack.push_async_callback(socket.close)
                 live = Live(socket, checked_hello(json.loads(await socket.recv())))
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
-            raise Disconnected(f"no streamgen answers at {place_of(url)}: {_reason(problem)}") from None
+            raise Disconnected(unreachable(url, problem)) from None
         except RecursionError:
-            raise Disconnected(f"no streamgen answers at {place_of(url)}: it says no hello") from None
+            raise Disconnected(unreachable(url, ValueError("it says no hello"))) from None
         stack.push_async_callback(live.close)
         yield live
 
@@ -219,7 +232,7 @@ class Live:
             await self._socket.send(message)
             return dict(await answer)
         except ConnectionClosed as problem:
-            raise Disconnected(_reason(problem)) from None
+            raise Disconnected(reason(problem)) from None
         finally:
             self._asked.pop(id_, None)
             if answer.done() and not answer.cancelled():
@@ -273,7 +286,7 @@ class Live:
                 async with self.news:
                     self.news.notify_all()
         except ConnectionClosed as problem:
-            why = _reason(problem)
+            why = reason(problem)
         except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as problem:
             why = f"what came is not of {PROTOCOL}: {one_line(problem)}"
         finally:
@@ -366,7 +379,28 @@ def _applied(answer: Mapping[str, Any]) -> int:
         raise Disconnected(f"what came is not of {PROTOCOL}: {problem}") from None
 
 
-def _reason(problem: Exception) -> str:
+def unreachable(url: str, problem: Exception) -> str:
+    """Say that nobody answers there, why, and what to do."""
+    return f"no streamgen answers at {place_of(url)}: {reason(problem)}{_remedy(problem)}"
+
+
+def reason(problem: Exception) -> str:
+    """Say in a few words why there is no connection, or none any more: the other side's where it has said some."""
     if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
         return one_line(problem.rcvd.reason) or f"closed with {problem.rcvd.code}"
+    if isinstance(problem, InvalidStatus) and 0 < len(body := bytes(problem.response.body or b"")) < _LONGEST_REASON:
+        return one_line(body.decode(errors="replace"))
+    if isinstance(problem, ConnectionError) and problem.errno is not None:
+        return os.strerror(problem.errno)
     return one_line(problem) or type(problem).__name__
+
+
+def _remedy(problem: Exception) -> str:
+    """What to do about it; "" where the other side has said it, or nobody knows."""
+    if isinstance(problem, tls.SSLCertVerificationError):
+        return "; if the certificate is your own, let SSL_CERT_FILE name it"
+    if isinstance(problem, tls.SSLError):
+        return "; if the service has no certificate, use http://"
+    if isinstance(problem, OSError | InvalidMessage | TimeoutError):
+        return "; is `streamgen serve` running there, and are host and port right?"
+    return ""

@@ -49,7 +49,7 @@ class ConfigError(StreamgenError, ValueError):
 
     @classmethod
     def unknown(cls, kind: str, name: object, known: Iterable[str]) -> ConfigError:
-        """Make the error for a name that does not exist: says which was probably meant, and all there are.
+        """Make the error for a name that does not exist: says which was probably meant, or else all there are.
 
         Args:
             kind: of thing: "control", "parameter".
@@ -59,9 +59,10 @@ class ConfigError(StreamgenError, ValueError):
         names = list(known)
         longer = [known for known in names if known.startswith(str(name))]
         near = longer or difflib.get_close_matches(str(name), names, n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
+        if near:
+            return cls(f"there is no {kind} {name!r}; did you mean {near[0]}?")
         there = f"{len(names)} of them" if len(names) > _MOST_NAMED else ", ".join(names) or "none"
-        return cls(f"there is no {kind} {name!r}; {meant}there are {there}")
+        return cls(f"there is no {kind} {name!r}; there are {there}")
 
 
 class PromptError(StreamgenError, ValueError):

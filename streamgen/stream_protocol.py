@@ -74,7 +74,7 @@ def stream_url(url: str, query: dict[str, str]) -> str:
 def place_of(url: str) -> str:
     """Return an address as messages name it: without query, fragment and user, which hold secrets."""
     parts = urlsplit(url if "://" in url else f"ws://{url}")
-    return one_line(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
+    return one_line(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", "")))
 
 
 # -- what comes --------------------------------------------------------------------------------------------------------

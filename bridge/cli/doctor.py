@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from bridge.cli.options import add_json_option
@@ -25,6 +26,13 @@ from streamgen.errors import StreamgenError
 __all__ = ["Finding", "add_arguments", "examine", "run"]
 
 _TRIAL_SECONDS = 2.0
+_EXTRAS = {  # what each is for: its module, and the package that brings it
+    "Opus and radio": ("av", "av"),
+    "plugins": ("minihost", "minihost"),
+    "MIDI": ("rtmidi", "python-rtmidi"),
+    "JACK": ("jack", "JACK-Client"),
+    "--announce": ("zeroconf", "zeroconf"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,17 @@ def _sound() -> tuple[str, str]:
 def _files() -> tuple[str, str]:
     import soundfile
 
-    missing = {"WAV", "FLAC", "OGG"} - set(soundfile.available_formats())
+    missing = {"WAV", "FLAC", "OGG", "MP3"} - set(soundfile.available_formats())
     if missing:
         return "FIX", f"libsndfile writes no {', '.join(sorted(missing))}: pip install --upgrade soundfile"
-    return "OK", f"wav, flac, ogg ({soundfile.__libsndfile_version__})"
+    return "OK", f"wav, flac, ogg, mp3 (libsndfile {soundfile.__libsndfile_version__})"
+
+
+def _extras() -> tuple[str, str]:
+    missing = {what: package for what, (module, package) in _EXTRAS.items() if find_spec(module) is None}
+    here = ", ".join(what for what in _EXTRAS if what not in missing) or "none here"
+    wanted = ", ".join(f"pip install {package} ({what})" for what, package in missing.items())
+    return ("—", f"{here}; for more: {wanted}") if missing else ("OK", here)
 
 
 def _pocket() -> tuple[str, str]:
@@ -174,6 +189,7 @@ _CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
     "graphics": _graphics,
     "sound card": _sound,
     "audio files": _files,
+    "extras": _extras,
     "pocket": _pocket,
     "Hub cache": _hub,
     "speed": _speed,

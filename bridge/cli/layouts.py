@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     surface = Surface(session_table(), args.host, args.osc_port, args.listen)
     files = {args.out / name: make for name, make in LAYOUTS.items()}
-    may_write(*files, force=args.force)
+    may_write(*files, force=args.force, instead="another FOLDER")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         for path, make in files.items():

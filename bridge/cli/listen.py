@@ -31,7 +31,7 @@ from bridge.metrics import Metrics
 from bridge.session.events import Block, Gap
 from bridge.settings import Settings
 from streamgen.config import ControlSpec, Value
-from streamgen.errors import StreamgenError
+from streamgen.errors import ConfigError, StreamgenError
 from streamgen.stream_protocol import one_line
 
 __all__ = ["add_arguments", "run", "values_of", "words_of"]
@@ -123,7 +123,7 @@ def values_of(words: Mapping[str, str], parameters: Iterable[Mapping[str, Any]])
     table = {str(row.get("name")): row for row in parameters}
     for name in words:
         if name not in table:
-            raise UsageError(f"--set: the server has no parameter {name!r}; it has {one_line(', '.join(table), 2_000)}")
+            raise UsageError(f"--set: {one_line(ConfigError.unknown('parameter', name, table), 2_000)}")
     try:
         return {name: _spec(table[name]).parse(word) for name, word in words.items()}
     except StreamgenError as problem:

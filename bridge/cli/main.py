@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import difflib
 import gc
 import importlib
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,6 +40,7 @@ _COMMANDS = {
     "bench": "how fast this machine is",
 }
 
+_NAMES = ", ".join(_COMMANDS)
 _ABOUT = "MusicGen, live: text in, endless stereo music out."
 _EPILOG = """`streamgen COMMAND --help` tells a command's options.
 To begin: streamgen render "house, 125 bpm, drums and synth bass" --seconds 20 --out music.wav"""
@@ -100,7 +103,23 @@ def _dispatch(words: list[str]) -> int:
     command = cast(_Command, importlib.import_module(f"bridge.cli.{name}"))
     parser = _Parser(prog=f"streamgen {name}", description=_COMMANDS[name], allow_abbrev=False)
     command.add_arguments(parser)
-    return _run(command, parser.parse_args(words[1:]))
+    args, strange = parser.parse_known_args(words[1:])
+    if strange:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}{_meant(parser, args, strange)}")
+    return _run(command, args)
+
+
+def _meant(parser: argparse.ArgumentParser, args: argparse.Namespace, strange: Sequence[str]) -> str:
+    """Say what was probably meant: an option with a typo, or a prompt without its quotes; "" where nobody knows."""
+    options = re.findall(r"--[a-z][a-z-]*", parser.format_usage())
+    for word in strange:
+        if near := word.startswith("-") and difflib.get_close_matches(word.partition("=")[0], options, n=1):
+            return f"; did you mean {near[0]}?"
+    said = [str(getattr(args, "prompt", None) or ""), *strange]
+    prompt = " ".join(word for word in said if word and not word.startswith("-"))
+    if getattr(args, "prompt", None) and prompt != args.prompt:
+        return f'; a prompt of several words stands in quotes: "{prompt}"'
+    return f'; a prompt is said as --prompt "{prompt}"' if prompt and "--prompt" in options else ""
 
 
 def _run(command: _Command, args: argparse.Namespace) -> int:
@@ -122,12 +141,15 @@ def _overview(words: list[str]) -> int:
     parser = _Parser(prog="streamgen", description=_ABOUT, epilog=_EPILOG)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--version", action="store_true", help="print the version")
+    if words and not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0], _COMMANDS, n=1)
+        parser.error(f"no command {words[0]!r}; " + (f"did you mean {near[0]}?" if near else f"there are {_NAMES}"))
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for name, line in _COMMANDS.items():
         commands.add_parser(name, help=line)
     args = parser.parse_args(words)
     if not args.version:
-        parser.error(f"no command: choose one of {', '.join(_COMMANDS)}")
+        parser.error(f"no command: choose one of {_NAMES}")
     from importlib.metadata import version
 
     print(version("streamgen"))

@@ -261,7 +261,7 @@ def _name_larger_ones() -> None:
     larger = [known for known in list_checkpoints() if known.name != "pocket"]
     if not any(known.cached for known in larger):
         name, licence = larger[0].name, larger[0].licence
-        say(f"pocket is small; Meta's are larger: --model {name} ({licence}), see `streamgen models`")
+        say(f"pocket is small; Meta's are larger: --model {name}, {licence}; see `streamgen models`")
 
 
 def _silence_libraries() -> None:

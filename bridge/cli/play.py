@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Play until :q, Ctrl-C, --seconds or an error."""
     from bridge.app import SOUND_CARD, App, make_doors, service_of
+    from bridge.session.takes import takes_folder
     from bridge.threads import go_first
 
     settings, prompt, options = settings_of(args), prompt_of(args), prompt_files(args)
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     go_first()
     service = service_of(settings)
     (sound,) = make_doors(service, [SOUND_CARD])
-    door, terminal = TerminalDoor(sound.stats), on_terminal()
+    door, terminal = TerminalDoor(sound.stats, settings.takes or takes_folder()), on_terminal()
 
     async def until_quit(running: Running) -> None:
         where = f"{device.name} ({device.host_api}, {device.sample_rate_hz} Hz)"

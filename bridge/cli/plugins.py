@@ -17,6 +17,7 @@ from typing import Any
 from bridge.audio.catalogue import BUILT_IN, Catalogue
 from bridge.audio.effect import Effect
 from bridge.audio.faults import close
+from bridge.audio.plugins.engine import NO_EFFECT
 from bridge.audio.plugins.scan import ScannedPlugin, beside, catalogue_names, folders, load_cache, save_cache, scan
 from bridge.audio.plugins.spawn import HostSettings, engine_missing
 from bridge.cli.options import add_json_option, number
@@ -99,9 +100,12 @@ def _list(args: argparse.Namespace) -> int:
         rows.append((name, info.format if info else "", info.vendor if info else ""))
     for line in table([("name", "kind", "by"), *rows]):
         say(line)
-    for one in found:
-        if one.info is None:
+    useless = [one for one in found if one.info is None]
+    for one in useless:
+        if not one.reason.endswith(NO_EFFECT):
             say(f"cannot be used: {one.name}: {one.reason}")
+    if kinds := sum(one.reason.endswith(NO_EFFECT) for one in useless):
+        say(f"{kinds} more are no effects for audio, but instruments and the like; --json lists them")
     if not found:
         say(_NONE)
     if args.json:
@@ -120,7 +124,7 @@ def _show(args: argparse.Namespace) -> int:
             close(effect)
     for line in table([("parameter", "takes", "default", "what"), *(_row(name, spec) for name, spec in rows.items())]):
         say(line)
-    say(f"{late / _RATE_HZ * 1e3:.1f} ms late at {_RATE_HZ} Hz, which is made up for")
+    say(f"latency: {late / _RATE_HZ * 1e3:.1f} ms at {_RATE_HZ} Hz, which the rack makes up for")
     if args.json:
         named = [spec.as_dict() | {"name": name} for name, spec in rows.items()]
         print_json({"name": args.name, "latency_samples": late, "parameters": named})
@@ -129,6 +133,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _row(name: str, spec: ControlSpec) -> tuple[str, ...]:
     default = f"{spec.default:g}" if isinstance(spec.default, float) else str(spec.default)
+    default = default.lower() if isinstance(spec.default, bool) else default  # as `takes` and TOML write it
     return name, takes(spec), default, spec.description
 
 

@@ -169,8 +169,13 @@ def on_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
-def may_write(*paths: Path, force: bool) -> None:
+def may_write(*paths: Path, force: bool, instead: str = "another --out") -> None:
     """Ask before what is there is written over.
+
+    Args:
+        paths: what would be written.
+        force: nobody is asked.
+        instead: what else there is to choose.
 
     Raises:
         UsageError: there is something, and nobody said yes.
@@ -179,7 +184,7 @@ def may_write(*paths: Path, force: bool) -> None:
         if not path.exists() or force:
             continue
         if not on_terminal():
-            raise UsageError(f"{str(path)!r} is there already: choose another --out, or --force to write over it")
+            raise UsageError(f"{str(path)!r} is there already: choose {instead}, or --force to write over it")
         if input(f"{path} is there already: write over it? [y/N] ").strip().lower() not in ("y", "yes"):
             raise UsageError(f"{str(path)!r} stays as it is")
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.audio.faults import SlotFault
@@ -24,7 +26,7 @@ from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, Notice, PlayerState, Transported
 from bridge.session.session import Session
 from bridge.session.timeline import Moment
-from streamgen.config import ControlSpec
+from streamgen.config import MAX_PROMPTS, ControlSpec
 from streamgen.errors import ConfigError, StreamgenError
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Figures", "TerminalDoor"]
 
 _LIMIT = "the end"  # who ends the music when all that was asked for is played
+_HELP = ("h", "help", "?", "")
 _SHORT = {"gain": "gain_db", "negative": "negative_prompt"}  # words for what is set most
 
 
@@ -69,6 +72,7 @@ class TerminalDoor:
 
     Args:
         sound: the counters of the sound card's door.
+        takes: the folder of what is kept: the person is on this machine, and may know it.
 
     Attributes:
         ended: set when the person quits, the music has come to its end, or the stream failed.
@@ -80,8 +84,8 @@ class TerminalDoor:
     name = "terminal"
     wants_audio = False
 
-    def __init__(self, sound: Callable[[], Mapping[str, float]]) -> None:
-        self._sound = sound
+    def __init__(self, sound: Callable[[], Mapping[str, float]], takes: Path) -> None:
+        self._sound, self._takes = sound, takes
         self._session: Session
         self._loop: asyncio.AbstractEventLoop
         self._gap_samples = 0
@@ -128,7 +132,7 @@ class TerminalDoor:
     def tell(self, notice: Notice) -> None:
         """Say a notice."""
         if notice.text:
-            say(f"{notice.topic}: {notice.text}")
+            say(f"{notice.topic}: {notice.text}" + f", in {self._takes}" * (notice.topic == "kept"))
 
     async def end_after(self, seconds: float) -> None:
         """Let the music end there."""
@@ -159,7 +163,7 @@ class TerminalDoor:
     def read_lines(self, terminal: bool) -> None:
         """Begin to take lines, until their end: that means quit on a terminal, and play on from a pipe."""
         if terminal:
-            say(self.help)
+            say("type a new prompt and Enter; :h lists what else can be typed; :q quits")
         threading.Thread(target=self._read_lines, args=(terminal,), name="streamgen lines", daemon=True).start()
 
     def _read_lines(self, terminal: bool) -> None:
@@ -183,13 +187,18 @@ class TerminalDoor:
 
     @property
     def help(self) -> str:
-        """One line: what can be typed."""
+        """What can be typed, a line for each kind."""
         names = ", ".join(name for name in self._session.table if "/" not in name)
-        rack = "; ".join(RACK_WORDS.values())
-        return (
-            f"type a new prompt and Enter; :set NAME VALUE ({names}); {rack}; "
-            ":prompt 2 TEXT beside it; :negative TEXT; :gain DB; :pause, :play; :s status; :q quit"
+        lines = (
+            "PROMPT                plays it and no other",
+            ":prompt 2 TEXT        plays another beside it; without TEXT it ends",
+            ":set NAME VALUE       " + textwrap.fill(names, 90, subsequent_indent=" " * 22),
+            ":negative TEXT        what to keep away from",
+            ":gain DB              louder or softer",
+            *RACK_WORDS.values(),
+            ":pause, :play, :s (status), :q (quit)",
         )
+        return "\n".join(lines)
 
     async def carry_out(self, line: str) -> str:
         """Do what one line asks; returns what to say, "" for nothing."""
@@ -211,7 +220,9 @@ class TerminalDoor:
                 return await self._set(_SHORT[word], rest)
             if word == "prompt" and rest.strip():
                 return await self._slot(*rest.split(maxsplit=1))
-            return await self._set(*rest.split(maxsplit=1)) if word == "set" and rest.strip() else self.help
+            if word == "set" and rest.strip():
+                return await self._set(*rest.split(maxsplit=1))
+            return self.help if word in _HELP else f"{line!r} is no command, or lacks something: :h lists them"
         except StreamgenError as error:  # what cannot be is told; the music goes on
             return str(error)
 
@@ -225,7 +236,8 @@ class TerminalDoor:
     async def _slot(self, number: str, text: str = "") -> str:
         """Write a slot's text, and let it be heard beside the others."""
         name, weight = f"prompt/{number}/text", f"prompt/{number}/weight"
-        _row(self._session.table, name)
+        if name not in self._session.table:
+            raise ConfigError(f"there is no prompt {number!r}: there are 1 … {MAX_PROMPTS}")
         await self._session.do(Set({name: text, weight: self._session.values()[weight] or 1.0}, self.name))
         return f"prompt {number}: {text}"
 

@@ -239,9 +239,8 @@ class LiveSession:
         return self._position
 
     async def _keep(self, command: KeepTake) -> int:
-        seconds = KEEP_SECONDS.check_number(command.seconds)
-        kept = await self._takes.keep(seconds)
-        self.deliver(Notice("kept", f"the last {seconds:g} s are {kept.name}", self._position))
+        kept, seconds = await self._takes.keep(KEEP_SECONDS.check_number(command.seconds))
+        self.deliver(Notice("kept", f"the last {seconds:.3g} s are {kept.name}", self._position))
         return self._position
 
     async def _put(self, command: EditRack) -> int:

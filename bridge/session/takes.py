@@ -144,8 +144,8 @@ class Takes:
 
     # -- the last seconds -----------------------------------------------------------------------------------------
 
-    async def keep(self, seconds: float) -> Path:
-        """Write what was heard last into the operator's folder; returns the file.
+    async def keep(self, seconds: float) -> tuple[Path, float]:
+        """Write what was heard last into the operator's folder; returns the file and its seconds, fewer at a beginning.
 
         Raises:
             ConfigError: there is no folder, or nothing was heard.
@@ -159,9 +159,10 @@ class Takes:
             if not pieces:
                 raise ConfigError("nothing was heard yet: play first")
             try:
-                return await asyncio.to_thread(self._write, folder, pieces, marks)
+                path = await asyncio.to_thread(self._write, folder, pieces, marks)
             except (BridgeError, OSError) as error:
                 raise ConfigError(f"the take could not be written: {without_folder(error, folder)}") from None
+        return path, sum(samples.shape[1] for _, samples in pieces) / self._session.rate_hz
 
     def _heard(self, seconds: float) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the last seconds up to what is due now, each piece with its first sample."""

@@ -21,10 +21,12 @@ export function connect(url, { session = "live", token = null } = {}) {
   const known = token ?? shown.searchParams.get("token") ?? new URLSearchParams(shown.hash.slice(1)).get("token");
   shown.search = shown.hash = "";
   if (!shown.pathname.endsWith("/")) shown.pathname += "/";
+  if (!globalThis.WebSocket) throw new Error("there is no WebSocket here: take Node 22, or node --experimental-websocket");
   const socket = new WebSocket(streamUrl(shown, { session, token: known, enabled: false }), [PROTOCOL]);
   socket.binaryType = "arraybuffer";
   return new Promise((done, failed) => {
-    socket.onclose = ({ code, reason }) => failed(new Error(`no streamgen answers at ${url}: ${reason || `closed with ${code}`}`));
+    const why = ({ code, reason }) => reason || `closed with ${code}; is "streamgen serve" running there?`;
+    socket.onclose = (event) => failed(new Error(`no streamgen answers at ${shown}: ${why(event)}`)); // without the token
     socket.onmessage = ({ data }) => {
       if (typeof data === "string") done(new Live(socket, JSON.parse(data)));
     };

@@ -80,13 +80,18 @@ def hub_folder(name: str, revision: str | None = None) -> Path:
     cached = cached_folder(name, revision)
     if cached is not None:
         return cached
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
+    near = difflib.get_close_matches(name, [known for known in SUGGESTIONS if known != name], n=1, cutoff=0.9)
+    meant = f"did you mean {near[0]!r}? If not, " if near and name not in SUGGESTIONS else ""
     remedy = (
-        "looked for a folder of that name, in the Hub's cache and on the Hub; check the spelling and the network, "
+        f"looked for a folder of that name, in the Hub's cache and on the Hub; {meant}check the spelling and the network, "
         "log in with `hf auth login` if it is gated, or copy the checkpoint to a folder and give its path"
     )
-    with explained(f"no checkpoint {name!r} could be had", remedy):
+    lacking = f"no checkpoint {name!r} could be had"
+    if constants.HF_HUB_OFFLINE:  # the client's own words are longer than a line
+        raise CheckpointError(f"{lacking} (HF_HUB_OFFLINE is set, so the Hub is not asked); {remedy}")
+    with explained(lacking, remedy):
         wanted = _wanted(HfApi().list_repo_files(name, revision=revision))
         return Path(snapshot_download(name, revision=revision, allow_patterns=[*SETTINGS, *wanted]))
 

@@ -16,7 +16,7 @@ from streamgen.errors import CheckpointError
 __all__ = ["META_LICENCE", "UNKNOWN_LICENCE", "KnownCheckpoint", "licence_of", "list_checkpoints"]
 
 POCKET_LICENCE = "Apache-2.0"  # this package's own
-META_LICENCE = "CC-BY-NC-4.0 (non-commercial; Meta)"
+META_LICENCE = "CC-BY-NC-4.0, non-commercial (Meta)"
 UNKNOWN_LICENCE = "unknown: see the folder's own README"
 CARDS = ("README.md", "MODEL_CARD.md", "model_card.md")
 HUB_REPOSITORY = re.compile(r"(?:^|[/\\]|--)facebook(?:/|--)(?:musicgen|encodec|audiogen|magnet)-?[\w.-]*$")

@@ -197,7 +197,7 @@ def test_everything_users_hold_tells_what_it_is_in_one_line() -> None:
 
 # -- misspelt names ---------------------------------------------------------------------------------------------------
 
-MEANT = "there is no control 'guidance'; did you mean guidance_scale\\? there are prompt, prompts, "
+MEANT = "there is no control 'guidance'; did you mean guidance_scale\\?"
 
 
 @pytest.mark.parametrize("value", [3.0, None])

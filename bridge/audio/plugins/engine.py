@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "ParameterInfo", "PluginInfo", "Reference", "Turn", "Unsuitable", "one_line", "place"]
+__all__ = ["NO_EFFECT", "Engine", "ParameterInfo", "PluginInfo", "Reference", "Turn", "Unsuitable", "one_line", "place"]
 
+NO_EFFECT = "it is no effect for audio"  # how the reason ends, of what is well and of no use here
 _MOST_CHARACTERS = 120  # of a name or a value's text: people read it in a line
 
 Pcm = NDArray[np.float32]

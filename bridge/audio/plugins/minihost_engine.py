@@ -17,7 +17,7 @@ from xml.sax.saxutils import quoteattr
 import minihost
 import numpy as np
 
-from bridge.audio.plugins.engine import ParameterInfo, Pcm, PluginInfo, Reference, Turn, Unsuitable
+from bridge.audio.plugins.engine import NO_EFFECT, ParameterInfo, Pcm, PluginInfo, Reference, Turn, Unsuitable
 from bridge.audio.plugins.memory import MAX_PARAMETERS
 from bridge.audio.plugins.vst3 import class_id
 
@@ -35,7 +35,7 @@ class MinihostEngine:
         first = _opened(reference, rate_hz, max_block)
         inputs, outputs = first.num_input_channels, first.num_output_channels
         if inputs < 1 or outputs < 1:
-            raise Unsuitable(f"it has {inputs} inputs and {outputs} outputs: it is no effect for audio")
+            raise Unsuitable(f"it has {inputs} inputs and {outputs} outputs: {NO_EFFECT}")
         self._plugins = [first] if outputs > 1 else [first, _opened(reference, rate_hz, max_block)]
         self._rate_hz, self._path = rate_hz, Path(reference.path)
         parameters = tuple(_parameters(first))[:MAX_PARAMETERS]

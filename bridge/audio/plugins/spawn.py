@@ -57,7 +57,7 @@ def engine_missing(settings: HostSettings | None = None) -> str:
     """Return what to install, if the host for plugins is not here; "" if it is. Nothing is imported for that."""
     ours = settings is None or settings.engine == HostSettings.engine
     if ours and importlib.util.find_spec("minihost") is None:
-        return "plugins need the extra `plugins`, which is not installed: pip install 'streamgen[plugins]'"
+        return "plugins need minihost, which is not installed: pip install minihost"
     return ""
 
 

@@ -62,7 +62,7 @@ def jack_library() -> Any:
     try:
         import jack
     except ImportError as error:
-        raise UsageError('--jack needs JACK-Client: `pip install "streamgen[jack]"`') from error
+        raise UsageError("--jack needs JACK-Client: `pip install JACK-Client`") from error
     except OSError as error:
         remedy = "install it (Debian, Ubuntu: apt install libjack-jackd2-0; PipeWire: pipewire-jack)"
         raise UsageError(f"--jack needs JACK's library, which is not here; {remedy}") from error

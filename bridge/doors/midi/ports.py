@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bridge.errors import BridgeError
@@ -19,6 +20,7 @@ __all__ = ["Ports"]
 
 _log = logging.getLogger("bridge.midi")
 _CLIENT = "streamgen"
+_SEQUENCER = Path("/dev/snd/seq")
 
 
 class Ports:
@@ -111,12 +113,15 @@ def _library() -> tuple[Any, int]:
     try:
         import rtmidi
     except ImportError as error:
-        raise BridgeError('MIDI needs python-rtmidi: pip install "streamgen[midi]", or leave --midi out') from error
+        raise BridgeError("MIDI needs python-rtmidi: pip install python-rtmidi, or leave --midi out") from error
     for api in rtmidi.get_compiled_api():
+        if api == rtmidi.API_LINUX_ALSA and not _SEQUENCER.exists():  # its library would complain on our stderr
+            why = "no ALSA sequencer"
+            continue
         try:
             rtmidi.MidiIn(api, name=_CLIENT).delete()
         except rtmidi.SystemError as error:
             why = str(error)
             continue
         return rtmidi, api
-    raise BridgeError(f"there is no MIDI on this system ({why}): start its sound system, or leave --midi out")
+    raise BridgeError(f"there is no MIDI on this system ({why}): `modprobe snd-seq` or start JACK, where there are such, or leave --midi out")

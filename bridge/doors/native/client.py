@@ -25,11 +25,11 @@ from websockets.typing import Subprotocol
 from bridge.doors.native.answers import PROTOCOL
 from bridge.doors.native.codecs import PayloadDecoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
-from bridge.errors import UsageError, WireError, reason
+from bridge.errors import UsageError, WireError
 from streamgen import client
 from streamgen.config import Value
 from streamgen.errors import ConfigError
-from streamgen.stream_protocol import one_line, place_of
+from streamgen.stream_protocol import one_line
 
 __all__ = ["ListenClient", "Pcm", "Received", "Sink", "Stop", "stream_url"]
 
@@ -187,15 +187,13 @@ class ListenClient:
 
     def _raise_if_permanent(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
-            raise WireError("refused", f"the server refuses: {_reason(problem)}") from None
+            raise WireError("refused", f"the server refuses: {client.reason(problem)}") from None
         if not self.hello and not _try_later(problem):
-            raise WireError(
-                "unreachable", f"no streamgen answers at {place_of(self.url)}: {_reason(problem)}"
-            ) from None
+            raise WireError("unreachable", client.unreachable(self.url, problem)) from None
 
     async def _wait_to_retry(self, seconds: float, problem: Exception) -> None:
         if not self._over:
-            self.say(f"connection lost ({_reason(problem)}); trying again in {seconds:g} s")
+            self.say(f"connection lost ({client.reason(problem)}); trying again in {seconds:g} s")
         until = time.monotonic() + seconds
         while not self._over and time.monotonic() < until:
             await asyncio.sleep(min(_POLL_SECONDS, seconds))
@@ -271,9 +269,3 @@ def _missing(reason: object) -> str:
 
 def _try_later(problem: Exception) -> bool:
     return isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _FULL
-
-
-def _reason(problem: Exception) -> str:
-    if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
-        return one_line(problem.rcvd.reason) or f"closed with {problem.rcvd.code}"
-    return one_line(reason(problem))

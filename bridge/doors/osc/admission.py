@@ -145,9 +145,15 @@ class Admission:
     """
 
     def __init__(
-        self, limits: OscLimits, counters: OscCounters, access: Access, subscribed: Callable[[Hashable], bool]
+        self,
+        limits: OscLimits,
+        counters: OscCounters,
+        access: Access,
+        subscribed: Callable[[Hashable], bool],
+        tell_elsewhere: Callable[[Hashable, bytes], None],
     ) -> None:
         self._limits, self._counters, self._subscribed = limits, counters, subscribed
+        self._tell_elsewhere = tell_elsewhere
         self._now, self._tokens = access.now, Tokens(access)
         self._hosts = Buckets(limits.messages_per_second, limits.burst)
         self._total = Bucket(limits.total_messages_per_second, limits.total_messages_per_second)
@@ -222,7 +228,9 @@ class Admission:
         if client.errors.take(1, self._now()):
             self._counters.errors += 1
             short = text.encode()[: self._room(client, address)].decode(errors="ignore")
-            self.reply(client, encode(f"{PREFIX}error", address, short))
+            packet = encode(f"{PREFIX}error", address, short)
+            self.reply(client, packet)
+            self._tell_elsewhere(client.key, packet)
 
     def _room(self, client: Client, address: str) -> int:
         """Return how many bytes an error may have: a stranger's is cut to what it is entitled to, not unsent."""

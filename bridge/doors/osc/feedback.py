@@ -213,6 +213,12 @@ class Feedback:
             if client.key in (key, subscriber.owner):
                 subscriber.until = max(subscriber.until, until)
 
+    def tell_elsewhere(self, owner: Hashable, packet: bytes) -> None:
+        """Tell a client where it has subscribed besides: many programs send from one port and listen at another."""
+        for key, subscriber in self._subscribers.items():
+            if subscriber.owner == owner != key:
+                subscriber.echo.send(packet)
+
     def left(self, client: Client) -> None:
         """End what went through a connection that is no more."""
         self._end(client.key)

@@ -71,7 +71,7 @@ class RequestHandler:
         self.namespace, turns = Namespace(session.table), Turns()
         self.clients = Clients(limits.clients, limits.errors_per_second, self._reply, self._read, turns)
         self.feedback = Feedback(session, self.namespace, self.clients, limits, counters, udp_send, turns)
-        self.admission = Admission(limits, counters, access, self.feedback.__contains__)
+        self.admission = Admission(limits, counters, access, self.feedback.__contains__, self.feedback.tell_elsewhere)
         self._queue = RequestQueue(self._carry_out, turns, limits.pending)
         self._queue.spawn(self.feedback.run())
         # how many changes of the transport had been told when it was asked to halt: until the next, that may wait

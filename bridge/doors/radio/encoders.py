@@ -22,7 +22,7 @@ from bridge.errors import WireError
 __all__ = ["CODECS", "Codec", "StreamEncoder", "missing"]
 
 Pcm = NDArray[np.float32]
-_INSTALL = "streams need PyAV, which is not installed here: `pip install av`, or streamgen[radio]"
+_INSTALL = "streams need PyAV, which is not installed here: `pip install av`"
 
 
 @dataclass(frozen=True)

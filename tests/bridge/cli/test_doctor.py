@@ -25,6 +25,7 @@ WHAT = [
     "graphics",
     "sound card",
     "audio files",
+    "extras",
     "pocket",
     "Hub cache",
     "speed",
@@ -75,6 +76,14 @@ def test_no_sound_is_no_fault_for_files_do_without(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(doctor, "choose_device", none)
     assert doctor._sound() == ("—", "no sound device; `streamgen render` needs none")
+
+
+def test_an_extra_that_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    extras = {"sound": ("json", "a"), "light": ("no_such_module", "no-such-package")}
+    monkeypatch.setattr(doctor, "_EXTRAS", extras)
+    assert doctor._extras() == ("—", "sound; for more: pip install no-such-package (light)")
+    monkeypatch.setattr(doctor, "_EXTRAS", {"sound": ("json", "a")})
+    assert doctor._extras() == ("OK", "sound")
 
 
 def test_a_missing_file_format_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

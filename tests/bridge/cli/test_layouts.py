@@ -17,7 +17,7 @@ def test_every_layout_is_written_and_none_is_written_over(run: Callable[..., Any
     assert len(answer.err.splitlines()) == len(LAYOUTS)
     again = run("layouts", tmp_path / "new")
     assert again.code == 2
-    assert "is there already: choose another" in again.error_line
+    assert "is there already: choose another FOLDER, or --force" in again.error_line
     assert run("layouts", tmp_path / "new", "--force").code == 0
 
 

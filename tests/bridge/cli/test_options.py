@@ -208,6 +208,6 @@ def test_the_shipped_model_names_metas_until_one_is_here(
     said = []
     for model in ("pocket", str(tiny_checkpoint("mono")), "pocket"):
         load_model(Settings(model=model))
-        said.append("--model facebook/musicgen-small (CC-BY-NC-4.0" in capsys.readouterr().err)
+        said.append("--model facebook/musicgen-small, CC-BY-NC-4.0" in capsys.readouterr().err)
         here = [tmp_path] if len(said) == 2 else []
     assert said == [True, False, False]

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from bridge.audio.plugins import spawn
+from bridge.audio.plugins.engine import NO_EFFECT, Reference
+from bridge.audio.plugins.scan import ScannedPlugin
 from bridge.cli import plugins
 from bridge.session.rack_keeper import scan_file
 
@@ -43,9 +45,20 @@ def test_what_a_scan_finds_is_listed_and_shown(run: Run, folder: Path) -> None:
     assert answer.code == 0, answer.err
     rows = {row["name"]: row for row in answer.fields["parameters"]}
     assert (rows["gain"]["min"], rows["gain"]["max"]) == (0, 4)
-    assert "0.0 ms late" in answer.err
+    assert "latency: 0.0 ms" in answer.err
     assert run("plugins", "show", "reverb").code == 0
     assert "there is no effect 'nothing'" in run("plugins", "show", "nothing").error_line
+
+
+def test_what_is_no_effect_is_counted_and_what_fails_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = [f"it has 0 inputs and {outputs} outputs: {NO_EFFECT}" for outputs in (1, 2)] + ["it died"]
+    found = [ScannedPlugin(Reference(f"/p{i}"), "", reason=why) for i, why in enumerate(reasons)]
+    monkeypatch.setattr(plugins, "load_cache", lambda _: found)
+    answer = run("plugins", "list", "--json")
+    assert "cannot be used: p2: it died" in answer.err
+    assert "2 more are no effects for audio" in answer.err
+    assert NO_EFFECT not in answer.err
+    assert [row["reason"] for row in answer.fields["plugins"]] == reasons
 
 
 def test_a_scan_of_another_folder_forgets_nothing_that_is_still_there(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -81,6 +94,6 @@ def test_what_cannot_be_is_one_line(run: Run, folder: Path, monkeypatch: pytest.
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawn.importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'streamgen[plugins]'" in spawn.engine_missing()
+    assert "pip install minihost" in spawn.engine_missing()
     ours = spawn.HostSettings(Path("x"), engine="mine:Engine")
     assert spawn.engine_missing(ours) == ""

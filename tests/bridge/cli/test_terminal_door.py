@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bridge.cli.terminal_door import TerminalDoor
 from bridge.doors.door import Sessions
 from bridge.session.commands import Action, Command, Set, Transport
-from bridge.session.events import Gap, PlayerState, Stats, TransportCause, Transported
+from bridge.session.events import Gap, Notice, PlayerState, Stats, TransportCause, Transported
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.session import Listener
 from streamgen.config import Value
@@ -56,7 +57,7 @@ class Desk:
 
 
 def typed(*lines: str) -> tuple[Desk, TerminalDoor, list[str]]:
-    desk, door = Desk(), TerminalDoor(lambda: SOUND)
+    desk, door = Desk(), TerminalDoor(lambda: SOUND, Path("takes"))
 
     async def go() -> list[str]:
         await door.open(cast(Sessions, desk))
@@ -100,16 +101,30 @@ def test_what_a_line_answers(line: str, answer: str) -> None:
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
     _, _, (answer, slot) = typed(":set sparkle 1", ":prompt 9 harp")
-    assert slot.startswith("there is no parameter 'prompt/9/text'; did you mean prompt/8/text? there are prompt/1/")
+    assert slot == "there is no prompt '9': there are 1 … 8"
     assert answer.startswith("there is no parameter 'sparkle'; there are prompt/1/text, ")
 
 
-@pytest.mark.parametrize("line", [":set", ":", ":help", ":dance"])
-def test_what_is_not_understood_is_answered_with_what_can_be_typed(line: str) -> None:
+@pytest.mark.parametrize("line", [":set", ":dance", ":prompt", ":x y"])
+def test_what_is_not_understood_is_named_with_the_way_to_the_list(line: str) -> None:
+    _, _, (answer,) = typed(line)
+    assert answer == f"{line!r} is no command, or lacks something: :h lists them"
+
+
+@pytest.mark.parametrize("line", [":", ":h", ":help", ":?"])
+def test_what_can_be_typed_is_listed_in_lines_that_fit_a_screen(line: str) -> None:
     _, door, (answer,) = typed(line)
     assert answer == door.help
+    assert max(map(len, answer.splitlines())) <= 112
     for part in (":set NAME VALUE", "guidance_scale", "lead_seconds", "gain_db", ":pause", ":q"):
         assert part in answer
+
+
+def test_what_is_kept_is_told_with_its_folder(capfd: pytest.CaptureFixture[str]) -> None:
+    door = TerminalDoor(dict, Path("/my/takes"))
+    door.event(Notice("kept", "the last 3 s are take-1.flac", 0))
+    door.event(Notice("heard", "techno", 0))
+    assert capfd.readouterr().err == "kept: the last 3 s are take-1.flac, in /my/takes\nheard: techno\n"
 
 
 def test_a_new_prompt_plays_alone() -> None:
@@ -160,4 +175,4 @@ def test_gaps_of_engine_and_device_add_up() -> None:
 
 
 def test_a_door_that_never_opened_closes() -> None:
-    asyncio.run(TerminalDoor(dict).close("the end"))
+    asyncio.run(TerminalDoor(dict, Path()).close("the end"))

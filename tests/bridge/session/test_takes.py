@@ -63,6 +63,10 @@ def test_what_was_heard_last_is_kept_and_everybody_is_told(tmp_path: Path) -> No
         assert any(np.abs(heard[:, at : at + len(kept)] - kept.T).max() < 1e-6 for at in begins)
         await session.do(KeepTake("osc", 1.0))
         assert len(list((tmp_path / "takes").iterdir())) == 2, "none is written over"
+        await session.do(KeepTake("osc", 30.0))
+        newest = [told.text for told in ear.told(Notice) if told.topic == "kept"][-1]
+        frames = soundfile.info(tmp_path / "takes" / newest.split()[-1]).frames
+        assert newest.startswith(f"the last {frames / RATE_HZ:.3g} s are "), "no more than was heard"
 
     play(scene, takes=tmp_path / "takes")
 

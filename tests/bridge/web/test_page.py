@@ -769,6 +769,39 @@ def test_nothing_is_wider_than_the_screen_or_too_small_for_a_thumb(
     assert opened.complaints == []
 
 
+@pytest.mark.parametrize("width", [360, 390])
+def test_on_a_phone_nothing_lies_over_anything(chromium: Any, server: ToyServer, width: int) -> None:
+    server.session.edit(RackAction.ADD, effect="reverb")
+    size = {"width": width, "height": 740}
+    context = chromium.new_context(viewport=size, has_touch=True, is_mobile=True)
+    opened = watch(context.new_page())
+    opened.page.goto(server.url)
+    opened.connected()
+    box = "(one => document.querySelector(one).getBoundingClientRect())"
+    rows = opened.ask("[...document.querySelectorAll('.head > *')].filter((e) => e.checkVisibility()).map((e) => e.offsetTop)")
+    assert max(rows) - min(rows) < 20, "the head is one row"
+    opened.ask("document.querySelector('#beat').hidden = false")
+    opened.ask("document.querySelector('#arrival').textContent = 'playing: press to join'")
+    assert not opened.page.locator("#beat").is_visible()
+    assert not opened.page.locator("#clock").is_visible()
+    opened.ask("document.querySelector('#arrival').textContent = ''")
+    assert opened.ask(f"{box}('#clock').right < {box}('#beat').left")
+    beyond = opened.ask("""[...document.querySelectorAll('.panel')].flatMap((panel) => [...panel.querySelectorAll('*')].filter((e) =>
+        e.checkVisibility() && !e.closest('.surface, svg, .knob, .unseen')
+        && e.getBoundingClientRect().right > panel.getBoundingClientRect().right - 4).map((e) => e.className))""")
+    assert beyond == []
+    opened.ask("window.scrollTo(0, document.documentElement.scrollHeight)")
+    assert opened.ask(f"{box}('footer').bottom <= {box}('.deck').top")
+    opened.ask("(document.querySelector('#toast').textContent = 'the last 30 s are take-20261129-191735.flac',"
+               " document.querySelector('#toast').classList.add('is-shown'))")
+    assert opened.ask(f"{box}('#toast').bottom <= {box}('.deck').top + 12"), "12 px below its place while it comes"
+    assert opened.ask(f"{box}('#toast').width") > 0.8 * width
+    opened.page.click("#help")
+    assert opened.ask("document.querySelector('#hints').scrollTop") == 0
+    context.close()
+    assert opened.complaints == []
+
+
 def test_an_empty_session_offers_a_start(chromium: Any) -> None:
     with toy_server() as server:
         context = chromium.new_context()

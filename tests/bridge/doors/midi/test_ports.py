@@ -32,7 +32,7 @@ needs_rtmidi = pytest.mark.skipif(
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rtmidi", None)
-    with pytest.raises(BridgeError, match=r'pip install "streamgen\[midi\]"'):
+    with pytest.raises(BridgeError, match="pip install python-rtmidi"):
         Ports(["all"])
 
 
@@ -40,7 +40,13 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_a_system_without_midi_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import rtmidi
 
+    from bridge.doors.midi import ports
+
     monkeypatch.setattr(rtmidi, "get_compiled_api", lambda: [rtmidi.API_LINUX_ALSA])
+    monkeypatch.setattr(ports, "_SEQUENCER", Path("/no/such/sequencer"))
+    with pytest.raises(BridgeError, match=r"no MIDI on this system \(no ALSA sequencer\): .modprobe snd-seq. or start JACK"):
+        Ports(["all"])
+    monkeypatch.setattr(ports, "_SEQUENCER", Path("/"))
 
     def refuse(*_: object, **__: object) -> None:
         raise rtmidi.SystemError("no sequencer")

@@ -421,6 +421,21 @@ def test_whatever_the_session_does_the_door_lives_and_tells(sine_session, caplog
     in_room(sine_session, test)
 
 
+def test_a_refusal_is_told_at_the_port_that_its_sender_listens_at_too(sine_session) -> None:
+    async def test(room: Room) -> None:
+        room.send("/streamgen/subscribe", 9000)
+        await asyncio.sleep(0.05)
+        room.send("/streamgen/tempo", "quick")
+        room.send("/streamgen/tempo", "quicker", source=("127.0.0.1", 6000))
+        await asyncio.sleep(0.05)
+        (told,) = errors(room.got(("127.0.0.1", 9000)))
+        assert errors(room.got()) == [told]
+        assert told.startswith("tempo is 'quick', must be a number")
+        assert len(errors(room.got(("127.0.0.1", 6000)))) == 1
+
+    in_room(sine_session, test)
+
+
 def test_subscribers_end_when_nothing_is_heard_and_are_told(sine_session) -> None:
     async def test(room: Room) -> None:
         room.send("/streamgen/subscribe", 9000)
