@@ -28,12 +28,14 @@ from streamgen.pocket.training.fitting import (
     train_language_model,
 )
 from streamgen.pocket.training.judge import judge
+from streamgen.pocket.training.listening import LISTENER_SONGS
 from streamgen.pocket.training.refining import DECODER_FILE, DecoderTrainer, RefinePlan, refine_decoder
 from streamgen.pocket.training.restart import averaged, restart_codec, restart_language
 from streamgen.pocket.training.strangers import judge_strangers
+from streamgen.pocket.training.streams import judge_streams
 
 # What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is.
-STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "endless", "strangers")
+STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "streams", "endless", "strangers")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Run:
     clips: int
     minutes: float
     prompts: int
+    listener_songs: int
     start: Path | None = None
     share: float = 1.0
 
@@ -75,6 +78,7 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: 
         48,
         60.0,
         50,
+        LISTENER_SONGS,
     )
 
 
@@ -84,7 +88,7 @@ def smoke_run(folder: Path) -> Run:
         steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9, held_out=2
     )
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
-    return Run(folder, 12, 3, codec, language, RefinePlan(seconds=1.0, batch=2, held_out=2), 2, 0.2, 2)
+    return Run(folder, 12, 3, codec, language, RefinePlan(seconds=1.0, batch=2, held_out=2), 2, 0.2, 2, 12)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -107,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="judge, endless and strangers play in it"
+        "--precision", choices=PRECISIONS, default="auto", help="judge, streams, endless and strangers play in it"
     )
     options = parser.parse_args(arguments)
     full = full_run(options.run_dir, options.lm_seconds, options.codec_steps, options.refine_seconds)
@@ -150,14 +154,22 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
         export(trainer, refined_codec(run), weights, songs)
     elif stage == "graft":
         graft(pocket_folder(), refined_codec(run), weights)
-    elif stage == "judge":
-        judge(weights if weights.exists() else pocket_folder(), run.folder / "judge", clips, precision)
+    else:
+        listen(stage, run, weights if weights.exists() else pocket_folder(), clips, precision)
+
+
+def listen(stage: str, run: Run, folder: Path, clips: int, precision: str) -> None:
+    """One of the stages that judge a checkpoint."""
+    target = run.folder / "judge"
+    if stage == "judge":
+        judge(folder, target, clips, run.listener_songs, precision)
+    elif stage == "streams":
+        judge_streams(folder, target, clips, run.listener_songs, precision)
     elif stage == "endless":
-        judge_endless(weights if weights.exists() else pocket_folder(), run.folder / "judge", run.minutes, precision)
+        judge_endless(folder, target, run.minutes, precision)
     else:
         minutes = run.minutes / 20  # three of the full run's sixty
-        folder = weights if weights.exists() else pocket_folder()
-        judge_strangers(folder, run.folder / "judge", minutes, 3 * clips, run.prompts, precision)
+        judge_strangers(folder, target, minutes, run.listener_songs, run.prompts, precision)
 
 
 def trained_language(run: Run) -> LanguageTrainer:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import T5Tokenizer
 
-from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, Song, training_song
+from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, Song, songs_of_every_style, training_song
 from streamgen.pocket.training.styles import STYLES
 
 VOCABULARY = 400
@@ -87,6 +87,12 @@ def caption(song: Song, rng: random.Random, complete: bool = False) -> str:
         wanted = wanted[1:] or wanted  # instruments and tempo alone must work too
     rng.shuffle(wanted)
     return rng.choice((", ", " ", ", ")).join(wanted)
+
+
+def captioned_songs(count: int, seed: int = 0) -> list[tuple[Song, str]]:
+    """The held-out songs that a checkpoint is judged by, as many of every style, and their complete captions."""
+    rng = random.Random(seed)
+    return [(song, caption(song, rng, complete=True).lower()) for song in songs_of_every_style(count)]
 
 
 def _instrument_words(song: Song, rng: random.Random) -> str:

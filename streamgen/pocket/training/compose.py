@@ -13,6 +13,7 @@ A song is a groove, a fill, a variation, a fill, a break, and the groove again. 
 the next once; longer forms are laid out from its bars.
 """
 
+import itertools
 import random
 import zlib
 from dataclasses import dataclass, field
@@ -121,6 +122,18 @@ def training_song(index: int) -> Song:
 def held_out_song(index: int) -> Song:
     """The judge's song of that number: always a palette that training never saw."""
     return next(song for attempt in range(1000) if held_out(song := compose(-(index + 1) * 1000 - attempt)))
+
+
+def songs_of_every_style(count: int, first: int = 1000) -> list[Song]:
+    """Held-out songs from a number on, as many of each style as of any other."""
+    most, kept = -(-count // len(STYLES)), list[Song]()
+    for number in itertools.count(first):
+        if len(kept) == count:
+            return kept
+        song = held_out_song(number)
+        if sum(other.style == song.style for other in kept) < most:
+            kept.append(song)
+    raise AssertionError("numbers don't end")
 
 
 def _roles(style: Style) -> tuple[tuple[str, tuple[Part, ...]], ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgen.pocket.training.compose import GROOVE, SCORE, Song, held_out_song, training_song
-from streamgen.pocket.training.synth import Synthesizer
+from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ, Synthesizer
 
 SONGS_PER_SHARD = 50
 Pcm = npt.NDArray[np.int16]
@@ -52,6 +52,12 @@ def render_song(synth: Synthesizer, song: Song, score: Sequence[int] = SCORE) ->
 def render_groove(synth: Synthesizer, song: Song, bars: int) -> Pcm:
     """A song's groove, `bars` times from silence, as int16 samples."""
     return render_song(synth, song, (GROOVE,) * bars)
+
+
+def render_seconds(synth: Synthesizer, song: Song, seconds: int) -> Pcm:
+    """The first seconds of a song's groove, repeated from silence, as int16 samples."""
+    frames = seconds * SAMPLE_RATE_HZ // HOP_SAMPLES
+    return render_groove(synth, song, frames // song.frames_per_bar + 1)[: seconds * SAMPLE_RATE_HZ]
 
 
 def held_out_audio(count: int, score: Sequence[int] = SCORE) -> list[Pcm]:

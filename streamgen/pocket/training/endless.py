@@ -37,13 +37,14 @@ PAIRS = 40  # rollovers compared with as many places inside windows
 
 @dataclass(frozen=True)
 class Passage:
-    """One prompt's stream: its song, what was heard (mono), and the samples at which windows rolled over."""
+    """One prompt's stream: its song, what was heard (mono), at which samples windows rolled over, the guard's mends."""
 
     song: Song
     text: str
     audio: Audio
     rollovers: tuple[int, ...]
     cpu_seconds: float
+    mends: int = 0
 
     def bars(self) -> list[Tensor]:
         """The log-mel spectrum of every whole bar."""
@@ -70,7 +71,8 @@ def play(model: Model, song: Song, text: str, seconds: float, seed: int) -> Pass
             if length >= seconds * SAMPLE_RATE_HZ:
                 break
         rollovers = tuple(step * HOP_SAMPLES for step in stream.metrics.rollover_steps)
-    return Passage(song, text, np.concatenate(pieces), rollovers, time.process_time() - begun)
+        mends = stream.metrics.mends
+    return Passage(song, text, np.concatenate(pieces), rollovers, time.process_time() - begun, mends)
 
 
 def silent_half_seconds(audio: Audio) -> int:
@@ -137,6 +139,7 @@ class EndlessFigures:
     distinct_bars_a_stream: float
     bars_equal_to_the_one_before: float
     deaths: int
+    mends: int
     rollovers: int
     chroma_at_rollover: float
     chroma_inside: float
@@ -171,6 +174,7 @@ def measure(passages: list[Passage], load_seconds: float, megabytes: float) -> E
         distinct_bars_a_stream=float(np.mean([distinct_bars(stream) for stream in bars])),
         bars_equal_to_the_one_before=float(np.mean([repeated_bars(stream) for stream in bars])),
         deaths=sum(death(passage.audio) is not None for passage in passages),
+        mends=sum(passage.mends for passage in passages),
         rollovers=sum(len(passage.rollovers) for passage in passages),
         chroma_at_rollover=_mean(chroma),
         chroma_inside=_mean(chroma_in),

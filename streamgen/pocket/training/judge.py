@@ -5,9 +5,7 @@ users get, likelihoods are transformers' in float32; writes `judge.json`, `judge
 are held out: training saw no song of their style, tempo, key, mood and instruments together.
 """
 
-import itertools
 import json
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,25 +17,26 @@ from transformers import AutoProcessor, EncodecModel, MusicgenForConditionalGene
 
 from streamgen.model import load_model
 from streamgen.pocket.training import defects, measures
-from streamgen.pocket.training.captions import caption
+from streamgen.pocket.training.captions import captioned_songs
 from streamgen.pocket.training.codec import codes_to_sound, held_out_error, sound_to_codes
 from streamgen.pocket.training.compose import (
     FRAMES_PER_STEP,
     KEY_NAMES,
     STEPS_PER_BAR,
     Song,
-    held_out_song,
-    training_song,
 )
-from streamgen.pocket.training.corpus import Pcm, render_groove
+from streamgen.pocket.training.corpus import render_seconds
 from streamgen.pocket.training.language import cross_entropy
+from streamgen.pocket.training.listening import EXAM_SONGS, Confusion, confusion, examine, style_listener, to_floats
+from streamgen.pocket.training.listening import table as confusions
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.pictures import spectrogram, stack, write_png
 from streamgen.pocket.training.playing import play, takeover_share
 from streamgen.pocket.training.styles import STYLES
-from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ, Synthesizer
+from streamgen.pocket.training.synth import SAMPLE_RATE_HZ, Synthesizer
 
 Measure = Callable[[Audio, Song], float]
+KINDS = ("real", "codec", "generated")
 SECONDS = 10
 FRAMES = SECONDS * 50
 
@@ -64,28 +63,35 @@ class Exhibit:
 class Judge:
     """A loaded checkpoint and everything measured about it."""
 
-    def __init__(self, folder: Path, clips: int, seed: int = 0, precision: str = "auto") -> None:
-        """Load the checkpoint, render the held-out songs and generate from their captions."""
+    def __init__(self, folder: Path, clips: int, listener_songs: int, precision: str = "auto", seed: int = 0) -> None:
+        """Load the checkpoint, render the held-out songs and generate from their captions.
+
+        Args:
+            folder: of the checkpoint.
+            clips: how many held-out songs.
+            listener_songs: how many others the listener of styles is fitted on.
+            precision: as in `load_model`.
+            seed: of what is generated.
+        """
         torch.manual_seed(seed)
         self.player = load_model(str(folder), device="cpu", precision=precision)
         print(f"judge: plays in {self.player.load_note}", flush=True)
         self.model = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         self.processor: MusicgenProcessor = AutoProcessor.from_pretrained(folder)
         self.codec: EncodecModel = self.model.audio_encoder
-        self.seed, self.rows = seed, list[Row]()
+        self.seed, self.rows, self.confusions = seed, list[Row](), dict[str, Confusion]()
+        self.listener_songs = listener_songs
         self.exhibits = self._exhibits(clips)
 
     def _exhibits(self, clips: int) -> list[Exhibit]:
-        songs = songs_of_every_style(clips)
-        rng = random.Random(self.seed)
-        texts = [caption(song, rng, complete=True).lower() for song in songs]
+        songs, texts = zip(*captioned_songs(clips, self.seed), strict=True)
         with Synthesizer() as synth:
-            real = [_ten_seconds(synth, song) for song in songs]
+            real = [render_seconds(synth, song, SECONDS) for song in songs]
         codes = [sound_to_codes(self.codec, pcm) for pcm in real]
-        made = self.generate(texts)
+        made = self.generate(list(texts))
         out = []
         for song, text, pcm, c, g in zip(songs, texts, real, codes, made, strict=True):
-            audio = {"real": _floats(pcm), "codec": self.decode(c), "generated": self.decode(g)}
+            audio = {"real": to_floats(pcm), "codec": self.decode(c), "generated": self.decode(g)}
             out.append(Exhibit(song, text, audio, {"real": c, "generated": g}))
         return out
 
@@ -100,13 +106,12 @@ class Judge:
 
     def decode(self, codes: Tensor) -> Audio:
         """Sound of codes [4, frames]."""
-        return _as_played(self.codec, codes)
+        return np.asarray(codes_to_sound(self.codec, codes).numpy(), dtype=np.float32)
 
     def each(self, measure: Measure, songs: Callable[[Song], bool] = lambda _: True) -> dict[str, float]:
         """Mean of a measure over the exhibits of some songs, for every kind of sound."""
         chosen = [exhibit for exhibit in self.exhibits if songs(exhibit.song)]
-        kinds = ("real", "codec", "generated")
-        values = {kind: [measure(e.audio[kind], e.song) for e in chosen] for kind in kinds}
+        values = {kind: [measure(e.audio[kind], e.song) for e in chosen] for kind in KINDS}
         return {kind: float(np.mean(found)) if found else float("nan") for kind, found in values.items()}
 
     def run(self) -> list[Row]:
@@ -177,10 +182,13 @@ class Judge:
         return f"{np.mean(hits):.2f} (captions shuffled)"
 
     def _style_rows(self) -> None:
-        classify = style_classifier(self.codec, 3 * len(self.exhibits))
-        right = self.each(lambda audio, song: classify(audio[: 5 * SAMPLE_RATE_HZ]) == song.style)
-        chance = f"{1 / len(STYLES):.2f}"
-        self._add("style classifier fitted on codec audio", right, chance)
+        classify, chance = style_listener(self.codec, self.listener_songs), f"{1 / len(STYLES):.2f}"
+        examined = examine(classify, self.codec, min(EXAM_SONGS, self.listener_songs))
+        count = examined["real"].counts.total()
+        self._add(f"style of {count} other held-out songs", {kind: f.right for kind, f in examined.items()}, chance)
+        heard = {kind: confusion(classify, [(e.song, e.audio[kind]) for e in self.exhibits]) for kind in KINDS}
+        self._add("style of these clips' first 5 s", {kind: found.right for kind, found in heard.items()}, chance)
+        self.confusions = {**{f"{kind}, {count} songs": f for kind, f in examined.items()}, **heard}
         turned = takeover_share(self.player, [(e.song, e.text) for e in self.exhibits[:24]], classify)
         self._add("style of a new prompt, 3 to 8 s after a change", {"generated": turned}, chance)
 
@@ -217,47 +225,23 @@ class Judge:
         return cross_entropy(self.model, *read, codes.expand(len(texts), -1, -1))[:, 0]
 
     def write(self, folder: Path) -> None:
-        """Write `judge.json`, `judge.md` and one picture for each style."""
+        """Write `judge.json`, `judge.md`, `styles.md` and one picture for each style."""
         folder.mkdir(parents=True, exist_ok=True)
         data = [{"row": row.name, "chance": row.chance, **row.values} for row in self.rows]
         (folder / "judge.json").write_text(json.dumps(data, indent=1) + "\n")
         (folder / "judge.md").write_text(table(self.rows, len(self.exhibits), self.player.precision))
+        (folder / "styles.md").write_text(confusions(self.confusions))
         by_style = {exhibit.song.style: exhibit for exhibit in reversed(self.exhibits)}
         for style, exhibit in by_style.items():
-            views = [spectrogram(exhibit.audio[kind][: 8 * SAMPLE_RATE_HZ]) for kind in ("real", "codec", "generated")]
+            views = [spectrogram(exhibit.audio[kind][: 8 * SAMPLE_RATE_HZ]) for kind in KINDS]
             write_png(folder / f"{style}.png", stack(views))
-
-
-def style_classifier(codec: EncodecModel, count: int) -> measures.StyleClassifier:
-    """A classifier fitted on five seconds of songs that nothing else uses, as the codec plays them."""
-    songs = [training_song(500_000 + number) for number in range(count)]
-    with Synthesizer() as synth:
-        pcm = [_ten_seconds(synth, song)[: 5 * SAMPLE_RATE_HZ] for song in songs]
-    clips = [_as_played(codec, sound_to_codes(codec, clip)) for clip in pcm]
-    return measures.StyleClassifier(clips, [song.style for song in songs])
 
 
 def silence_dbfs(codec: EncodecModel) -> float:
     """Loudness of what the codec makes of five seconds of nothing, after its first second."""
     codes = sound_to_codes(codec, np.zeros(6 * SAMPLE_RATE_HZ, np.int16))
-    made = _as_played(codec, codes)[SAMPLE_RATE_HZ:].astype(np.float64)
+    made = codes_to_sound(codec, codes).numpy()[SAMPLE_RATE_HZ:].astype(np.float64)
     return float(10 * np.log10(np.mean(made**2) + 1e-12))
-
-
-def _as_played(codec: EncodecModel, codes: Tensor) -> Audio:
-    return np.asarray(codes_to_sound(codec, codes).numpy(), dtype=np.float32)
-
-
-def songs_of_every_style(count: int) -> list[Song]:
-    """Held-out songs, as many of each style as of any other."""
-    most, kept = -(-count // len(STYLES)), list[Song]()
-    for number in itertools.count(1000):
-        if len(kept) == count:
-            return kept
-        song = held_out_song(number)
-        if sum(other.style == song.style for other in kept) < most:
-            kept.append(song)
-    raise AssertionError("numbers don't end")
 
 
 def table(rows: list[Row], clips: int, precision: str) -> str:
@@ -268,7 +252,7 @@ def table(rows: list[Row], clips: int, precision: str) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = [f"{row.values[kind]:.3g}" if kind in row.values else "" for kind in ("real", "codec", "generated")]
+        cells = [f"{row.values[kind]:.3g}" if kind in row.values else "" for kind in KINDS]
         lines.append(f"| {row.name} | {' | '.join(cells)} | {row.chance} |")
     return "\n".join(lines) + "\n"
 
@@ -293,15 +277,6 @@ def _key_right(audio: Audio, song: Song) -> float:
     return measures.key_rank(audio, song.tonic, STYLES[song.style].minor) == 0
 
 
-def _ten_seconds(synth: Synthesizer, song: Song) -> Pcm:
-    bars = FRAMES // song.frames_per_bar + 1
-    return render_groove(synth, song, bars)[: FRAMES * HOP_SAMPLES]
-
-
-def _floats(pcm: Pcm) -> Audio:
-    return np.asarray(pcm.astype(np.float32) / 32767, dtype=np.float32)
-
-
 def _bar_seconds(song: Song) -> float:
     return song.frames_per_bar / 50
 
@@ -323,10 +298,10 @@ def _repeats(codes: Tensor, song: Song, shift: int = 0) -> float:
     return float((later == codes[2 * song.frames_per_bar - lag : len(codes) - lag]).float().mean())
 
 
-def judge(folder: Path, target: Path, clips: int = 48, precision: str = "auto") -> None:
-    """Judge one checkpoint folder, on one thread, and write table and pictures into `target`."""
+def judge(folder: Path, target: Path, clips: int, listener_songs: int, precision: str = "auto") -> None:
+    """Judge one checkpoint folder, on one thread, and write tables and pictures into `target`."""
     torch.set_num_threads(1)  # a step of a small model on two waits for the second, where others use that core
-    the_judge = Judge(folder, clips, precision=precision)
+    the_judge = Judge(folder, clips, listener_songs, precision)
     the_judge.run()
     the_judge.write(target)
     print((target / "judge.md").read_text())

@@ -5,6 +5,7 @@ training.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 from torch import Tensor
@@ -27,6 +28,30 @@ def play(model: Model, text: str, frames: int, seed: int) -> Tensor:
     """Codes int64 [K, frames] of a stream with one prompt, at the checkpoint's own settings."""
     clip = Batch(model.runtime, [text], frames / model.frame_rate_hz, seed=seed, controls={})
     return clip.codes()[0]
+
+
+def play_together(model: Model, prompts: Sequence[str], seconds: float, seed: int) -> list[tuple[Audio, int]]:
+    """The first `seconds` of each prompt's stream, at the checkpoint's own settings, mono; and how often it was mended.
+
+    Args:
+        model: plays them all at once.
+        prompts: one stream each.
+        seconds: whole.
+        seed: of the first; each next one has the next seed.
+    """
+    with ExitStack() as life:
+        streams = [
+            life.enter_context(model.open_stream(prompt, seed=seed + number)) for number, prompt in enumerate(prompts)
+        ]
+        pieces: list[list[Audio]] = [[] for _ in streams]
+        for _ in range(round(seconds)):
+            chunks = model.read_together(dict.fromkeys(streams, model.sample_rate_hz))
+            for stream, own in zip(streams, pieces, strict=True):
+                own.append(chunks[stream].samples[0])
+        return [
+            (np.concatenate(own).astype(np.float32), stream.metrics.mends)
+            for stream, own in zip(streams, pieces, strict=True)
+        ]
 
 
 BEFORE_SECONDS, GRACE_SECONDS, HEARD_SECONDS = 6.0, 3.0, 5.0

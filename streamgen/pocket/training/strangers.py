@@ -6,8 +6,6 @@ Rules: plays a checkpoint through streamgen itself, minutes at a time, as users 
 
 import json
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,14 +14,14 @@ import torch
 from transformers import MusicgenForConditionalGeneration
 
 from streamgen.checkpoint import Heard
-from streamgen.model import Model, load_model
+from streamgen.model import load_model
 from streamgen.pocket.training.compose import STEPS_PER_BAR
 from streamgen.pocket.training.defects import death, share_on_grid
-from streamgen.pocket.training.judge import style_classifier
+from streamgen.pocket.training.listening import HEARD_SECONDS, style_listener
 from streamgen.pocket.training.measures import Audio, StyleClassifier
+from streamgen.pocket.training.playing import play_together
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
 
-STYLE_SECONDS = 5
 TOGETHER = 10  # prompts that play in common passes
 # What is asked for, and the style that a listener would accept; none where the twelve styles have no answer.
 PROMPTS: dict[str, str | None] = {
@@ -114,30 +112,6 @@ class StrangersFigures:
     loudness_spread_db: float
 
 
-def play(model: Model, prompts: Sequence[str], seconds: float, seed: int) -> list[tuple[Audio, int]]:
-    """The first `seconds` of each prompt's stream, at the checkpoint's own settings, mono; and how often it was mended.
-
-    Args:
-        model: plays them all at once.
-        prompts: one stream each.
-        seconds: whole.
-        seed: of the first; each next one has the next seed.
-    """
-    with ExitStack() as life:
-        streams = [
-            life.enter_context(model.open_stream(prompt, seed=seed + number)) for number, prompt in enumerate(prompts)
-        ]
-        pieces: list[list[Audio]] = [[] for _ in streams]
-        for _ in range(round(seconds)):
-            chunks = model.read_together(dict.fromkeys(streams, SAMPLE_RATE_HZ))
-            for stream, own in zip(streams, pieces, strict=True):
-                own.append(chunks[stream].samples[0])
-        return [
-            (np.concatenate(own).astype(np.float32), stream.metrics.mends)
-            for stream, own in zip(streams, pieces, strict=True)
-        ]
-
-
 def hear(prompt: str, audio: Audio, classify: StyleClassifier, heard: Heard | None = None, mends: int = 0) -> Hearing:
     """Judge one stream; its style is that of its first five seconds.
 
@@ -149,7 +123,7 @@ def hear(prompt: str, audio: Audio, classify: StyleClassifier, heard: Heard | No
         mends: by the guard.
     """
     loudness = 10 * np.log10(np.mean(audio.astype(np.float64) ** 2) + 1e-12)
-    style = classify(audio[: STYLE_SECONDS * SAMPLE_RATE_HZ])
+    style = classify(audio[: HEARD_SECONDS * SAMPLE_RATE_HZ])
     on_grid = None
     if heard is not None and "drums" in heard.instruments:
         on_grid = share_on_grid(audio, heard.bar_frames / STEPS_PER_BAR * HOP_SAMPLES / SAMPLE_RATE_HZ)
@@ -193,18 +167,18 @@ def judge_strangers(
         folder: the checkpoint.
         target: where the figures go.
         minutes: of each prompt.
-        songs: how many songs the style classifier is fitted on.
+        songs: how many the listener of styles is fitted on.
         prompts: how many, from the top of the list.
         precision: as in `load_model`.
     """
     torch.set_num_threads(1)
     model = load_model(str(folder), device="cpu", precision=precision)
     codec = MusicgenForConditionalGeneration.from_pretrained(folder).audio_encoder.eval()
-    classify, hearings = style_classifier(codec, songs), list[Hearing]()
+    classify, hearings = style_listener(codec, songs), list[Hearing]()
     asked = list(PROMPTS)[:prompts]
     for first in range(0, len(asked), TOGETHER):
         group = asked[first : first + TOGETHER]
-        for prompt, (audio, mends) in zip(group, play(model, group, minutes * 60, first), strict=True):
+        for prompt, (audio, mends) in zip(group, play_together(model, group, minutes * 60, first), strict=True):
             hearings.append(hear(prompt, audio, classify, model.heard(prompt), mends))
             print(f"strangers: {len(hearings)}/{prompts} {hearings[-1]}", flush=True)
     figures = measure(hearings, minutes)

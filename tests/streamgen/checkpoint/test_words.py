@@ -52,6 +52,28 @@ def test_strangers_get_the_style_they_mean(prompt: str, style: str, words: Vocab
 
 
 @pytest.mark.parametrize(
+    ("style", "prompts"),
+    [
+        ("chiptune", ("8 bit game", "computer game", "circus")),
+        ("orchestral", ("boss fight", "vivaldi", "medieval tavern", "western")),
+        ("jazz", ("elevator music", "boogie woogie", "detective noir")),
+        ("rock", ("shoegaze", "surf", "anime opening")),
+        ("lofi", ("coding music", "lofi girl")),
+        ("ambient", ("birds and waves", "minecraft")),
+        ("drum and bass", ("drill", "phonk")),
+        ("funk", ("gospel", "tango")),
+        ("house", ("synthwave", "k-pop", "amapiano")),
+        ("techno", ("idm", "glitch")),
+        ("piano", ("einaudi",)),
+    ],
+)
+def test_what_is_asked_for_every_day_is_no_unknown_word(
+    style: str, prompts: tuple[str, ...], words: Vocabulary
+) -> None:
+    assert {prompt: hear(prompt, words).style for prompt in prompts} == dict.fromkeys(prompts, style)
+
+
+@pytest.mark.parametrize(
     ("prompt", "wanted"),
     [
         ("house", "house, drums, synth bass, piano, 125 bpm, in A minor"),

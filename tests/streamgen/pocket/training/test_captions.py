@@ -5,7 +5,15 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from streamgen.pocket.training.captions import GROUPS, NAMES, caption, tokens_that_name, train_tokenizer, written
+from streamgen.pocket.training.captions import (
+    GROUPS,
+    NAMES,
+    caption,
+    captioned_songs,
+    tokens_that_name,
+    train_tokenizer,
+    written,
+)
 from streamgen.pocket.training.compose import training_song
 from streamgen.pocket.training.fitting import LanguageTrainer
 
@@ -28,6 +36,13 @@ def test_a_complete_caption_names_everything() -> None:
         assert str(song.bpm) in text
         assert song.key in text
         assert all(word in text for word in song.instruments)
+
+
+def test_held_out_songs_have_the_same_captions_each_time() -> None:
+    songs = captioned_songs(12)
+    assert len({song.style for song, _ in songs}) == 12
+    assert all(str(song.bpm) in text and text == text.lower() for song, text in songs)
+    assert [text for _, text in captioned_songs(12)] == [text for _, text in songs]
 
 
 def test_captions_of_one_song_vary() -> None:

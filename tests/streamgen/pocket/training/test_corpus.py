@@ -13,6 +13,7 @@ from streamgen.pocket.training.corpus import (
     all_clips,
     render_corpus,
     render_groove,
+    render_seconds,
     render_song,
     shard_clips,
     shard_path,
@@ -46,3 +47,12 @@ def test_a_loop_sounds_the_same_from_its_third_bar_on() -> None:
     bar = song.frames_per_bar * 640
     assert np.abs(clip[2 * bar : 3 * bar] - clip[3 * bar : 4 * bar]).max() <= 2, "but for rounding in the synthesizer"
     assert clip.std() > 300
+
+
+def test_seconds_are_cut_from_bars() -> None:
+    song = training_song(3)
+    with Synthesizer() as one, Synthesizer() as other:  # a first render differs a little from a second
+        clip = render_seconds(one, song, 3)
+        bars = render_groove(other, song, 150 // song.frames_per_bar + 1)
+    assert len(clip) == 3 * 32_000
+    assert np.array_equal(clip, bars[: len(clip)])

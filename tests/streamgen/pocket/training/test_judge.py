@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from streamgen.pocket.training import judge
-from streamgen.pocket.training.compose import FRAMES_PER_STEP, held_out, training_song
+from streamgen.pocket.training.compose import FRAMES_PER_STEP, held_out, songs_of_every_style, training_song
 from streamgen.pocket.training.judge import Row, table
 from streamgen.pocket.training.styles import STYLES
 
@@ -44,7 +44,7 @@ def test_a_beat_is_found_at_the_bar_and_not_in_noise() -> None:
 
 
 def test_every_style_is_judged_alike() -> None:
-    chosen = judge.songs_of_every_style(48)
+    chosen = songs_of_every_style(48)
     assert Counter(song.style for song in chosen) == dict.fromkeys(STYLES, 4)
     assert all(held_out(song) for song in chosen)
 

@@ -16,7 +16,8 @@ def test_every_stage_runs_and_resumes(tmp_path: Path) -> None:
     assert (tmp_path / "weights" / "model.safetensors").exists()
     assert "| named key" in (tmp_path / "judge" / "judge.md").read_text()
     assert list((tmp_path / "judge").glob("*.png"))
-    assert {path.name for path in (tmp_path / "judge").glob("*.md")} == {"judge.md", "endless.md", "strangers.md"}
+    written = {path.stem for path in (tmp_path / "judge").glob("*.md")}
+    assert written == {"judge", "styles", "streams", "endless", "strangers"}
     assert (tmp_path / "codec.svg").exists()
     main(["codec", *arguments])  # finished: returns at once
     main(["tokenise", *arguments])
