@@ -190,7 +190,7 @@ class RackKeeper:
         self._path, self._session, self._origin = path, session, origin
         self._last: Preset | None = None
         self._told = False
-        self._changed = asyncio.Event()
+        self._changed, self._ending = asyncio.Event(), False
         self._task = asyncio.create_task(self._run())
         session.add(self)
 
@@ -206,20 +206,24 @@ class RackKeeper:
     async def close(self) -> None:
         """Write what is not written yet, and end."""
         self._session.remove(self)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await self._write()
+        self._ending = True
+        self._changed.set()
+        await self._task  # not cut short: a thread that writes would go on, and could be the later of two
 
     async def _run(self) -> None:
         while True:
+            last = self._ending
             try:
                 await self._write()
             except Exception:  # noqa: BLE001 - whatever a plugin answers for its state, the next time is tried
                 _log.exception("the rack was not kept this time")
+            if last:
+                return
             with contextlib.suppress(TimeoutError):  # nothing was turned here; what a plugin keeps may have changed
                 async with asyncio.timeout(_STATES_EVERY_SECONDS):
                     await self._changed.wait()
-                await asyncio.sleep(AFTER_SECONDS)  # a knob in motion is written a few times a second at most
+                if not self._ending:
+                    await asyncio.sleep(AFTER_SECONDS)  # a knob in motion is written a few times a second at most
             self._changed.clear()
 
     async def _write(self) -> None:

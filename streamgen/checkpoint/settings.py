@@ -64,7 +64,6 @@ class EncodecSettings:
     audio_channels: int = 1
     normalize: bool = False
     chunk_length_s: float | None = None
-    overlap: float | None = None
     hidden_size: int = 128
     num_filters: int = 32
     num_residual_layers: int = 1
