@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from streamgen.checkpoint import load_checkpoint
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.lm.attention import Segment, SegmentAttention
 from streamgen.lm.cache import KVCache, RowRange
+from streamgen.lm.cross import CrossCache
+from streamgen.lm.engine import LmEngine
 from streamgen.lm.halves import HalvesAttention, HalvesCache, halves_pay
+from streamgen.lm.mixing import KL_BUDGET, mean_kl
+from streamgen.lm.sampling import Sampling, sample
+from streamgen.pocket import pocket_folder
 
 CPU = torch.device("cpu")
 CONFIG = DecoderConfig(
@@ -172,3 +178,23 @@ def test_they_are_for_bf16_on_x86_without_tiles(
     assert halves_pay(CPU, torch.bfloat16) == pay
     assert not halves_pay(CPU, torch.float32), "exact, whatever is fast"
     assert not halves_pay(torch.device("cuda"), torch.bfloat16)
+
+
+@torch.inference_mode()
+def test_pocket_in_int8_over_halves_stays_within_the_budget_of_accuracy() -> None:
+    checkpoint, cross = load_checkpoint(str(pocket_folder())), CrossCache()
+    config, defaults = checkpoint.decoder, checkpoint.defaults
+    exact = LmEngine.on_torch(checkpoint, device=CPU, dtype=torch.float32, rows=1)
+    rounded = LmEngine.on_torch(checkpoint, device=CPU, dtype=torch.bfloat16, int8=True, halves=True, rows=1)
+    sampling = Sampling(defaults.temperature, defaults.top_k, defaults.top_p)
+    nothing, delays = torch.full((1, config.num_codebooks), config.vocab_size), torch.arange(config.num_codebooks)
+    column = nothing
+    found: list[list[Tensor]] = []
+    for at in range(140):  # past the first block of keys
+        segments = [Segment(RowRange(0, 1), at)]
+        found.append(
+            [one.decoder.step(one.decoder.embed(column), segments, one.cache, cross, (0,)) for one in (exact, rounded)]
+        )
+        column = torch.where(at < delays, nothing, sample(found[-1][0][0], sampling, at))
+    kl = mean_kl(*(torch.cat(logits) for logits in zip(*found, strict=True)))
+    assert 0 < kl <= KL_BUDGET
