@@ -30,14 +30,13 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from streamgen.errors import ConfigError, StreamgenError
+from streamgen.errors import ConfigError, StreamgenError, one_line
 from streamgen.stream_protocol import (
     PROTOCOL,
     LiveChunk,
     applied_at,
     checked_hello,
     checked_values,
-    one_line,
     place_of,
     read_chunk,
     stream_url,

@@ -14,6 +14,7 @@ An impossible internal state is an `assert cond, value`; late audio is a counter
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -24,13 +25,23 @@ __all__ = [
     "PromptError",
     "SessionClosed",
     "StreamgenError",
+    "one_line",
+    "quoted",
 ]
+
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
 def quoted(value: object, most: int = 100) -> str:
     """Return a value as an error quotes it: its beginning, where it is long; a line shall stay one."""
     words = repr(value)
     return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def one_line(words: object, most: int = 200) -> str:
+    """Return words that came from elsewhere as one line, not longer than `most`, that steers no terminal."""
+    line = " ".join(_STEERING.sub(" ", str(words)[: 4 * most]).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 class StreamgenError(Exception):

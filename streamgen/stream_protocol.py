@@ -6,7 +6,6 @@ checked, and kept within a limit; what is wrong raises ValueError and says what.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgen.audio import AudioChunk
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, one_line
 
 __all__ = [
     "PROTOCOL",
@@ -25,7 +24,6 @@ __all__ = [
     "applied_at",
     "checked_hello",
     "checked_values",
-    "one_line",
     "place_of",
     "read_chunk",
     "stream_url",
@@ -39,13 +37,6 @@ _KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's num
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _RATES_HZ = range(1_000, 1_000_001)
 _MOST_VALUES, _MOST_TEXT = 5_000, 10_000  # parameters of a session; characters of one: several times what there is
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
-
-
-def one_line(words: object, most: int = 200) -> str:
-    """Return words that came from elsewhere as one line, not longer than `most`, that steers no terminal."""
-    line = " ".join(_STEERING.sub(" ", str(words)[: 4 * most]).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------

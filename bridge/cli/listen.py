@@ -31,8 +31,7 @@ from bridge.metrics import Metrics
 from bridge.session.events import Block, Gap
 from bridge.settings import Settings
 from streamgen.config import ControlSpec, Value
-from streamgen.errors import ConfigError, StreamgenError
-from streamgen.stream_protocol import one_line
+from streamgen.errors import ConfigError, StreamgenError, one_line
 
 __all__ = ["add_arguments", "run", "values_of", "words_of"]
 

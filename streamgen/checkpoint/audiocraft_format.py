@@ -28,7 +28,7 @@ from streamgen.checkpoint.audiocraft_settings import (
     text_encoder_name,
 )
 from streamgen.checkpoint.audiocraft_style import features_name, style_config, style_defaults, style_weights
-from streamgen.checkpoint.files import one_line, read_json, read_package, read_tensors
+from streamgen.checkpoint.files import in_its_words, read_json, read_package, read_tensors
 from streamgen.checkpoint.find import hub_folder
 from streamgen.checkpoint.parts import (
     build_codec,
@@ -211,7 +211,7 @@ def _named_folder(name: str, folder: Path) -> Path:
     try:
         return hub_folder(name)
     except CheckpointError as error:
-        reason = one_line(error.__cause__ or error)
+        reason = in_its_words(error.__cause__ or error)
         raise CheckpointError(
             f"{folder} needs {name!r}, which is neither in {folder / name} nor to be had from the Hub ({reason}); "
             "copy its folder there"

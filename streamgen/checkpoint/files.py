@@ -24,7 +24,7 @@ __all__ = [
     "WEIGHTS",
     "check_no_pointer",
     "explained",
-    "one_line",
+    "in_its_words",
     "read_json",
     "read_package",
     "read_safetensors",
@@ -36,7 +36,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def one_line(error: BaseException, limit: int = 160) -> str:
+def in_its_words(error: BaseException, limit: int = 160) -> str:
     """First sentence of a library's message, with the error's type, short enough for one line."""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text[:limit]}{'…' if len(text) > limit else ''}"
@@ -54,7 +54,7 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{what} ({one_line(error)}); {remedy}") from error
+        raise CheckpointError(f"{what} ({in_its_words(error)}); {remedy}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

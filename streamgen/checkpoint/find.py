@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-from streamgen.checkpoint.files import WEIGHTS, explained, one_line
+from streamgen.checkpoint.files import WEIGHTS, explained, in_its_words
 from streamgen.errors import CheckpointError
 
 __all__ = ["AUDIOCRAFT_FILES", "cached_folder", "find_folder", "hub_folder", "shipped_folder"]
@@ -131,4 +131,6 @@ def _has_shards(index: Path) -> bool:
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return all((index.parent / name).is_file() for name in names)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index} is damaged ({one_line(error)}); delete {index.parent} and try again") from error
+        raise CheckpointError(
+            f"{index} is damaged ({in_its_words(error)}); delete {index.parent} and try again"
+        ) from error

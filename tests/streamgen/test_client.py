@@ -195,11 +195,23 @@ def test_where_nobody_is_it_says_so(nobody: str) -> None:
 @pytest.mark.parametrize(
     ("problem", "says"),
     [
-        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call"), "Connection refused; is `streamgen serve` running"),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connect call"),
+            "Connection refused; is `streamgen serve` running",
+        ),
         (socket.gaierror(-2, "Name or service not known"), "is `streamgen serve` running there, and are host and port"),
-        (ssl.SSLCertVerificationError(1, "self-signed"), "self-signed; if the certificate is your own, let SSL_CERT_FILE"),
-        (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), "WRONG_VERSION_NUMBER; if the service has no certificate, use http://"),
-        (InvalidStatus(Response(400, "", Headers(), b"this port speaks TLS\n")), "answers at http://a:1/b: this port speaks TLS"),
+        (
+            ssl.SSLCertVerificationError(1, "self-signed"),
+            "self-signed; if the certificate is your own, let SSL_CERT_FILE",
+        ),
+        (
+            ssl.SSLError(1, "WRONG_VERSION_NUMBER"),
+            "WRONG_VERSION_NUMBER; if the service has no certificate, use http://",
+        ),
+        (
+            InvalidStatus(Response(400, "", Headers(), b"this port speaks TLS\n")),
+            "answers at http://a:1/b: this port speaks TLS",
+        ),
         (InvalidStatus(Response(404, "", Headers(), b"<p>" * 100)), "HTTP 404"),
         (TimeoutError(), "TimeoutError; is `streamgen serve` running"),
         (ValueError("it says no hello"), ": it says no hello"),

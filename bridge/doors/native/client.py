@@ -28,8 +28,7 @@ from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.errors import UsageError, WireError
 from streamgen import client
 from streamgen.config import Value
-from streamgen.errors import ConfigError
-from streamgen.stream_protocol import one_line
+from streamgen.errors import ConfigError, one_line
 
 __all__ = ["ListenClient", "Pcm", "Received", "Sink", "Stop", "stream_url"]
 

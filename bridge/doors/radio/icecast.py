@@ -24,7 +24,7 @@ from bridge.doors.radio.listener import HttpListener
 from bridge.doors.radio.station import EncodedAudio, Station
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
-from streamgen.stream_protocol import one_line
+from streamgen.errors import one_line
 
 __all__ = ["IcecastSource", "Mount", "mount_of"]
 
