@@ -172,7 +172,6 @@ def test_every_fault_is_tried_at_its_doors_by_tests_that_exist() -> None:
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
-    """CI does this as a step of its own, whatever is marked slow."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False

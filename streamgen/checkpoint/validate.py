@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_TRAINED_POSITIONS", "STYLE_ROOM", "TEXT_ROOM", "check_codec", "check_decoder", "check_not_wrapped",
-    "check_room", "check_windows", "decoder_shapes", "match_tensors",
+    "check_room", "check_streamable", "check_windows", "decoder_shapes", "match_tensors",
 ]  # fmt: skip
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
@@ -34,6 +34,7 @@ DECODER_LIMITS = {"hidden_size": 65_536, "num_layers": 1024, "num_heads": 1024, 
 CODEC_LIMITS = {"sampling_rate": 384_000, "hidden_size": 4096, "num_filters": 1024, "num_residual_layers": 16,
                 "num_lstm_layers": 16, "kernel_size": 64, "last_kernel_size": 64, "residual_kernel_size": 64,
                 "compress": 64, "codebook_dim": 4096, "dilation_growth_rate": 16}  # fmt: skip
+STREAMABLE_PADDING = ("constant", "reflect", "replicate")  # "circular" would need the end at the start
 USE_32KHZ = "use a codec like facebook/encodec_32khz"
 QUANTISED = (".SCB", ".absmax", ".quant_map", ".qweight", ".qzeros", ".weight_format")
 # What wrappers put before every name, and how one gets rid of it.
@@ -111,15 +112,7 @@ def check_codec(codec: EncodecSettings, decoder: DecoderConfig, where: str) -> N
         CheckpointError: more than one frame, normalisation, other codebooks, not mono, a norm over time.
     """
     found = f"{where}: the codec"
-    if codec.normalize:
-        raise CheckpointError(
-            f"{found} normalises loudness per frame (normalize=true), unknown to a stream; {USE_32KHZ}"
-        )
-    if codec.chunk_length_s is not None:
-        length = f"{found} cuts audio into frames of {codec.chunk_length_s} s (chunk_length_s)"
-        raise CheckpointError(f"{length}; a stream needs one endless frame: {USE_32KHZ}")
-    if codec.norm_type != "weight_norm":
-        raise CheckpointError(f"{found} has {codec.norm_type} over all of time; weight_norm is needed: {USE_32KHZ}")
+    check_streamable(codec, found)
     if codec.audio_channels != 1:
         text = f"{found} has {codec.audio_channels} audio channels; a mono one is needed, stereo is two of its streams"
         raise CheckpointError(f"{text}: {USE_32KHZ}")
@@ -130,6 +123,25 @@ def check_codec(codec: EncodecSettings, decoder: DecoderConfig, where: str) -> N
     if codec.num_quantizers < decoder.channel_codebooks:  # of more, the first are used
         text = f"{found} has {codec.num_quantizers} codebooks, {decoder.channel_codebooks} a channel are needed"
         raise CheckpointError(f"{text}: pair the decoder or the style with the codec it was trained on")
+
+
+def check_streamable(codec: EncodecSettings, found: str) -> None:
+    """Check that no sample of a codec depends on all of the audio.
+
+    Raises:
+        CheckpointError: a norm over time, more than one frame, normalisation, another padding.
+    """
+    fault = None
+    if codec.normalize:
+        fault = "normalises loudness per frame (normalize=true), unknown to a stream"
+    elif codec.chunk_length_s is not None:
+        fault = f"cuts audio into frames of {codec.chunk_length_s} s (chunk_length_s); a stream needs one endless frame"
+    elif codec.norm_type != "weight_norm":
+        fault = f"has {codec.norm_type} over all of time; weight_norm is needed"
+    elif codec.pad_mode not in STREAMABLE_PADDING:
+        fault = f"pads otherwise: pad_mode is {codec.pad_mode!r}; {', '.join(STREAMABLE_PADDING)} can be"
+    if fault:
+        raise CheckpointError(f"{found} {fault}: {USE_32KHZ}")
 
 
 def _check_codec_sizes(codec: EncodecSettings, found: str) -> None:
@@ -144,8 +156,6 @@ def _check_codec_sizes(codec: EncodecSettings, found: str) -> None:
     ratios = codec.upsampling_ratios
     if not 1 <= len(ratios) <= 8 or not all(isinstance(ratio, int) and 1 <= ratio <= 64 for ratio in ratios):
         raise CheckpointError(f"{found}'s upsampling_ratios are {ratios}; 1 to 8 numbers of 1 to 64 are possible")
-    if codec.pad_mode not in ("reflect", "constant", "replicate"):
-        raise CheckpointError(f"{found}'s pad_mode is {codec.pad_mode!r}; reflect, constant or replicate is needed")
 
 
 def decoder_shapes(decoder: DecoderConfig) -> Shapes:

@@ -18,40 +18,24 @@ frames (0.1 s) on there is little to gain (docs/measurements.md, "EnCodec, piece
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.encodec import decoder_layers
+from streamgen.checkpoint.validate import check_streamable
 from streamgen.codec.kernels import Native, StageRunner
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
-from streamgen.codec.padding import STREAMABLE_PADDING
 from streamgen.codec.state import CodecState
 from streamgen.codec.weights import Encodec, Weights
-from streamgen.errors import CheckpointError, ConfigError, SessionClosed
+from streamgen.errors import ConfigError, SessionClosed
 from streamgen.kernels.library import Stage
 
 __all__ = ["StreamingDecoder"]
 
 # Long inputs are decoded in pieces: activations stay in the cache and memory does not grow with the length.
 _PIECE_FRAMES = 32
-
-
-def _check_streamable(config: Any) -> None:
-    """Refuse codecs whose samples depend on all of the audio."""
-    refusal = None
-    if config.norm_type != "weight_norm":
-        refusal = f"norm_type {config.norm_type!r} normalises over all of the audio; needs 'weight_norm'"
-    elif config.pad_mode not in STREAMABLE_PADDING:
-        refusal = f"pad_mode is {config.pad_mode!r}; needs one of {', '.join(STREAMABLE_PADDING)}"
-    elif config.normalize:
-        refusal = "normalize is on, so every piece of audio needs its own loudness beside the codes; needs it off"
-    elif config.chunk_length_s is not None:
-        refusal = f"chunk_length_s is {config.chunk_length_s}: overlapping pieces; needs one piece (None)"
-    if refusal:
-        raise CheckpointError(f"this EnCodec cannot be streamed: {refusal}, as in facebook/encodec_32khz")
 
 
 def _layers(weights: Weights, native: Native | None) -> list[Layer]:
@@ -115,7 +99,7 @@ class StreamingDecoder:
             ConfigError: audio_channels does not suit the codec.
         """
         config = codec.config
-        _check_streamable(config)
+        check_streamable(config, "this EnCodec")
         self._codec_channels = int(config.audio_channels)
         if audio_channels not in (self._codec_channels, 2 * self._codec_channels) or audio_channels > 2:
             raise ConfigError(

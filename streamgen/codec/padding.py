@@ -23,9 +23,7 @@ from torch import Tensor
 
 from streamgen.codec.state import PaddingState, zeros
 
-__all__ = ["STREAMABLE_PADDING", "Padding", "pad"]
-
-STREAMABLE_PADDING = ("constant", "reflect", "replicate")  # "circular" would need the end at the start
+__all__ = ["Padding", "pad"]
 
 
 def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
@@ -48,7 +46,7 @@ class Padding:
 
     Attributes:
         left, right: padding, in samples of its resolution.
-        mode: one of STREAMABLE_PADDING.
+        mode: one of `streamgen.checkpoint.validate.STREAMABLE_PADDING`.
     """
 
     left: int

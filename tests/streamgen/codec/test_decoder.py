@@ -270,8 +270,8 @@ def test_cuda(codec: EncodecModel, lab: Any) -> None:
     [
         ({"norm_type": "time_group_norm"}, "time_group_norm"),
         ({"pad_mode": "circular"}, "circular"),
-        ({"normalize": True}, "normalize is on"),
-        ({"chunk_length_s": 1.0, "overlap": 0.01}, r"chunk_length_s is 1\.0"),
+        ({"normalize": True}, "normalises loudness"),
+        ({"chunk_length_s": 1.0, "overlap": 0.01}, r"frames of 1\.0 s"),
     ],
 )
 def test_codecs_that_cannot_be_streamed(lab: Any, settings: dict[str, Any], says: str) -> None:

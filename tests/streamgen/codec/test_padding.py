@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers.models.encodec.modeling_encodec import EncodecConv1d
 
-from streamgen.codec.padding import STREAMABLE_PADDING, Padding, pad
+from streamgen.checkpoint.validate import STREAMABLE_PADDING
+from streamgen.codec.padding import Padding, pad
 from streamgen.codec.state import PaddingState
 
 SIDES = [(0, 0), (3, 3), (2, 1), (6, 0), (1, 1), (20, 20)]
