@@ -154,6 +154,7 @@ def test_paths_on_the_map_exist() -> None:
 
 
 DOORS = {"page", "WebSocket", "HTTP", "OSC", "sound card", "commands", "Python"}
+ROOMS = {"Link", "MIDI", "multicast DNS"}  # whose faults are seldom another's
 
 
 def test_every_fault_is_tried_at_its_doors_by_tests_that_exist() -> None:
@@ -166,7 +167,7 @@ def test_every_fault_is_tried_at_its_doors_by_tests_that_exist() -> None:
         assert [name for name in tests if f"def {name}(" not in sources] == [], fault
         doors = {door for door in DOORS if door in re.sub(r"`test_\w+`", "", tried)}
         assert tests, fault
-        assert doors, fault
+        assert doors or any(room in tried for room in ROOMS), fault
         assert elsewhere.strip() or doors == DOORS, f"{fault}: nothing is said of {DOORS - doors}"
 
 

@@ -182,7 +182,7 @@ def bracketed(host: str) -> str:
 
 def send_unless_full(transport: asyncio.DatagramTransport, data: bytes, place: tuple[str, int] | None = None) -> bool:
     """Send a datagram, unless the network takes none any more: a transport would keep them all, and send them late."""
-    if transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
+    if transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:  # type: ignore[attr-defined]  # all of asyncio's have it
         return False
     transport.sendto(data, place)
     return True

@@ -5,7 +5,7 @@
 
 import { toast } from "./announce.js";
 import { Knob, typeOver } from "./knob.js";
-import { format, label } from "./state.js";
+import { inWords, label } from "./state.js";
 
 const WIDEST_KNOB = 200_000;
 
@@ -58,7 +58,8 @@ export class Controls {
     knob.element.dataset.parameter = row.name;
     this.#show.set(row.name, (number) => {
       knob.value = number;
-      value.replaceChildren(format(row, number), row.unit ? element("small", "", ` ${row.unit}`) : "");
+      const { words, unit } = inWords(row, number);
+      value.replaceChildren(words, unit ? element("small", "", ` ${unit}`) : "");
     });
     return box(row, "control control-knob", knob.element, element("span", "control-name", label(row)), value);
   }

@@ -4,7 +4,7 @@
  * `onHold`/`onRelease` around a gesture. A number whose row has suggestions stops at these and at its least alone.
  */
 
-import { clamp, format, fromUnit, toUnit } from "./state.js";
+import { clamp, fromUnit, inWords, toUnit } from "./state.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ARC = "M 18.2 81.8 A 45 45 0 1 1 81.8 81.8"; // 270 degrees, open at the bottom
@@ -34,12 +34,12 @@ export class Knob {
 
   set value(value) {
     this.#unit = toUnit(this.#row, value);
-    const shown = format(this.#row, value);
+    const { words, unit } = inWords(this.#row, value);
     this.element.style.setProperty("--turn", this.#unit);
     this.arc.setAttribute("stroke-dasharray", `${(this.#unit * 100).toFixed(2)} 200`);
     this.element.classList.toggle("is-zero", this.#unit === 0);
     this.element.setAttribute("aria-valuenow", Number(value.toFixed?.(3) ?? value));
-    this.element.setAttribute("aria-valuetext", this.#row.unit ? `${shown} ${this.#row.unit}` : shown);
+    this.element.setAttribute("aria-valuetext", unit ? `${words} ${unit}` : words);
   }
 
   #build(name) {

@@ -164,6 +164,12 @@ export function format(row, value) {
   return value.toFixed(span <= 5 ? 2 : span <= 100 ? 1 : 0).replace("-", "−");
 }
 
+/** A value and its unit as people read them; a 0 that stands for something is that: "as the music goes", not "0 bpm". */
+export function inWords(row, value) {
+  const zero = value === 0 ? /\b0 (?:=|is) ([^;,]+)/.exec(row.description ?? "") : null;
+  return zero ? { words: zero[1].trim(), unit: "" } : { words: format(row, value), unit: row.unit ?? "" };
+}
+
 /** A parameter's name as people say it. */
 export function label({ name, unit }) {
   return name

@@ -105,8 +105,7 @@ def full_matrix(config: DecoderConfig, weights: Mapping[str, Tensor], name: str)
         return torch.cat([weights[f"{place}.self_attn.{part}_proj.weight"] for part in "qkv"])
     part = {
         "out": "self_attn.out_proj", "cross_query": "encoder_attn.q_proj", "cross_out": "encoder_attn.out_proj",
-        "ffn_in": "fc1", "ffn_out": "fc2",
-    }[kind]  # fmt: skip
+        "ffn_in": "fc1", "ffn_out": "fc2"}[kind]  # fmt: skip
     return weights[f"{place}.{part}.weight"]
 
 
@@ -233,10 +232,8 @@ class NativeCache(CacheRows[_RowsCopy]):
 
     def holds(self, copy: _RowsCopy, length: int, rows: int) -> bool:
         """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""
-        if not copy.length == length <= self.positions or len(copy.rows) != rows:
-            return False
-        wanted = [part.shape for part in self._parts(0, length)]
-        return all([part.shape for part in row] == wanted for row in copy.rows)
+        wanted = [[part.shape for part in self._parts(0, length)]] * rows
+        return copy.length == length <= self.positions and [[part.shape for part in row] for row in copy.rows] == wanted
 
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> _RowsCopy:
@@ -248,8 +245,8 @@ class NativeCache(CacheRows[_RowsCopy]):
     def copy_in(self, block: RowRange, copy: _RowsCopy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         for at, row in enumerate(range(block.start, block.stop)):
-            saved = copy.rows[at if rows is None else rows[at]]
-            for part, clone in zip(self._parts(row, copy.length), saved, strict=True):
+            saved = at if rows is None else rows[at]
+            for part, clone in zip(self._parts(row, copy.length), copy.rows[saved], strict=True):
                 part.copy_(clone)
 
 

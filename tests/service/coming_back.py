@@ -93,7 +93,15 @@ class Served:
         assert self.process is not None
         began = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(60)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            stopped = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+            self.process.send_signal(signal.SIGABRT)  # tells where it stands
+            self.process.wait(60)
+            raise AssertionError(
+                f"still there, {'stopped by another' if stopped else 'running'}: {self.log()}"
+            ) from None
         return time.monotonic() - began
 
 

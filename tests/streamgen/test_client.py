@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import io
 import json
 import socket
@@ -247,6 +248,48 @@ def test_what_is_none_of_the_protocol_ends_the_connection(says: str) -> None:
 
     with pytest.raises(Disconnected, match=r"not of streamgen\.v1"):
         asyncio.run(go())
+
+
+def test_a_server_that_goes_while_it_is_asked_leaves_nothing_behind() -> None:
+    """An answer that nobody takes is told by the event loop at the end, as a fault of ours."""
+    told: list[object] = []
+
+    async def go() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with answering(json.dumps(HELLO), "hello there") as url, connect(url) as live:
+            with pytest.raises(Disconnected):
+                await asyncio.gather(*(live.set({"temperature": 1.0}) for _ in range(20)))
+
+    asyncio.run(go())
+    gc.collect()
+    assert told == []
+
+
+@pytest.mark.parametrize("answer", [{}, {"applied_at_sample": "x"}, {"applied_at_sample": None}])
+def test_an_answer_without_a_sample_is_told(answer: dict[str, object]) -> None:
+    async def go() -> None:
+        early = json.dumps({"type": "ack", "id": 1, **answer})
+        async with answering(json.dumps(HELLO)) as url, connect(url) as live:
+            asked = asyncio.ensure_future(live.set({"temperature": 1.0}))
+            await asyncio.sleep(0)
+            live._told(json.loads(early), len(early))
+            await asked
+
+    with pytest.raises(Disconnected, match="applied_at_sample is"):
+        asyncio.run(go())
+
+
+def test_what_nobody_takes_is_kept_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamgen.client._EVENTS_KEPT_CHARACTERS", 1_000)
+
+    async def go() -> None:
+        async with answering(json.dumps(HELLO)) as url, connect(url) as live:
+            events = live.events()
+            for number in range(500):
+                live._told({"type": "stats", "number": number, "words": "x" * 100}, 150)
+            assert (await anext(events))["number"] == 494, "the newest thousand characters"
+
+    asyncio.run(go())
 
 
 @asynccontextmanager

@@ -139,10 +139,17 @@ class NativeDoor:
         if self.listeners:
             await asyncio.sleep(_GOODBYE_SECONDS)  # the senders run
         self._server.close(code=1001, reason=reason[:100])
+        cutting_off = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._cut_off)
         self._entrance.close()
         self._places.abort_unopened()
         await self._streams.close()
         await self._server.wait_closed()
+        cutting_off.cancel()
+
+    def _cut_off(self) -> None:
+        """End who is still here: a farewell waits behind what a stalled client does not read, and that without end."""
+        for connection in getattr(self._server, "all_connections", ()):
+            connection.transport.abort()
 
     def places(self) -> Mapping[str, Place]:
         """Return the page's addresses and the WebSocket's, without the token: what is printed is kept in logs."""

@@ -13,9 +13,9 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
-from bridge.doors.door import Routes, Tasks, cannot_listen, host_and_port
+from bridge.doors.door import Routes, Tasks, cannot_listen, host_and_port, send_unless_full
 from bridge.errors import UsageError
-from bridge.session.commands import Set
+from bridge.session.commands import Command, Set
 
 from .web_session import SineSession, serving
 
@@ -73,9 +73,49 @@ def test_what_nobody_can_be_told_stands_in_the_log(caplog: pytest.LogCaptureFixt
         tasks, session = Tasks("knobs"), SineSession()
         await tasks.do(session, Set({"top_k": 5}, "knobs"))
         assert session.values()["top_k"] == 5
-        task = tasks.ask(session, Set({"nothing": 5}, "knobs"))
-        await task
+        tasks.ask(session, Set({"nothing": 5}, "knobs"))
+        await asyncio.gather(*tasks._running)
         await tasks.close()
 
     asyncio.run(go())
     assert "what knobs asks for could not be done: there is no parameter 'nothing'" in caplog.text
+
+
+def test_of_too_much_that_is_asked_for_at_once_the_newest_is_done() -> None:
+    class Slow(SineSession):
+        async def do(self, command: Command) -> int:
+            await asyncio.sleep(0.01)
+            return await super().do(command)
+
+    async def go() -> None:
+        session, tasks = Slow(), Tasks("hands")
+        for number in range(5):
+            tasks.ask(session, Set({"temperature": number / 10}, "hands"))
+        await asyncio.sleep(0.05)
+        assert len(session.commands) == 5, "of a few all"
+        for number in range(10_000):
+            tasks.ask(session, Set({"top_k": number % 2_000}, "hands"))
+        assert len(tasks._running) < 50
+        await asyncio.sleep(0.1)
+        assert session.now["top_k"] == 9_999 % 2_000
+        assert len(session.commands) < 60
+        await tasks.close()
+
+    asyncio.run(go())
+
+
+def test_a_network_that_takes_nothing_is_not_waited_for_in_memory() -> None:
+    class Full:
+        def __init__(self) -> None:
+            self.waits, self.sent = 0, list[bytes]()
+
+        def get_write_buffer_size(self) -> int:
+            return self.waits
+
+        def sendto(self, data: bytes, _place: object) -> None:
+            self.sent.append(data)
+            self.waits += len(data)
+
+    transport = Full()
+    taken = sum(send_unless_full(transport, bytes(1_000)) for _ in range(10_000))  # type: ignore[arg-type]
+    assert taken == len(transport.sent) < 400

@@ -629,6 +629,18 @@ def test_a_knob_stops_where_the_model_can_play_and_another_value_can_be_typed(op
     eventually(lambda: server.session.values["tempo"] == 111)
 
 
+def test_a_zero_that_stands_for_something_is_said_as_that(opened: Open, server: ToyServer) -> None:
+    """Not "tempo 0 bpm", where the music goes as it goes."""
+    value = opened.page.locator(".control-knob:has([data-parameter='tempo']) .control-value")
+    assert value.inner_text() == "as the music goes"
+    assert opened.knob("tempo").get_attribute("aria-valuetext") == "as the music goes"
+    server.change({"tempo": 94.0, "top_k": 0})
+    opened.until("document.querySelector('[data-parameter=\"tempo\"]').ariaValueNow === '94'")
+    assert value.inner_text().split() == ["94", "bpm"]
+    assert opened.knob("tempo").get_attribute("aria-valuetext") == "94 bpm"
+    assert opened.knob("top_k").get_attribute("aria-valuetext") == "all"
+
+
 CLOCK = "document.querySelector('#clock').textContent"
 LEVEL = "document.querySelector('#level').getAttribute('aria-valuetext')"
 

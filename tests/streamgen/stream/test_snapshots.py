@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import dataclasses
+import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +16,11 @@ import pytest
 import torch
 
 import streamgen
-from streamgen.errors import CapacityError, ConfigError
+from streamgen.errors import CapacityError, ConfigError, NumericError
 from streamgen.stream.snapshots import StreamSnapshot
 from streamgen.testing import tiny_checkpoint
 
+SEED = int(os.environ.get("STREAMGEN_TORMENT_SEED", "0"))
 Twins = Callable[[str], Any]
 TONE = (0.3 * np.sin(np.arange(48_000) * 0.05)).astype(np.float32)
 
@@ -232,3 +238,74 @@ def test_rows_of_many_changes_are_given_back_once_nothing_goes_back_before_a_mar
         with pytest.raises(ConfigError, match="make a new one"):
             stream.rewind(first)
     assert all(cache._free)
+
+
+WRONG = (
+    None,
+    True,
+    -1,
+    2**40,
+    10**30,
+    float("nan"),
+    "x",
+    (),
+    (1, 2),
+    {},
+    torch.zeros(3),
+    torch.full((2, 2), torch.nan),
+)
+
+
+def altered(value: object, draw: random.Random) -> object:
+    """Return a value with something else in one of its leaves."""
+    if dataclasses.is_dataclass(value):
+        name = draw.choice([one.name for one in dataclasses.fields(value)])
+        other = copy.copy(value)
+        object.__setattr__(other, name, altered(getattr(value, name), draw))
+        return other
+    if isinstance(value, dict) and value:
+        name = draw.choice([*value])
+        return {**value, name: altered(value[name], draw)}
+    if isinstance(value, tuple) and value:
+        at = draw.randrange(len(value))
+        return (*value[:at], altered(value[at], draw), *value[at + 1 :])
+    if isinstance(value, torch.Tensor) and value.ndim and draw.random() < 0.7:
+        return draw.choice([value[..., :-1], value[None], value.to(torch.float64), value + 90, torch.cat([value] * 2)])
+    return draw.choice(WRONG)
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.slow)])
+def test_a_snapshot_that_was_changed_is_refused_and_the_stream_goes_on(count: int, twin: Twins, tmp_path: Path) -> None:
+    """Refused with one line, or taken and played: never another error, and nothing half restored."""
+    path, draw, refused = tmp_path / "music", random.Random(SEED), 0
+    with twin("mono").model.open_stream("piano", seed=1) as stream:
+        stream.read(6_400)
+        stream.snapshot().save(path)
+        whole = StreamSnapshot.load(path)
+        expected = stream.read(640).samples
+        for _ in range(count):
+            torch.save(altered(whole, draw), path)
+            told = ""
+            try:
+                stream.restore(StreamSnapshot.load(path))
+            except (ConfigError, CapacityError) as error:
+                told = str(error)
+            refused += bool(told)
+            assert len(told) < 700
+            if not told:
+                with contextlib.suppress(ConfigError, NumericError):
+                    assert np.isfinite(stream.read(640).samples).all()
+            stream.restore(whole)
+            assert np.array_equal(stream.read(640).samples, expected)
+    assert refused > count / 2
+
+
+def test_a_snapshot_that_was_cut_off_is_refused(twin: Twins, tmp_path: Path) -> None:
+    path, draw = tmp_path / "music", random.Random(SEED)
+    with twin("mono").model.open_stream("piano", seed=1) as stream:
+        stream.snapshot().save(path)
+    whole = path.read_bytes()
+    for _ in range(100):
+        path.write_bytes(whole[: draw.randrange(len(whole))])
+        with pytest.raises(ConfigError, match="is no snapshot of this version"):
+            StreamSnapshot.load(path)

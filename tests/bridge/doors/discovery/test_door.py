@@ -7,11 +7,11 @@ import importlib.util
 from typing import cast
 
 import pytest
-from zeroconf import ServiceInfo
+from zeroconf import DNSOutgoing, ServiceInfo
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from bridge.doors.access import Access
-from bridge.doors.discovery.door import DiscoveryDoor
+from bridge.doors.discovery.door import DiscoveryDoor, _info
 from bridge.doors.door import Service, Sessions
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
@@ -95,3 +95,14 @@ def test_without_zeroconf_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(UsageError, match=r"pip install zeroconf"):
         DiscoveryDoor(service())
+
+
+@pytest.mark.parametrize("host", ["a" * 63, "é" * 40, "\x1b[2J", "音楽" * 20, "", " ", "a_b", "\ud800"])
+def test_whatever_this_machine_is_called_it_can_be_announced(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    info = _info("_http._tcp.local.", 8711, ["127.0.0.1"])
+    out = DNSOutgoing(0x8400)
+    for record in (info.dns_service(), info.dns_pointer(), *info.dns_addresses()):
+        out.add_answer_at_time(record, 0)
+    assert out.packets()
+    assert info.name.startswith("streamgen on ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import random
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from bridge.doors.link import wire
 from bridge.doors.link.peer import ALIVE_SECONDS, LinkPeer
 from bridge.doors.link.wire import Place
+
+SEED = int(os.environ.get("STREAMGEN_TORMENT_SEED", "0"))
 
 
 class Room:
@@ -166,3 +169,34 @@ def test_a_flood_of_nodes_is_bounded_and_a_lonely_guest_answers_no_measurement()
         told = wire.state_entries(node, guest.tempo, guest.play, ("10.0.0.9", 9), None)
         guest.received(wire.discovery_message(wire.Discovery.ALIVE, 5, node, told), ("10.0.0.9", 9))
     assert len(guest.nodes) == 256
+
+
+EXTREMES = (0, 1, -1, 2**52, -(2**52), 2**62, 2**63 - 1, -(2**63))
+
+
+def test_whatever_numbers_a_room_tells_this_node_goes_on() -> None:
+    """Beats and times of eight bytes: those that no session comes to once ended the door, by a sum that had no room."""
+    draw = random.Random(SEED)
+    for _ in range(100):
+        clock = [5e9]
+        peer = LinkPeer(lambda clock=clock: clock[0], lambda *_: None, ("10.0.0.1", 1_000), 120.0)  # type: ignore[misc]
+        for _ in range(12):
+            session = draw.choice([peer.session, b"AAAAAAAA"])
+            tempo = wire.Tempo(draw.choice([60_000, 500_000, 3_000_000]), draw.choice(EXTREMES), draw.choice(EXTREMES))
+            play = wire.PlayState(draw.random() < 0.5, draw.choice(EXTREMES), draw.choice(EXTREMES))
+            entries = wire.state_entries(session, tempo, play, ("10.0.0.2", 2), None)
+            peer.received(wire.discovery_message(wire.Discovery.ALIVE, 5, b"BBBBBBBB", entries), ("10.0.0.2", 2))
+            ghost = draw.choice(EXTREMES).to_bytes(8, "big", signed=True)
+            times = wire.entry(b"sess", session) + wire.entry(b"__gt", ghost) + wire.entry(b"__ht", ghost)
+            pong = wire.measurement_message(wire.Measurement.PONG, times)
+            for _ in range(draw.choice([1, 110])):
+                peer.received(pong, ("10.0.0.2", 2))
+            clock[0] += 1e5
+            peer.tick()
+            peer.set_tempo(130.0)
+            peer.set_playing(True)
+            peer.announce()
+            at_us, beat, bpm = peer.line()
+            assert abs(at_us) < 1e17
+            assert abs(beat) < 1e13
+            assert 19 < bpm < 1_001

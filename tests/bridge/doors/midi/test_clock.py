@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
 import pytest
 
 from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn, _within_limits
+
+SEED = int(os.environ.get("STREAMGEN_TORMENT_SEED", "0"))
 
 
 def send(clock: ClockIn, bpm: float, beats: float, at: float = 5.0, seed: int = 0, gaussian: bool = False) -> float:
@@ -96,3 +99,26 @@ def test_a_clock_that_was_gone_begins_anew() -> None:
     assert clock.lost(at + 1)
     send(clock, 90, 1, at + 10)
     assert (clock.line() or (0, 0, 0))[2] == pytest.approx(90, abs=0.5)
+
+
+@pytest.mark.parametrize("interval", [0.0, 1e-9, 1e-6, 0.0005])
+def test_clocks_that_come_all_at_once_are_no_tempo(interval: float) -> None:
+    clock = ClockIn()
+    for number in range(900):
+        clock.clock(100.0 + number * interval)
+        assert clock.line() is None
+    send(clock, 120, 8, 101.0)
+    assert (clock.line() or (0, 0, 0))[2] == pytest.approx(120, abs=0.5)
+
+
+def test_whatever_comes_its_line_is_one_that_music_can_have() -> None:
+    draw = random.Random(SEED)
+    for _ in range(300):
+        clock, at = ClockIn(), 100.0
+        mean = draw.choice([1e-6, 0.001, 0.02, 0.1])
+        for _ in range(40):
+            at += draw.choice([0.0, 0.0, draw.expovariate(1 / mean), 0.6])
+            draw.choice([clock.start, clock.stop, clock.go_on] + [lambda: clock.clock(at)] * 20)()  # noqa: B023
+            clock.position(draw.randrange(1 << 14)) if draw.random() < 0.02 else None
+            line = clock.line()
+            assert line is None or 3.9 < line[2] < 1_001

@@ -18,7 +18,7 @@ from bridge.metrics import Metrics
 from bridge.session.commands import Action, EditRack, KeepTake, RackAction, RecallPreset, Set, Transport
 from bridge.session.events import Block, Changed, Event
 from bridge.session.live_session import LiveSession
-from bridge.session.timeline import Moment
+from bridge.session.timeline import AT_ONCE, Moment
 from bridge.settings import Settings
 
 from ...session.live import RATE_HZ, ill_catalogue, ill_host, play
@@ -249,3 +249,25 @@ def test_a_plugin_s_knob_turned_by_a_learned_controller_reaches_its_child_within
         await door.close("the test is over")
 
     play(scene, ill_catalogue(tmp_path, ill_host(tmp_path, deadline_seconds=5.0)))
+
+
+def test_a_storm_of_notes_and_clocks_lets_the_loop_go_on_and_ends_with_its_last_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(session: SineSession, ports: TestPorts, door: midi.MidiDoor) -> None:
+        for number in range(5_000):
+            ports.message(0xF8)
+            ports.message(0x90, 37 + number % 2, 127)
+        most = len(door._incoming._waiting)
+        turns = 0
+        while door._incoming._waiting:
+            await asyncio.sleep(0)
+            turns += 1
+            assert len(door._tasks._running) < 50, "what is asked for at once is bounded"
+        assert most <= midi._MOST_WAITING
+        assert turns > most / midi._IN_A_TURN / 2, "others have their turns between"
+        assert door.stats()["midi_lost_messages_total"] > 1_000
+        ports.message(0xFC)
+        await until(lambda: session.commands and session.commands[-1] == Transport(Action.PAUSE, "midi", AT_ONCE))
+
+    on_stage(monkeypatch, scene, clock="in", midi_map="note 1/37=play; note 1/38=pause")

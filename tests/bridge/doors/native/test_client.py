@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -220,3 +221,44 @@ def test_an_underrun_is_late_music_not_lost_music(caplog: pytest.LogCaptureFixtu
 
     asyncio.run(go())
     assert "the server was late, the music paused (0.50 s)" in caplog.text
+
+
+async def told_by(say: Callable[[ServerConnection], Awaitable[None]]) -> tuple[str, list[str]]:
+    """Listen to somebody; returns how it ended, and what was said to the person."""
+    lines: list[str] = []
+    async with serve(say, "127.0.0.1", 0, subprotocols=["streamgen.v1"]) as server:  # type: ignore[list-item]
+        url = stream_url(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", {"token": "sesame"})
+        with pytest.raises(WireError) as problem:
+            await ListenClient(url, {}, Kept(), Received(1.0), False, lines.append).listen()
+    return str(problem.value), lines
+
+
+def test_words_of_a_server_steer_no_terminal_and_forge_no_line() -> None:
+    async def say(socket: ServerConnection) -> None:
+        words = "\x1b]0;owned\x07\nstreamgen: forged" + "x" * 5_000
+        for message in ({"type": "hello", "model": words}, {"type": "error", "message": words}, {"type": "goaway"}):
+            await socket.send(json.dumps(message))
+        await socket.close(1008, "\x1b[2Jno\nstreamgen: forged")
+
+    end, lines = asyncio.run(told_by(say))
+    assert end == "the server refuses: [2Jno streamgen: forged"
+    assert len(lines) == 3
+    assert all(line.isprintable() and len(line) < 1_100 for line in lines)
+
+
+def test_a_server_that_says_nothing_is_told_without_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.doors.native.client._HELLO_SECONDS", 0.3)
+
+    async def nothing(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    end, _ = asyncio.run(told_by(nothing))
+    assert end.endswith("/v1/stream: it says nothing in 0.3 s")
+    assert "sesame" not in end
+
+
+def test_samples_that_are_no_numbers_are_refused() -> None:
+    received = Received()
+    for number in (np.nan, np.inf):
+        with pytest.raises(WireError, match="no numbers"):
+            received.take(AudioHeader(1, 2, 0, 0, 0, 0, RATE_HZ, 2).pack() + np.full(4, number, "<f4").tobytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from pathlib import Path
 from socket import AF_INET
 
@@ -380,6 +381,33 @@ def test_the_end_says_goodbye() -> None:
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 1001
             await closing
+            assert door.session.listeners == []
+
+    asyncio.run(go())
+
+
+def test_the_end_does_not_wait_for_who_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its farewell stands behind what it does not read: the service was gone only when it counted as stalled."""
+    monkeypatch.setattr("bridge.doors.native.door._CLOSE_SECONDS", 0.2)
+
+    async def go() -> None:
+        async with serving(Limits(stall_seconds=600)) as door:
+            place = socket.socket()
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            place.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(place, ("127.0.0.1", door.web.port))
+            head = f"GET /v1/stream?codec=f32le HTTP/1.1\r\nHost: 127.0.0.1:{door.web.port}\r\nConnection: Upgrade\r\n"
+            key = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            await loop.sock_sendall(place, f"{head}{key}\r\n".encode())
+            pace = asyncio.create_task(door.session.pace(20))
+            async with asyncio.timeout(60):
+                while not any(listener._held_since for listener in door.web.listeners):
+                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(60):  # of 600
+                await door.web.close("the server is stopping")
+            pace.cancel()
+            place.close()
             assert door.session.listeners == []
 
     asyncio.run(go())

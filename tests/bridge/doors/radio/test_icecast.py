@@ -109,6 +109,34 @@ def test_it_comes_back_after_a_refusal(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert "p@ss" not in caplog.text
 
 
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 " + b"A" * 200_000, b"HTTP/1.1 403 \x1b[2J" + b"A" * 999 + b"\r\n"])
+def test_a_hostile_server_is_one_short_line_and_tried_again(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(icecast, "_FIRST_WAIT_SECONDS", 0.05)
+
+    @dataclass
+    class Hostile(Server):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if len(self.heads) > 1:
+                await super().serve(reader, writer)
+                return
+            self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            writer.write(answer)
+            await asyncio.sleep(0.2)
+            writer.close()
+
+    async def go() -> None:
+        server = Hostile()
+        async with on_air(server, "mp3") as (_, source):
+            await until(lambda: source.connected)
+
+    asyncio.run(go())
+    lines = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert len(lines) >= 2
+    assert all(line.isprintable() and len(line) < 350 for line in lines)
+
+
 @pytest.mark.parametrize(
     "url", ["host:8000/x.ogg", "http://h/x.flac", "http://h", "http://:8000/x.mp3", "http://h:x/a.mp3"]
 )
