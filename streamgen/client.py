@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl as tls
 import struct
 import weakref
@@ -26,38 +25,25 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
 from streamgen.audio import AudioChunk
 from streamgen.errors import ConfigError, StreamgenError
+from streamgen.reaching import reason, stream_url, unreachable
 
-__all__ = [
-    "Disconnected",
-    "Live",
-    "LiveChunk",
-    "Refused",
-    "When",
-    "WhenAndGlide",
-    "connect",
-    "reason",
-    "stream_url",
-    "unreachable",
-]
+__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide", "connect"]
 
-_PATH, _PROTOCOL = "/v1/stream", Subprotocol("streamgen.v1")
+_PROTOCOL = Subprotocol("streamgen.v1")
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
 _DISCONTINUITY, _PROMPT_CHANGE = 1, 2
 _KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
 _KEPT_SECONDS, _EVENTS_KEPT = 10.0, 1_000
-_LONGEST_REASON = 200  # bytes of an answer that is a line for people; a page is longer
-_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 T = TypeVar("T")
 
@@ -147,26 +133,6 @@ async def connect(
             raise Disconnected(unreachable(url, ValueError("it says no hello"))) from None
         stack.push_async_callback(live.close)
         yield live
-
-
-def stream_url(url: str, query: dict[str, str]) -> str:
-    """Make the WebSocket's address of what people type: HOST:PORT, http://…, the page's with its token, or all of it.
-
-    Raises:
-        ConfigError: it has no host, or a scheme that is none of ours.
-    """
-    try:
-        parts = urlsplit(url if "://" in url else f"ws://{url}")
-        usable = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"url is {url!r}, must be like http://127.0.0.1:8711")
-    path = _PATH if parts.path in ("", "/") else parts.path
-    shown = {name: value for name, value in parse_qsl(parts.fragment) if name == "token"}  # as the page has it
-    return urlunsplit(
-        (_SCHEMES[parts.scheme], parts.netloc, path, urlencode(dict(parse_qsl(parts.query)) | shown | query), "")
-    )
 
 
 class Live:
@@ -267,7 +233,7 @@ class Live:
             await self._socket.send(message)
             return dict(await answer)
         except ConnectionClosed as problem:
-            raise Disconnected(_reason(problem)) from None
+            raise Disconnected(reason(problem)) from None
         finally:
             self._asked.pop(id_, None)
 
@@ -403,32 +369,3 @@ def _chunk(message: bytes) -> LiveChunk:
     samples = np.ascontiguousarray(pcm.reshape(frames, 2).T)
     broken, changed = bool(flags & _DISCONTINUITY), bool(flags & _PROMPT_CHANGE)
     return LiveChunk(samples, position, rate_hz, time_us / 1e6, broken, changed)
-
-
-def unreachable(url: str, problem: Exception) -> str:
-    """Say that nobody answers there, why, and what to do: without query and fragment, for a token is no word of a log."""
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    return f"no streamgen answers at {place}: {reason(problem)}{_remedy(problem)}"
-
-
-def reason(problem: Exception) -> str:
-    """Say in a few words why there is no connection, or none any more: the other side's where it has said some."""
-    if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
-        return problem.rcvd.reason or f"closed with {problem.rcvd.code}"
-    if isinstance(problem, InvalidStatus) and 0 < len(body := bytes(problem.response.body or b"")) < _LONGEST_REASON:
-        return " ".join(body.decode(errors="replace").split())
-    if isinstance(problem, ConnectionError) and problem.errno is not None:
-        return os.strerror(problem.errno)
-    return " ".join(str(problem).split()) or type(problem).__name__
-
-
-def _remedy(problem: Exception) -> str:
-    """What to do about it; "" where the other side has said it, or nobody knows."""
-    if isinstance(problem, tls.SSLCertVerificationError):
-        return "; if the certificate is your own, let SSL_CERT_FILE name it"
-    if isinstance(problem, tls.SSLError):
-        return "; if the service has no certificate, use http://"
-    if isinstance(problem, OSError | InvalidMessage | TimeoutError):
-        return "; is `streamgen serve` running there, and are host and port right?"
-    return ""

@@ -113,7 +113,9 @@ def test_a_hub_id_that_is_not_to_be_had_says_what_was_tried() -> None:
 
 @pytest.mark.usefixtures("hub_cache")
 def test_where_the_hub_may_not_be_asked_the_line_names_the_variable() -> None:
-    with pytest.raises(CheckpointError, match=r"'me/mine' could be had \(HF_HUB_OFFLINE is set, so the Hub is not asked\); "):
+    with pytest.raises(
+        CheckpointError, match=r"'me/mine' could be had \(HF_HUB_OFFLINE is set, so the Hub is not asked\); "
+    ):
         find_folder("me/mine")
 
 
