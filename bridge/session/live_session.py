@@ -341,7 +341,7 @@ class LiveSession:
             listener.event(item)
 
     def _tell_late(self, seconds: float) -> None:
-        """Say that the music paused: at once, then every ten seconds at most with what came since, not a line a time."""
+        """Say that the music paused: at once, then every ten seconds at most, with what came since."""
         self._late.append(seconds)
         now = self.timeline.wall()
         if now - self._late_told >= _LATE_EVERY_SECONDS:
