@@ -146,7 +146,7 @@ class Site:
             return _response(200, self._metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
         if address.path in self.page:
             return _response(200, *self.page[address.path])
-        return _response(404, b"there is no such page\n", "text/plain")
+        return _response(404, b"there is no such page: the page is at /, the radio at /listen.mp3; /rtp.sdp is there with --rtp\n", "text/plain")
 
     def _health(self) -> Response:
         self._metrics.refresh()
