@@ -113,17 +113,17 @@ class Settings:
     port: int = _port(8711, "page, WebSocket, HTTP", "the page", "tcp")
     osc_port: int = _port(8712, "OSC, UDP and TCP", "OSC", "udp", "tcp")
     osc_target: tuple[str, ...] = _setting(
-        text("tell this one everything by OSC, which never subscribes"), "service", "HOST:PORT", many=True
+        text("a program that never subscribes, to be told everything by OSC"), "service", "HOST:PORT", many=True
     )
     icecast: tuple[str, ...] = _setting(
         text("Icecast mount to stream to: http://source:PASSWORD@HOST:8000/live.ogg"), "service", "URL", many=True
     )
     announce: bool = _setting(switch(False, "let programs on the network find the page, OSC and OSCQuery"), "service")
-    token: str = _setting(text("what clients must know; other hosts demand it"), "service", "SECRET")
+    token: str = _setting(text("what clients must show; needed where --host lets others in"), "service", "SECRET")
     insecure: bool = _setting(switch(False, "let other machines in without a token"), "service")
     allow_origin: tuple[str, ...] = _setting(text("web pages that may connect"), "service", "URL", many=True)
     midi: tuple[str, ...] = _setting(
-        text("MIDI ports to be steered from, each by a part of its name; all is every one"),
+        text("MIDI ports to be steered from, by a part of their names; all is every one"),
         "service",
         "NAME",
         many=True,
@@ -133,20 +133,21 @@ class Settings:
         "service",
         "C",
     )
-    link: bool = _setting(
-        switch(False, "join Ableton Link: beats, tempo, start and stop are the room's; announced there"), "service"
-    )
+    link: bool = _setting(switch(False, "join Ableton Link: beats, tempo, start and stop are the room's"), "service")
     link_interface: str | None = _setting(
-        text("address of the network that Link is joined at"), "service", "ADDRESS", unset="where multicast goes out"
+        text("this machine's address in the network where Link is joined"),
+        "service",
+        "ADDRESS",
+        unset="where multicast goes out",
     )
     reastream: tuple[str, ...] = _setting(
-        text("send to this one as ReaStream does, for the plugin of that name; the identifier is streamgen"),
+        text("send ReaStream to that machine, with the identifier streamgen"),
         "service",
         "HOST",
         many=True,
     )
     rtp: str = _setting(
-        text("send there as RTP, 24 bits; players find it by /rtp.sdp, port 5004 if none is said"),
+        text("send RTP there, 24 bits, to port 5004 unless said otherwise; /rtp.sdp describes it"),
         "service",
         "HOST[:PORT]",
     )
@@ -161,7 +162,7 @@ class Settings:
         text("record the output: .flac or .wav"), "service", "FILE", path=True, unset="no recording"
     )
     state: Path | None = _setting(
-        text("where prompts, knobs and transport are kept until the next start"),
+        text("where prompts, knobs and transport are kept for the next start"),
         "service", "FILE", path=True, unset="one for each port, in your state folder; none for port 0",
     )  # fmt: skip
     scene: Path | None = _setting(
@@ -175,7 +176,7 @@ class Settings:
         text("where presets are saved and recalled"), "service", "FOLDER", path=True, unset="one in your state folder"
     )
     takes: Path | None = _setting(
-        text("where the last seconds are kept when somebody asks"),
+        text("where Keep writes what was just heard"),
         "service", "FOLDER", path=True, unset="one in your state folder",
     )  # fmt: skip
     soundcard: bool = _setting(switch(True, "play here, if there is a sound device"), "sound")
@@ -183,15 +184,15 @@ class Settings:
         text("sound device: its number, a part of its name, or API: NAME"), "sound", "NAME", unset="the system's"
     )
     latency: float = _setting(
-        number(0.01, 1, 0.12, "s", "asked of the sound device, of which a sound server keeps a part"), "sound", "S"
+        number(0.01, 1, 0.12, "s", "asked of the sound device; a sound server may add to it"), "sound", "S"
     )
     jack: bool = _setting(switch(False, "be a client of JACK, or of PipeWire, named streamgen"), "sound")
     jack_connect: str = _setting(
-        text("JACK inputs to connect to, by a part of their name, such as system; with --jack implied"), "sound", "NAME"
+        text("JACK inputs to connect to, by a part of their name, such as system; implies --jack"), "sound", "NAME"
     )
     jack_transport: str = _setting(
         text(
-            "follow JACK's transport: beats, start, stop; or lead it; with --jack implied",
+            "follow JACK's transport: beats, start, stop; or lead it; implies --jack",
             "off",
             choices=("off", "follow", "lead"),
         ),

@@ -304,7 +304,7 @@ HEADER = {
 CODECS = {
     "s16le": "16-bit integers, interleaved",
     "f32le": "32-bit floats, interleaved",
-    "opus": 'one Opus packet of 20 ms, 128 kbit/s; needs PyAV at the server (`pip install av`)',
+    "opus": "one Opus packet of 20 ms, 128 kbit/s; needs PyAV at the server (`pip install av`)",
 }
 CLOSE_CODES = {
     1001: "the session or the service ends; `goaway` said so before",

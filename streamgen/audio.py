@@ -134,7 +134,7 @@ def check_rate(what: str, rate_hz: object) -> int:
         PromptError: none, no whole number, or out of range.
     """
     if rate_hz is None:
-        raise PromptError(f"{what}'s sample rate is missing: give it in Hz with the audio")
+        raise PromptError(f"{what}'s sample rate is missing: give it in Hz, in the argument that ends in rate_hz")
     limits = f"a whole number of Hz, {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}"
     if isinstance(rate_hz, bool) or not isinstance(rate_hz, int | np.integer):
         raise PromptError(f"{what}'s sample rate is a {type(rate_hz).__name__}; give {limits}")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl as tls
 import weakref
 from collections import deque
@@ -27,36 +26,23 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
 from streamgen.errors import ConfigError, StreamgenError, one_line
+from streamgen.reaching import reason, stream_url, unreachable
 from streamgen.stream_protocol import (
     PROTOCOL,
     LiveChunk,
     applied_at,
     checked_hello,
     checked_values,
-    place_of,
     read_chunk,
-    stream_url,
 )
 
-__all__ = [
-    "Disconnected",
-    "Live",
-    "LiveChunk",
-    "Refused",
-    "When",
-    "WhenAndGlide",
-    "connect",
-    "reason",
-    "stream_url",
-    "unreachable",
-]
+__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide", "connect"]
 
 _KEPT_SECONDS, _EVENTS_KEPT, _EVENTS_KEPT_CHARACTERS = 10.0, 1_000, 16_000_000
-_LONGEST_REASON = 200  # bytes of an answer that is a line for people; a page is longer
 
 T = TypeVar("T")
 
@@ -376,30 +362,3 @@ def _applied(answer: Mapping[str, Any]) -> int:
         return applied_at(answer)
     except ValueError as problem:
         raise Disconnected(f"what came is not of {PROTOCOL}: {problem}") from None
-
-
-def unreachable(url: str, problem: Exception) -> str:
-    """Say that nobody answers there, why, and what to do."""
-    return f"no streamgen answers at {place_of(url)}: {reason(problem)}{_remedy(problem)}"
-
-
-def reason(problem: Exception) -> str:
-    """Say in a few words why there is no connection, or none any more: the other side's where it has said some."""
-    if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
-        return one_line(problem.rcvd.reason) or f"closed with {problem.rcvd.code}"
-    if isinstance(problem, InvalidStatus) and 0 < len(body := bytes(problem.response.body or b"")) < _LONGEST_REASON:
-        return one_line(body.decode(errors="replace"))
-    if isinstance(problem, ConnectionError) and problem.errno is not None:
-        return os.strerror(problem.errno)
-    return one_line(problem) or type(problem).__name__
-
-
-def _remedy(problem: Exception) -> str:
-    """What to do about it; "" where the other side has said it, or nobody knows."""
-    if isinstance(problem, tls.SSLCertVerificationError):
-        return "; if the certificate is your own, let SSL_CERT_FILE name it"
-    if isinstance(problem, tls.SSLError):
-        return "; if the service has no certificate, use http://"
-    if isinstance(problem, OSError | InvalidMessage | TimeoutError):
-        return "; is `streamgen serve` running there, and are host and port right?"
-    return ""

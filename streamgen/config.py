@@ -254,7 +254,7 @@ class ClipValues(TypedDict, total=False):
         float, number(0, 10, 1, "", "how much the prompt weighs against melody or style; 1 is as much as they")
     ]
     eval_q: Annotated[
-        int, number(1, 32, 3, "codebooks", "how closely a style is taken on: codebooks it is told in", whole=True)
+        int, number(1, 32, 3, "codebooks", "how closely a style is taken on: the codebooks that tell it", whole=True)
     ]
     excerpt_seconds: Annotated[float, number(0.1, 30, 3, "s", "how much of a style's audio is listened to")]
     temperature: Annotated[float, number(0, 5, 1, "", "how adventurous the draws are; 0 is greedy")]
@@ -280,13 +280,20 @@ class StreamValues(ClipValues, total=False):
     seed: Annotated[int, number(0, 2**31 - 1, 0, "", "same seed, same music", whole=True)]
     take: Annotated[
         int,
-        number(0, 9_999, 0, "", "another begins anew in the same prompt; one named again comes again", whole=True),
+        number(
+            0,
+            9_999,
+            0,
+            "",
+            "another number, another beginning under the same prompt; the same, the same again",
+            whole=True,
+        ),
     ]
     audition: Annotated[
         int, number(1, 16, 1, "", "openings that are tried where the music begins, of which the best plays", whole=True)
     ]
     on_bar: Annotated[
-        bool, switch(True, "other prompts, or another take, wait for the bar line, where the checkpoint tells its bars")
+        bool, switch(True, "new prompts and takes wait for the bar line, where the checkpoint tells its bars")
     ]
     guard: Annotated[bool, switch(True, "music that has died (silence, drone, noise, one code for ever) is begun anew")]
 

@@ -1,4 +1,4 @@
-"""What a client of `streamgen.v1` reads and writes, without a connection: addresses, frames, values and words.
+"""What a client of `streamgen.v1` reads, without a connection: frames, values and answers.
 
 Rules: no I/O, and nothing of this package but chunks and errors. What comes may be of a stranger's making: each part is
 checked, and kept within a limit; what is wrong raises ValueError and says what.
@@ -10,13 +10,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgen.audio import AudioChunk
-from streamgen.errors import ConfigError, one_line
+from streamgen.errors import one_line
 
 __all__ = [
     "PROTOCOL",
@@ -24,51 +23,15 @@ __all__ = [
     "applied_at",
     "checked_hello",
     "checked_values",
-    "place_of",
     "read_chunk",
-    "stream_url",
 ]
 
 PROTOCOL = "streamgen.v1"
-_PATH = "/v1/stream"
 _HEADER = struct.Struct("<BBBBIQQII")  # version, codec, channels, flags, sequence, position, time, rate, frames
 _DISCONTINUITY, _PROMPT_CHANGE = 1, 2
 _KINDS = {0: ("<i2", 32_768), 1: ("<f4", 1)}  # numpy's name of each codec's numbers, and which one is 1
-_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _RATES_HZ = range(1_000, 1_000_001)
 _MOST_VALUES, _MOST_TEXT = 5_000, 10_000  # parameters of a session; characters of one: several times what there is
-
-
-# -- addresses ---------------------------------------------------------------------------------------------------------
-
-
-def stream_url(url: str, query: dict[str, str]) -> str:
-    """Make the WebSocket's address of what people type: HOST:PORT, http://…, the page's with its token, or all of it.
-
-    Raises:
-        ConfigError: it has no host, or a scheme that is none of ours.
-    """
-    try:
-        parts = urlsplit(url if "://" in url else f"ws://{url}")
-        usable = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"url is {one_line(url)!r}, must be like http://127.0.0.1:8711")
-    path = _PATH if parts.path in ("", "/") else parts.path
-    shown = {name: value for name, value in parse_qsl(parts.fragment) if name == "token"}  # as the page has it
-    return urlunsplit(
-        (_SCHEMES[parts.scheme], parts.netloc, path, urlencode(dict(parse_qsl(parts.query)) | shown | query), "")
-    )
-
-
-def place_of(url: str) -> str:
-    """Return an address as messages name it: without query, fragment and user, which hold secrets."""
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    return one_line(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", "")))
-
-
-# -- what comes --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, repr=False, eq=False)

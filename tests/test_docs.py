@@ -49,6 +49,15 @@ def strings(code: CodeType) -> set[str]:
     return found | {text for constant in code.co_consts if isinstance(constant, tuple) for text in constant}
 
 
+def test_nobody_is_sent_to_another_projects_package() -> None:
+    """On PyPI `streamgen` is another project's, which its extras would bring from outside this environment."""
+    rooms = [path for room in ("bridge", "streamgen", "docs", "examples") for path in (ROOT / room).rglob("*.*")]
+    files = [path for path in (*rooms, *ROOT.glob("*.md")) if path.suffix in (".py", ".md", ".js", ".html")]
+    assert [
+        path for path in files if re.search(r"pip install [^\n]*streamgen\[", path.read_text(encoding="utf-8"))
+    ] == []
+
+
 def test_every_table_is_on_a_page_and_every_page_s_table_is_there(pages: ModuleType) -> None:
     wanted = [
         name for path in DOCS.rglob("*.md") for name in re.findall(r"<!-- generated: (\S+) -->", path.read_text())

@@ -7,8 +7,8 @@ nothing behind; close() leaves a valid file, also of a part.
 from __future__ import annotations
 
 import os
+import struct
 import sys
-import wave
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +32,7 @@ FORMATS: dict[str, tuple[str, dict[int, str]]] = {
 }
 _MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _WAV_LIMIT_BYTES = 2**32 - 4096
+_MOST_RIFF_BYTES = 2**32 - 1 - 36  # what its head can say
 
 
 def in_bits(samples: NDArray[np.float32], bits: int = 24) -> NDArray[np.int32]:
@@ -128,8 +129,7 @@ class WavPipe:
 
     def __init__(self, rate_hz: int, frames: int, bits: int = 24, channels: int = 2) -> None:
         self.frames, self._rate_hz, self._bytes = 0, rate_hz, bits // 8
-        self._wave = wave.open(sys.stdout.buffer, "wb")  # noqa: SIM115 - closing it would close standard output
-        self._wave.setparams((channels, self._bytes, rate_hz, frames, "NONE", ""))
+        self._head = _wav_head(rate_hz, frames, channels, self._bytes)
 
     @property
     def seconds(self) -> float:
@@ -144,10 +144,11 @@ class WavPipe:
         """
         whole = in_bits(samples.T, 8 * self._bytes).astype("<i4", order="C")
         try:
-            self._wave.writeframesraw(whole.view(np.uint8).reshape(-1, 4)[:, 4 - self._bytes :].tobytes())
+            sys.stdout.buffer.write(self._head + whole.view(np.uint8).reshape(-1, 4)[:, 4 - self._bytes :].tobytes())
             sys.stdout.buffer.flush()
         except OSError as error:
             raise FileError(cannot_be("written", "standard output", error)) from error
+        self._head = b""
         self.frames += samples.shape[1]
 
     def __enter__(self) -> Self:
@@ -156,3 +157,11 @@ class WavPipe:
 
     def __exit__(self, *_: object) -> None:
         """All is written."""
+
+
+def _wav_head(rate_hz: int, frames: int, channels: int, sample_bytes: int) -> bytes:
+    """A head of RIFF; the standard library's writer would seek in the pipe to correct it where the music ends early."""
+    frame_bytes = channels * sample_bytes
+    size = min(frames * frame_bytes, _MOST_RIFF_BYTES)
+    about = (16, 1, channels, rate_hz, rate_hz * frame_bytes, frame_bytes, 8 * sample_bytes)
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", *about, b"data", size)

@@ -62,7 +62,8 @@ class _Parser(argparse.ArgumentParser):
     """argparse, with one line for an error instead of usage and error."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+        end = "" if message.endswith("?") else f"; see `{self.prog} --help`"  # who asks what was meant has said enough
+        self.exit(2, f"{self.prog}: {message}{end}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -119,5 +119,6 @@ def _ready_line(places: Mapping[str, Any], settings: Settings) -> str:
     if settings.token and sys.stderr.isatty():
         for page in found.keys() & {"page", "page_for_others"}:
             found[page] = f"{found[page]}#token={quote(settings.token, safe='')}"
+    found = dict(sorted(found.items(), key=lambda place: not place[0].startswith("page")))  # what most people look for
     words = [f"{name.replace('_', ' ')} {'none' if place is None else place}" for name, place in found.items()]
     return "ready: " + " · ".join([*words, f"recording to {recording}"] if recording else words)

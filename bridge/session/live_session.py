@@ -62,6 +62,7 @@ from streamgen.errors import SessionClosed
 __all__ = ["LiveSession"]
 
 _log = logging.getLogger("bridge.session")
+_LATE_EVERY_SECONDS = 10.0  # between two lines about that
 
 
 class LiveSession:
@@ -96,6 +97,8 @@ class LiveSession:
         self._listeners: list[Listener] = []
         self._recent: deque[Block] = deque()
         self._takes = Takes(itself, takes)
+        self._late: list[float] = []  # seconds, of what is not told yet
+        self._late_told = -_LATE_EVERY_SECONDS
         self._position = 0
         self._closed = False
 
@@ -332,10 +335,21 @@ class LiveSession:
         elif isinstance(item, Notice):
             self._take_notice(item)
         elif isinstance(item, Gap):
-            _log.warning("the engine was %.3g s late: the music paused", item.samples / self.rate_hz)
+            self._tell_late(item.samples / self.rate_hz)
         self._takes.note(item)
         for listener in list(self._listeners):
             listener.event(item)
+
+    def _tell_late(self, seconds: float) -> None:
+        """Say that the music paused: at once, then every ten seconds at most, with what came since."""
+        self._late.append(seconds)
+        now = self.timeline.wall()
+        if now - self._late_told >= _LATE_EVERY_SECONDS:
+            times, total = len(self._late), sum(self._late)
+            late = f"{total:.2f} s late" if times == 1 else f"late {times} times, {total:.2f} s in all"
+            _log.warning("the engine was %s: the music paused", late)
+            self._late_told = now
+            self._late.clear()
 
     def _take_notice(self, notice: Notice) -> None:
         if notice.topic == "heard":

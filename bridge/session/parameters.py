@@ -49,12 +49,12 @@ def _slots() -> dict[str, ControlSpec]:
 
 _OWN = {
     "tempo": number(
-        0, 300, 0, "bpm", "the session's beats, and in each prompt, in place of its own; 0 = as the music goes"
+        0, 300, 0, "bpm", "of the session's beats and of every prompt, in place of its own; 0 = as the music goes"
     ),
     "quantize": text("what prompts, presets, transport and rack edits wait for", "off", choices=QUANTA),
     "arrange": switch(False, "parts, breaks and turns on bar lines, from a scene: form instead of one bar for ever"),
     "midi/map": text("what MIDI controls do, such as cc 1/74=gain_db; note 10/36=prompt 2"),
-    "midi/learn": text("parameter, prompt N, preset NAME, keep, play … that the next MIDI control touched does"),
+    "midi/learn": text("what the next MIDI control touched shall do: a parameter, prompt N, preset NAME, keep, play …"),
     "lead_seconds": number(0.2, 10, 2, "s", "audio made ahead, against stalls; a change revokes it"),
 }
 PROMPT_NAMES = (*_slots(), "tempo")

@@ -138,7 +138,11 @@ class Player:
             self._tell_heard(applied)
         for name in values:
             if not self.parameters.table[name].supported:
-                self._publish(Notice("unsupported", f"{self.model.name} was not made for {name}", applied))
+                self._publish(
+                    Notice(
+                        "unsupported", f"{self.model.name} was not made for {name}: it may do harm, or nothing", applied
+                    )
+                )
         return applied
 
     def _apply(self, values: Mapping[str, Value], moment: Moment | None, glide_samples: int) -> int:

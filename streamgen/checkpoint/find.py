@@ -85,8 +85,8 @@ def hub_folder(name: str, revision: str | None = None) -> Path:
     near = difflib.get_close_matches(name, [known for known in SUGGESTIONS if known != name], n=1, cutoff=0.9)
     meant = f"did you mean {near[0]!r}? If not, " if near and name not in SUGGESTIONS else ""
     remedy = (
-        f"looked for a folder of that name, in the Hub's cache and on the Hub; {meant}check the spelling and the network, "
-        "log in with `hf auth login` if it is gated, or copy the checkpoint to a folder and give its path"
+        f"looked for a folder of that name, in the Hub's cache and on the Hub; {meant}check the spelling and the "
+        "network, log in with `hf auth login` if it is gated, or copy the checkpoint to a folder and give its path"
     )
     lacking = f"no checkpoint {name!r} could be had"
     if constants.HF_HUB_OFFLINE:  # the client's own words are longer than a line

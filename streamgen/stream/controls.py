@@ -205,7 +205,7 @@ def tell_unsupported(runtime: Runtime, values: Mapping[str, Any]) -> None:
         usual = getattr(runtime.defaults, name, CONTROLS[name].default)
         if name not in runtime.told and values.get(name, usual) not in (None, usual):
             runtime.told.add(name)
-            _log.warning("%s was not made for %s", runtime.facts.name, name)
+            _log.warning("%s was not made for %s: it may do harm, or nothing", runtime.facts.name, name)
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:

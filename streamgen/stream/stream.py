@@ -133,7 +133,7 @@ class Stream:
         self._sound.check_open()
         samples = round(seconds * self.sample_rate_hz) if _finite(seconds) else 0
         if not 1 <= samples <= 60 * self.sample_rate_hz:
-            raise ConfigError(f"a chunk of {seconds!r} seconds does not go: use 0.02 … 60")
+            raise ConfigError(f"seconds is {seconds!r}, must be within 0.02 … 60: a chunk's length")
         while not self._sound.closed:
             yield self.read(samples)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import io
 import json
 import socket
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -19,13 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus
-from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from bridge.session.commands import Transport
-from streamgen.client import Disconnected, Live, Refused, connect, unreachable
+from streamgen.client import Disconnected, Live, Refused, connect
 from streamgen.errors import ConfigError
 
 from ..bridge.doors.web_session import RATE_HZ, Open, SineSession, assert_audio_came, serving, sine
@@ -191,40 +186,6 @@ def test_where_nobody_is_it_says_so(nobody: str) -> None:
         asyncio.run(go(nobody))
     with pytest.raises(ConfigError, match="must be like"):
         asyncio.run(go("ftp://x"))
-
-
-@pytest.mark.parametrize(
-    ("problem", "says"),
-    [
-        (
-            ConnectionRefusedError(errno.ECONNREFUSED, "Connect call"),
-            "Connection refused; is `streamgen serve` running",
-        ),
-        (socket.gaierror(-2, "Name or service not known"), "is `streamgen serve` running there, and are host and port"),
-        (
-            ssl.SSLCertVerificationError(1, "self-signed"),
-            "self-signed; if the certificate is your own, let SSL_CERT_FILE",
-        ),
-        (
-            ssl.SSLError(1, "WRONG_VERSION_NUMBER"),
-            "WRONG_VERSION_NUMBER; if the service has no certificate, use http://",
-        ),
-        (
-            InvalidStatus(Response(400, "", Headers(), b"this port speaks TLS\n")),
-            "answers at http://a:1/b: this port speaks TLS",
-        ),
-        (InvalidStatus(Response(404, "", Headers(), b"<p>" * 100)), "HTTP 404"),
-        (TimeoutError(), "TimeoutError; is `streamgen serve` running"),
-        (ValueError("it says no hello"), ": it says no hello"),
-    ],
-)
-def test_why_nobody_answers_says_what_to_do_and_no_token(problem: Exception, says: str) -> None:
-    for url in ("http://a:1/b/?token=secret", "http://me:secret@a:1/b#token=secret"):
-        line = unreachable(url, problem)
-        assert line.startswith("no streamgen answers at http://a:1/b: ")
-        assert says in line
-        assert "secret" not in line
-    assert unreachable("a:1", problem).startswith("no streamgen answers at ws://a:1: ")
 
 
 HELLO = {"type": "hello", "sample_rate_hz": 48_000, "state": {"values": {}, "state": "playing"}}

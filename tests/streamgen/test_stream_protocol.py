@@ -11,15 +11,11 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from streamgen.errors import ConfigError, quoted
 from streamgen.stream_protocol import (
     applied_at,
     checked_hello,
     checked_values,
-    one_line,
-    place_of,
     read_chunk,
-    stream_url,
 )
 
 SEED = int(os.environ.get("STREAMGEN_TORMENT_SEED", "0"))
@@ -30,21 +26,6 @@ WRONG = [None, True, -1, 10**400, float("nan"), float("inf"), "", "x" * 20_000, 
 def frame(samples: np.ndarray, codec: int = 0, rate_hz: int = 48_000) -> bytes:
     head = struct.pack("<BBBBIQQII", 1, codec, 2, 1, 0, 96, 2_500_000, rate_hz, samples.shape[1])
     return head + samples.T.astype("<i2" if codec == 0 else "<f4").tobytes()
-
-
-def test_words_from_elsewhere_are_one_short_line_that_steers_no_terminal() -> None:
-    assert one_line("no\x1b]0;owned\x07\nstreamgen: forged\u202e\ud800.") == "no ]0;owned streamgen: forged ."
-    assert one_line("x" * 10_000, 10) == "x" * 9 + "…"
-    assert one_line({"a": 1}) == "{'a': 1}"
-    assert quoted("x" * 1_000) == "'" + "x" * 98 + "…"
-    assert quoted(7) == "7"
-
-
-def test_an_address_is_told_without_its_secrets() -> None:
-    assert place_of(stream_url("http://me:pass@h:1/#token=sesame", {"session": "live"})) == "ws://h:1/v1/stream"
-    assert place_of("h:1/?token=sesame") == "ws://h:1/"
-    with pytest.raises(ConfigError, match="must be like"):
-        stream_url("ftp://h", {})
 
 
 def test_a_chunk_is_read_as_it_was_sent() -> None:

@@ -36,6 +36,8 @@ SAFETY = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Headers of every answer, of whichever door."""
+_FOR_OTHER_PAGES = ("/client.js", "/protocol.js")  # modules, which browsers fetch as they fetch data
+_NO_PAGE = b"there is no such page: it is at /, the radio at /listen.mp3; with --rtp there is /rtp.sdp\n"
 _PAGE_SAFETY = {
     **SAFETY,
     "Content-Security-Policy": (
@@ -145,8 +147,14 @@ class Site:
             self._metrics.take(self.sessions.live.stats())
             return _response(200, self._metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
         if address.path in self.page:
-            return _response(200, *self.page[address.path])
-        return _response(404, b"there is no such page\n", "text/plain")
+            body, kind = self.page[address.path]
+            more: dict[str, str] = {}
+            if address.path in _FOR_OTHER_PAGES and (
+                origin := headers.get("Origin")
+            ):  # allowed, or it had been refused
+                more = {"Access-Control-Allow-Origin": origin, "Cross-Origin-Resource-Policy": "cross-origin"}
+            return _response(200, body, kind, **more)
+        return _response(404, _NO_PAGE, "text/plain")
 
     def _health(self) -> Response:
         self._metrics.refresh()

@@ -124,4 +124,6 @@ def _library() -> tuple[Any, int]:
             why = str(error)
             continue
         return rtmidi, api
-    raise BridgeError(f"there is no MIDI on this system ({why}): `modprobe snd-seq` or start JACK, where there are such, or leave --midi out")
+    raise BridgeError(
+        f"there is no MIDI on this system ({why}): `modprobe snd-seq` or start JACK on Linux, or leave --midi out"
+    )

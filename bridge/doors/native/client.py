@@ -26,7 +26,7 @@ from bridge.doors.native.answers import PROTOCOL
 from bridge.doors.native.codecs import PayloadDecoder, decoder
 from bridge.doors.native.frames import HEADER_BYTES, AudioHeader
 from bridge.errors import UsageError, WireError
-from streamgen import client
+from streamgen import reaching
 from streamgen.config import Value
 from streamgen.errors import ConfigError, one_line
 
@@ -43,13 +43,13 @@ Pcm = NDArray[np.float32]
 
 
 def stream_url(url: str, query: dict[str, str]) -> str:
-    """Make the WebSocket's address of what people type; see `client.stream_url`.
+    """Make the WebSocket's address of what people type; see `reaching.stream_url`.
 
     Raises:
         UsageError: it has no host, or a scheme that is none of ours.
     """
     try:
-        return client.stream_url(url, query)
+        return reaching.stream_url(url, query)
     except ConfigError:
         raise UsageError(f"URL is {url!r}, must be like ws://127.0.0.1:8711") from None
 
@@ -186,13 +186,13 @@ class ListenClient:
 
     def _raise_if_permanent(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
-            raise WireError("refused", f"the server refuses: {client.reason(problem)}") from None
+            raise WireError("refused", f"the server refuses: {reaching.reason(problem)}") from None
         if not self.hello and not _try_later(problem):
-            raise WireError("unreachable", client.unreachable(self.url, problem)) from None
+            raise WireError("unreachable", reaching.unreachable(self.url, problem)) from None
 
     async def _wait_to_retry(self, seconds: float, problem: Exception) -> None:
         if not self._over:
-            self.say(f"connection lost ({client.reason(problem)}); trying again in {seconds:g} s")
+            self.say(f"connection lost ({reaching.reason(problem)}); trying again in {seconds:g} s")
         until = time.monotonic() + seconds
         while not self._over and time.monotonic() < until:
             await asyncio.sleep(min(_POLL_SECONDS, seconds))

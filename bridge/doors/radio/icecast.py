@@ -25,6 +25,7 @@ from bridge.doors.radio.station import EncodedAudio, Station
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
 from streamgen.errors import one_line
+from streamgen.reaching import reason
 
 __all__ = ["IcecastSource", "Mount", "mount_of"]
 
@@ -105,18 +106,22 @@ class IcecastSource:
 
     async def run(self) -> None:
         """Stream, and begin again whenever the server goes, for ever."""
-        loop, wait = asyncio.get_running_loop(), _FIRST_WAIT_SECONDS
+        loop, wait, told = asyncio.get_running_loop(), _FIRST_WAIT_SECONDS, ""
         while True:
             began = loop.time()
             try:
                 await self._stream()
                 why = "it was closed"
             except (OSError, TimeoutError, asyncio.IncompleteReadError, _Refused) as problem:
-                why = one_line(problem) or type(problem).__name__
+                why = reason(problem)
             finally:
                 self.connected = False
-            wait = _FIRST_WAIT_SECONDS if loop.time() - began > _STEADY_SECONDS else wait
-            _log.warning("icecast %s: %s; trying again in %.0f s", self.mount.name, why, wait)
+            if loop.time() - began > _STEADY_SECONDS:
+                wait, told = _FIRST_WAIT_SECONDS, ""
+            if why != told:  # a server that is away for days is no news twice a minute
+                every = _LONGEST_WAIT_SECONDS
+                _log.warning("icecast %s: %s; trying again, at least every %.0f s", self.mount.name, why, every)
+                told = why
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import io
+import os
+import sys
+import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
-from bridge.audio.files import AudioFile, check_output
+from bridge.audio.files import AudioFile, WavPipe, check_output
 from bridge.errors import FileError, UsageError
 
 
@@ -121,3 +127,25 @@ def test_wav_and_flac_hold_the_same_samples_those_nearest_to_what_was_written(tm
     np.testing.assert_array_equal(*held)
     exact = np.clip(noise.astype(np.float64), -1, 1 - 2.0**-23) * 2**23
     assert np.abs(held[0] - exact).max() <= 0.5
+
+
+def test_a_pipe_has_the_head_that_the_standard_library_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, file = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
+    written = WavPipe(44_100, 300, bits=24)
+    for _ in range(3):
+        written.write(np.zeros((2, 100), np.float32))
+    with wave.open(file, "wb") as twin:
+        twin.setparams((2, 3, 44_100, 300, "NONE", ""))
+        twin.writeframes(bytes(300 * 6))
+    assert pipe.getvalue() == file.getvalue()
+
+
+def test_a_pipe_that_nobody_reads_any_more_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb", buffering=0) as pipe:
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
+        with pytest.raises(FileError, match="cannot write to standard output: Broken pipe"):
+            WavPipe(48_000, 4_800).write(np.zeros((2, 480), np.float32))
+        gc.collect()  # where it complained of what it could not put right

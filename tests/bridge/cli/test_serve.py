@@ -179,6 +179,11 @@ def test_a_token_of_any_characters_can_be_clicked_and_is_in_no_log(monkeypatch: 
 
 
 def test_a_device_that_plays_is_named() -> None:
+    mixed = {"osc_port": 8712, "page": "http://a/", "sound": None, "page_for_others": "http://b/"}
+    assert (
+        _ready_line(mixed, Settings())
+        == "ready: page http://a/ · page for others http://b/ · osc port 8712 · sound none"
+    )
     assert _ready_line({"sound": "ALSA: Speakers"}, Settings()) == "ready: sound ALSA: Speakers"
 
 

@@ -361,3 +361,21 @@ def test_a_thread_that_has_ended_answers_at_once_and_can_be_closed(
                 await session.do(Set({"temperature": 0.5}, "test"))
 
     play(model, scene)
+
+
+def test_an_engine_that_is_late_again_and_again_is_a_line_in_ten_seconds(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(_engine: EngineThread, session: LiveSession) -> None:
+        now = time.time()
+        for seconds, late in ((0, 0.5), (1, 0.25), (9, 1.0), (10, 0.25), (30, 2.0)):
+            monkeypatch.setattr(session.timeline, "wall", lambda at=now + seconds: at)
+            session.deliver(Gap(0, round(late * RATE_HZ), "underrun"))
+        monkeypatch.undo()
+
+    play(FakeModel(), scene)
+    assert [record.message for record in caplog.records if "late" in record.message] == [
+        "the engine was 0.50 s late: the music paused",
+        "the engine was late 3 times, 1.50 s in all: the music paused",
+        "the engine was 2.00 s late: the music paused",
+    ]

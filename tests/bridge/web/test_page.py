@@ -790,7 +790,9 @@ def test_on_a_phone_nothing_lies_over_anything(chromium: Any, server: ToyServer,
     opened.page.goto(server.url)
     opened.connected()
     box = "(one => document.querySelector(one).getBoundingClientRect())"
-    rows = opened.ask("[...document.querySelectorAll('.head > *')].filter((e) => e.checkVisibility()).map((e) => e.offsetTop)")
+    rows = opened.ask(
+        "[...document.querySelectorAll('.head > *')].filter((e) => e.checkVisibility()).map((e) => e.offsetTop)"
+    )
     assert max(rows) - min(rows) < 20, "the head is one row"
     opened.ask("document.querySelector('#beat').hidden = false")
     opened.ask("document.querySelector('#arrival').textContent = 'playing: press to join'")
@@ -804,8 +806,10 @@ def test_on_a_phone_nothing_lies_over_anything(chromium: Any, server: ToyServer,
     assert beyond == []
     opened.ask("window.scrollTo(0, document.documentElement.scrollHeight)")
     assert opened.ask(f"{box}('footer').bottom <= {box}('.deck').top")
-    opened.ask("(document.querySelector('#toast').textContent = 'the last 30 s are take-20261129-191735.flac',"
-               " document.querySelector('#toast').classList.add('is-shown'))")
+    opened.ask(
+        "(document.querySelector('#toast').textContent = 'the last 30 s are take-20261129-191735.flac',"
+        " document.querySelector('#toast').classList.add('is-shown'))"
+    )
     assert opened.ask(f"{box}('#toast').bottom <= {box}('.deck').top + 12"), "12 px below its place while it comes"
     assert opened.ask(f"{box}('#toast').width") > 0.8 * width
     opened.page.click("#help")

@@ -107,6 +107,19 @@ def test_a_hostile_name_for_this_machine_reads_nothing() -> None:
     asyncio.run(go())
 
 
+def test_the_client_module_is_for_pages_from_allowed_origins_and_the_page_for_none() -> None:
+    async def go() -> None:
+        async with serving(allowed_origins=["https://stage.example"]) as door:
+            for path, shared in (("/client.js", True), ("/protocol.js", True), ("/app.js", False), ("/", False)):
+                _, headers, _ = await door.http(path, Origin="https://stage.example", Accept="text/html")
+                assert headers.get("Access-Control-Allow-Origin") == ("https://stage.example" if shared else None)
+                assert headers["Cross-Origin-Resource-Policy"] == ("cross-origin" if shared else "same-origin")
+            assert "Access-Control-Allow-Origin" not in (await door.http("/client.js"))[1]
+            assert (await door.http("/client.js", Origin="https://evil.example"))[0] == 403
+
+    asyncio.run(go())
+
+
 def test_a_websocket_elsewhere_is_not_found() -> None:
     async def go() -> None:
         async with serving() as door:

@@ -44,7 +44,9 @@ def test_a_system_without_midi_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(rtmidi, "get_compiled_api", lambda: [rtmidi.API_LINUX_ALSA])
     monkeypatch.setattr(ports, "_SEQUENCER", Path("/no/such/sequencer"))
-    with pytest.raises(BridgeError, match=r"no MIDI on this system \(no ALSA sequencer\): .modprobe snd-seq. or start JACK"):
+    with pytest.raises(
+        BridgeError, match=r"no MIDI on this system \(no ALSA sequencer\): .modprobe snd-seq. or start JACK"
+    ):
         Ports(["all"])
     monkeypatch.setattr(ports, "_SEQUENCER", Path("/"))
 
