@@ -146,6 +146,6 @@ def test_a_pipe_that_nobody_reads_any_more_is_one_error(monkeypatch: pytest.Monk
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as pipe:
         monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
-        with pytest.raises(FileError, match="cannot write to standard output: Broken pipe"):
+        with pytest.raises(FileError, match="standard output cannot be written: Broken pipe"):
             WavPipe(48_000, 4_800).write(np.zeros((2, 480), np.float32))
         gc.collect()  # where it complained of what it could not put right

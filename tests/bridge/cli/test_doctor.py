@@ -90,7 +90,7 @@ def test_a_missing_file_format_says_what_to_install(monkeypatch: pytest.MonkeyPa
     import soundfile
 
     monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "FLAC": ""})
-    assert doctor._files() == ("FIX", "libsndfile writes no OGG: pip install --upgrade soundfile")
+    assert doctor._files() == ("FIX", "libsndfile writes no MP3, OGG: pip install --upgrade soundfile")
 
 
 def test_slower_than_real_time_is_said_plainly(toy_model: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
