@@ -131,10 +131,11 @@ def _sound() -> tuple[str, str]:
 def _files() -> tuple[str, str]:
     import soundfile
 
-    missing = {"WAV", "FLAC", "OGG", "MP3"} - set(soundfile.available_formats())
+    there = set(soundfile.available_formats())
+    missing = {"WAV", "FLAC", "OGG"} - there
     if missing:
         return "FIX", f"libsndfile writes no {', '.join(sorted(missing))}: pip install --upgrade soundfile"
-    return "OK", f"wav, flac, ogg, mp3 (libsndfile {soundfile.__libsndfile_version__})"
+    return "OK", f"wav, flac, ogg{', mp3' * ('MP3' in there)} (libsndfile {soundfile.__libsndfile_version__})"
 
 
 def _extras() -> tuple[str, str]:

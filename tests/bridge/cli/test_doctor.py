@@ -90,7 +90,9 @@ def test_a_missing_file_format_says_what_to_install(monkeypatch: pytest.MonkeyPa
     import soundfile
 
     monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "FLAC": ""})
-    assert doctor._files() == ("FIX", "libsndfile writes no MP3, OGG: pip install --upgrade soundfile")
+    assert doctor._files() == ("FIX", "libsndfile writes no OGG: pip install --upgrade soundfile")
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "FLAC": "", "OGG": ""})
+    assert doctor._files()[1].startswith("wav, flac, ogg (libsndfile "), "an old one writes no mp3, and render says so"
 
 
 def test_slower_than_real_time_is_said_plainly(toy_model: ToyModel, monkeypatch: pytest.MonkeyPatch) -> None:
