@@ -123,8 +123,10 @@ def test_a_hostile_server_is_one_short_line_and_tried_again(
                 return
             self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
             writer.write(answer)
-            await asyncio.sleep(0.2)
-            writer.close()
+            try:
+                await asyncio.sleep(0.2)
+            finally:
+                writer.close()
 
     async def go() -> None:
         server = Hostile()
