@@ -6,7 +6,8 @@ A small model's first bar is copied for minutes, and one in five is tight on its
 is. A candidate is a seed of its own, counted from where the music begins: the stream draws again what was heard here.
 
 Rules: plays nothing and changes no stream; draws through `Batch`, as the stream would. The grid and the key are known
-where the checkpoint tells them of its prompts; elsewhere an opening only has to sound and to move.
+where the checkpoint tells them of its prompts; elsewhere an opening only has to sound and to move. The grid is that of
+drums: where none are asked for, the openings with the sharpest onsets are those with something in them like drums.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _NEAR_SECONDS = 0.012  # of the grid: less is not heard as loose
 _FEW_ONSETS = 6  # fewer say little of a grid
 _KEY_WEIGHT, _SOUND_WEIGHT, _LIFE_WEIGHT = 0.5, 1.0, 1.0
 _LIVELY_CHANGE = 0.2  # from one quarter second to the next: music with drums has more; what has a third stays a drone
+_CALM_CHANGE = 0.08  # enough without drums: the liveliest orchestra of eight sounds like another style
 _QUIET_DBFS = -40.0
 _HOP = 64  # of the onsets' spectra, 2 ms at 32 kHz
 _LONGER_THAN_A_DRUM = 5  # windows of 8,192 samples, a quarter apart
@@ -103,15 +105,18 @@ def score(audio: Audio, rate_hz: int, bar_seconds: float, heard: Heard | None) -
         bar_seconds: length of a bar.
         heard: what is known of the prompt.
     """
-    living = _SOUND_WEIGHT * _sounding_share(audio, rate_hz) + _LIFE_WEIGHT * _liveliness(audio, rate_hz)
+    calm = heard is not None and "drums" not in heard.instruments
+    life = _liveliness(audio, rate_hz, _CALM_CHANGE if calm else _LIVELY_CHANGE)
+    living = _SOUND_WEIGHT * _sounding_share(audio, rate_hz) + _LIFE_WEIGHT * life
     if heard is None:
         return living
-    return living + _on_grid(audio, rate_hz, bar_seconds / _STEPS_A_BAR) + _KEY_WEIGHT * _in_key(audio, rate_hz, heard)
+    grid = 0.0 if calm else _on_grid(audio, rate_hz, bar_seconds / _STEPS_A_BAR)
+    return living + grid + _KEY_WEIGHT * _in_key(audio, rate_hz, heard)
 
 
-def _liveliness(audio: Audio, rate_hz: int) -> float:
-    """How much of a lively music's movement there is, 0 … 1: an opening that hardly moves is held for minutes."""
-    return min(1.0, movement(audio, rate_hz) / _LIVELY_CHANGE)
+def _liveliness(audio: Audio, rate_hz: int, enough: float) -> float:
+    """How much of the movement that is enough there is, 0 … 1: an opening that hardly moves is held for minutes."""
+    return min(1.0, movement(audio, rate_hz) / enough)
 
 
 def _sounding_share(audio: Audio, rate_hz: int) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from streamgen.stream import audition
 from streamgen.stream.audition import score
 
 RATE, HOP, BAR = 32_000, 640, 96
-HEARD = Heard("house", "house", (), 125, "A minor", (), (), BAR)
+HEARD = Heard("house", "house", ("drums",), 125, "A minor", (), (), BAR)
 
 
 def clicks(late_frames: tuple[int, ...], pitch_hz: float = 440.0, level: float = 0.3) -> Any:
@@ -40,6 +41,17 @@ def test_chords_that_are_struck_beat_one_that_is_held() -> None:
     struck = held * np.exp(-6 * (at % 0.48)).astype(np.float32)
     for heard in (HEARD, None):
         assert score(struck, RATE, 1.92, heard) > score(held, RATE, 1.92, heard) + 0.2
+
+
+def test_without_drums_neither_onsets_nor_more_movement_than_enough_count() -> None:
+    calm = replace(HEARD, instruments=("strings",))
+    tight, loose = clicks((0,)), clicks((0, 1, 0, 2))
+    with_drums, without = (score(tight, RATE, 1.92, one) - score(loose, RATE, 1.92, one) for one in (HEARD, calm))
+    assert with_drums > without + 0.2
+    at = np.arange(2 * RATE) / RATE
+    held = (0.2 * np.sin(2 * np.pi * 440 * at)).astype(np.float32)
+    struck = held * np.exp(-6 * (at % 0.48)).astype(np.float32)
+    assert score(struck, RATE, 1.92, calm) > score(held, RATE, 1.92, calm) + 0.2
 
 
 @pytest.fixture
