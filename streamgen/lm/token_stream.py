@@ -320,7 +320,7 @@ class TokenStream:
             ValueError: they do.
         """
         self._ring.check(saved.codes)
-        self._set.check(saved.windows, saved.state.settings, saved.state.head)
+        self._set.check(saved.windows, saved.state.settings, saved.state.head, self.settings.plan.limit)
 
     def restore(self, saved: TokenSnapshot) -> None:
         """Go back to a snapshot; it stays valid and can be restored again.

@@ -148,20 +148,20 @@ class WindowSet:
         """Clone the open windows and what their rows hold."""
         return tuple(SavedWindow(replace(w), self._cache.copy_out(w.block, w.fed)) for w in self.open)
 
-    def check(self, saved: Sequence[SavedWindow], settings: StepSettings, head: int) -> None:
+    def check(self, saved: Sequence[SavedWindow], settings: StepSettings, head: int, limit: int) -> None:
         """Refuse windows that do not hold together, or lead out of the cache.
 
         Raises:
             ValueError: they do.
         """
         rows, plan = settings.rows, settings.plan
-        if (
-            not saved
-            or len(saved) > 2
-            or head < -1
-            or len({*map(len, (rows.names, rows.texts, rows.coefficients))}) > 1
-        ):
-            raise ValueError(f"{len(saved)} windows of {rows.count} rows at frame {head}")
+        counts = {len(rows.names), len(rows.texts), len(rows.coefficients)}
+        if len(saved) not in (1, 2) or head < -1 or len(counts) > 1 or plan.limit > limit:
+            raise ValueError(
+                f"{len(saved)} windows of {rows.count} rows at frame {head}, within {plan.limit} positions"
+            )
+        if any(text.keys.shape != text.values.shape for text in rows.texts):
+            raise ValueError("a text has keys and values of other lengths")
         WindowPlan(plan.limit, plan.context_frames, plan.start_position, plan.prefix)  # whose limits it checks itself
         for one in saved:
             window = one.window

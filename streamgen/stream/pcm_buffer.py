@@ -133,8 +133,8 @@ class PcmBuffer:
             self.silent,
         )
 
-    def check(self, memory: PcmMemory, frames: int) -> None:
-        """Refuse numbers that no buffer of so many frames comes to: of a file that was changed.
+    def check(self, memory: PcmMemory, frames: int, *, endless: bool) -> None:
+        """Refuse numbers that no buffer of so many frames comes to, and an end where there is none: of a changed file.
 
         Raises:
             ValueError: they are.
@@ -143,6 +143,8 @@ class PcmBuffer:
         told = (memory.decoded_frames * self._codec.hop_samples, memory.position_samples, memory.skip_samples)
         if min(told) < 0 or max(told) > most or memory.samples.shape[1] > most:
             raise ValueError(f"{memory.decoded_frames} of {frames} frames are decoded, at {memory.position_samples}")
+        if memory.codec.finished and endless:
+            raise ValueError("its sound has ended")
 
     def restore(self, memory: PcmMemory) -> None:
         """Go back; the memory stays valid."""

@@ -24,6 +24,8 @@ __all__ = ["check_like", "check_types"]
 _MOST = 2**48  # samples of a stream: a hundred years
 _MOST_TEXT, _MOST_ITEMS = 10_000, 1_000_000
 _LARGEST = 1e4  # of a float in a tensor
+# by the number of dimensions, which of them are time, words or rows, and as long as it was
+_FREE: dict[int, tuple[int, ...]] = {1: (0,), 2: (1,), 3: (2,), 4: (2,), 5: (1, 3)}
 
 
 def check_types(value: object, wanted: Any, where: str = "it") -> None:
@@ -106,7 +108,7 @@ def _leaf(value: object, wanted: Any, where: str) -> None:
 def check_like(value: object, own: object, where: str = "it") -> None:
     """Refuse tensors and arrays of another kind than those that a stream has in the same places.
 
-    One length may differ; the others, and what a number is made of, may not, and no number may be huge.
+    Lengths in time may differ, the others, and what a number is made of, may not; and no number may be huge.
 
     Raises:
         ValueError: one does.
@@ -127,7 +129,7 @@ def check_like(value: object, own: object, where: str = "it") -> None:
 
 def _check_numbers(value: Any, own: Any, where: str) -> None:
     """Refuse what is of another kind, or larger than what a layer or a loudspeaker is ever fed."""
-    if type(value) is type(own) and (value.dtype != own.dtype or _lengths_apart(value.shape, own.shape) > 1):
+    if type(value) is type(own) and not (value.dtype == own.dtype and _fits(value.shape, own.shape)):
         raise ValueError(f"{where} is {value.dtype} {[*value.shape]}, here it is {own.dtype} {[*own.shape]}")
     floating = value.is_floating_point() if isinstance(value, Tensor) else value.dtype.kind == "f"
     largest = float(abs(value).max()) if floating and 0 not in value.shape else 0.0
@@ -135,5 +137,6 @@ def _check_numbers(value: Any, own: Any, where: str) -> None:
         raise ValueError(f"{where} has numbers up to {largest:.3g}")
 
 
-def _lengths_apart(one: Sequence[int], two: Sequence[int]) -> int:
-    return len(one) + len(two) if len(one) != len(two) else sum(a != b for a, b in zip(one, two, strict=True))
+def _fits(one: Sequence[int], two: Sequence[int]) -> bool:
+    places = zip(range(len(one)), one, two, strict=False)
+    return len(one) == len(two) and all(a == b or place in _FREE.get(len(one), ()) for place, a, b in places)

@@ -262,7 +262,7 @@ class SoundStream:
         try:
             check_like(saved, before)
             self.tokens.check(saved.tokens)
-            self.pcm.check(saved.memory.pcm, saved.tokens.state.head + 1)
+            self.pcm.check(saved.memory.pcm, saved.tokens.state.head + 1, endless=self.tokens.total_frames is None)
             for one in (saved.memory.controls.controls, saved.memory.controls.asked):
                 checked({name: CONTROLS[name] for name in before.memory.controls.controls.numbers}, one.numbers)
             self._go_to(saved.with_settings(self.control.completed(saved.memory.controls), None))

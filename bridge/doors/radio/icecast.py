@@ -190,10 +190,12 @@ class IcecastSource:
         )
         try:
             reader, writer = await self._connected()
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-                answer = await _line(reader)
-            writer.close()
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+                    answer = await _line(reader)
+            finally:
+                writer.close()
         except (OSError, TimeoutError, _Refused) as problem:
             _log.warning("icecast %s: the title was not told: %s", self.mount.name, one_line(problem))
             return
