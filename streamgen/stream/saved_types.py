@@ -35,6 +35,8 @@ def check_types(value: object, wanted: Any, where: str = "it") -> None:
         ValueError: somewhere in it is something else, or a number no stream comes to.
     """
     origin = get_origin(wanted)
+    if hasattr(origin, "__value__"):  # a `type` statement's alias, as NDArray is where Python and numpy are new
+        origin = get_origin(origin.__value__)
     if getattr(wanted, "_is_protocol", False):  # a cache's copy is a record, of whichever cache
         _record(value, type(value) if dataclasses.is_dataclass(value) else wanted, where)
     elif origin in (Union, types.UnionType):
