@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, EncodecModel, MusicgenForConditionalGeneration, MusicgenProcessor
+from transformers import AutoProcessor, EncodecModel, MusicgenProcessor
 
 from streamgen.model import load_model
 from streamgen.pocket.training import defects, measures
@@ -32,6 +32,7 @@ from streamgen.pocket.training.listening import table as confusions
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.pictures import spectrogram, stack, write_png
 from streamgen.pocket.training.playing import play, takeover_share
+from streamgen.pocket.training.restart import load_whole
 from streamgen.pocket.training.styles import STYLES
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ, Synthesizer
 
@@ -76,7 +77,7 @@ class Judge:
         torch.manual_seed(seed)
         self.player = load_model(str(folder), device="cpu", precision=precision)
         print(f"judge: plays in {self.player.load_note}", flush=True)
-        self.model = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = load_whole(folder)
         self.processor: MusicgenProcessor = AutoProcessor.from_pretrained(folder)
         self.codec: EncodecModel = self.model.audio_encoder
         self.seed, self.rows, self.confusions = seed, list[Row](), dict[str, Confusion]()

@@ -18,7 +18,7 @@ from streamgen.pocket.training.language import modules_to_train
 
 def restart_codec(folder: Path, checkpoint: Path, plan: CodecPlan) -> None:
     """Begin `folder/codec.pt` with a checkpoint's codec, past the point where its encoder is frozen."""
-    trainer, codec = CodecTrainer(folder, plan), _load(checkpoint).audio_encoder
+    trainer, codec = CodecTrainer(folder, plan), load_whole(checkpoint).audio_encoder
     trainer.model.load_state_dict(codec.state_dict())
     trainer.average = {name: value.clone() for name, value in codec.state_dict().items()}
     books = torch.stack([layer.codebook.embed for layer in codec.quantizer.layers])
@@ -67,7 +67,7 @@ def averaged(
 
 def _begin(trainer: LanguageTrainer, checkpoint: Path) -> None:
     """Put a checkpoint's language model into a trainer, as both are in training."""
-    model, mine = _load(checkpoint), trainer.model
+    model, mine = load_whole(checkpoint), trainer.model
     parts: Any = mine  # transformers' modules have no types mypy can follow
     with torch.no_grad():
         fresh = parts.text_encoder.get_input_embeddings().weight.clone()
@@ -96,5 +96,6 @@ def widened(theirs: dict[str, Tensor], mine: dict[str, Tensor]) -> dict[str, Ten
     return found
 
 
-def _load(checkpoint: Path) -> Any:
+def load_whole(checkpoint: Path) -> Any:
+    """Codec and language model, in float32: on its own transformers takes what the weights are kept in."""
     return MusicgenForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import MusicgenForConditionalGeneration
 
 from streamgen.checkpoint import Heard
 from streamgen.model import load_model
@@ -20,6 +19,7 @@ from streamgen.pocket.training.defects import death, share_on_grid
 from streamgen.pocket.training.listening import HEARD_SECONDS, style_listener
 from streamgen.pocket.training.measures import Audio, StyleClassifier
 from streamgen.pocket.training.playing import play_together
+from streamgen.pocket.training.restart import load_whole
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
 
 TOGETHER = 10  # prompts that play in common passes
@@ -173,7 +173,7 @@ def judge_strangers(
     """
     torch.set_num_threads(1)
     model = load_model(str(folder), device="cpu", precision=precision)
-    codec = MusicgenForConditionalGeneration.from_pretrained(folder).audio_encoder.eval()
+    codec = load_whole(folder).audio_encoder
     classify, hearings = style_listener(codec, songs), list[Hearing]()
     asked = list(PROMPTS)[:prompts]
     for first in range(0, len(asked), TOGETHER):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import MusicgenForConditionalGeneration
 
 from streamgen.model import Model, load_model
 from streamgen.pocket.training import measures
@@ -21,6 +20,7 @@ from streamgen.pocket.training.listening import HEARD_SECONDS, confusion, style_
 from streamgen.pocket.training.listening import table as confusions
 from streamgen.pocket.training.measures import Audio, StyleClassifier
 from streamgen.pocket.training.playing import play_together
+from streamgen.pocket.training.restart import load_whole
 from streamgen.pocket.training.styles import STYLES
 from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
 
@@ -110,7 +110,7 @@ def judge_streams(
     """
     torch.set_num_threads(1)
     model = load_model(str(folder), device="cpu", precision=precision)
-    codec = MusicgenForConditionalGeneration.from_pretrained(folder).audio_encoder.eval()
+    codec = load_whole(folder).audio_encoder
     classify, prompts = style_listener(codec, listener_songs), captioned_songs(clips)
     heard, clips_heard = list[Performance](), list[tuple[Song, Audio]]()
     for seed in SEEDS:
