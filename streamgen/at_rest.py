@@ -69,8 +69,9 @@ def _move(tensors: dict[str, Tensor], pieces: dict[int, str]) -> None:
         if not file.exists():
             put_whole(file, lambda draft: save_file(content, draft))
         kept = load_file(file)
-        for tensor in tensors.values():
-            tensor.data = kept[pieces[tensor.data_ptr()]].view(tensor.shape)
+        homes = [(tensor, kept[pieces[tensor.data_ptr()]]) for tensor in tensors.values()]  # before any has moved
+        for tensor, home in homes:
+            tensor.data = home.view(tensor.shape)
 
 
 def _of_files(tensors: dict[str, Tensor]) -> list[tuple[int, int]] | None:

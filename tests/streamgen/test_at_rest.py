@@ -151,3 +151,11 @@ def test_what_was_freed_is_given_back() -> None:
     trim()
     assert before - resident() > 40_000_000
     assert bool(kept.all())
+
+
+def test_one_tensor_may_have_two_names(cache: Path) -> None:
+    table = torch.randn(ROWS, ROWS)
+    before = table.clone()
+    keep_in_file({"shared": table, "encoder": table})
+    assert torch.equal(table, before)
+    assert len(load_file(next(cache.glob("*.safetensors")))) == 1
