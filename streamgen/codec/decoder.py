@@ -116,9 +116,8 @@ class StreamingDecoder:
         self.startup_frames = self._measure_startup()
 
     def _read_weights(self, codec: Encodec, native: Native | None) -> None:
-        weights, tables = Weights(codec.config, codec.state_dict(), self._like), list[Tensor]()
-        while weights.has(f"quantizer.layers.{len(tables)}"):
-            tables.append(weights(f"quantizer.layers.{len(tables)}.codebook.embed"))
+        weights = Weights(codec.config, codec.state_dict(), self._like)
+        tables = weights.codebooks()
         self.num_codebooks = len(tables) * self._parts
         self._codebook_size = tables[0].shape[0]
         self._table = torch.cat(tables)

@@ -103,8 +103,7 @@ def _lstm(weights: Weights, x: Tensor) -> Tensor:
 def _quantise(weights: Weights, x: Tensor) -> Tensor:
     """Return the nearest entry of each codebook, to what those before it left of [T, C]."""
     codes: list[Tensor] = []
-    while weights.has(f"quantizer.layers.{len(codes)}"):
-        table = weights(f"quantizer.layers.{len(codes)}.codebook.embed")
+    for table in weights.codebooks():
         entries = table.t()
         squares = x.pow(2).sum(1, keepdim=True) - 2 * x @ entries + entries.pow(2).sum(0, keepdim=True)
         codes.append((-squares).max(dim=-1).indices)

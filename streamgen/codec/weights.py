@@ -53,6 +53,13 @@ class Weights:
         """Return one tensor."""
         return self.tensors[f"{self.prefix}{name}"].detach().to(self.like)
 
+    def codebooks(self) -> list[Tensor]:
+        """Return the table of each codebook, [codes, width], the coarsest first."""
+        tables: list[Tensor] = []
+        while self.has(f"quantizer.layers.{len(tables)}"):
+            tables.append(self(f"quantizer.layers.{len(tables)}.codebook.embed"))
+        return tables
+
     def convolution(self) -> tuple[Tensor, Tensor]:
         """Return a convolution's weight, its direction times its length, and bias."""
         length, direction = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,16 @@ from torch import Tensor
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.lm.cache import KVCache, RowRange
 
-__all__ = ["MaskedAttention", "Segment", "SegmentAttention", "cache_rows", "causal_mask", "merge"]
+__all__ = [
+    "MaskedAttention",
+    "Part",
+    "Segment",
+    "SegmentAttention",
+    "attend_in_parts",
+    "cache_rows",
+    "causal_mask",
+    "merge",
+]
 
 
 @dataclass(frozen=True)
@@ -84,11 +94,30 @@ class SegmentAttention:
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Write the keys and values of qkv [N, 3·D] and return what the queries attend to, [N, D]."""
         kept = qkv.to(self._dtype)  # all at once: in a small model a call costs more than its numbers
-        outs, offset = [], 0
-        for part in self._parts:
-            outs.append(part.attend(layer, kept[offset : offset + part.vectors], config))
-            offset += part.vectors
-        return (outs[0] if len(outs) == 1 else torch.cat(outs)).to(qkv.dtype)
+        return attend_in_parts(self._parts, layer, kept, config).to(qkv.dtype)
+
+
+class Part(Protocol):
+    """Self-attention of one segment's vectors.
+
+    Attributes:
+        vectors: how many of the pass's, in its order, are this segment's.
+    """
+
+    vectors: int
+
+    def attend(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
+        """Write the keys and values of qkv [vectors, 3·D] and return what the queries attend to, [vectors, D]."""
+        ...
+
+
+def attend_in_parts(parts: Sequence[Part], layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
+    """Return what a pass's queries attend to, [N, D], a segment after the other."""
+    outs, offset = [], 0
+    for part in parts:
+        outs.append(part.attend(layer, qkv[offset : offset + part.vectors], config))
+        offset += part.vectors
+    return outs[0] if len(outs) == 1 else torch.cat(outs)
 
 
 class _SegmentViews:

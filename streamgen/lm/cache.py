@@ -214,9 +214,11 @@ class KVCache(CacheRows[RowsCopy]):
 
     def holds(self, copy: RowsCopy, length: int, rows: int) -> bool:
         """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""
-        layers, heads, positions, head_dim = self._shape
-        wanted = (layers, rows, heads, length, head_dim)
-        return length <= positions and tuple(copy.keys.shape) == tuple(copy.values.shape) == wanted
+        pairs = (self.keys, copy.keys, self._reach(length)), (self.values, copy.values, length)
+        return length <= self._shape[2] and all(
+            clone.shape == (memory.shape[0], rows, memory.shape[2], reach, *memory.shape[4:])
+            for memory, clone, reach in pairs
+        )
 
     @torch.inference_mode()
     def copy_out(self, block: RowRange, length: int) -> RowsCopy:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.lm.attention import Segment, causal_mask
+from streamgen.lm.attention import Part, Segment, attend_in_parts, causal_mask
 from streamgen.lm.cache import KVCache
 
 __all__ = ["HalvesAttention", "HalvesCache", "halves_pay"]
@@ -69,15 +69,13 @@ class HalvesAttention:
     """
 
     def __init__(self, segments: Sequence[Segment], cache: HalvesCache) -> None:
-        self._parts = [(_Steps if segment.length == 1 else _Prefill)(segment, cache) for segment in segments]
+        self._parts: list[Part] = [
+            (_Steps if segment.length == 1 else _Prefill)(segment, cache) for segment in segments
+        ]
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Write the keys and values of qkv [N, 3·D] and return what the queries attend to, [N, D]."""
-        outs, offset = [], 0
-        for part in self._parts:
-            outs.append(part.attend(layer, qkv[offset : offset + part.vectors], config))
-            offset += part.vectors
-        return (outs[0] if len(outs) == 1 else torch.cat(outs)).to(qkv.dtype)
+        return attend_in_parts(self._parts, layer, qkv, config).to(qkv.dtype)
 
 
 class _Steps:
@@ -123,7 +121,7 @@ class _Prefill:
     def __init__(self, segment: Segment, cache: HalvesCache) -> None:
         rows, past, self.vectors = segment.block.slice(), segment.past, segment.vectors
         self._rows, self._length, self._total = segment.block.rows, segment.length, past + segment.length
-        self._keys = cache.keys[:, rows, :, : -(-self._total // _BLOCK)]
+        self._keys = cache.keys[:, rows, :, : cache._reach(self._total)]
         self._values = cache.values[:, rows, :, : self._total]
         self._at = torch.arange(past, self._total)
         self._mask = causal_mask(segment.length, past, cache.keys.device)

@@ -25,7 +25,7 @@ _MOST = 2**48  # samples of a stream: a hundred years
 _MOST_TEXT, _MOST_ITEMS = 10_000, 1_000_000
 _LARGEST = 1e4  # of a float in a tensor
 # by the number of dimensions, which of them are time, words or rows, and as long as it was
-_FREE: dict[int, tuple[int, ...]] = {1: (0,), 2: (1,), 3: (2,), 4: (2,), 5: (1, 3)}
+_FREE: dict[int, tuple[int, ...]] = {1: (0,), 2: (1,), 3: (2,), 4: (2,), 5: (1, 3), 6: (1, 3)}
 
 
 def check_types(value: object, wanted: Any, where: str = "it") -> None:

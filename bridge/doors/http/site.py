@@ -149,9 +149,8 @@ class Site:
         if address.path in self.page:
             body, kind = self.page[address.path]
             more: dict[str, str] = {}
-            if address.path in _FOR_OTHER_PAGES and (
-                origin := headers.get("Origin")
-            ):  # allowed, or it had been refused
+            origin = headers.get("Origin")  # allowed, or it had been refused
+            if origin and address.path in _FOR_OTHER_PAGES:
                 more = {"Access-Control-Allow-Origin": origin, "Cross-Origin-Resource-Policy": "cross-origin"}
             return _response(200, body, kind, **more)
         return _response(404, _NO_PAGE, "text/plain")

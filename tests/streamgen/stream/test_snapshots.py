@@ -17,6 +17,7 @@ import torch
 
 import streamgen
 from streamgen.errors import CapacityError, ConfigError, NumericError
+from streamgen.lm import precision
 from streamgen.stream.snapshots import StreamSnapshot
 from streamgen.testing import tiny_checkpoint
 
@@ -188,6 +189,22 @@ def test_a_snapshot_of_a_file_goes_on_bit_for_bit_in_another_stream(kind: str, p
         other.restore(StreamSnapshot.load(tmp_path / "music"))
         assert other.position_samples == 40_000
         assert np.array_equal(other.read(40_000).samples, expected)
+
+
+@pytest.mark.parametrize("wanted", ["int8", "bf16"])
+def test_a_snapshot_of_a_file_goes_on_without_native_kernels_too(
+    wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With keys and values in halves, which lie in blocks."""
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    monkeypatch.setattr(precision, "halves_pay", lambda _, dtype: dtype == torch.bfloat16)
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), precision=wanted)
+    with model.open_stream("piano", seed=7) as stream, model.open_stream("rock", seed=1) as other:
+        stream.read(40_000)
+        stream.snapshot().save(tmp_path / "music")
+        expected = stream.read(20_000).samples
+        other.restore(StreamSnapshot.load(tmp_path / "music"))
+        assert np.array_equal(other.read(20_000).samples, expected)
 
 
 def test_a_snapshot_of_a_file_that_does_not_fit_is_told(twin: Twins, tmp_path: Path) -> None:
