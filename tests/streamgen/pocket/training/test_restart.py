@@ -47,7 +47,7 @@ def test_a_mean_of_a_run_and_its_start_lies_between_and_what_the_start_did_not_u
     start, first = copy.deepcopy(reloaded[0]), "decoder.layers.0"
     with torch.no_grad():
         start.get_submodule(f"decoder.model.{first}").fc2.weight[:, -256:] = 0
-    monkeypatch.setattr(restart, "_load", lambda _: copy.deepcopy(start))
+    monkeypatch.setattr(restart, "load_whole", lambda _: copy.deepcopy(start))
     tokenizer, plan = train_tokenizer(tmp_path / "tokenizer", captions=400), LanguagePlan()
     restart_language(tmp_path, exported, tokenizer, plan)
     run = LanguageTrainer(tmp_path, tokenizer, plan)
