@@ -114,6 +114,14 @@ class LoudnessMeter:
         """The loudness of what it remembers; −inf for silence."""
         return gated_lufs(np.array(self._powers))
 
+    @property
+    def lufs_so_far(self) -> float:
+        """The same, and before there is a whole block that of the hops there are."""
+        if not 0 < len(self._powers) < _BLOCK_HOPS:
+            return self.lufs
+        power = sum(self._powers) / len(self._powers)
+        return _lufs(power) if power > _power(_SILENCE_LUFS) else -math.inf
+
 
 class SlowGain:
     """A gain that follows the loudness so slowly that it is not heard, and stands still in silence.
@@ -125,7 +133,8 @@ class SlowGain:
 
     REMEMBERED_SECONDS = 30.0
     MOST_DB = 15.0  # either way
-    _FIRST_SECONDS, _FIRST_DB_A_SECOND = 6.0, 4.0  # of music: until then nobody has got used to a level
+    # dB a second until so many seconds of music: by then nobody has got used to a level
+    _FIRST = ((1.0, 20.0), (6.0, 4.0))
     _DB_A_SECOND = 0.5
 
     def __init__(self, rate_hz: int, target_lufs: float) -> None:
@@ -161,12 +170,13 @@ class SlowGain:
 
     def _aim(self) -> None:
         """After a hop: where the gain shall be after the next one."""
-        self._from_db, loudness = self._to_db, self._meter.lufs
+        self._from_db, loudness = self._to_db, self._meter.lufs_so_far
         if loudness == -math.inf:
             return
         self._heard_seconds += HOP_SECONDS
-        fast = self._heard_seconds < self._FIRST_SECONDS
-        most = HOP_SECONDS * (self._FIRST_DB_A_SECOND if fast else self._DB_A_SECOND)
+        most = HOP_SECONDS * next(
+            (rate for until, rate in self._FIRST if self._heard_seconds < until), self._DB_A_SECOND
+        )
         wanted = min(max(self._target - loudness, -self.MOST_DB), self.MOST_DB)
         self._to_db += min(max(wanted - self._to_db, -most), most)
 

@@ -57,8 +57,19 @@ def test_the_gain_gets_there_in_its_time_and_stays(level_db: float) -> None:
     samples = tone(20, level_db)
     out = np.concatenate([gain.process(samples[:, at : at + 960]) for at in range(0, samples.shape[1], 960)], axis=1)
     assert lufs(out[:, 8 * RATE_HZ :]) == pytest.approx(-14, abs=0.2)
+    assert lufs(out[:, RATE_HZ : 2 * RATE_HZ]) == pytest.approx(-14, abs=0.5), "nearly there within the first second"
     envelope = 20 * np.log10(np.abs(out[0]).reshape(-1, 480).max(axis=1))
-    assert np.abs(np.diff(envelope)).max() < 0.1, "never more than 4 dB a second"
+    assert np.abs(np.diff(envelope)).max() < 0.3, "a ramp of 20 dB a second, no step"
+    assert np.abs(np.diff(envelope[RATE_HZ // 480 :])).max() < 0.1, "after a second never more than 4 dB in one"
+    assert np.abs(np.diff(envelope[6 * RATE_HZ // 480 :])).max() < 0.02
+
+
+def test_what_begins_in_silence_is_met_when_it_sounds() -> None:
+    gain = SlowGain(RATE_HZ, -14.0)
+    gain.process(np.zeros((2, RATE_HZ // 5), np.float32))
+    assert gain._to_db == 0
+    gain.process(tone(1.5, -22))
+    assert gain._to_db == pytest.approx(8, abs=1)
 
 
 def test_it_stands_still_in_silence_and_has_its_limits() -> None:
