@@ -139,6 +139,7 @@ class ToyServer:
     tls: ssl.SSLContext | None = None
     uploads: list[bytes] = field(default_factory=list)
     follows: list[str] = field(default_factory=list)  # audio that the music can follow
+    ill: set[int] = field(default_factory=set)  # slots that failed, by their number
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -173,7 +174,8 @@ class ToyServer:
         self.tell(json.loads(answers.event(self.session.edit(action, slot, effect, index), RATE_HZ)))
 
     def fault(self, fault: SlotFault) -> None:
-        """Tell of a fault in the rack."""
+        """Tell of a fault in the rack, now and in what the statistics say of it."""
+        (self.ill.add if fault.reason else self.ill.discard)(fault.slot)
         self.tell(json.loads(answers.event(fault, RATE_HZ)))
 
     def transport(self, action: str, state: str) -> None:
@@ -261,7 +263,7 @@ class ToyServer:
         }
 
     def _slots(self) -> list[dict[str, Any]]:
-        return [vars(slot) for slot in self.session.rack.state()]
+        return [vars(slot) | {"failed": slot.slot in self.ill} for slot in self.session.rack.state()]
 
     async def _edited(self, message: dict[str, Any]) -> str:
         """Edit the rack as asked; returns why not."""
