@@ -30,7 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
 from streamgen.errors import ConfigError, StreamgenError, one_line
-from streamgen.reaching import reason, stream_url, unreachable
+from streamgen.reaching import stream_url, unreachable, why_unconnected
 from streamgen.stream_protocol import (
     PROTOCOL,
     LiveChunk,
@@ -217,7 +217,7 @@ class Live:
             await self._socket.send(message)
             return dict(await answer)
         except ConnectionClosed as problem:
-            raise Disconnected(reason(problem)) from None
+            raise Disconnected(why_unconnected(problem)) from None
         finally:
             self._asked.pop(id_, None)
             if answer.done() and not answer.cancelled():
@@ -271,7 +271,7 @@ class Live:
                 async with self.news:
                     self.news.notify_all()
         except ConnectionClosed as problem:
-            why = reason(problem)
+            why = why_unconnected(problem)
         except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as problem:
             why = f"what came is not of {PROTOCOL}: {one_line(problem)}"
         finally:

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 
 from streamgen.errors import ConfigError, one_line
 
-__all__ = ["place_of", "reason", "stream_url", "unreachable"]
+__all__ = ["place_of", "stream_url", "unreachable", "why_unconnected"]
 
 _PATH = "/v1/stream"
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -48,10 +48,10 @@ def place_of(url: str) -> str:
 
 def unreachable(url: str, problem: Exception) -> str:
     """Say that nobody answers there, why, and what to do."""
-    return f"no streamgen answers at {place_of(url)}: {reason(problem)}{_remedy(problem)}"
+    return f"no streamgen answers at {place_of(url)}: {why_unconnected(problem)}{_remedy(problem)}"
 
 
-def reason(problem: Exception) -> str:
+def why_unconnected(problem: Exception) -> str:
     """Say in a few words why there is no connection, or none any more: the other side's where it has said some."""
     if isinstance(problem, ConnectionClosed) and problem.rcvd is not None:
         return one_line(problem.rcvd.reason) or f"closed with {problem.rcvd.code}"

@@ -186,13 +186,13 @@ class ListenClient:
 
     def _raise_if_permanent(self, problem: Exception) -> None:
         if isinstance(problem, ConnectionClosed) and problem.rcvd is not None and problem.rcvd.code == _REFUSED:
-            raise WireError("refused", f"the server refuses: {reaching.reason(problem)}") from None
+            raise WireError("refused", f"the server refuses: {reaching.why_unconnected(problem)}") from None
         if not self.hello and not _try_later(problem):
             raise WireError("unreachable", reaching.unreachable(self.url, problem)) from None
 
     async def _wait_to_retry(self, seconds: float, problem: Exception) -> None:
         if not self._over:
-            self.say(f"connection lost ({reaching.reason(problem)}); trying again in {seconds:g} s")
+            self.say(f"connection lost ({reaching.why_unconnected(problem)}); trying again in {seconds:g} s")
         until = time.monotonic() + seconds
         while not self._over and time.monotonic() < until:
             await asyncio.sleep(min(_POLL_SECONDS, seconds))

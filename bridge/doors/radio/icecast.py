@@ -25,7 +25,7 @@ from bridge.doors.radio.station import EncodedAudio, Station
 from bridge.errors import UsageError
 from bridge.metrics import Metrics
 from streamgen.errors import one_line
-from streamgen.reaching import reason
+from streamgen.reaching import why_unconnected
 
 __all__ = ["IcecastSource", "Mount", "mount_of"]
 
@@ -113,7 +113,7 @@ class IcecastSource:
                 await self._stream()
                 why = "it was closed"
             except (OSError, TimeoutError, asyncio.IncompleteReadError, _Refused) as problem:
-                why = reason(problem)
+                why = why_unconnected(problem)
             finally:
                 self.connected = False
             if loop.time() - began > _STEADY_SECONDS:
