@@ -87,6 +87,7 @@ def test_what_is_asked_for_every_day_is_no_unknown_word(
         ("Orchester, schnell, h-moll", "orchestral, contrabass, strings, french horn, 150 bpm, in C minor"),
         ("lofi in Em", "lofi hip hop, drums, bass, electric piano, 94 bpm, in E minor"),
         ("batería y guitarra eléctrica", "rock, drums, electric bass, distorted guitar, 150 bpm, in A major"),
+        ("no big drums, house", "house, synth bass, piano, 125 bpm, in A minor"),
         ("reggae, bass, guitar", "reggae, drums, bass, guitar, 94 bpm, in G major"),
         ("reggae drums bass guitar", "reggae, drums, bass, guitar, 94 bpm, in G major"),
         ("electric piano house", "house, drums, synth bass, piano, 125 bpm, in A minor"),
@@ -119,6 +120,75 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
     assert hear("house", words).told() == "house, drums, synth bass, piano, 125 bpm, in A minor"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "left_out", "unheard"),
+    [
+        ("slow fast house", ("fast",), ()),
+        ("house techno rock jazz", ("techno", "rock", "jazz"), ()),
+        ("jazz with distorted guitar", ("distorted guitar",), ()),
+        ("piano and drums", ("drums",), ()),
+        ("dark house", ("dark",), ()),
+        ("solo piano in A minor", ("minor",), ()),
+        ("solo piano without piano", ("piano",), ()),
+        ("drum and bass without drum and bass", ("drum and bass",), ()),
+        ("rock with vocals", ("vocals",), ()),
+        ("instrumental rock, no vocals", (), ()),
+        ("rock with guitar", (), ()),
+        ("lofi with piano", (), ()),
+        ("epic", (), ()),
+        ("house, drums: no", (), ("no",)),
+        ("house without a theremin", (), ("without", "theremin")),
+        ("ピアノ 🎷 theremin", (), ("🎷", "theremin")),
+        ("музыка", (), ("музыка",)),
+        ("F## minor techno at -94 bpm", (), ("94", "bpm")),
+    ],
+)
+def test_nothing_that_is_said_is_left_out_in_silence(
+    prompt: str, left_out: tuple[str, ...], unheard: tuple[str, ...], words: Vocabulary
+) -> None:
+    heard = hear(prompt, words)
+    assert (heard.left_out, heard.unheard) == (left_out, unheard)
+    assert all(word in heard.told() for word in (*left_out, *unheard))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "style", "instruments"),
+    [
+        ("no bass no drums house", "house", ("piano",)),
+        ("without drums and bass", "house", ("piano",)),
+        ("jazz, no drums or bass", "jazz", ("piano",)),
+        ("jazz without drums and slow", "jazz", ("double bass", "piano")),
+        ("never any guitar, rock", "rock", ("drums", "electric bass")),
+        ("no loud, house", "house", ("drums", "synth bass", "piano")),
+        ("don't play drums", "house", ("synth bass", "piano")),
+        ("jazz sans batterie ni basse", "jazz", ("piano",)),
+        ("not house", "techno", ("drums", "synth bass", "synth lead")),
+        ("no techno, but piano", "piano", ("piano",)),
+        ("house, not too fast", "house", ("drums", "synth bass", "piano")),
+    ],
+)
+def test_what_is_not_wanted_is_not_played(
+    prompt: str, style: str, instruments: tuple[str, ...], words: Vocabulary
+) -> None:
+    heard = hear(prompt, words)
+    assert (heard.style, heard.instruments, heard.unheard) == (style, instruments, ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("静かなピアノ", "solo piano, piano, 94 bpm, in A major"),
+        ("ジャズ、遅い", "jazz trio, drums, double bass, piano, 94 bpm, in F major"),
+        ("langsamer Techno ohne Schlagzeug", "techno, synth bass, synth lead, 94 bpm, in A minor"),
+        ("piano en do mineur, lentement", "solo piano, piano, 94 bpm, in C major"),
+        ("house in C, 120-130 bpm", "house, drums, synth bass, piano, 125 bpm, in C minor"),
+    ],
+)
+def test_other_languages_and_spellings_are_heard(prompt: str, wanted: str, words: Vocabulary) -> None:
+    heard = hear(prompt, words)
+    assert (heard.prompt, heard.unheard) == (wanted, ())
+
+
 def test_phrases_are_told_apart_by_no_one_twice(words: Vocabulary) -> None:
     """One phrase names one style, one instrument, one tempo: else the file's order would decide."""
     for phrase, meanings in words.lexicon.items():
@@ -129,6 +199,7 @@ def test_phrases_are_told_apart_by_no_one_twice(words: Vocabulary) -> None:
 def test_words_are_compared_without_accents_case_and_marks() -> None:
     said = words_of("Música Électronique: drum & Bass, 8-bit, Straße!")
     assert said == ["musica", "electronique", ",", "drum", "and", "bass", ",", "8", "bit", ",", "strasse", ","]
+    assert words_of("静かなピアノ曲、don't ♪") == ["静かな", "ピアノ", "曲", ",", "dont", "♪"]
 
 
 def test_a_folder_without_words_has_none(tmp_path: object) -> None:
