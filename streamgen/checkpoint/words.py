@@ -90,6 +90,9 @@ class Vocabulary:
     styles: dict[str, StyleWords]
     default_style: str
     style_of_instrument: dict[str, str | None]  # None: nearly every style has it
+    stand_ins: dict[
+        str, dict[str, str]
+    ]  # of an instrument that is not wanted: of each style that always has it, another
     bar_frames: dict[int, int]  # of each tempo it has, in bpm
     tonics: tuple[str, ...]
     lexicon: dict[Phrase, tuple[Meaning, ...]]
@@ -148,6 +151,7 @@ def vocabulary(data: dict[str, Any]) -> Vocabulary:
         styles=styles,
         default_style=data["default_style"],
         style_of_instrument={name: entry["style"] for name, entry in data["instruments"].items()},
+        stand_ins=data.get("stand_ins", {}),
         bar_frames={int(bpm): int(frames) for bpm, frames in data["bar_frames"].items()},
         tonics=tuple(data["tonics"]),
         lexicon=_lexicon(data),
@@ -226,18 +230,20 @@ def hear(text: str, words: Vocabulary) -> Heard:
     bpm, rest = asked_tempo(text)
     asked, rest = asked_key(rest)
     found = _look_up(words_of(rest), words)
-    name = _style(found, words)
+    unwanted = found.values("instrument", denied=True)
+    meant = words.styles[_style(found, words)]
+    name = _stand_in(_style(found, words), unwanted, words)
     style = words.styles[name]
-    tempo_bpm = _nearest_tempo(bpm, words) if bpm else _said_tempo(found, style)
-    usual_tonic, mode = style.key.split()
-    key = f"{_nearest_tonic(asked, words) if asked else usual_tonic} {mode}"
+    tempo_bpm = _nearest_tempo(bpm, words) if bpm else _said_tempo(found, meant)
+    mode = style.key.split()[1]
+    key = f"{_nearest_tonic(asked, words) if asked else meant.key.split()[0]} {mode}"
     instruments = _instruments(style, found)
     moods = tuple(mood for mood in dict.fromkeys(found.values("mood")) if mood in style.moods)
     prompt = ", ".join([style.say, *instruments, f"{tempo_bpm} bpm", f"in {key}", *moods])
     played = {("style", name), ("hint", name), ("tempo", str(tempo_bpm)), *(("mood", mood) for mood in moods)}
     sounding = {known for known in words.style_of_instrument if any(_is_one(name, known) for name in instruments)}
     played |= {(kind, name) for kind in ("instrument", "inner") for name in sounding}
-    left_out = [one.phrase for one in found.said if not _has_a_part(one, played)]
+    left_out = [f"{'no ' * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
     if asked and asked.mode not in ("", mode):
         left_out.append(asked.mode)
     frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
@@ -329,14 +335,22 @@ def _style(found: _ParsedPrompt, words: Vocabulary) -> str:
     return votes.most_common(1)[0][0] if votes else next((name for name in usual if name not in refused), usual[0])
 
 
+def _stand_in(style: str, unwanted: list[str], words: Vocabulary) -> str:
+    """A style that can do without what is not wanted, in place of one whose every bar has it."""
+    return next((words.stand_ins[name][style] for name in unwanted if style in words.stand_ins.get(name, {})), style)
+
+
 def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[str, ...]:
-    """One instrument for each role: the one asked for, or else the usual; without those unwanted, but never nothing."""
+    """One instrument for each role: the one asked for, else the usual, another if that is unwanted and there is one.
+
+    No role is ever left out: what a model was not trained on it plays all the same, whatever it is told.
+    """
     asked, unwanted = {*found.values("instrument"), *found.values("inner")}, found.values("instrument", denied=True)
-    absent = {name for part in style.parts for name in part if any(_is_one(name, other) for other in unwanted)}
-    kept = asked.difference(absent)
-    chosen = [next((name for name in part if name in kept), part[0]) for part in style.parts]
-    wanted = [name for name in dict.fromkeys(chosen) if name not in absent]
-    return tuple(wanted or chosen[-1:])
+    chosen = []
+    for part in style.parts:
+        kept = [name for name in part if not any(_is_one(name, other) for other in unwanted)] or part
+        chosen.append(next((name for name in kept if name in asked), kept[0]))
+    return tuple(dict.fromkeys(chosen))
 
 
 def _is_one(instrument: str, kind: str) -> bool:
