@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.doors.door import without_stderr
 from bridge.errors import DeviceError, UsageError
 
 __all__ = ["Ports"]
@@ -134,7 +135,8 @@ def _working_api(rtmidi: Any) -> int:
             why = "no ALSA sequencer"
             continue
         try:
-            rtmidi.MidiIn(api, name=_CLIENT).delete()
+            with without_stderr():  # the JACK that the wheel brings along has no way to be told not to
+                rtmidi.MidiIn(api, name=_CLIENT).delete()
         except rtmidi.SystemError as error:
             why = str(error)
             continue
