@@ -7,8 +7,7 @@ Rules: pure, no torch. Phrases are compared without case, accents and punctuatio
 
     "relaxing music with organ, no drums, 60bpm, shimmering"
      └ hints at ambient                   └ the nearest tempo it has is 94
-    is given to the model as "ambient, warm pad, harp, 94 bpm, in A minor"; the organ is left out, as reggae has it,
-    and "shimmering" was not understood
+    is given to the model as "ambient, church organ, harp, 94 bpm, in A minor"; "shimmering" was not understood
 """
 
 from __future__ import annotations
@@ -349,7 +348,8 @@ def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[str, ...]:
     chosen = []
     for part in style.parts:
         kept = [name for name in part if not any(_is_one(name, other) for other in unwanted)] or part
-        chosen.append(next((name for name in kept if name in asked), kept[0]))
+        named = [name for name in kept if name in asked] or [n for n in kept if any(_is_one(n, one) for one in asked)]
+        chosen.append((named or kept)[0])
     return tuple(dict.fromkeys(chosen))
 
 
