@@ -45,6 +45,12 @@ ANY_MODELS_PROMPTS = (  # of those that read prompts as they are typed
     "funk with slap bass and brass",
 )  # fmt: skip
 
+_SHORTENED = (
+    (r"n['’]t\b", "nt"),
+    (r"\bw/o(?:ut)?\b", "without"),
+    (r"\bw/", "with "),
+    (r"(?:^|(?<=\s))-(?=[^\W\d])", "minus "),
+)
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 _DIVIDER = re.compile(r"[,;:.!?()/|、。]+")
 _WORD = re.compile(r"[ァ-ヺー]+|(?:(?![ァ-ヺー_])\w)+|[^\w\s]")
@@ -188,7 +194,9 @@ def words_of(text: str) -> list[str]:
     Scripts without spaces are parted where katakana begins or ends. A symbol (♪, an emoji) is a word.
     """
     plain = unicodedata.normalize("NFKD", text.lower().replace("&", " and ").replace("ß", "ss"))
-    bare = _ACCENTS.sub("", re.sub(r"n['’]t\b", "nt", plain))
+    bare = _ACCENTS.sub("", plain)
+    for shortened, whole in _SHORTENED:
+        bare = re.sub(shortened, whole, bare)
     said = _WORD.findall(_DIVIDER.sub(",", unicodedata.normalize("NFC", bare)))
     return [word for word in said if word == "," or word.isalnum() or unicodedata.category(word[0]) == "So"]
 
@@ -322,16 +330,22 @@ def _inner(phrase: list[str], words: Vocabulary) -> list[Meaning]:
 
 
 def _style(found: _ParsedPrompt, words: Vocabulary) -> str:
-    """The first style named; else the one most hinted at; else the one whose instruments are asked for."""
+    """The first style named; else the one most hinted at that has most of the instruments asked for."""
     refused = set(found.values("style", denied=True))
     if named := [style for style in found.values("style") if style not in refused]:
         return named[0]
-    votes: Counter[str] = Counter(style for style in found.values("hint") if style not in refused)
-    if not votes:
-        styles = [words.style_of_instrument[name] for name in found.values("instrument")]
-        votes.update(style for style in styles if style is not None and style not in refused)
-    usual = [words.default_style, *words.styles]
-    return votes.most_common(1)[0][0] if votes else next((name for name in usual if name not in refused), usual[0])
+    hints, asked = Counter(found.values("hint")), found.values("instrument")
+    homes = [home for one in asked if (home := words.style_of_instrument[one])]
+    able = [*found.values("hint"), *homes, words.default_style, *words.styles]
+    scores = {name: _fit(name, hints[name], asked, words) for name in able if name not in refused}
+    return max(scores, key=scores.__getitem__, default=words.default_style)  # of equals the first
+
+
+def _fit(name: str, hints: int, asked: list[str], words: Vocabulary) -> float:
+    """How well a style fits: an instrument that it has weighs more than a hint, its home a little more than others."""
+    has = [instrument for part in words.styles[name].parts for instrument in part]
+    played = sum(any(_is_one(instrument, one) for instrument in has) for one in asked)
+    return hints + 2 * played + 0.5 * sum(words.style_of_instrument[one] == name for one in asked)
 
 
 def _stand_in(style: str, unwanted: list[str], words: Vocabulary) -> str:
