@@ -166,7 +166,11 @@ class Settings:
         "service", "FILE", path=True, unset="one for each port, in your state folder; none for port 0",
     )  # fmt: skip
     scene: Path | None = _setting(
-        text("the parts that `arrange` plays, in TOML"), "service", "FILE", path=True, unset="the shipped one"
+        text("the parts that `arrange` plays, in TOML; implies --arrange"),
+        "service",
+        "FILE",
+        path=True,
+        unset="the shipped one",
     )
     fresh: bool = _setting(switch(False, "start anew, whatever was kept"), "service")
     rack: Path | None = _setting(
@@ -232,12 +236,18 @@ class Settings:
             UsageError: the file cannot be read, or says what cannot be.
         """
         table = music_table()
-        found = ({} if file is None else _read(file, table)) | dict(said)
+        said = _with_scene(said)
+        found = _with_scene({} if file is None else _read(file, table)) | said
         return cls(
             **{name: found[name] for name in OPTIONS if name in found},
             music={name: found[name] for name in table if name in found},
             said=frozenset(name for name in said if name in OPTIONS or name in table),
         )
+
+
+def _with_scene(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Whoever names a scene wants it played, unless told otherwise: else nothing would come of it, and nobody know."""
+    return {"arrange": True, **said} if said.get("scene") is not None else dict(said)
 
 
 def _options() -> dict[str, Option]:

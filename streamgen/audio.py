@@ -162,6 +162,9 @@ def _check_shape(what: str, shape: tuple[int, ...]) -> None:
     if 0 in shape:
         raise PromptError(f"{what} is empty (shape {list(shape)}): give at least one sample, or None for none")
     if len(shape) == 2 and shape[0] > min(MAX_CHANNELS, shape[1]):
+        remedy = (
+            "transpose it (x.T)" if shape[0] > shape[1] else f"mix it to {MAX_CHANNELS} or fewer, or transpose it (x.T)"
+        )
         raise PromptError(
-            f"{what} has {shape[0]:,} channels of {shape[1]:,} samples; it is [channels, samples]: transpose it (x.T)"
+            f"{what} has {shape[0]:,} channels of {shape[1]:,} samples; it is [channels, samples]: {remedy}"
         )

@@ -40,9 +40,10 @@ from streamgen.stream_protocol import (
     read_chunk,
 )
 
-__all__ = ["Disconnected", "Live", "LiveChunk", "Refused", "When", "WhenAndGlide", "connect"]
+__all__ = ["Disconnected", "Live", "LiveChunk", "NoAnswer", "Refused", "When", "WhenAndGlide", "connect"]
 
 _KEPT_SECONDS, _EVENTS_KEPT, _EVENTS_KEPT_CHARACTERS = 10.0, 1_000, 16_000_000
+_ANSWER_SECONDS = 60.0  # the service's own patience ends earlier: a plugin gets 20 s to load
 
 T = TypeVar("T")
 
@@ -61,6 +62,10 @@ class Refused(StreamgenError):
 
 class Disconnected(StreamgenError):
     """There is no connection: it could not be made, or it is lost; says why."""
+
+
+class NoAnswer(StreamgenError):
+    """The service has not answered in time: what was asked may be done, or not, or later. The connection stands."""
 
 
 class When(TypedDict, total=False):
@@ -89,6 +94,7 @@ async def connect(
     token: str | None = None,
     ssl: tls.SSLContext | None = None,
     timeout_seconds: float = 10.0,
+    answer_seconds: float | None = _ANSWER_SECONDS,
 ) -> AsyncIterator[Live]:
     """Connect to a service; disconnects on leaving the block.
 
@@ -98,11 +104,14 @@ async def connect(
         token: the service's secret, if it has one.
         ssl: for a certificate that the system does not trust by itself.
         timeout_seconds: for all of it.
+        answer_seconds: how long each answer may take, a file's sending included; None lets it take for ever.
 
     Raises:
-        ConfigError: the URL is none.
+        ConfigError: the URL is none, or a time is no positive number.
         Disconnected: nobody answers there, or it was refused.
     """
+    if answer_seconds is not None and not answer_seconds > 0:  # also true of NaN
+        raise ConfigError(f"answer_seconds is {answer_seconds!r}, must be over 0, or None for no limit")
     address = stream_url(url, {"session": session, "enabled": "false", **({"token": token} if token else {})})
     options: dict[str, Any] = {"compression": None, "max_size": 2**22, "proxy": None, **({"ssl": ssl} if ssl else {})}
     async with AsyncExitStack() as stack:
@@ -110,7 +119,7 @@ async def connect(
             async with asyncio.timeout(timeout_seconds):
                 socket = await open_socket(address, subprotocols=[Subprotocol(PROTOCOL)], **options)
                 stack.push_async_callback(socket.close)
-                live = Live(socket, checked_hello(json.loads(await socket.recv())))
+                live = Live(socket, checked_hello(json.loads(await socket.recv())), answer_seconds)
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, ConnectionClosed, ValueError) as problem:
             raise Disconnected(unreachable(url, problem)) from None
         except RecursionError:
@@ -131,8 +140,10 @@ class Live:
         over: why the connection ended; "" while it stands.
     """
 
-    def __init__(self, socket: ClientConnection, hello: Mapping[str, Any]) -> None:
-        self._socket, self.hello = socket, dict(hello)
+    def __init__(
+        self, socket: ClientConnection, hello: Mapping[str, Any], answer_seconds: float | None = _ANSWER_SECONDS
+    ) -> None:
+        self._socket, self.hello, self._answer_seconds = socket, dict(hello), answer_seconds
         self.values: dict[str, Any] = dict(hello["state"]["values"])
         self.state: str = hello["state"]["state"]
         self.missed_samples = 0
@@ -166,6 +177,7 @@ class Live:
         Raises:
             ConfigError: a keyword that there is not.
             Refused: a value outside its range, or a parameter that is not there.
+            NoAnswer: see `connect`'s `answer_seconds`.
             Disconnected: there is no connection any more.
         """
         _check_names(when, WhenAndGlide)
@@ -181,11 +193,12 @@ class Live:
 
         Raises:
             Refused: it was not done.
+            NoAnswer: see `connect`'s `answer_seconds`.
             Disconnected: there is no connection any more.
         """
         self._last_id += 1
         id_ = self._last_id
-        return await self._answer(id_, json.dumps({"type": kind, "id": id_, **fields}))
+        return await self._answer(kind, id_, json.dumps({"type": kind, "id": id_, **fields}))
 
     async def send_audio(self, kind: str, file: bytes, **when: Unpack[When]) -> int:
         """Give the music audio of a kind.
@@ -200,22 +213,27 @@ class Live:
 
         Raises:
             Refused: no audio that can be used, or of a kind that the checkpoint does not take.
+            NoAnswer: see `connect`'s `answer_seconds`.
             Disconnected: there is no connection any more.
         """
         _check_names(when, When)
         async with self._sending:  # the service takes one at a time
             answer = await self.ask(kind, bytes=len(file), **when)
             if answer.get("ready"):
-                answer = await self._answer(answer["id"], file)
+                answer = await self._answer(kind, answer["id"], file)
         return _applied(answer)
 
-    async def _answer(self, id_: int, message: str | bytes) -> dict[str, Any]:
+    async def _answer(self, kind: str, id_: int, message: str | bytes) -> dict[str, Any]:
         if self.over:
             raise Disconnected(self.over)
         answer = self._asked[id_] = asyncio.get_running_loop().create_future()
         try:
-            await self._socket.send(message)
-            return dict(await answer)
+            async with asyncio.timeout(self._answer_seconds):
+                await self._socket.send(message)
+                return dict(await answer)
+        except TimeoutError:
+            late = f"the service has not answered {kind!r} within {self._answer_seconds:g} s"
+            raise NoAnswer(f"{late}: it hangs, or has much to do; connect(answer_seconds=…) waits longer") from None
         except ConnectionClosed as problem:
             raise Disconnected(why_unconnected(problem)) from None
         finally:
@@ -293,7 +311,7 @@ class Live:
             self._quieting = asyncio.create_task(self._quiet())
 
     async def _quiet(self) -> None:
-        with suppress(Disconnected):
+        with suppress(Disconnected, NoAnswer):
             await self.ask("audio", enabled=self._hearing() is not None)  # unless somebody listens again meanwhile
 
     def _told(self, message: dict[str, Any], characters: int) -> None:

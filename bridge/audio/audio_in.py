@@ -1,17 +1,19 @@
 """Audio prompts and melodies: the operator's files, and bytes that came from the network.
 
 Rules: float32 [channels, samples] at the file's own rate; the engine resamples. A file is checked before a model is
-loaded. Bytes are read from memory only, no path is ever opened for them; their format, channels and rate are checked
-before samples are read. No more are read than allowed, whatever the header claims: 32 MiB of FLAC can hold a day of
-silence, and who writes into a pipe cannot know a length and leaves 0, all ones or 2⁶³ − 1 there. What does not begin as
-one of these formats is not shown to libsndfile: it takes it for MP3, whose decoder writes a dozen lines about it to our
-terminal.
+loaded, and no more of it is held than a model can hear: of ten minutes the last minute, or the first. Bytes are read
+from memory only, no path is ever opened for them; their format, channels and rate are checked before samples are read.
+No more are read than allowed, whatever the header claims: 32 MiB of FLAC can hold a day of silence, and who writes into
+a pipe cannot know a length and leaves 0, all ones or 2⁶³ − 1 there. What does not begin as one of these formats is not
+shown to libsndfile: it takes it for MP3, whose decoder writes a dozen lines about it to our terminal.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,11 +22,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from bridge.errors import FileError, UsageError
+from streamgen.audio import check_rate
+from streamgen.errors import PromptError
 
 __all__ = ["decode_audio", "read_audio"]
 
-# A prompt longer than the model's window (30 s) is cut to its newest part anyway; this only keeps hours out of memory.
-_MAX_SECONDS = 600
+_MAX_SECONDS = 600  # of a file that is read to its end
+_HELD_SECONDS = 60  # a model goes on from 30 s at most, and follows so much
+_MAX_CHANNELS = 8
 _FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")
 _BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS")
 _MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 192_000
@@ -44,25 +49,48 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships
         return False
 
 
-def read_audio(path: Path, option: str) -> tuple[NDArray[np.float32], int]:
-    """Read a whole file: float32 [channels, samples] and its rate in Hz.
+def read_audio(path: Path, option: str, *, newest: bool = False) -> tuple[NDArray[np.float32], int]:
+    """Read what counts of a file, a minute at most: float32 [channels, samples] and its rate in Hz.
+
+    Args:
+        path: the operator's.
+        option: that names it, for messages.
+        newest: the end of it, for music to go on from; else its beginning.
 
     Raises:
-        UsageError: missing, not audio that libsndfile reads, empty, or longer than ten minutes.
+        UsageError: missing, not audio that libsndfile reads, empty, of too many channels or an impossible rate, or read
+            to its end and longer than ten minutes.
     """
     if not path.is_file():
         raise UsageError(f"{option} is {str(path)!r}: there is no such file")
     try:
         with path.open("rb") as raw, _Sequential(_with_its_length(raw)) as file:
-            samples, rate_hz = _first(file, _MAX_SECONDS), int(file.samplerate)
+            rate_hz = check_rate(f"{option} {path.name}", int(file.samplerate))
+            if file.channels > _MAX_CHANNELS:
+                many = f"it has {file.channels} channels: mix it to {_MAX_CHANNELS} or fewer"
+                raise UsageError(f"{option} is {str(path)!r}: {many}")
+            pieces = deque[NDArray[np.float32]](maxlen=_HELD_SECONDS)
+            for second, piece in enumerate(_seconds(file)):
+                if second >= _MAX_SECONDS:
+                    long = f"longer than the {_MAX_SECONDS} s that are read, cut it first"
+                    raise UsageError(f"{option} is {str(path)!r}: {long}")
+                pieces.append(piece)
+                if len(pieces) == _HELD_SECONDS and not newest:
+                    break
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(". ")
         raise UsageError(f"{option} is {str(path)!r}: {reason}; wav, flac, ogg and mp3 are read") from error
-    if not len(samples):
+    except PromptError as error:
+        raise UsageError(str(error)) from None
+    if not pieces:
         raise UsageError(f"{option} is {str(path)!r}: the file holds no audio")
-    if len(samples) > _MAX_SECONDS * rate_hz:
-        raise UsageError(f"{option} is {str(path)!r}: longer than the {_MAX_SECONDS} s that are read, cut it first")
-    return np.ascontiguousarray(samples.T), rate_hz
+    return np.concatenate([piece.T for piece in pieces], axis=1), rate_hz
+
+
+def _seconds(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+    """Read a file second by second: float32 [samples, channels], none of them empty."""
+    while len(piece := file.read(file.samplerate, dtype="float32", always_2d=True)):
+        yield piece
 
 
 def _with_its_length(raw: BinaryIO) -> BinaryIO:

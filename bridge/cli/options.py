@@ -47,8 +47,8 @@ __all__ = [
 
 _MODEL = tuple(name for name, option in OPTIONS.items() if option.group == "model")
 _PROMPT_FILES = {
-    "audio_prompt": "music to continue",
-    "melody": "a tune to follow; melody models only",
+    "audio_prompt": "music to continue: its last 30 s at most, less where the model's windows are shorter",
+    "melody": "a tune to follow, its first 30 s; melody models only",
     "style": "music to sound like; style models only",
 }
 
@@ -217,7 +217,8 @@ def prompt_files(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name in _PROMPT_FILES:
         if (path := getattr(args, name)) is not None:
-            options[name], options[f"{name}_rate_hz"] = read_audio(path, "--" + name.replace("_", "-"))
+            option, newest = "--" + name.replace("_", "-"), name == "audio_prompt"
+            options[name], options[f"{name}_rate_hz"] = read_audio(path, option, newest=newest)
     return options
 
 

@@ -66,7 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     add_prompt(parser)
     parser.add_argument(
-        "--seconds", type=number(0.1, 86_400 * 7, "seconds"), default=30.0, metavar="S", help="length (default: 30)"
+        "--seconds",
+        type=number(0.1, 86_400 * 7, "seconds"),
+        default=30.0,
+        metavar="S",
+        help="length, cut there without a fade (default: 30)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE",

@@ -50,7 +50,7 @@ link/: Ableton Link, a guest of whatever tempo the room plays, and the session's
 
 midi/: controllers turn parameters, clock leads the session's beats, or follows them.
     clock.py       clocks with their jitter ─► a line of beats; no I/O
-    controllers.py bytes ─► which control, how far; what was learned of it; no I/O
+    controllers.py bytes ─► which control, how far; no I/O
     ports.py       of the system;  door.py: of them all, and the live session
 
 radio/: for everything that opens a URL: players, browsers' `<audio>`, net radios.

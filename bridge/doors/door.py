@@ -15,8 +15,9 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import closing, suppress
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +46,7 @@ __all__ = [
     "host_and_port",
     "own_address",
     "send_unless_full",
+    "without_stderr",
 ]
 
 _log = logging.getLogger("bridge.doors")
@@ -173,6 +175,20 @@ def own_address(family: socket.AddressFamily, towards: tuple[str, int] | None = 
         out.connect(towards or (_ELSEWHERE[family], 9))  # a datagram socket's: it chooses a way, and sends nothing
         return str(out.getsockname()[0]).partition("%")[0]
     return ""
+
+
+@contextmanager
+def without_stderr() -> Iterator[None]:
+    """Hide what ALSA and JACK print on their own while devices are looked for: dozens of lines that name no remedy."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def bracketed(host: str) -> str:

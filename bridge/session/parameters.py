@@ -36,7 +36,7 @@ __all__ = [
     "title_of",
 ]
 
-_TEMPO = re.compile(r"[\s,;]*(?:\bat\s+)?\b\d+(?:\.\d+)?\s*bpm\b", re.IGNORECASE)
+_TEMPO = re.compile(r"[\s,;]*(?:\bat\s+)?(?:\b\d+\s*[-–]\s*)?\b\d+(?:[.,]\d+)?\s*bpm\b", re.IGNORECASE)
 
 
 def _slots() -> dict[str, ControlSpec]:

@@ -25,6 +25,7 @@ from bridge.session.events import Block, Changed, Event, Notice, PlayerState, Tr
 from bridge.session.form import Form
 from bridge.session.generator import Generator
 from bridge.session.landing import Landing, PendingCommands, forget
+from bridge.session.learning import check_learning
 from bridge.session.metronome import Metronome
 from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, session_table, stream_controls
 from bridge.session.playback import Playback
@@ -123,6 +124,7 @@ class Player:
         for name, value in values.items():
             if name in PROMPT_NAMES and isinstance(value, str) and value.strip():
                 check_text(value)  # also of a slot that is silent yet: on stage it is too late to be told
+        check_learning(values, self.parameters.table)
         waits = not QUANTIZED.isdisjoint(values)
         moment = self.landing.moment(command.at, waits or "tempo" in values, self.landing.soonest if waits else None)
         if moment is not None and (self.landing.is_far(moment) if waits else self.timeline.sample_at(moment) is None):

@@ -17,6 +17,7 @@ from bridge.audio.rack import MAX_SLOTS
 from bridge.errors import BridgeError, cannot_be, without_folder
 from bridge.session import preset_files
 from bridge.session.commands import EditRack, RackAction, RecallPreset, SavePreset
+from bridge.session.learning import check_learning
 from bridge.session.preset_files import Preset
 from bridge.session.presets import Racked, captured, morph, plugin_of, recall
 from bridge.session.timeline import Moment
@@ -123,6 +124,7 @@ class PresetFolder:
         for name, value in preset.values.items():
             if name in self._session.table:
                 self._session.table[name].check(value)
+        check_learning(preset.values, self._session.table)
 
     async def _go_to(self, preset: Preset, command: RecallPreset, moment: Moment | None) -> None:
         try:

@@ -110,8 +110,9 @@ const told = {
     showTransport(plays(now));
   },
   gap: ({ samples, rate_hz, reason }) => {
-    const seconds = (samples / rate_hz).toFixed(1);
-    toast(reason === "slow_client" ? `This connection was too slow: ${seconds} s of music are missing` : `The server was late: ${seconds} s are missing`);
+    const ms = Math.ceil((1000 * samples) / rate_hz);
+    const long = ms < 100 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`;
+    toast(reason === "slow_client" ? `This connection was too slow: ${long} of music are missing` : `The server was late: ${long} are missing`);
   },
   notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : topic === "part" ? write("arrival", text) : toast(text)),
   beat: (beat) => light.told(beat, soundsHere()),

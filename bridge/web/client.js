@@ -15,8 +15,11 @@ import { parseFrame, PROTOCOL, streamUrl, toFloat } from "./protocol.js";
 const KEPT_SECONDS = 10;
 const BEHIND_SECONDS = 0.25; // what play() has in hand against a network that is late
 
-/** Connect. Throws if nobody answers, or if it was refused: the message says why. */
-export function connect(url, { session = "live", token = null } = {}) {
+/**
+ * Connect. Throws if nobody answers within timeoutSeconds, or if it was refused: the message says why.
+ * answerSeconds: how long each answer may take, a file's sending included; Infinity lets it take for ever.
+ */
+export function connect(url, { session = "live", token = null, timeoutSeconds = 10, answerSeconds = 60 } = {}) {
   const shown = new URL(url);
   const known = token ?? shown.searchParams.get("token") ?? new URLSearchParams(shown.hash.slice(1)).get("token");
   shown.search = shown.hash = "";
@@ -26,15 +29,28 @@ export function connect(url, { session = "live", token = null } = {}) {
   socket.binaryType = "arraybuffer";
   return new Promise((done, failed) => {
     const why = ({ code, reason }) => reason || `closed with ${code}; is "streamgen serve" running there?`;
-    socket.onclose = (event) => failed(new Error(`no streamgen answers at ${shown}: ${why(event)}`)); // without the token
+    const fail = (text) => failed(new Error(`no streamgen answers at ${shown}: ${text}`)); // without the token
+    const late = after(timeoutSeconds, () => {
+      socket.close();
+      fail(`nothing came within ${timeoutSeconds} s`);
+    });
+    socket.onclose = (event) => {
+      clearTimeout(late);
+      fail(why(event));
+    };
     socket.onmessage = ({ data }) => {
-      if (typeof data === "string") done(new Live(socket, JSON.parse(data)));
+      clearTimeout(late);
+      if (typeof data === "string") done(new Live(socket, JSON.parse(data), answerSeconds));
     };
   });
 }
 
+/** A timer; none for ever, which setTimeout takes for at once. */
+const after = (seconds, act) => (seconds < 1e6 ? setTimeout(act, seconds * 1000) : null);
+
 class Live extends EventTarget {
   #socket;
+  #answerSeconds;
   #asked = new Map();
   #lastId = 0;
   #sending = Promise.resolve(); // the service takes one file at a time
@@ -42,9 +58,10 @@ class Live extends EventTarget {
   #wake = () => {};
   #over = null;
 
-  constructor(socket, hello) {
+  constructor(socket, hello, answerSeconds) {
     super();
     this.#socket = socket;
+    this.#answerSeconds = answerSeconds;
     this.hello = hello;
     this.values = { ...hello.state.values };
     this.state = hello.state.state;
@@ -74,7 +91,7 @@ class Live extends EventTarget {
   /** Send any message of the protocol; gives its answer, or throws an error with its `code`. */
   ask(type, fields = {}) {
     const id = ++this.#lastId;
-    return this.#answer(id, JSON.stringify({ type, id, ...fields }));
+    return this.#answer(type, id, JSON.stringify({ type, id, ...fields }));
   }
 
   /**
@@ -93,13 +110,23 @@ class Live extends EventTarget {
     if (!(bytes instanceof ArrayBuffer || ArrayBuffer.isView(bytes)))
       throw new TypeError(`file is ${typeof file}, must be the bytes of an audio file: ArrayBuffer, a view of one, or Blob`);
     const told = await this.ask(kind, { bytes: bytes.byteLength, ...when });
-    return (told.ready ? await this.#answer(told.id, bytes) : told).applied_at_sample;
+    return (told.ready ? await this.#answer(kind, told.id, bytes) : told).applied_at_sample;
   }
 
-  #answer(id, message) {
+  #answer(type, id, message) {
     if (this.#over) return Promise.reject(this.#over);
     this.#socket.send(message);
-    return new Promise((done, failed) => this.#asked.set(id, { done, failed }));
+    return new Promise((done, failed) => {
+      const late = after(this.#answerSeconds, () => {
+        this.#asked.delete(id);
+        failed(new Error(`the service has not answered "${type}" within ${this.#answerSeconds} s: it hangs, or has much to do`));
+      });
+      const settled = (act) => (value) => {
+        clearTimeout(late);
+        act(value);
+      };
+      this.#asked.set(id, { done: settled(done), failed: settled(failed) });
+    });
   }
 
   /** Hear the session from now on: frames as protocol.js parses them, with `samples`. One iteration at a time. */

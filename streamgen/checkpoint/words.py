@@ -7,7 +7,7 @@ Rules: pure, no torch. Phrases are compared without case, accents and punctuatio
 
     "relaxing music with organ, no drums, 60bpm, shimmering"
      └ hints at ambient                   └ the nearest tempo it has is 94
-    is given to the model as "ambient, warm pad, harp, 94 bpm, in A minor"; "shimmering" was not understood
+    is given to the model as "ambient, church organ, harp, 94 bpm, in A minor"; "shimmering" was not understood
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from streamgen.checkpoint.files import read_json
+from streamgen.checkpoint.tempo_and_key import SEMITONES, AskedKey, asked_key, asked_tempo
 from streamgen.errors import CheckpointError
 
 __all__ = [
     "ANY_MODELS_PROMPTS",
-    "SEMITONES",
     "WORDS_FILE",
     "Heard",
     "Vocabulary",
@@ -38,20 +38,22 @@ __all__ = [
 
 WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5
-SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}  # h: b in German
-TEMPO = re.compile(
-    r"(?:\b(?:tempo|at)\s+)?(?<![\d.#])(\d{2,3})(?:\.\d+)?\s*(?:bpm|beats per minute)\b|\b(?:tempo|at)\s+(\d{2,3})\b"
-)
-BARE_TEMPO = re.compile(r"(?<![\d.#-])([6-9]\d|1\d\d)(?![\d.a-z-])")
-KEY = re.compile(r"\b([a-h])(?:\s*(#|♯|b|♭|sharp|flat|is)\b|([#♯♭]))?[\s-]*(?:major|minor|maj|min|dur|moll)\b")
-SHORT_KEY = re.compile(r"\b([A-G])()([#♯b♭]?)m\b")
-
 ANY_MODELS_PROMPTS = (  # of those that read prompts as they are typed
     "lofi hip hop with a mellow electric piano", "orchestral, sweeping strings and french horns",
     "drum and bass with deep sub bass, 170 bpm", "acoustic folk, fingerpicked guitar",
     "80s synthwave, arpeggios, gated drums", "ambient drone, warm pads, slow", "punchy techno, 128 bpm",
     "funk with slap bass and brass",
 )  # fmt: skip
+
+_SHORTENED = (
+    (r"n['’]t\b", "nt"),
+    (r"\bw/o(?:ut)?\b", "without"),
+    (r"\bw/", "with "),
+    (r"(?:^|(?<=\s))-(?=[^\W\d])", "minus "),
+)
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_DIVIDER = re.compile(r"[,;:.!?()/|、。]+")
+_WORD = re.compile(r"[ァ-ヺー]+|(?:(?![ァ-ヺー_])\w)+|[^\w\s]")
 
 Phrase = tuple[str, ...]
 
@@ -79,6 +81,7 @@ class Meaning:
     """What a phrase stands for: a style, a hint at one, an instrument, a tempo, a mood, or nothing ("small").
 
     "inner" is an instrument within a longer phrase: in "bass guitar" a reggae band finds its bass and its guitar.
+    "without" takes back what follows, as a "join" then does ("no drums and bass"). "never" is what it never plays.
     """
 
     kind: str
@@ -92,9 +95,11 @@ class Vocabulary:
     styles: dict[str, StyleWords]
     default_style: str
     style_of_instrument: dict[str, str | None]  # None: nearly every style has it
+    stand_ins: dict[
+        str, dict[str, str]
+    ]  # of an instrument that is not wanted: of each style that always has it, another
     bar_frames: dict[int, int]  # of each tempo it has, in bpm
     tonics: tuple[str, ...]
-    without: frozenset[str]
     lexicon: dict[Phrase, tuple[Meaning, ...]]
 
 
@@ -107,6 +112,7 @@ class Heard:
         style, instruments, tempo_bpm, key, moods: the same, one by one.
         unheard: the words that meant nothing.
         bar_frames: code frames of a bar at that tempo.
+        left_out: what was understood and has no part in it, such as an instrument of other styles.
     """
 
     prompt: str
@@ -117,10 +123,12 @@ class Heard:
     moods: tuple[str, ...]
     unheard: tuple[str, ...]
     bar_frames: int
+    left_out: tuple[str, ...] = ()
 
     def told(self) -> str:
         """One line for the person who typed it."""
-        return f"{self.prompt}; not understood: {' '.join(self.unheard)}" if self.unheard else self.prompt
+        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return self.prompt + left_out + (f"; not understood: {' '.join(self.unheard)}" if self.unheard else "")
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
@@ -148,9 +156,9 @@ def vocabulary(data: dict[str, Any]) -> Vocabulary:
         styles=styles,
         default_style=data["default_style"],
         style_of_instrument={name: entry["style"] for name, entry in data["instruments"].items()},
+        stand_ins=data.get("stand_ins", {}),
         bar_frames={int(bpm): int(frames) for bpm, frames in data["bar_frames"].items()},
         tonics=tuple(data["tonics"]),
-        without=frozenset(data["without"]),
         lexicon=_lexicon(data),
     )
 
@@ -176,14 +184,21 @@ def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "instrument", name, (name, *entry["phrases"])
     for bpm, phrases in data["tempi"].items():
         yield "tempo", bpm, phrases
-    yield "small", "", data["small_words"]
+    for kind, entry in (("small", "small_words"), ("without", "without"), ("join", "joins"), ("never", "never")):
+        yield kind, "", data.get(entry, ())
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words without accents and marks; a comma, which no phrase crosses, stands for all that divide."""
+    """Lower-case words without accents and marks; a comma, which no phrase crosses, stands for all that divide.
+
+    Scripts without spaces are parted where katakana begins or ends. A symbol (♪, an emoji) is a word.
+    """
     plain = unicodedata.normalize("NFKD", text.lower().replace("&", " and ").replace("ß", "ss"))
-    letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return re.findall(r"[a-z0-9]+|,", re.sub(r"[,;:.!?()/|]+", ",", letters))
+    bare = _ACCENTS.sub("", plain)
+    for shortened, whole in _SHORTENED:
+        bare = re.sub(shortened, whole, bare)
+    said = _WORD.findall(_DIVIDER.sub(",", unicodedata.normalize("NFC", bare)))
+    return [word for word in said if word == "," or word.isalnum() or unicodedata.category(word[0]) == "So"]
 
 
 def suggested(words: Vocabulary | None) -> tuple[str, ...]:
@@ -197,54 +212,70 @@ def suggested(words: Vocabulary | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _ParsedPrompt:
-    """Everything a prompt says, in its order; `absent` are instruments it does not want."""
+class _Said:
+    """A phrase of a prompt, what it may mean, and whether it is what is not wanted."""
 
+    phrase: str
     meanings: tuple[Meaning, ...]
-    absent: frozenset[str]
+    denied: bool = False
+
+
+@dataclass(frozen=True)
+class _ParsedPrompt:
+    """Everything a prompt says, in its order."""
+
+    said: tuple[_Said, ...]
     unheard: tuple[str, ...]
 
-    def values(self, kind: str) -> list[str]:
-        return [meaning.value for meaning in self.meanings if meaning.kind == kind]
+    def values(self, kind: str, *, denied: bool = False) -> list[str]:
+        said = [one for one in self.said if one.denied == denied]
+        return [meaning.value for one in said for meaning in one.meanings if meaning.kind == kind]
 
 
 def hear(text: str, words: Vocabulary) -> Heard:
     """Find a checkpoint's words in a prompt; what it does not say is filled in from its style."""
-    tempo_bpm, rest = _tempo(text, words)
-    tonic, rest = _tonic(rest, words)
+    bpm, rest = asked_tempo(text)
+    asked, rest = asked_key(rest)
     found = _look_up(words_of(rest), words)
-    name = _style(found, words)
+    unwanted = found.values("instrument", denied=True)
+    meant = words.styles[_style(found, words)]
+    name = _stand_in(_style(found, words), unwanted, words)
     style = words.styles[name]
-    if tempo_bpm is None:
-        tempo_bpm = next((int(bpm) for bpm in found.values("tempo")), style.tempo_bpm)
-    usual_tonic, mode = style.key.split()
-    key = f"{tonic or usual_tonic} {mode}"
+    tempo_bpm = _nearest_tempo(bpm, words) if bpm else _said_tempo(found, meant)
+    mode = style.key.split()[1]
+    key = f"{_nearest_tonic(asked, words) if asked else meant.key.split()[0]} {mode}"
     instruments = _instruments(style, found)
     moods = tuple(mood for mood in dict.fromkeys(found.values("mood")) if mood in style.moods)
     prompt = ", ".join([style.say, *instruments, f"{tempo_bpm} bpm", f"in {key}", *moods])
-    return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, words.bar_frames[tempo_bpm])
+    played = {("style", name), ("hint", name), ("tempo", str(tempo_bpm)), *(("mood", mood) for mood in moods)}
+    sounding = {known for known in words.style_of_instrument if any(_is_one(name, known) for name in instruments)}
+    played |= {(kind, name) for kind in ("instrument", "inner") for name in sounding}
+    left_out = [f"{'no ' * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
+    if asked and asked.mode not in ("", mode):
+        left_out.append(asked.mode)
+    frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
+    return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left)
 
 
-def _tempo(text: str, words: Vocabulary) -> tuple[int | None, str]:
-    """The nearest tempo there is to the one named in numbers, and the prompt without it."""
-    low = text.lower()
-    match = TEMPO.search(low) or BARE_TEMPO.search(low)
-    if match is None or not (asked := int(next(group for group in match.groups() if group))):
-        return None, text
-    nearest = min(words.bar_frames, key=lambda bpm: abs(log(bpm / asked)))
-    return nearest, text[: match.start()] + " " + text[match.end() :]
+def _has_a_part(one: _Said, played: set[tuple[str, str]]) -> bool:
+    """Whether the music is otherwise for a phrase, or as it asks; small words ask for nothing."""
+    if not one.denied:
+        return any(meaning.kind == "small" or (meaning.kind, meaning.value) in played for meaning in one.meanings)
+    mattering = [meaning for meaning in one.meanings if meaning.kind != "hint"]  # it hinted at nothing
+    return not any((meaning.kind, meaning.value) in played for meaning in mattering)
 
 
-def _tonic(text: str, words: Vocabulary) -> tuple[str | None, str]:
-    """The nearest tonic there is to the one named, and the prompt without it; its mode is the style's to say."""
-    match = KEY.search(text.lower()) or SHORT_KEY.search(text)
-    if match is None:
-        return None, text
-    letter, sign = match.group(1).lower(), (match.group(2) or match.group(3) or "")
-    shift = -1 if sign in ("b", "♭", "flat") else bool(sign)
-    asked = SEMITONES[letter] + shift
-    nearest = min(words.tonics, key=lambda tonic: _apart(SEMITONES[tonic.lower()], asked))
-    return nearest, text[: match.start()] + " " + text[match.end() :]
+def _nearest_tempo(bpm: float, words: Vocabulary) -> int:
+    return min(words.bar_frames, key=lambda had: abs(log(had / bpm)))
+
+
+def _said_tempo(found: _ParsedPrompt, style: StyleWords) -> int:
+    return next((int(bpm) for bpm in found.values("tempo")), style.tempo_bpm)
+
+
+def _nearest_tonic(asked: AskedKey, words: Vocabulary) -> str:
+    """The mode is the style's to say."""
+    return min(words.tonics, key=lambda tonic: _apart(SEMITONES[tonic.lower()], asked.semitone))
 
 
 def _apart(one: int, two: int) -> int:
@@ -253,30 +284,39 @@ def _apart(one: int, two: int) -> int:
 
 
 def _look_up(said: list[str], words: Vocabulary) -> _ParsedPrompt:
-    meanings, absent, unheard = list[Meaning](), set[str](), list[str]()
-    at, denied = 0, False
+    known, unheard = list[_Said](), list[str]()
+    at, denied, before = 0, False, False  # before: the phrase before was not wanted
+    for_nothing = 0  # where in `unheard` a "no" goes of which nothing comes
     while at < len(said):
         length, found = _longest(said[at:], words)
-        if said[at] == ",":
+        kinds = {meaning.kind for meaning in found}
+        phrase, just_denied, before = said[at : at + max(1, length)], before, False
+        at += len(phrase)
+        if "without" in kinds or (just_denied and "join" in kinds and _names_instrument(said[at:], words)):
+            denied, for_nothing = True, len(unheard)
+            unheard.append(" ".join(phrase))
+        elif phrase == [","]:
             denied = False
-        elif not length and said[at] in words.without:
-            denied = True
         elif not length:
-            unheard.append(said[at])
-        elif denied and any(meaning.kind != "small" for meaning in found):
-            absent.update(meaning.value for meaning in found if meaning.kind == "instrument")
-            denied = False
-        else:
-            meanings += [*found, *_inner(said[at : at + length], words)]
-        at += max(1, length)
-    return _ParsedPrompt(tuple(meanings), frozenset(absent), tuple(unheard))
+            unheard += phrase
+        elif kinds - {"small", "join"}:
+            known.append(_Said(" ".join(phrase), (*found, *_inner(phrase, words)), denied))
+            if denied:
+                del unheard[for_nothing]
+            before, denied = denied, False
+    return _ParsedPrompt(tuple(known), tuple(unheard))
+
+
+def _names_instrument(said: list[str], words: Vocabulary) -> bool:
+    return any(meaning.kind == "instrument" for meaning in _longest(said, words)[1])
 
 
 def _longest(said: list[str], words: Vocabulary) -> tuple[int, tuple[Meaning, ...]]:
     """The longest phrase that begins here, in words, and what it means; its last word may be a plural."""
     for length in range(min(LONGEST_PHRASE, len(said)), 0, -1):
         phrase = tuple(said[:length])
-        for form in (phrase, (*phrase[:-1], phrase[-1].removesuffix("s"))):
+        one = phrase[-1].removesuffix("s") if len(phrase[-1]) > 2 else phrase[-1]  # "es" is no plural of "e"
+        for form in (phrase, (*phrase[:-1], one)):
             if form in words.lexicon:
                 return length, words.lexicon[form]
     return 0, ()
@@ -290,19 +330,43 @@ def _inner(phrase: list[str], words: Vocabulary) -> list[Meaning]:
 
 
 def _style(found: _ParsedPrompt, words: Vocabulary) -> str:
-    """The first style named; else the one most hinted at; else the one whose instruments are asked for."""
-    if named := found.values("style"):
+    """The first style named; else the one most hinted at that has most of the instruments asked for."""
+    refused = set(found.values("style", denied=True))
+    if named := [style for style in found.values("style") if style not in refused]:
         return named[0]
-    votes: Counter[str] = Counter(found.values("hint"))
-    if not votes:
-        styles = [words.style_of_instrument[name] for name in found.values("instrument")]
-        votes.update(style for style in styles if style is not None)
-    return votes.most_common(1)[0][0] if votes else words.default_style
+    hints, asked = Counter(found.values("hint")), found.values("instrument")
+    homes = [home for one in asked if (home := words.style_of_instrument[one])]
+    able = [*found.values("hint"), *homes, words.default_style, *words.styles]
+    scores = {name: _fit(name, hints[name], asked, words) for name in able if name not in refused}
+    return max(scores, key=scores.__getitem__, default=words.default_style)  # of equals the first
+
+
+def _fit(name: str, hints: int, asked: list[str], words: Vocabulary) -> float:
+    """How well a style fits: an instrument that it has weighs more than a hint, its home a little more than others."""
+    has = [instrument for part in words.styles[name].parts for instrument in part]
+    played = sum(any(_is_one(instrument, one) for instrument in has) for one in asked)
+    return hints + 2 * played + 0.5 * sum(words.style_of_instrument[one] == name for one in asked)
+
+
+def _stand_in(style: str, unwanted: list[str], words: Vocabulary) -> str:
+    """A style that can do without what is not wanted, in place of one whose every bar has it."""
+    return next((words.stand_ins[name][style] for name in unwanted if style in words.stand_ins.get(name, {})), style)
 
 
 def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[str, ...]:
-    """One instrument for each role: the one asked for, or else the usual; without those unwanted, but never nothing."""
-    asked = {*found.values("instrument"), *found.values("inner")}
-    chosen = [next((name for name in part if name in asked), part[0]) for part in style.parts]
-    wanted = [name for name in dict.fromkeys(chosen) if name not in found.absent]
-    return tuple(wanted or chosen[-1:])
+    """One instrument for each role: the one asked for, else the usual, another if that is unwanted and there is one.
+
+    No role is ever left out: what a model was not trained on it plays all the same, whatever it is told.
+    """
+    asked, unwanted = {*found.values("instrument"), *found.values("inner")}, found.values("instrument", denied=True)
+    chosen = []
+    for part in style.parts:
+        kept = [name for name in part if not any(_is_one(name, other) for other in unwanted)] or part
+        named = [name for name in kept if name in asked] or [n for n in kept if any(_is_one(n, one) for one in asked)]
+        chosen.append((named or kept)[0])
+    return tuple(dict.fromkeys(chosen))
+
+
+def _is_one(instrument: str, kind: str) -> bool:
+    """Whether an instrument is of a kind: a synth bass is a bass, a distorted guitar a guitar."""
+    return set(kind.split()) <= set(instrument.split())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.checkpoint import Heard
-from streamgen.checkpoint.words import SEMITONES
+from streamgen.checkpoint.tempo_and_key import SEMITONES
 from streamgen.runtime import Runtime
 from streamgen.stream.batch import Batch
 from streamgen.stream.controls import Controls

@@ -28,6 +28,18 @@ def test_a_file_fills_in_and_the_command_line_wins_even_with_the_default(stage: 
     assert found.said == {"port", "seed"}
 
 
+def test_a_scene_that_is_named_is_played_unless_somebody_says_otherwise(stage: Path) -> None:
+    scene = Path("scene.toml")
+    assert Settings.of({"scene": scene}).music == {"arrange": True}
+    assert "arrange" in Settings.of({"scene": scene}).said, "it beats what was kept"
+    assert Settings.of({"scene": scene, "arrange": False}).music == {"arrange": False}
+    assert Settings.of({"scene": None}).music == {}
+    stage.write_text('scene = "scene.toml"\n')
+    assert Settings.of({}, stage).music == {"arrange": True}
+    assert Settings.of({"arrange": False}, stage).music == {"arrange": False}
+    assert Settings.of({}, stage).said == frozenset()
+
+
 def test_every_kind_of_value_comes_in_its_type(stage: Path) -> None:
     stage.write_text(
         'insecure = true\nallow_origin = ["https://a.example", "https://b.example"]\nrecord = "take.flac"\n'

@@ -20,7 +20,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from bridge.session.commands import Transport
-from streamgen.client import Disconnected, Live, Refused, connect
+from streamgen.client import Disconnected, Live, NoAnswer, Refused, connect
 from streamgen.errors import ConfigError
 
 from ..bridge.doors.web_session import RATE_HZ, Open, SineSession, assert_audio_came, serving, sine
@@ -249,6 +249,28 @@ def test_what_nobody_takes_is_kept_within_limits(monkeypatch: pytest.MonkeyPatch
             for number in range(500):
                 live._told({"type": "stats", "number": number, "words": "x" * 100}, 150)
             assert (await anext(events))["number"] == 494, "the newest thousand characters"
+
+    asyncio.run(go())
+
+
+def test_a_service_that_does_not_answer_is_given_up_in_one_line_and_the_connection_stands() -> None:
+    async def go() -> None:
+        async with serving() as web, connect(web.stream, answer_seconds=0.2) as live:
+            web.session.work_seconds = 1.0
+            with pytest.raises(NoAnswer, match=r"not answered 'set' within 0\.2 s: it hangs, or has much"):
+                await live.set({"temperature": 0.5})
+            web.session.work_seconds = 0.0
+            async with asyncio.timeout(20):
+                while live.values["temperature"] != 0.5:  # it was done after all, and is told
+                    await asyncio.sleep(0.01)
+            assert await live.set({"temperature": 0.7}) >= 0
+            assert not live._asked
+        for wrong in (0, -1, float("nan")):
+            with pytest.raises(ConfigError, match="answer_seconds is"):
+                async with connect("127.0.0.1:1", answer_seconds=wrong):
+                    pass
+        async with serving() as web, connect(web.stream, answer_seconds=None) as live:
+            assert await live.transport("pause") >= 0
 
     asyncio.run(go())
 

@@ -4,6 +4,7 @@
     GET /streamgen/prompt/1           a branch            GET /?HOST_INFO                    where OSC is
     WebSocket, same port: {"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"} → its changes as OSC packets
     meter, bands and onset likewise, when they sound; nothing is computed while nobody listens to them
+    heard, what the model understands of the prompts, is read like a parameter and listened to like one
     a switch is T or F, what only happens (play, reset) is I, a text with choices has VALS
     another rack: {"COMMAND": "PATH_CHANGED", "DATA": "/streamgen"} → read the tree again
 
@@ -25,7 +26,7 @@ from bridge.audio.spectra import BANDS_HZ
 from bridge.doors.visuals import METER_SECONDS, Levels, Visuals
 from bridge.errors import WireError
 from bridge.session.commands import Action
-from bridge.session.events import Block, Changed, Event, TableChanged
+from bridge.session.events import Block, Changed, Event, Notice, TableChanged
 from streamgen.config import ControlSpec, Value
 
 __all__ = ["ROOT", "ParameterListener", "attribute", "find", "host_info", "packet", "tree"]
@@ -56,17 +57,20 @@ _LOOKS = {
     "onset": ("f", "struck: how strong", ""),
 }
 """What is shown of the music: types, description, unit."""
+_HEARD = "heard"
 
 Node = dict[str, Any]
 
 
-def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value]) -> Node:
-    """Return the whole namespace, from "/" down."""
+def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value], heard: str = "") -> Node:
+    """Return the whole namespace, from "/" down; `heard` is what the model understands of the prompts."""
     root: Node = {"FULL_PATH": "/", "DESCRIPTION": "streamgen", "ACCESS": 0, "CONTENTS": {}}
     for row in table.values():
         _place(root, f"{ROOT}/{row.name}", _parameter(row, values[row.name]))
     for action in Action:
         _place(root, f"{ROOT}/{action}", {"TYPE": "I", "ACCESS": _WRITE, "DESCRIPTION": str(action)})
+    about = "what the model understands of the prompts; empty where it reads them as they are typed"
+    _place(root, f"{ROOT}/{_HEARD}", {"TYPE": "s", "ACCESS": _READ, "DESCRIPTION": about, "VALUE": [heard]})
     about = "what slot 1 plays, alone"
     _place(root, f"{ROOT}/prompt", {"TYPE": "s", "ACCESS": _WRITE, "DESCRIPTION": about})
     for path, kinds, about in _COMMANDS:
@@ -78,7 +82,8 @@ def tree(table: Mapping[str, ControlSpec], values: Mapping[str, Value]) -> Node:
 
 
 def _parameter(row: ControlSpec, value: Value) -> Node:
-    node: Node = {"TYPE": _type(row, value), "ACCESS": _BOTH, "DESCRIPTION": row.description}
+    about = row.description if row.supported else f"{row.description} (this model was not made for it)"
+    node: Node = {"TYPE": _type(row, value), "ACCESS": _BOTH, "DESCRIPTION": about}
     node |= {"VALUE": [value], "DEFAULT_VALUE": [row.default]}
     if row.has_range and row.type != "bool":
         node |= {"RANGE": [{"MIN": row.low, "MAX": row.high}], "CLIPMODE": ["none"]}
@@ -124,6 +129,12 @@ def packet(row: ControlSpec, value: Value) -> bytes:
     """Return the OSC message that tells a parameter's value."""
     message = OscMessageBuilder(f"{ROOT}/{row.name}")
     message.add_arg(value, _type(row, value))
+    return bytes(message.build().dgram)
+
+
+def _heard(line: str) -> bytes:
+    message = OscMessageBuilder(f"{ROOT}/{_HEARD}")
+    message.add_arg(line, "s")
     return bytes(message.build().dgram)
 
 
@@ -186,9 +197,12 @@ class ParameterListener:
             asked = {name: value for name, value in event.values.items() if name in self.names}
             self._news |= {name: packet(self._table[name], value) for name, value in asked.items()}
             self._ready()
+        elif isinstance(event, Notice) and event.topic == _HEARD and _HEARD in self.names:
+            self._news[_HEARD] = _heard(event.text)
+            self._ready()
         elif isinstance(event, TableChanged):
             self._table = event.table
-            self.names &= event.table.keys() | _LOOKS.keys()
+            self.names &= event.table.keys() | _LOOKS.keys() | {_HEARD}
             self._news[ROOT] = json.dumps({"COMMAND": "PATH_CHANGED", "DATA": ROOT})
             self._ready()
 
@@ -210,6 +224,6 @@ class ParameterListener:
             example = '{"COMMAND": "LISTEN", "DATA": "/streamgen/temperature"}'
             raise WireError("bad_json", f"an OSCQuery message is like {example}") from None
         name = path.removeprefix(ROOT + "/") if isinstance(path, str) else ""
-        if command not in ("LISTEN", "IGNORE") or name not in {**self._table, **_LOOKS}:
+        if command not in ("LISTEN", "IGNORE") or name not in {**self._table, **_LOOKS, _HEARD: None}:
             raise WireError("bad_value", f"{str(command)[:20]!a} of {str(path)[:60]!a}: there is no such thing to hear")
         (self.names.add if command == "LISTEN" else self.names.discard)(name)

@@ -165,7 +165,7 @@ class Site:
         if address.raw_query.startswith("HOST_INFO"):
             return _json(200, json.dumps(oscquery.host_info(reached, self.port, self._osc_port)))
         session = self.sessions.live
-        node = oscquery.find(oscquery.tree(session.table, session.values()), address.path)
+        node = oscquery.find(oscquery.tree(session.table, session.values(), session.heard()), address.path)
         if node is None:
             return _json(404, "")
         wanted = [name for name in address.query if name != "token"]

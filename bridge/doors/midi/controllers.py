@@ -1,10 +1,8 @@
-"""What a controller does, and what was learned of it: bytes in, what to turn out. No I/O.
+"""What a controller does: bytes in, what to turn out. No I/O.
 
     cc 1/74      channel 1, controller 74; of 14 bits where its finer half (106) follows at once
     nrpn 1/300   a parameter number, by controllers 99, 98, 6, 38
     note 10/36   a key or a pad           pc 1/5  a program          bend 1  the wheel
-
-    map          "cc 1/74=guidance_scale; note 10/36=prompt 2; pc 1/5=preset dawn; note 10/37=play"
 
 A knob that stands elsewhere than its parameter turns nothing until it has come past it.
 
@@ -13,17 +11,15 @@ Rules: knows no port and no session. Channels count from 1, as on the instrument
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["MidiParser", "Moved", "Pickup", "read_map", "written_map"]
+__all__ = ["MidiParser", "Moved", "Pickup"]
 
 _NOTE_OFF, _NOTE_ON, _CONTROL, _PROGRAM, _BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
 _LSB, _DATA, _DATA_LSB = 32, 6, 38
 _NRPN_LSB, _NRPN, _RPN_LSB, _RPN = 98, 99, 100, 101
 _NULL = 0x3FFF
-_SOURCE = re.compile(r"(?:(?:cc|nrpn|note|pc) (?:[1-9]|1[0-6])/\d{1,5}|bend (?:[1-9]|1[0-6]))")
 _COARSE = 128
 
 
@@ -121,20 +117,3 @@ class Pickup:
             return False
         self._put[moved.source] = moved.value
         return True
-
-
-def read_map(text: str) -> tuple[dict[str, str], list[str]]:
-    """Read a map, source → target; returns it and what of it means nothing."""
-    found, wrong = {}, []
-    for part in filter(None, map(str.strip, text.split(";"))):
-        source, _, target = (word.strip() for word in part.partition("="))
-        if _SOURCE.fullmatch(source) and target:
-            found[source] = target
-        else:
-            wrong.append(part)
-    return found, wrong
-
-
-def written_map(learned: Mapping[str, str]) -> str:
-    """Write a map as `read_map` reads it."""
-    return "; ".join(f"{source}={target}" for source, target in learned.items())

@@ -21,16 +21,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bridge.doors.door import Place, Service, Sessions, Tasks
 from bridge.doors.midi.clock import CLOCKS_A_BEAT, ClockIn
-from bridge.doors.midi.controllers import MidiParser, Moved, Pickup, read_map, written_map
+from bridge.doors.midi.controllers import MidiParser, Moved, Pickup
 from bridge.doors.midi.ports import Ports
+from bridge.errors import DeviceError
 from bridge.session.beats import BAR_BEATS
 from bridge.session.commands import Action, KeepTake, RecallPreset, Set, Transport
 from bridge.session.events import Block, Changed, Event, TableChanged
+from bridge.session.learning import KEEP, PRESET, PROMPT, read_map, unknown_target, written_map
 from bridge.session.parameters import MIDI_LEARN, MIDI_MAP
 from bridge.session.session import Session
 from bridge.session.timeline import AT_ONCE, Moment
-from streamgen.config import MAX_PROMPTS, MAX_TEXT, ControlSpec, Value
-from streamgen.errors import ConfigError
+from streamgen.config import MAX_TEXT, ControlSpec, Value
 
 __all__ = ["MidiDoor"]
 
@@ -41,7 +42,6 @@ _SCAN_SECONDS, _LOST_SECONDS = 2.0, 0.25
 _CLOCK, _START, _CONTINUE, _STOP, _SONG_POSITION = 0xF8, 0xFA, 0xFB, 0xFC, 0xF2
 _SETTLED_BPM, _SETTLED_SECONDS = 0.2, 1.0
 _MOST_WAITING, _IN_A_TURN = 2_048, 16  # messages: half a second of a cable that is full
-_PROMPT, _PRESET, _KEEP = "prompt ", "preset ", "keep"
 
 
 class MidiDoor:
@@ -51,7 +51,7 @@ class MidiDoor:
         service: its settings name the ports, and say what clock does.
 
     Raises:
-        BridgeError: ports were named, and the extra is not installed.
+        UsageError: ports were named, and the extra is not installed.
     """
 
     name = NAME
@@ -71,10 +71,11 @@ class MidiDoor:
         self._tasks = Tasks(NAME)
         self._out: ClockOut | None = None
         self._told_bpm, self._told_at = 0.0, 0.0
+        self._missing = False
         self._messages = 0
 
     async def open(self, sessions: Sessions) -> None:
-        """Open the ports that there are; others are opened when they come."""
+        """Open the ports that there are; others are opened when they come, as is MIDI where a system has none yet."""
         if self._ports is None:
             return
         self._session = session = sessions.live
@@ -82,7 +83,7 @@ class MidiDoor:
         self._ports.receive = lambda port, message: self._incoming.put(loop, (port, message, time.monotonic()))
         self._learned(str(session.values()[MIDI_MAP]))
         session.add(self)
-        await asyncio.to_thread(self._ports.scan)
+        await self._look(self._ports)
         for work in (self._scan(self._ports), self._carry_out(session), self._watch_clock(session)):
             self._tasks.spawn(work)
         if self._clock_mode == "out":
@@ -115,7 +116,20 @@ class MidiDoor:
         """Open what is plugged in and close what was pulled out, for ever."""
         while True:
             await asyncio.sleep(_SCAN_SECONDS)
+            await self._look(ports)
+
+    async def _look(self, ports: Ports) -> None:
+        """Open and close ports once; what is missing is told once."""
+        try:
             await asyncio.to_thread(ports.scan)
+        except DeviceError as error:
+            if not self._missing:
+                _log.warning("%s; it is looked for every %g s", error, _SCAN_SECONDS)
+            self._missing = True
+            return
+        if self._missing:
+            _log.warning("MIDI is here: %s", ", ".join(ports.names) or "no port yet")
+        self._missing = False
 
     # -- what comes in --------------------------------------------------------------------------------------------
 
@@ -141,7 +155,7 @@ class MidiDoor:
         """Let a control do what was asked for; it does nothing else any more."""
         told: dict[str, Value] = {MIDI_LEARN: ""}
         text = written_map({**self._map, moved.source: target})
-        if (why := _unknown(target, session.table)) or len(text) > MAX_TEXT:
+        if (why := unknown_target(target, session.table)) or len(text) > MAX_TEXT:
             _log.warning(
                 "midi/learn: %s", why or f"the map would be longer than {MAX_TEXT:,} characters; clear it first"
             )
@@ -161,12 +175,12 @@ class MidiDoor:
             self._turn(session, moved, spec)
         elif moved.value < 0.5 and not moved.is_struck:
             return  # a button's release, or a knob on its way
-        elif target.startswith(_PROMPT):
-            self._waiting |= _alone(target.removeprefix(_PROMPT), session.table)
+        elif target.startswith(PROMPT):
+            self._waiting |= _alone(target.removeprefix(PROMPT), session.table)
             self._changed.set()
-        elif target.startswith(_PRESET):
-            self._tasks.ask(session, RecallPreset(target.removeprefix(_PRESET), NAME))
-        elif target == _KEEP:
+        elif target.startswith(PRESET):
+            self._tasks.ask(session, RecallPreset(target.removeprefix(PRESET), NAME))
+        elif target == KEEP:
             self._tasks.ask(session, KeepTake(NAME))
         elif target in [*Action]:
             self._tasks.ask(session, Transport(Action(target), NAME))
@@ -332,25 +346,6 @@ class ClockOut:
         elif self._plays and not runs:
             self._plays = False
             self._send([_STOP])
-
-
-def _unknown(target: str, table: Mapping[str, ControlSpec]) -> str:
-    """Say why nothing can be learned for a target; nothing if it can."""
-    number = target.removeprefix(_PROMPT)
-    if target.startswith(_PROMPT) and number.isdecimal() and 1 <= int(number) <= MAX_PROMPTS:
-        return ""
-    spec = table.get(target)
-    if (
-        target in [*Action, _KEEP]
-        or target.startswith(_PRESET)
-        or (spec is not None and (spec.has_range or spec.choices))
-    ):
-        return ""
-    return (
-        str(ConfigError.unknown("parameter", target, table))
-        if spec is None
-        else f"{target} is a text: no knob turns it"
-    )
 
 
 def _alone(number: str, table: Mapping[str, ControlSpec]) -> dict[str, Value]:

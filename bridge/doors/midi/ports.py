@@ -1,6 +1,7 @@
 """MIDI ports by a part of their name: opened when they are there, closed when they go, opened again when they are back.
 
-Where the system has such, a port of streamgen's own is there as well, for programs to connect to.
+Where the system has such, a port of streamgen's own is there as well, for programs to connect to. A system without
+MIDI may have some later: JACK is started, a module loaded.
 
 Rules: threads may call; nothing here knows what messages mean. python-rtmidi is imported when ports are wanted.
 """
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import BridgeError
+from bridge.doors.door import without_stderr
+from bridge.errors import DeviceError, UsageError
 
 __all__ = ["Ports"]
 
@@ -33,7 +35,7 @@ class Ports:
         receive: called with a port's name and each message, on a thread of the port's.
 
     Raises:
-        BridgeError: the extra is not installed, or the system has no MIDI.
+        UsageError: the extra is not installed.
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
@@ -42,9 +44,10 @@ class Ports:
         self._lock = threading.Lock()
         self._inputs: dict[str, Any] = {}
         self._outputs: dict[str, Any] = {}
-        self._rtmidi, self._api = _library()
-        self._seen_inputs, self._seen_outputs = self._made("MidiIn"), self._made("MidiOut")
-        self._virtual = False
+        self._rtmidi = _library()
+        self._api: int | None = None  # of the system's MIDI; None while it has none
+        self._seen_inputs: Any = None
+        self._seen_outputs: Any = None
 
     def _made(self, kind: str) -> Any:
         jack = self._api == self._rtmidi.API_UNIX_JACK  # there sound and MIDI share their names
@@ -56,11 +59,17 @@ class Ports:
         return list(self._inputs)
 
     def scan(self) -> None:
-        """Open what has come, close what has gone."""
+        """Open what has come, close what has gone.
+
+        Raises:
+            DeviceError: the system has no MIDI now.
+        """
         with self._lock:
-            if not self._virtual and sys.platform != "win32":
-                self._virtual = True
-                self._open_own()
+            if self._api is None:
+                self._api = _working_api(self._rtmidi)
+                self._seen_inputs, self._seen_outputs = self._made("MidiIn"), self._made("MidiOut")
+                if sys.platform != "win32":
+                    self._open_own()
             self._bring("MidiIn", self._inputs, self._seen_inputs.get_ports())
             self._bring("MidiOut", self._outputs, self._seen_outputs.get_ports())
 
@@ -101,29 +110,35 @@ class Ports:
     def close(self) -> None:
         """Close all."""
         with self._lock:
-            for port in (*self._inputs.values(), *self._outputs.values(), self._seen_inputs, self._seen_outputs):
+            seen = () if self._api is None else (self._seen_inputs, self._seen_outputs)
+            for port in (*self._inputs.values(), *self._outputs.values(), *seen):
                 port.close_port()
                 port.delete()
             self._inputs.clear()
             self._outputs.clear()
 
 
-def _library() -> tuple[Any, int]:
-    """Return python-rtmidi, and the first of its ways to the system that works here."""
+def _library() -> Any:
+    """Return python-rtmidi."""
     try:
         import rtmidi
     except ImportError as error:
-        raise BridgeError("MIDI needs python-rtmidi: pip install python-rtmidi, or leave --midi out") from error
+        raise UsageError("--midi needs python-rtmidi: `pip install python-rtmidi`") from error
+    return rtmidi
+
+
+def _working_api(rtmidi: Any) -> int:
+    """Return the first of python-rtmidi's ways to the system that works here."""
+    why = "python-rtmidi was built for none"
     for api in rtmidi.get_compiled_api():
         if api == rtmidi.API_LINUX_ALSA and not _SEQUENCER.exists():  # its library would complain on our stderr
             why = "no ALSA sequencer"
             continue
         try:
-            rtmidi.MidiIn(api, name=_CLIENT).delete()
+            with without_stderr():  # the JACK that the wheel brings along has no way to be told not to
+                rtmidi.MidiIn(api, name=_CLIENT).delete()
         except rtmidi.SystemError as error:
             why = str(error)
             continue
-        return rtmidi, api
-    raise BridgeError(
-        f"there is no MIDI on this system ({why}): `modprobe snd-seq` or start JACK on Linux, or leave --midi out"
-    )
+        return int(api)
+    raise DeviceError(f"there is no MIDI on this system ({why}): `modprobe snd-seq` or start JACK on Linux")

@@ -231,6 +231,9 @@ class ListenClient:
             case "error":
                 self.errors += 1
                 self.say(f"the server says: {one_line(message.get('message'), 1_000)}")
+            case "notice":  # what it makes of the prompts, what died and begins anew, what it was not made for
+                heard = "heard: " if message.get("topic") == "heard" else ""
+                self.say(f"{heard}{one_line(message.get('text'), 1_000)}")
             case "gap":
                 self._missed(message)
             case "goaway":
@@ -244,6 +247,9 @@ class ListenClient:
     async def _greeted(self, socket: ClientConnection, hello: dict[str, Any]) -> None:
         if not self.hello:
             self.say(f"listening to {one_line(hello.get('model'))}, session {one_line(hello.get('session'))}")
+            state = hello.get("state")
+            if isinstance(state, dict) and state.get("heard"):
+                self.say(f"heard: {one_line(state['heard'], 1_000)}")
         self.hello, self._greeting = hello, True
         if isinstance(name := hello.get("session"), str):
             self.url = stream_url(self.url, {"session": name})  # "new" would be another music each time

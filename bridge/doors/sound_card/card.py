@@ -6,10 +6,8 @@ from the ring and does nothing else. The device runs at its own rate; whoever wr
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.ring import Ring
+from bridge.doors.door import without_stderr
 from bridge.errors import DeviceError
 
 __all__ = ["INSTALL_PORTAUDIO", "OutputDevice", "SoundCard", "choose_device", "output_devices", "rescan"]
@@ -48,23 +47,9 @@ class OutputDevice:
     default: bool
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what ALSA and JACK print on their own while PortAudio looks around: dozens of lines that name no remedy."""
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-
-
 def _portaudio() -> Any:
     try:
-        with _quiet():
+        with without_stderr():
             import sounddevice
     except OSError as error:  # what sounddevice raises when the library is missing
         raise DeviceError(f"no sound: the PortAudio library is not here; {INSTALL_PORTAUDIO}") from error
@@ -108,7 +93,7 @@ def rescan() -> None:
     """
     sounddevice = _portaudio()
     try:
-        with _quiet():
+        with without_stderr():
             sounddevice._terminate()
             sounddevice._initialize()
     except sounddevice.PortAudioError as error:
@@ -161,7 +146,7 @@ class SoundCard:
         self._ring, self._name = ring, device.name
         sounddevice = _portaudio()
         try:
-            with _quiet():
+            with without_stderr():
                 self._stream = sounddevice.OutputStream(
                     device=device.index,
                     samplerate=device.sample_rate_hz,

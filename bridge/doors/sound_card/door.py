@@ -21,19 +21,20 @@ NAME = "sound"
 
 
 class SoundCardDoor(DeviceDoor):
-    """Plays the live session on a device, if the operator wants that and there is one.
+    """Plays the live session on a device, if the operator wants that and there is one; a named one may come later.
 
     Args:
         service: its settings name the device and the latency to ask for.
 
     Raises:
-        DeviceError: a device was named, and none fits.
+        DeviceError: a device was named, and there is no PortAudio to find it.
     """
 
     def __init__(self, service: Service) -> None:
-        self._latency_seconds = service.settings.latency
-        self._device = _chosen(service.settings) if service.settings.soundcard else None
-        super().__init__(NAME, self._device is not None)
+        settings = service.settings
+        self._latency_seconds, self._named = settings.latency, settings.output
+        self._device = _chosen(settings) if settings.soundcard else None
+        super().__init__(NAME, self._device is not None or (settings.soundcard and settings.output is not None))
 
     @property
     def device_name(self) -> str:
@@ -47,8 +48,7 @@ class SoundCardDoor(DeviceDoor):
 
     def open_output(self, make_feeder: Callable[[int, int], Feeder]) -> tuple[Feeder, SoundCard]:
         """Open the device."""
-        device = self._device
-        assert device is not None, "the thread runs for a device"
+        device = self._device = self._device or choose_device(self._named)  # says which there are, if it is not
         feeder = make_feeder(device.sample_rate_hz, device.channels)
         card = SoundCard(device, feeder.ring, self._latency_seconds)
         card.__enter__()
@@ -57,12 +57,11 @@ class SoundCardDoor(DeviceDoor):
     def search(self) -> None:
         """Let PortAudio look for the same device: numbers change from scan to scan."""
         rescan()
-        self._device = self._same(output_devices())
-
-    def _same(self, devices: list[OutputDevice]) -> OutputDevice:
-        """The device of the same name, or the default one if it was that."""
         old = self._device
-        assert old is not None, "it was lost"
+        self._device = choose_device(self._named) if old is None else self._same(old, output_devices())
+
+    def _same(self, old: OutputDevice, devices: list[OutputDevice]) -> OutputDevice:
+        """The device of the same name, or the default one if it was that."""
         named = [device for device in devices if (device.host_api, device.name) == (old.host_api, old.name)]
         default = [device for device in devices if device.default and old.default]
         if not named and not default:
@@ -71,11 +70,12 @@ class SoundCardDoor(DeviceDoor):
 
 
 def _chosen(settings: Settings) -> OutputDevice | None:
-    """Choose where to play; None is nowhere. The service does not depend on it unless a device was named."""
+    """Choose where to play; None is nowhere, or nowhere yet where a device was named. The service goes on without."""
     try:
         return choose_device(settings.output)
     except DeviceError as error:
         if settings.output is not None:
-            raise
+            output_devices()  # what can't come later is told at once
+            return None
         logging.getLogger(f"bridge.{NAME}").warning("no sound here: %s", error)
         return None

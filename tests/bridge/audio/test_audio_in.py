@@ -45,7 +45,28 @@ def test_an_empty_recording_is_refused(tmp_path: Path) -> None:
 def test_an_hour_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", np.zeros(8_000 * 700, np.int16), 8_000)
     with pytest.raises(UsageError, match="longer than the 600 s that are read"):
-        read_audio(tmp_path / "a.flac", "--melody")
+        read_audio(tmp_path / "a.flac", "--audio-prompt", newest=True)
+    samples, _ = read_audio(tmp_path / "a.flac", "--melody")
+    assert samples.shape == (1, 60 * 8_000), "of a melody the beginning counts, and no more is looked at"
+
+
+def test_of_a_long_file_that_part_is_held_that_counts(tmp_path: Path) -> None:
+    source = (np.arange(8_000 * 70 + 123) % 20_011).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", source, 8_000)
+    first, _ = read_audio(tmp_path / "a.wav", "--style")
+    newest, _ = read_audio(tmp_path / "a.wav", "--audio-prompt", newest=True)
+    np.testing.assert_array_equal(first[0] * 32_768, source[: 60 * 8_000])
+    np.testing.assert_array_equal(newest[0] * 32_768, source[-newest.shape[1] :])
+    assert 59 * 8_000 < newest.shape[1] <= 60 * 8_000
+
+
+def test_many_channels_and_impossible_rates_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "many.wav", np.zeros((1_000, 64), np.int16), 48_000)
+    with pytest.raises(UsageError, match=r"--audio-prompt is '.*many\.wav': it has 64 channels: mix it to 8 or fewer"):
+        read_audio(tmp_path / "many.wav", "--audio-prompt")
+    soundfile.write(tmp_path / "fast.wav", np.zeros(1_000, np.int16), 900_000_000)
+    with pytest.raises(UsageError, match=r"--style fast\.wav's sample rate is 900,000,000, outside its limits"):
+        read_audio(tmp_path / "fast.wav", "--style")
 
 
 # -- lengths that say nothing, and what DAWs and taggers write -------------------------------------------------------

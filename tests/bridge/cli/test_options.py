@@ -74,7 +74,7 @@ def test_every_setting_has_an_option(parsed: Parse) -> None:
         osc_target=("h:1",), announce=True, icecast=("http://i/x.ogg",), takes=Path("t"), reastream=("h",), rtp="i",
         jack=True, jack_connect="system", jack_transport="follow",
         output="o", latency=0.5, session_rate=44_100, model="m", threads=3, device="cuda:1", precision="bf16",
-        said=frozenset(OPTIONS),
+        music={"arrange": True}, said=frozenset(OPTIONS) | {"arrange"},  # a scene implies it
     )  # fmt: skip
 
 

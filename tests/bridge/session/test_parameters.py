@@ -66,6 +66,8 @@ def test_sounding_slots_become_weighted_prompts_with_tempo_words() -> None:
     [
         ("solo piano, 94 bpm", "solo piano, 117.5 bpm"),
         ("128BPM techno, dark", "techno, dark, 117.5 bpm"),
+        ("techno, 128,5 bpm", "techno, 117.5 bpm"),
+        ("120-130 bpm house", "house, 117.5 bpm"),
         ("house at 124.5 bpm; 909 drums", "house; 909 drums, 117.5 bpm"),
         ("125 bpm", "117.5 bpm"),
         ("the 808s of 1985", "the 808s of 1985, 117.5 bpm"),

@@ -67,6 +67,22 @@ SEND = """
 """
 
 
+HANG = """
+  const [module, url] = process.argv.slice(1);
+  const { connect } = await import(module);
+  const live = await connect(url, { answerSeconds: 0.2 });
+  const why = await live.set({ temperature: 0.5 }).catch(({ message }) => message);
+  const patience = Date.now() + 20_000;
+  while (live.values.temperature !== 0.5 && Date.now() < patience) await new Promise((done) => setTimeout(done, 20));
+  live.close();
+  const slow = await connect(url, { answerSeconds: Infinity });
+  const at = await slow.set({ temperature: 0.7 });
+  slow.close();
+  const silent = await connect(process.argv[3], { timeoutSeconds: 0.2 }).catch(({ message }) => message);
+  console.log(JSON.stringify({ why, done: live.values.temperature, at, silent }));
+"""
+
+
 def node() -> str:
     """Node with a WebSocket of its own, which an older one is told to have."""
     program = shutil.which("node")
@@ -102,6 +118,36 @@ def test_the_node_example_hears_every_sample_and_turns_the_prompt(tmp_path: Path
     expected = to_s16(sine(0, RATE_HZ // 10 + heard.shape[1]))
     starts = np.flatnonzero((expected[:, : RATE_HZ // 10] == heard[:, :1]).all(axis=0))
     assert any(np.array_equal(expected[:, at : at + heard.shape[1]], heard) for at in starts)
+
+
+def test_a_service_that_does_not_answer_node_is_given_up_as_from_python() -> None:
+    program = node()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # and never answers
+        writer.close()
+        await writer.wait_closed()
+
+    async def go() -> dict[str, Any]:
+        silent = await asyncio.start_server(hold, "127.0.0.1", 0)
+        async with serving() as web:
+            web.session.work_seconds = 0.6
+            words = ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", HANG]
+            places = [f"http://127.0.0.1:{port}" for port in (web.web.port, silent.sockets[0].getsockname()[1])]
+            process = await asyncio.create_subprocess_exec(
+                program, *words, CLIENT.as_uri(), *places, stdout=asyncio.subprocess.PIPE
+            )
+            said, _ = await asyncio.wait_for(process.communicate(), 60)
+            silent.close()
+            await silent.wait_closed()
+            assert process.returncode == 0
+            return json.loads(said)
+
+    told = asyncio.run(go())
+    assert told["why"] == 'the service has not answered "set" within 0.2 s: it hangs, or has much to do'
+    assert told["done"] == 0.5, "it was done after all, and is told"
+    assert told["at"] == 0
+    assert "nothing came within 0.2 s" in told["silent"]
 
 
 def test_audio_of_each_kind_is_sent_from_node_as_the_python_client_sends_it(tmp_path: Path) -> None:

@@ -82,15 +82,22 @@ def test_what_is_asked_for_every_day_is_no_unknown_word(
         ("slow jazz", "jazz trio, drums, double bass, piano, 94 bpm, in F major"),
         ("techno 140", "techno, drums, synth bass, synth lead, 150 bpm, in A minor"),
         ("techno at 128 bpm in f# minor", "techno, drums, synth bass, synth lead, 125 bpm, in F minor"),
-        ("rock ohne Schlagzeug", "rock, electric bass, distorted guitar, 150 bpm, in A major"),
+        ("rock ohne Schlagzeug", "solo piano, piano, 150 bpm, in A major"),
         ("reggae, no guitar, b flat major", "reggae, drums, bass, organ, 94 bpm, in A major"),
         ("Orchester, schnell, h-moll", "orchestral, contrabass, strings, french horn, 150 bpm, in C minor"),
         ("lofi in Em", "lofi hip hop, drums, bass, electric piano, 94 bpm, in E minor"),
         ("batería y guitarra eléctrica", "rock, drums, electric bass, distorted guitar, 150 bpm, in A major"),
+        ("no big drums, house", "orchestral, contrabass, strings, french horn, 125 bpm, in A minor"),
+        ("relaxing music with organ, no drums", "ambient, church organ, harp, 94 bpm, in A minor"),
+        ("piano and drums", "house, drums, synth bass, piano, 125 bpm, in A minor"),
+        ("piano and strings", "solo piano, piano, 94 bpm, in A major"),
+        ("strings and piano", "orchestral, contrabass, strings, french horn, 125 bpm, in D minor"),
+        ("sad violin", "orchestral, contrabass, strings, french horn, 125 bpm, in D minor"),
+        ("sad but happy", "solo piano, piano, 94 bpm, in A major"),
         ("reggae, bass, guitar", "reggae, drums, bass, guitar, 94 bpm, in G major"),
         ("reggae drums bass guitar", "reggae, drums, bass, guitar, 94 bpm, in G major"),
         ("electric piano house", "house, drums, synth bass, piano, 125 bpm, in A minor"),
-        ("no piano", "house, drums, synth bass, 125 bpm, in A minor"),
+        ("no piano", "house, drums, synth bass, saw synth, 125 bpm, in A minor"),
         ("solo piano without piano", "solo piano, piano, 94 bpm, in A major"),
         ("chiptune 60 bpm", "chiptune, drums, synth bass, square wave, 94 bpm, in C major"),
     ],
@@ -102,8 +109,18 @@ def test_what_is_not_said_is_filled_in_from_the_style(prompt: str, wanted: str, 
 def test_what_is_suggested_is_understood_and_as_many_sided_as_the_model(words: Vocabulary) -> None:
     heard = [hear(prompt, words) for prompt in suggested(words)]
     assert [one.style for one in heard] == list(words.styles)
+    assert all(one.left_out == () for one in heard)
     assert all(one.unheard == () for one in heard)
     assert len(set(suggested(None))) >= 8
+
+
+def test_who_wants_no_drums_hears_none_in_the_tempo_and_key_that_were_meant(words: Vocabulary) -> None:
+    """Each bar of a style in training had all its roles: what a prompt left unsaid was played all the same."""
+    for name, style in words.styles.items():
+        usual, calm = hear(style.say, words), hear(f"{style.say}, no drums", words)
+        assert "drums" not in calm.instruments
+        assert (calm.tempo_bpm, calm.key) == (usual.tempo_bpm, usual.key)
+        assert ("drums" in usual.instruments) == (calm.style != name)
 
 
 def test_numbers_that_are_no_tempo_stay_words(words: Vocabulary) -> None:
@@ -119,6 +136,81 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
     assert hear("house", words).told() == "house, drums, synth bass, piano, 125 bpm, in A minor"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "left_out", "unheard"),
+    [
+        ("slow fast house", ("fast",), ()),
+        ("house techno rock jazz", ("techno", "rock", "jazz"), ()),
+        ("jazz with distorted guitar", ("distorted guitar",), ()),
+        ("solo piano and drums", ("drums",), ()),
+        ("house w/o theremin, w/ piano", (), ("without", "theremin")),
+        ("dark house", ("dark",), ()),
+        ("solo piano in A minor", ("minor",), ()),
+        ("solo piano without piano", ("no piano",), ()),
+        ("drum and bass without drum and bass", ("no drum and bass",), ()),
+        ("house without drums", ("house",), ()),
+        ("house, no bass", ("no bass",), ()),
+        ("never any guitar, rock", ("no guitar",), ()),
+        ("rock with vocals", ("vocals",), ()),
+        ("instrumental rock, no vocals", (), ()),
+        ("rock with guitar", (), ()),
+        ("lofi with piano", (), ()),
+        ("epic", (), ()),
+        ("house, drums: no", (), ("no",)),
+        ("house without a theremin", (), ("without", "theremin")),
+        ("ピアノ 🎷 theremin", (), ("🎷", "theremin")),
+        ("музыка", (), ("музыка",)),
+        ("F## minor techno at -94 bpm", (), ("94", "bpm")),
+    ],
+)
+def test_nothing_that_is_said_is_left_out_in_silence(
+    prompt: str, left_out: tuple[str, ...], unheard: tuple[str, ...], words: Vocabulary
+) -> None:
+    heard = hear(prompt, words)
+    assert (heard.left_out, heard.unheard) == (left_out, unheard)
+    assert all(word in heard.told() for word in (*left_out, *unheard))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "style", "instruments"),
+    [
+        ("no bass no drums house", "orchestral", ("contrabass", "strings", "french horn")),
+        ("without drums and bass", "orchestral", ("contrabass", "strings", "french horn")),
+        ("jazz, no drums or bass", "piano", ("piano",)),
+        ("jazz without drums and slow", "piano", ("piano",)),
+        ("don't play drums", "orchestral", ("contrabass", "strings", "french horn")),
+        ("jazz sans batterie ni basse", "piano", ("piano",)),
+        ("orchestral, no french horn, no drums", "orchestral", ("contrabass", "strings", "flute")),
+        ("reggae without organ", "reggae", ("drums", "bass", "guitar")),
+        ("jazz w/out drums", "piano", ("piano",)),
+        ("house -piano", "house", ("drums", "synth bass", "saw synth")),
+        ("not house", "techno", ("drums", "synth bass", "synth lead")),
+        ("no techno, but piano", "piano", ("piano",)),
+        ("house, not too fast", "house", ("drums", "synth bass", "piano")),
+    ],
+)
+def test_what_is_not_wanted_is_not_played(
+    prompt: str, style: str, instruments: tuple[str, ...], words: Vocabulary
+) -> None:
+    heard = hear(prompt, words)
+    assert (heard.style, heard.instruments, heard.unheard) == (style, instruments, ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("静かなピアノ", "solo piano, piano, 94 bpm, in A major"),
+        ("ジャズ、遅い", "jazz trio, drums, double bass, piano, 94 bpm, in F major"),
+        ("langsamer Techno ohne Schlagzeug", "orchestral, contrabass, strings, french horn, 94 bpm, in A minor"),
+        ("piano en do mineur, lentement", "solo piano, piano, 94 bpm, in C major"),
+        ("house in C, 120-130 bpm", "house, drums, synth bass, piano, 125 bpm, in C minor"),
+    ],
+)
+def test_other_languages_and_spellings_are_heard(prompt: str, wanted: str, words: Vocabulary) -> None:
+    heard = hear(prompt, words)
+    assert (heard.prompt, heard.unheard) == (wanted, ())
+
+
 def test_phrases_are_told_apart_by_no_one_twice(words: Vocabulary) -> None:
     """One phrase names one style, one instrument, one tempo: else the file's order would decide."""
     for phrase, meanings in words.lexicon.items():
@@ -129,6 +221,7 @@ def test_phrases_are_told_apart_by_no_one_twice(words: Vocabulary) -> None:
 def test_words_are_compared_without_accents_case_and_marks() -> None:
     said = words_of("Música Électronique: drum & Bass, 8-bit, Straße!")
     assert said == ["musica", "electronique", ",", "drum", "and", "bass", ",", "8", "bit", ",", "strasse", ","]
+    assert words_of("静かなピアノ曲、don't ♪") == ["静かな", "ピアノ", "曲", ",", "dont", "♪"]
 
 
 def test_a_folder_without_words_has_none(tmp_path: object) -> None:

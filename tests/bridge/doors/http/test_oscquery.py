@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from bridge.doors.http.oscquery import ParameterListener, attribute, find, host_info, packet, tree
 from bridge.errors import WireError
 from bridge.session.commands import EditRack, RackAction
-from bridge.session.events import Changed
+from bridge.session.events import Changed, Notice
 from streamgen.config import text
 
 from ..web_session import TABLE, SineSession, serving
@@ -64,6 +64,26 @@ def test_a_text_with_choices_tells_them() -> None:
     node = find(tree(table, {"mode": "b"}), "/streamgen/mode")
     assert node is not None
     assert (node["TYPE"], node["RANGE"], node["VALUE"]) == ("s", [{"VALS": ["a", "b"]}], ["b"])
+
+
+def test_what_is_heard_is_read_and_listened_to() -> None:
+    node = find(tree(TABLE, DEFAULTS, "house, 125 bpm; left out: fast"), "/streamgen/heard")
+    assert node is not None
+    assert (node["TYPE"], node["ACCESS"], node["VALUE"]) == ("s", 1, ["house, 125 bpm; left out: fast"])
+    listener = ParameterListener(TABLE, 48_000, lambda: None)
+    listener.event(Notice("heard", "rock", 0))
+    listener.command('{"COMMAND": "LISTEN", "DATA": "/streamgen/heard"}')
+    listener.event(Notice("heard", "jazz", 0))
+    listener.event(Notice("part", "break", 0))
+    (told,) = listener.take()
+    assert (OscMessage(told).address, OscMessage(told).params) == ("/streamgen/heard", ["jazz"])  # type: ignore[arg-type]
+
+
+def test_what_the_checkpoint_was_not_made_for_is_told() -> None:
+    table = {"top_p": replace(TABLE["top_p"], supported=False)}
+    node = find(tree(table, {"top_p": 0.0}), "/streamgen/top_p")
+    assert node is not None
+    assert node["DESCRIPTION"].endswith("(this model was not made for it)")
 
 
 def test_listen_and_ignore() -> None:

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from bridge.doors.midi.controllers import MidiParser, Moved, Pickup, read_map, written_map
+from bridge.doors.midi.controllers import MidiParser, Moved, Pickup
+from bridge.session.learning import read_map
 
 
 def fed(*messages: tuple[int, ...]) -> list[Moved | None]:
@@ -48,17 +49,6 @@ def test_a_knob_turns_nothing_until_it_has_come_past() -> None:
     assert taken == [63, 66, 90]
     assert not pickup.takes(Moved("cc 1/1", 91 / 127), 0.1), "somebody else has moved it"
     assert pickup.takes(Moved("cc 1/1", 5 / 127), 0.1), "a fast hand came past it"
-
-
-def test_a_map_is_read_as_it_was_written() -> None:
-    text = "cc 1/74=guidance_scale; note 10/36=prompt 2; pc 1/5=preset slow dawn; bend 16=gain_db; nrpn 2/300=play"
-    learned, wrong = read_map(text)
-    assert (written_map(learned), wrong) == (text, [])
-    assert learned["pc 1/5"] == "preset slow dawn"
-    assert read_map(" ;cc 17/1=x; knob=gain_db;cc 1/1=; cc 1/2 = mute ") == (
-        {"cc 1/2": "mute"},
-        ["cc 17/1=x", "knob=gain_db", "cc 1/1="],
-    )
 
 
 def test_any_bytes_are_read() -> None:

@@ -14,6 +14,7 @@ import pytest
 from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.midi import door as midi
+from bridge.errors import DeviceError
 from bridge.metrics import Metrics
 from bridge.session.commands import Action, EditRack, KeepTake, RackAction, RecallPreset, Set, Transport
 from bridge.session.events import Block, Changed, Event
@@ -88,6 +89,41 @@ def test_without_ports_it_is_no_door() -> None:
         await door.close("the test is over")
 
     asyncio.run(go())
+
+
+def test_a_system_without_midi_is_told_once_and_midi_that_comes_later_is_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As JACK's door waits for its server: what else the service does goes on."""
+    monkeypatch.setattr(midi, "_SCAN_SECONDS", 0.01)
+    looks = []
+
+    class LatePorts(TestPorts):
+        def __init__(self, wanted: Sequence[str]) -> None:
+            super().__init__(wanted)
+            self.names = []
+
+        def scan(self) -> None:
+            looks.append(1)
+            if len(looks) < 4:
+                raise DeviceError("there is no MIDI on this system")
+            self.names = ["knobs"]
+
+    async def go() -> None:
+        monkeypatch.setattr(midi, "Ports", LatePorts)
+        session = SineSession()
+        session.now["midi/map"] = "cc 1/74=mute"
+        door = midi.MidiDoor(Service(Settings(midi=("knobs",)), Access(), Metrics()))
+        await door.open(SimpleNamespace(live=session))
+        assert door.places() == {"midi": None}
+        await until(lambda: door.places() == {"midi": "knobs"})
+        door._ports.message(0xB0, 74, 127)
+        await until(lambda: session.now["mute"])
+        await door.close("the test is over")
+
+    asyncio.run(go())
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["there is no MIDI on this system; it is looked for every 0.01 s", "MIDI is here: knobs"]
 
 
 def test_a_control_is_learned_from_any_door_and_turns_what_it_learned(monkeypatch: pytest.MonkeyPatch) -> None:

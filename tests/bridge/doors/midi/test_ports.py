@@ -17,7 +17,7 @@ from bridge.doors.access import Access
 from bridge.doors.door import Service
 from bridge.doors.midi.door import MidiDoor
 from bridge.doors.midi.ports import Ports
-from bridge.errors import BridgeError
+from bridge.errors import DeviceError, UsageError
 from bridge.metrics import Metrics
 from bridge.settings import Settings
 
@@ -32,7 +32,7 @@ needs_rtmidi = pytest.mark.skipif(
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rtmidi", None)
-    with pytest.raises(BridgeError, match="pip install python-rtmidi"):
+    with pytest.raises(UsageError, match="--midi needs python-rtmidi: `pip install python-rtmidi`"):
         Ports(["all"])
 
 
@@ -44,18 +44,24 @@ def test_a_system_without_midi_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(rtmidi, "get_compiled_api", lambda: [rtmidi.API_LINUX_ALSA])
     monkeypatch.setattr(ports, "_SEQUENCER", Path("/no/such/sequencer"))
+    ports_wanted = Ports(["all"])
     with pytest.raises(
-        BridgeError, match=r"no MIDI on this system \(no ALSA sequencer\): .modprobe snd-seq. or start JACK"
+        DeviceError, match=r"no MIDI on this system \(no ALSA sequencer\): .modprobe snd-seq. or start JACK"
     ):
-        Ports(["all"])
+        ports_wanted.scan()
     monkeypatch.setattr(ports, "_SEQUENCER", Path("/"))
 
     def refuse(*_: object, **__: object) -> None:
         raise rtmidi.SystemError("no sequencer")
 
     monkeypatch.setattr(rtmidi, "MidiIn", refuse)
-    with pytest.raises(BridgeError, match=r"no MIDI on this system \(no sequencer\)"):
-        Ports(["all"])
+    with pytest.raises(DeviceError, match=r"no MIDI on this system \(no sequencer\)"):
+        ports_wanted.scan()
+    monkeypatch.setattr(rtmidi, "get_compiled_api", list)
+    with pytest.raises(DeviceError, match=r"no MIDI on this system \(python-rtmidi was built for none\)"):
+        ports_wanted.scan()
+    assert ports_wanted.names == []
+    ports_wanted.close()
 
 
 @needs_rtmidi

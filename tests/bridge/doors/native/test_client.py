@@ -17,9 +17,9 @@ from bridge.doors.native.client import ListenClient, Received, stream_url
 from bridge.doors.native.frames import AudioHeader
 from bridge.errors import UsageError, WireError
 from bridge.session.commands import Set
-from bridge.session.events import Gap
+from bridge.session.events import Gap, Notice
 
-from ..web_session import BLOCK, RATE_HZ, Open, serving, sine
+from ..web_session import BLOCK, RATE_HZ, Open, SineSession, serving, sine
 
 
 @dataclass
@@ -114,6 +114,30 @@ def test_gaps_are_counted_and_refused_settings_are_said(caplog: pytest.LogCaptur
 
     asyncio.run(go())
     assert "the server says: prompt/1/text is refused" in caplog.text
+
+
+def test_what_the_service_tells_people_is_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "bridge.client")
+    monkeypatch.setattr(SineSession, "heard", lambda _self: "house, 125 bpm; left out: fast")
+
+    async def go() -> None:
+        async with serving() as door:
+            listening = asyncio.create_task(hear(door, 3.0))
+            while not door.session.listeners:
+                await asyncio.sleep(0.01)
+            for topic, text in (("heard", "jazz trio\x1b[2J"), ("unsupported", "it was not made for top_p")):
+                for listener in list(door.session.listeners):
+                    listener.event(Notice(topic, text, 0))
+            await listening
+
+    asyncio.run(go())
+    said = [record.getMessage() for record in caplog.records]
+    assert "heard: house, 125 bpm; left out: fast" in said
+    assert "it was not made for top_p" in said
+    assert any(line.startswith("heard: jazz trio") for line in said)
+    assert "\x1b" not in caplog.text
 
 
 def test_a_refusal_ends_it_and_nobody_there_too() -> None:

@@ -279,6 +279,40 @@ def test_without_a_device_there_is_silence_and_one_line_unless_one_was_named(
     assert session.listeners == []
     assert (door.places(), door.stats()) == ({"sound": None}, {})
     asyncio.run(door.close("the end"))
-    with pytest.raises(DeviceError, match="no sound device"):
+
+    def no_portaudio() -> list[OutputDevice]:
+        raise DeviceError("no sound: the PortAudio library is not here")
+
+    monkeypatch.setattr(sound_door, "output_devices", no_portaudio)
+    with pytest.raises(DeviceError, match="PortAudio library"):
         SoundCardDoor(Service(Settings(output="Speakers"), Access(), Metrics()))
     assert SoundCardDoor(Service(Settings(soundcard=False), Access(), Metrics())).stats() == {}
+
+
+def test_a_device_that_was_named_and_is_not_there_yet_is_waited_for(
+    scans: list[OutputDevice], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As JACK and MIDI are: an interface may be switched on after the service."""
+    scans.clear()
+
+    def choose(wanted: str | None) -> OutputDevice:
+        if not scans:
+            raise DeviceError(f"no sound device fits {wanted!r}; there are: 1 'HDMI'")
+        return scans[0]
+
+    monkeypatch.setattr(sound_door, "choose_device", choose)
+
+    async def run() -> None:
+        session, door = Session(), SoundCardDoor(Service(Settings(output="Speakers"), Access(), Metrics()))
+        await door.open(session)  # type: ignore[arg-type]
+        assert door.places() == {"sound": None}
+        await session.play(0.2)
+        scans.append(SPEAKERS)
+        await session.play(0.8)
+        assert door.places() == {"sound": "ALSA: Speakers"}
+        await door.close("the test is over")
+
+    asyncio.run(run())
+    assert "sound: no sound device fits 'Speakers'; there are: 1 'HDMI'; trying again" in caplog.messages[0]
+    assert caplog.messages[1:] == ["sound: playing on Speakers"]
+    assert np.abs(np.concatenate(Card.opened[0].heard)).max() > 0.4

@@ -1,0 +1,89 @@
+"""The tempo and the key that a prompt names: numbers and note names out of free text, as people of six languages spell.
+
+    "techno, 120-130 bpm, in Es-Dur" ─► 125 bpm ─► E flat, major ─► "techno,  , in  "
+
+Rules: pure, no torch, no vocabulary. What a checkpoint makes of a tempo or key that it does not have is not said here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["SEMITONES", "AskedKey", "asked_key", "asked_tempo"]
+
+SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}  # h: b in German
+_SOLFEGE = {"do": 0, "ut": 0, "re": 2, "ré": 2, "mi": 4, "fa": 5, "sol": 7, "la": 9, "si": 11}
+_B_FLAT = 10
+
+_TEMPO = re.compile(
+    r"(?:\b(?:tempo|at)\s+)?"
+    r"(?<![\d#])(?<!\d[.,])(?<!^-)(?<![\s,]-)"  # no end of a longer number, none below zero
+    r"(?:(\d{2,3})\s*(?:-|–|to|bis)\s*)?(\d{2,3}(?:[.,]\d+)?)\s*(?:bpm|beats per minute)\b"
+    r"|\b(?:tempo|at)\s+()(\d{2,3})\b"
+)
+_BARE_TEMPO = re.compile(r"(?<![\d.#-])()([6-9]\d|1\d\d)(?![\d.a-z-])")
+
+_MODE = r"(?P<mode>major|minor|maj|min|dur|moll)\b"
+_KEY = re.compile(r"\b(?P<note>[a-h])(?:\s*(?P<sign>b|sharp|flat|is|es|s)\b|\s*(?P<mark>##?|♯|♭♭?))?[\s-]*" + _MODE)
+_SOLFEGE_KEY = re.compile(
+    r"\b(?P<note>do|ut|r[eé]|mi|fa|sol|la|si)"
+    r"(?:\s*(?P<sign>b[eé]mol(?:le)?|di[eè]se|diesis|sostenido|sustenido)\b|(?P<mark>[#♯♭]))?"
+    r"\s+(?P<mode>majeur|mineur|mayor|menor|maggiore|minore|maior)\b"
+)
+_SHORT_KEY = re.compile(r"\b(?P<note>[A-G])(?P<mark>[#♯b♭]?)(?P<mode>m)\b")
+# "in A" needs an end: "in A smoky bar" is no key
+_KEY_ALONE = re.compile(
+    r"\b(?:[Ii]n|[Kk]ey of)\s+(?:(?P<note>[B-G])(?P<mark>[#♯b♭]?)(?![\w#♯♭'’])"
+    r"|(?P<a>A)(?P<a_mark>[#♯b♭]?)(?=\s*(?:[,.;)]|$)))"
+)
+_MINOR = ("minor", "min", "moll", "mineur", "menor", "minore", "m")
+_LOWER = ("b", "bb", "♭", "flat", "es", "s", "bemol", "bémol", "bemolle")
+
+
+@dataclass(frozen=True)
+class AskedKey:
+    """A key as it was asked for.
+
+    Attributes:
+        semitone: of its tonic, above C.
+        mode: "major" or "minor"; "" where it was not said.
+        written: as it stood in the prompt.
+    """
+
+    semitone: int
+    mode: str
+    written: str
+
+
+def asked_tempo(text: str) -> tuple[float | None, str]:
+    """The tempo that a prompt names in numbers, of a range its middle, in bpm; and the prompt without it."""
+    low = text.lower()
+    match = _TEMPO.search(low) or _BARE_TEMPO.search(low)
+    if match is None:
+        return None, text
+    named = [float(group.replace(",", ".")) for group in match.groups() if group]
+    bpm = sum(named) / len(named)
+    return (bpm, _without(text, match)) if bpm else (None, text)
+
+
+def asked_key(text: str) -> tuple[AskedKey | None, str]:
+    """The key that a prompt names, and the prompt without it."""
+    low = text.lower()
+    match = _KEY.search(low) or _SOLFEGE_KEY.search(low) or _SHORT_KEY.search(text) or _KEY_ALONE.search(text)
+    if match is None:
+        return None, text
+    found = match.groupdict()
+    note = (found["note"] or found["a"]).lower()
+    sign = found.get("sign") or found["mark"] or found.get("a_mark") or ""
+    semitone = SEMITONES[note] if note in SEMITONES else _SOLFEGE[note]
+    mode = found.get("mode") or ""
+    if note == "b" and not sign and mode in ("dur", "moll"):
+        semitone = _B_FLAT  # in German
+    shift = 0 if not sign else -1 if sign in _LOWER else len(sign) if sign == "##" else -2 if sign == "♭♭" else 1
+    named = "" if not mode else "minor" if mode in _MINOR else "major"
+    return AskedKey((semitone + shift) % 12, named, match.group().strip()), _without(text, match)
+
+
+def _without(text: str, match: re.Match[str]) -> str:
+    return f"{text[: match.start()]} {text[match.end() :]}"

@@ -1,0 +1,75 @@
+"""Tempi and keys in the spellings of people, and what only looks like one."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamgen.checkpoint.tempo_and_key import AskedKey, asked_key, asked_tempo
+
+
+@pytest.mark.parametrize(
+    ("text", "bpm", "rest"),
+    [
+        ("house, 125 bpm", 125.0, "house, "),
+        ("128.9BPM", 128.9, ""),
+        ("12,5 bpm", 12.5, ""),
+        ("rock,140 bpm", 140.0, "rock, "),
+        ("120-130 bpm", 125.0, ""),
+        ("90 – 100 bpm", 95.0, ""),
+        ("techno - 140 bpm", 140.0, "techno -"),
+        ("dub at 70", 70.0, "dub"),
+        ("techno 140", 140.0, "techno"),
+    ],
+)
+def test_a_tempo_in_numbers(text: str, bpm: float, rest: str) -> None:
+    found, left = asked_tempo(text)
+    assert (found, left.split()) == (bpm, rest.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-94 bpm", "1000000 bpm", "-3 bpm", "0 bpm", "00 bpm", "1e3 bpm", "techno 1990", "70s", "8-bit", "a#90 bpm"],
+)
+def test_what_is_no_tempo(text: str) -> None:
+    assert asked_tempo(text) == (None, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "semitone", "mode"),
+    [
+        ("A minor", 9, "minor"),
+        ("H-Moll", 11, "minor"),
+        ("B-Dur", 10, "major"),
+        ("B major", 11, "major"),
+        ("Es-Dur", 3, "major"),
+        ("as moll", 8, "minor"),
+        ("cis-moll", 1, "minor"),
+        ("Ces-Dur", 11, "major"),
+        ("F## minor", 7, "minor"),
+        ("f # minor", 6, "minor"),
+        ("b flat major", 10, "major"),
+        ("bb minor", 10, "minor"),
+        ("do mineur", 0, "minor"),
+        ("mi bémol majeur", 3, "major"),
+        ("la menor", 9, "minor"),
+        ("fa diesis minore", 6, "minor"),
+        ("piano in C", 0, ""),
+        ("in Bb with strings", 10, ""),
+        ("key of G", 7, ""),
+        ("jazz in A, slow", 9, ""),
+        ("F#m", 6, "minor"),
+    ],
+)
+def test_a_key_as_people_write_it(text: str, semitone: int, mode: str) -> None:
+    found, _ = asked_key(text)
+    assert found is not None
+    assert (found.semitone, found.mode) == (semitone, mode)
+
+
+def test_the_key_is_taken_out_of_the_prompt() -> None:
+    assert asked_key("piano in Es-Dur, slow") == (AskedKey(3, "major", "es-dur"), "piano in  , slow")
+
+
+@pytest.mark.parametrize("text", ["in A smoky bar", "be minor", "Cmaj7", "in Berlin", "play in Dub's way", ""])
+def test_what_is_no_key(text: str) -> None:
+    assert asked_key(text) == (None, text)
