@@ -25,6 +25,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -111,7 +112,11 @@ def choose_engine(
     if is_small(checkpoint, device):
         chosen = "int8" if builder.library is not None or _multiplies_bf16() else "fp32"
         return builder.choice(chosen, f"{chosen}, as it is small")
-    chosen, factor = kept(builder.machine, lambda: _fastest(builder, pattern, frame_seconds))
+
+    def fits(found: Any) -> bool:
+        return found[0] in builder.candidates() and isinstance(found[1], float)
+
+    chosen, factor = kept(builder.machine, lambda: _fastest(builder, pattern, frame_seconds), fits)
     return builder.choice(chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
 
 
