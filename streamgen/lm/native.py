@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
+from streamgen.checkpoint.validate import finite
 from streamgen.kernels import Kernels, PackedMatrix, head_order, narrowest, pack, pack_exactly
 from streamgen.kernels.library import Matrix, Shape, address
 from streamgen.kernels.packed import TILE
@@ -120,22 +121,29 @@ def pack_weights(
         bits: of each matrix, by its name.
         library: any.
         threads: that do it.
+
+    Raises:
+        CheckpointError: a matrix has NaN or infinity in it.
     """
     pool = library.pool(threads)
     return PackedWeights(
         {
-            name: pack(library, pool, full_matrix(config, weights, name), count, _order(config, name))
+            name: pack(library, pool, _whole(config, weights, name), count, _order(config, name))
             for name, count in bits.items()
         }
     )
 
 
 def exact_weights(config: DecoderConfig, weights: Mapping[str, Tensor]) -> PackedWeights:
-    """Lay out a decoder's matrices as they are. Arguments as in `pack_weights`."""
+    """Lay out a decoder's matrices as they are. Arguments and errors as in `pack_weights`."""
     names = matrix_names(config)
     return PackedWeights(
-        {name: pack_exactly(full_matrix(config, weights, name), _order(config, name)) for name in names}, exact=True
+        {name: pack_exactly(_whole(config, weights, name), _order(config, name)) for name in names}, exact=True
     )
+
+
+def _whole(config: DecoderConfig, weights: Mapping[str, Tensor], name: str) -> Tensor:
+    return finite(f"the decoder's {name}", full_matrix(config, weights, name))
 
 
 def _order(config: DecoderConfig, name: str) -> list[int] | None:
@@ -282,13 +290,13 @@ class NativeDecoder:
         self.config, self.threads, self.weight_bytes, self._exact = config, threads, packed.bytes, packed.exact
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self._library, self._pool = library, library.pool(threads)
-        tables = [weights[f"model.decoder.embed_tokens.{k}.weight"] for k in range(config.num_codebooks)]
-        table = torch.cat(tables)  # a few rows of many are read
+        tables = [f"model.decoder.embed_tokens.{k}.weight" for k in range(config.num_codebooks)]
+        table = torch.cat([finite(name, weights[name]) for name in tables])  # a few rows of many are read
         self._embed = narrowest(table) if packed.exact else table.to(torch.bfloat16)
         self._embed_offsets = torch.arange(config.num_codebooks) * (config.vocab_size + 1)
         self.positions = sinusoids(config.positions, config.hidden_size)
         self.matrices = _in_one_arena(packed, library)
-        self._norms = {name: weights[name].float().contiguous() for name in _norm_names(config)}
+        self._norms = {name: finite(name, weights[name]).float().contiguous() for name in _norm_names(config)}
         positions = -(-config.positions // _POSITIONS) * _POSITIONS
         sizes = (config.hidden_size, config.num_heads, config.ffn_dim, config.num_layers, positions)
         self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu", packed.exact)))

@@ -31,7 +31,7 @@ import torch
 
 from streamgen.checkpoint.types import Checkpoint
 from streamgen.errors import ConfigError
-from streamgen.kernels import Kernels, kernels
+from streamgen.kernels import Kernels, kernels, why_none
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.halves import HalvesCache, halves_pay
@@ -103,7 +103,8 @@ def choose_engine(
         raise ConfigError(f"precision is {precision!r}, which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
     builder = _Builder(checkpoint, pattern, device, threads)
     if few_bits and precision != "int8" and builder.library is None:
-        raise ConfigError(f"precision is {precision!r}, which needs the native kernels: {builder.lack}; use 'int8'")
+        words = f"precision is {precision!r}, which needs the native kernels: {builder.lack}"
+        raise ConfigError(f"{words}; 'int8' runs without them")
     if precision != "auto":
         asked = builder.choice(precision, f"{precision}, as asked")
         if precision == "fp16" and not _makes_numbers(asked.engine, pattern):
@@ -201,7 +202,7 @@ def native_kernels(checkpoint: Checkpoint) -> tuple[Kernels | None, str]:
     if not fits_native(checkpoint.decoder):
         return None, "they do not run a decoder of this shape"
     library = kernels()
-    return library, "" if library else "this streamgen was installed without a C++ compiler"
+    return library, "" if library else why_none()
 
 
 def processor_name() -> str:

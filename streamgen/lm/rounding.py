@@ -114,7 +114,8 @@ def sampled(weight: Tensor) -> bytes:
 
 def summed(weight: Tensor) -> bytes:
     """Return a checksum of all numbers of a tensor."""
-    return zlib.crc32(weight.detach().contiguous().flatten().view(torch.uint8).numpy()).to_bytes(4, "little")
+    content = weight.detach().contiguous().flatten().view(torch.uint8).numpy()
+    return zlib.crc32(content.data).to_bytes(4, "little")
 
 
 def rounded_weights(checkpoint: Checkpoint, bits: Mapping[str, int], library: Kernels, threads: int) -> PackedWeights:
