@@ -200,7 +200,7 @@ class _Builder:
 def native_kernels(checkpoint: Checkpoint) -> tuple[Kernels | None, str]:
     """Return the kernels that run a checkpoint's decoder, or None and why there are none."""
     if not fits_native(checkpoint.decoder):
-        return None, "they do not run a decoder of this shape"
+        return None, "they do not run a decoder of these widths, or of this activation"
     library = kernels()
     return library, "" if library else why_none()
 
