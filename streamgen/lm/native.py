@@ -97,17 +97,15 @@ def matrix_names(config: DecoderConfig) -> list[str]:
 
 
 def full_matrix(config: DecoderConfig, weights: Mapping[str, Tensor], name: str) -> Tensor:
-    """Put one matrix together, [out, in]: queries, keys and values in one, all codebooks' heads in one."""
-    if name == "heads":
-        return torch.cat([weights[f"lm_heads.{k}.weight"] for k in range(config.num_codebooks)])
-    layer, kind = name.split(".")
-    place = f"model.decoder.layers.{layer}"
-    if kind == "qkv":
-        return torch.cat([weights[f"{place}.self_attn.{part}_proj.weight"] for part in "qkv"])
-    part = {
-        "out": "self_attn.out_proj", "cross_query": "encoder_attn.q_proj", "cross_out": "encoder_attn.out_proj",
-        "ffn_in": "fc1", "ffn_out": "fc2"}[kind]  # fmt: skip
-    return weights[f"{place}.{part}.weight"]
+    """Put a matrix together, [out, in]: q, k and v in one, all heads in one. NaN or infinity is a CheckpointError."""
+    layer, _, kind = name.partition(".")
+    parts = {
+        "qkv": [f"self_attn.{part}_proj" for part in "qkv"], "out": ["self_attn.out_proj"],
+        "cross_query": ["encoder_attn.q_proj"], "cross_out": ["encoder_attn.out_proj"],
+        "ffn_in": ["fc1"], "ffn_out": ["fc2"], "": [f"lm_heads.{k}" for k in range(config.num_codebooks)]}  # fmt: skip
+    place = f"model.decoder.layers.{layer}." if kind else ""
+    found = [finite(f"{place}{part}", weights[f"{place}{part}.weight"]) for part in parts[kind]]
+    return torch.cat(found) if len(found) > 1 else found[0]
 
 
 def pack_weights(
@@ -121,29 +119,22 @@ def pack_weights(
         bits: of each matrix, by its name.
         library: any.
         threads: that do it.
-
-    Raises:
-        CheckpointError: a matrix has NaN or infinity in it.
     """
     pool = library.pool(threads)
     return PackedWeights(
         {
-            name: pack(library, pool, _whole(config, weights, name), count, _order(config, name))
+            name: pack(library, pool, full_matrix(config, weights, name), count, _order(config, name))
             for name, count in bits.items()
         }
     )
 
 
 def exact_weights(config: DecoderConfig, weights: Mapping[str, Tensor]) -> PackedWeights:
-    """Lay out a decoder's matrices as they are. Arguments and errors as in `pack_weights`."""
+    """Lay out a decoder's matrices as they are. Arguments as in `pack_weights`."""
     names = matrix_names(config)
     return PackedWeights(
-        {name: pack_exactly(_whole(config, weights, name), _order(config, name)) for name in names}, exact=True
+        {name: pack_exactly(full_matrix(config, weights, name), _order(config, name)) for name in names}, exact=True
     )
-
-
-def _whole(config: DecoderConfig, weights: Mapping[str, Tensor], name: str) -> Tensor:
-    return finite(f"the decoder's {name}", full_matrix(config, weights, name))
 
 
 def _order(config: DecoderConfig, name: str) -> list[int] | None:
