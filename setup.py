@@ -31,7 +31,7 @@ if X86:
     SETS |= {
         "avx2": (["-march=haswell"], ["/arch:AVX2"]),
         "avxvnni": (["-march=haswell", "-mavxvnni"], ["/arch:AVX2", "/D__AVXVNNI__"]),
-        "avx512": (["-march=icelake-server", "-mprefer-vector-width=512"], ["/arch:AVX512"]),
+        "avx512": (["-march=cascadelake", "-mprefer-vector-width=512"], ["/arch:AVX512"]),  # the first with VNNI
     }
     if sys.platform == "linux":  # whose processors are asked for it through the system
         flags = ["-march=icelake-server", "-mprefer-vector-width=512", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]

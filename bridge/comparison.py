@@ -149,14 +149,14 @@ def _ours(model: Model, seconds: float) -> None:
 
 
 def _their_job(folder: str, model: Model) -> Callable[[float], Any]:
-    from transformers import AutoTokenizer, MusicgenForConditionalGeneration
+    from transformers import AutoModelForTextToWaveform, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     device = str(model.device)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     dtype = _DTYPES[_THEIRS[model.precision]]
-    twin: Any = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    twin: Any = AutoModelForTextToWaveform.from_pretrained(folder, dtype=dtype)
     twin.to(device).eval()
     inputs = tokenizer([_PROMPT], return_tensors="pt").to(device)
     delays = twin.config.decoder.num_codebooks // twin.config.decoder.audio_channels - 1

@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MOST_MB", "read_toml", "read_whole", "write_whole"]
+__all__ = ["MOST_MB", "home", "read_toml", "read_whole", "write_whole"]
 
 MOST_MB = 64  # of a file that is read into memory
 
@@ -91,3 +91,11 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def home() -> Path:
+    """Return the operator's own folder; of a user whom the system does not know, one in which nothing can be."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)

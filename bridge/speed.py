@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from streamgen import Model, Stream
 
 __all__ = [
-    "FRAMES_PER_SECOND",
     "MARGIN_STEPS",
     "RolloverFigures",
     "StepCost",
@@ -44,9 +43,9 @@ __all__ = [
     "step_costs",
 ]
 
-FRAMES_PER_SECOND = 50
 _ROWS, _PLACES = (1, 2, 4, 8), (0.2, 0.5, 1.0)  # places in the window
 MARGIN_STEPS = 5
+_QUIET_STEPS = 100  # at least, that a span without a rollover has to say anything
 _CHUNK_SECONDS = 0.1
 _WARM_UP_SECONDS = 0.5
 _LISTENER_LEAD_SECONDS = 0.5
@@ -127,7 +126,7 @@ def run_stream(
         1e3 * median(steps),
         1e3 * quantile(steps, 0.99),
         codec / (codec + lm),
-        rollover_figures(least, done[0].handovers, round(done[0].context_seconds * FRAMES_PER_SECOND)),
+        rollover_figures(least, done[0].handovers, round(done[0].context_seconds * model.frame_rate_hz)),
     )
 
 
@@ -136,7 +135,12 @@ def _open(model: Model, seed: int) -> Stream:
 
     Then no window would ever be full: neither its rollover nor what a step costs at its end would be seen.
     """
-    return model.open_stream(prompt=_PROMPT, seed=seed, audition=1, guard=False)
+    from streamgen import PromptError
+
+    try:
+        return model.open_stream(prompt=_PROMPT, seed=seed, audition=1, guard=False)
+    except PromptError:  # a decoder alone reads none
+        return model.open_stream(seed=seed, audition=1, guard=False)
 
 
 def _run_once(model: Model, seconds: float, before: float, progress: Callable[[float], None]) -> _Run:
@@ -291,4 +295,4 @@ def _quiet_maxima(step_seconds: Sequence[float], spans: Sequence[tuple[int, int]
     """Longest steps of the stretches between rollovers, cut into pieces of a rollover's length at most."""
     edges = [0, *(edge for span in spans for edge in span), len(step_seconds)]
     gaps = [(edges[index], edges[index + 1]) for index in range(0, len(edges), 2)]
-    return [max(step_seconds[start:stop]) for start, stop in gaps if stop - start >= 2 * FRAMES_PER_SECOND]
+    return [max(step_seconds[start:stop]) for start, stop in gaps if stop - start >= _QUIET_STEPS]

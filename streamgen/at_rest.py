@@ -5,7 +5,7 @@
 
 Their memory is the system's to take back, for the file has it all. Where no file can be written they stay in memory.
 
-A copy goes by its names, shapes and a few numbers of each tensor, as rounded weights do (`lm.rounding`).
+A copy goes by its names, shapes and numbers, and is made anew if it does not hold them.
 
 Rules: the values stay, bit for bit; what was written to is no file's any more. Linux tells which memory is; elsewhere
 the system takes it back when it needs it.
@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from streamgen.lm.rounding import cache_folder, put_whole, sampled
+from streamgen.lm.rounding import cache_folder, put_whole, summed
 
 __all__ = ["keep_in_file", "trim"]
 
@@ -62,16 +62,31 @@ def keep_in_file(named: Mapping[str, Tensor]) -> Callable[[], None]:
 def _move(tensors: dict[str, Tensor], pieces: dict[int, str]) -> None:
     """Give tensors the memory of a file, one for each piece."""
     digest, content = hashlib.sha256(), {name: tensors[name].detach() for name in pieces.values()}
-    for name, tensor in content.items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode() + sampled(tensor))
+    sums = {name: _sum_of(tensor) for name, tensor in content.items()}
+    for name, told in sums.items():
+        digest.update(f"{name} {told}".encode())
     file = cache_folder() / f"{digest.hexdigest()[:32]}.safetensors"
-    with suppress(OSError, SafetensorError):
-        if not file.exists():
-            put_whole(file, lambda draft: save_file(content, draft))
-        kept = load_file(file)
+    kept = _read(file, sums)
+    if kept is None:
+        put_whole(file, lambda draft: save_file(content, draft))
+        kept = _read(file, sums)
+    if kept is not None:
         homes = [(tensor, kept[pieces[tensor.data_ptr()]]) for tensor in tensors.values()]  # before any has moved
         for tensor, home in homes:
             tensor.data = home.view(tensor.shape)
+
+
+def _read(file: Path, sums: dict[str, str]) -> dict[str, Tensor] | None:
+    """Map a file; None if there is none, or it holds anything but tensors of these sums."""
+    with suppress(OSError, SafetensorError):
+        kept = load_file(file)
+        if {name: _sum_of(tensor) for name, tensor in kept.items()} == sums:
+            return kept
+    return None
+
+
+def _sum_of(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype} {summed(tensor).hex()}"
 
 
 def _of_files(tensors: dict[str, Tensor]) -> list[tuple[int, int]] | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamgen.audio import AudioChunk
-from streamgen.checkpoint import Checkpoint, GenerationDefaults, load_checkpoint
+from streamgen.checkpoint import Checkpoint, GenerationDefaults, as_filed, load_checkpoint
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.rows import Wanted
@@ -73,7 +73,7 @@ def load_model(
     if threads is not None:
         THREADS.check(threads)
     chosen = _device(device)
-    return Model(Runtime.of(load_checkpoint(name), chosen, precision, threads))
+    return Model(Runtime.of(as_filed(load_checkpoint(name)), chosen, precision, threads))
 
 
 def _check_precision(precision: str) -> None:

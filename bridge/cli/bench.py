@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     seconds = args.seconds or (_SHAPE_SECONDS if args.shape else _MODEL_SECONDS)
     with _checkpoint(args) as settings:
         model = load_model(settings)
+        if args.against:
+            _check_both_play(model)
         fields = _measure(model, args, seconds)
         if args.against:
             fields |= _against(model, settings, min(seconds, _AGAINST_MAX_SECONDS))
@@ -112,10 +114,11 @@ def _fields(model: Model, figures: StreamFigures, bandwidth: float) -> dict[str,
         "kernels": model.kernels,
         "device": str(model.device),
         "realtime_factor": round(figures.realtime_factor, 3),
-        "memory_limit_factor": round(bandwidth / model.weight_bytes / 50, 3),
+        "memory_limit_factor": round(bandwidth / model.weight_bytes / model.frame_rate_hz, 3),
         "memory_bytes_per_second": round(bandwidth),
         "weight_bytes_per_step": model.weight_bytes,
         "window_seconds": round(model.window_seconds, 2),
+        "frame_rate_hz": model.frame_rate_hz,
         "first_audio_seconds": round(figures.first_audio_seconds, 3),
         "step_ms": {"median": round(figures.step_ms_median, 3), "p99": round(figures.step_ms_p99, 3)},
         "rollover_ratio": rollover and round(rollover.ratio, 3),
@@ -124,6 +127,23 @@ def _fields(model: Model, figures: StreamFigures, bandwidth: float) -> dict[str,
         "rollovers": rollover.rollovers if rollover else 0,
         "codec_share": round(figures.codec_share, 3),
     }
+
+
+def _check_both_play(model: Model) -> None:
+    """Refuse what transformers' generate() does not play, before minutes were spent on it."""
+    from streamgen import PromptError
+
+    if model.format != "transformers":
+        raise UsageError(
+            f"--against transformers: {model.name} is in {model.format}'s format, which it does not read; give a "
+            "folder that `streamgen convert` wrote"
+        )
+    try:
+        model.learn(["drums"])
+    except PromptError as error:
+        raise UsageError(
+            f"--against transformers: it plays whole checkpoints, from text to audio, and {error}"
+        ) from None
 
 
 def _against(model: Model, settings: Settings, seconds: float) -> dict[str, Any]:
@@ -145,7 +165,7 @@ def _against_fields(result: Comparison) -> dict[str, Any]:
 
 
 def _rows(fields: dict[str, Any]) -> list[tuple[str, ...]]:
-    step, ratio = fields["step_ms"], fields["rollover_ratio"]
+    step, ratio, real_time = fields["step_ms"], fields["rollover_ratio"], 1e3 / fields["frame_rate_hz"]
     rows: list[tuple[str, ...]] = [
         ("what", f"{fields.get('model') or fields['shape']}, {'stereo' if fields['stereo'] else 'mono'}"),
         ("precision", fields["precision_note"]),
@@ -153,7 +173,7 @@ def _rows(fields: dict[str, Any]) -> list[tuple[str, ...]]:
         ("speed", f"{fields['realtime_factor']:.2f} × real time"),
         ("limit set by memory", f"{fields['memory_limit_factor']:.2f} × real time"),
         ("first audio after", f"{fields['first_audio_seconds']:.2f} s"),
-        ("one step", f"median {step['median']:.2f} ms, 99 % under {step['p99']:.2f} ms (real time is 20)"),
+        ("one step", f"median {step['median']:.2f} ms, 99 % under {step['p99']:.2f} ms (real time is {real_time:g})"),
         ("codec's share", f"{100 * fields['codec_share']:.0f} %"),
         ("rollover", _rollover_line(fields) if ratio else _no_rollover(fields)),
         *((f"{row['count']} at once", f"{row['missed_deadlines']} chunks late") for row in fields["sessions"]),

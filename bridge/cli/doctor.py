@@ -90,14 +90,11 @@ def _processor() -> tuple[str, str]:
 
 
 def _kernels() -> tuple[str, str]:
-    from streamgen.kernels import kernels
+    from streamgen.kernels import kernels, why_none
 
     library = kernels()
     if library is None:
-        return (
-            "—",
-            "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen again",
-        )
+        return "—", f"none, so torch's, several times slower: {why_none()}"
     from bridge.audio.loops import loops
 
     if loops() is None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bridge.disk import read_whole, write_whole
+from bridge.disk import home, read_whole, write_whole
 from bridge.errors import cannot_be
 from bridge.session.events import Block, Changed, Event, PlayerState, Transported
 from bridge.session.parameters import Parameters, prompts_of
@@ -43,14 +43,14 @@ _log = logging.getLogger("bridge.state")
 
 def state_folder() -> Path:
     """Return where this program keeps what lasts, in the operator's own folder."""
-    home = Path.home()
+    own = home()
     if sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+        folder = Path(os.environ.get("LOCALAPPDATA") or own / "AppData" / "Local")
     elif sys.platform == "darwin":
-        folder = home / "Library" / "Application Support"
+        folder = own / "Library" / "Application Support"
     else:  # XDG base directories: a path that is not absolute is to be ignored
         folder = Path(os.environ.get("XDG_STATE_HOME", ""))
-        folder = folder if folder.is_absolute() else home / ".local" / "state"
+        folder = folder if folder.is_absolute() else own / ".local" / "state"
     return folder / "streamgen"
 
 

@@ -34,12 +34,14 @@ __all__ = [
     "Heard",
     "KnownCheckpoint",
     "MelodyConfig",
+    "as_filed",
     "convert_checkpoint",
     "find_folder",
     "list_checkpoints",
     "load_checkpoint",
 ]
 
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _log = logging.getLogger("streamgen")
 
 
@@ -68,6 +70,15 @@ def load_checkpoint(name: str, *, revision: str | None = None) -> Checkpoint:
         words=read_vocabulary(folder),
         code_bias=read_code_bias(folder, (found.decoder.num_codebooks, found.decoder.vocab_size)),
     )
+
+
+def as_filed(checkpoint: Checkpoint) -> Checkpoint:
+    """Say of a checkpoint which files its weights are: of one that nobody has changed since it was loaded."""
+    found = [
+        (file.name, file.stat()) for file in sorted(checkpoint.folder.glob("*")) if file.suffix in _WEIGHT_SUFFIXES
+    ]
+    told = (f"{name} {about.st_size} {about.st_mtime_ns}" for name, about in found)
+    return replace(checkpoint, files="\n".join((str(checkpoint.folder.resolve()), *told)))
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

@@ -176,6 +176,7 @@ class Checkpoint:
         words: which of its words people's words mean, or None: it reads prompts as they are typed.
         code_bias: what is added to its logits under such words, or None.
         notes: what its settings say and has no effect here, or is otherwise than one would think: one line each.
+        files: which files of the folder the weights are, as they were read; "" where they may have been changed since.
     """
 
     name: str
@@ -197,6 +198,7 @@ class Checkpoint:
     words: Vocabulary | None = None
     code_bias: CodeBias | None = None
     notes: tuple[str, ...] = ()
+    files: str = ""
 
     @property
     def sample_rate_hz(self) -> int:

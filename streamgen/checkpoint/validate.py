@@ -1,7 +1,7 @@
 """What can be streamed, and what cannot and why.
 
-Rules: looks at settings and at tensors' names and shapes, never at values; every refusal is one line that says what was
-found, what is needed and what to do.
+Rules: looks at settings and at tensors' names and shapes; at values in `finite` alone, which reads them all: for
+those who read them anyway. Every refusal is one line that says what was found, what is needed and what to do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_TRAINED_POSITIONS", "STYLE_ROOM", "TEXT_ROOM", "check_codec", "check_decoder", "check_not_wrapped",
-    "check_room", "check_streamable", "check_windows", "decoder_shapes", "match_tensors",
+    "check_room", "check_streamable", "check_windows", "decoder_shapes", "finite", "match_tensors",
 ]  # fmt: skip
 
 # 30 s at 50 frames a second, and 3 more for the delays: past them MusicGen has seen nothing.
@@ -225,6 +225,24 @@ def match_tensors(
             raise CheckpointError(f"{part}: {shapes}; {remedy}")
         if not tensor.is_floating_point() or tensor.element_size() < 2:
             raise CheckpointError(f"{part}: {name} is {tensor.dtype}; float32, float16 or bfloat16 is needed")
+
+
+def finite(name: str, weight: Tensor) -> Tensor:
+    """Return a weight of numbers: NaN among rounded ones, or in a row of which the largest is sought, would not show.
+
+    Args:
+        name: of it, in messages.
+        weight: as it was stored.
+
+    Raises:
+        CheckpointError: it has NaN or infinity in it.
+    """
+    import torch
+
+    # a sum tells of each of them and takes no memory; that of large numbers may be infinite itself
+    if not weight.sum(dtype=torch.float32).isfinite() and not weight.isfinite().all():
+        raise CheckpointError(f"{name} has NaN or infinity in it: the checkpoint is damaged, download it again")
+    return weight
 
 
 def _check_not_quantised(part: str, found: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ processor knows; never compiled at run time. Without it everything plays on torc
 
 from __future__ import annotations
 
-from streamgen.kernels.library import Kernels, Pool, bound, built_for, kernels, library_file
+from streamgen.kernels.library import Kernels, Pool, bound, built_for, kernels, library_file, usable, why_none
 from streamgen.kernels.packed import (
     BITS,
     PackedMatrix,
@@ -43,4 +43,6 @@ __all__ = [
     "pack_exactly",
     "padded_bias",
     "run_lstm",
+    "usable",
+    "why_none",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,10 +34,13 @@ __all__ = [
     "built_for",
     "kernels",
     "library_file",
+    "usable",
+    "why_none",
 ]
 
-INSTRUCTION_SETS = ("portable", "avx2", "avxvnni", "avx512", "amx")  # each runs where those after it do
+INSTRUCTION_SETS = ("portable", "avx2", "avxvnni", "avx512", "amx")  # the bits of what a processor knows; the best last
 _VARIABLE = "STREAMGEN_KERNELS"
+_REMEDY = f"install streamgen again, or set {_VARIABLE}=torch"
 _FOLDER = Path(__file__).parent / "native"
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 Signatures = dict[str, tuple[Any, tuple[Any, ...]]]
@@ -111,14 +114,17 @@ class Kernels:
         """
         self.instruction_set = instruction_set
         self.call = bound(_file(instruction_set), _SIGNATURES)
-        self._pools: dict[tuple[int, int], Pool] = {}
+        self._pools: dict[int, Pool] = {}
 
     def pool(self, threads: int) -> Pool:
-        """Return the threads that compute together; they are started once, and anew in a forked process."""
-        place = os.getpid(), threads
-        if place not in self._pools:
-            self._pools[place] = Pool(self.call.pool(threads), threads)
-        return self._pools[place]
+        """Return the threads that compute together; they are started once.
+
+        Raises:
+            ConfigError: the system does not start so many.
+        """
+        if threads not in self._pools:
+            self._pools[threads] = Pool(self.call.pool, threads)
+        return self._pools[threads]
 
     def empty(self, size: int) -> Tensor:
         """Allocate bytes, uint8 [size], in huge pages where the system has them."""
@@ -127,17 +133,36 @@ class Kernels:
         return memory
 
 
-@dataclass(frozen=True)
 class Pool:
     """Threads that compute one call at a time, the caller among them; asleep while there is nothing to do.
 
-    Attributes:
-        handle: for the library's functions.
+    Args:
+        start: starts them, given how many.
         threads: how many, the caller included.
+
+    Attributes:
+        threads: as given.
+
+    Raises:
+        ConfigError: the system does not start so many.
     """
 
-    handle: int
-    threads: int
+    def __init__(self, start: Callable[[int], int | None], threads: int) -> None:
+        self.threads, self._start = threads, start
+        self._handle, self._process = self._started(), os.getpid()
+
+    @property
+    def handle(self) -> int:
+        """For the library's functions. A forked process has none of its parent's threads, and starts its own."""
+        if self._process != os.getpid():
+            self._handle, self._process = self._started(), os.getpid()
+        return self._handle
+
+    def _started(self) -> int:
+        handle = self._start(self.threads)
+        if handle is None:
+            raise ConfigError(f"threads is {self.threads}, more than the system lets this program start: take fewer")
+        return handle
 
 
 def _file(instruction_set: str) -> Path:
@@ -172,6 +197,29 @@ def built_for() -> list[str]:
     return [name for name in INSTRUCTION_SETS if _file(name).exists()]
 
 
+def usable() -> list[str]:
+    """Return those of them that this processor runs, the best last; none where the portable one is missing.
+
+    Raises:
+        ConfigError: what was built cannot be loaded.
+    """
+    built = built_for()
+    if "portable" not in built:
+        return []
+    try:
+        known = _load("portable").call.processor()
+    except OSError as error:
+        raise ConfigError(f"the native kernels cannot be loaded ({error}): {_REMEDY}") from None
+    return [name for place, name in enumerate(INSTRUCTION_SETS) if known >> place & 1 and name in built]
+
+
+def why_none() -> str:
+    """Say why `kernels` finds none here, and what to do: what was asked for, or how this was installed."""
+    if os.environ.get(_VARIABLE) == "torch":
+        return f"{_VARIABLE} is 'torch': unset it to have them"
+    return "this streamgen was installed without a C++ compiler: install one (g++ 11), then streamgen again"
+
+
 def kernels(instruction_set: str | None = None) -> Kernels | None:
     """Load the library for an instruction set.
 
@@ -183,14 +231,15 @@ def kernels(instruction_set: str | None = None) -> Kernels | None:
         None where no such library was built, or none is wanted.
 
     Raises:
-        ConfigError: the processor does not run the one that was asked for, or there is no such set.
+        ConfigError: the processor does not run the one that was asked for, there is no such set, or what was built
+            cannot be loaded.
     """
-    wanted, built = instruction_set or os.environ.get(_VARIABLE) or None, built_for()
+    wanted = instruction_set or os.environ.get(_VARIABLE) or None
     if wanted not in (None, "torch", *INSTRUCTION_SETS):
         raise ConfigError(f"{_VARIABLE} is {wanted!r}, must be one of torch, {', '.join(INSTRUCTION_SETS)}")
-    if wanted == "torch" or "portable" not in built:
+    known = [] if wanted == "torch" else usable()
+    if not known:
         return None
-    known = [name for name in INSTRUCTION_SETS[: _load("portable").call.processor() + 1] if name in built]
     if wanted is not None and wanted not in known:
         raise ConfigError(f"{_VARIABLE} is {wanted!r}; here run {', '.join(known)}")
     return _load(wanted or known[-1])

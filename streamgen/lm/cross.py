@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
+from streamgen.checkpoint.validate import finite
 from streamgen.kernels import narrowest
 from streamgen.linear import Linear
 
@@ -65,7 +66,8 @@ class TextProjector:
     def _keys_and_values(self, weights: dict[str, Tensor], layer: int) -> Tensor:
         """A layer's two matrices in one; those of float32 in halves where that loses nothing: they are seldom read."""
         place = f"model.decoder.layers.{layer}.encoder_attn"
-        both = torch.cat([weights[f"{place}.{part}_proj.weight"] for part in "kv"]).to(self._device)
+        names = [f"{place}.{part}_proj.weight" for part in "kv"]
+        both = torch.cat([finite(name, weights[name]) for name in names]).to(self._device)
         return narrowest(both) if self._dtype == torch.float32 else both.to(self._dtype)
 
     def project(self, states: Tensor) -> TextKV:

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
+from streamgen.checkpoint.validate import finite
 from streamgen.linear import Linear, activation
 from streamgen.lm.attention import MaskedAttention, Segment, SegmentAttention, cache_rows, merge
 from streamgen.lm.cache import KVCache
@@ -220,7 +221,7 @@ class _Weights:
         self._weights, self._device, self._dtype, self._int8 = weights, device, dtype, int8
 
     def __call__(self, name: str) -> Tensor:
-        return self._weights[name].to(self._device, self._dtype)
+        return finite(name, self._weights[name]).to(self._device, self._dtype)
 
     def linear(self, *names: str) -> Linear:
         tensors = [self(f"{name}.weight") for name in names]

@@ -18,13 +18,14 @@ here: `precision` tries whether a checkpoint has any.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.lm.attention import Part, Segment, attend_in_parts, causal_mask
+from streamgen.lm.attention import Part, Segment, attend_in_parts, cache_rows, causal_mask
 from streamgen.lm.cache import KVCache
 
 __all__ = ["HalvesAttention", "HalvesCache", "halves_pay"]
@@ -61,7 +62,7 @@ class HalvesCache(KVCache):
 
 
 class HalvesAttention:
-    """Self-attention of one pass over a `HalvesCache`, one call per segment.
+    """Self-attention of one pass over a `HalvesCache`: one call for neighbours of single vectors and as many blocks.
 
     Args:
         segments: of this pass, in the order of its vectors.
@@ -69,9 +70,12 @@ class HalvesAttention:
     """
 
     def __init__(self, segments: Sequence[Segment], cache: HalvesCache) -> None:
-        self._parts: list[Part] = [
-            (_Steps if segment.length == 1 else _Prefill)(segment, cache) for segment in segments
-        ]
+        self._parts: list[Part] = []
+        for blocks, together in groupby(segments, lambda one: one.past // _BLOCK + 1 if one.length == 1 else 0):
+            if blocks:
+                self._parts.append(_Steps(list(together), blocks, cache))
+            else:
+                self._parts += [_Prefill(segment, cache) for segment in together]
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Write the keys and values of qkv [N, 3·D] and return what the queries attend to, [N, D]."""
@@ -79,35 +83,70 @@ class HalvesAttention:
 
 
 class _Steps:
-    """A segment of single vectors: which rows are summed is the same in every layer, and worked out once a pass."""
+    """Segments of single vectors: which rows are summed is the same in every layer, and worked out once a pass."""
 
-    def __init__(self, segment: Segment, cache: HalvesCache) -> None:
-        rows, past, self.vectors = segment.block.slice(), segment.past, segment.vectors
-        block, place = divmod(past, _BLOCK)
-        keys, values = cache.keys[:, rows], cache.values[:, rows]
-        self._total, self._blocks = past + 1, block + 1
-        self._new_keys = keys[:, :, :, block, :, place].unbind()
-        self._new_values = values[:, :, :, past].unbind()
-        self._keys, self._values = keys.flatten(1, 4).unbind(), values.flatten(1, 3).unbind()
-        heads, each, head_dim = self.vectors * values.shape[2], keys.shape[3], keys.shape[4]
-        places = torch.arange(heads)[:, None]
-        self._key_rows = (places * (each * head_dim) + torch.arange(self._blocks * head_dim)).flatten()
-        self._key_sums = torch.arange(0, heads * self._blocks * head_dim, head_dim)
-        self._value_rows = (places * values.shape[3] + torch.arange(self._total)).flatten()
-        self._value_sums = torch.arange(0, heads * self._total, self._total)
+    def __init__(self, segments: Sequence[Segment], blocks: int, cache: HalvesCache) -> None:
+        (_, _, heads, each, head_dim, _), positions = cache.keys.shape, cache.values.shape[3]
+        rows = torch.tensor(cache_rows(segments))
+        self.vectors = len(rows)
+        self._total: int | None = None  # where all have seen as many
+        self._remember = _remembering(segments, rows, cache)
+        self._keys, self._values = cache.keys.flatten(1, 4).unbind(), cache.values.flatten(1, 3).unbind()
+        self._blocks = blocks
+        places = (rows[:, None] * heads + torch.arange(heads)).view(-1, 1)
+        self._key_rows = (places * (each * head_dim) + torch.arange(blocks * head_dim)).flatten()
+        self._key_sums = torch.arange(0, len(places) * blocks * head_dim, head_dim)
+        if all(one.past == segments[0].past for one in segments):
+            self._total = total = segments[0].past + 1
+            self._value_rows = (places * positions + torch.arange(total)).flatten()
+            self._value_sums = torch.arange(0, len(places) * total, total)
+            return
+        totals = (_pasts(segments) + 1).repeat_interleave(heads)
+        self._value_sums = totals.cumsum(0) - totals
+        seen = torch.arange(blocks * _BLOCK) < totals[:, None]
+        self._beyond, self._shares = ~seen, seen.flatten().nonzero()[:, 0]
+        self._value_rows = (places * positions + torch.arange(blocks * _BLOCK))[seen]
 
     def attend(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Return what each vector attends to, float16 [n, D]."""
         q, k, v = qkv.to(torch.float16).view(self.vectors, 3, config.num_heads, config.head_dim).unbind(1)
-        self._new_keys[layer].copy_(k)
-        self._new_values[layer].copy_(v)
+        self._remember(layer, k, v)
         weights = (q * (1 / math.sqrt(config.head_dim))).view(-1, 1, config.head_dim)
         weights = weights.expand(-1, self._blocks, -1).reshape(-1)
         scores = _sums(self._keys[layer], self._key_rows, self._key_sums, weights)
-        scores = scores.view(self.vectors * config.num_heads, -1)[:, : self._total]
-        shares = scores.softmax(-1, dtype=torch.float32).to(torch.float16)
-        attended = _sums(self._values[layer], self._value_rows, self._value_sums, shares.view(-1))
+        shares = self._shares_of(scores.view(self.vectors * config.num_heads, -1))
+        attended = _sums(self._values[layer], self._value_rows, self._value_sums, shares)
         return attended.view(self.vectors, config.hidden_size)
+
+    def _shares_of(self, scores: Tensor) -> Tensor:
+        """Return the softmax over what each head of each row has seen, one after the other."""
+        if self._total is not None:
+            return scores[:, : self._total].softmax(-1, dtype=torch.float32).to(torch.float16).view(-1)
+        shares = scores.masked_fill_(self._beyond, -torch.inf).softmax(-1, dtype=torch.float32).to(torch.float16)
+        return shares.view(-1).index_select(0, self._shares)
+
+
+def _pasts(segments: Sequence[Segment]) -> Tensor:
+    return torch.tensor([one.past for one in segments for _ in range(one.block.rows)])
+
+
+def _remembering(
+    segments: Sequence[Segment], rows: Tensor, cache: HalvesCache
+) -> Callable[[int, Tensor, Tensor], object]:
+    """Return what writes a layer's keys and values [n, heads, head_dim]: into one place quicker than into several."""
+    if len(segments) == 1:
+        block, place = divmod(segments[0].past, _BLOCK)
+        own = segments[0].block.slice()
+        new_keys, new_values = cache.keys[:, own, :, block, :, place], cache.values[:, own, :, segments[0].past]
+        return lambda layer, k, v: (new_keys[layer].copy_(k), new_values[layer].copy_(v))
+    pasts = _pasts(segments)
+    blocks, places = pasts // _BLOCK, pasts % _BLOCK
+
+    def write(layer: int, k: Tensor, v: Tensor) -> None:
+        cache.keys[layer][rows, :, blocks, :, places] = k
+        cache.values[layer][rows, :, pasts] = v
+
+    return write
 
 
 def _sums(table: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:

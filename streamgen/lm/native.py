@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
+from streamgen.checkpoint.validate import finite
 from streamgen.kernels import Kernels, PackedMatrix, head_order, narrowest, pack, pack_exactly
 from streamgen.kernels.library import Matrix, Shape, address
 from streamgen.kernels.packed import TILE
@@ -96,17 +97,15 @@ def matrix_names(config: DecoderConfig) -> list[str]:
 
 
 def full_matrix(config: DecoderConfig, weights: Mapping[str, Tensor], name: str) -> Tensor:
-    """Put one matrix together, [out, in]: queries, keys and values in one, all codebooks' heads in one."""
-    if name == "heads":
-        return torch.cat([weights[f"lm_heads.{k}.weight"] for k in range(config.num_codebooks)])
-    layer, kind = name.split(".")
-    place = f"model.decoder.layers.{layer}"
-    if kind == "qkv":
-        return torch.cat([weights[f"{place}.self_attn.{part}_proj.weight"] for part in "qkv"])
-    part = {
-        "out": "self_attn.out_proj", "cross_query": "encoder_attn.q_proj", "cross_out": "encoder_attn.out_proj",
-        "ffn_in": "fc1", "ffn_out": "fc2"}[kind]  # fmt: skip
-    return weights[f"{place}.{part}.weight"]
+    """Put a matrix together, [out, in]: q, k and v in one, all heads in one. NaN or infinity is a CheckpointError."""
+    layer, _, kind = name.partition(".")
+    parts = {
+        "qkv": [f"self_attn.{part}_proj" for part in "qkv"], "out": ["self_attn.out_proj"],
+        "cross_query": ["encoder_attn.q_proj"], "cross_out": ["encoder_attn.out_proj"],
+        "ffn_in": ["fc1"], "ffn_out": ["fc2"], "": [f"lm_heads.{k}" for k in range(config.num_codebooks)]}  # fmt: skip
+    place = f"model.decoder.layers.{layer}." if kind else ""
+    found = [finite(f"{place}{part}", weights[f"{place}{part}.weight"]) for part in parts[kind]]
+    return torch.cat(found) if len(found) > 1 else found[0]
 
 
 def pack_weights(
@@ -282,13 +281,13 @@ class NativeDecoder:
         self.config, self.threads, self.weight_bytes, self._exact = config, threads, packed.bytes, packed.exact
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self._library, self._pool = library, library.pool(threads)
-        tables = [weights[f"model.decoder.embed_tokens.{k}.weight"] for k in range(config.num_codebooks)]
-        table = torch.cat(tables)  # a few rows of many are read
+        tables = [f"model.decoder.embed_tokens.{k}.weight" for k in range(config.num_codebooks)]
+        table = torch.cat([finite(name, weights[name]) for name in tables])  # a few rows of many are read
         self._embed = narrowest(table) if packed.exact else table.to(torch.bfloat16)
         self._embed_offsets = torch.arange(config.num_codebooks) * (config.vocab_size + 1)
         self.positions = sinusoids(config.positions, config.hidden_size)
         self.matrices = _in_one_arena(packed, library)
-        self._norms = {name: weights[name].float().contiguous() for name in _norm_names(config)}
+        self._norms = {name: finite(name, weights[name]).float().contiguous() for name in _norm_names(config)}
         positions = -(-config.positions // _POSITIONS) * _POSITIONS
         sizes = (config.hidden_size, config.num_heads, config.ffn_dim, config.num_layers, positions)
         self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu", packed.exact)))

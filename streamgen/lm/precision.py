@@ -25,12 +25,13 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from streamgen.checkpoint.types import Checkpoint
 from streamgen.errors import ConfigError
-from streamgen.kernels import Kernels, kernels
+from streamgen.kernels import Kernels, kernels, why_none
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.halves import HalvesCache, halves_pay
@@ -102,7 +103,8 @@ def choose_engine(
         raise ConfigError(f"precision is {precision!r}, which runs on a CPU only; on {device} use 'fp16' or 'bf16'")
     builder = _Builder(checkpoint, pattern, device, threads)
     if few_bits and precision != "int8" and builder.library is None:
-        raise ConfigError(f"precision is {precision!r}, which needs the native kernels: {builder.lack}; use 'int8'")
+        words = f"precision is {precision!r}, which needs the native kernels: {builder.lack}"
+        raise ConfigError(f"{words}; 'int8' runs without them")
     if precision != "auto":
         asked = builder.choice(precision, f"{precision}, as asked")
         if precision == "fp16" and not _makes_numbers(asked.engine, pattern):
@@ -111,7 +113,11 @@ def choose_engine(
     if is_small(checkpoint, device):
         chosen = "int8" if builder.library is not None or _multiplies_bf16() else "fp32"
         return builder.choice(chosen, f"{chosen}, as it is small")
-    chosen, factor = kept(builder.machine, lambda: _fastest(builder, pattern, frame_seconds))
+
+    def fits(found: Any) -> bool:
+        return found[0] in builder.candidates() and isinstance(found[1], float)
+
+    chosen, factor = kept(builder.machine, lambda: _fastest(builder, pattern, frame_seconds), fits)
     return builder.choice(chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
 
 
@@ -194,9 +200,9 @@ class _Builder:
 def native_kernels(checkpoint: Checkpoint) -> tuple[Kernels | None, str]:
     """Return the kernels that run a checkpoint's decoder, or None and why there are none."""
     if not fits_native(checkpoint.decoder):
-        return None, "they do not run a decoder of this shape"
+        return None, "they do not run a decoder of these widths, or of this activation"
     library = kernels()
-    return library, "" if library else "this streamgen was installed without a C++ compiler"
+    return library, "" if library else why_none()
 
 
 def processor_name() -> str:

@@ -4,7 +4,8 @@
     mixed              as few bits each as the budget of accuracy allows, measured (see `mixing`)
 
 Rounding small's matrices takes seconds, reading them back a fraction of one: they are kept in the user's cache folder,
-under what they were made of. A cache that cannot be written is a line in the log and costs time only.
+under what they were made of. A cache that cannot be written is a line in the log and costs time only; a file of it that
+is not as it was written is made anew.
 
 Rules: knows weights, bits and files; what is measured is given.
 """
@@ -15,35 +16,44 @@ import hashlib
 import json
 import logging
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from streamgen.checkpoint.types import Checkpoint
 from streamgen.kernels import Kernels, PackedMatrix
-from streamgen.kernels.packed import LAYOUT
+from streamgen.kernels.packed import BITS, LAYOUT
 from streamgen.lm.mixing import choose_bits
 from streamgen.lm.native import PackedWeights, matrix_names, pack_weights
 
-__all__ = ["ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "put_whole", "rounded_weights", "sampled"]
+__all__ = ["ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "put_whole", "rounded_weights", "summed"]
 
 _UNIFORM = {"int8": 8, "int6": 6, "int4": 4}
 ROUNDED = ("int8", "int6", "mixed", "int4")
 _HEADS_BITS = 8
-_SAMPLES = 64  # numbers of each tensor that tell one checkpoint from another
+_SAMPLES = 64  # numbers of a tensor
 T = TypeVar("T")
 _log = logging.getLogger("streamgen")
 
 
 def cache_folder() -> Path:
-    """Return where rounded weights and measurements are kept: $XDG_CACHE_HOME/streamgen, else ~/.cache/streamgen."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamgen"
+    """Return where rounded weights and measurements are kept: $XDG_CACHE_HOME/streamgen, else ~/.cache/streamgen.
+
+    Where there is no home, as of a user whom the system does not know, nothing can be kept there.
+    """
+    told = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(told):  # such are not to be followed, its specification says
+        home = os.path.expanduser("~")
+        told = os.path.join(home, ".cache") if os.path.isabs(home) else os.devnull
+    return Path(told) / "streamgen"
 
 
 def bits_of(checkpoint: Checkpoint, precision: str, library: Kernels, threads: int) -> tuple[dict[str, int], str]:
@@ -54,33 +64,58 @@ def bits_of(checkpoint: Checkpoint, precision: str, library: Kernels, threads: i
     if precision != "mixed":
         names, bits = matrix_names(checkpoint.decoder), _UNIFORM[precision]
         return {name: _HEADS_BITS if name == "heads" else bits for name in names}, ""
-    plan = kept(f"mixed {LAYOUT} {fingerprint(checkpoint)}", lambda: choose_bits(checkpoint, library, threads))
+
+    def fits(plan: Any) -> bool:
+        wanted = set(matrix_names(checkpoint.decoder))
+        return set(plan[0]) == wanted and set(plan[0].values()) <= set(BITS) and isinstance(plan[1], float)
+
+    plan = kept(f"mixed {LAYOUT} {fingerprint(checkpoint)}", lambda: choose_bits(checkpoint, library, threads), fits)
     return plan[0], f"KL {plan[1]:.4f} nats a code, measured"
 
 
-def kept(what: str, measure: Callable[[], T]) -> T:
-    """Return what was measured before, or measure it and keep it: anything that JSON can hold, tuples as lists."""
+def kept(what: str, measure: Callable[[], T], fits: Callable[[Any], bool] = lambda _found: True) -> T:
+    """Return what was measured before, or measure it and keep it: anything that JSON can hold, tuples as lists.
+
+    Args:
+        what: was measured.
+        measure: does it.
+        fits: whether what a file says can have been measured; may fail as it likes with what cannot.
+    """
     file = cache_folder() / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         found: T = json.loads(file.read_text())
-        return found
+        if fits(found):
+            return found
     result = measure()
     put_whole(file, lambda draft: Path(draft).write_text(json.dumps(result)))
     return result
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """Tell a checkpoint's decoder from others by its shape and a few numbers of each tensor."""
-    digest = hashlib.sha256(f"{checkpoint.decoder}".encode())
+    """Tell a checkpoint's decoder from others: by its shape, and its files as they were read, else by all its numbers.
+
+    To read all of a file takes longer than everything else when a large checkpoint is loaded; a few numbers tell files
+    apart whose time was set back.
+    """
+    digest, told = (
+        hashlib.sha256(f"{checkpoint.decoder} {checkpoint.files}".encode()),
+        sampled if checkpoint.files else summed,
+    )
     for name, weight in sorted(checkpoint.weights.items()):
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} ".encode() + sampled(weight))
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} ".encode() + told(weight))
     return digest.hexdigest()[:24]
 
 
 def sampled(weight: Tensor) -> bytes:
-    """Return a few numbers of a tensor, by which it is told from others."""
+    """Return a few numbers of a tensor."""
     flat = weight.detach().flatten()
     return flat[:: max(len(flat) // _SAMPLES, 1)].float().numpy().tobytes()
+
+
+def summed(weight: Tensor) -> bytes:
+    """Return a checksum of all numbers of a tensor."""
+    content = weight.detach().contiguous().flatten().view(torch.uint8).numpy()
+    return zlib.crc32(content.data).to_bytes(4, "little")
 
 
 def rounded_weights(checkpoint: Checkpoint, bits: Mapping[str, int], library: Kernels, threads: int) -> PackedWeights:
@@ -96,18 +131,30 @@ def rounded_weights(checkpoint: Checkpoint, bits: Mapping[str, int], library: Ke
 
 
 def _read(file: Path) -> PackedWeights | None:
-    """Read what was kept; None if nothing was, or not the whole of it."""
+    """Read what was kept; None if nothing was, or it is not as it was written."""
     with suppress(OSError, SafetensorError), safe_open(file, "pt") as kept:
-        shapes = json.loads(kept.metadata()["matrices"])
-        return PackedWeights({name: PackedMatrix(kept.get_tensor(name), *shape) for name, shape in shapes.items()})
+        told, tensors = kept.metadata() or {}, {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - no dict
+        if told.get("sum") == _sum_of(told.get("matrices", ""), tensors):
+            shapes = json.loads(told["matrices"])
+            return PackedWeights({name: PackedMatrix(tensors[name], *shape) for name, shape in shapes.items()})
     return None
 
 
 def _write(file: Path, packed: PackedWeights) -> None:
     """Keep it."""
-    shapes = {name: (matrix.outputs, matrix.inputs, matrix.bits) for name, matrix in packed.matrices.items()}
-    tensors: dict[str, Tensor] = {name: matrix.tiles for name, matrix in packed.matrices.items()}
-    put_whole(file, lambda draft: save_file(tensors, draft, {"matrices": json.dumps(shapes)}))
+    shapes = json.dumps(
+        {name: (matrix.outputs, matrix.inputs, matrix.bits) for name, matrix in packed.matrices.items()}
+    )
+    tensors = {name: matrix.tiles for name, matrix in packed.matrices.items()}
+    told = {"matrices": shapes, "sum": _sum_of(shapes, tensors)}
+    put_whole(file, lambda draft: save_file(tensors, draft, told))
+
+
+def _sum_of(shapes: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(shapes.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + summed(tensor))
+    return digest.hexdigest()
 
 
 def put_whole(file: Path, write: Callable[[str], object]) -> None:
@@ -116,7 +163,10 @@ def put_whole(file: Path, write: Callable[[str], object]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, delete=False) as draft:
             pass
-        write(draft.name)
-        os.replace(draft.name, file)
+        try:
+            write(draft.name)
+            os.replace(draft.name, file)
+        finally:
+            Path(draft.name).unlink(missing_ok=True)  # on a full disk half of it would be in everybody's way
     except (OSError, SafetensorError) as error:
         _log.warning("nothing can be kept in %s: %s; each start rounds and measures anew", file.parent, error)

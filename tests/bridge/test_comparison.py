@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, MusicgenForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    MusicgenForConditionalGeneration,
+    MusicgenMelodyForConditionalGeneration,
+)
 
 import streamgen
 from bridge import comparison
@@ -86,6 +90,22 @@ def test_both_make_the_same_length_in_turns(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.precision == "fp32"
     assert result.ours > 0
     assert result.theirs > 0
+
+
+def test_a_melody_checkpoint_is_played_by_its_own_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one invents weights that it lacks, and says so in a warning."""
+    model = streamgen.load_model(str(tiny_checkpoint("melody")), precision="fp32")
+    played: list[str] = []
+    generate = MusicgenMelodyForConditionalGeneration.generate
+
+    def remembered(self: Any, *words: Any, **options: Any) -> Any:
+        played.append(type(self).__name__)
+        return generate(self, *words, **options)
+
+    monkeypatch.setattr(MusicgenMelodyForConditionalGeneration, "generate", remembered)
+    made = comparison._their_job(str(tiny_checkpoint("melody")), model)(0.2)
+    assert made.shape[-1] == 6_400
+    assert played == ["MusicgenMelodyForConditionalGeneration"]
 
 
 def test_the_ratio_is_ours_over_theirs() -> None:

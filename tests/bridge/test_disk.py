@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.disk import read_toml, read_whole, write_whole
+from bridge.disk import home, read_toml, read_whole, write_whole
 
 
 def test_what_was_there_stays_where_it_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +54,14 @@ def test_a_text_is_read_as_editors_write_it(tmp_path: Path) -> None:
         (tmp_path / "wrong").write_bytes(text)
         with pytest.raises(ValueError, match=why):
             read_toml(tmp_path / "wrong")
+
+
+def test_a_user_whom_the_system_does_not_know_has_no_home_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(OSError, match="directory"):
+        write_whole(home() / "folder" / "file", "text")

@@ -67,6 +67,28 @@ def test_a_module_is_what_it_was_before_and_after_its_memory_was_given_back(cach
     assert module.same.weight.data_ptr() == module.table.weight.data_ptr()
 
 
+def test_a_file_that_is_not_as_it_was_written_is_made_anew(cache: Path) -> None:
+    x, module = torch.randn(3, ROWS), TwoNames()
+    keep_in_file(named(module))
+    (file,) = cache.iterdir()
+    written = file.read_bytes()
+    tensors = load_file(file)
+    others = [b"", written[:5000], written[:-64] + bytes(64)]
+    for changed in ({name: tensors[name].half() for name in tensors}, dict(list(tensors.items())[:1])):
+        save_file(changed, cache / "changed")
+        others.append((cache / "changed").read_bytes())
+        (cache / "changed").unlink()
+    for content in others:
+        wanted = module(x)
+        copy = TwoNames()
+        copy.load_state_dict(module.state_dict())
+        file.unlink()
+        file.write_bytes(content)
+        keep_in_file(named(copy))
+        assert torch.equal(copy(x), wanted)
+        assert file.read_bytes() == written
+
+
 @on_linux
 def test_memory_that_was_read_is_given_back(cache: Path) -> None:
     module = TwoNames()

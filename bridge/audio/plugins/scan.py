@@ -25,7 +25,7 @@ from bridge.audio.plugins.engine import PluginInfo, Reference
 from bridge.audio.plugins.lv2 import plugin_uris
 from bridge.audio.plugins.process import PluginProcess
 from bridge.audio.plugins.spawn import HostSettings, PluginTrouble
-from bridge.disk import write_whole
+from bridge.disk import home, write_whole
 
 __all__ = ["ScannedPlugin", "beside", "catalogue_names", "folders", "load_cache", "save_cache", "scan"]
 
@@ -61,18 +61,18 @@ class ScannedPlugin:
 
 def folders() -> list[Path]:
     """Return where this system keeps plugins, the user's own first."""
-    home = Path.home()
+    own = home()
     if sys.platform == "darwin":
         library = "Library/Audio/Plug-Ins"
         kinds = ("VST3", "LV2", "Components")
-        return [root / library / kind for root in (home, Path("/")) for kind in kinds]
+        return [root / library / kind for root in (own, Path("/")) for kind in kinds]
     if sys.platform == "win32":
         common = Path(os.environ.get("COMMONPROGRAMFILES", "C:/Program Files/Common Files"))
-        local = Path(os.environ.get("LOCALAPPDATA", home)) / "Programs/Common"
+        local = Path(os.environ.get("LOCALAPPDATA", own)) / "Programs/Common"
         return [local / "VST3", common / "VST3", common / "LV2"]
     named = [Path(one) for one in os.environ.get("LV2_PATH", "").split(":") if one]
-    roots = [home, Path("/usr/local/lib"), Path("/usr/lib")]
-    usual = [root / (f".{kind}" if root == home else kind) for root in roots for kind in ("vst3", "lv2")]
+    roots = [own, Path("/usr/local/lib"), Path("/usr/lib")]
+    usual = [root / (f".{kind}" if root == own else kind) for root in roots for kind in ("vst3", "lv2")]
     return [*named, *usual]
 
 

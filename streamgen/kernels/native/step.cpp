@@ -8,6 +8,7 @@
 //
 // Rules: threads split outputs and heads, never a sum, so a result depends neither on their number nor on the rows
 // beside it. Tensors are the caller's, who keeps them alive. Whoever calls holds the decoder's lock; a pool has its own.
+#include <system_error>
 #include <vector>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -349,32 +350,41 @@ bool multiplies_tiles() {
 [[maybe_unused]] bool multiplies_tiles() { return false; }
 #endif
 
-// What this processor and system can run: 0 the portable build, 1 AVX2, 2 AVX-VNNI, 3 AVX-512 VNNI, 4 with AMX beside it.
+// Which builds this processor and system can run, a bit each: 1 the portable one, 2 AVX2, 4 AVX-VNNI, 8 AVX-512 VNNI, 16 with
+// AMX beside it. Some that have AVX-512 VNNI have no AVX-VNNI.
 EXPORT int streamgen_processor() {
 #if (defined(__x86_64__) || defined(__i386__)) && !defined(_MSC_VER)
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
-    return multiplies_tiles() ? 4 : 3;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 1;
   unsigned a = 7, b, c = 1, d;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-  return a >> 4 & 1 ? 2 : 1;  // leaf 7.1, EAX bit 4: AVX-VNNI
+  const int narrow = 1 | 2 | (a >> 4 & 1) * 4;  // leaf 7.1, EAX bit 4: AVX-VNNI
+  if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512vnni"))
+    return narrow;
+  return narrow | 8 | (multiplies_tiles() ? 16 : 0);
 #elif defined(_M_X64)
   int info[4];
   __cpuid(info, 1);
-  if (!(info[2] >> 27 & 1) || !(info[2] >> 12 & 1)) return 0;  // OSXSAVE, FMA
+  if (!(info[2] >> 27 & 1) || !(info[2] >> 12 & 1)) return 1;  // OSXSAVE, FMA
   const uint64_t kept = _xgetbv(0);
   __cpuidex(info, 7, 0);
-  if ((kept & 6) != 6 || !(info[1] >> 5 & 1)) return 0;
-  if ((kept & 0xE0) == 0xE0 && info[1] >> 30 & 1 && info[1] >> 31 & 1 && info[2] >> 11 & 1) return 3;
+  if ((kept & 6) != 6 || !(info[1] >> 5 & 1)) return 1;
+  const bool wide = (kept & 0xE0) == 0xE0 && info[1] >> 30 & 1 && info[1] >> 31 & 1 && info[2] >> 11 & 1;
   __cpuidex(info, 7, 1);
-  return info[0] >> 4 & 1 ? 2 : 1;
+  return 1 | 2 | (info[0] >> 4 & 1) * 4 | (wide ? 8 : 0);
 #else
-  return 0;
+  return 1;
 #endif
 }
 
-EXPORT void* streamgen_pool(int32_t threads) { return new Pool(threads); }
+// Null where the system starts no so many.
+EXPORT void* streamgen_pool(int32_t threads) {
+  try {
+    return new Pool(threads);
+  } catch (const std::system_error&) {
+    return nullptr;
+  }
+}
 EXPORT void streamgen_pool_end(void* pool) { delete static_cast<Pool*>(pool); }
 
 EXPORT int64_t streamgen_packed_bytes(int32_t outputs, int32_t inputs, int32_t bits) {

@@ -39,13 +39,14 @@ void wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
 class Pool {
  public:
   explicit Pool(int threads) : threads(threads) {
-    for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { work(t); });
+    try {
+      for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { work(t); });
+    } catch (...) {  // the system starts no more
+      end();
+      throw;
+    }
   }
-  ~Pool() {
-    task_ = nullptr;
-    announce();
-    for (auto& worker : workers_) worker.join();
-  }
+  ~Pool() { end(); }
   // Call task(t) for every thread t, this one being 0, and return when all are done.
   template <class Task> void run(Task&& task) {
     std::lock_guard<std::mutex> alone(turn_);
@@ -72,6 +73,11 @@ class Pool {
   const int threads;
 
  private:
+  void end() {
+    task_ = nullptr;
+    announce();
+    for (auto& worker : workers_) worker.join();
+  }
   void announce() {
     job_.fetch_add(1, std::memory_order_seq_cst);
     job_.notify_all();

@@ -14,8 +14,7 @@ from bridge.audio.limiter import Limiter
 from bridge.audio.loops import loops
 from bridge.audio.loudness import SlowGain
 from bridge.audio.reverb import Reverb
-from streamgen.kernels import Kernels, built_for
-from streamgen.kernels.library import INSTRUCTION_SETS
+from streamgen.kernels import usable
 
 RATE_HZ, LENGTH = 48_000, 60_000
 
@@ -34,9 +33,9 @@ def choose(monkeypatch: pytest.MonkeyPatch, instruction_set: str) -> None:
 
 
 def runs_here() -> list[str]:
-    if "portable" not in built_for():
+    if not usable():
         pytest.skip("the package was installed without a C++ compiler")
-    return [name for name in INSTRUCTION_SETS[: Kernels("portable").call.processor() + 1] if name in built_for()]
+    return usable()
 
 
 def music() -> Pcm:

@@ -81,6 +81,26 @@ def test_a_shape_against_transformers(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert "times as fast" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("audiocraft", "is in audiocraft's format, which it does not read"), ("decoder", "has no text encoder")],
+)
+def test_what_transformers_does_not_play_is_refused_before_anything_is_measured(
+    run: Run, kind: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(bench, "_measure")
+    answer = run("bench", "--model", tiny_checkpoint(kind), "--against", "transformers")
+    assert answer.code == 2
+    assert why in answer.err.splitlines()[-1]
+    assert "Traceback" not in answer.err
+
+
+def test_a_decoder_alone_is_measured_without_a_prompt(run: Run) -> None:
+    answer = run("bench", "--model", tiny_checkpoint("decoder"), "--seconds", "1", "--json")
+    assert answer.code == 0
+    assert answer.fields["realtime_factor"] > 0
+
+
 def test_ended_from_outside_it_leaves_no_gigabyte_behind(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -111,9 +111,16 @@ def test_effects_that_were_not_built_are_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_native_kernels_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    monkeypatch.setattr("streamgen.kernels.library.built_for", list)
+    monkeypatch.delenv("STREAMGEN_KERNELS", raising=False)
     finding = doctor.examine("kernels", doctor._kernels)
     assert (finding.mark, finding.text) == (
         "—",
-        "none, so torch's, several times slower: install a C++ compiler (g++ 11), then streamgen again",
+        "none, so torch's, several times slower: this streamgen was installed without a C++ compiler: "
+        "install one (g++ 11), then streamgen again",
+    )
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    assert doctor._kernels() == (
+        "—",
+        "none, so torch's, several times slower: STREAMGEN_KERNELS is 'torch': unset it to have them",
     )

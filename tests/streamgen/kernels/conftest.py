@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamgen.kernels import Kernels, built_for, kernels
+from streamgen.kernels import Kernels, built_for, kernels, usable
 from streamgen.kernels.library import INSTRUCTION_SETS
 
 
@@ -11,7 +11,7 @@ def library(request: pytest.FixtureRequest) -> Kernels:
     """Each library that was built and that this processor runs."""
     if request.param not in built_for():
         pytest.skip(f"the package was installed without a C++ compiler for {request.param}")
-    if INSTRUCTION_SETS.index(request.param) > Kernels("portable").call.processor():
+    if request.param not in usable():
         pytest.skip(f"this processor does not know {request.param}")
     loaded = kernels(request.param)
     assert loaded is not None

@@ -109,15 +109,19 @@ def test_a_step_is_the_written_out_sum() -> None:
 
 
 @torch.inference_mode()
-def test_a_row_is_what_it_is_alone_bit_for_bit() -> None:
-    halves = HalvesCache(CONFIG, 6)
-    blocks = [halves.allocate(2) for _ in range(3)]
+@pytest.mark.parametrize(
+    "pasts", [(20, 290, 130), (20, 5, 126), (0, 127, 63), (128, 255, 256, 257), (7, 7, 8, 140, 141, 9), (3, 299)]
+)
+def test_a_row_is_what_it_is_alone_bit_for_bit(pasts: tuple[int, ...]) -> None:
+    """Whether the others see as many blocks, and are summed with it, or not."""
+    halves = HalvesCache(CONFIG, 2 * len(pasts))
+    blocks = [halves.allocate(2) for _ in pasts]
     for block in blocks:
         halves.fill(block)
-    segments = [Segment(block, past) for block, past in zip(blocks, (20, 290, 130), strict=True)]
+    segments = [Segment(block, past) for block, past in zip(blocks, pasts, strict=True)]
     x = rows_of(segments)
     together = HalvesAttention(segments, halves)(1, x, CONFIG)
-    for row in range(6):
+    for row in range(2 * len(pasts)):
         block = RowRange(row, row + 1)
         alone = HalvesAttention([Segment(block, segments[row // 2].past)], halves)(1, x[row : row + 1], CONFIG)
         assert torch.equal(alone[0], together[row])
@@ -132,6 +136,17 @@ def test_what_lies_behind_a_row_s_past_is_not_attended_to() -> None:
     halves.keys[:, :, :, 1, :, 3:] = torch.nan
     halves.values[:, :, :, 131:] = torch.nan
     assert torch.equal(HalvesAttention([segment], halves)(0, x, CONFIG), before)
+
+
+@torch.inference_mode()
+def test_what_lies_behind_the_shorter_of_two_pasts_is_not_attended_to() -> None:
+    halves = HalvesCache(CONFIG, 2)
+    segments = [Segment(halves.allocate(1), 130), Segment(halves.allocate(1), 200)]
+    x = rows_of(segments)
+    before = HalvesAttention(segments, halves)(0, x, CONFIG)
+    halves.keys[:, 0, :, 1, :, 3:] = torch.nan
+    halves.values[:, 0, :, 131:] = torch.nan
+    assert torch.equal(HalvesAttention(segments, halves)(0, x, CONFIG), before)
 
 
 def test_growing_keeps_what_was_written() -> None:

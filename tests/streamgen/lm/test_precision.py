@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from streamgen.checkpoint import Checkpoint, load_checkpoint
-from streamgen.errors import ConfigError
+from streamgen.errors import CheckpointError, ConfigError
+from streamgen.kernels import kernels
 from streamgen.lm import precision
 from streamgen.lm.cache import KVCache
 from streamgen.lm.delay import DelayPattern
@@ -48,6 +49,38 @@ def chosen(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision=asked)
 
     return choose
+
+
+LAYER = "model.decoder.layers.1"
+DAMAGED = (
+    *(f"{LAYER}.self_attn.{part}_proj.weight" for part in ("q", "k", "v", "out")),
+    *(f"{LAYER}.encoder_attn.{part}_proj.weight" for part in ("q", "k", "out")),
+    *(
+        f"{LAYER}.{part}"
+        for part in ("fc1.weight", "fc2.weight", "final_layer_norm.weight", "self_attn_layer_norm.bias")
+    ),
+    "lm_heads.1.weight",
+    "model.decoder.embed_tokens.0.weight",
+)
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16", "int8", "int6", "mixed", "int4"])
+def test_one_weight_that_is_no_number_is_told_and_never_played(checkpoint: Checkpoint, asked: str) -> None:
+    """Rounded it would have been a number, and among scores and bytes it is not the largest."""
+    if asked not in ("fp32", "bf16", "int8") and kernels() is None:
+        pytest.skip("no native kernels: built without a compiler, or not wanted")
+    for at, name in enumerate(DAMAGED):
+        weight = checkpoint.weights[name].clone()
+        weight.view(-1)[37] = (torch.nan, torch.inf, -torch.inf)[at % 3]
+        damaged = replace(checkpoint, weights=checkpoint.weights | {name: weight})
+        with pytest.raises(CheckpointError, match="has NaN or infinity in it: the checkpoint is damaged"):
+            choose_engine(damaged, PATTERN, 0.02, device=CPU, precision=asked)
+
+
+def test_large_weights_are_numbers(checkpoint: Checkpoint) -> None:
+    large = {name: torch.full_like(weight, 3e38) for name, weight in checkpoint.weights.items()}
+    for asked in ("fp32", "int8"):
+        choose_engine(replace(checkpoint, weights=large), PATTERN, 0.02, device=CPU, precision=asked)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +177,7 @@ def test_a_machine_is_measured_once(chosen: Callable[..., EngineChoice]) -> None
 
 
 def test_few_bits_are_refused_without_the_native_kernels(chosen: Callable[..., EngineChoice]) -> None:
-    words = "precision is 'int6', which needs the native kernels: this streamgen was installed without a C"
+    words = "precision is 'int6', which needs the native kernels: STREAMGEN_KERNELS is 'torch': unset"
     with pytest.raises(ConfigError, match=words):
         chosen(1.0, 1.0, asked="int6")
 

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
+import json
 import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from streamgen.checkpoint import Checkpoint, load_checkpoint
-from streamgen.kernels import Kernels, built_for, kernels
+from streamgen.checkpoint import Checkpoint, as_filed, load_checkpoint
+from streamgen.kernels import Kernels, kernels
 from streamgen.lm import rounding
 from streamgen.lm.native import PackedWeights
-from streamgen.lm.rounding import bits_of, cache_folder, fingerprint, kept, rounded_weights
+from streamgen.lm.rounding import bits_of, cache_folder, fingerprint, kept, put_whole, rounded_weights
 from streamgen.testing import tiny_checkpoint
 
-needs_kernels = pytest.mark.skipif(not built_for(), reason="the package was installed without a C++ compiler")
+needs_kernels = pytest.mark.skipif(
+    kernels() is None, reason="no native kernels: built without a compiler, or not wanted"
+)
 
 
 @pytest.fixture
@@ -53,6 +63,30 @@ def test_other_weights_have_another_fingerprint(checkpoint: Checkpoint) -> None:
     assert fingerprint(checkpoint) != fingerprint(load_checkpoint(str(tiny_checkpoint("mono", seed=1))))
 
 
+def test_one_number_that_was_changed_in_memory_makes_another_fingerprint(checkpoint: Checkpoint) -> None:
+    before = fingerprint(checkpoint)
+    for at in (0, 1, 777, -1):
+        weight = checkpoint.weights["lm_heads.2.weight"].clone()
+        weight.view(-1)[at] += 0.5
+        changed = replace(checkpoint, weights=checkpoint.weights | {"lm_heads.2.weight": weight})
+        assert fingerprint(changed) != before, at
+
+
+def test_a_file_that_was_changed_makes_another_fingerprint(tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_checkpoint("mono"), tmp_path / "mono")
+
+    def now() -> str:
+        return fingerprint(as_filed(load_checkpoint(str(folder))))
+
+    before = now()
+    assert now() == before
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["decoder.lm_heads.2.weight"][3, 5] += 0.5
+    save_file(weights, file, {"format": "pt"})
+    assert now() != before
+
+
 @needs_kernels
 def test_rounded_weights_are_read_back_as_they_were(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     bits = even_bits(checkpoint, "int6")
@@ -64,14 +98,44 @@ def test_rounded_weights_are_read_back_as_they_were(checkpoint: Checkpoint, monk
     assert not same(rounded_weights(checkpoint, even_bits(checkpoint, "int4"), library(), 1), first)
 
 
+def remade(change: Callable[[dict[str, Tensor], dict[str, str]], Any]) -> Callable[[Path], bytes]:
+    """Return what makes the bytes of a file whose tensors or notes were changed."""
+
+    def bytes_of(file: Path) -> bytes:
+        with safe_open(file, "pt") as kept:
+            tensors, told = load_file(file), dict(kept.metadata())
+        change(tensors, told)
+        save_file(tensors, file, told or None)
+        return file.read_bytes()
+
+    return bytes_of
+
+
+BROKEN: dict[str, Callable[[Path], bytes]] = {
+    "empty": lambda _: b"",
+    "torn": lambda file: file.read_bytes()[:1000],
+    "zeros": lambda file: bytes(file.stat().st_size),
+    "one byte": lambda file: file.read_bytes()[:-9] + bytes([file.read_bytes()[-9] ^ 1]) + file.read_bytes()[-8:],
+    "nothing told": remade(lambda _, told: told.clear()),
+    "other things told": remade(lambda _, told: told.update(matrices="[1]")),
+    "a matrix less": remade(lambda tensors, _: tensors.pop("heads")),
+    "short tiles": remade(lambda tensors, _: tensors.update(heads=tensors["heads"][:64].clone())),
+    "other numbers": remade(lambda tensors, _: tensors.update(heads=tensors["heads"].float())),
+}
+
+
 @needs_kernels
-def test_a_torn_file_is_made_anew(checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_file_that_is_not_as_it_was_written_is_made_anew(
+    checkpoint: Checkpoint, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bits = even_bits(checkpoint, "int8")
     first = rounded_weights(checkpoint, bits, library(), 1)
     (file,) = cache_folder().iterdir()
-    file.write_bytes(file.read_bytes()[:1000])
+    file.write_bytes(BROKEN[broken](file))
     assert same(rounded_weights(checkpoint, bits, library(), 1), first)
-    assert file.stat().st_size > 1000
+    monkeypatch.delattr(rounding, "pack_weights")
+    assert same(rounded_weights(checkpoint, bits, library(), 1), first)
 
 
 @needs_kernels
@@ -84,6 +148,44 @@ def test_a_folder_that_cannot_be_written_costs_a_line(
         rounded_weights(checkpoint, even_bits(checkpoint, "int8"), library(), 1)
     (record,) = caplog.records
     assert "nothing can be kept in" in record.getMessage()
+
+
+def test_a_full_disk_keeps_no_half_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def write(draft: str) -> None:
+        Path(draft).write_bytes(bytes(1000))
+        raise OSError("no space left on device")
+
+    put_whole(tmp_path / "folder" / "file", write)
+    assert not list((tmp_path / "folder").iterdir())
+    assert "no space left on device" in caplog.text
+
+
+@pytest.mark.parametrize("told", ["", "relative", "~"])
+def test_without_a_home_nothing_is_kept_and_nothing_is_written_elsewhere(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", told)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as of a user whom the system does not know
+    assert kept("speed", lambda: 1.5) == 1.5
+    assert "nothing can be kept in" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_named_relatively_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "streamgen"
+
+
+@needs_kernels
+@pytest.mark.parametrize("found", ["null", "5", "[]", '{"a": 1}', '[{"heads": 8}, 0.1]', "bits 5", "no number"])
+def test_a_plan_that_cannot_have_been_measured_is_measured_anew(checkpoint: Checkpoint, found: str) -> None:
+    plan, note = bits_of(checkpoint, "mixed", library(), 1)
+    (file,) = cache_folder().iterdir()
+    odd = {"bits 5": [plan | {"0.qkv": 5}, 0.1], "no number": [plan, "x"]}
+    file.write_text(json.dumps(odd[found]) if found in odd else found)
+    assert bits_of(checkpoint, "mixed", library(), 1) == (plan, note)
 
 
 def test_what_was_measured_is_not_measured_again(checkpoint: Checkpoint) -> None:
