@@ -10,7 +10,8 @@ The codec:
     codec.py        training it                      quantizer.py    residual vector quantizer, trainable
     mel.py          spectra and losses               fine_losses.py  … of what a mel band hides
     widening.py     more filters, the same tokens    lean_decoder.py its decoder, laid out for a CPU
-    refining.py     training the decoder on
+    refining.py     training the decoder on          lean_encoder.py its encoder, in the same layout
+    sharpening.py   training all of it on            code_names.py   its codes numbered as they were
 
 The language model:
     language.py     the model, its lean forward      fitting.py      tokenising, training it

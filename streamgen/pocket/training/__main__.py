@@ -8,6 +8,7 @@ import argparse
 import signal
 import sys
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -16,8 +17,9 @@ from transformers import EncodecModel
 from streamgen.config import PRECISIONS
 from streamgen.pocket import pocket_folder
 from streamgen.pocket.training.captions import train_tokenizer
+from streamgen.pocket.training.code_names import named_after
 from streamgen.pocket.training.codec import CodecPlan, CodecTrainer, new_codec, train_codec
-from streamgen.pocket.training.corpus import render_corpus
+from streamgen.pocket.training.corpus import all_clips, render_corpus
 from streamgen.pocket.training.endless import judge_endless
 from streamgen.pocket.training.export import export, graft
 from streamgen.pocket.training.fitting import (
@@ -30,12 +32,18 @@ from streamgen.pocket.training.fitting import (
 from streamgen.pocket.training.judge import judge
 from streamgen.pocket.training.listening import LISTENER_SONGS
 from streamgen.pocket.training.refining import DECODER_FILE, DecoderTrainer, RefinePlan, refine_decoder
-from streamgen.pocket.training.restart import averaged, restart_codec, restart_language
+from streamgen.pocket.training.restart import averaged, load_whole, restart_codec, restart_language
+from streamgen.pocket.training.sharpening import SHARP_FILE, CodecSharpener, SharpenPlan, sharpen_codec
 from streamgen.pocket.training.strangers import judge_strangers
 from streamgen.pocket.training.streams import judge_streams
 
-# What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is.
+# What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is;
+# "sharpen" trains a checkpoint's codec on as a whole, for a new language model.
 STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "streams", "endless", "strangers")
+
+
+FROZEN_FILE = "codec_frozen.pt"
+NAMING_SONGS = 40  # heard to number a sharpened codec's codes
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Run:
     codec: CodecPlan
     language: LanguagePlan
     refine: RefinePlan
+    sharpen: SharpenPlan
     clips: int
     minutes: float
     prompts: int
@@ -66,7 +75,7 @@ class Run:
         return self.folder / "audio"
 
 
-def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: float) -> Run:
+def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: float, sharpen_seconds: float) -> Run:
     """The run that made the shipped checkpoint."""
     return Run(
         folder,
@@ -75,6 +84,7 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: 
         CodecPlan(steps=codec_steps),
         LanguagePlan(seconds=lm_seconds),
         RefinePlan(refine_seconds),
+        SharpenPlan(sharpen_seconds),
         48,
         60.0,
         50,
@@ -88,19 +98,21 @@ def smoke_run(folder: Path) -> Run:
         steps=14, batch=2, mel_from=2, mel_full=6, quantize_from=8, encoder_frozen=2, save_every_s=1e9, held_out=2
     )
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
-    return Run(folder, 12, 3, codec, language, RefinePlan(seconds=1.0, batch=2, held_out=2), 2, 0.2, 2, 12)
+    refine, sharpen = RefinePlan(seconds=1.0, batch=2, held_out=2), SharpenPlan(seconds=1.0, batch=2, held_out=2)
+    return Run(folder, 12, 3, codec, language, refine, sharpen, 2, 0.2, 2, 12)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one stage, or all of them in order."""
     parser = argparse.ArgumentParser(prog="python -m streamgen.pocket.training", description=__doc__)
-    parser.add_argument("stage", choices=(*STAGES, "graft", "all"))
+    parser.add_argument("stage", choices=(*STAGES, "graft", "sharpen", "all"))
     parser.add_argument("--run-dir", type=Path, default=Path("pocket-run"))
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything")
     parser.add_argument("--lm-seconds", type=float, default=3000.0, help="training time of the language model")
     parser.add_argument("--codec-steps", type=int, default=3000)
     parser.add_argument("--refine-seconds", type=float, default=7200.0, help="training time of the decoder alone")
-    parser.add_argument("--start", type=Path, help="begin codec and lm with this checkpoint's weights")
+    parser.add_argument("--sharpen-seconds", type=float, default=7200.0, help="training time of the codec as a whole")
+    parser.add_argument("--start", type=Path, help="begin codec, sharpen and lm with this checkpoint's weights")
     parser.add_argument(
         "--share",
         type=float,
@@ -114,7 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--precision", choices=PRECISIONS, default="auto", help="judge, streams, endless and strangers play in it"
     )
     options = parser.parse_args(arguments)
-    full = full_run(options.run_dir, options.lm_seconds, options.codec_steps, options.refine_seconds)
+    seconds = options.refine_seconds, options.sharpen_seconds
+    full = full_run(options.run_dir, options.lm_seconds, options.codec_steps, *seconds)
     run = smoke_run(options.run_dir) if options.smoke else full
     weights = options.out or options.model or options.run_dir / "weights"
     options.run_dir.mkdir(parents=True, exist_ok=True)
@@ -152,6 +165,8 @@ def do(stage: str, run: Run, weights: Path, clips: int, precision: str) -> None:
         trainer, songs = trained_language(run), load_songs(run.folder / "tokens")
         trainer.finish(songs)
         export(trainer, refined_codec(run), weights, songs)
+    elif stage == "sharpen":
+        sharpen_codec(run.folder, codec_to_sharpen(run), run.corpus, run.sharpen)
     elif stage == "graft":
         graft(pocket_folder(), refined_codec(run), weights)
     else:
@@ -182,14 +197,36 @@ def trained_language(run: Run) -> LanguageTrainer:
 
 def frozen_codec(run: Run) -> EncodecModel:
     """The trained codec, frozen in `codec_frozen.pt` when it is first asked for: tokens of two codecs don't mix."""
-    path = run.folder / "codec_frozen.pt"
+    path = run.folder / FROZEN_FILE
     if not path.exists():
-        model = CodecTrainer(run.folder, run.codec).kept_model()
+        sharp = (run.folder / SHARP_FILE).exists()
+        model = sharpened_codec(run) if sharp else CodecTrainer(run.folder, run.codec).kept_model()
         torch.save(model.state_dict(), path)
-    model = new_codec()
-    model.load_state_dict(torch.load(path, weights_only=True))
+    state = torch.load(path, weights_only=True)
+    model = new_codec(filters=len(state["encoder.layers.0.conv.bias"]))
+    model.load_state_dict(state)
     model.eval()
     return model
+
+
+def codec_to_sharpen(run: Run) -> EncodecModel:
+    """The codec of the checkpoint that the run goes on from."""
+    if run.start is None:
+        sys.exit("sharpen needs --start: the folder of the checkpoint whose codec is trained on")
+    if (run.folder / FROZEN_FILE).exists():
+        sys.exit(f"{run.folder} has tokens of a codec already, and tokens of two don't mix: name another --run-dir")
+    codec: EncodecModel = load_whole(run.start).audio_encoder
+    return codec
+
+
+def sharpened_codec(run: Run) -> EncodecModel:
+    """What `sharpen` made of the checkpoint's codec, its codes numbered as they were as far as that goes."""
+    path = run.folder / SHARP_FILE
+    if run.start is None:
+        sys.exit(f"{path} went on from a checkpoint: name its folder by --start")
+    first = load_whole(run.start).audio_encoder
+    clips = list(islice(all_clips(run.corpus), NAMING_SONGS))
+    return named_after(CodecSharpener(path, first, run.sharpen).kept_codec(), first, clips)
 
 
 def refined_codec(run: Run) -> EncodecModel:

@@ -49,15 +49,15 @@ class CodecPlan:
     held_out: int = 12  # songs to measure by
 
 
-def codec_config() -> EncodecConfig:
-    """4 x 1024 codes at 50 Hz, 32 kHz mono, causal, 2.6 M parameters."""
+def codec_config(filters: int = 16) -> EncodecConfig:
+    """4 x 1024 codes at 50 Hz, 32 kHz mono, causal, 2.6 M parameters in 16 filters."""
     return EncodecConfig(
         target_bandwidths=[2.0],
         sampling_rate=SAMPLE_RATE_HZ,
         audio_channels=1,
         normalize=False,
         chunk_length_s=None,
-        num_filters=16,
+        num_filters=filters,
         hidden_size=64,
         num_residual_layers=1,
         upsampling_ratios=[8, 5, 4, 4],
@@ -71,10 +71,10 @@ def codec_config() -> EncodecConfig:
     )
 
 
-def new_codec(seed: int = 0) -> EncodecModel:
+def new_codec(seed: int = 0, filters: int = 16) -> EncodecModel:
     """A codec with weights that pass signal: transformers' own initialisation leaves weight-normed layers silent."""
     torch.manual_seed(seed)
-    model = EncodecModel(codec_config())
+    model = EncodecModel(codec_config(filters))
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
             _restart(module)

@@ -11,6 +11,7 @@ from streamgen.pocket.training.mel import magnitudes
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
 
 PARTIAL_WINDOWS = (1024, 2048, 4096, 8192)
+BAND_HZ = (200, 1100)
 COMB_HZ = 400  # the frame rate times the decoder's first ratio
 COMB_MARGIN = 0.5  # decades over its surroundings that a line may have: a fifth of an audible one's power
 
@@ -26,6 +27,16 @@ def partials_loss(made: Tensor, wanted: Tensor, window: int) -> Tensor:
     apart = (one.clamp(min=1e-5).log10() - two.clamp(min=1e-5).log10()).abs()
     by_pitch = (apart * (density / density.sum())[:, None]).sum(1).mean()
     return torch.add(by_pitch, (one - two).norm() / (two.norm() + 1e-3), alpha=1 / 6)
+
+
+def band_loss(made: Tensor, wanted: Tensor, window: int) -> Tensor:
+    """How far two magnitude spectra are apart from 200 to 1,100 Hz, bin by bin, in log10, down to -80 dB.
+
+    There lie the fundamentals of chords and leads; in `partials_loss` they are a quarter of what is heard.
+    """
+    low, high = (round(hertz * window / SAMPLE_RATE_HZ) for hertz in BAND_HZ)
+    one, two = (magnitudes(audio, window)[:, low:high].clamp(min=1e-4).log10() for audio in (made, wanted))
+    return (one - two).abs().mean()
 
 
 def comb_loss(made: Tensor, wanted: Tensor) -> Tensor:

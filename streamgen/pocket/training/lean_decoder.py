@@ -26,10 +26,11 @@ from transformers.models.encodec.modeling_encodec import (
 )
 
 
-class _Weights(nn.Module):
+class Weights(nn.Module):
     """The folded weight and the bias of one convolution."""
 
     def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
+        """Copy both."""
         super().__init__()
         assert conv.bias is not None
         self.weight = nn.Parameter(conv.weight.detach().clone())
@@ -49,22 +50,27 @@ def _causal(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1) -> Tenso
     return F.conv2d(rows, weight[:, :, None], bias, dilation=(1, dilation))[:, :, 0].transpose(1, 2)
 
 
-class _Convolution(nn.Module):
+class Convolution(nn.Module):
+    """A causal convolution of stride 1 on [B, T, in]."""
+
     def __init__(self, module: EncodecConv1d) -> None:
+        """Copy the weights of transformers' layer."""
         super().__init__()
-        self.own = _Weights(module.conv)
+        self.own = Weights(module.conv)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, T, out]."""
         return _causal(x, self.own.weight, self.own.bias)
 
     def write(self, module: Any) -> None:
+        """Put the weights into transformers' layer."""
         self.own.write(module.conv)
 
 
 class _Upsample(nn.Module):
     def __init__(self, module: EncodecConvTranspose1d) -> None:
         super().__init__()
-        self.own, self.stride = _Weights(module.conv), int(module.conv.stride[0])
+        self.own, self.stride = Weights(module.conv), int(module.conv.stride[0])
 
     def forward(self, x: Tensor) -> Tensor:
         into, out, _ = self.own.weight.shape
@@ -76,45 +82,55 @@ class _Upsample(nn.Module):
         self.own.write(module.conv)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two convolutions beside the way through, on [B, T, dim]."""
+
     def __init__(self, module: EncodecResnetBlock) -> None:
+        """Copy the weights of transformers' layer."""
         super().__init__()
         parts: Any = module.block
         self.wide, self.point, self.dilation = (
-            _Weights(parts[1].conv),
-            _Weights(parts[3].conv),
+            Weights(parts[1].conv),
+            Weights(parts[3].conv),
             parts[1].conv.dilation[0],
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, T, dim]."""
         inner = _causal(F.elu(x), self.wide.weight, self.wide.bias, self.dilation)
         return x + _causal(F.elu(inner), self.point.weight, self.point.bias)
 
     def write(self, module: Any) -> None:
+        """Put the weights into transformers' block."""
         self.wide.write(module.block[1].conv)
         self.point.write(module.block[3].conv)
 
 
-class _Recurrent(nn.Module):
+class Recurrent(nn.Module):
+    """An LSTM beside the way through, on [B, T, dim]."""
+
     def __init__(self, module: EncodecLSTM) -> None:
+        """Copy the weights of transformers' layer."""
         super().__init__()
         lstm = module.lstm
         self.lstm = nn.LSTM(lstm.input_size, lstm.hidden_size, lstm.num_layers)
         self.lstm.load_state_dict(lstm.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, T, dim]."""
         made: Tensor = self.lstm(x.transpose(0, 1))[0]
         return made.transpose(0, 1) + x
 
     def write(self, module: Any) -> None:
+        """Put the weights into transformers' layer."""
         module.lstm.load_state_dict(self.lstm.state_dict())
 
 
 _LEAN: dict[type, Callable[[Any], nn.Module]] = {
-    EncodecConv1d: _Convolution,
+    EncodecConv1d: Convolution,
     EncodecConvTranspose1d: _Upsample,
-    EncodecResnetBlock: _Residual,
-    EncodecLSTM: _Recurrent,
+    EncodecResnetBlock: Residual,
+    EncodecLSTM: Recurrent,
     nn.ELU: copy.deepcopy,
 }
 

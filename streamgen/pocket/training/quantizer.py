@@ -13,7 +13,8 @@ CODEBOOKS, CODES = 4, 1024
 class ResidualQuantizer(nn.Module):
     """Residual vector quantizer: codebooks follow their vectors by moving averages, gradients pass straight through."""
 
-    decay, dead_below = 0.96, 0.03
+    decay: float = 0.96
+    dead_below: float = 0.03
 
     def __init__(self, dim: int = 64) -> None:
         """Start empty; `restart` fills the codebooks."""

@@ -69,6 +69,51 @@ def without_dc(pcm: Pcm) -> Pcm:
     return filtered.round().clip(-32767, 32767).astype(np.int16)
 
 
+def ending(songs: list[Pcm], number: int, rng: np.random.Generator) -> Pcm:
+    """A piece of a song that fades within 0.2 s into nothing; every eighth is nothing from the start."""
+    sound = np.zeros(ENDING_FRAMES * HOP_SAMPLES, np.int16)
+    if number % 8:
+        song = songs[rng.integers(len(songs))]
+        end, fade = int(rng.integers(20, 50)) * HOP_SAMPLES, int(rng.integers(40, 6400))
+        begin = int(rng.integers(0, len(song) - end))
+        sound[:end] = song[begin : begin + end] * np.clip((end - np.arange(end)) / fade, 0, 1)
+    return sound
+
+
+def draw_begin(length: int, frames: int, rng: np.random.Generator) -> int:
+    """Where a segment of `frames` begins in a song of `length` frames: at its start more often than elsewhere."""
+    return 0 if rng.random() < OPENING_SHARE else int(rng.integers(length - frames + 1))
+
+
+def wanted_of(sound: Pcm, begin: int, frames: int) -> tuple[Pcm, npt.NDArray[np.float32]]:
+    """The sound wanted of the frames from `begin` on, without DC, and where it counts, 0 … 1."""
+    counts = np.ones(frames * HOP_SAMPLES, np.float32)
+    if begin:
+        deaf = DEAF_FRAMES * HOP_SAMPLES
+        counts[:deaf] = 0
+        counts[deaf : deaf + HOP_SAMPLES] = np.linspace(0, 1, HOP_SAMPLES)
+    before = min(begin, SETTLING_FRAMES)
+    heard = without_dc(sound[(begin - before) * HOP_SAMPLES : (begin + frames) * HOP_SAMPLES])
+    return heard[before * HOP_SAMPLES :], counts
+
+
+def sound_losses(made: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+    """What the loss on sound [B, samples] is made of, by name: two of the mel scales and two windows, drawn anew."""
+    scales = [MEL_SCALES[pick] for pick in torch.randperm(len(MEL_SCALES))[:2].tolist()]
+    windows = [PARTIAL_WINDOWS[pick] for pick in torch.randperm(len(PARTIAL_WINDOWS))[:2].tolist()]
+    return {
+        "mel": mel_loss(made, wanted, scales),
+        "partials": torch.stack([partials_loss(made, wanted, window) for window in windows]).mean(),
+        "comb": comb_loss(made, wanted),
+        "wave": waveform_loss(made, wanted),
+    }
+
+
+def weighed(losses: dict[str, Tensor]) -> Tensor:
+    """The loss to go down on, a scalar, of `sound_losses`."""
+    return 4 * losses["mel"] + 3 * losses["partials"] + 0.5 * losses["comb"] + 0.2 * losses["wave"]
+
+
 class Material:
     """Everything that the decoder learns from: songs, and endings that fall silent."""
 
@@ -81,13 +126,7 @@ class Material:
         self.endings = [self._ending(codec, number) for number in range(ENDINGS)]
 
     def _ending(self, codec: EncodecModel, number: int) -> tuple[npt.NDArray[np.int16], Pcm]:
-        """A piece of a song that fades within 0.2 s into nothing; every eighth is nothing from the start."""
-        sound = np.zeros(ENDING_FRAMES * HOP_SAMPLES, np.int16)
-        if number % 8:
-            _, song = self.songs[self._rng.integers(len(self.songs))]
-            end, fade = int(self._rng.integers(20, 50)) * HOP_SAMPLES, int(self._rng.integers(40, 6400))
-            begin = int(self._rng.integers(0, len(song) - end))
-            sound[:end] = song[begin : begin + end] * np.clip((end - np.arange(end)) / fade, 0, 1)
+        sound = ending([song for _, song in self.songs], number, self._rng)
         return sound_to_codes(codec, sound).numpy().astype(np.int16), sound
 
     def batches(self, plan: RefinePlan) -> Iterator[Batch]:
@@ -104,16 +143,8 @@ class Material:
     def _row(self, frames: int) -> tuple[npt.NDArray[np.int16], Pcm, npt.NDArray[np.float32]]:
         pool = self.endings if self._rng.random() < ENDING_SHARE else self.songs
         codes, sound = pool[self._rng.integers(len(pool))]
-        opens = self._rng.random() < OPENING_SHARE
-        begin = 0 if opens else int(self._rng.integers(codes.shape[1] - frames + 1))
-        counts = np.ones(frames * HOP_SAMPLES, np.float32)
-        if begin:
-            deaf = DEAF_FRAMES * HOP_SAMPLES
-            counts[:deaf] = 0
-            counts[deaf : deaf + HOP_SAMPLES] = np.linspace(0, 1, HOP_SAMPLES)
-        end, before = begin + frames, min(begin, SETTLING_FRAMES)
-        heard = without_dc(sound[(begin - before) * HOP_SAMPLES : end * HOP_SAMPLES])
-        return codes[:, begin:end], heard[before * HOP_SAMPLES :], counts
+        begin = draw_begin(codes.shape[1], frames, self._rng)
+        return codes[:, begin : begin + frames], *wanted_of(sound, begin, frames)
 
 
 class DecoderTrainer:
@@ -150,9 +181,8 @@ class DecoderTrainer:
         begun = time.monotonic()
         self._set_rate()
         losses = self.losses(batch)
-        loss = 4 * losses["mel"] + 3 * losses["partials"] + 0.5 * losses["comb"] + 0.2 * losses["wave"]
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        weighed(losses).backward()
         nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         self.optimiser.step()
         self.decoder.even()
@@ -169,14 +199,7 @@ class DecoderTrainer:
         with bfloat16(self.device):
             made = self.decoder(latents.transpose(1, 2))
         made, wanted = made.float() * counts, batch.sound.to(self.device) * counts
-        scales = [MEL_SCALES[pick] for pick in torch.randperm(len(MEL_SCALES))[:2].tolist()]
-        windows = [PARTIAL_WINDOWS[pick] for pick in torch.randperm(len(PARTIAL_WINDOWS))[:2].tolist()]
-        return {
-            "mel": mel_loss(made, wanted, scales),
-            "partials": torch.stack([partials_loss(made, wanted, window) for window in windows]).mean(),
-            "comb": comb_loss(made, wanted),
-            "wave": waveform_loss(made, wanted),
-        }
+        return sound_losses(made, wanted)
 
     def _set_rate(self) -> None:
         left = max(0.0, 1 - self.seconds / self.plan.seconds)
@@ -195,14 +218,20 @@ class DecoderTrainer:
         """The codec with the averaged decoder, on the CPU, as float16 will keep it: even, and silent in silence."""
         codec = copy.deepcopy(self.codec)
         copy.deepcopy(self.average).cpu().write(codec.decoder)
-        parts: Any = codec.decoder
-        for module in parts.modules():
-            if isinstance(module, nn.ConvTranspose1d):
-                round_evenly(module)
-        codec.load_state_dict({name: value.half().float() for name, value in codec.state_dict().items()})
-        silence = codes_to_sound(codec, sound_to_codes(codec, np.zeros(3 * SAMPLE_RATE_HZ, np.int16)))
-        parts.layers[-1].conv.bias -= silence[-SAMPLE_RATE_HZ:].mean()
-        return codec
+        return as_kept(codec)
+
+
+@torch.no_grad()
+def as_kept(codec: EncodecModel) -> EncodecModel:
+    """Make of a codec on the CPU, in place, what float16 will keep of it: even, and silent in silence."""
+    parts: Any = codec.decoder
+    for module in parts.modules():
+        if isinstance(module, nn.ConvTranspose1d):
+            round_evenly(module)
+    codec.load_state_dict({name: value.half().float() for name, value in codec.state_dict().items()})
+    silence = codes_to_sound(codec, sound_to_codes(codec, np.zeros(3 * SAMPLE_RATE_HZ, np.int16)))
+    parts.layers[-1].conv.bias -= silence[-SAMPLE_RATE_HZ:].mean()
+    return codec
 
 
 def measure(codec: EncodecModel, clips: list[Pcm]) -> dict[str, float]:

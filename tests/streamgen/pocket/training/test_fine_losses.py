@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from streamgen.pocket.training.fine_losses import comb_loss, partials_loss
+from streamgen.pocket.training.fine_losses import band_loss, comb_loss, partials_loss
 from streamgen.pocket.training.mel import mel_loss
 
 TIME = torch.arange(48_000) / 32_000
@@ -39,3 +39,12 @@ def test_less_of_a_comb_costs_less() -> None:
     comb_loss(hiss(0.01) + level * 0.1 * tones(800, 2000), hiss(0.01)).backward()
     assert level.grad is not None
     assert level.grad > 0
+
+
+def test_a_lost_fundamental_costs_more_in_its_band_than_elsewhere() -> None:
+    notes = (220, 440, 880, 2000)
+    chord = hiss(0.001) + tones(*notes)
+    lost = [hiss(0.001) + tones(*(hertz for hertz in notes if hertz != gone)) for gone in notes]
+    costs = [float(band_loss(made, chord, 4096)) for made in lost]
+    assert band_loss(chord, chord, 4096) == 0
+    assert min(costs[:3]) > 3 * costs[3], "2 kHz lies above it"

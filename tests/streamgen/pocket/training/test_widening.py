@@ -8,7 +8,7 @@ import torch
 from transformers import EncodecModel
 
 from streamgen.pocket.training.codec import new_codec, sound_to_codes
-from streamgen.pocket.training.widening import widened
+from streamgen.pocket.training.widening import narrowed, widened
 
 
 @pytest.fixture
@@ -46,3 +46,10 @@ def test_the_old_sound_goes_on_and_the_new_channels_can_learn(codec: Any) -> Non
     assert (first[256:].abs().amax((1, 2)) > 0).all()
     assert wide.config.num_filters == 24
     assert codec.config.num_filters == 16
+
+
+def test_a_narrow_encoder_says_what_the_silent_half_leaves_out(codec: Any) -> None:
+    audio = torch.randn(1, 1, 20 * 640)
+    wide = widened(codec, 24)
+    with torch.no_grad():
+        assert torch.equal(narrowed(wide, 16)(audio), codec.encoder(audio))
