@@ -9,6 +9,7 @@ Rules: importing this file imports no torch: `bench --help` names the shapes.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _PROMPT = "house, 125 bpm, drums"
 _GUIDANCE = 3.0
 _ROUNDS = 2
 _WARM_UP_SECONDS = 0.2
+_WRITTEN = 1_767_225_600.0  # Unix seconds: when random weights say that they were written
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
@@ -91,6 +93,8 @@ def write_random_checkpoint(name: str, stereo: bool, folder: Path) -> None:
     )  # fmt: skip
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):  # the same weights each time: what is cached of them is found again
+        os.utime(file, (_WRITTEN, _WRITTEN))
 
 
 def _config(shape: DecoderSize, stereo: bool) -> MusicgenConfig:

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from streamgen.lm.rounding import cache_folder, put_whole, summed
+from streamgen.lm.rounding import cache_folder, mark_used, put_whole, summed
 
 __all__ = ["keep_in_file", "trim"]
 
@@ -81,6 +81,7 @@ def _read(file: Path, sums: dict[str, str]) -> dict[str, Tensor] | None:
     with suppress(OSError, SafetensorError):
         kept = load_file(file)
         if {name: _sum_of(tensor) for name, tensor in kept.items()} == sums:
+            mark_used(file)
             return kept
     return None
 

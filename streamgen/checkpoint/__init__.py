@@ -78,7 +78,7 @@ def as_filed(checkpoint: Checkpoint) -> Checkpoint:
         (file.name, file.stat()) for file in sorted(checkpoint.folder.glob("*")) if file.suffix in _WEIGHT_SUFFIXES
     ]
     told = (f"{name} {about.st_size} {about.st_mtime_ns}" for name, about in found)
-    return replace(checkpoint, files="\n".join((str(checkpoint.folder.resolve()), *told)))
+    return replace(checkpoint, files="\n".join(told))  # not where they lie: a folder may be moved
 
 
 def _read(name: str, folder: Path, licence: str) -> Checkpoint:

@@ -5,7 +5,7 @@
 
 Rounding small's matrices takes seconds, reading them back a fraction of one: they are kept in the user's cache folder,
 under what they were made of. A cache that cannot be written is a line in the log and costs time only; a file of it that
-is not as it was written is made anew.
+is not as it was written is made anew, and one that nobody has used for two months goes when another comes.
 
 Rules: knows weights, bits and files; what is measured is given.
 """
@@ -16,6 +16,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -34,12 +36,16 @@ from streamgen.kernels.packed import BITS, LAYOUT
 from streamgen.lm.mixing import choose_bits
 from streamgen.lm.native import PackedWeights, matrix_names, pack_weights
 
-__all__ = ["ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "put_whole", "rounded_weights", "summed"]
+__all__ = [
+    "ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "mark_used", "put_whole", "rounded_weights", "summed",
+]  # fmt: skip
 
 _UNIFORM = {"int8": 8, "int6": 6, "int4": 4}
 ROUNDED = ("int8", "int6", "mixed", "int4")
 _HEADS_BITS = 8
 _SAMPLES = 64  # numbers of a tensor
+_UNUSED_SECONDS = 60 * 86_400
+_OWN_FILE = re.compile(r"[0-9a-f]{32}\.(?:json|safetensors)")
 T = TypeVar("T")
 _log = logging.getLogger("streamgen")
 
@@ -85,6 +91,7 @@ def kept(what: str, measure: Callable[[], T], fits: Callable[[Any], bool] = lamb
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         found: T = json.loads(file.read_text())
         if fits(found):
+            mark_used(file)
             return found
     result = measure()
     put_whole(file, lambda draft: Path(draft).write_text(json.dumps(result)))
@@ -136,6 +143,7 @@ def _read(file: Path) -> PackedWeights | None:
         told, tensors = kept.metadata() or {}, {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - no dict
         if told.get("sum") == _sum_of(told.get("matrices", ""), tensors):
             shapes = json.loads(told["matrices"])
+            mark_used(file)
             return PackedWeights({name: PackedMatrix(tensors[name], *shape) for name, shape in shapes.items()})
     return None
 
@@ -166,7 +174,23 @@ def put_whole(file: Path, write: Callable[[str], object]) -> None:
         try:
             write(draft.name)
             os.replace(draft.name, file)
+            _forget_unused(file.parent)
         finally:
             Path(draft.name).unlink(missing_ok=True)  # on a full disk half of it would be in everybody's way
     except (OSError, SafetensorError) as error:
         _log.warning("nothing can be kept in %s: %s; each start rounds and measures anew", file.parent, error)
+
+
+def mark_used(file: Path) -> None:
+    """Note that a file of the cache is still wanted."""
+    with suppress(OSError):  # another user's, or one that has just gone: it is read all the same
+        os.utime(file)
+
+
+def _forget_unused(folder: Path) -> None:
+    """Remove what nobody has used for long: of checkpoints that are gone, or were read by an older streamgen."""
+    oldest = time.time() - _UNUSED_SECONDS
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process was here first
+            if _OWN_FILE.fullmatch(file.name) and file.stat().st_mtime < oldest:
+                file.unlink()

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +87,30 @@ def test_a_file_that_was_changed_makes_another_fingerprint(tmp_path: Path) -> No
     weights["decoder.lm_heads.2.weight"][3, 5] += 0.5
     save_file(weights, file, {"format": "pt"})
     assert now() != before
+
+
+def test_a_folder_that_was_moved_is_the_same_checkpoint(tmp_path: Path) -> None:
+    here, there = tiny_checkpoint("mono"), tmp_path / "there"
+    shutil.copytree(here, there)  # with the files' times
+    one, two = (fingerprint(as_filed(load_checkpoint(str(folder)))) for folder in (here, there))
+    assert one == two
+
+
+def test_what_nobody_has_used_for_long_goes_when_another_comes(checkpoint: Checkpoint) -> None:
+    folder, ago = cache_folder(), time.time() - 61 * 86_400
+    made = list[Path]()
+    for name in ("unused", "used", "young"):
+        kept(name, lambda: 1)
+        made += [file for file in folder.iterdir() if file not in made]
+    unused, used, young = made
+    others = folder / "notes.json"
+    others.write_text("somebody's")
+    for file in (unused, used, others):
+        os.utime(file, (ago, ago))
+    assert kept("used", lambda: 2) == 1
+    assert kept("another", lambda: 3) == 3
+    assert not unused.exists()
+    assert all(file.exists() for file in (used, young, others))
 
 
 @needs_kernels
