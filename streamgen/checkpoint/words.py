@@ -95,9 +95,7 @@ class Vocabulary:
     styles: dict[str, StyleWords]
     default_style: str
     style_of_instrument: dict[str, str | None]  # None: nearly every style has it
-    stand_ins: dict[
-        str, dict[str, str]
-    ]  # of an instrument that is not wanted: of each style that always has it, another
+    stand_ins: dict[str, dict[str, str]]  # for an unwanted instrument, of each style that always has it, another
     bar_frames: dict[int, int]  # of each tempo it has, in bpm
     tonics: tuple[str, ...]
     lexicon: dict[Phrase, tuple[Meaning, ...]]
@@ -237,9 +235,9 @@ def hear(text: str, words: Vocabulary) -> Heard:
     bpm, rest = asked_tempo(text)
     asked, rest = asked_key(rest)
     found = _look_up(words_of(rest), words)
-    unwanted = found.values("instrument", denied=True)
-    meant = words.styles[_style(found, words)]
-    name = _stand_in(_style(found, words), unwanted, words)
+    chosen = _style(found, words)
+    name = _stand_in(chosen, found.values("instrument", denied=True), words)
+    meant = words.styles[chosen]
     style = words.styles[name]
     tempo_bpm = _nearest_tempo(bpm, words) if bpm else _said_tempo(found, meant)
     mode = style.key.split()[1]

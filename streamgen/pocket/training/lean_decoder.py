@@ -154,11 +154,7 @@ class LeanDecoder(nn.Module):
     @torch.no_grad()
     def write(self, decoder: nn.Module) -> None:
         """Put the weights into transformers' decoder of the same shape."""
-        theirs: Any = decoder.layers
-        mine: Any = self.layers
-        for layer, target in zip(mine, theirs, strict=True):
-            if not isinstance(layer, nn.ELU):
-                layer.write(target)
+        write_layers(self.layers, decoder.layers)
 
     @torch.no_grad()
     def even(self) -> None:
@@ -166,6 +162,13 @@ class LeanDecoder(nn.Module):
         for layer in self.layers:
             if isinstance(layer, _Upsample):
                 even(layer.own.weight, layer.stride)
+
+
+def write_layers(layers: Any, targets: Any) -> None:
+    """Put the weights of lean layers into transformers' of the same shapes."""
+    for layer, target in zip(layers, targets, strict=True):
+        if not isinstance(layer, nn.ELU):
+            layer.write(target)
 
 
 @torch.no_grad()

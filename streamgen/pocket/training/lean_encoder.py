@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.encodec.modeling_encodec import EncodecConv1d, EncodecLSTM, EncodecResnetBlock
 
-from streamgen.pocket.training.lean_decoder import Convolution, Recurrent, Residual, Weights
+from streamgen.pocket.training.lean_decoder import Convolution, Recurrent, Residual, Weights, write_layers
 
 
 class Downsample(nn.Module):
@@ -72,11 +72,7 @@ class LeanEncoder(nn.Module):
     @torch.no_grad()
     def write(self, encoder: nn.Module) -> None:
         """Put the weights into transformers' encoder of the same shape."""
-        theirs: Any = encoder.layers
-        mine: Any = self.layers
-        for layer, target in zip(mine, theirs, strict=True):
-            if not isinstance(layer, nn.ELU):
-                layer.write(target)
+        write_layers(self.layers, encoder.layers)
 
 
 def _lean(layer: Any) -> nn.Module:

@@ -252,21 +252,34 @@ def refine_decoder(folder: Path, codec: EncodecModel, corpus: Path, tokens: Path
     torch.set_flush_denormal(True)
     trainer = DecoderTrainer(folder / DECODER_FILE, codec, plan)
     stream = Material(corpus, tokens, codec, trainer.step).batches(plan)
-    unseen, pace, curve = held_out_audio(plan.held_out, (GROOVE, GROOVE)), Pace(), Curve(folder, "refine")
+    keep_training(trainer, stream, "refine", folder)
+
+
+def keep_training(trainer: Any, batches: Iterator[Any], stage: str, folder: Path) -> None:
+    """Train until the plan's seconds are over, saving, telling and measuring on the way.
+
+    Args:
+        trainer: a `DecoderTrainer`, or one of the codec as a whole.
+        batches: what its steps take, endless.
+        stage: the command's name, for what is told.
+        folder: of the run; the curve is drawn there.
+    """
+    plan = trainer.plan
+    unseen, pace, curve = held_out_audio(plan.held_out, (GROOVE, GROOVE)), Pace(), Curve(folder, stage)
     saved = measured = time.monotonic()
     try:
         while trainer.seconds < plan.seconds:
-            losses = pace.run(partial(trainer.train_step, next(stream)))
+            losses = pace.run(partial(trainer.train_step, next(batches)))
             if trainer.step % 50 == 0:
                 words = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-                print(f"refine: step {trainer.step} {trainer.seconds:.0f}/{plan.seconds:.0f} s {words}", flush=True)
+                print(f"{stage}: step {trainer.step} {trainer.seconds:.0f}/{plan.seconds:.0f} s {words}", flush=True)
             if time.monotonic() - saved > plan.save_every_s:
                 trainer.save()
                 saved = time.monotonic()
             if time.monotonic() - measured > plan.measure_every_s or trainer.seconds >= plan.seconds:
                 found = measure(trainer.kept_codec(), unseen)
                 curve.add(trainer.step, found)
-                print("refine: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
+                print(f"{stage}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
                 measured = time.monotonic()
     finally:
         trainer.save()  # stopped in the middle, it loses nothing

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import EncodecModel
 
-from streamgen.pocket.training.compose import GROOVE
-from streamgen.pocket.training.corpus import Pcm, all_clips, held_out_audio
-from streamgen.pocket.training.device import Pace, bfloat16, training_device
+from streamgen.pocket.training.corpus import Pcm, all_clips
+from streamgen.pocket.training.device import bfloat16, training_device
 from streamgen.pocket.training.fine_losses import band_loss
-from streamgen.pocket.training.lean_decoder import LeanDecoder, Weights
+from streamgen.pocket.training.lean_decoder import LeanDecoder, Weights, write_layers
 from streamgen.pocket.training.lean_encoder import Downsample, LeanEncoder
-from streamgen.pocket.training.pictures import Curve
 from streamgen.pocket.training.quantizer import CODEBOOKS, CODES, ResidualQuantizer, nearest
 from streamgen.pocket.training.refining import (
     DEAF_FRAMES,
@@ -37,7 +34,7 @@ from streamgen.pocket.training.refining import (
     as_kept,
     draw_begin,
     ending,
-    measure,
+    keep_training,
     sound_losses,
     wanted_of,
     weighed,
@@ -135,9 +132,7 @@ class Speaker(nn.Module):
         weight = rest[0].own.weight
         silent = theirs[self.last].conv.in_channels - weight.shape[1]
         rest[0].own.weight = nn.Parameter(F.pad(weight, (0, 0, 0, silent)))
-        for layer, target in zip(rest, theirs[self.last :], strict=True):
-            if not isinstance(layer, nn.ELU):
-                layer.write(target)
+        write_layers(rest, theirs[self.last :])
 
 
 def _sounding(conv: Any) -> int:
@@ -277,21 +272,4 @@ def sharpen_codec(folder: Path, codec: EncodecModel, corpus: Path, plan: Sharpen
     stream = Sounds(corpus, trainer.step).batches(plan)
     if trainer.step == 0:
         trainer.count_codes([next(stream) for _ in range(60)])
-    unseen, pace, curve = held_out_audio(plan.held_out, (GROOVE, GROOVE)), Pace(), Curve(folder, "sharpen")
-    saved = measured = time.monotonic()
-    try:
-        while trainer.seconds < plan.seconds:
-            losses = pace.run(partial(trainer.train_step, next(stream)))
-            if trainer.step % 50 == 0:
-                words = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-                print(f"sharpen: step {trainer.step} {trainer.seconds:.0f}/{plan.seconds:.0f} s {words}", flush=True)
-            if time.monotonic() - saved > plan.save_every_s:
-                trainer.save()
-                saved = time.monotonic()
-            if time.monotonic() - measured > plan.measure_every_s or trainer.seconds >= plan.seconds:
-                found = measure(trainer.kept_codec(), unseen)
-                curve.add(trainer.step, found)
-                print("sharpen: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
-                measured = time.monotonic()
-    finally:
-        trainer.save()  # stopped in the middle, it loses nothing
+    keep_training(trainer, stream, "sharpen", folder)

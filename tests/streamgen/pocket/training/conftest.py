@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoProcessor, MusicgenForConditionalGeneration
@@ -14,8 +15,18 @@ from streamgen.pocket.training.arranging import TokenSong
 from streamgen.pocket.training.captions import train_tokenizer
 from streamgen.pocket.training.codec import new_codec
 from streamgen.pocket.training.compose import SCORE, training_song
+from streamgen.pocket.training.corpus import Pcm
 from streamgen.pocket.training.export import export
 from streamgen.pocket.training.fitting import LanguagePlan, LanguageTrainer
+
+
+@pytest.fixture(scope="session")
+def two_songs() -> list[Pcm]:
+    """Decaying tones of 3 s, struck each half second."""
+    time = np.arange(150 * 640) / 32_000
+    return [
+        (9000 * np.sin(2 * np.pi * hertz * time) * np.exp(-3 * (time % 0.5))).astype(np.int16) for hertz in (220, 330)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -29,21 +29,13 @@ def codec() -> Any:
 
 
 @pytest.fixture(scope="module")
-def songs() -> list[Pcm]:
-    time = np.arange(150 * 640) / 32_000
-    return [
-        (9000 * np.sin(2 * np.pi * hertz * time) * np.exp(-3 * (time % 0.5))).astype(np.int16) for hertz in (220, 330)
-    ]
-
-
-@pytest.fixture(scope="module")
-def material(codec: EncodecModel, songs: list[Pcm], tmp_path_factory: pytest.TempPathFactory) -> Material:
+def material(codec: EncodecModel, two_songs: list[Pcm], tmp_path_factory: pytest.TempPathFactory) -> Material:
     folder = tmp_path_factory.mktemp("run")
     for name in ("audio", "tokens"):
         (folder / name).mkdir()
     with (folder / "audio" / "0000.npz").open("wb") as file:
-        np.savez(file, pcm=np.concatenate(songs), lengths=np.array([len(song) for song in songs]))
-    torch.save([sound_to_codes(codec, song).to(torch.int16) for song in songs], folder / "tokens" / "0000.pt")
+        np.savez(file, pcm=np.concatenate(two_songs), lengths=np.array([len(song) for song in two_songs]))
+    torch.save([sound_to_codes(codec, song).to(torch.int16) for song in two_songs], folder / "tokens" / "0000.pt")
     return Material(folder / "audio", folder / "tokens", codec, seed=0)
 
 

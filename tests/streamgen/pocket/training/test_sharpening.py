@@ -35,18 +35,10 @@ def codec() -> EncodecModel:
 
 
 @pytest.fixture(scope="module")
-def songs() -> list[Pcm]:
-    time = np.arange(150 * 640) / 32_000
-    return [
-        (9000 * np.sin(2 * np.pi * hertz * time) * np.exp(-3 * (time % 0.5))).astype(np.int16) for hertz in (220, 330)
-    ]
-
-
-@pytest.fixture(scope="module")
-def corpus(songs: list[Pcm], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(two_songs: list[Pcm], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audio")
     with (folder / "0000.npz").open("wb") as file:
-        np.savez(file, pcm=np.concatenate(songs), lengths=np.array([len(song) for song in songs]))
+        np.savez(file, pcm=np.concatenate(two_songs), lengths=np.array([len(song) for song in two_songs]))
     return folder
 
 
@@ -121,15 +113,15 @@ def test_codes_are_counted_before_codebooks_follow(codec: EncodecModel, corpus: 
 
 
 def test_what_is_kept_says_what_was_learned_and_is_silent_in_silence(
-    codec: EncodecModel, corpus: Path, songs: list[Pcm], tmp_path: Path
+    codec: EncodecModel, corpus: Path, two_songs: list[Pcm], tmp_path: Path
 ) -> None:
     trainer, stream = CodecSharpener(tmp_path / "sharp.pt", codec, PLAN), Sounds(corpus, 0).batches(PLAN)
     untrained: Any = trainer.kept_codec()
-    assert (sound_to_codes(untrained, songs[0]) == sound_to_codes(codec, songs[0])).float().mean() > 0.9
+    assert (sound_to_codes(untrained, two_songs[0]) == sound_to_codes(codec, two_songs[0])).float().mean() > 0.9
     for _ in range(3):
         trainer.train_step(next(stream))
     kept: Any = trainer.kept_codec()
-    audio = torch.from_numpy(songs[0].astype(np.float32) / 32767)[None]
+    audio = torch.from_numpy(two_songs[0].astype(np.float32) / 32767)[None]
     average: Any = trainer.average
     with torch.no_grad():
         wanted = average[0](audio)
