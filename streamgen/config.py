@@ -253,6 +253,10 @@ class ClipValues(TypedDict, total=False):
     guidance_beta: Annotated[
         float, number(0, 10, 1, "", "how much the prompt weighs against melody or style; 1 is as much as they")
     ]
+    guidance_interval: Annotated[
+        int,
+        number(1, 16, 1, "frames", "guides every n-th frame alone, for less work; 1 is every frame", whole=True),
+    ]
     eval_q: Annotated[
         int, number(1, 32, 3, "codebooks", "how closely a style is taken on: the codebooks that tell it", whole=True)
     ]

@@ -78,7 +78,7 @@ class RowsCopy:
 
 
 class CacheRows(Generic[Copy]):
-    """Which rows of a cache are taken. Where they lie is said by those who hold them: `KVCache`, `native.NativeCache`.
+    """Which rows of a cache are taken. Where they lie is said by those who hold them: `KVCache`, `NativeCache`.
 
     Args:
         rows: to start with.
@@ -139,6 +139,10 @@ class CacheRows(Generic[Copy]):
 
     def copy_in(self, block: RowRange, copy: Copy, rows: Sequence[int] | None = None) -> None:
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
+        raise NotImplementedError
+
+    def remember_as(self, row: int, other: int, place: int) -> None:
+        """Let a row have at one place the keys and values that another has there."""
         raise NotImplementedError
 
     def holds(self, copy: Copy, length: int, rows: int) -> bool:
@@ -211,6 +215,16 @@ class KVCache(CacheRows[RowsCopy]):
         """Write something into all of a block, of the size of music's."""
         for memory in (self.keys, self.values):
             memory[:, block.slice()] = torch.randn(memory.shape[2:], dtype=torch.float32).to(memory)
+
+    @torch.inference_mode()
+    def remember_as(self, row: int, other: int, place: int) -> None:
+        """Let a row have at one place the keys and values that another has there."""
+        for memory in self._at(place):
+            memory[:, row] = memory[:, other]
+
+    def _at(self, place: int) -> tuple[Tensor, Tensor]:
+        """Views of all rows' keys and values at one place, [layers, rows, heads, head_dim]."""
+        return self.keys[:, :, :, place], self.values[:, :, :, place]
 
     def holds(self, copy: RowsCopy, length: int, rows: int) -> bool:
         """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""

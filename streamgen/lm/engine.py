@@ -15,7 +15,7 @@ from torch import Tensor
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig
 from streamgen.kernels import Kernels
 from streamgen.lm.attention import Segment
-from streamgen.lm.cache import CacheRows, KVCache, attention_dtype
+from streamgen.lm.cache import CacheRows, KVCache, RowRange, attention_dtype
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder
 from streamgen.lm.halves import HalvesCache
@@ -138,12 +138,11 @@ class LmEngine:
         Returns:
             The column that each stream draws, int64 [K] on the CPU; all `NOT_DRAWN` where its logits were no numbers.
         """
-        feeds = [feed for step in steps for feed in step.feeds]
-        segments = [
-            Segment(feed.window.block, feed.window.fed, start_position=feed.window.start_position) for feed in feeds
-        ]
+        feeds = [(feed, step.count) for step in steps for feed in step.feeds]
+        segments = [_segment(feed.window, count) for feed, count in feeds]
         wanted = _leader_rows(steps)
         logits = self.decoder.step(self._vectors(feeds), segments, self.cache, self.cross, wanted)
+        self._remember_for_others(steps)
         guided = _guided(steps, logits)
         samplings, columns = [step.sampling for step in steps], [step.column for step in steps]
         drawn = sample_together(guided, samplings, columns, self._uniforms)
@@ -151,19 +150,31 @@ class LmEngine:
         finite = guided.sum(dim=(1, 2)).isfinite()
         return list(torch.where(finite[:, None], drawn, NOT_DRAWN).cpu().unbind())
 
-    def _vectors(self, feeds: Sequence[Feed]) -> Tensor:
-        """Return the input vectors of single steps, [Σ rows, D]: all columns are embedded at once."""
-        columns = [feed.column for feed in feeds if feed.column is not None]
-        places = [at for at, feed in enumerate(feeds) for _ in range(feed.window.block.rows)]
+    def _remember_for_others(self, steps: Sequence[Step]) -> None:
+        """Let rows that did not run remember this place as the heaviest of those that did does."""
+        for step in steps:
+            heaviest = max(range(step.count), key=lambda row: step.coefficients[row])
+            for block, fed in ((feed.window.block, feed.window.fed) for feed in step.feeds):
+                for row in range(block.start + step.count, block.stop):
+                    self.cache.remember_as(row, block.start + heaviest, fed)
+
+    def _vectors(self, feeds: Sequence[tuple[Feed, int]]) -> Tensor:
+        """Return the input vectors of single steps, [Σ rows, D]: all columns are embedded at once.
+
+        Args:
+            feeds: with how many rows of each run.
+        """
+        columns = [feed.column for feed, _ in feeds if feed.column is not None]
+        places = [at for at, (_, count) in enumerate(feeds) for _ in range(count)]
         if len(columns) == len(places):
             return self.decoder.embed(torch.stack(columns).to(self.decoder.device))
         pieces = iter(self.decoder.embed(torch.stack(columns).to(self.decoder.device)) if columns else ())
-        return torch.cat([self._vector(feed, pieces) for feed in feeds])
+        return torch.cat([self._vector(feed, count, pieces) for feed, count in feeds])
 
-    def _vector(self, feed: Feed, embedded: Iterator[Tensor]) -> Tensor:
+    def _vector(self, feed: Feed, count: int, embedded: Iterator[Tensor]) -> Tensor:
         if feed.prefix is not None:
             return feed.prefix.to(self.decoder.device, self.decoder.dtype)
-        return next(embedded).expand(feed.window.block.rows, -1)
+        return next(embedded).expand(count, -1)
 
     @torch.inference_mode()
     def prefill(self, unread: Sequence[Unread], *, slice_only: bool = False) -> bool:
@@ -199,12 +210,18 @@ class LmEngine:
         window.fed += length
 
 
+def _segment(window: Window, count: int) -> Segment:
+    """The next vector of the first rows of a window."""
+    rows = RowRange(window.block.start, window.block.start + count)
+    return Segment(rows, window.fed, start_position=window.start_position)
+
+
 def _guided(steps: Sequence[Step], logits: Tensor) -> Tensor:
     """Guide float32 [Σ rows, K, V] and add what steps add to their logits: float32 [steps, K, V]."""
     guided = logits
     if len(steps) != len(logits):
-        each = logits.split([step.rows.count for step in steps])
-        guided = torch.stack([combine(rows, step.rows.coefficients) for step, rows in zip(steps, each, strict=True)])
+        each = logits.split([step.count for step in steps])
+        guided = torch.stack([combine(rows, step.coefficients) for step, rows in zip(steps, each, strict=True)])
     added = [step.bias for step in steps if step.bias is not None]
     if len(added) == len(steps):
         return guided + torch.stack(added).to(guided.device)
@@ -219,6 +236,6 @@ def _leader_rows(steps: Sequence[Step]) -> list[int]:
     wanted: list[int] = []
     offset = 0
     for step in steps:
-        wanted += range(offset, offset + step.rows.count)
-        offset += sum(feed.window.block.rows for feed in step.feeds)
+        wanted += range(offset, offset + step.count)
+        offset += step.count * len(step.feeds)
     return wanted

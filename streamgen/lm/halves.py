@@ -60,6 +60,10 @@ class HalvesCache(KVCache):
     def _reach(self, length: int) -> int:
         return -(-length // _BLOCK)
 
+    def _at(self, place: int) -> tuple[Tensor, Tensor]:
+        """Views of all rows' keys and values at one place, [layers, rows, heads, head_dim]."""
+        return self.keys[:, :, :, place // _BLOCK, :, place % _BLOCK], self.values[:, :, :, place]
+
 
 class HalvesAttention:
     """Self-attention of one pass over a `HalvesCache`: one call for neighbours of single vectors and as many blocks.

@@ -1,7 +1,6 @@
 """The decoder on the native kernels: weights in one arena, a step in one call, each row's memory by itself.
 
-    NativeDecoder   as `decoder.Decoder`: embeds, steps, reads
-    NativeCache     as `cache.KVCache`: a row's keys and values lie in memory of its own, so growing moves nothing
+    NativeDecoder   as `decoder.Decoder`: embeds, steps, reads; its cache is a `native_cache.NativeCache`
 
 Weights are rounded, and rows, keys and values to bytes with them; or all is float32 and weights are exact, kept as
 halves where that loses nothing, since a step takes as long as reading them.
@@ -29,13 +28,12 @@ from streamgen.kernels import Kernels, PackedMatrix, head_order, narrowest, pack
 from streamgen.kernels.library import Matrix, Shape, address
 from streamgen.kernels.packed import TILE
 from streamgen.lm.attention import Segment
-from streamgen.lm.cache import CacheRows, RowRange
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.decoder import sinusoids
+from streamgen.lm.native_cache import NativeCache, native_positions
 
 __all__ = [
     "MATRICES",
-    "NativeCache",
     "NativeDecoder",
     "PackedWeights",
     "exact_weights",
@@ -49,7 +47,6 @@ MATRICES = ("qkv", "out", "cross_query", "cross_out", "ffn_in", "ffn_out")  # of
 _NORMS = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 _HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 _HEAD_WIDTHS = (16, 32, 64, 128)
-_POSITIONS = 16  # lie together in a row's memory
 _ROW = np.dtype([("memory", "u8"), ("keys", "u8"), ("values", "u8"), ("text_length", "i4"), ("past", "i4")])
 
 
@@ -154,101 +151,6 @@ def _in_one_arena(packed: PackedWeights, library: Kernels) -> dict[str, PackedMa
     return moved
 
 
-# -- keys and values --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _RowsCopy:
-    """A snapshot of a block's first positions.
-
-    Attributes:
-        length: how many.
-        rows: for each row its keys and values, and the scales of bytes, as far as they reach.
-    """
-
-    length: int
-    rows: tuple[tuple[Tensor, ...], ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes."""
-        return sum(part.nbytes for row in self.rows for part in row)
-
-
-class NativeCache(CacheRows[_RowsCopy]):
-    """Keys and values in bytes or floats, a piece of memory for each row, taken when it is first used.
-
-    Args:
-        config: decoder shape.
-        library: whose huge pages to use.
-        rows: to start with; their memory is the system's to give before the music begins, not in its midst.
-        exact: keep them in floats.
-        max_rows: refuse to grow past it.
-    """
-
-    def __init__(
-        self, config: DecoderConfig, library: Kernels, rows: int, *, exact: bool = False, max_rows: int = 256
-    ) -> None:
-        super().__init__(rows, max_rows)
-        self._config, self._library, self._least = config, library, rows
-        width = config.head_dim  # bytes of a position's key, value, and their scales
-        self._kinds = (4 * width, 4 * width) if exact else (width, width, 2, 2)
-        self.positions = -(-config.positions // _POSITIONS) * _POSITIONS
-        self._memory: list[Tensor] = []
-        self._grow_to(rows)
-        for memory in self._memory:
-            memory.zero_()
-
-    def row_address(self, row: int) -> int:
-        """Return where a row's memory lies."""
-        return self._memory[row].data_ptr()
-
-    def _grow_to(self, rows: int) -> None:
-        size = self._config.num_layers * self._config.num_heads * self.positions * sum(self._kinds)
-        self._memory += [self._library.empty(size) for _ in range(rows - len(self._memory))]
-
-    def give_back(self) -> None:
-        """Give back the memory of the last rows, if they are free; those to start with stay."""
-        rows = max(self.rows - self._free_at_the_end(), self._least)
-        del self._memory[rows:], self._free[rows:]
-
-    def _parts(self, row: int, length: int) -> tuple[Tensor, ...]:
-        """Views of what a row's first positions take: keys, values, their scales; each [layers, heads, bytes]."""
-        whole = -(-length // _POSITIONS) * _POSITIONS
-        memory = self._memory[row].view(self._config.num_layers, self._config.num_heads, -1)
-        parts = memory.split([self.positions * kind for kind in self._kinds], dim=-1)
-        return tuple(part[..., : whole * kind] for part, kind in zip(parts, self._kinds, strict=True))
-
-    def fill(self, block: RowRange) -> None:
-        """Write something into all of a block, of the size of music's: to attend to nothing takes another time."""
-        count = self.positions * self._config.head_dim
-        floats, whole = torch.randn(count, dtype=torch.float32), torch.randint(0, 256, (count,), dtype=torch.uint8)
-        scales = (0.01 + torch.rand(self.positions) / 100).bfloat16()
-        numbers = (floats,) * 2 if len(self._kinds) == 2 else (whole, whole, scales, scales)
-        for row in range(block.start, block.stop):
-            for part, some in zip(self._parts(row, self.positions), numbers, strict=True):
-                part.copy_(some.view(torch.uint8))
-
-    def holds(self, copy: _RowsCopy, length: int, rows: int) -> bool:
-        """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""
-        wanted = [[part.shape for part in self._parts(0, length)]] * rows
-        return copy.length == length <= self.positions and [[part.shape for part in row] for row in copy.rows] == wanted
-
-    @torch.inference_mode()
-    def copy_out(self, block: RowRange, length: int) -> _RowsCopy:
-        """Clone the first `length` positions of a block."""
-        rows = range(block.start, block.stop)
-        return _RowsCopy(length, tuple(tuple(part.clone() for part in self._parts(row, length)) for row in rows))
-
-    @torch.inference_mode()
-    def copy_in(self, block: RowRange, copy: _RowsCopy, rows: Sequence[int] | None = None) -> None:
-        """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
-        for at, row in enumerate(range(block.start, block.stop)):
-            saved = at if rows is None else rows[at]
-            for part, clone in zip(self._parts(row, copy.length), copy.rows[saved], strict=True):
-                part.copy_(clone)
-
-
 # -- the decoder ------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +190,7 @@ class NativeDecoder:
         self.positions = sinusoids(config.positions, config.hidden_size)
         self.matrices = _in_one_arena(packed, library)
         self._norms = {name: finite(name, weights[name]).float().contiguous() for name in _norm_names(config)}
-        positions = -(-config.positions // _POSITIONS) * _POSITIONS
+        positions = native_positions(config)
         sizes = (config.hidden_size, config.num_heads, config.ffn_dim, config.num_layers, positions)
         self._handle = library.call.decoder(ctypes.byref(Shape(*sizes, config.activation == "relu", packed.exact)))
         for layer in range(config.num_layers):

@@ -61,6 +61,17 @@ class Rows:
         return len(self.texts)
 
     @property
+    def unguided(self) -> tuple[float, ...]:
+        """Shares of the rows that run where guidance is left out, sum 1: all but the last that count against others."""
+        count = self.count
+        while count > 1 and self.coefficients[count - 1] < 0:
+            count -= 1
+        if count == self.count:
+            return self.coefficients
+        total = sum(self.coefficients[:count])
+        return tuple(coefficient / total for coefficient in self.coefficients[:count])
+
+    @property
     def prefix(self) -> int:
         """Positions of the prefix."""
         return 0 if self.prefixes is None else self.prefixes.length
@@ -87,6 +98,7 @@ class StepSettings:
         surviving_frames: but for so many of its newest frames.
         recalls: draws are counted from where the context was last dropped, so that what begins anew under the same
             settings is the same again.
+        guidance_interval: columns from one that is guided to the next.
     """
 
     rows: Rows
@@ -95,6 +107,7 @@ class StepSettings:
     dominant: Hashable = None
     surviving_frames: int = 0
     recalls: bool = False
+    guidance_interval: int = 1
 
 
 @dataclass
@@ -161,7 +174,8 @@ class Step:
     Attributes:
         unread: what to read before it, in passes of its own.
         feeds: leader first, then the successor while one is warmed.
-        rows: what the leader's logits are guided with.
+        rows: of each window.
+        coefficients: of the leader's rows that run, sum 1: all of them or, without guidance, the first.
         sampling: how the codes are drawn.
         column: number of the column that they are for.
         bias: float32 [K, V], added to the guided logits; None adds nothing.
@@ -170,6 +184,12 @@ class Step:
     unread: Sequence[Unread]
     feeds: Sequence[Feed]
     rows: Rows
+    coefficients: tuple[float, ...]
     sampling: Sampling
     column: int
     bias: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Rows of each window that run."""
+        return len(self.coefficients)

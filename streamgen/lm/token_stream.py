@@ -19,6 +19,7 @@ text, no clock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +150,14 @@ class TokenStream:
             self._arrange(settings)
         unread, feeds = self.unread(), [self._feed(window) for window in self.windows]
         column = self.head + 1 - (self.origin if settings.recalls else 0)
-        return Step(unread, feeds, settings.rows, settings.sampling, column, self._bias(settings.rows.bias))
+        shares = self._coefficients(settings, feeds, column)
+        return Step(unread, feeds, settings.rows, shares, settings.sampling, column, self._bias(settings.rows.bias))
+
+    @staticmethod
+    def _coefficients(settings: StepSettings, feeds: Sequence[Feed], column: int) -> tuple[float, ...]:
+        """Of the rows that run: without guidance, where a column is left out of it, and nothing but music is read."""
+        guided = column % settings.guidance_interval == 0 or any(feed.prefix is not None for feed in feeds)
+        return settings.rows.coefficients if guided else settings.rows.unguided
 
     def _bias(self, table: Tensor | None) -> Tensor | None:
         """Of each codebook the row for the place of its frame in the bar, [K, V]: a column holds several frames."""

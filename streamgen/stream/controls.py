@@ -54,9 +54,9 @@ class Controls:
     top_p_alone: bool = False
 
     def __getattr__(self, name: str) -> float:
-        if name == "numbers" or name not in self.numbers:  # the first: while it is being copied
+        if name not in CONTROLS or not CONTROLS[name].has_range:
             raise AttributeError(f"there is no control {name!r}; there are {', '.join(CONTROL_NAMES)}")
-        return self.numbers[name]
+        return self.numbers.get(name, float(CONTROLS[name].default))  # a file may be older than a control
 
     def __repr__(self) -> str:
         """Name the prompts and every number, in one line."""
@@ -195,6 +195,8 @@ def _unsupported(runtime: Runtime) -> tuple[str, ...]:
     """Controls that the checkpoint was not made for: as it says itself, and as its kind has it."""
     reads = runtime.prompts.reads
     beside = () if reads == "style" else ("eval_q", "excerpt_seconds")
+    if "guidance_scale" in runtime.defaults.unsupported:
+        beside = (*beside, "guidance_interval")
     # what is read first cannot change from frame to frame, so nothing fades
     return (*runtime.defaults.unsupported, *beside, "glide_seconds" if reads else "guidance_beta")
 

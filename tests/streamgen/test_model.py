@@ -259,6 +259,12 @@ def test_a_control_that_the_checkpoint_was_not_made_for_is_told_once(
     assert caplog.messages == [f"{model.name} was not made for {control}: it may do harm, or nothing"]
 
 
+def test_where_guidance_does_harm_every_other_frame_of_it_does_too() -> None:
+    specs = streamgen.load_model(device="cpu").control_specs
+    assert not specs["guidance_scale"].supported
+    assert not specs["guidance_interval"].supported
+
+
 RIGHT = """
 import streamgen
 from streamgen import AudioChunk, Model, Stream

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamgen.checkpoint.types import GenerationDefaults
@@ -65,3 +67,12 @@ def test_a_number_leaves_the_prompts_as_they_are_to_the_bit() -> None:
     controls = of(prompts=[("a", 1.0), ("b", 3.1), ("c", 0.3)])
     assert of(prompts=controls.mix.prompts).mix != controls.mix, "the test needs such weights"
     assert controls.changed({"temperature": 0.5}).mix == controls.mix
+
+
+def test_a_file_may_be_older_than_a_control() -> None:
+    controls = Controls.of(GenerationDefaults(), 12.0, {"temperature": 0.5})
+    older = {name: value for name, value in controls.numbers.items() if name != "guidance_interval"}
+    read = replace(controls, numbers=older)
+    assert (read.guidance_interval, read.temperature) == (1.0, 0.5)
+    with pytest.raises(AttributeError, match="no control 'tempo'"):
+        _ = read.tempo
