@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen until --seconds, Ctrl-C or a refusal; exit code 0, or 1 if it ended early."""
+    """Listen until --seconds, Ctrl-C or a refusal; exit code 0, or 1 if it ended early or --set was refused."""
     words = words_of(args.changes)
     if args.out is not None:
         check_output(args.out, args.seconds or 0.0, int(args.sample_rate or 48_000))
@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     _report(client, sink, args)
     if args.json:
         print_json(_fields(client, sink, args))
-    return 0 if client.received.complete or args.seconds is None else 1
+    refused = bool(words) and client.errors > 0
+    return 0 if not refused and (client.received.complete or args.seconds is None) else 1
 
 
 async def _listen(client: ListenClient, sink: _ToFile | _ToCard, stop: _Enough) -> None:

@@ -50,6 +50,9 @@ class LinkDoor:
     Args:
         service: its settings say whether it opens, and at which interface.
 
+    Raises:
+        BridgeError: the interface takes no multicast, or is not there.
+
     Attributes:
         peer: the node, once it is open.
         wants_audio: whether anybody has asked for the channel: it makes nothing for nobody.
@@ -59,6 +62,9 @@ class LinkDoor:
 
     def __init__(self, service: Service) -> None:
         self._wanted, self._interface = service.settings.link, service.settings.link_interface
+        if self._wanted and self._interface:
+            for one in _sockets(self._interface):
+                one.close()
         self.peer: LinkPeer | None = None
         self.wants_audio = False
         self._channel: Channel | None = None
@@ -81,13 +87,7 @@ class LinkDoor:
             return
         self._session = session = sessions.live
         loop = asyncio.get_running_loop()
-        host = self._interface or _usual_interface()
-        try:
-            own, group = _own_socket(host), _group_socket(host)
-        except OSError as error:
-            raise BridgeError(
-                f"Link cannot be joined at {host}: {reason(error)}; name another with --link-interface"
-            ) from error
+        own, group = _sockets(self._interface or _usual_interface())
         for one in (own, group):
             transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self._received), sock=one)
             self._transports.append(transport)
@@ -258,6 +258,24 @@ class _Datagrams(asyncio.DatagramProtocol):
 def _usual_interface() -> str:
     """Return the address from which multicast goes out; this machine's own where there is no network."""
     return own_address(socket.AF_INET, (wire.GROUP, wire.PORT)) or "127.0.0.1"
+
+
+def _sockets(host: str) -> tuple[socket.socket, socket.socket]:
+    """Return our own and the group's socket at one interface.
+
+    Raises:
+        BridgeError: it takes no multicast, or is not there.
+    """
+    try:
+        own = _own_socket(host)
+        try:
+            return own, _group_socket(host)
+        except OSError:
+            own.close()
+            raise
+    except OSError as error:
+        why = f"{reason(error)}; name another with --link-interface"
+        raise BridgeError(f"Link cannot be joined at {host}: {why}") from error
 
 
 def _own_socket(host: str) -> socket.socket:

@@ -76,9 +76,10 @@ class MidiDoor:
 
     async def open(self, sessions: Sessions) -> None:
         """Open the ports that there are; others are opened when they come, as is MIDI where a system has none yet."""
-        if self._ports is None:
-            return
         self._session = session = sessions.live
+        if self._ports is None:
+            session.add(self)  # to say that nothing is learned
+            return
         loop = asyncio.get_running_loop()
         self._ports.receive = lambda port, message: self._incoming.put(loop, (port, message, time.monotonic()))
         self._learned(str(session.values()[MIDI_MAP]))
@@ -91,9 +92,11 @@ class MidiDoor:
 
     async def close(self, reason: str) -> None:  # noqa: ARG002 - nobody is there to be told
         """Close the ports."""
-        if self._session is None or self._ports is None:
+        if self._session is None:
             return
         self._session.remove(self)
+        if self._ports is None:
+            return
         self._session.timeline.unfollow(NAME)
         await self._tasks.close()
         if self._out is not None:
@@ -248,6 +251,10 @@ class MidiDoor:
     def event(self, event: Event) -> None:
         """Show what changed, but for what was turned here."""
         if isinstance(event, Changed | TableChanged):
+            if self._ports is None:
+                if event.values.get(MIDI_LEARN):
+                    _log.warning("midi/learn: no MIDI port is heard, nothing is learned: start with --midi all")
+                return
             if MIDI_MAP in event.values and event.by != NAME:
                 self._learned(str(event.values[MIDI_MAP]))
             if event.by != NAME or isinstance(event, TableChanged):

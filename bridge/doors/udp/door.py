@@ -60,6 +60,7 @@ class UdpDoor:
 
     Raises:
         UsageError: what is named is no place.
+        BridgeError: there is no way to it.
     """
 
     name = NAME
@@ -69,6 +70,9 @@ class UdpDoor:
         self._service = service
         self._reastream = [host_and_port("--reastream", one, REASTREAM_PORT) for one in settings.reastream]
         self._rtp = host_and_port("--rtp", settings.rtp, RTP_PORT) if settings.rtp else None
+        for option, places in ("--reastream", self._reastream), ("--rtp", [self._rtp] if self._rtp else []):
+            for place in places:
+                _connected(option, *place).close()
         self._session: Session | None = None
         self._senders: list[_Sender] = []
         self._description = ""
@@ -178,9 +182,19 @@ class _Receiver(asyncio.DatagramProtocol):
 
 
 async def _endpoint(option: str, host: str, port: int) -> asyncio.DatagramTransport:
-    loop = asyncio.get_running_loop()
+    ours = await asyncio.to_thread(_connected, option, host, port)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(_Receiver, sock=ours)
+    return transport
+
+
+def _connected(option: str, host: str, port: int) -> socket.socket:
+    """Return a socket whose datagrams go there.
+
+    Raises:
+        BridgeError: there is no way to it.
+    """
     try:
-        family, kind, protocol, _, place = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         ours = socket.socket(family, kind, protocol)
         try:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -190,5 +204,4 @@ async def _endpoint(option: str, host: str, port: int) -> asyncio.DatagramTransp
             raise
     except OSError as error:
         raise BridgeError(f"{option} is '{host}:{port}', but there is no way to it: {reason(error)}") from error
-    transport, _ = await loop.create_datagram_endpoint(_Receiver, sock=ours)
-    return transport
+    return ours

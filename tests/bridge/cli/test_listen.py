@@ -24,6 +24,7 @@ from bridge.doors.sound_card.card import OutputDevice
 from bridge.errors import UsageError
 from bridge.session.parameters import session_table
 from streamgen.config import number
+from streamgen.errors import ConfigError
 
 from ..doors.sound_card.test_door import SPEAKERS, Card, scans  # noqa: F401 - a fixture
 from ..doors.web_session import RATE_HZ, Open, serving, sine
@@ -104,6 +105,19 @@ def test_what_only_the_server_knows_can_be_set(door: Open, tmp_path: Path, run: 
     assert (answer.code, answer.err.splitlines()[-1]) == (
         2, "streamgen: --set: sparkle is 11.0, must be within 0 … 10"
     )  # fmt: skip
+
+
+def test_what_the_server_refuses_is_told_by_the_exit_code(
+    door: Open, tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: object) -> int:
+        raise ConfigError("another hand has the gain")
+
+    monkeypatch.setattr(door.session, "do", refused)
+    url, out = f"127.0.0.1:{door.web.port}", tmp_path / "a.wav"
+    answer = run("listen", url, "--seconds", 1, "--out", out, "--set", "gain_db=-6", "--json")
+    assert (answer.code, answer.fields["errors"], answer.fields["audio_seconds"]) == (1, 1, 1.0)
+    assert "another hand has the gain" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,10 @@ def test_it_is_off_unless_it_is_asked_for() -> None:
     asyncio.run(go())
 
 
-def test_an_interface_that_is_not_here_is_one_line() -> None:
-    async def go() -> None:
-        door = made(link=True, link_interface="192.0.2.7")
-        with pytest.raises(BridgeError, match=r"Link cannot be joined at 192\.0\.2\.7: .*--link-interface"):
-            await door.open(SimpleNamespace(live=SineSession()))
-        await door.close("the test is over")
-
-    asyncio.run(go())
+def test_an_interface_that_is_not_here_is_one_line_before_anything_opens() -> None:
+    with pytest.raises(BridgeError, match=r"Link cannot be joined at 192\.0\.2\.7: .*--link-interface"):
+        made(link=True, link_interface="192.0.2.7")
+    made(link=False, link_interface="192.0.2.7")
 
 
 def test_the_session_goes_with_the_room_and_the_room_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:

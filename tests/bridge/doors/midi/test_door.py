@@ -91,6 +91,20 @@ def test_without_ports_it_is_no_door() -> None:
     asyncio.run(go())
 
 
+def test_learning_without_a_port_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def go() -> None:
+        session = SineSession()
+        door = midi.MidiDoor(Service(Settings(), Access(), Metrics()))
+        await door.open(SimpleNamespace(live=session))
+        for values in ({"gain_db": -6.0}, {"midi/learn": "gain_db"}, {"midi/learn": ""}, {"midi/map": ""}):
+            await session.do(Set(values, "osc"))
+        await door.close("the test is over")
+        assert session.listeners == []
+
+    asyncio.run(go())
+    assert caplog.messages == ["midi/learn: no MIDI port is heard, nothing is learned: start with --midi all"]
+
+
 def test_a_system_without_midi_is_told_once_and_midi_that_comes_later_is_taken(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

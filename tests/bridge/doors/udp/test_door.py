@@ -142,16 +142,15 @@ def assert_ffmpeg_hears_the_stream(program: str, out: Path) -> None:
     assert any(np.abs(heard - whole[:, start : start + heard.shape[1]]).max() < 2**-20 for start in starts)
 
 
-def test_what_is_no_place_is_told_before_anything_opens_and_a_host_that_is_not_there() -> None:
+def test_what_is_no_place_and_a_host_that_is_not_there_are_told_before_anything_opens() -> None:
     async def go() -> None:
         async with serving() as web:
             service = web.service
             settings = replace(service.settings, rtp="here:port")
             with pytest.raises(UsageError, match="--rtp is 'here:port'"):
                 UdpDoor(replace(service, settings=settings))
-            door = UdpDoor(replace(service, settings=replace(service.settings, reastream=("no.such.invalid",))))
+            settings = replace(service.settings, reastream=("no.such.invalid",))
             with pytest.raises(BridgeError, match=r"--reastream is 'no\.such\.invalid:58710', but there is no way"):
-                await door.open(SineSessions(web.session))
-            await door.close("the test is over")
+                UdpDoor(replace(service, settings=settings))
 
     asyncio.run(go())
