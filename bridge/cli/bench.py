@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--sessions",
-        type=number(1, 64, whole=True),
+        type=number(1, 512, whole=True),
         default=1,
         metavar="N",
-        help="listeners at once, up to N (default: 1)",
+        help="listeners at once, up to N (default: 1); beyond eight not every number",
     )
     parser.add_argument(
         "--against", choices=("transformers",), help="the same job by transformers' generate(), and the ratio"
@@ -87,6 +87,14 @@ def _checkpoint(args: argparse.Namespace) -> Iterator[Settings]:
         yield replace(settings, model=folder)
 
 
+def _counts(most: int) -> list[int]:
+    """How many listeners to try: each number up to eight, then half as many more at a time."""
+    counts = list(range(1, min(most, 8) + 1))
+    while counts[-1] < most:
+        counts.append(min(counts[-1] * 3 // 2, most))
+    return counts
+
+
 def _measure(model: Model, args: argparse.Namespace, seconds: float) -> dict[str, Any]:
     from bridge.speed import memory_bytes_per_second, missed_deadlines, run_stream, step_costs
 
@@ -96,9 +104,9 @@ def _measure(model: Model, args: argparse.Namespace, seconds: float) -> dict[str
     progress.close()
     bandwidth = memory_bytes_per_second(str(model.device))
     session_seconds = min(seconds, 10.0)
-    counts = range(1, int(args.sessions) + 1)
     sessions = [
-        {"count": count, "missed_deadlines": missed_deadlines(model, count, session_seconds)} for count in counts
+        {"count": count, "missed_deadlines": missed_deadlines(model, count, session_seconds)}
+        for count in _counts(int(args.sessions))
     ]
     name = {"shape": args.shape} if args.shape else {"model": model.name}
     fields = name | _fields(model, figures, bandwidth) | {"sessions": sessions}

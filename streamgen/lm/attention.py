@@ -1,7 +1,7 @@
 """Self-attention of one pass over the cache, in two forms that agree (tests compare them).
 
     SegmentAttention   one call per segment, on exact views of the cache: fastest on a CPU
-    MaskedAttention    one fixed shape for all rows of the cache, under an execution mask: what a captured graph needs
+    MaskedAttention    one fixed shape for all rows of the cache, under an execution mask: what `captured` needs
 
 Rules: reads and writes the cache, holds no weights; knows no stream and no window.
 """
@@ -146,33 +146,30 @@ def causal_mask(length: int, past: int, device: torch.device) -> Tensor:
 
 
 class MaskedAttention:
-    """Self-attention over every row of the cache in one fixed shape: rows that do not run are masked out.
+    """Self-attention over the first rows of the cache in one fixed shape: rows that do not run are masked out.
 
-    A row that does not run attends to its first key alone and writes nothing; its result is not read.
+    A row that does not run attends to its first key alone and writes nothing; its result is not read. Nothing here asks
+    the device for a number, so it can be captured. A vector may be there twice: both write the same.
 
     Args:
-        segments: of this pass, single vectors only.
-        cache: written in place after each segment's past.
+        rows: int64 [N], of the cache, that single vectors belong to.
+        at: int64 [N], the place of each.
+        keys, values: [layers, R, heads, positions, head_dim], every row's that may run; written in place.
     """
 
-    def __init__(self, segments: Sequence[Segment], cache: KVCache) -> None:
-        assert all(s.length == 1 for s in segments), "the masked form takes single steps"
-        self._cache = cache
-        device = cache.keys.device
-        self._rows = torch.tensor(cache_rows(segments), device=device)
-        self._at = torch.tensor([s.past for s in segments for _ in range(s.block.rows)], device=device)
-        places = torch.arange(cache.keys.shape[3], device=device)
-        self._mask = torch.zeros(cache.rows, 1, 1, len(places), dtype=torch.bool, device=device)
+    def __init__(self, rows: Tensor, at: Tensor, keys: Tensor, values: Tensor) -> None:
+        self._rows, self._at, self._keys, self._values = rows, at, keys, values
+        places = torch.arange(keys.shape[3], device=keys.device)
+        self._mask = torch.zeros(keys.shape[1], 1, 1, len(places), dtype=torch.bool, device=keys.device)
         self._mask[..., 0] = True  # a row that does not run needs one key, else its softmax is NaN
-        self._mask[self._rows, 0, 0] = places <= self._at[:, None]
+        self._mask[rows, 0, 0] = places <= at[:, None]
+        _, count, heads, _, head_dim = keys.shape
+        self._queries = torch.zeros(count, heads, 1, head_dim, dtype=keys.dtype, device=keys.device)
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Write the keys and values of qkv [N, 3·D] and return what the queries attend to, [N, D]."""
-        q, k, v = qkv.view(len(qkv), 3, config.num_heads, config.head_dim).unbind(1)
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[self._rows, :, self._at] = k
-        values[self._rows, :, self._at] = v
-        queries = torch.zeros(len(keys), config.num_heads, 1, config.head_dim, dtype=q.dtype, device=q.device)
-        queries[self._rows, :, 0] = q
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self._mask)
-        return out[self._rows, :, 0].reshape(len(qkv), config.hidden_size)
+        kept = qkv.to(self._keys.dtype).view(len(qkv), 3, config.num_heads, config.head_dim)
+        self._queries[self._rows, :, 0], keys, values = kept[:, 0], self._keys[layer], self._values[layer]
+        keys[self._rows, :, self._at], values[self._rows, :, self._at] = kept[:, 1], kept[:, 2]
+        out = F.scaled_dot_product_attention(self._queries, keys, values, attn_mask=self._mask)
+        return out[self._rows, :, 0].reshape(len(qkv), config.hidden_size).to(qkv.dtype)

@@ -162,12 +162,19 @@ class CacheRows(Generic[Copy]):
         return None
 
     def _grow(self, rows: int) -> None:
+        remedy = "close a stream or use fewer prompts"
         if rows > self.max_rows:
-            raise CapacityError(
-                f"{rows} rows needed, the limit is {self.max_rows}; close a stream or use fewer prompts"
-            )
-        self._grow_to(rows)
+            raise CapacityError(f"{rows} rows needed, the limit is {self.max_rows}; {remedy}")
+        rows = min(self._with_reserve(rows), self.max_rows)
+        try:
+            self._grow_to(rows)
+        except torch.OutOfMemoryError as error:
+            raise CapacityError(f"there is no memory for {rows} rows; {remedy}") from error
         self._free += [True] * (rows - self.rows)
+
+    def _with_reserve(self, rows: int) -> int:
+        """Return how many rows to have where so many are needed."""
+        return rows
 
     def _grow_to(self, rows: int) -> None:
         """Make room for so many rows in all."""
@@ -199,6 +206,10 @@ class KVCache(CacheRows[RowsCopy]):
             for _ in range(2)
         )
         return keys, values
+
+    def _with_reserve(self, rows: int) -> int:
+        """Twice as many as before on a GPU, whose graphs are of one memory: each growth captures them anew."""
+        return rows if self._device.type == "cpu" else max(rows, 2 * self.rows)
 
     def _reach(self, length: int) -> int:
         """Return how far along their fourth dimension so many positions' keys reach."""

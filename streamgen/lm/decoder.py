@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +27,22 @@ from torch import Tensor
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.checkpoint.validate import finite
 from streamgen.linear import Linear, activation
-from streamgen.lm.attention import MaskedAttention, Segment, SegmentAttention, cache_rows, merge
+from streamgen.lm.attention import Segment, SegmentAttention, cache_rows, merge
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.halves import HalvesAttention, HalvesCache
 
-__all__ = ["Decoder", "sinusoids"]
+__all__ = ["AddText", "Attend", "Decoder", "sinusoids"]
+
+Attend = Callable[[int, Tensor, DecoderConfig], Tensor]  # of a layer, qkv [N, 3·D] to [N, D]; writes keys and values
+
+
+class AddText(Protocol):
+    """The texts of a pass."""
+
+    def add(self, layer: int, x: Tensor, norm: Callable[[Tensor], Tensor], query: Linear, out: Linear) -> Tensor:
+        """Return x [N, D] with the cross-attention of the rows that have text added."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class Decoder:
         int8: round the large matrices to 8 bits (see `linear`); the dtype is bfloat16 then, on a CPU.
 
     Attributes:
-        masked: whether `step` attends in one fixed shape under a mask.
+        positions: [positions, D], added to what `embed` gives.
         weight_bytes: bytes of weights that one step reads.
     """
 
@@ -98,12 +109,11 @@ class Decoder:
         int8: bool = False,
     ) -> None:
         self.config, self.device, self.dtype = config, device, dtype
-        self.masked = device.type != "cpu"
         take = _Weights(weights, device, dtype, int8)
         vocab = config.vocab_size
         self._embed = torch.cat([take(f"model.decoder.embed_tokens.{k}.weight") for k in range(config.num_codebooks)])
         self._embed_offsets = torch.arange(config.num_codebooks, device=device) * (vocab + 1)
-        self._positions = sinusoids(config.positions, config.hidden_size).to(device, dtype)
+        self.positions = sinusoids(config.positions, config.hidden_size).to(device, dtype)
         self._layers = [_load_layer(take, i, config) for i in range(config.num_layers)]
         self._norm = take.norm("model.decoder.layer_norm")
         self._heads = take.linear(*(f"lm_heads.{k}" for k in range(config.num_codebooks)))
@@ -127,7 +137,6 @@ class Decoder:
         cache: KVCache,
         cross: CrossCache,
         *,
-        masked: bool = False,
         seen: list[Tensor] | None = None,
     ) -> Tensor:
         """Run all layers over the vectors of several segments and write their keys and values.
@@ -137,7 +146,6 @@ class Decoder:
             segments: who the vectors belong to; Σ vectors = N.
             cache: written in place after each segment's past.
             cross: text keys and values per cache row.
-            masked: attend in one fixed shape under a mask (single-vector segments only).
             seen: is given what each layer reads, [N, D], and what comes of the final norm.
 
         Returns:
@@ -146,8 +154,24 @@ class Decoder:
         segments = merge(segments)
         x = x + self._gather_positions(segments)
         rows = cache_rows(segments)
-        attend = _attention(segments, cache, masked)
+        attend = (
+            HalvesAttention(segments, cache) if isinstance(cache, HalvesCache) else SegmentAttention(segments, cache)
+        )
         text = cross.select(rows, [s.length for s in segments for _ in range(s.block.rows)])
+        return self.run(x, attend, text, seen)
+
+    def run(self, x: Tensor, attend: Attend, text: AddText | None, seen: list[Tensor] | None = None) -> Tensor:
+        """Run all layers over vectors that know their positions.
+
+        Args:
+            x: [N, D].
+            attend: to the past of each, which it writes.
+            text: to be attended to; None for none.
+            seen: as in `forward`.
+
+        Returns:
+            [N, D] after the final norm.
+        """
         for index, layer in enumerate(self._layers):
             if seen is not None:
                 seen.append(x)
@@ -175,7 +199,7 @@ class Decoder:
         Returns:
             float32 [len(wanted), K, V].
         """
-        hidden = self.forward(x, segments, cache, cross, masked=self.masked)
+        hidden = self.forward(x, segments, cache, cross)
         return self.logits(hidden if len(wanted) == len(hidden) else hidden[torch.tensor(wanted)])
 
     def read(self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache) -> None:
@@ -198,20 +222,10 @@ class Decoder:
 
     def _gather_positions(self, segments: Sequence[Segment]) -> Tensor:
         parts = [
-            self._positions[s.position : s.position + s.length]
-            .expand(s.block.rows, s.length, -1)
-            .reshape(s.vectors, -1)
+            self.positions[s.position : s.position + s.length].expand(s.block.rows, s.length, -1).reshape(s.vectors, -1)
             for s in segments
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _attention(
-    segments: Sequence[Segment], cache: KVCache, masked: bool
-) -> MaskedAttention | SegmentAttention | HalvesAttention:
-    if isinstance(cache, HalvesCache):
-        return HalvesAttention(segments, cache)
-    return MaskedAttention(segments, cache) if masked else SegmentAttention(segments, cache)
 
 
 class _Weights:

@@ -16,6 +16,7 @@ from streamgen.checkpoint.types import Checkpoint, DecoderConfig
 from streamgen.kernels import Kernels
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import CacheRows, KVCache, RowRange, attention_dtype
+from streamgen.lm.captured import CapturedDecoder
 from streamgen.lm.cross import CrossCache, TextProjector
 from streamgen.lm.decoder import Decoder
 from streamgen.lm.halves import HalvesCache
@@ -29,6 +30,7 @@ NOT_DRAWN = -1  # in place of every code of a column whose logits are no numbers
 
 _PREFILL_VECTORS = 256  # per piece: bounds the activations of a long audio prompt
 _ROWS = 4  # of the cache to start with: a stream's and its successor's, with guidance
+_GPU_ROWS = 1_024  # of the cache at most, there: 256 guided streams and their successors, where memory is enough
 _SLICE_VECTORS = 24  # per piece beside streams that play: about as long as a step or two
 
 
@@ -104,6 +106,9 @@ class LmEngine:
         decoder = Decoder(config, weights, device=device, dtype=dtype, int8=int8)
         kept = attention_dtype(device, dtype)
         projector = TextProjector(config, weights, device=device, dtype=dtype, kept=kept)
+        if device.type == "cuda":
+            cache = KVCache(config, rows, dtype=kept, device=device, max_rows=_GPU_ROWS)
+            return cls(config, CapturedDecoder(decoder), cache, projector)
         cache = HalvesCache(config, rows) if halves else KVCache(config, rows, dtype=kept, device=device)
         return cls(config, decoder, cache, projector)
 

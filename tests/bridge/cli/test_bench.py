@@ -126,3 +126,9 @@ def test_a_rollover_is_shown_beside_the_machines_own_noise() -> None:
     assert fields["memory_limit_factor"] == 20.0
     line = dict(bench._rows(fields))["rollover"]
     assert line == "longest step 1.25 × the median (worst of 4: 1.50; 1.10 where there is none)"
+
+
+def test_beyond_eight_listeners_not_every_number_is_tried() -> None:
+    assert bench._counts(1) == [1]
+    assert bench._counts(8) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert bench._counts(30) == [1, 2, 3, 4, 5, 6, 7, 8, 12, 18, 27, 30]

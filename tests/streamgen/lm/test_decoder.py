@@ -11,6 +11,7 @@ from streamgen import Model, linear
 from streamgen.checkpoint import load_checkpoint
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import KVCache
+from streamgen.lm.captured import CapturedDecoder
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.decoder import sinusoids
 from streamgen.lm.engine import LmEngine
@@ -57,9 +58,9 @@ def test_positions_are_transformers() -> None:
 
 
 @pytest.mark.parametrize("kind", ["mono", "stereo"])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("captured", [False, True])
 @torch.no_grad()
-def test_single_steps_give_transformers_logits(twin: Twins, kind: str, masked: bool) -> None:
+def test_single_steps_give_transformers_logits(twin: Twins, kind: str, captured: bool) -> None:
     both = twin(kind)
     engine = both.torch_engine
     texts = [both.states(text) for text in TEXTS]
@@ -69,10 +70,11 @@ def test_single_steps_give_transformers_logits(twin: Twins, kind: str, masked: b
     cache.allocate(1)
     block = cache.allocate(3)
     cross = attach(engine, block, texts)
+    decoder = CapturedDecoder(engine.decoder) if captured else engine.decoder
     for position in range(12):
-        x = engine.decoder.embed(codes[:, position])
-        hidden = engine.decoder.forward(x, [Segment(block, position)], cache, cross, masked=masked)
-        assert torch.allclose(engine.decoder.logits(hidden), expected[:, position], atol=2e-4)
+        x = decoder.embed(codes[:, position])
+        logits = decoder.step(x, [Segment(block, position)], cache, cross, range(3))
+        assert torch.allclose(logits, expected[:, position], atol=2e-4)
 
 
 @torch.no_grad()

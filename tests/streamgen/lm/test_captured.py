@@ -1,0 +1,239 @@
+"""Steps of fixed shape beside the decoder's own; on a CPU they are computed, on a GPU (`-m gpu`) replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, ClassVar
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from streamgen import Model, load_model
+from streamgen.checkpoint import load_checkpoint
+from streamgen.errors import CapacityError
+from streamgen.lm.attention import Segment
+from streamgen.lm.cache import KVCache
+from streamgen.lm.captured import CapturedDecoder, _Pass, _Texts
+from streamgen.lm.cross import CrossCache
+from streamgen.testing import tiny_checkpoint
+from tests.streamgen.lm.test_engine import open_tokens, step
+
+Twins = Callable[[str], Any]
+CPU = torch.device("cpu")
+TEXTS = ("piano", "drums and bass with slow techno beat")
+
+
+def memory_of(engine: Any, rows: int, fill: bool = True) -> KVCache:
+    cache = KVCache(engine.config, rows, dtype=torch.float32, device=CPU)
+    if fill:
+        cache.keys.normal_()
+        cache.values.normal_()
+    return cache
+
+
+@torch.no_grad()
+def test_a_step_is_the_decoders_at_unlike_positions_and_touches_no_other_row(twin: Twins) -> None:
+    """Five vectors in a pass for eight, of rows 1, 2, 4, 6 and 7; two of them have texts of unlike lengths."""
+    both = twin("mono")
+    engine = both.torch_engine
+    cache = memory_of(engine, 9)
+    cache.allocate(1)
+    blocks = [cache.allocate(2), cache.allocate(1), cache.allocate(1), cache.allocate(1), cache.allocate(2)]
+    cross = CrossCache()
+    for row, text in zip((1, 6), TEXTS, strict=True):
+        cross.set(row, engine.projector.project(both.states(text)))
+    segments = [Segment(blocks[0], 40), Segment(blocks[2], 3, start_position=700), Segment(blocks[4], 1502)]
+    x = torch.randn(5, engine.config.hidden_size)
+    memory = cache.keys.clone(), cache.values.clone()
+    exact = engine.decoder.step(x, segments, cache, cross, [0, 1, 4])
+    written = cache.keys.clone(), cache.values.clone()
+    cache.keys, cache.values = memory
+    captured = CapturedDecoder(engine.decoder)
+    torch.testing.assert_close(captured.step(x, segments, cache, cross, [0, 1, 4]), exact, atol=1e-4, rtol=1e-4)
+    for ours, theirs in zip((cache.keys, cache.values), written, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    again = captured.step(x, segments, cache, cross, range(5))
+    torch.testing.assert_close(again[[0, 1, 4]], exact, atol=1e-4, rtol=1e-4)
+    kept = again.clone()
+    captured.step(x.flip(0), segments, cache, cross, range(5))
+    assert torch.equal(again, kept), "what was returned is not a buffer that the next step overwrites"
+
+
+@torch.no_grad()
+def test_texts_that_come_go_and_are_long(twin: Twins) -> None:
+    both = twin("mono")
+    engine, cross = both.torch_engine, CrossCache()
+    cache, captured = memory_of(engine, 2), CapturedDecoder(both.torch_engine.decoder)
+    block = cache.allocate(2)
+    projected = [engine.projector.project(torch.randn(length, engine.config.hidden_size)) for length in (3, 150, 7)]
+    for past, texts in enumerate([(0, None), (None, None), (1, 0), (2, 1), (None, 2), (0, 0)]):
+        for row, text in enumerate(texts):
+            cross.set(row, None if text is None else projected[text])
+        x, segments = torch.randn(2, engine.config.hidden_size), [Segment(block, past)]
+        wanted = engine.decoder.step(x, segments, cache, cross, range(2))
+        found = captured.step(x, segments, cache, cross, range(2))
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def model_of(kind: str) -> Model:
+    """With windows of a second or two."""
+    checkpoint = load_checkpoint(str(tiny_checkpoint(kind)))
+    checkpoint.decoder = replace(checkpoint.decoder, max_positions=90 if kind == "melody" else 60)
+    if checkpoint.melody is not None:
+        checkpoint.melody = replace(checkpoint.melody, seconds=3, chroma_length=24)
+    return Model.from_checkpoint(checkpoint, device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize("kind", ["mono", "stereo", "melody", "causal"])
+def test_streams_that_join_leave_and_roll_over_play_the_same_tokens(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through growth of the cache, in passes of one to eight vectors, with another guidance interval each."""
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    found = []
+    for captured in (False, True):
+        model = model_of(kind)
+        engine = model.runtime.engine
+        if captured:
+            engine.decoder = CapturedDecoder(engine.decoder)
+        values = {"temperature": 0.0, "context_seconds": 0.3}
+        streams: list[Any] = []
+        for number in range(150):
+            if number % 30 == 0 and len(streams) < 4:
+                prompt = ("piano", None, "rock", "drums and bass")[len(streams)]
+                streams.append(open_tokens(model, prompt, guidance_interval=1 + len(streams), **values))
+            step(engine, *(stream for at, stream in enumerate(streams) if at != 1 or number < 110))
+        found.append([stream.frames(stream.frames_done - 20, stream.frames_done) for stream in streams])
+        assert streams[0].rollovers > 0
+    assert all(map(torch.equal, *found))
+
+
+def test_texts_stay_where_they_are_whoever_comes_first(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = twin("mono")
+    engine, cross = both.torch_engine, CrossCache()
+    cache, captured = memory_of(engine, 3), CapturedDecoder(both.torch_engine.decoder)
+    blocks = [cache.allocate(1) for _ in range(3)]
+    for row, text in enumerate(TEXTS):
+        cross.set(row, engine.projector.project(both.states(text)))
+    x, written = torch.randn(3, engine.config.hidden_size), []
+    write = _Texts._write
+    monkeypatch.setattr(_Texts, "_write", lambda *given: (written.append(given[1]), write(*given)))
+    for order in ([2, 0, 1], [0, 1, 2], [1, 2, 0]):
+        segments = [Segment(blocks[row], 9) for row in order]
+        wanted = engine.decoder.step(x[order], segments, cache, cross, [2, 1])
+        found = captured.step(x[order], segments, cache, cross, [2, 1])
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert sorted(written) == [0, 1, 3], "the third has none, and the fourth place repeats the first"
+
+
+def test_passes_are_few_and_end_with_their_memory(twin: Twins) -> None:
+    engine = twin("mono").torch_engine
+    captured, cross = CapturedDecoder(engine.decoder), CrossCache()
+    cache = memory_of(engine, 16)
+    blocks = [cache.allocate(1) for _ in range(16)]
+    for count in range(1, 17):
+        x, segments = torch.randn(count, engine.config.hidden_size), [Segment(block, 5) for block in blocks[:count]]
+        captured.step(x, segments, cache, cross, range(count))
+    assert sorted(captured._passes) == [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16)]
+    blocks.append(cache.allocate(1))
+    wanted = engine.decoder.step(x[:1], [Segment(blocks[-1], 0)], cache, cross, [0])
+    torch.testing.assert_close(captured.step(x[:1], [Segment(blocks[-1], 0)], cache, cross, [0]), wanted)
+    assert sorted(captured._passes) == [(1, 17)], "the cache has grown: it lies elsewhere"
+
+
+def test_a_gpus_memory_doubles_and_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device: it has no memory, and is no CPU."""
+    config = load_checkpoint(str(tiny_checkpoint("mono"))).decoder
+    cache = KVCache(config, 4, dtype=torch.float16, device=torch.device("meta"), max_rows=20)
+    cache.allocate(4)
+    cache.allocate(1)
+    assert cache.rows == 8
+    cache.allocate(4)
+    assert cache.rows == 16
+    cache.allocate(11)
+    assert cache.rows == 20
+
+    def full(_: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    larger = KVCache(config, 1, dtype=torch.float16, device=torch.device("meta"))
+    monkeypatch.setattr(larger, "_grow_to", full)
+    with pytest.raises(CapacityError, match="there is no memory for 3 rows; close a stream or use fewer prompts"):
+        larger.allocate(3)
+    assert larger.allocate(1).rows == 1
+
+
+class Graph:
+    """In place of a CUDA graph: a replay computes again what was captured, into the same memory."""
+
+    made: ClassVar[list[Graph]] = []
+
+    def __init__(self) -> None:
+        self.replays = 0
+        Graph.made.append(self)
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.into.copy_(self.compute())
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, captured: CapturedDecoder) -> None:
+    """Let passes believe that they are on a GPU."""
+    capture = _Pass._captured
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock)
+    for name in ("device", "stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    captured._pool = (0, 1)
+
+    def watched(one: Any) -> Any:
+        graph = capture(one)
+        graph.compute, graph.into = one._compute, one._logits
+        one._logits.fill_(torch.nan)  # a capture computes nothing
+        return graph
+
+    monkeypatch.setattr(_Pass, "_captured", watched)
+    Graph.made = []
+
+
+@torch.no_grad()
+def test_each_pass_is_captured_once_and_replayed_and_anew_where_texts_need_room(
+    twin: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, cross = twin("mono").torch_engine, CrossCache()
+    captured = CapturedDecoder(engine.decoder)
+    pretend(monkeypatch, captured)
+    cache, other = memory_of(engine, 4), memory_of(engine, 4)
+    other.keys, other.values = cache.keys.clone(), cache.values.clone()
+    blocks = [cache.allocate(1) for _ in range(4)]
+    texts = [engine.projector.project(torch.randn(length, engine.config.hidden_size)) for length in (3, 70)]
+    cross.set(0, texts[0])
+    for past, count in enumerate([2, 2, 4, 2, 3, 2, 2]):
+        if past == 5:
+            cross.set(1, texts[1])
+        x, segments = torch.randn(count, engine.config.hidden_size), [Segment(one, past) for one in blocks[:count]]
+        wanted = engine.decoder.step(x, segments, other, cross, range(count))
+        found = captured.step(x, segments, cache, cross, range(count))
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert [graph.replays for graph in Graph.made] == [3, 2, 2], "of two vectors, of four, of two with a long text"
+
+
+@pytest.mark.gpu
+def test_graphs_play_what_a_cpu_plays() -> None:
+    """Sessions that join, through rollovers: replays of passes of two to sixteen vectors."""
+    found = []
+    for device in ("cpu", "cuda"):
+        model = load_model(str(tiny_checkpoint("mono")), device=device, precision="fp32")
+        values = {"temperature": 0.0, "context_seconds": 5.0}
+        clips = model.generate(["piano", None, "rock", "techno"], 40.0, seed=1, **values)
+        with model.open_stream("piano", seed=7, **values) as one, model.open_stream("rock", seed=8, **values) as two:
+            one.read(64_000)
+            blocks = [stream.read(32_000).samples for stream in (one, two, one)]
+        found.append([clip.samples for clip in clips] + blocks)
+    for cpu, gpu in zip(*found, strict=True):
+        assert np.abs(cpu - gpu).max() < 1e-3
