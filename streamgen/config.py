@@ -255,7 +255,7 @@ class ClipValues(TypedDict, total=False):
     ]
     guidance_interval: Annotated[
         int,
-        number(1, 16, 1, "frames", "guides every n-th frame alone, for less work; 1 is every frame", whole=True),
+        number(1, 16, 1, "frames", "only every n-th frame is guided, which takes less work; 1 is all", whole=True),
     ]
     eval_q: Annotated[
         int, number(1, 32, 3, "codebooks", "how closely a style is taken on: the codebooks that tell it", whole=True)

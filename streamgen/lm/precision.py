@@ -19,6 +19,7 @@ Rules: builds engines and times them; knows no prompt and no stream but the bare
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
@@ -50,6 +51,7 @@ _HOPELESS_BYTES = 4_000_000_000  # of float32 weights: no processor reads them 5
 # `auto` takes what makes a bare step this much faster than real time where a window stands on average, since a fifth of
 # the time goes to the codec and to the successor that is warmed beside it
 _COMFORTABLE_FACTOR = 1.25
+_BUSY = ", while other programs were busy: it will be measured again"
 _PLACE = 0.7  # in the window: the leader's on average, once windows roll over
 _STEPS, _LEAST_STEPS, _LONGEST_SECONDS = 8, 3, 0.3  # timed; a machine with much else to do must not wait for all
 
@@ -117,8 +119,21 @@ def choose_engine(
     def fits(found: Any) -> bool:
         return found[0] in builder.candidates() and isinstance(found[1], float)
 
-    chosen, factor = kept(builder.machine, lambda: _fastest(builder, pattern, frame_seconds), fits)
-    return builder.choice(chosen, f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance")
+    busy = device.type == "cpu" and _is_busy()
+    measured: list[str] = []
+
+    def measure() -> tuple[str, float]:
+        measured.append(_BUSY if busy else "")
+        return _fastest(builder, pattern, frame_seconds)
+
+    chosen, factor = kept(builder.machine, measure, fits, keep=not busy)
+    note = f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance"
+    return builder.choice(chosen, note + "".join(measured))
+
+
+def _is_busy() -> bool:
+    """Tell whether other programs have taken half of the processor, or more, in the last minute; not on Windows."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1) / 2
 
 
 def _fastest(builder: _Builder, pattern: DelayPattern, frame_seconds: float) -> tuple[str, float]:

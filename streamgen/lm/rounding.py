@@ -79,13 +79,16 @@ def bits_of(checkpoint: Checkpoint, precision: str, library: Kernels, threads: i
     return plan[0], f"KL {plan[1]:.4f} nats a code, measured"
 
 
-def kept(what: str, measure: Callable[[], T], fits: Callable[[Any], bool] = lambda _found: True) -> T:
+def kept(
+    what: str, measure: Callable[[], T], fits: Callable[[Any], bool] = lambda _found: True, *, keep: bool = True
+) -> T:
     """Return what was measured before, or measure it and keep it: anything that JSON can hold, tuples as lists.
 
     Args:
         what: was measured.
         measure: does it.
         fits: whether what a file says can have been measured; may fail as it likes with what cannot.
+        keep: whether to keep what is measured now.
     """
     file = cache_folder() / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -94,6 +97,8 @@ def kept(what: str, measure: Callable[[], T], fits: Callable[[Any], bool] = lamb
             mark_used(file)
             return found
     result = measure()
+    if not keep:
+        return result
     put_whole(file, lambda draft: Path(draft).write_text(json.dumps(result)))
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +32,9 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture
 def chosen(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EngineChoice]:
-    """Choose on a machine whose bare step has these real-time factors, and that was never measured before."""
+    """Choose on a quiet machine whose bare step has these real-time factors, and that was never measured before."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
 
     def choose(fp32: float, bf16: float, asked: str = "auto", *, int8: float = 0.1) -> EngineChoice:
         monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
@@ -224,3 +226,17 @@ def test_without_the_native_kernels_keys_and_values_are_in_halves_where_that_pay
     assert not isinstance(cache_of(loud, asked), HalvesCache), "beyond float16's 65,504, and no trouble to bfloat16"
     monkeypatch.setattr(precision, "halves_pay", lambda *_: False)
     assert not isinstance(cache_of(checkpoint, asked), HalvesCache)
+
+
+def test_what_a_busy_machine_came_to_is_not_kept(
+    chosen: Callable[..., EngineChoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.5, 0.0, 0.0), raising=False)
+    words = "measured 0.9 × real time for a bare step with guidance"
+    assert chosen(0.4, 0.9).note == f"bf16, {words}, while other programs were busy: it will be measured again"
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 9.0, 9.0), raising=False)
+    quiet = chosen(1.5, 0.9)
+    assert (quiet.precision, quiet.note) == ("fp32", "fp32, measured 1.5 × real time for a bare step with guidance")
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.5, 9.0, 9.0), raising=False)
+    assert chosen(0.4, 0.9).note == quiet.note, "what was kept is taken, however busy the machine is"
