@@ -3,6 +3,7 @@
 Rules: decoding is incremental, encoding is of the whole. The rooms beside this one are not known here.
 
     decoder.py   StreamingDecoder: codes in, final samples out
+    captured.py  streams side by side, in one call; on a GPU as CUDA graphs
     absent.py    NoCodec: in its place where a checkpoint has none
     layers.py    its layers, each with its weights
     kernels.py   their matrix products, laid out for small pieces

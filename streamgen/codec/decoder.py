@@ -25,6 +25,7 @@ from torch import Tensor
 
 from streamgen.checkpoint.encodec import decoder_layers
 from streamgen.checkpoint.validate import check_streamable
+from streamgen.codec.captured import CudaGraphs, Recorder, SideBySide
 from streamgen.codec.kernels import Native, StageRunner
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
 from streamgen.codec.state import CodecState
@@ -36,6 +37,9 @@ __all__ = ["StreamingDecoder"]
 
 # Long inputs are decoded in pieces: activations stay in the cache and memory does not grow with the length.
 _PIECE_FRAMES = 32
+# Of all streams that share a call of torch's layers, left and right counted each: a GPU has work enough with these, and
+# 1 GB between the layers of Meta's codec (docs/measurements.md, "EnCodec, piece by piece").
+_FRAMES_AT_ONCE = 640
 
 
 def _layers(weights: Weights, native: Native | None) -> list[Layer]:
@@ -83,6 +87,7 @@ class StreamingDecoder:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         native: Native | None = None,
+        record: Recorder | None = None,
     ) -> None:
         """Fold and lay out the weights.
 
@@ -93,6 +98,8 @@ class StreamingDecoder:
             device: where to decode.
             dtype: of weights and states; the audio is float32 always.
             native: the kernels that are to decode, on a CPU in float32; None is torch's.
+            record: what decodes streams together on torch's kernels, see `streamgen.codec.captured`; None is CUDA
+                graphs on a GPU, and one stream after another elsewhere.
 
         Raises:
             CheckpointError: the codec cannot be streamed.
@@ -109,6 +116,12 @@ class StreamingDecoder:
         self.audio_channels, self._parts = audio_channels, audio_channels // self._codec_channels
         self._like = torch.empty(0, device=device, dtype=dtype)
         self._read_weights(codec, native)
+        if record is None and self._like.device.type == "cuda":
+            record = CudaGraphs(self._like.device)
+        self._side_by_side: SideBySide | None = None
+        if record is not None:
+            most = _FRAMES_AT_ONCE // self._parts
+            self._side_by_side = SideBySide(self._decode_under_way, self.new_state, most, record)
         self.lookahead_samples = 0
         for layer in self._layers:
             self.lookahead_samples = layer.lag(self.lookahead_samples)
@@ -160,8 +173,8 @@ class StreamingDecoder:
         """Decode the next frames.
 
         Args:
-            codes: int64 [B, K, n], n >= 1; 0 <= code < codebook size (checked on the CPU only: elsewhere the check
-                would wait for the device). With audio_channels 2, codebooks 0::2 are left, 1::2 right.
+            codes: int64 [B, K, n], n >= 1, on any device; 0 <= code < codebook size (checked on the CPU only: elsewhere
+                the check would wait for the device). With audio_channels 2, codebooks 0::2 are left, 1::2 right.
             state: this stream's, updated in place.
 
         Returns:
@@ -183,11 +196,11 @@ class StreamingDecoder:
         """Decode the next frames of several streams; each gets what `decode` would have given it.
 
         Args:
-            codes: of each stream, as in `decode`; those of as many frames share the kernels' calls.
+            codes: of each stream, as in `decode`, all on one device; those of as many frames share calls.
             states: theirs, each another.
 
         Returns:
-            Of each stream, as `decode`.
+            Of each stream, as `decode`. On a GPU products may be rounded otherwise beside others.
 
         Raises:
             ConfigError, SessionClosed: as `decode`; no stream is changed then.
@@ -195,16 +208,19 @@ class StreamingDecoder:
         for one, state in zip(codes, states, strict=True):
             self._check(one, state)
         alike: dict[tuple[int, ...], list[int]] = {}
-        for at, (one, state) in enumerate(zip(codes, states, strict=True)):
-            shared = self._called == 0 and one.shape[2] <= _PIECE_FRAMES and self._under_way(state)
-            alike.setdefault(tuple(one.shape) if shared else (at,), []).append(at)
         out: dict[int, Tensor] = {}
+        shared = not self._called or self._side_by_side is not None
+        for at, (one, state) in enumerate(zip(codes, states, strict=True)):
+            if shared and one.shape[2] <= _PIECE_FRAMES and self._under_way(state, since=0):
+                alike.setdefault(tuple(one.shape), []).append(at)
+            else:
+                out[at] = self.decode(one, state)
         for members in alike.values():
-            if len(members) == 1:
-                out[members[0]] = self.decode(codes[members[0]], states[members[0]])
-                continue
-            own = [states[at] for at in members]
-            pcm = self._run(self._embed(torch.cat([codes[at] for at in members])), own, last=False)
+            given, own = [codes[at] for at in members], [states[at] for at in members]
+            if self._side_by_side is not None:
+                pcm = self._side_by_side(given, own)
+            else:
+                pcm = self._run(self._embed(torch.cat(given)), own, last=False)
             for at, rows in zip(members, pcm.split(len(pcm) // len(own)), strict=True):
                 states[at].frames_in += codes[at].shape[2]
                 out[at] = self._emit(rows, states[at])
@@ -237,11 +253,14 @@ class StreamingDecoder:
         """Sum the codebooks' vectors: [B, K, n] to [B · parts, n, width], left and right of an item side by side."""
         batch, books, frames = codes.shape
         parted = codes.reshape(batch, books // self._parts, self._parts, frames).transpose(1, 2).flatten(0, 1)
-        return F.embedding(parted + self._offsets, self._table).sum(1)
+        return F.embedding(parted.to(self._like.device) + self._offsets, self._table).sum(1)
+
+    def _decode_under_way(self, codes: Tensor, state: CodecState) -> Tensor:
+        return self._run(self._embed(codes), [state], last=False)
 
     def _run(self, x: Tensor, states: Sequence[CodecState], last: bool) -> Tensor:
         """Run all layers on the rows of one state, or of several that no layer needs to be called for."""
-        chain = None if last or not all(map(self._under_way, states)) else self._chain
+        chain = self._chain if not last and all(self._under_way(state, self._called) for state in states) else None
         assert len(states) == 1 or (chain is not None and not self._called), "they share calls of the kernels alone"
         called = len(self._layers) if chain is None else self._called
         for layer, memory in zip(self._layers[:called], states[0].layers[:called], strict=True):
@@ -250,10 +269,10 @@ class StreamingDecoder:
                 return x.new_empty(x.shape[0], 0, self._codec_channels)
         return x if chain is None else chain(x.contiguous(), [state.memory for state in states])
 
-    def _under_way(self, state: CodecState) -> bool:
-        """Tell whether a chain runs the last layers by now: a beginning is not for it."""
-        last = zip(self._layers[self._called :], state.layers[self._called :], strict=True)
-        return all(layer.under_way(memory) for layer, memory in last)
+    def _under_way(self, state: CodecState, since: int) -> bool:
+        """Tell whether the layers from one on are past their beginning, in which each has to be called by itself."""
+        later = zip(self._layers[since:], state.layers[since:], strict=True)
+        return all(layer.under_way(memory) for layer, memory in later)
 
     def _emit(self, rows: Tensor, state: CodecState) -> Tensor:
         """Turn [B · parts, m, C] into sound: [B, audio_channels, m]."""

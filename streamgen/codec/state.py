@@ -45,6 +45,10 @@ class PaddingState:
         """What it holds."""
         return (self.context,)
 
+    def by_stream(self, streams: int) -> tuple[Tensor, ...]:
+        """What it holds of each of some streams side by side, [streams, …]."""
+        return (self.context.view(streams, self.context.numel() // streams),)
+
     @property
     def progress(self) -> tuple[int, ...]:
         """How far it has come."""
@@ -76,6 +80,10 @@ class UpsampleState:
         """What it holds."""
         return self.padding.tensors
 
+    def by_stream(self, streams: int) -> tuple[Tensor, ...]:
+        """What it holds of each of some streams side by side, [streams, …]."""
+        return self.padding.by_stream(streams)
+
     @property
     def progress(self) -> tuple[int, ...]:
         """How far it has come."""
@@ -102,6 +110,12 @@ class RecurrentState:
     def tensors(self) -> tuple[Tensor, ...]:
         """What it holds."""
         return self.hidden, self.cell
+
+    def by_stream(self, streams: int) -> tuple[Tensor, ...]:
+        """What it holds of each of some streams side by side, [streams, …]: for each layer its rows."""
+        return tuple(
+            tensor.view(len(tensor), streams, tensor[0].numel() // streams).transpose(0, 1) for tensor in self.tensors
+        )
 
 
 LayerState = PaddingState | UpsampleState | RecurrentState

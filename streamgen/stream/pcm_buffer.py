@@ -43,7 +43,6 @@ class PcmBuffer:
 
     Args:
         codec: the model's.
-        device: where it decodes.
         skip_frames: length of the audio prompt: decoded, so that new audio goes on from it without a seam, and left
             out.
 
@@ -53,8 +52,8 @@ class PcmBuffer:
         silent: whether frames were passed over: there is no sound then, before or after.
     """
 
-    def __init__(self, codec: StreamingDecoder, device: torch.device, skip_frames: int = 0) -> None:
-        self._codec, self._device = codec, device
+    def __init__(self, codec: StreamingDecoder, skip_frames: int = 0) -> None:
+        self._codec = codec
         self._state = codec.new_state(1)
         self._samples = torch.zeros(2, 0, dtype=torch.float32)
         self._skip_samples = skip_frames * codec.hop_samples
@@ -85,9 +84,9 @@ class PcmBuffer:
             For each float32 [2, samples], what came out of it, without an audio prompt's: a codec that looks ahead
             holds some back. Or the fault that the codec made no numbers; until another beginning it makes no sound.
         """
-        codec, device = buffers[0]._codec, buffers[0]._device
-        decoded = codec.decode_together([one[None].to(device) for one in codes], [one._state for one in buffers])
-        return [buffer._take_in(pcm[0], one.shape[1]) for buffer, pcm, one in zip(buffers, decoded, codes, strict=True)]
+        decoded = buffers[0]._codec.decode_together([one[None] for one in codes], [one._state for one in buffers])
+        fetched = _fetched([pcm[0] for pcm in decoded])
+        return [buffer._take_in(pcm, one.shape[1]) for buffer, pcm, one in zip(buffers, fetched, codes, strict=True)]
 
     def _take_in(self, pcm: Tensor, frames: int) -> Tensor | NumericError:
         if not pcm.sum().isfinite():
@@ -95,7 +94,7 @@ class PcmBuffer:
         self.decoded_frames += frames
         skipped = min(self._skip_samples, pcm.shape[1])
         self._skip_samples -= skipped
-        new = pcm[:, skipped:].cpu().expand(2, -1)
+        new = pcm[:, skipped:].expand(2, -1)
         self._samples = torch.cat([self._samples, new], dim=1)
         return new
 
@@ -152,6 +151,12 @@ class PcmBuffer:
         self._samples = memory.samples
         self.position_samples, self.decoded_frames = memory.position_samples, memory.decoded_frames
         self._skip_samples, self.silent = memory.skip_samples, memory.silent
+
+
+def _fetched(pieces: Sequence[Tensor]) -> list[Tensor]:
+    """Bring pieces of sound to the CPU in one go: a GPU is waited for once, not for each."""
+    flat = torch.cat([piece.flatten() for piece in pieces]).cpu().split([piece.numel() for piece in pieces])
+    return [one.view(piece.shape) for one, piece in zip(flat, pieces, strict=True)]
 
 
 def _to_numpy(pcm: Tensor) -> NDArray[np.float32]:

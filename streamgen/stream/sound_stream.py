@@ -103,7 +103,7 @@ class SoundStream:
     def _start_audio(self, audio_prompt: Tensor | None) -> None:
         """Begin the codec, after an audio prompt if there is one: new audio goes on from it without a seam."""
         given = 0 if audio_prompt is None else audio_prompt.shape[1]
-        self.pcm = PcmBuffer(self.runtime.codec, self.runtime.device, given)
+        self.pcm = PcmBuffer(self.runtime.codec, given)
         if audio_prompt is not None:
             self.tokens.begin_with(audio_prompt)
         for start in range(0, given if self.runtime.codec.makes_sound else 0, DECODE_FRAMES):

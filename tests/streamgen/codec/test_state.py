@@ -58,3 +58,20 @@ def test_zeros_may_be_written_outside_the_inference_mode_they_were_made_in() -> 
         made = zeros(2, 3, like=torch.empty(0))
     made.add_(1)
     assert made.sum() == 6
+
+
+def test_what_streams_side_by_side_hold_can_be_told_apart(codec: EncodecModel, lab: Any) -> None:
+    """Filled in by stream, and read row by row: each row is its stream's, in the order of the stream's own memory."""
+    decoder = StreamingDecoder(codec, audio_channels=2)
+    alone, beside = [decoder.new_state(2) for _ in range(3)], decoder.new_state(6)
+    for number, one in enumerate(alone):
+        one.memory.copy_(torch.arange(one.memory.numel()) + 0.25 * number)
+    for layer, *others in zip(beside.layers, *(one.layers for one in alone), strict=True):
+        for piece, *theirs in zip(layer.by_stream(3), *(other.by_stream(1) for other in others), strict=True):
+            piece.copy_(torch.cat(theirs))
+        batched = 1 if isinstance(layer, RecurrentState) else 0
+        for tensor, *parts in zip(layer.tensors, *(other.tensors for other in others), strict=True):
+            assert torch.equal(tensor, torch.cat(parts, batched))
+    for one in alone:
+        flat = [piece.flatten() for layer in one.layers for piece in layer.by_stream(1)]
+        assert torch.equal(torch.cat(flat), one.memory)
