@@ -16,7 +16,7 @@ Map of the rooms, the upper ones standing on the lower (import-linter holds them
     codec/         incremental EnCodec decode, audio prompt encode
     checkpoint/    finding, reading and checking checkpoints: transformers and audiocraft formats, Hub, folder, shipped
     config.py      THE table: what can be set, and the range of every number
-    linear.py      rows times a matrix, as this machine does it fastest
+    linear.py      rows times a matrix, as this machine does it fastest;  graphs.py: what a GPU replays
     audio.py errors.py metrics.py
     pocket/        the shipped checkpoint and how it was made
     asynchronous.py  streams on an event loop

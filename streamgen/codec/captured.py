@@ -11,83 +11,28 @@ rounded otherwise. So a processor's streams are not decoded here: they get the s
 
 Rules: knows how streams lie side by side, and which passes are kept; layers and codes are the decoder's. One thread is
 here at a time, as the caller sees to. Never run on a GPU yet.
-Source: CUDA Graphs in https://docs.pytorch.org/docs/stable/notes/cuda.html; what the graphs of one stream share:
-https://github.com/pytorch/pytorch/issues/193402.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from streamgen.codec.state import CodecState, zeros
+from streamgen.graphs import Recorder, capture_mode
 
-__all__ = ["CudaGraphs", "Recorder", "SideBySide"]
+__all__ = ["SideBySide"]
 
-_log = logging.getLogger("streamgen")
-
-# Takes a computation on tensors that stay where they are; returns what does it again.
-Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 # Takes codes int64 [B, K, n], on the device, and a state that is under way, and returns all samples of the n frames,
 # [rows, samples, C]. What it does must depend on no value, or it is not captured as it is.
 Decode = Callable[[Tensor, CodecState], Tensor]
 
 _MOST_STREAMS = 128  # in one pass; a power of two
 _OFTEN = 3  # times that a shape has come when it is kept: a capture takes as long as many a seldom decode
-# Kept for good: with a graph torch gives up memory that other graphs captured on its stream still use (issue 193402).
-_MOST_KEPT = 32
-_WARM_UPS = 3  # before a capture: libraries choose their kernels, and take memory, in the first calls
-
-
-def _mode() -> AbstractContextManager[None]:
-    """Set the mode of captures and replays.
-
-    The language model's has to be the same: the first that a process captures in stays torch's, at least before
-    https://github.com/pytorch/pytorch/pull/172706.
-    """
-    return torch.inference_mode()
-
-
-class CudaGraphs:
-    """Captures computations as graphs of a CUDA device, none of them while another runs.
-
-    They share a memory pool, since none needs what another left in it: what goes in and comes out lies outside.
-
-    Args:
-        device: with its number.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._stream = device, torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
-        self._graphs: list[torch.cuda.CUDAGraph] = []  # those that failed, too: see _MOST_KEPT
-
-    def __call__(self, compute: Callable[[], None]) -> Callable[[], None]:
-        """Compute a few times, then capture.
-
-        Raises:
-            RuntimeError: the device does not capture it.
-        """
-        graph = torch.cuda.CUDAGraph()
-        self._graphs.append(graph)
-        with torch.cuda.device(self._device):
-            before = torch.cuda.current_stream()
-            self._stream.wait_stream(before)
-            try:
-                with torch.cuda.stream(self._stream):  # around the capture, too: a failed one leaves its stream set
-                    for _ in range(_WARM_UPS):
-                        compute()
-                    # other threads may compute meanwhile, as a text does
-                    with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                        compute()
-            finally:  # else memory that is given up after a failure would be used again while it is written
-                before.wait_stream(self._stream)
-        return graph.replay
+_MOST_KEPT = 32  # for good: see `streamgen.graphs`
 
 
 class _Pass:
@@ -116,7 +61,7 @@ class _Pass:
         self._outside = [piece.view(own.shape) for piece, own in zip(pieces, self._inside, strict=True)]
         self._replay: Callable[[], None] | None = None
         if record is not None:
-            with _mode():
+            with capture_mode():
                 self._replay = record(self._compute)
 
     def __call__(self, codes: Sequence[Tensor], states: Sequence[CodecState]) -> Tensor:
@@ -124,7 +69,7 @@ class _Pass:
         self._codes[: len(codes)].copy_(torch.stack(list(codes)))
         memories, own = [state.memory for state in states], list(self._memories[: len(states)].unbind())
         torch._foreach_copy_(own, memories)
-        with _mode():
+        with capture_mode():
             (self._replay or self._compute)()
         torch._foreach_copy_(memories, own)
         return self._audio[: len(states)].flatten(0, 1).clone()
@@ -152,7 +97,6 @@ class SideBySide:
         self, decode: Decode, new_state: Callable[[int], CodecState], most_frames: int, record: Recorder
     ) -> None:
         self._decode, self._new_state, self._most_frames, self._record = decode, new_state, most_frames, record
-        self._most_kept = _MOST_KEPT
         self._kept: dict[tuple[int, ...], _Pass] = {}
         self._seen: Counter[tuple[int, ...]] = Counter()
 
@@ -175,17 +119,11 @@ class SideBySide:
     def _pass_for(self, codes: Sequence[Tensor], states: Sequence[CodecState]) -> _Pass:
         bucket, one = 1 << (len(states) - 1).bit_length(), states[0]
         key = (bucket, *codes[0].shape)
-        if key not in self._kept and len(self._kept) < self._most_kept:
+        if key not in self._kept and len(self._kept) < _MOST_KEPT:
             self._seen[key] += 1
             if self._seen[key] == _OFTEN:
-                self._keep(key, codes[0], one)
+                state = self._new_state(bucket * one.batch)
+                self._kept[key] = _Pass(self._decode, state, codes[0], one, self._record)
         if key in self._kept:
             return self._kept[key]
         return _Pass(self._decode, self._new_state(len(states) * one.batch), codes[0], one)
-
-    def _keep(self, key: tuple[int, ...], codes: Tensor, one: CodecState) -> None:
-        try:
-            self._kept[key] = _Pass(self._decode, self._new_state(key[0] * one.batch), codes, one, self._record)
-        except RuntimeError as error:
-            self._most_kept, reason = len(self._kept), " ".join(str(error).split())
-            _log.warning("CUDA graphs: no more of the codec's work is captured, all the same it plays on: %s", reason)

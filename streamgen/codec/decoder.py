@@ -25,12 +25,13 @@ from torch import Tensor
 
 from streamgen.checkpoint.encodec import decoder_layers
 from streamgen.checkpoint.validate import check_streamable
-from streamgen.codec.captured import CudaGraphs, Recorder, SideBySide
+from streamgen.codec.captured import SideBySide
 from streamgen.codec.kernels import Native, StageRunner
 from streamgen.codec.layers import Conv, Layer, Recurrent, Residual, Upsample
 from streamgen.codec.state import CodecState
 from streamgen.codec.weights import Encodec, Weights
 from streamgen.errors import ConfigError, SessionClosed
+from streamgen.graphs import Recorder, recorder_of
 from streamgen.kernels.library import Stage
 
 __all__ = ["StreamingDecoder"]
@@ -116,8 +117,7 @@ class StreamingDecoder:
         self.audio_channels, self._parts = audio_channels, audio_channels // self._codec_channels
         self._like = torch.empty(0, device=device, dtype=dtype)
         self._read_weights(codec, native)
-        if record is None and self._like.device.type == "cuda":
-            record = CudaGraphs(self._like.device)
+        record = recorder_of(self._like.device) if record is None else record
         self._side_by_side: SideBySide | None = None
         if record is not None:
             most = _FRAMES_AT_ONCE // self._parts

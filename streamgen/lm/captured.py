@@ -7,19 +7,18 @@ Places that are left over in it repeat the first vector: what is written twice i
 computed, not replayed, and so it is in the tests.
 
 Rules: arithmetic is `decoder`'s and `attention.MaskedAttention`'s; knows no stream. Never run on a GPU yet.
-Source of capturing: torch.cuda.graph, https://docs.pytorch.org/docs/stable/notes/cuda.html (CUDA Graphs).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
+from streamgen.graphs import Recorder, capture_mode, recorder_of
 from streamgen.linear import Linear
 from streamgen.lm.attention import MaskedAttention, Segment, cache_rows
 from streamgen.lm.cache import KVCache
@@ -29,7 +28,15 @@ from streamgen.lm.decoder import Decoder
 __all__ = ["CapturedDecoder"]
 
 _TEXT_POSITIONS = 64  # room for texts comes in pieces of so many
-_WARM_UPS = 3  # before a capture: libraries choose kernels and take memory in the first calls
+
+
+def _computed(compute: Callable[[], None]) -> Callable[[], None]:
+    """In place of a capture, where nothing can be captured: what is computed is done again by computing it."""
+    return compute
+
+
+def _nothing() -> None:
+    """In place of a replay, before a first capture."""
 
 
 def _bucket(count: int) -> int:
@@ -42,19 +49,20 @@ class CapturedDecoder:
 
     Args:
         decoder: its weights.
+        record: see `Recorder`; None is CUDA graphs on a GPU, and computing elsewhere.
 
     Attributes:
         device, dtype, weight_bytes: the decoder's.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, record: Recorder | None = None) -> None:
         self._decoder = decoder
         self.device, self.dtype, self.weight_bytes = decoder.device, decoder.dtype, decoder.weight_bytes
         self.embed, self.evaluate, self.read = decoder.embed, decoder.evaluate, decoder.read
         self.hidden_states = decoder.hidden_states
         self._keys: Tensor | None = None  # of the cache that the passes are made for
         self._passes: dict[tuple[int, int], _Pass] = {}
-        self._pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+        self._record = record or recorder_of(self.device) or _computed
 
     def step(
         self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache, wanted: Sequence[int]
@@ -79,7 +87,7 @@ class CapturedDecoder:
             self._keys, self._passes = cache.keys, {}
         key = _bucket(vectors), rows
         if key not in self._passes:
-            self._passes[key] = _Pass(self._decoder, cache, *key, self._pool)
+            self._passes[key] = _Pass(self._decoder, cache, *key, self._record)
         return self._passes[key]
 
 
@@ -91,19 +99,19 @@ class _Pass:
         cache: what they remember.
         vectors: N.
         rows: of the cache.
-        pool: memory that graphs share; None where nothing is captured.
+        record: see `Recorder`.
     """
 
-    def __init__(self, decoder: Decoder, cache: KVCache, vectors: int, rows: int, pool: Any) -> None:
+    def __init__(self, decoder: Decoder, cache: KVCache, vectors: int, rows: int, record: Recorder) -> None:
         device, config = decoder.device, decoder.config
         self._decoder, self._keys, self._values = decoder, cache.keys[:, :rows], cache.values[:, :rows]
         self._x = torch.zeros(vectors, config.hidden_size, dtype=decoder.dtype, device=device)
         self._places = torch.zeros(3, vectors, dtype=torch.int64, device=device)  # cache row, place in it, position
         self._texts = _Texts(config, vectors, cache.keys) if config.cross_attention else None
-        self._pool, self._logits = pool, torch.empty(0)
-        self._graph: Any = None
+        self._logits = torch.zeros(vectors, config.num_codebooks, config.vocab_size, device=device)
+        self._record, self._replay = record, _nothing
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, x: Tensor, places: list[list[int]], texts: list[TextKV | None]) -> Tensor:
         """Return logits, float32 [N, K, V], until the next call.
 
@@ -116,37 +124,19 @@ class _Pass:
         self._x[: len(x)] = x
         self._x[len(x) :] = x[0]
         given = torch.tensor([[*line, *line[:1] * left] for line in places])
-        self._places.copy_(given if self._pool is None else given.pin_memory(), non_blocking=True)
-        if self._texts is not None and self._texts.put([*texts, *texts[:1] * left]):
-            self._graph = None  # there is more room for texts, elsewhere
-        if self._pool is None:
-            self._logits = self._compute()
-        elif self._graph is None:
-            self._graph = self._captured()
-        if self._graph is not None:
-            self._graph.replay()
+        self._places.copy_(given.pin_memory() if self._x.device.type == "cuda" else given, non_blocking=True)
+        moved = self._texts is not None and self._texts.put([*texts, *texts[:1] * left])
+        with capture_mode():
+            if moved or self._replay is _nothing:
+                self._replay = self._record(self._compute)  # what it writes to the cache is what the step writes
+            self._replay()
         return self._logits
 
-    def _compute(self) -> Tensor:
+    def _compute(self) -> None:
         rows, at, positions = self._places.unbind()
         decoder, attend = self._decoder, MaskedAttention(rows, at, self._keys, self._values)
         x = self._x + decoder.positions.index_select(0, positions)
-        return decoder.logits(decoder.run(x, attend, self._texts))
-
-    def _captured(self) -> Any:
-        """Capture `_compute`; what it writes to the cache meanwhile is what the step writes."""
-        with torch.cuda.device(self._x.device):
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                for _ in range(_WARM_UPS):
-                    self._compute()
-            torch.cuda.current_stream().wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            # other threads may encode a prompt meanwhile
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                self._logits = self._compute()
-        return graph
+        self._logits.copy_(decoder.logits(decoder.run(x, attend, self._texts)))
 
 
 class _Texts:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, ClassVar
-from unittest.mock import MagicMock
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from streamgen import Model, load_model
 from streamgen.checkpoint import load_checkpoint
 from streamgen.errors import CapacityError
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import KVCache
-from streamgen.lm.captured import CapturedDecoder, _Pass, _Texts
+from streamgen.lm.captured import CapturedDecoder, _Texts
 from streamgen.lm.cross import CrossCache
 from streamgen.testing import tiny_checkpoint
 from tests.streamgen.lm.test_engine import open_tokens, step
@@ -166,48 +163,30 @@ def test_a_gpus_memory_doubles_and_ends_in_one_line(monkeypatch: pytest.MonkeyPa
     assert larger.allocate(1).rows == 1
 
 
-class Graph:
-    """In place of a CUDA graph: a replay computes again what was captured, into the same memory."""
-
-    made: ClassVar[list[Graph]] = []
+class Recorder:
+    """In place of CUDA graphs: a capture computes nothing that counts, a replay computes it all again."""
 
     def __init__(self) -> None:
-        self.replays = 0
-        Graph.made.append(self)
+        self.replays: list[int] = []
 
-    def replay(self) -> None:
-        self.replays += 1
-        self.into.copy_(self.compute())
+    def __call__(self, compute: Callable[[], None]) -> Callable[[], None]:
+        number = len(self.replays)
+        self.replays.append(0)
+        compute()
 
+        def replay() -> None:
+            self.replays[number] += 1
+            compute()
 
-def pretend(monkeypatch: pytest.MonkeyPatch, captured: CapturedDecoder) -> None:
-    """Let passes believe that they are on a GPU."""
-    capture = _Pass._captured
-    for name in ("Stream", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, MagicMock)
-    for name in ("device", "stream", "graph"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
-    captured._pool = (0, 1)
-
-    def watched(one: Any) -> Any:
-        graph = capture(one)
-        graph.compute, graph.into = one._compute, one._logits
-        one._logits.fill_(torch.nan)  # a capture computes nothing
-        return graph
-
-    monkeypatch.setattr(_Pass, "_captured", watched)
-    Graph.made = []
+        return replay
 
 
 @torch.no_grad()
 def test_each_pass_is_captured_once_and_replayed_and_anew_where_texts_need_room(
-    twin: Twins, monkeypatch: pytest.MonkeyPatch
+    twin: Twins,
 ) -> None:
-    engine, cross = twin("mono").torch_engine, CrossCache()
-    captured = CapturedDecoder(engine.decoder)
-    pretend(monkeypatch, captured)
+    engine, cross, recorder = twin("mono").torch_engine, CrossCache(), Recorder()
+    captured = CapturedDecoder(engine.decoder, recorder)
     cache, other = memory_of(engine, 4), memory_of(engine, 4)
     other.keys, other.values = cache.keys.clone(), cache.values.clone()
     blocks = [cache.allocate(1) for _ in range(4)]
@@ -220,7 +199,7 @@ def test_each_pass_is_captured_once_and_replayed_and_anew_where_texts_need_room(
         wanted = engine.decoder.step(x, segments, other, cross, range(count))
         found = captured.step(x, segments, cache, cross, range(count))
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
-    assert [graph.replays for graph in Graph.made] == [3, 2, 2], "of two vectors, of four, of two with a long text"
+    assert recorder.replays == [3, 2, 2], "of two vectors, of four, of two with a long text"
 
 
 @pytest.mark.gpu

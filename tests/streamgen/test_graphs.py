@@ -1,0 +1,68 @@
+"""Capturing, on an imitation of torch's: what only a GPU can show is in the tests that are marked `gpu`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import MagicMock, create_autospec
+
+import pytest
+import torch
+
+from streamgen import graphs
+
+
+def test_a_graph_is_captured_after_warming_up_beside_and_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch.cuda's names as this torch has them, and no device behind."""
+    told: list[Any] = []
+
+    @contextmanager
+    def within(*what: Any) -> Iterator[None]:
+        told.append(("in", *what))
+        yield
+        told.append(("out", *what))
+
+    side, main, pool = (create_autospec(torch.cuda.Stream, instance=True) for _ in range(3))
+    graph = create_autospec(torch.cuda.CUDAGraph)
+    capture = create_autospec(torch.cuda.graph, side_effect=lambda *_, **how: within("capture", *how.values()))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: pool)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
+    monkeypatch.setattr(torch.cuda, "device", within)
+    monkeypatch.setattr(torch.cuda, "stream", within)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    device = torch.device("cuda:1")
+    record = graphs.CudaGraphs(device)
+    replay = record(lambda: told.append("computed"))
+    assert told == [
+        ("in", device), ("in", side), *["computed"] * graphs._WARM_UPS, ("in", "capture", "thread_local"),
+        "computed", ("out", "capture", "thread_local"), ("out", side), ("out", device),
+    ]  # fmt: skip
+    assert capture.call_args.args == (graph.return_value, pool, side)
+    side.wait_stream.assert_called_once_with(main)
+    main.wait_stream.assert_called_once_with(side)
+    replay()
+    graph.return_value.replay.assert_called_once_with()
+
+
+def test_where_nothing_is_captured_it_computes_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    main, graph = MagicMock(), MagicMock()
+    for name in ("Stream", "CUDAGraph", "graph_pool_handle", "device", "stream"):
+        monkeypatch.setattr(torch.cuda, name, graph if name == "CUDAGraph" else MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
+    monkeypatch.setattr(torch.cuda, "graph", MagicMock(side_effect=RuntimeError("out of\n memory")))
+    record, computed = graphs.CudaGraphs(torch.device("cuda:0")), MagicMock()
+    assert record(computed) is computed
+    assert record(computed) is computed
+    assert computed.call_count == graphs._WARM_UPS
+    assert caplog.messages == ["CUDA graphs: no more is captured on cuda:0, it plays on without: out of memory"]
+    assert len(record._graphs) == 1, "a failed one is kept as well"
+    main.wait_stream.assert_called_once()
+
+
+def test_a_cpu_captures_nothing() -> None:
+    assert graphs.recorder_of(torch.device("cpu")) is None
