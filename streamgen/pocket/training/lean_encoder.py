@@ -8,12 +8,18 @@ side by side it is one matrix.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import EncodecModel
 from transformers.models.encodec.modeling_encodec import EncodecConv1d, EncodecLSTM, EncodecResnetBlock
 
+from streamgen.pocket.training.corpus import Pcm
 from streamgen.pocket.training.lean_decoder import Convolution, Recurrent, Residual, Weights, write_layers
+from streamgen.pocket.training.quantizer import nearest
+from streamgen.pocket.training.synth import HOP_SAMPLES
+from streamgen.pocket.training.widening import narrowed
 
 
 class Downsample(nn.Module):
@@ -73,6 +79,40 @@ class LeanEncoder(nn.Module):
     def write(self, encoder: nn.Module) -> None:
         """Put the weights into transformers' encoder of the same shape."""
         write_layers(self.layers, encoder.layers)
+
+
+def front_and_rest(codec: EncodecModel) -> tuple[nn.Sequential, nn.ModuleList]:
+    """Layers down to 400 Hz without what is silent in them, and all those after them, whole: copies of the weights."""
+    encoder: Any = codec.encoder
+    sounding = int((encoder.layers[0].conv.weight.flatten(1).abs().amax(1) > 0).sum())
+    whole, own = LeanEncoder(encoder).layers, list(LeanEncoder(narrowed(codec, sounding)).layers)
+    last = max(place for place, layer in enumerate(whole) if isinstance(layer, Downsample))
+    first: Any = whole[last]
+    heard: Any = own[last]
+    first.own.weight = nn.Parameter(first.own.weight[:, : heard.own.weight.shape[1]].clone())
+    return nn.Sequential(*own[:last]), whole[last:]
+
+
+class CodeReader:
+    """Reads sound as codes: `codec.sound_to_codes` on the CPU, in a third of the time where filters are silent."""
+
+    def __init__(self, codec: EncodecModel) -> None:
+        """Copy the weights."""
+        front, rest = front_and_rest(codec)
+        self._layers = nn.Sequential(*front, *rest)
+        parts: Any = codec
+        self._books = [layer.codebook.embed for layer in parts.quantizer.layers]
+
+    @torch.no_grad()
+    def __call__(self, pcm: Pcm) -> Tensor:
+        """Codes int64 [4, frames] of one clip."""
+        sound = torch.from_numpy(pcm.astype(np.float32) / 32767)
+        residual = self._layers(F.pad(sound, (0, -len(sound) % HOP_SAMPLES))[None, :, None])[0]
+        codes = []
+        for book in self._books:
+            codes.append(nearest(residual, book))
+            residual = residual - book[codes[-1]]
+        return torch.stack(codes)
 
 
 def _lean(layer: Any) -> nn.Module:

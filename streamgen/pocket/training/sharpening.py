@@ -25,7 +25,7 @@ from streamgen.pocket.training.corpus import Pcm, all_clips
 from streamgen.pocket.training.device import bfloat16, training_device
 from streamgen.pocket.training.fine_losses import band_loss
 from streamgen.pocket.training.lean_decoder import LeanDecoder, Weights, write_layers
-from streamgen.pocket.training.lean_encoder import Downsample, LeanEncoder
+from streamgen.pocket.training.lean_encoder import front_and_rest
 from streamgen.pocket.training.quantizer import CODEBOOKS, CODES, ResidualQuantizer, nearest
 from streamgen.pocket.training.refining import (
     DEAF_FRAMES,
@@ -40,7 +40,6 @@ from streamgen.pocket.training.refining import (
     weighed,
 )
 from streamgen.pocket.training.synth import HOP_SAMPLES
-from streamgen.pocket.training.widening import narrowed
 
 SHARP_FILE = "sharp.pt"
 BAND_WINDOWS = (4096, 8192)  # in turns
@@ -106,13 +105,8 @@ class Speaker(nn.Module):
     def __init__(self, codec: EncodecModel, seed: int = 0) -> None:
         """Copy the weights of transformers' encoder; what is silent in them after the front may learn."""
         super().__init__()
-        encoder: Any = codec.encoder
-        whole = LeanEncoder(encoder)
-        own: Any = LeanEncoder(narrowed(codec, _sounding(encoder.layers[0].conv))).layers
-        last = max(place for place, layer in enumerate(whole.layers) if isinstance(layer, Downsample))
-        self.front, self.rest, self.last = nn.Sequential(*own[:last]).requires_grad_(False), whole.layers[last:], last
-        weights: Any = self.rest[0]
-        weights.own.weight = nn.Parameter(weights.own.weight[:, : own[last].own.weight.shape[1]].clone())
+        front, self.rest = front_and_rest(codec)
+        self.front, self.last = front.requires_grad_(False), len(front)
         wake(self.rest, seed)
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -133,11 +127,6 @@ class Speaker(nn.Module):
         silent = theirs[self.last].conv.in_channels - weight.shape[1]
         rest[0].own.weight = nn.Parameter(F.pad(weight, (0, 0, 0, silent)))
         write_layers(rest, theirs[self.last :])
-
-
-def _sounding(conv: Any) -> int:
-    """How many of a convolution's outputs are not silent."""
-    return int((conv.weight.flatten(1).abs().amax(1) > 0).sum())
 
 
 @torch.no_grad()
