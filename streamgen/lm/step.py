@@ -94,7 +94,8 @@ class StepSettings:
         rows: to run.
         sampling: how codes are drawn.
         plan: where windows end.
-        dominant: name of the heaviest prompt. Where that changes, the context before it is dropped.
+        dominant: name of the heaviest prompt, with take and opening where they are not the first. Where that changes,
+            the context before it is dropped.
         surviving_frames: but for so many of its newest frames.
         recalls: draws are counted from where the context was last dropped, so that what begins anew under the same
             settings is the same again.
@@ -104,7 +105,7 @@ class StepSettings:
     rows: Rows
     sampling: Sampling
     plan: WindowPlan
-    dominant: Hashable = None
+    dominant: Hashable | tuple[Hashable, int, int] = None
     surviving_frames: int = 0
     recalls: bool = False
     guidance_interval: int = 1

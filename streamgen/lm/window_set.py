@@ -160,6 +160,8 @@ class WindowSet:
             raise ValueError(
                 f"{len(saved)} windows of {rows.count} rows at frame {head}, within {plan.limit} positions"
             )
+        if settings.guidance_interval < 1 or not math.isclose(sum(rows.coefficients), 1, rel_tol=0, abs_tol=1e-6):
+            raise ValueError(f"guidance of every {settings.guidance_interval}th frame, of shares {rows.coefficients}")
         if any(text.keys.shape != text.values.shape for text in rows.texts):
             raise ValueError("a text has keys and values of other lengths")
         WindowPlan(plan.limit, plan.context_frames, plan.start_position, plan.prefix)  # whose limits it checks itself

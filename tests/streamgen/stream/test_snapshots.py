@@ -191,6 +191,42 @@ def test_a_snapshot_of_a_file_goes_on_bit_for_bit_in_another_stream(kind: str, p
         assert np.array_equal(other.read(40_000).samples, expected)
 
 
+def test_a_snapshot_of_a_file_of_another_take_or_opening_goes_on(twin: Twins, tmp_path: Path) -> None:
+    """What dominates is named with both then."""
+    path = tmp_path / "music"
+    model = twin("mono").model
+    with model.open_stream("piano", seed=7, guard=False) as stream, model.open_stream(seed=1, guard=False) as other:
+        stream.set(take=2)
+        stream.read(20_000)
+        stream.snapshot().save(path)
+        expected = stream.read(20_000).samples
+        other.restore(StreamSnapshot.load(path))
+        assert np.array_equal(other.read(20_000).samples, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"guidance_interval": 0},
+        {"guidance_interval": -3},
+        {"coefficients": (0.0, -1.0)},
+        {"coefficients": (1e300, 0.0)},
+    ],
+)
+def test_a_snapshot_with_guidance_that_cannot_be_is_refused(wrong: dict[str, Any], twin: Twins, tmp_path: Path) -> None:
+    path = tmp_path / "music"
+    with twin("mono").model.open_stream("piano", guidance_scale=3.0, guidance_interval=2, guard=False) as stream:
+        stream.read(640)
+        stream.snapshot().save(path)
+        saved = StreamSnapshot.load(path)
+        settings = saved.tokens.state.settings
+        inside = "coefficients" in wrong
+        rows = dataclasses.replace(settings.rows, **(wrong if inside else {}))
+        changed = dataclasses.replace(settings, rows=rows, **({} if inside else wrong))
+        with pytest.raises(ConfigError, match=r"the snapshot was changed or is damaged.*guidance of every"):
+            stream.restore(saved.with_settings(changed, None))
+
+
 @pytest.mark.parametrize("wanted", ["int8", "bf16"])
 def test_a_snapshot_of_a_file_goes_on_without_native_kernels_too(
     wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
