@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
-__all__ = ["CudaGraphs", "Recorder", "capture_mode", "recorder_of"]
+__all__ = ["CudaGraphs", "Recorder", "capture_mode", "recorder_of", "sent"]
 
 _log = logging.getLogger("streamgen")
 
@@ -30,6 +31,13 @@ def capture_mode() -> AbstractContextManager[None]:
     https://github.com/pytorch/pytorch/pull/172706.
     """
     return torch.inference_mode()
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy what lies in the CPU's memory to a device, behind what it still computes, without waiting for that."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class CudaGraphs:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.graphs import Recorder, capture_mode, recorder_of
+from streamgen.graphs import Recorder, capture_mode, recorder_of, sent
 from streamgen.linear import Linear
 from streamgen.lm.attention import MaskedAttention, Segment, cache_rows
 from streamgen.lm.cache import KVCache
@@ -76,11 +76,14 @@ class CapturedDecoder:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         places = [[line[number] for number in order] for line in (rows, at, positions)]
         chosen = self._pass_of(len(rows), min(_bucket(max(rows) + 1), cache.rows), cache)
-        logits = chosen(x.index_select(0, self._index(order)), places, [cross.text(row) for row in places[0]])
-        return logits.index_select(0, self._index([order.index(number) for number in wanted]))
+        place_of = {number: place for place, number in enumerate(order)}
+        # both before the pass: to send anything after it would be to wait for it
+        given, asked = self._index(order), self._index([place_of[number] for number in wanted])
+        logits = chosen(x.index_select(0, given), places, [cross.text(row) for row in places[0]])
+        return logits.index_select(0, asked)
 
     def _index(self, numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, device=self.device)
+        return sent(torch.tensor(numbers), self.device)
 
     def _pass_of(self, vectors: int, rows: int, cache: KVCache) -> _Pass:
         if self._keys is not cache.keys:  # it has grown: what was captured writes where nothing is read any more
@@ -123,8 +126,7 @@ class _Pass:
         left = len(self._x) - len(x)
         self._x[: len(x)] = x
         self._x[len(x) :] = x[0]
-        given = torch.tensor([[*line, *line[:1] * left] for line in places])
-        self._places.copy_(given.pin_memory() if self._x.device.type == "cuda" else given, non_blocking=True)
+        self._places.copy_(sent(torch.tensor([[*line, *line[:1] * left] for line in places]), self._x.device))
         moved = self._texts is not None and self._texts.put([*texts, *texts[:1] * left])
         with capture_mode():
             if moved or self._replay is _nothing:

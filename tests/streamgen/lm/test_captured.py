@@ -13,10 +13,12 @@ import torch
 from streamgen import Model, load_model
 from streamgen.checkpoint import load_checkpoint
 from streamgen.errors import CapacityError
+from streamgen.lm import captured as captured_module
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import KVCache
 from streamgen.lm.captured import CapturedDecoder, _Texts
 from streamgen.lm.cross import CrossCache
+from streamgen.lm.engine import NOT_DRAWN
 from streamgen.testing import tiny_checkpoint
 from tests.streamgen.lm.test_engine import open_tokens, step
 
@@ -161,6 +163,65 @@ def test_a_gpus_memory_doubles_and_ends_in_one_line(monkeypatch: pytest.MonkeyPa
     with pytest.raises(CapacityError, match="there is no memory for 3 rows; close a stream or use fewer prompts"):
         larger.allocate(3)
     assert larger.allocate(1).rows == 1
+
+
+def test_where_there_is_no_memory_for_twice_as_many_rows_it_takes_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = load_checkpoint(str(tiny_checkpoint("mono"))).decoder
+    cache = KVCache(config, 4, dtype=torch.float16, device=torch.device("meta"))
+    grow, tried = cache._grow_to, []
+
+    def narrow(rows: int) -> None:
+        tried.append(rows)
+        if rows > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        grow(rows)
+
+    monkeypatch.setattr(cache, "_grow_to", narrow)
+    cache.allocate(4)
+    assert (cache.allocate(2).stop, cache.rows, cache.keys.shape[1], tried) == (6, 6, 6, [8, 6])
+
+
+def test_what_was_no_number_is_not_heard_by_whoever_gets_its_rows_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masked attention multiplies by zero what lies ahead: NaN, of a prompt too loud for float16, would stay NaN."""
+    monkeypatch.setenv("STREAMGEN_KERNELS", "torch")
+    model = model_of("mono")
+    engine = model.runtime.engine
+    engine.decoder = CapturedDecoder(engine.decoder)
+
+    def played() -> torch.Tensor:
+        tokens = open_tokens(model, "rock")
+        while tokens.frames_done < 20:
+            step(engine, tokens)
+        tokens.close()
+        return tokens.frames(0, 20)
+
+    wanted, spoilt = played(), open_tokens(model, "piano")
+    for _ in range(12):
+        step(engine, spoilt)
+    with monkeypatch.context() as loud:
+        loud.setattr(
+            engine.decoder, "embed", lambda columns: torch.full((len(columns), engine.config.hidden_size), torch.nan)
+        )
+        (drawn,) = engine.step([spoilt.begin_step(spoilt.settings)])
+    assert (drawn == NOT_DRAWN).all()
+    assert engine.cache.keys.isnan().any()
+    spoilt.close()
+    assert torch.equal(played(), wanted)
+
+
+@torch.no_grad()
+def test_nothing_is_sent_to_the_device_behind_a_pass(twin: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would have to wait for the pass, with nothing queued behind it."""
+    engine, told = twin("mono").torch_engine, []  # type: ignore[var-annotated]
+    send = captured_module.sent
+    monkeypatch.setattr(captured_module, "sent", lambda *what: (told.append("sent"), send(*what))[1])
+    captured = CapturedDecoder(engine.decoder, lambda compute: lambda: (told.append("replayed"), compute())[1])
+    cache = memory_of(engine, 4)
+    segments = [Segment(cache.allocate(2), 7), Segment(cache.allocate(1), 3)]
+    captured.step(torch.randn(3, engine.config.hidden_size), segments[::-1], cache, CrossCache(), [0])
+    assert told == ["sent", "sent", "sent", "replayed"]
 
 
 class Recorder:

@@ -63,14 +63,13 @@ def test_one_place_of_a_row_becomes_anothers() -> None:
             cache.fill(RowRange(row, row + 1))
         cache.copy_in(RowRange(2, 3), cache.copy_out(RowRange(0, 1), cache_places(cache)))
         before, other = held(cache, 0), held(cache, 1)
-        cache.remember_as(0, 1, 21)
+        cache.remember_as([0], [1], [21])
         changed = [int((now != then).sum()) for now, then in zip(held(cache, 0), before, strict=True)]
         places = cache_places(cache)
         assert all(0 < count <= then.numel() // places for count, then in zip(changed, before, strict=True))
-        cache.remember_as(0, 2, 21)
+        cache.remember_as([0], [2], [21])
         assert all(map(torch.equal, held(cache, 0), before)), "nothing else was touched"
-        for place in range(places):
-            cache.remember_as(0, 1, place)
+        cache.remember_as([0] * places, [1] * places, range(places))
         assert all(map(torch.equal, held(cache, 0), other))
 
 
