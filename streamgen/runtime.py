@@ -203,6 +203,7 @@ class Runtime:
             self.engine.cross,
             keep_frames=keep_frames,
             total_frames=total_frames,
+            limit=self.config.positions,
         )
 
     def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:

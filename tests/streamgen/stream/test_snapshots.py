@@ -204,6 +204,20 @@ def test_a_snapshot_of_a_file_of_another_take_or_opening_goes_on(twin: Twins, tm
         assert np.array_equal(other.read(20_000).samples, expected)
 
 
+@pytest.mark.parametrize("kind", ["melody", "style"])
+def test_a_snapshot_of_a_file_goes_on_in_a_stream_that_read_another_text_first(kind: str, tmp_path: Path) -> None:
+    """A shorter or a longer one: the text takes positions of the window."""
+    model = streamgen.load_model(str(tiny_checkpoint(kind)), device="cpu", precision="fp32")
+    long, path = "slow techno beat with drums and bass and piano", tmp_path / "music"
+    for mine, its in (("rock", long), (long, "rock")):
+        with model.open_stream(its, seed=7) as stream, model.open_stream(mine, seed=1) as other:
+            stream.read(20_000)
+            stream.snapshot().save(path)
+            expected = stream.read(20_000).samples
+            other.restore(StreamSnapshot.load(path))
+            assert np.array_equal(other.read(20_000).samples, expected)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
