@@ -112,8 +112,8 @@ class TokenStream:
         self._bias_places = 0
         self._biases: dict[int, Tensor] = {}
         self._limit = settings.plan.limit if limit is None else limit
-        # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again; as long
-        # under any prompt, so that a file's codes fit
+        # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again; as
+        # long whatever is read first, so that a file's codes fit
         self._ring = CodeRing(pattern, self._limit + 8 + keep_frames, total_frames)
         self._set = WindowSet(cache, cross, keep_frames)
         self._set.arrange([WindowPlace(0, 0)], settings.rows, None, self.head)
