@@ -11,9 +11,10 @@ Rules: plain data; knows no cache's tensors, no stream.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from streamgen.lm.cache import RowRange
@@ -75,6 +76,10 @@ class Rows:
     def prefix(self) -> int:
         """Positions of the prefix."""
         return 0 if self.prefixes is None else self.prefixes.length
+
+    def on(self, device: torch.device) -> Rows:
+        """Return them with their texts on a device."""
+        return replace(self, texts=tuple(TextKV(text.keys.to(device), text.values.to(device)) for text in self.texts))
 
     def sources(self, old: Rows) -> list[int]:
         """Choose for each row the old row whose past it continues: its namesake, its own place's, the heaviest."""

@@ -18,6 +18,7 @@ import torch
 import streamgen
 from streamgen.errors import CapacityError, ConfigError, NumericError
 from streamgen.lm import precision
+from streamgen.lm.step import Rows
 from streamgen.stream.snapshots import StreamSnapshot
 from streamgen.testing import tiny_checkpoint
 
@@ -202,6 +203,22 @@ def test_a_snapshot_of_a_file_of_another_take_or_opening_goes_on(twin: Twins, tm
         expected = stream.read(20_000).samples
         other.restore(StreamSnapshot.load(path))
         assert np.array_equal(other.read(20_000).samples, expected)
+
+
+def test_a_snapshot_of_a_file_is_read_on_a_cpu_and_its_texts_go_to_the_streams_device(
+    twin: Twins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, model, load, on = tmp_path / "music", twin("mono").model, torch.load, Rows.on
+    read, moved = [], []  # type: ignore[var-annotated]
+    monkeypatch.setattr(torch, "load", lambda *what, **how: (read.append(how["map_location"]), load(*what, **how))[1])
+    monkeypatch.setattr(Rows, "on", lambda rows, device: (moved.append(device), on(rows, device))[1])
+    with model.open_stream("piano") as stream:
+        stream.read(640)
+        stream.snapshot().save(path)
+        stream.restore(StreamSnapshot.load(path))
+        rows = on(stream.snapshot().tokens.state.settings.rows, torch.device("meta"))
+    assert (read, moved) == (["cpu"], [model.device])
+    assert all(text.keys.is_meta and text.values.is_meta for text in rows.texts)
 
 
 @pytest.mark.parametrize("kind", ["melody", "style"])
