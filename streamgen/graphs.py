@@ -8,6 +8,7 @@ https://github.com/pytorch/pytorch/issues/193402.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -21,6 +22,8 @@ _log = logging.getLogger("streamgen")
 # Takes a computation on tensors that stay where they are; returns what does it again.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 
+# Of the process: before a capture torch gives memory back, which it refuses while another one runs.
+_capturing = threading.Lock()
 _WARM_UPS = 3  # before a capture: libraries choose their kernels, and take memory, in the first calls
 
 
@@ -81,7 +84,10 @@ class CudaGraphs:
                     for _ in range(_WARM_UPS):
                         compute()
                     # other threads may compute meanwhile, as a text does
-                    with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                    with (
+                        _capturing,
+                        torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
+                    ):
                         compute()
             finally:  # else memory that is given up after a failure would be used again while it is written
                 before.wait_stream(self._stream)

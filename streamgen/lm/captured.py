@@ -36,10 +36,6 @@ def _computed(compute: Callable[[], None]) -> Callable[[], None]:
     return compute
 
 
-def _nothing() -> None:
-    """In place of a replay, before a first capture."""
-
-
 def _bucket(count: int) -> int:
     """The next power of two."""
     return 1 << max(count - 1, 0).bit_length()
@@ -116,7 +112,8 @@ class _Pass:
         self._x = torch.zeros(vectors, config.hidden_size, dtype=decoder.dtype, device=device)
         self._places = torch.zeros(3, vectors, dtype=torch.int64, device=device)  # cache row, place in it, position
         self._logits = torch.zeros(vectors, config.num_codebooks, config.vocab_size, device=device)
-        self._record, self._replay = record, _nothing
+        self._record: Recorder | None = record
+        self._replay: Callable[[], None] | None = None  # None computes
 
     @torch.no_grad()
     def __call__(self, x: Tensor, places: list[list[int]]) -> Tensor:
@@ -131,9 +128,11 @@ class _Pass:
         self._x[len(x) :] = x[0]
         self._places.copy_(sent(torch.tensor([[*line, *line[:1] * left] for line in places]), self._x.device))
         with capture_mode():
-            if self._replay is _nothing:
-                self._replay = self._record(self._compute)  # what it writes to the cache is what the step writes
-            self._replay()
+            if self._record is not None:  # what it writes to the cache is what the step writes
+                recorded, self._record = self._record(self._compute), None
+                # to hold its own method would hold its memory, the cache's as well, past its end
+                self._replay = None if recorded == self._compute else recorded
+            (self._replay or self._compute)()
         return self._logits
 
     def _compute(self) -> None:

@@ -25,6 +25,7 @@ def test_a_graph_is_captured_after_warming_up_beside_and_never_given_up(monkeypa
     @contextmanager
     def within(*what: Any) -> Iterator[None]:
         told.append(("in", *what))
+        assert graphs._capturing.locked() == ("capture" in what), "one at a time, of all models"
         yield
         told.append(("out", *what))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -159,6 +161,26 @@ def test_passes_are_few_and_end_with_their_memory(twin: Twins) -> None:
     wanted = engine.decoder.step(x[:1], [Segment(blocks[-1], 0)], cache, cross, [0])
     torch.testing.assert_close(captured.step(x[:1], [Segment(blocks[-1], 0)], cache, cross, [0]), wanted)
     assert sorted(captured._passes) == [(1, 17)], "the cache has grown: it lies elsewhere"
+
+
+def test_a_pass_that_is_not_captured_ends_with_its_memory(twin: Twins) -> None:
+    """At once: where nothing more is captured memory is short."""
+    engine = twin("mono").torch_engine
+    captured, cache, x = (
+        CapturedDecoder(engine.decoder),
+        memory_of(engine, 1),
+        torch.randn(1, engine.config.hidden_size),
+    )
+    block = cache.allocate(1)
+    gc.disable()
+    try:
+        captured.step(x, [Segment(block, 3)], cache, CrossCache(), [0])
+        (one,) = (weakref.ref(one) for one in captured._passes.values())
+        cache.allocate(1)
+        captured.step(x, [Segment(block, 4)], cache, CrossCache(), [0])
+        assert one() is None
+    finally:
+        gc.enable()
 
 
 def test_a_gpus_memory_doubles_and_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
