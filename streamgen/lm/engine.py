@@ -179,9 +179,11 @@ class LmEngine:
         """
         columns = [feed.column for feed, _ in feeds if feed.column is not None]
         places = [at for at, (_, count) in enumerate(feeds) for _ in range(count)]
-        if len(columns) == len(places):
-            return self.decoder.embed(torch.stack(columns).to(self.decoder.device))
-        pieces = iter(self.decoder.embed(torch.stack(columns).to(self.decoder.device)) if columns else ())
+        embedded = self.decoder.embed(torch.stack(columns).to(self.decoder.device)) if columns else ()
+        if isinstance(embedded, Tensor) and len(columns) == len(feeds):  # nobody reads a prefix
+            one_each = len(columns) == len(places)
+            return embedded if one_each else embedded.index_select(0, sent(torch.tensor(places), self.decoder.device))
+        pieces = iter(embedded)
         return torch.cat([self._vector(feed, count, pieces) for feed, count in feeds])
 
     def _vector(self, feed: Feed, count: int, embedded: Iterator[Tensor]) -> Tensor:
