@@ -29,6 +29,7 @@ from streamgen.lm.decoder import Decoder
 __all__ = ["CapturedDecoder"]
 
 _TEXT_POSITIONS = 64  # room for texts comes in pieces of so many
+_FEW_ROWS = 32  # of which it does not matter how many are read in vain
 
 
 def _computed(compute: Callable[[], None]) -> Callable[[], None]:
@@ -39,6 +40,12 @@ def _computed(compute: Callable[[], None]) -> Callable[[], None]:
 def _bucket(count: int) -> int:
     """The next power of two."""
     return 1 << max(count - 1, 0).bit_length()
+
+
+def _rows_bucket(count: int) -> int:
+    """The next power of two, of many the next fourth between two: all that a pass's rows have is read."""
+    step = 1 if count <= _FEW_ROWS else _bucket(count) // 8
+    return _bucket(count) if step == 1 else -(-count // step) * step
 
 
 class CapturedDecoder:
@@ -72,7 +79,7 @@ class CapturedDecoder:
         positions = [one.position for one in segments for _ in range(one.block.rows)]
         asked = sent(torch.tensor(list(wanted)), self.device)  # before the pass: later it would have to wait for that
         self._make_ready(cache, rows, cross)
-        chosen = self._pass_of(len(rows), min(_bucket(max(rows) + 1), cache.rows), cache)
+        chosen = self._pass_of(len(rows), min(_rows_bucket(max(rows) + 1), cache.rows), cache)
         return chosen(x, [rows, at, positions]).index_select(0, asked)
 
     def _make_ready(self, cache: KVCache, rows: Sequence[int], cross: CrossCache) -> None:

@@ -163,6 +163,14 @@ def test_passes_are_few_and_end_with_their_memory(twin: Twins) -> None:
     assert sorted(captured._passes) == [(1, 17)], "the cache has grown: it lies elsewhere"
 
 
+def test_of_many_rows_few_are_read_in_vain() -> None:
+    buckets = [captured_module._rows_bucket(count) for count in range(1, 1_025)]
+    assert all(count <= bucket for count, bucket in enumerate(buckets, 1))
+    assert buckets[:33] == [1, 2, 4, 4, 8, 8, 8, 8, *[16] * 8, *[32] * 16, 40]
+    assert all(bucket < 1.25 * count for count, bucket in enumerate(buckets, 1) if count > 32)
+    assert len({*buckets}) == 6 + 4 * 5
+
+
 def test_a_pass_that_is_not_captured_ends_with_its_memory(twin: Twins) -> None:
     """At once: where nothing more is captured memory is short."""
     engine = twin("mono").torch_engine
