@@ -171,7 +171,9 @@ class WindowSet:
             if (
                 min(numbers) < 0
                 or window.start_position + window.fed > plan.limit
-                or not -1 <= head - window.start_frame < 2 * plan.limit
+                or not -1
+                <= head + plan.prefix - window.start_frame
+                < 2 * plan.limit  # a successor reads its prefix first
             ):
                 raise ValueError(f"a window of {window.fed} vectors from position {window.start_position}")
             if not self._cache.holds(one.copy, window.fed, rows.count):
