@@ -21,7 +21,7 @@ from torch import Tensor
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.graphs import Recorder, capture_mode, recorder_of, sent
 from streamgen.linear import Linear
-from streamgen.lm.attention import MaskedAttention, Segment, cache_rows
+from streamgen.lm.attention import MaskedAttention, Segment, cache_rows, new_mask
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.decoder import Decoder
@@ -167,8 +167,7 @@ class _Texts:
     def _make_room(self, positions: int) -> None:
         layers, rows, heads, head_dim = self._shape
         self._keys, self._values = (self._like.new_zeros(layers, rows, heads, positions, head_dim) for _ in range(2))
-        self._mask = torch.zeros(rows, 1, 1, positions, dtype=torch.bool, device=self._like.device)
-        self._mask[..., 0] = True
+        self._mask = new_mask(rows, positions, self._like)
         self._held: list[TextKV | None] = [None] * rows
 
     def put(self, rows: Sequence[int], texts: Sequence[TextKV | None]) -> bool:
@@ -187,8 +186,8 @@ class _Texts:
         self._keys[:, row], self._values[:, row] = 0, 0  # what is masked is finite, whatever was there
         if text is not None:
             self._keys[:, row, :, :length], self._values[:, row, :, :length] = text.keys, text.values
-        self._mask[row, ..., 1:] = False
-        self._mask[row, ..., : max(length, 1)] = True
+        self._mask[row, ..., 1:] = -torch.inf
+        self._mask[row, ..., : max(length, 1)] = 0
         self._held[row] = text
 
     def of(self, rows: Tensor, count: int) -> _VectorsTexts:

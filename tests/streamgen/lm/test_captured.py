@@ -16,11 +16,11 @@ from streamgen import Model, load_model
 from streamgen.checkpoint import load_checkpoint
 from streamgen.errors import CapacityError
 from streamgen.lm import captured as captured_module
-from streamgen.lm.attention import Segment
+from streamgen.lm.attention import Segment, new_mask
 from streamgen.lm.cache import KVCache
 from streamgen.lm.captured import CapturedDecoder, _Texts
-from streamgen.lm.cross import CrossCache
-from streamgen.lm.engine import NOT_DRAWN
+from streamgen.lm.cross import CrossCache, TextProjector
+from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.testing import tiny_checkpoint
 from tests.streamgen.lm.test_engine import open_tokens, step
 
@@ -63,6 +63,32 @@ def test_a_step_is_the_decoders_at_unlike_positions_and_touches_no_other_row(twi
     kept = again.clone()
     captured.step(x.flip(0), segments, cache, cross, range(5))
     assert torch.equal(again, kept), "what was returned is not a buffer that the next step overwrites"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_step_in_halves_is_the_decoders(dtype: torch.dtype) -> None:
+    """Weights, keys, values and texts, all as on a GPU."""
+    checkpoint = load_checkpoint(str(tiny_checkpoint("mono")))
+    engine, config, cross = LmEngine.on_torch(checkpoint, device=CPU, dtype=dtype), checkpoint.decoder, CrossCache()
+    projector = TextProjector(config, checkpoint.weights, device=CPU, dtype=dtype, kept=dtype)
+    cache, captured = KVCache(config, 4, dtype=dtype, device=CPU), CapturedDecoder(engine.decoder)
+    block = cache.allocate(3)
+    cross.set(1, projector.project(torch.randn(5, config.hidden_size)))
+    for past in range(4):
+        x, segments = torch.randn(3, config.hidden_size).to(dtype), [Segment(block, past)]
+        wanted = engine.decoder.step(x, segments, cache, cross, range(3))
+        found = captured.step(x, segments, cache, cross, range(3))
+        assert found.dtype == torch.float32
+        assert (found - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_a_mask_is_as_a_gpus_kernels_take_it() -> None:
+    for positions in (1, 64, 1_503):
+        mask = new_mask(3, positions, torch.zeros(0, dtype=torch.float16))
+        assert (mask.shape, mask.dtype, mask.stride(-1)) == ((3, 1, 1, positions), torch.float16, 1)
+        assert all(stride % 16 == 0 for stride in mask.stride()[:-1])
+        assert (mask == 0).sum() == 3
 
 
 @torch.no_grad()
