@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +32,7 @@ def test_a_graph_is_captured_after_warming_up_beside_and_never_given_up(monkeypa
         told.append(("out", *what))
 
     side, main, pool = (create_autospec(torch.cuda.Stream, instance=True) for _ in range(3))
+    side.cuda_stream = 7
     graph = create_autospec(torch.cuda.CUDAGraph)
     capture = create_autospec(torch.cuda.graph, side_effect=lambda *_, **how: within("capture", *how.values()))
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
@@ -68,6 +71,23 @@ def test_where_nothing_is_captured_it_computes_and_says_so_once(
     assert caplog.messages == ["CUDA graphs: no more is captured on cuda:0, it plays on without: out of memory"]
     assert len(record._graphs) == 1, "a failed one is kept as well"
     main.wait_stream.assert_called_once()
+
+
+def test_recorders_that_live_have_streams_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few that torch gives in turns: what goes with one's graphs must not be another's."""
+    given = itertools.cycle(range(4))
+    monkeypatch.setattr(graphs, "_living", weakref.WeakSet())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: MagicMock(cuda_stream=next(given), device=device))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", MagicMock())
+    first, other = torch.device("cuda:0"), torch.device("cuda:1")
+    kept = [graphs.CudaGraphs(first)]
+    for _ in range(10):
+        passing = graphs.CudaGraphs(first)
+        assert passing._stream.cuda_stream != kept[0]._stream.cuda_stream
+    kept += [passing, graphs.CudaGraphs(first), graphs.CudaGraphs(first)]
+    assert sorted(one._stream.cuda_stream for one in kept) == [0, 1, 2, 3]
+    assert graphs.CudaGraphs(other)._stream.cuda_stream in range(4)
+    assert graphs.CudaGraphs(first)._stream.cuda_stream in range(4), "there are no more"
 
 
 def test_a_cpu_captures_nothing() -> None:
