@@ -8,18 +8,27 @@ https://github.com/pytorch/pytorch/issues/193402.
 from __future__ import annotations
 
 import logging
+import threading
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
-__all__ = ["CudaGraphs", "Recorder", "capture_mode", "recorder_of"]
+__all__ = ["CudaGraphs", "Recorder", "capture_mode", "recorder_of", "sent"]
 
 _log = logging.getLogger("streamgen")
 
 # Takes a computation on tensors that stay where they are; returns what does it again.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 
+# Of the process: torch has so many streams, in turns, and gives up what graphs of a stream still use with any other one
+# of that stream (issue 193402).
+_STREAMS = 32
+_living: weakref.WeakSet[CudaGraphs] = weakref.WeakSet()
+# Of the process, too: before a capture torch gives memory back, which it refuses while another one runs.
+_capturing = threading.Lock()
 _WARM_UPS = 3  # before a capture: libraries choose their kernels, and take memory, in the first calls
 
 
@@ -30,6 +39,13 @@ def capture_mode() -> AbstractContextManager[None]:
     https://github.com/pytorch/pytorch/pull/172706.
     """
     return torch.inference_mode()
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy what lies in the CPU's memory to a device, behind what it still computes, without waiting for that."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class CudaGraphs:
@@ -43,10 +59,16 @@ class CudaGraphs:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._stream = device, torch.cuda.Stream(device)
+        self._device = device
+        taken = {one._stream.cuda_stream for one in _living if one._device == device}
+        streams = [torch.cuda.Stream(device)]
+        while streams[-1].cuda_stream in taken and len(streams) < _STREAMS:
+            streams.append(torch.cuda.Stream(device))
+        self._stream: torch.cuda.Stream = streams[-1]
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: list[torch.cuda.CUDAGraph] = []  # those that failed, too, for good
         self._failed = False
+        _living.add(self)
 
     def __call__(self, compute: Callable[[], None]) -> Callable[[], None]:
         """Compute a few times, then capture. Where the device refuses, that is told once; from then on all is computed.
@@ -73,7 +95,10 @@ class CudaGraphs:
                     for _ in range(_WARM_UPS):
                         compute()
                     # other threads may compute meanwhile, as a text does
-                    with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                    with (
+                        _capturing,
+                        torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
+                    ):
                         compute()
             finally:  # else memory that is given up after a failure would be used again while it is written
                 before.wait_stream(self._stream)

@@ -203,6 +203,7 @@ class Runtime:
             self.engine.cross,
             keep_frames=keep_frames,
             total_frames=total_frames,
+            limit=self.config.positions,
         )
 
     def prompt_codes(self, audio: Audio | None, rate_hz: int | None) -> Tensor | None:
@@ -367,12 +368,31 @@ class _Computing:
 _NOTHING = ExitStack()
 
 
+@contextmanager
+def _without_cudnn_attention() -> Iterator[None]:
+    """Let torch's own kernels attend.
+
+    cuDNN's come first on newer GPUs, and make a plan for each shape, which takes longer than a step: of a prefill each
+    piece has another shape. torch has one switch for all threads, so another's may be planned meanwhile.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+
+
 def _own_settings(device: torch.device) -> list[AbstractContextManager[object]]:
-    """Hold off autocast, for what runs in fewer bits is chosen when a model is loaded, and another default device."""
+    """Hold off autocast, for what runs in fewer bits is chosen when a model is loaded, and another default device.
+
+    On a GPU cuDNN's attention, too.
+    """
     kinds = ("cpu",) if device.type == "cpu" else ("cpu", device.type)
     held: list[AbstractContextManager[object]] = [
         torch.autocast(kind, enabled=False) for kind in kinds if torch.is_autocast_enabled(kind)
     ]
     if torch.empty(0).device.type != "cpu":  # torch.get_default_device asks more, and takes its time
         held.append(torch.device("cpu"))
+    if device.type == "cuda" and torch.backends.cuda.cudnn_sdp_enabled():
+        held.append(_without_cudnn_attention())
     return held

@@ -28,6 +28,7 @@ __all__ = [
     "cache_rows",
     "causal_mask",
     "merge",
+    "new_mask",
 ]
 
 
@@ -145,6 +146,17 @@ def causal_mask(length: int, past: int, device: torch.device) -> Tensor:
     return torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)
 
 
+def new_mask(rows: int, positions: int, like: Tensor) -> Tensor:
+    """Return what is added to the scores of single vectors, [rows, 1, 1, positions]: all but the first is masked.
+
+    In the dtype of keys, and with rows that begin at multiples of 16 numbers: a GPU's kernels take it as it is, where a
+    mask of bools is made into this anew in each layer.
+    """
+    mask = like.new_full((rows, 1, 1, -(-positions // 16) * 16), -torch.inf)[..., :positions]
+    mask[..., 0] = 0
+    return mask
+
+
 class MaskedAttention:
     """Self-attention over the first rows of the cache in one fixed shape: rows that do not run are masked out.
 
@@ -159,11 +171,10 @@ class MaskedAttention:
 
     def __init__(self, rows: Tensor, at: Tensor, keys: Tensor, values: Tensor) -> None:
         self._rows, self._at, self._keys, self._values = rows, at, keys, values
-        places = torch.arange(keys.shape[3], device=keys.device)
-        self._mask = torch.zeros(keys.shape[1], 1, 1, len(places), dtype=torch.bool, device=keys.device)
-        self._mask[..., 0] = True  # a row that does not run needs one key, else its softmax is NaN
-        self._mask[rows, 0, 0] = places <= at[:, None]
-        _, count, heads, _, head_dim = keys.shape
+        _, count, heads, positions, head_dim = keys.shape
+        places = torch.arange(positions, device=keys.device)
+        self._mask = new_mask(count, positions, keys)  # a row that does not run has its first key, else NaN
+        self._mask[rows, 0, 0] = keys.new_zeros(len(rows), positions).masked_fill_(places > at[:, None], -torch.inf)
         self._queries = torch.zeros(count, heads, 1, head_dim, dtype=keys.dtype, device=keys.device)
 
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:

@@ -1,8 +1,8 @@
 """Static KV memory: rows allocated once, written in place, handed out in contiguous blocks.
 
 A row is one sequence of the batch (a prompt's or the null prompt's) with room for every position of a window. Blocks
-are contiguous so that attention works on views, never on gathered copies. Nothing is ever cleared: a place is
-always written before it is read. Places count from a window's first vector, whatever its position.
+are contiguous so that attention works on views, never on gathered copies. Nothing is cleared: a place is
+always written before it is read, or masked. Places count from a window's first vector, whatever its position.
 
 Rules: owns tensors and the free list; knows no prompt and no stream.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
 from streamgen.errors import CapacityError
+from streamgen.graphs import sent
 
 __all__ = ["AnyCopy", "RowRange", "RowsCopy", "CacheRows", "KVCache", "attention_dtype"]
 
@@ -141,9 +142,12 @@ class CacheRows(Generic[Copy]):
         """Write a clone back; `rows` chooses, for each row of the block, which row of the clone it gets."""
         raise NotImplementedError
 
-    def remember_as(self, row: int, other: int, place: int) -> None:
-        """Let a row have at one place the keys and values that another has there."""
+    def remember_as(self, rows: Sequence[int], others: Sequence[int], places: Sequence[int]) -> None:
+        """Let each of some rows have at its place the keys and values that another has there."""
         raise NotImplementedError
+
+    def spoil(self, block: RowRange) -> None:
+        """Note that a block may hold what is no number: nothing to whom only reads what it wrote."""
 
     def holds(self, copy: Copy, length: int, rows: int) -> bool:
         """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""
@@ -165,12 +169,18 @@ class CacheRows(Generic[Copy]):
         remedy = "close a stream or use fewer prompts"
         if rows > self.max_rows:
             raise CapacityError(f"{rows} rows needed, the limit is {self.max_rows}; {remedy}")
-        rows = min(self._with_reserve(rows), self.max_rows)
+        reserved = min(self._with_reserve(rows), self.max_rows)
+        if not any(self._grew_to(count) for count in (reserved, rows)):
+            raise CapacityError(f"there is no memory for {rows} rows; {remedy}")
+
+    def _grew_to(self, rows: int) -> bool:
+        """Make room for so many rows in all; tell whether there was memory for them."""
         try:
             self._grow_to(rows)
-        except torch.OutOfMemoryError as error:
-            raise CapacityError(f"there is no memory for {rows} rows; {remedy}") from error
+        except torch.OutOfMemoryError:
+            return False
         self._free += [True] * (rows - self.rows)
+        return True
 
     def _with_reserve(self, rows: int) -> int:
         """Return how many rows to have where so many are needed."""
@@ -196,6 +206,7 @@ class KVCache(CacheRows[RowsCopy]):
         super().__init__(rows, max_rows)
         self._shape = (config.num_layers, config.num_heads, config.positions, config.head_dim)
         self._dtype, self._device = dtype, device
+        self._spoilt: set[int] = set()
         self.keys, self.values = self._empty(rows)
 
     def _empty(self, rows: int) -> tuple[Tensor, Tensor]:
@@ -228,14 +239,30 @@ class KVCache(CacheRows[RowsCopy]):
             memory[:, block.slice()] = torch.randn(memory.shape[2:], dtype=torch.float32).to(memory)
 
     @torch.inference_mode()
-    def remember_as(self, row: int, other: int, place: int) -> None:
-        """Let a row have at one place the keys and values that another has there."""
-        for memory in self._at(place):
-            memory[:, row] = memory[:, other]
+    def remember_as(self, rows: Sequence[int], others: Sequence[int], places: Sequence[int]) -> None:
+        """Let each of some rows have at its place the keys and values that another has there: all in two calls."""
+        mine, theirs, at = sent(torch.tensor([list(rows), list(others), list(places)]), self._device).unbind()
+        self._remember_as(mine, theirs, at)
 
-    def _at(self, place: int) -> tuple[Tensor, Tensor]:
-        """Views of all rows' keys and values at one place, [layers, rows, heads, head_dim]."""
-        return self.keys[:, :, :, place], self.values[:, :, :, place]
+    def _remember_as(self, mine: Tensor, theirs: Tensor, at: Tensor) -> None:
+        for memory in (self.keys, self.values):
+            memory[:, mine, :, at] = memory[:, theirs, :, at]
+
+    def spoil(self, block: RowRange) -> None:
+        """Note that a block may hold what is no number: whoever gets its rows next finds zeros there.
+
+        Else it would hear of it, where masked attention multiplies by nothing what lies ahead of it.
+        """
+        self._spoilt.update(range(block.start, block.stop))
+
+    @torch.inference_mode()
+    def allocate(self, rows: int) -> RowRange:
+        """Take `rows` contiguous rows. Errors as of `CacheRows.allocate`."""
+        block = super().allocate(rows)
+        for row in self._spoilt.intersection(range(block.start, block.stop)):
+            self._spoilt.remove(row)
+            self.keys[:, row], self.values[:, row] = 0, 0
+        return block
 
     def holds(self, copy: RowsCopy, length: int, rows: int) -> bool:
         """Tell whether a clone, from a file, is one of so many rows and positions of this cache."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig
+from streamgen.graphs import sent
 from streamgen.kernels import Kernels
 from streamgen.lm.attention import Segment
 from streamgen.lm.cache import CacheRows, KVCache, RowRange, attention_dtype
@@ -153,15 +154,22 @@ class LmEngine:
         drawn = sample_together(guided, samplings, columns, self._uniforms)
         # one sum tells of every NaN and infinity; the answer travels with the codes: a GPU is not waited for twice
         finite = guided.sum(dim=(1, 2)).isfinite()
-        return list(torch.where(finite[:, None], drawn, NOT_DRAWN).cpu().unbind())
+        codes = list(torch.where(finite[:, None], drawn, NOT_DRAWN).cpu().unbind())
+        for step, one in zip(steps, codes, strict=True):
+            if int(one[0]) == NOT_DRAWN:
+                for feed in step.feeds:
+                    self.cache.spoil(feed.window.block)
+        return codes
 
     def _remember_for_others(self, steps: Sequence[Step]) -> None:
         """Let rows that did not run remember this place as the heaviest of those that did does."""
+        rests: list[tuple[int, int, int]] = []
         for step in steps:
             heaviest = max(range(step.count), key=lambda row: step.coefficients[row])
             for block, fed in ((feed.window.block, feed.window.fed) for feed in step.feeds):
-                for row in range(block.start + step.count, block.stop):
-                    self.cache.remember_as(row, block.start + heaviest, fed)
+                rests += [(row, block.start + heaviest, fed) for row in range(block.start + step.count, block.stop)]
+        if rests:
+            self.cache.remember_as(*zip(*rests, strict=True))
 
     def _vectors(self, feeds: Sequence[tuple[Feed, int]]) -> Tensor:
         """Return the input vectors of single steps, [Σ rows, D]: all columns are embedded at once.
@@ -171,9 +179,11 @@ class LmEngine:
         """
         columns = [feed.column for feed, _ in feeds if feed.column is not None]
         places = [at for at, (_, count) in enumerate(feeds) for _ in range(count)]
-        if len(columns) == len(places):
-            return self.decoder.embed(torch.stack(columns).to(self.decoder.device))
-        pieces = iter(self.decoder.embed(torch.stack(columns).to(self.decoder.device)) if columns else ())
+        embedded = self.decoder.embed(torch.stack(columns).to(self.decoder.device)) if columns else ()
+        if isinstance(embedded, Tensor) and len(columns) == len(feeds):  # nobody reads a prefix
+            one_each = len(columns) == len(places)
+            return embedded if one_each else embedded.index_select(0, sent(torch.tensor(places), self.decoder.device))
+        pieces = iter(embedded)
         return torch.cat([self._vector(feed, count, pieces) for feed, count in feeds])
 
     def _vector(self, feed: Feed, count: int, embedded: Iterator[Tensor]) -> Tensor:
@@ -225,15 +235,24 @@ def _guided(steps: Sequence[Step], logits: Tensor) -> Tensor:
     """Guide float32 [Σ rows, K, V] and add what steps add to their logits: float32 [steps, K, V]."""
     guided = logits
     if len(steps) != len(logits):
-        each = logits.split([step.count for step in steps])
-        guided = torch.stack([combine(rows, step.coefficients) for step, rows in zip(steps, each, strict=True)])
+        guided = _combined(steps, logits)
     added = [step.bias for step in steps if step.bias is not None]
     if len(added) == len(steps):
-        return guided + torch.stack(added).to(guided.device)
+        return guided + sent(torch.stack(added), guided.device)
     for at, step in enumerate(steps):
         if step.bias is not None:
-            guided[at] += step.bias.to(guided.device)
+            guided[at] += sent(step.bias, guided.device)
     return guided
+
+
+def _combined(steps: Sequence[Step], logits: Tensor) -> Tensor:
+    """Combine the rows of each step; of steps with as many rows all at once, for a call costs more than its numbers."""
+    counts = {step.count for step in steps}
+    if len(counts) == 1:
+        shares = torch.tensor([step.coefficients for step in steps], dtype=torch.float32).T[:, :, None, None]
+        return combine(logits.unflatten(0, (len(steps), -1)).transpose(0, 1), sent(shares, logits.device))
+    each = logits.split([step.count for step in steps])
+    return torch.stack([combine(rows, step.coefficients) for step, rows in zip(steps, each, strict=True)])
 
 
 def _leader_rows(steps: Sequence[Step]) -> list[int]:

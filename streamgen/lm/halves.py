@@ -60,9 +60,10 @@ class HalvesCache(KVCache):
     def _reach(self, length: int) -> int:
         return -(-length // _BLOCK)
 
-    def _at(self, place: int) -> tuple[Tensor, Tensor]:
-        """Views of all rows' keys and values at one place, [layers, rows, heads, head_dim]."""
-        return self.keys[:, :, :, place // _BLOCK, :, place % _BLOCK], self.values[:, :, :, place]
+    def _remember_as(self, mine: Tensor, theirs: Tensor, at: Tensor) -> None:
+        block, place = at // _BLOCK, at % _BLOCK
+        self.keys[:, mine, :, block, :, place] = self.keys[:, theirs, :, block, :, place]
+        self.values[:, mine, :, at] = self.values[:, theirs, :, at]
 
 
 class HalvesAttention:

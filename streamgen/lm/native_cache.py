@@ -106,10 +106,11 @@ class NativeCache(CacheRows[_RowsCopy]):
         return copy.length == length <= self.positions and [[part.shape for part in row] for row in copy.rows] == wanted
 
     @torch.inference_mode()
-    def remember_as(self, row: int, other: int, place: int) -> None:
-        """Let a row have at one place the keys and values that another has there."""
-        for mine, theirs in zip(self._at(row, place), self._at(other, place), strict=True):
-            mine.copy_(theirs)
+    def remember_as(self, rows: Sequence[int], others: Sequence[int], places: Sequence[int]) -> None:
+        """Let each of some rows have at its place the keys and values that another has there."""
+        for row, other, place in zip(rows, others, places, strict=True):
+            for mine, theirs in zip(self._at(row, place), self._at(other, place), strict=True):
+                mine.copy_(theirs)
 
     def _at(self, row: int, place: int) -> Iterator[Tensor]:
         """Views of what a row's one place takes, as `_parts` has it: keys lie together by `_POSITIONS`."""

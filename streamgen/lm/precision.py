@@ -140,13 +140,21 @@ def _fastest(builder: _Builder, pattern: DelayPattern, frame_seconds: float) -> 
     """Measure until a precision is comfortable; return it, else the fastest, and how much faster than real time."""
     factors: dict[str, float] = {}
     for candidate in builder.candidates():
-        engine = builder.choice(candidate, "").engine
-        if candidate == "fp16" and not _makes_numbers(engine, pattern):
-            continue
-        factors[candidate] = frame_seconds / bare_step_seconds(engine, pattern)
-        if factors[candidate] >= _COMFORTABLE_FACTOR or builder.on_gpu:
-            return candidate, factors[candidate]
+        factors[candidate] = _factor(builder, candidate, pattern, frame_seconds)
+        if factors[candidate] >= _COMFORTABLE_FACTOR or (builder.on_gpu and factors[candidate]):
+            break
     return max(factors.items(), key=lambda one: one[1])
+
+
+def _factor(builder: _Builder, candidate: str, pattern: DelayPattern, frame_seconds: float) -> float:
+    """Measure how much faster than real time one is; 0 where it makes no numbers.
+
+    Its engine is gone before the next is built: there may be no memory for two.
+    """
+    engine = builder.choice(candidate, "").engine
+    if candidate == "fp16" and not _makes_numbers(engine, pattern):
+        return 0.0
+    return frame_seconds / bare_step_seconds(engine, pattern)
 
 
 class _Builder:

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamgen.graphs import sent
+
 __all__ = ["Sampling", "Uniforms", "combine", "draw", "probabilities", "sample", "sample_together", "uniforms"]
 
 _COLDEST = 1e-6  # greedy below it, where logits divided by it could leave float32
@@ -192,7 +194,8 @@ def sample_together(
     drawn = logits.new_empty(logits.shape[:2], dtype=torch.int64)
     for members in alike.values():
         own = [samplings[at] for at in members], [columns[at] for at in members]
-        drawn[members] = _sample_alike(logits[members], *own, source)
+        rows = sent(torch.tensor(members), logits.device)
+        drawn[rows] = _sample_alike(logits[rows], *own, source)
     return drawn
 
 
@@ -203,4 +206,4 @@ def _sample_alike(logits: Tensor, samplings: Sequence[Sampling], columns: Sequen
         return logits.argmax(dim=-1)
     distribution = probabilities(logits.reshape(-1, size), samplings[0])
     places = [(sampling.seed, column) for sampling, column in zip(samplings, columns, strict=True)]
-    return draw(distribution, source(places, books).flatten().to(logits.device)).view(count, books)
+    return draw(distribution, sent(source(places, books).flatten(), logits.device)).view(count, books)

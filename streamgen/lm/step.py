@@ -11,9 +11,10 @@ Rules: plain data; knows no cache's tensors, no stream.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from streamgen.lm.cache import RowRange
@@ -76,6 +77,10 @@ class Rows:
         """Positions of the prefix."""
         return 0 if self.prefixes is None else self.prefixes.length
 
+    def on(self, device: torch.device) -> Rows:
+        """Return them with their texts on a device."""
+        return replace(self, texts=tuple(TextKV(text.keys.to(device), text.values.to(device)) for text in self.texts))
+
     def sources(self, old: Rows) -> list[int]:
         """Choose for each row the old row whose past it continues: its namesake, its own place's, the heaviest."""
         heaviest = max(range(old.count), key=lambda row: old.coefficients[row])
@@ -94,7 +99,8 @@ class StepSettings:
         rows: to run.
         sampling: how codes are drawn.
         plan: where windows end.
-        dominant: name of the heaviest prompt. Where that changes, the context before it is dropped.
+        dominant: name of the heaviest prompt, with take and opening where they are not the first. Where that changes,
+            the context before it is dropped.
         surviving_frames: but for so many of its newest frames.
         recalls: draws are counted from where the context was last dropped, so that what begins anew under the same
             settings is the same again.
@@ -104,7 +110,7 @@ class StepSettings:
     rows: Rows
     sampling: Sampling
     plan: WindowPlan
-    dominant: Hashable = None
+    dominant: Hashable | tuple[Hashable, int, int] = None
     surviving_frames: int = 0
     recalls: bool = False
     guidance_interval: int = 1

@@ -79,6 +79,7 @@ class TokenStream:
         cross: which text each row attends to.
         keep_frames: how far back `rewind` must reach.
         total_frames: a known end, or None for endless.
+        limit: positions that a window may ever use, whatever is read first in it; None is the settings' own.
 
     Attributes:
         settings: of the last step.
@@ -101,6 +102,7 @@ class TokenStream:
         *,
         keep_frames: int = 0,
         total_frames: int | None = None,
+        limit: int | None = None,
     ) -> None:
         self.pattern, self.settings, self.total_frames = pattern, settings, total_frames
         self.head, self.rollovers, self.prompt_frames, self.origin = -1, 0, 0, 0
@@ -109,8 +111,10 @@ class TokenStream:
         self._bias_table: Tensor | None = None
         self._bias_places = 0
         self._biases: dict[int, Tensor] = {}
-        # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again
-        self._ring = CodeRing(pattern, settings.plan.limit + 8 + keep_frames, total_frames)
+        self._limit = settings.plan.limit if limit is None else limit
+        # frames of one window and the delayed tail, before all that may be revoked: what can be asked for again; as
+        # long whatever is read first, so that a file's codes fit
+        self._ring = CodeRing(pattern, self._limit + 8 + keep_frames, total_frames)
         self._set = WindowSet(cache, cross, keep_frames)
         self._set.arrange([WindowPlace(0, 0)], settings.rows, None, self.head)
 
@@ -328,7 +332,7 @@ class TokenStream:
             ValueError: they do.
         """
         self._ring.check(saved.codes)
-        self._set.check(saved.windows, saved.state.settings, saved.state.head, self.settings.plan.limit)
+        self._set.check(saved.windows, saved.state.settings, saved.state.head, self._limit)
 
     def restore(self, saved: TokenSnapshot) -> None:
         """Go back to a snapshot; it stays valid and can be restored again.

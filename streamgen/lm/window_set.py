@@ -160,6 +160,8 @@ class WindowSet:
             raise ValueError(
                 f"{len(saved)} windows of {rows.count} rows at frame {head}, within {plan.limit} positions"
             )
+        if settings.guidance_interval < 1 or not math.isclose(sum(rows.coefficients), 1, rel_tol=0, abs_tol=1e-6):
+            raise ValueError(f"guidance of every {settings.guidance_interval}th frame, of shares {rows.coefficients}")
         if any(text.keys.shape != text.values.shape for text in rows.texts):
             raise ValueError("a text has keys and values of other lengths")
         WindowPlan(plan.limit, plan.context_frames, plan.start_position, plan.prefix)  # whose limits it checks itself
@@ -169,7 +171,9 @@ class WindowSet:
             if (
                 min(numbers) < 0
                 or window.start_position + window.fed > plan.limit
-                or not -1 <= head - window.start_frame < 2 * plan.limit
+                or not -1
+                <= head + plan.prefix - window.start_frame
+                < 2 * plan.limit  # a successor reads its prefix first
             ):
                 raise ValueError(f"a window of {window.fed} vectors from position {window.start_position}")
             if not self._cache.holds(one.copy, window.fed, rows.count):

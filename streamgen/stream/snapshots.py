@@ -103,7 +103,7 @@ class StreamSnapshot:
 
     @classmethod
     def load(cls, path: str | Path) -> StreamSnapshot:
-        """Read what `save` wrote; restore it on a new stream of the same model and precision.
+        """Read what `save` wrote; restore it on a new stream of the same model and precision, on any device.
 
         Nothing of the file is run: it may come from a stranger.
 
@@ -116,7 +116,7 @@ class StreamSnapshot:
                 names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
                 file.seek(0)
                 with torch.serialization.safe_globals([*_ARRAYS, *filter(None, map(_own_record, names))]):
-                    found = torch.load(file, weights_only=True)
+                    found = torch.load(file, map_location="cpu", weights_only=True)
             except _NO_SNAPSHOT as error:
                 raise ConfigError(f"{str(path)!r} is no snapshot of this version of streamgen") from error
         if not isinstance(found, cls):

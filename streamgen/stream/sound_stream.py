@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -265,7 +266,9 @@ class SoundStream:
             self.pcm.check(saved.memory.pcm, saved.tokens.state.head + 1, endless=self.tokens.total_frames is None)
             for one in (saved.memory.controls.controls, saved.memory.controls.asked):
                 checked({name: CONTROLS[name] for name in before.memory.controls.controls.numbers}, one.numbers)
-            self._go_to(saved.with_settings(self.control.completed(saved.memory.controls), None))
+            settings = self.control.completed(saved.memory.controls)
+            rows = settings.rows.on(self.runtime.device)  # a file's lie in the CPU's memory
+            self._go_to(saved.with_settings(replace(settings, rows=rows), None))
         except _DAMAGED as error:
             self._go_to(before)
             raise ConfigError(f"the snapshot was changed or is damaged, nothing is restored: {error}") from None

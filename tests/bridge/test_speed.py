@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from bridge import speed
@@ -145,3 +149,19 @@ def test_what_sessions_cost_is_measured_with_players_that_are_closed_again() -> 
     cost = measure_cost(model, realtime_factor=1e9)
     assert 0 < cost.each <= 2 * cost.first
     assert model.all_closed
+
+
+def test_a_machine_with_torch_and_transformers_alone_measures() -> None:
+    """As one with a GPU may be, see tests/gpu.sh: nothing that it asks imports more."""
+    beside = (
+        "prometheus_client", "websockets", "soundfile", "soxr", "sounddevice", "zeroconf", "pythonosc", "cryptography",
+        "pytest",
+    )  # fmt: skip
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[1:])); import tests.gpu_check;"
+        "from bridge.cli.main import main;"
+        "main('bench --json --device cpu --precision fp32 --seconds 1 --sessions 2'.split())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *beside], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["realtime_factor"] > 0

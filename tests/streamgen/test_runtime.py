@@ -15,7 +15,7 @@ import torch
 
 import streamgen
 from streamgen.lm import precision
-from streamgen.runtime import computing_on
+from streamgen.runtime import _Computing, computing_on
 from streamgen.testing import tiny_checkpoint
 
 Twins = Callable[[str], Any]
@@ -263,3 +263,24 @@ def test_a_model_that_nobody_holds_is_gone() -> None:
     del model
     gc.collect()
     assert runtime() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "within"), [("cuda", True, False), ("cuda", False, False), ("cpu", True, True)]
+)
+def test_on_a_gpu_cudnns_attention_rests_while_we_compute(
+    kind: str, before: bool, within: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It plans anew for each shape of a prefill. The switch is as it was afterwards, whatever happens."""
+    state = [before]
+    monkeypatch.setattr(torch.backends.cuda, "cudnn_sdp_enabled", lambda: state[0])
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: state.__setitem__(0, on))
+
+    def interrupted() -> None:
+        with _Computing(torch.device(kind), None):
+            assert state == [within]
+            raise RuntimeError("in between")
+
+    with pytest.raises(RuntimeError, match="in between"):
+        interrupted()
+    assert state == [before]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from streamgen import Model
-from streamgen.lm.engine import LmEngine
-from streamgen.lm.step import StepSettings
+from streamgen.lm.engine import LmEngine, _guided
+from streamgen.lm.sampling import Sampling, combine
+from streamgen.lm.step import Rows, Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.stream.control_state import ControlState
 from streamgen.stream.controls import new_controls
@@ -136,3 +137,16 @@ def test_a_bias_is_added_to_the_guided_logits(twin: Twins) -> None:
     assert torch.equal(plain, without)
     assert torch.equal(codes, wanted)
     stream.close()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_steps_with_as_many_rows_are_guided_together_to_the_bit(count: int) -> None:
+    """Twin: each by itself. Shares of which float32 has no exact ones."""
+    logits, steps = torch.randn(4 * count, 4, 64), []
+    for number in range(4):
+        prompts = [1.1 + number / 7, 0.3][: count - 1]
+        shares = (*prompts, 1 - sum(prompts))
+        rows = Rows(tuple(range(count)), (None,) * count, shares)  # type: ignore[arg-type]
+        steps.append(Step([], [], rows, shares, Sampling(), 0))
+    wanted = [combine(own, one.coefficients) for own, one in zip(logits.split(count), steps, strict=True)]
+    assert torch.equal(_guided(steps, logits), torch.stack(wanted))

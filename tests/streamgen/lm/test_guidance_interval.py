@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from streamgen.lm.halves import HalvesCache
 from streamgen.lm.native_cache import NativeCache
 from streamgen.lm.sampling import combine
 from streamgen.lm.step import Rows
+from streamgen.stream.snapshots import StreamSnapshot
 from streamgen.testing import tiny_checkpoint
 from tests.streamgen.lm.test_engine import open_tokens, step
 
@@ -63,14 +66,13 @@ def test_one_place_of_a_row_becomes_anothers() -> None:
             cache.fill(RowRange(row, row + 1))
         cache.copy_in(RowRange(2, 3), cache.copy_out(RowRange(0, 1), cache_places(cache)))
         before, other = held(cache, 0), held(cache, 1)
-        cache.remember_as(0, 1, 21)
+        cache.remember_as([0], [1], [21])
         changed = [int((now != then).sum()) for now, then in zip(held(cache, 0), before, strict=True)]
         places = cache_places(cache)
         assert all(0 < count <= then.numel() // places for count, then in zip(changed, before, strict=True))
-        cache.remember_as(0, 2, 21)
+        cache.remember_as([0], [2], [21])
         assert all(map(torch.equal, held(cache, 0), before)), "nothing else was touched"
-        for place in range(places):
-            cache.remember_as(0, 1, place)
+        cache.remember_as([0] * places, [1] * places, range(places))
         assert all(map(torch.equal, held(cache, 0), other))
 
 
@@ -186,3 +188,90 @@ def test_clips_and_streams_are_guided_alike(twin: Twins) -> None:
         heard = stream.read(clip.samples.shape[-1]).samples
     head = clip.samples.shape[-1] // 2  # a clip's end is decoded with its known tail
     assert abs(heard[..., :head] - clip.samples[..., :head]).max() < 1e-4
+
+
+class WrittenPlaces:
+    """Stands between an engine and its cache: every place that a step reads was written, or remembered as another's."""
+
+    def __init__(self, engine: LmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._rows: dict[int, set[int]] = {}
+        cache, decoder = engine.cache, engine.decoder
+        step, read, allocate = decoder.step, decoder.read, cache.allocate
+        remember_as, copy_in = cache.remember_as, cache.copy_in
+        monkeypatch.setattr(
+            decoder, "step", lambda x, segments, *more: (self._run(segments), step(x, segments, *more))[1]
+        )
+        monkeypatch.setattr(
+            decoder, "read", lambda x, segments, *more: (self._run(segments), read(x, segments, *more))[1]
+        )
+
+        def allocated(rows: int) -> RowRange:
+            block = allocate(rows)
+            self._rows |= {row: set() for row in range(block.start, block.stop)}
+            return block
+
+        def remembered(*places: Any) -> None:
+            for row, other, place in zip(*places, strict=True):
+                assert place in self._rows[other]
+                self._rows[row].add(place)
+            remember_as(*places)
+
+        def copied(block: RowRange, copy: Any, rows: Any = None) -> None:
+            length = copy.values.shape[3] if isinstance(copy, RowsCopy) else copy.length
+            self._rows |= {row: set(range(length)) for row in range(block.start, block.stop)}
+            copy_in(block, copy, rows)
+
+        monkeypatch.setattr(cache, "allocate", allocated)
+        monkeypatch.setattr(cache, "remember_as", remembered)
+        monkeypatch.setattr(cache, "copy_in", copied)
+
+    def _run(self, segments: list[Segment]) -> None:
+        for one in segments:
+            for row in range(one.block.start, one.block.stop):
+                assert self._rows[row].issuperset(range(one.past)), (row, one)
+                self._rows[row].update(range(one.past, one.past + one.length))
+
+
+def changes(chance: random.Random) -> dict[str, Any]:
+    texts = (None, "piano", "drums", "techno beat")
+    choices: list[dict[str, Any]] = [
+        {"guidance_interval": chance.choice([1, 2, 3, 16])},
+        {"guidance_scale": chance.choice([0.0, 0.5, 1.0, 3.0])},
+        {"guidance_beta": chance.choice([0.0, 0.5, 2.5])},
+        {"negative_prompt": chance.choice(texts)},
+        {"prompts": [(chance.choice(texts), chance.random() + 0.1) for _ in range(3)]},
+        {"glide_seconds": chance.choice([0.0, 0.3])},
+        {"take": chance.choice([0, 1])},
+    ]
+    return {name: value for one in chance.sample(choices, 3) for name, value in one.items()}
+
+
+@pytest.mark.parametrize("kind", ["mono", "style"])
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_changes_no_place_is_read_that_nobody_wrote(
+    kind: str, seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And rewinds, snapshots and files go on the same, through rollovers and while a successor reads its prefix."""
+    chance, checkpoint = random.Random(seed), load_checkpoint(str(tiny_checkpoint(kind)))
+    checkpoint.decoder = replace(checkpoint.decoder, max_positions=90 if kind == "style" else 60)
+    model = Model.from_checkpoint(checkpoint, device="cpu", precision="fp32")
+    WrittenPlaces(model.runtime.engine, monkeypatch)
+    options: dict[str, Any] = {"guidance_scale": 3.0, "context_seconds": 0.3, "guard": False, "rewind_seconds": 2.0}
+    options["change_context_seconds"] = 30.0
+    with (
+        model.open_stream("piano", seed=seed, guidance_interval=2, **options) as stream,
+        model.open_stream(seed=9, **options) as other,
+    ):
+        for _ in range(8):
+            stream.set(**changes(chance))
+            stream.read(640 * chance.randrange(10, 70))
+            mark, saved = stream.mark(), stream.snapshot()
+            saved.save(tmp_path / "music")
+            wanted = stream.read(640 * 8).samples
+            stream.rewind(mark)
+            assert (stream.read(640 * 8).samples == wanted).all()
+            other.restore(StreamSnapshot.load(tmp_path / "music"))
+            assert (other.read(640 * 8).samples == wanted).all()
+            stream.restore(saved)
+        assert stream.metrics.rollovers > 0 or kind == "style", "a style is read anew at each change of texts"
+    assert all(model.runtime.engine.cache._free)

@@ -47,7 +47,7 @@ def test_exact_logits_are_the_float32_decoders(twin: Callable[[str], Any], kind:
         from streamgen.testing import tiny_checkpoint
 
         checkpoint = load_checkpoint(str(tiny_checkpoint("mono")))
-    exact = exact_logits(engine.config, checkpoint.weights, x + engine.decoder._positions[:15])
+    exact = exact_logits(engine.config, checkpoint.weights, x + engine.decoder.positions[:15])
     torch.testing.assert_close(exact, engine.decoder.logits(hidden), atol=1e-3, rtol=1e-3)
 
 

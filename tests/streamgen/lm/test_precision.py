@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,23 @@ def test_fp16_that_overflows_is_refused_when_asked_and_passed_over_by_auto(
     monkeypatch.setattr(precision._Builder, "candidates", lambda _: ["fp16", "bf16"])
     assert choose_engine(overflowing, PATTERN, 0.02, device=CPU, precision="auto").precision == "bf16"
     assert choose_engine(checkpoint, PATTERN, 0.02, device=CPU, precision="fp16").precision == "fp16"
+
+
+def test_an_engine_that_was_measured_is_gone_before_the_next_is_built(
+    chosen: Callable[..., EngineChoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU may have no memory for two, and what was captured of the first goes with it."""
+    choice, built = precision._Builder.choice, []  # type: ignore[var-annotated]
+
+    def alone(builder: Any, name: str, note: str) -> EngineChoice:
+        assert all(engine() is None for engine in built)
+        made = choice(builder, name, note)
+        built.append(weakref.ref(made.engine))
+        return made
+
+    monkeypatch.setattr(precision._Builder, "choice", alone)
+    assert chosen(0.4, 0.6, int8=0.9).precision == "int8"
+    assert len(built) == 4
 
 
 @pytest.mark.parametrize("asked", ["bf16", "int8"])

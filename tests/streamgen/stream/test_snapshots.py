@@ -18,6 +18,7 @@ import torch
 import streamgen
 from streamgen.errors import CapacityError, ConfigError, NumericError
 from streamgen.lm import precision
+from streamgen.lm.step import Rows
 from streamgen.stream.snapshots import StreamSnapshot
 from streamgen.testing import tiny_checkpoint
 
@@ -189,6 +190,72 @@ def test_a_snapshot_of_a_file_goes_on_bit_for_bit_in_another_stream(kind: str, p
         other.restore(StreamSnapshot.load(tmp_path / "music"))
         assert other.position_samples == 40_000
         assert np.array_equal(other.read(40_000).samples, expected)
+
+
+def test_a_snapshot_of_a_file_of_another_take_or_opening_goes_on(twin: Twins, tmp_path: Path) -> None:
+    """What dominates is named with both then."""
+    path = tmp_path / "music"
+    model = twin("mono").model
+    with model.open_stream("piano", seed=7, guard=False) as stream, model.open_stream(seed=1, guard=False) as other:
+        stream.set(take=2)
+        stream.read(20_000)
+        stream.snapshot().save(path)
+        expected = stream.read(20_000).samples
+        other.restore(StreamSnapshot.load(path))
+        assert np.array_equal(other.read(20_000).samples, expected)
+
+
+def test_a_snapshot_of_a_file_is_read_on_a_cpu_and_its_texts_go_to_the_streams_device(
+    twin: Twins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, model, load, on = tmp_path / "music", twin("mono").model, torch.load, Rows.on
+    read, moved = [], []  # type: ignore[var-annotated]
+    monkeypatch.setattr(torch, "load", lambda *what, **how: (read.append(how["map_location"]), load(*what, **how))[1])
+    monkeypatch.setattr(Rows, "on", lambda rows, device: (moved.append(device), on(rows, device))[1])
+    with model.open_stream("piano") as stream:
+        stream.read(640)
+        stream.snapshot().save(path)
+        stream.restore(StreamSnapshot.load(path))
+        rows = on(stream.snapshot().tokens.state.settings.rows, torch.device("meta"))
+    assert (read, moved) == (["cpu"], [model.device])
+    assert all(text.keys.is_meta and text.values.is_meta for text in rows.texts)
+
+
+@pytest.mark.parametrize("kind", ["melody", "style"])
+def test_a_snapshot_of_a_file_goes_on_in_a_stream_that_read_another_text_first(kind: str, tmp_path: Path) -> None:
+    """A shorter or a longer one: the text takes positions of the window."""
+    model = streamgen.load_model(str(tiny_checkpoint(kind)), device="cpu", precision="fp32")
+    long, path = "slow techno beat with drums and bass and piano", tmp_path / "music"
+    for mine, its in (("rock", long), (long, "rock")):
+        with model.open_stream(its, seed=7) as stream, model.open_stream(mine, seed=1) as other:
+            stream.read(20_000)
+            stream.snapshot().save(path)
+            expected = stream.read(20_000).samples
+            other.restore(StreamSnapshot.load(path))
+            assert np.array_equal(other.read(20_000).samples, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"guidance_interval": 0},
+        {"guidance_interval": -3},
+        {"coefficients": (0.0, -1.0)},
+        {"coefficients": (1e300, 0.0)},
+    ],
+)
+def test_a_snapshot_with_guidance_that_cannot_be_is_refused(wrong: dict[str, Any], twin: Twins, tmp_path: Path) -> None:
+    path = tmp_path / "music"
+    with twin("mono").model.open_stream("piano", guidance_scale=3.0, guidance_interval=2, guard=False) as stream:
+        stream.read(640)
+        stream.snapshot().save(path)
+        saved = StreamSnapshot.load(path)
+        settings = saved.tokens.state.settings
+        inside = "coefficients" in wrong
+        rows = dataclasses.replace(settings.rows, **(wrong if inside else {}))
+        changed = dataclasses.replace(settings, rows=rows, **({} if inside else wrong))
+        with pytest.raises(ConfigError, match=r"the snapshot was changed or is damaged.*guidance of every"):
+            stream.restore(saved.with_settings(changed, None))
 
 
 @pytest.mark.parametrize("wanted", ["int8", "bf16"])
