@@ -105,9 +105,9 @@ class CodeReader:
 
     @torch.no_grad()
     def __call__(self, pcm: Pcm) -> Tensor:
-        """Codes int64 [4, frames] of one clip."""
-        sound = torch.from_numpy(pcm.astype(np.float32) / 32767)
-        residual = self._layers(F.pad(sound, (0, -len(sound) % HOP_SAMPLES))[None, :, None])[0]
+        """Codes int64 [4, frames] of one clip of whole frames: what transformers pads others with is no silence."""
+        assert len(pcm) % HOP_SAMPLES == 0, len(pcm)
+        residual = self._layers(torch.from_numpy(pcm.astype(np.float32) / 32767)[None, :, None])[0]
         codes = []
         for book in self._books:
             codes.append(nearest(residual, book))

@@ -41,13 +41,12 @@ def test_what_it_learned_is_written_back(encoder: Any) -> None:
     assert not torch.allclose(said(encoder, audio[:, None]), before, rtol=0.01)
 
 
-@pytest.mark.parametrize("samples", [20 * 640, 20 * 640 - 1, 19 * 640 + 1])
-def test_codes_are_read_as_transformers_reads_them(samples: int) -> None:
+def test_codes_are_read_as_transformers_reads_them() -> None:
     """Of the shipped codec, half of whose first filters are silent."""
     codec = load_whole(pocket_folder()).audio_encoder
-    time = np.arange(samples) / 32_000
+    time = np.arange(20 * 640) / 32_000
     tones = sum(np.sin(2 * np.pi * hz * time) for hz in (110, 277.2, 659.3, 1480)) + np.random.default_rng(0).normal(
-        0, 0.3, samples
+        0, 0.3, len(time)
     )
     pcm = (tones / np.abs(tones).max() * 20_000).astype(np.int16)
     theirs, ours = sound_to_codes(codec, pcm), CodeReader(codec)(pcm)
