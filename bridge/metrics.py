@@ -10,7 +10,6 @@ on the event loop, except `step_seconds`, which the engine's thread may extend (
 from __future__ import annotations
 
 import asyncio
-import math
 import selectors
 import time
 from collections import Counter, deque
@@ -23,8 +22,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from bridge.session.events import Stats
+from streamgen.metrics import quantile
 
-__all__ = ["Metrics", "WatchedSelector", "quantile"]
+__all__ = ["Metrics", "WatchedSelector"]
 
 _KEPT = 4_096  # a minute and a half of steps or of lag, 0.1 MB each
 _LAG_EVERY_SECONDS = 0.02
@@ -182,10 +182,3 @@ class WatchedSelector(selectors.DefaultSelector):
         ready = super().select(timeout)
         self._since = time.thread_time()
         return ready
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of the values lie (nearest rank); 0 where there are none."""
-    if not values:
-        return 0.0
-    return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1 if share else 0)]

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bridge.session.capacity import SessionCost
 from bridge.session.timeline import Timeline
 from bridge.settings import music_table
+from streamgen.metrics import quantile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,7 +124,7 @@ def run_stream(
         median(run.audio_seconds / run.wall_seconds for run in done),
         done[0].first_audio_seconds,
         1e3 * median(steps),
-        1e3 * float(np.quantile(steps, 0.99, method="inverted_cdf")),
+        1e3 * quantile(steps, 0.99),
         codec / (codec + lm),
         rollover_figures(least, done[0].handovers, round(done[0].context_seconds * model.frame_rate_hz)),
     )

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-__all__ = ["CudaGraphs", "Recorder", "capture_mode", "recorder_of", "sent"]
+__all__ = ["CudaGraphs", "Recorder", "bucket", "capture_mode", "recorder_of", "sent"]
 
 _log = logging.getLogger("streamgen")
 
@@ -39,6 +39,11 @@ def capture_mode() -> AbstractContextManager[None]:
     https://github.com/pytorch/pytorch/pull/172706.
     """
     return torch.inference_mode()
+
+
+def bucket(count: int) -> int:
+    """Return for how many a shape is made that so many fit into: the next power of two."""
+    return 1 << max(count - 1, 0).bit_length()
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

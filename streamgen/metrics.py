@@ -5,10 +5,12 @@ Rules: bounded memory whatever the length of the stream; no torch, no clock of i
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["StreamMetrics"]
+__all__ = ["StreamMetrics", "quantile"]
 
 _STEPS_KEPT = 8_192  # nearly three minutes at 50 steps a second: several rollovers, 0.3 MB
 _ROLLOVERS_KEPT = 256
@@ -52,3 +54,10 @@ class StreamMetrics:
         self.steps += 1
         self.step_seconds.append(seconds)
         self.lm_seconds += seconds
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value below which `share` of the values lie (nearest rank); 0 where there are none."""
+    if not values:
+        return 0.0
+    return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1 if share else 0)]

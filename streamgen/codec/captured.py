@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from streamgen.codec.state import CodecState, zeros
-from streamgen.graphs import Recorder, capture_mode
+from streamgen.graphs import Recorder, bucket, capture_mode
 
 __all__ = ["SideBySide"]
 
@@ -117,12 +117,11 @@ class SideBySide:
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     def _pass_for(self, codes: Sequence[Tensor], states: Sequence[CodecState]) -> _Pass:
-        bucket, one = 1 << (len(states) - 1).bit_length(), states[0]
-        key = (bucket, *codes[0].shape)
+        one, key = states[0], (bucket(len(states)), *codes[0].shape)
         if key not in self._kept and len(self._kept) < _MOST_KEPT:
             self._seen[key] += 1
             if self._seen[key] == _OFTEN:
-                state = self._new_state(bucket * one.batch)
+                state = self._new_state(key[0] * one.batch)
                 self._kept[key] = _Pass(self._decode, state, codes[0], one, self._record)
         if key in self._kept:
             return self._kept[key]

@@ -24,6 +24,7 @@ __all__ = [
     "Part",
     "Segment",
     "SegmentAttention",
+    "attend_by_rows",
     "attend_in_parts",
     "cache_rows",
     "causal_mask",
@@ -157,6 +158,24 @@ def new_mask(rows: int, positions: int, like: Tensor) -> Tensor:
     return mask
 
 
+def attend_by_rows(q: Tensor, rows: Tensor, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attend by single queries in one fixed shape: as many as there are rows, of which those that are given count.
+
+    Args:
+        q: [N, heads, head_dim].
+        rows: int64 [N], whose they are.
+        queries: [R, heads, 1, head_dim], written in place.
+        keys: [R, heads, positions, head_dim].
+        values: as keys.
+        mask: as `new_mask` makes it.
+
+    Returns:
+        [N, heads, head_dim].
+    """
+    queries[rows, :, 0] = q
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)[rows, :, 0]
+
+
 class MaskedAttention:
     """Self-attention over the first rows of the cache in one fixed shape: rows that do not run are masked out.
 
@@ -180,7 +199,7 @@ class MaskedAttention:
     def __call__(self, layer: int, qkv: Tensor, config: DecoderConfig) -> Tensor:
         """Write the keys and values of qkv [N, 3·D] and return what the queries attend to, [N, D]."""
         kept = qkv.to(self._keys.dtype).view(len(qkv), 3, config.num_heads, config.head_dim)
-        self._queries[self._rows, :, 0], keys, values = kept[:, 0], self._keys[layer], self._values[layer]
+        keys, values = self._keys[layer], self._values[layer]
         keys[self._rows, :, self._at], values[self._rows, :, self._at] = kept[:, 1], kept[:, 2]
-        out = F.scaled_dot_product_attention(self._queries, keys, values, attn_mask=self._mask)
-        return out[self._rows, :, 0].reshape(len(qkv), config.hidden_size).to(qkv.dtype)
+        out = attend_by_rows(kept[:, 0], self._rows, self._queries, keys, values, self._mask)
+        return out.reshape(len(qkv), config.hidden_size).to(qkv.dtype)

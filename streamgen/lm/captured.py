@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.checkpoint.types import DecoderConfig
-from streamgen.graphs import Recorder, capture_mode, recorder_of, sent
+from streamgen.graphs import Recorder, bucket, capture_mode, recorder_of, sent
 from streamgen.linear import Linear
-from streamgen.lm.attention import MaskedAttention, Segment, cache_rows, new_mask
+from streamgen.lm.attention import MaskedAttention, Segment, attend_by_rows, cache_rows, new_mask
 from streamgen.lm.cache import KVCache
 from streamgen.lm.cross import CrossCache, TextKV
 from streamgen.lm.decoder import Decoder
@@ -32,20 +31,10 @@ _TEXT_POSITIONS = 64  # room for texts comes in pieces of so many
 _FEW_ROWS = 32  # of which it does not matter how many are read in vain
 
 
-def _computed(compute: Callable[[], None]) -> Callable[[], None]:
-    """In place of a capture, where nothing can be captured: what is computed is done again by computing it."""
-    return compute
-
-
-def _bucket(count: int) -> int:
-    """The next power of two."""
-    return 1 << max(count - 1, 0).bit_length()
-
-
 def _rows_bucket(count: int) -> int:
     """The next power of two, of many the next fourth between two: all that a pass's rows have is read."""
-    step = 1 if count <= _FEW_ROWS else _bucket(count) // 8
-    return _bucket(count) if step == 1 else -(-count // step) * step
+    most = bucket(count)
+    return most if count <= _FEW_ROWS else -(-count // (most // 8)) * (most // 8)
 
 
 class CapturedDecoder:
@@ -67,7 +56,7 @@ class CapturedDecoder:
         self._keys: Tensor | None = None  # of the cache that texts and passes are made for
         self._texts: _Texts | None = None
         self._passes: dict[tuple[int, int], _Pass] = {}
-        self._record = record or recorder_of(self.device) or _computed
+        self._record = recorder_of(self.device) if record is None else record
 
     def step(
         self, x: Tensor, segments: Sequence[Segment], cache: KVCache, cross: CrossCache, wanted: Sequence[int]
@@ -92,7 +81,7 @@ class CapturedDecoder:
             self._passes = {}
 
     def _pass_of(self, vectors: int, rows: int, cache: KVCache) -> _Pass:
-        key = _bucket(vectors), rows
+        key = bucket(vectors), rows
         if key not in self._passes:
             self._passes[key] = _Pass(self._decoder, cache, self._texts, *key, self._record)
         return self._passes[key]
@@ -107,11 +96,11 @@ class _Pass:
         texts: of its rows; None for none.
         vectors: N.
         rows: of the cache.
-        record: see `Recorder`.
+        record: see `Recorder`; None computes.
     """
 
     def __init__(
-        self, decoder: Decoder, cache: KVCache, texts: _Texts | None, vectors: int, rows: int, record: Recorder
+        self, decoder: Decoder, cache: KVCache, texts: _Texts | None, vectors: int, rows: int, record: Recorder | None
     ) -> None:
         device, config = decoder.device, decoder.config
         self._decoder, self._texts, self._rows = decoder, texts, rows
@@ -119,7 +108,7 @@ class _Pass:
         self._x = torch.zeros(vectors, config.hidden_size, dtype=decoder.dtype, device=device)
         self._places = torch.zeros(3, vectors, dtype=torch.int64, device=device)  # cache row, place in it, position
         self._logits = torch.zeros(vectors, config.num_codebooks, config.vocab_size, device=device)
-        self._record: Recorder | None = record
+        self._record = record
         self._replay: Callable[[], None] | None = None  # None computes
 
     @torch.no_grad()
@@ -205,7 +194,6 @@ class _VectorsTexts:
     def add(self, layer: int, x: Tensor, norm: Callable[[Tensor], Tensor], query: Linear, out: Linear) -> Tensor:
         """Return x [N, D] with the cross-attention added: of a vector without text that is zero."""
         _, heads, _, head_dim = self._queries.shape
-        self._queries[self._rows, :, 0] = query(norm(x)).view(len(x), heads, head_dim).to(self._keys.dtype)
-        keys, values = self._keys[layer], self._values[layer]
-        attended = F.scaled_dot_product_attention(self._queries, keys, values, attn_mask=self._mask)[self._rows, :, 0]
+        q = query(norm(x)).view(len(x), heads, head_dim).to(self._keys.dtype)
+        attended = attend_by_rows(q, self._rows, self._queries, self._keys[layer], self._values[layer], self._mask)
         return x + out(attended.to(x.dtype).reshape(len(x), heads * head_dim))

@@ -165,6 +165,8 @@ class LmEngine:
         """Let rows that did not run remember this place as the heaviest of those that did does."""
         rests: list[tuple[int, int, int]] = []
         for step in steps:
+            if step.count == step.rows.count:
+                continue
             heaviest = max(range(step.count), key=lambda row: step.coefficients[row])
             for block, fed in ((feed.window.block, feed.window.fed) for feed in step.feeds):
                 rests += [(row, block.start + heaviest, fed) for row in range(block.start + step.count, block.stop)]

@@ -120,15 +120,14 @@ def choose_engine(
         return found[0] in builder.candidates() and isinstance(found[1], float)
 
     busy = device.type == "cpu" and _is_busy()
-    measured: list[str] = []
 
-    def measure() -> tuple[str, float]:
-        measured.append(_BUSY if busy else "")
-        return _fastest(builder, pattern, frame_seconds)
+    def measure() -> tuple[Any, ...]:
+        found = _fastest(builder, pattern, frame_seconds)
+        return (*found, _BUSY) if busy else found
 
-    chosen, factor = kept(builder.machine, measure, fits, keep=not busy)
+    chosen, factor, *told = kept(builder.machine, measure, fits, keep=not busy)
     note = f"{chosen}, measured {factor:.1f} × real time for a bare step with guidance"
-    return builder.choice(chosen, note + "".join(measured))
+    return builder.choice(chosen, "".join((note, *told)))
 
 
 def _is_busy() -> bool:

@@ -168,13 +168,8 @@ class WindowSet:
         for one in saved:
             window = one.window
             numbers = (window.start_frame, window.start_position, window.fed, plan.prefix)
-            if (
-                min(numbers) < 0
-                or window.start_position + window.fed > plan.limit
-                or not -1
-                <= head + plan.prefix - window.start_frame
-                < 2 * plan.limit  # a successor reads its prefix first
-            ):
+            age = head + plan.prefix - window.start_frame  # a successor reads its prefix before its first frame
+            if min(numbers) < 0 or window.start_position + window.fed > plan.limit or not -1 <= age < 2 * plan.limit:
                 raise ValueError(f"a window of {window.fed} vectors from position {window.start_position}")
             if not self._cache.holds(one.copy, window.fed, rows.count):
                 raise ValueError(f"what a window of {window.fed} vectors remembers is of another length")

@@ -7,11 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.audio.faults import SlotState
-from bridge.metrics import Metrics, WatchedSelector, quantile
+from bridge.metrics import Metrics, WatchedSelector
 from bridge.session.events import PlayerState, Stats
 
 
@@ -74,12 +73,6 @@ def test_sources_are_asked_whenever_somebody_looks() -> None:
     assert shown(metrics)['commands_total{door="osc"}'] == 1
     counted["osc"] = 7
     assert shown(metrics)['commands_total{door="osc"}'] == 7
-
-
-@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 2), (0.99, 4), (1.0, 4)])
-def test_quantiles_are_values_that_occurred(share: float, value: int) -> None:
-    assert quantile([4, 1, 3, 2], share) == value
-    assert quantile([], share) == 0.0
 
 
 def test_made_up_labels_do_not_grow_the_text() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from streamgen.metrics import StreamMetrics
+import pytest
+
+from streamgen.metrics import StreamMetrics, quantile
 
 
 def test_steps_are_counted_and_only_the_newest_kept() -> None:
@@ -14,3 +16,9 @@ def test_steps_are_counted_and_only_the_newest_kept() -> None:
     assert metrics.lm_seconds == sum(step * 1e-3 for step in range(10_000))
     assert repr(metrics) == "<StreamMetrics: 10000 steps, 49995.000 s of passes, 0.000 s of codec, 2 rollovers>"
     assert (metrics.window_position, metrics.windows, metrics.rollovers) == (9999 % 1503, 1, 2)
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 2), (0.99, 4), (1.0, 4)])
+def test_quantiles_are_values_that_occurred(share: float, value: int) -> None:
+    assert quantile([4, 1, 3, 2], share) == value
+    assert quantile([], share) == 0.0

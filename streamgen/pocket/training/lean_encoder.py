@@ -17,7 +17,6 @@ from transformers.models.encodec.modeling_encodec import EncodecConv1d, EncodecL
 
 from streamgen.pocket.training.corpus import Pcm
 from streamgen.pocket.training.lean_decoder import Convolution, Recurrent, Residual, Weights, write_layers
-from streamgen.pocket.training.quantizer import nearest
 from streamgen.pocket.training.synth import HOP_SAMPLES
 from streamgen.pocket.training.widening import narrowed
 
@@ -100,19 +99,15 @@ class CodeReader:
         """Copy the weights."""
         front, rest = front_and_rest(codec)
         self._layers = nn.Sequential(*front, *rest)
-        parts: Any = codec
-        self._books = [layer.codebook.embed for layer in parts.quantizer.layers]
+        self._quantizer: Any = codec.quantizer
 
     @torch.no_grad()
     def __call__(self, pcm: Pcm) -> Tensor:
         """Codes int64 [4, frames] of one clip of whole frames: what transformers pads others with is no silence."""
         assert len(pcm) % HOP_SAMPLES == 0, len(pcm)
-        residual = self._layers(torch.from_numpy(pcm.astype(np.float32) / 32767)[None, :, None])[0]
-        codes = []
-        for book in self._books:
-            codes.append(nearest(residual, book))
-            residual = residual - book[codes[-1]]
-        return torch.stack(codes)
+        latents = self._layers(torch.from_numpy(pcm.astype(np.float32) / 32767)[None, :, None])
+        codes: Tensor = self._quantizer.encode(latents.transpose(1, 2))[:, 0]
+        return codes
 
 
 def _lean(layer: Any) -> nn.Module:
