@@ -29,7 +29,7 @@ from transformers import EncodecModel
 
 from streamgen.model import Model, load_model
 from streamgen.pocket.training.captions import captioned_songs
-from streamgen.pocket.training.compose import DRUM_CHANNEL, GROOVE, Song
+from streamgen.pocket.training.compose import DRUM_CHANNEL, GROOVE, Song, songs_of_every_style
 from streamgen.pocket.training.corpus import render_seconds
 from streamgen.pocket.training.judge import KINDS, SECONDS, Row, table
 from streamgen.pocket.training.listening import as_codec_plays, to_floats
@@ -46,6 +46,8 @@ LEAD_SECONDS = 8
 LOWEST_OF_A_LEAD = 62  # D4, as a MIDI pitch: below it are basses and chords
 MAIN_SHARE = 0.1  # of all that sounds from there up: less is a ghost of a harmonic
 TOP_TAGS = 3
+OTHER = "other"
+_FIRST_OTHER_SONG = 30_000  # a number that nobody else comes to
 
 # musicnn's own, from its extractor.py: what it hears, in patches of three seconds that overlap by half.
 MUSICNN_RATE_HZ, FFT, HOP, BANDS = 16_000, 512, 256, 96
@@ -144,8 +146,8 @@ def frechet_distance(some: Features, others: Features) -> float:
 def patches(audio: Audio) -> npt.NDArray[np.float32]:
     """What musicnn hears of mono sound: log10 of mel power, [patches, 187 frames, 96 bands].
 
-    Its own code multiplies by 10,000 in float16: power above 6.55 becomes infinite, as some does in all songs and
-    streams, and the answer is then the same whatever is heard. So here it is float32.
+    Its own code multiplies by 10,000 in float16: power above 6.55 becomes infinite, as it does in 45 of the judge's 48
+    songs, and the answer is then the same whatever is heard. So here it is float32.
     """
     import librosa
 
@@ -207,7 +209,7 @@ def _quieten() -> None:
 
 @dataclass(frozen=True)
 class Hearing:
-    """What was heard in one clip: of its main pitches, None where the style has no lead, and how many are `written`."""
+    """What was heard in one clip, real, codec's, generated or of another song; pitches only where there is a lead."""
 
     kind: str
     seed: int | None
@@ -234,18 +236,21 @@ def pitch_rows(hearings: Sequence[Hearing]) -> list[Row]:
 
 
 def nearness_rows(hearings: Sequence[Hearing]) -> list[Row]:
-    """Fréchet distances; of what is generated the mean over the seeds, and each by itself."""
+    """Fréchet distances; of what is generated the mean over the seeds, and each by itself.
+
+    So few patches leave real songs of the same styles apart, too: by how much is the chance.
+    """
     by_round: defaultdict[tuple[str, int | None], list[Features]] = defaultdict(list)
     for one in hearings:
         by_round[one.kind, one.seed].append(one.features)
     heard = {key: np.concatenate(found) for key, found in by_round.items()}
-    real, codec = heard.pop(("real", None)), heard.pop(("codec", None))
-    own = frechet_distance(real, codec)
+    real, codec, other = (heard.pop((kind, None)) for kind in ("real", "codec", OTHER))
+    own, chance = frechet_distance(real, codec), f"{frechet_distance(real, other):.3g} (as many other real songs)"
     away = {seed: frechet_distance(real, features) for (_, seed), features in heard.items()}
     mean = float(np.mean(list(away.values())))
     beside = float(np.mean([frechet_distance(codec, features) for features in heard.values()]))
     return [
-        Row(f"Fréchet distance to real, {len(real)} patches", "", {"codec": own, "generated": mean}),
+        Row(f"Fréchet distance to real, {len(real)} patches", chance, {"codec": own, "generated": mean}),
         *(Row(f"the same, seed {seed} alone", "", {"generated": distance}) for seed, distance in away.items()),
         Row("Fréchet distance to real / the codec's own", "", {"codec": 1.0, "generated": mean / own}),
         Row("Fréchet distance to the codec", "", {"real": own, "generated": beside}),
@@ -262,12 +267,12 @@ def tag_row(hearings: Sequence[Hearing]) -> Row:
 
 
 def listen(model: Model, codec: EncodecModel, prompts: Sequence[tuple[Song, str]]) -> Iterator[Hearing]:
-    """Render, encode and play songs and their captions, played ones under three seeds, and listen to all of it."""
+    """Render and encode songs, render others, play the captions under three seeds, and listen to all of it."""
     melody, sound = PitchListener(), TagListener()
 
     def hear(prompt: tuple[Song, str], audio: Audio, kind: str, seed: int | None = None) -> Hearing:
         song, text = prompt
-        pitches = sorted(melody.pitches(audio)) if STYLES[song.style].leads else None
+        pitches = sorted(melody.pitches(audio)) if STYLES[song.style].leads and kind in KINDS else None
         features, tags = sound.hear(audio)
         return Hearing(kind, seed, text, song.style, pitches, len(pitches_written(song)), tags, features)
 
@@ -276,7 +281,9 @@ def listen(model: Model, codec: EncodecModel, prompts: Sequence[tuple[Song, str]
             pcm = render_seconds(synth, prompt[0], SECONDS)
             yield hear(prompt, to_floats(pcm), "real")
             yield hear(prompt, as_codec_plays(codec, pcm), "codec")
-    print(f"outside: heard {len(prompts)} songs, and the codec's", flush=True)
+        for song in songs_of_every_style(len(prompts), _FIRST_OTHER_SONG):
+            yield hear((song, ""), to_floats(render_seconds(synth, song, SECONDS)), OTHER)
+    print(f"outside: heard {len(prompts)} songs, the codec's, and as many others", flush=True)
     for seed in SEEDS:
         for prompt, audio in zip(prompts, perform(model, list(prompts), seed, SECONDS), strict=True):
             yield hear(prompt, audio, "generated", seed)

@@ -103,6 +103,7 @@ def hearing(kind: str, seed: int | None, text: str, style: str, pitches: list[in
 
 
 HEARD = [
+    *(hearing("other", None, "", style, None, "j k l") for style in ("piano", "chiptune", "house")),
     hearing("real", None, "one", "piano", [72, 74, 76], "a b c"),
     hearing("codec", None, "one", "piano", [72, 74], "a b d"),
     hearing("real", None, "two", "chiptune", [80, 82, 84, 86, 88], "a e f"),
@@ -130,10 +131,11 @@ def test_nearness_is_the_mean_over_seeds_and_each_of_them() -> None:
     rows = nearness_rows(HEARD)
     features = {
         key: np.concatenate([one.features for one in HEARD if (one.kind, one.seed) == key])
-        for key in (("real", None), ("codec", None), ("generated", 0), ("generated", 1000))
+        for key in (("real", None), ("codec", None), ("other", None), ("generated", 0), ("generated", 1000))
     }
-    real, codec, *played = features.values()
+    real, codec, other, *played = features.values()
     assert rows[0].name.endswith("15 patches")
+    assert rows[0].chance == f"{frechet_distance(real, other):.3g} (as many other real songs)"
     own, away = frechet_distance(real, codec), [frechet_distance(real, one) for one in played]
     assert [row.values["generated"] for row in rows[1:3]] == pytest.approx(away)
     assert rows[0].values == pytest.approx({"codec": own, "generated": np.mean(away)})
@@ -221,7 +223,7 @@ def test_the_stage_on_a_few_captions(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = judge_outside(pocket_folder(), tmp_path, clips=4)
     written = json.loads((tmp_path / "outside.json").read_text())
     assert [row["row"] for row in written["rows"]] == [row.name for row in rows]
-    assert len(written["clips"]) == 12
+    assert len(written["clips"]) == 4 * (3 + 1)
     assert "features" not in written["clips"][0]
     distance = next(row for row in rows if row.name == "Fréchet distance to real, 20 patches")
     assert 0 < distance.values["codec"] < distance.values["generated"]
