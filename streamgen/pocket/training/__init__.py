@@ -24,6 +24,7 @@ What comes of it:
     measures.py     what an ear would say, in numbers                defects.py    comb, detail, timing, deaths
     judge.py        the table of the model card                      endless.py    what goes wrong in ten minutes
     strangers.py    fifty prompts as people type them                pictures.py   spectrograms, curves
+    outside.py      what listeners hear that others trained
 
     device.py       what training runs on            __main__.py     the commands
 """

@@ -31,6 +31,7 @@ from streamgen.pocket.training.fitting import (
 )
 from streamgen.pocket.training.judge import judge
 from streamgen.pocket.training.listening import LISTENER_SONGS
+from streamgen.pocket.training.outside import ListenersMissingError, judge_outside
 from streamgen.pocket.training.refining import DECODER_FILE, DecoderTrainer, RefinePlan, refine_decoder
 from streamgen.pocket.training.restart import averaged, load_whole, restart_codec, restart_language
 from streamgen.pocket.training.sharpening import SHARP_FILE, CodecSharpener, SharpenPlan, sharpen_codec
@@ -38,7 +39,7 @@ from streamgen.pocket.training.strangers import judge_strangers
 from streamgen.pocket.training.streams import judge_streams
 
 # What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is;
-# "sharpen" trains a checkpoint's codec on as a whole, for a new language model.
+# "sharpen" trains a checkpoint's codec on as a whole, for a new language model; "outside" needs the extra `judge`.
 STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "streams", "endless", "strangers")
 
 
@@ -105,7 +106,7 @@ def smoke_run(folder: Path) -> Run:
 def main(arguments: list[str] | None = None) -> None:
     """Run one stage, or all of them in order."""
     parser = argparse.ArgumentParser(prog="python -m streamgen.pocket.training", description=__doc__)
-    parser.add_argument("stage", choices=(*STAGES, "graft", "sharpen", "all"))
+    parser.add_argument("stage", choices=(*STAGES, "outside", "graft", "sharpen", "all"))
     parser.add_argument("--run-dir", type=Path, default=Path("pocket-run"))
     parser.add_argument("--smoke", action="store_true", help="a few steps of everything")
     parser.add_argument("--lm-seconds", type=float, default=3000.0, help="training time of the language model")
@@ -123,7 +124,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="judge, streams, endless and strangers play in it"
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="judge, streams, endless, strangers and outside play in it",
     )
     options = parser.parse_args(arguments)
     seconds = options.refine_seconds, options.sharpen_seconds
@@ -182,6 +186,11 @@ def listen(stage: str, run: Run, folder: Path, clips: int, precision: str) -> No
         judge_streams(folder, target, clips, run.listener_songs, precision)
     elif stage == "endless":
         judge_endless(folder, target, run.minutes, precision)
+    elif stage == "outside":
+        try:
+            judge_outside(folder, target, clips, precision)
+        except ListenersMissingError as error:
+            sys.exit(str(error))
     else:
         minutes = run.minutes / 20  # three of the full run's sixty
         judge_strangers(folder, target, minutes, run.listener_songs, run.prompts, precision)
