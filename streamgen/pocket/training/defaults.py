@@ -71,7 +71,7 @@ class DefaultsPlan:
 
 @dataclass(frozen=True)
 class Mastered:
-    """One prompt behind the master: LUFS by its gain alone and behind the limiter, and how wide it is."""
+    """One prompt behind the master: LUFS by its gain alone and behind the limiter, width, how often it began anew."""
 
     prompt: str
     style: str
@@ -79,6 +79,7 @@ class Mastered:
     limited_lufs: float
     correlation: float
     mono_loss_db: float
+    mends: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,11 @@ def hear_mastered(model: Model, count: int) -> list[Mastered]:
     heard, asked = list[Mastered](), list(PROMPTS)[:count]
     for first in range(0, len(asked), TOGETHER):
         group = asked[first : first + TOGETHER]
-        for prompt, (audio, _mends) in zip(group, play_together(model, group, LOUD_UNTIL, first), strict=True):
+        for prompt, (audio, mends) in zip(group, play_together(model, group, LOUD_UNTIL, first), strict=True):
             alone, limited = (_later(behind_master(audio, limited=limited)) for limited in (False, True))
             loud = loudness_lufs(alone), loudness_lufs(limited)
             wide = correlation(limited), mono_loss_db(limited)
-            heard.append(Mastered(prompt, style_of(model, prompt), *loud, *wide))
+            heard.append(Mastered(prompt, style_of(model, prompt), *loud, *wide, mends))
             print(f"defaults: {len(heard)}/{len(asked)} {heard[-1]}", flush=True)
     return heard
 
@@ -225,7 +226,12 @@ def _mastered_rows(heard: Sequence[Mastered]) -> Rows:
             text = f"{np.mean(values):.2f}, at most {max(values):.2f} ({len(values)})"
             rows.append((f"correlation of left and right, {style}", "<= .9", text))
     loss = max(one.mono_loss_db for one in heard)
-    return [*rows, ("a mono sum loses at most, dB", "<= 1", f"{loss:.2f}")]
+    anew = ", ".join(one.prompt for one in heard if one.mends) or "none"
+    return [
+        *rows,
+        ("a mono sum loses at most, dB", "<= 1", f"{loss:.2f}"),
+        ("begun anew by the guard meanwhile", "", anew),
+    ]
 
 
 def _jump_rows(jumps: Sequence[Jump]) -> Rows:

@@ -59,7 +59,10 @@ def test_the_least_movement_is_where_the_guards_limit_begins_to_hear_a_drone(fac
 
 def test_the_table_has_every_row_of_the_card() -> None:
     found = Defaults(
-        [Mastered("house", "house", -14.0, -15.0, 0.95, 0.1), Mastered("waltz", "orchestral", -13.5, -13.0, 0.8, 0.7)],
+        [
+            Mastered("house", "house", -14.0, -15.0, 0.95, 0.1),
+            Mastered("waltz", "orchestral", -13.5, -13.0, 0.8, 0.7, mends=1),
+        ],
         [Jump("a", "b", True, -2.0), Jump("b", "c", True, 1.0), Jump("a", "c", False, 4.0)],
         [Arranged("house", 115, 0.48, 0.91, 0.98)],
         [Calm("waltz", 0.055, None), Calm("sad piano", 0.2, 12.0)],
@@ -72,6 +75,7 @@ def test_the_table_has_every_row_of_the_card() -> None:
         "behind the limiter too | <= 4 | 2.0 (-15.0 … -13.0 LUFS) |",
         "left and right, orchestral | <= .9 | 0.80, at most 0.80 (1) |",
         "a mono sum loses at most, dB | <= 1 | 0.70 |",
+        "begun anew by the guard meanwhile |  | waltz |",
         "one tempo | <= 10 | 1.5, at most 2.0 (2 changes) |",
         "between tempi | <= 10 | 4.0, at most 4.0 (1 changes) |",
         "| 115 · 0.48 · 0.91 · 0.98 |",
