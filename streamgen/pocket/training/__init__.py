@@ -24,7 +24,9 @@ What comes of it:
     measures.py     what an ear would say, in numbers                defects.py    comb, detail, timing, deaths
     judge.py        the table of the model card                      endless.py    what goes wrong in ten minutes
     strangers.py    fifty prompts as people type them                pictures.py   spectrograms, curves
-    outside.py      what listeners hear that others trained
+    defaults.py     what a listener gets who sets nothing            changing.py   the beat at a change of prompt
+    session_sound.py    what a session makes of it: loudness, width, parts
+    outside.py      the stage of listeners that others trained      outside_ears.py    what they are
 
     device.py       what training runs on            __main__.py     the commands
 """

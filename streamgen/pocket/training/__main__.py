@@ -20,6 +20,7 @@ from streamgen.pocket.training.captions import train_tokenizer
 from streamgen.pocket.training.code_names import named_after
 from streamgen.pocket.training.codec import CodecPlan, CodecTrainer, new_codec, train_codec
 from streamgen.pocket.training.corpus import all_clips, render_corpus
+from streamgen.pocket.training.defaults import DefaultsPlan, judge_defaults
 from streamgen.pocket.training.endless import judge_endless
 from streamgen.pocket.training.export import export, graft
 from streamgen.pocket.training.fitting import (
@@ -31,7 +32,8 @@ from streamgen.pocket.training.fitting import (
 )
 from streamgen.pocket.training.judge import judge
 from streamgen.pocket.training.listening import LISTENER_SONGS
-from streamgen.pocket.training.outside import ListenersMissingError, judge_outside
+from streamgen.pocket.training.outside import judge_outside
+from streamgen.pocket.training.outside_ears import ListenersMissingError
 from streamgen.pocket.training.refining import DECODER_FILE, DecoderTrainer, RefinePlan, refine_decoder
 from streamgen.pocket.training.restart import averaged, load_whole, restart_codec, restart_language
 from streamgen.pocket.training.sharpening import SHARP_FILE, CodecSharpener, SharpenPlan, sharpen_codec
@@ -40,7 +42,9 @@ from streamgen.pocket.training.streams import judge_streams
 
 # What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is;
 # "sharpen" trains a checkpoint's codec on as a whole, for a new language model; "outside" needs the extra `judge`.
-STAGES = ("render", "codec", "tokenise", "lm", "refine", "export", "judge", "streams", "endless", "strangers")
+MAKING = ("render", "codec", "tokenise", "lm", "refine", "export")
+JUDGING = ("judge", "streams", "endless", "strangers", "defaults")
+STAGES = (*MAKING, *JUDGING)
 
 
 FROZEN_FILE = "codec_frozen.pt"
@@ -67,6 +71,7 @@ class Run:
     minutes: float
     prompts: int
     listener_songs: int
+    defaults: DefaultsPlan
     start: Path | None = None
     share: float = 1.0
 
@@ -90,6 +95,7 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: 
         60.0,
         50,
         LISTENER_SONGS,
+        DefaultsPlan(),
     )
 
 
@@ -100,7 +106,8 @@ def smoke_run(folder: Path) -> Run:
     )
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
     refine, sharpen = RefinePlan(seconds=1.0, batch=2, held_out=2), SharpenPlan(seconds=1.0, batch=2, held_out=2)
-    return Run(folder, 12, 3, codec, language, refine, sharpen, 2, 0.2, 2, 12)
+    few = DefaultsPlan(1, 1, arranged=1, arranged_seconds=6.0, calm=1, calm_seconds=11.0, negated=1)
+    return Run(folder, 12, 3, codec, language, refine, sharpen, 2, 0.2, 2, 12, few)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -123,12 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="where export writes and judge reads (default: RUN_DIR/weights)")
     parser.add_argument("--model", type=Path, help="judge this checkpoint folder instead")
     parser.add_argument("--clips", type=int, help="how many held-out captions to judge by")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="judge, streams, endless, strangers and outside play in it",
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="the stages that judge play in it")
     options = parser.parse_args(arguments)
     seconds = options.refine_seconds, options.sharpen_seconds
     full = full_run(options.run_dir, options.lm_seconds, options.codec_steps, *seconds)
@@ -186,6 +188,8 @@ def listen(stage: str, run: Run, folder: Path, clips: int, precision: str) -> No
         judge_streams(folder, target, clips, run.listener_songs, precision)
     elif stage == "endless":
         judge_endless(folder, target, run.minutes, precision)
+    elif stage == "defaults":
+        judge_defaults(folder, target, run.defaults, precision)
     elif stage == "outside":
         try:
             judge_outside(folder, target, clips, precision)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import numpy as np
 from torch import Tensor
 
+from streamgen.config import StreamValues
 from streamgen.model import Model
 from streamgen.pocket.training.compose import Song
 from streamgen.pocket.training.measures import Audio
@@ -30,7 +31,9 @@ def play(model: Model, text: str, frames: int, seed: int) -> Tensor:
     return clip.codes()[0]
 
 
-def play_together(model: Model, prompts: Sequence[str], seconds: float, seed: int) -> list[tuple[Audio, int]]:
+def play_together(
+    model: Model, prompts: Sequence[str], seconds: float, seed: int, guard: bool | None = None
+) -> list[tuple[Audio, int]]:
     """The first `seconds` of each prompt's stream, at the checkpoint's own settings, mono; and how often it was mended.
 
     Args:
@@ -38,10 +41,14 @@ def play_together(model: Model, prompts: Sequence[str], seconds: float, seed: in
         prompts: one stream each.
         seconds: whole.
         seed: of the first; each next one has the next seed.
+        guard: whether what dies is begun anew; None is the checkpoint's own.
     """
+    said: StreamValues = {} if guard is None else {"guard": guard}
+    seeded: list[StreamValues] = [{**said, "seed": seed + number} for number in range(len(prompts))]
     with ExitStack() as life:
         streams = [
-            life.enter_context(model.open_stream(prompt, seed=seed + number)) for number, prompt in enumerate(prompts)
+            life.enter_context(model.open_stream(prompt, **values))
+            for prompt, values in zip(prompts, seeded, strict=True)
         ]
         pieces: list[list[Audio]] = [[] for _ in streams]
         for _ in range(round(seconds)):

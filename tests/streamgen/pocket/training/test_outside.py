@@ -12,26 +12,28 @@ import numpy as np
 import pytest
 
 from streamgen.pocket import pocket_folder
-from streamgen.pocket.training import outside
+from streamgen.pocket.training import outside, outside_ears
 from streamgen.pocket.training.__main__ import main
 from streamgen.pocket.training.compose import DRUM_CHANNEL, Loop, Note, Song
 from streamgen.pocket.training.outside import (
     Hearing,
-    ListenersMissingError,
-    PitchListener,
-    TagListener,
     frechet_distance,
     judge_outside,
-    main_pitches,
     nearness_rows,
-    patches,
     pitch_rows,
     pitches_written,
     tag_row,
 )
+from streamgen.pocket.training.outside_ears import (
+    ListenersMissingError,
+    PitchListener,
+    TagListener,
+    main_pitches,
+    patches,
+)
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ, SOUNDFONT
 
-MISSING = [name for name in outside.PACKAGES if importlib.util.find_spec(name) is None]
+MISSING = [name for name in outside_ears.PACKAGES if importlib.util.find_spec(name) is None]
 needs_listeners = pytest.mark.skipif(bool(MISSING), reason="extra judge is not installed")
 theirs = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",  # audioread's imports, in Python before 3.13
@@ -150,7 +152,7 @@ def test_tags_are_shared_with_the_same_song_and_by_chance_with_another() -> None
 
 
 def test_a_missing_package_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outside, "PACKAGES", ("json", "no_such_listener"))
+    monkeypatch.setattr(outside_ears, "PACKAGES", ("json", "no_such_listener"))
     with pytest.raises(ListenersMissingError, match=r"no_such_listener, not installed here: pip install .*--no-deps"):
         judge_outside(tmp_path / "nowhere", tmp_path, 1)
     with pytest.raises(SystemExit, match="outside needs no_such_listener, not installed"):
@@ -159,7 +161,7 @@ def test_a_missing_package_is_told_with_its_remedy(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.slow
 def test_the_commands_import_no_listener() -> None:
-    names = set(outside.PACKAGES)
+    names = set(outside_ears.PACKAGES)
     code = f"import sys, streamgen.pocket.training.__main__; print({names!r} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split("\n")[-2] == "set()"
