@@ -32,10 +32,10 @@ _SOLFEGE_KEY = re.compile(
     r"\s+(?P<mode>majeur|mineur|mayor|menor|maggiore|minore|maior)\b"
 )
 _SHORT_KEY = re.compile(r"\b(?P<note>[A-G])(?P<mark>[#♯b♭]?)(?P<mode>m)\b")
-# "in A" needs an end: "in A smoky bar" is no key
+# "in A" and "in g" need an end: "in A smoky bar" is no key
 _KEY_ALONE = re.compile(
     r"\b(?:[Ii]n|[Kk]ey of)\s+(?:(?P<note>[B-G])(?P<mark>[#♯b♭]?)(?![\w#♯♭'’])"
-    r"|(?P<a>A)(?P<a_mark>[#♯b♭]?)(?=\s*(?:[,.;)]|$)))"
+    r"|(?P<a>[Aa-g])(?P<a_mark>[#♯b♭]?)(?=\s*(?:[,.;)]|$)))"
 )
 _MINOR = ("minor", "min", "moll", "mineur", "menor", "minore", "m")
 _LOWER = ("b", "bb", "♭", "flat", "es", "s", "bemol", "bémol", "bemolle")

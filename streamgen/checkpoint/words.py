@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class Meaning:
     """What a phrase stands for: a style, a hint at one, an instrument, a tempo, a mood, or nothing ("small").
 
     "inner" is an instrument within a longer phrase: in "bass guitar" a reggae band finds its bass and its guitar.
-    "without" takes back what follows, as a "join" then does ("no drums and bass"). "never" is what it never plays.
+    "without" takes back what follows, as a "join" then does ("no drums and bass"), "without_before" what it follows, as
+    Japanese says it. "never" is what it never plays.
     """
 
     kind: str
@@ -182,8 +183,8 @@ def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "instrument", name, (name, *entry["phrases"])
     for bpm, phrases in data["tempi"].items():
         yield "tempo", bpm, phrases
-    for kind, entry in (("small", "small_words"), ("without", "without"), ("join", "joins"), ("never", "never")):
-        yield kind, "", data.get(entry, ())
+    for kind in ("small_words", "without", "without_before", "joins", "never"):
+        yield {"small_words": "small", "joins": "join"}.get(kind, kind), "", data.get(kind, ())
 
 
 def words_of(text: str) -> list[str]:
@@ -293,6 +294,8 @@ def _look_up(said: list[str], words: Vocabulary) -> _ParsedPrompt:
         if "without" in kinds or (just_denied and "join" in kinds and _names_instrument(said[at:], words)):
             denied, for_nothing = True, len(unheard)
             unheard.append(" ".join(phrase))
+        elif "without_before" in kinds and known:
+            known[-1] = replace(known[-1], denied=True)
         elif phrase == [","]:
             denied = False
         elif not length:

@@ -57,6 +57,9 @@ def test_what_is_no_tempo(text: str) -> None:
         ("in Bb with strings", 10, ""),
         ("key of G", 7, ""),
         ("jazz in A, slow", 9, ""),
+        ("reggae in g", 7, ""),
+        ("rock in bb, loud", 10, ""),
+        ("house in a", 9, ""),
         ("F#m", 6, "minor"),
     ],
 )
@@ -70,6 +73,8 @@ def test_the_key_is_taken_out_of_the_prompt() -> None:
     assert asked_key("piano in Es-Dur, slow") == (AskedKey(3, "major", "es-dur"), "piano in  , slow")
 
 
-@pytest.mark.parametrize("text", ["in A smoky bar", "be minor", "Cmaj7", "in Berlin", "play in Dub's way", ""])
+@pytest.mark.parametrize(
+    "text", ["in A smoky bar", "in a smoky bar", "in d town", "be minor", "Cmaj7", "in Berlin", "play in Dub's way", ""]
+)
 def test_what_is_no_key(text: str) -> None:
     assert asked_key(text) == (None, text)

@@ -200,6 +200,10 @@ def test_what_is_not_wanted_is_not_played(
     ("prompt", "wanted"),
     [
         ("静かなピアノ", "solo piano, piano, 94 bpm, in A major"),
+        ("ドラムなしのローファイ", "ambient, warm pad, harp, 94 bpm, in A minor"),
+        ("ピアノ抜き、ハウス", "house, drums, synth bass, saw synth, 125 bpm, in A minor"),
+        ("música calma para dormir", "ambient, warm pad, harp, 94 bpm, in A minor"),
+        ("lento, violini", "orchestral, contrabass, strings, french horn, 94 bpm, in D minor"),
         ("ジャズ、遅い", "jazz trio, drums, double bass, piano, 94 bpm, in F major"),
         ("langsamer Techno ohne Schlagzeug", "orchestral, contrabass, strings, french horn, 94 bpm, in A minor"),
         ("piano en do mineur, lentement", "solo piano, piano, 94 bpm, in C major"),
