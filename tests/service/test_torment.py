@@ -194,14 +194,21 @@ async def listener(service: Service) -> AsyncIterator[None]:
 
 
 async def bytes_heard(service: Service, seconds: float) -> int:
-    """Ask it to play, and listen; returns the bytes of sound."""
-    async with service.connect() as client, asyncio.timeout(30):
-        await client.send(json.dumps({"type": "transport", "action": "play"}))
-        heard = 0
-        while heard < seconds * 32_000 * 4:
-            message = await client.recv()
-            heard += len(message) if isinstance(message, bytes) else 0
-        return heard
+    """Ask it to play, and listen; returns the bytes of sound, and says what it was told where none comes."""
+    heard, told = 0, list[str]()
+    async with service.connect() as client:
+        try:
+            async with asyncio.timeout(30):
+                await client.send(json.dumps({"type": "transport", "action": "play"}))
+                while heard < seconds * 32_000 * 4:
+                    message = await client.recv()
+                    if isinstance(message, bytes):
+                        heard += len(message)
+                    else:
+                        told.append(message[:2000])
+        except TimeoutError as error:
+            raise AssertionError(f"{heard} bytes in 30 s; told: {told[:2] + told[-6:]}") from error
+    return heard
 
 
 def test_broken_messages_by_the_ten_thousand_crash_nothing_and_never_hold_the_loop(tmp_path: Path) -> None:
