@@ -183,8 +183,10 @@ def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "instrument", name, (name, *entry["phrases"])
     for bpm, phrases in data["tempi"].items():
         yield "tempo", bpm, phrases
-    for kind in ("small_words", "without", "without_before", "joins", "never"):
-        yield {"small_words": "small", "joins": "join"}.get(kind, kind), "", data.get(kind, ())
+    for kind, entry in (("small", "small_words"), ("join", "joins")):
+        yield kind, "", data.get(entry, ())
+    for kind in ("without", "without_before", "never"):
+        yield kind, "", data.get(kind, ())
 
 
 def words_of(text: str) -> list[str]:

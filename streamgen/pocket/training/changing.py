@@ -16,7 +16,7 @@ import numpy as np
 
 from streamgen.model import Model
 from streamgen.pocket.training.compose import STEPS_PER_BAR
-from streamgen.pocket.training.defects import GRID_TOLERANCE_S, onsets
+from streamgen.pocket.training.defects import near_grid, onsets
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
 
@@ -68,12 +68,11 @@ def grid_offset(audio: Audio, place_seconds: float, step_seconds: float) -> floa
     times, strengths = onsets(audio)
     inside = (times > CUT_SECONDS) & (times < len(audio) / SAMPLE_RATE_HZ - CUT_SECONDS)
     times, strengths = times[inside], strengths[inside]
-    turns = np.exp(2j * np.pi * (times - place_seconds) / step_seconds)
-    first = (turns * strengths).sum()
-    near = np.abs(np.angle(turns * np.conj(first))) / (2 * np.pi) * step_seconds <= GRID_TOLERANCE_S
+    near = near_grid(times, strengths, step_seconds)
     if near.sum() <= len(times) / 2:
         return math.nan
-    return float(np.angle((turns * strengths)[near].sum()) / (2 * np.pi) * step_seconds)
+    turns = np.exp(2j * np.pi * (times[near] - place_seconds) / step_seconds)
+    return float(np.angle((turns * strengths[near]).sum()) / (2 * np.pi) * step_seconds)
 
 
 def play_change(model: Model, before: str, after: str, seed: int) -> Change:

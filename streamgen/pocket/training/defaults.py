@@ -4,7 +4,6 @@ Rules: plays a checkpoint through streamgen and its sessions as users do; writes
 each row is held to is the model card's, where it says what listeners complained of.
 """
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from streamgen.model import Model, load_model
 from streamgen.pocket.training import measures
 from streamgen.pocket.training.changing import ONE_TEMPO, TWO_TEMPI, bar_seconds, play_change
 from streamgen.pocket.training.defects import bars_of, death, distinct_bars, repeated_bars
+from streamgen.pocket.training.judge import write_findings
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.playing import play_together
 from streamgen.pocket.training.session_sound import (
@@ -292,8 +292,5 @@ def judge_defaults(folder: Path, target: Path, plan: DefaultsPlan, precision: st
     calm, negated = hear_calm(model, plan.calm, plan.calm_seconds), hear_negated(model, plan.negated)
     limit = model.runtime.defaults.least_movement
     found = Defaults(mastered, jumps, arrangements, calm, negated, limit)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "defaults.json").write_text(json.dumps(asdict(found), indent=1) + "\n")
-    (target / "defaults.md").write_text(table(found))
-    print(table(found), flush=True)
+    write_findings(target, "defaults", asdict(found), table(found))
     return found

@@ -87,9 +87,14 @@ def onsets(audio: Audio) -> tuple[Vector, Vector]:
 def share_on_grid(audio: Audio, step_seconds: float) -> float:
     """Share of the onsets within 12 ms of the grid of that step which fits them best; not a number without onsets."""
     times, strengths = onsets(audio)
+    return float(near_grid(times, strengths, step_seconds).mean()) if len(times) else math.nan
+
+
+def near_grid(times: Vector, strengths: Vector, step_seconds: float) -> npt.NDArray[np.bool_]:
+    """Which onsets lie within 12 ms of the grid of that step which fits them best, by their strengths."""
     turns = np.exp(2j * np.pi * times / step_seconds)
     off = np.angle(turns * np.conj((turns * strengths).sum())) / (2 * np.pi) * step_seconds
-    return float((np.abs(off) <= GRID_TOLERANCE_S).mean()) if len(times) else math.nan
+    return np.asarray(np.abs(off) <= GRID_TOLERANCE_S, dtype=np.bool_)
 
 
 def bars_of(audio: Audio, bar_samples: int) -> list[Tensor]:

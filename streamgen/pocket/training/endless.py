@@ -5,7 +5,6 @@ Rules: plays a checkpoint through streamgen itself, window after window, as user
 Kolmogorov-Smirnov's.
 """
 
-import json
 import math
 import random
 import time
@@ -23,6 +22,7 @@ from streamgen.pocket.training import measures
 from streamgen.pocket.training.captions import caption
 from streamgen.pocket.training.compose import Song, held_out_song
 from streamgen.pocket.training.defects import bars_of, death, distinct_bars, repeated_bars
+from streamgen.pocket.training.judge import write_findings
 from streamgen.pocket.training.measures import Audio, Vector
 from streamgen.pocket.training.mel import log_mel
 from streamgen.pocket.training.pictures import similarity, write_png
@@ -219,11 +219,8 @@ def judge_endless(folder: Path, target: Path, minutes: float, precision: str = "
         print(f"endless: {number + 1}/6 {text!r}, {len(passages[-1].rollovers)} rollovers", flush=True)
     megabytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) / 1e6
     figures = measure(passages, load_seconds, megabytes)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "endless.json").write_text(json.dumps(asdict(figures), indent=1) + "\n")
-    (target / "endless.md").write_text(table(figures))
+    write_findings(target, "endless", asdict(figures), table(figures))
     for passage in passages:
         if bars := passage.bars():  # a smoke run's last less than one
             write_png(target / f"alike_{passage.song.style}.png", similarity(bars))
-    print(table(figures), flush=True)
     return figures

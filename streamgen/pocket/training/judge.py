@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -227,10 +228,8 @@ class Judge:
 
     def write(self, folder: Path) -> None:
         """Write `judge.json`, `judge.md`, `styles.md` and one picture for each style."""
-        folder.mkdir(parents=True, exist_ok=True)
-        data = [{"row": row.name, "chance": row.chance, **row.values} for row in self.rows]
-        (folder / "judge.json").write_text(json.dumps(data, indent=1) + "\n")
-        (folder / "judge.md").write_text(table(self.rows, len(self.exhibits), self.player.precision))
+        figures = table(self.rows, len(self.exhibits), self.player.precision)
+        write_findings(folder, "judge", as_data(self.rows), figures)
         (folder / "styles.md").write_text(confusions(self.confusions))
         by_style = {exhibit.song.style: exhibit for exhibit in reversed(self.exhibits)}
         for style, exhibit in by_style.items():
@@ -243,6 +242,26 @@ def silence_dbfs(codec: EncodecModel) -> float:
     codes = sound_to_codes(codec, np.zeros(6 * SAMPLE_RATE_HZ, np.int16))
     made = codes_to_sound(codec, codes).numpy()[SAMPLE_RATE_HZ:].astype(np.float64)
     return float(10 * np.log10(np.mean(made**2) + 1e-12))
+
+
+def write_findings(folder: Path, stage: str, data: Any, table: str) -> None:
+    """Write `stage.json` and `stage.md`, and show the table.
+
+    Args:
+        folder: made if missing.
+        stage: by which the files are named.
+        data: dictionaries, lists, numbers and texts.
+        table: markdown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stage}.json").write_text(json.dumps(data, indent=1) + "\n")
+    (folder / f"{stage}.md").write_text(table)
+    print(table, flush=True)
+
+
+def as_data(rows: list[Row]) -> list[dict[str, Any]]:
+    """Rows as they are written for programs."""
+    return [{"row": row.name, "chance": row.chance, **row.values} for row in rows]
 
 
 def table(rows: list[Row], clips: int, precision: str) -> str:
@@ -305,4 +324,3 @@ def judge(folder: Path, target: Path, clips: int, listener_songs: int, precision
     the_judge = Judge(folder, clips, listener_songs, precision)
     the_judge.run()
     the_judge.write(target)
-    print((target / "judge.md").read_text())

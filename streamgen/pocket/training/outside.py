@@ -6,7 +6,6 @@ Rules: plays a checkpoint through streamgen itself with its own settings, withou
 Source: Kilgour et al., "Fréchet audio distance", Interspeech 2019.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from streamgen.model import Model, load_model
 from streamgen.pocket.training.captions import captioned_songs
 from streamgen.pocket.training.compose import DRUM_CHANNEL, GROOVE, Song, songs_of_every_style
 from streamgen.pocket.training.corpus import render_seconds
-from streamgen.pocket.training.judge import KINDS, SECONDS, Row, table
+from streamgen.pocket.training.judge import KINDS, SECONDS, Row, as_data, table, write_findings
 from streamgen.pocket.training.listening import as_codec_plays, to_floats
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.outside_ears import (
@@ -164,10 +163,7 @@ def judge_outside(folder: Path, target: Path, clips: int, precision: str = "auto
     print(f"outside: plays in {model.load_note}", flush=True)
     hearings = list(listen(model, load_whole(folder).audio_encoder, captioned_songs(clips)))
     rows = [*pitch_rows(hearings), *nearness_rows(hearings), tag_row(hearings)]
-    target.mkdir(parents=True, exist_ok=True)
     clips_heard = [{k: v for k, v in vars(one).items() if k != "features"} for one in hearings]
-    data = {"rows": [{"row": row.name, "chance": row.chance, **row.values} for row in rows], "clips": clips_heard}
-    (target / "outside.json").write_text(json.dumps(data, indent=1) + "\n")
-    (target / "outside.md").write_text(table(rows, clips, model.precision))
-    print((target / "outside.md").read_text(), flush=True)
+    data = {"rows": as_data(rows), "clips": clips_heard}
+    write_findings(target, "outside", data, table(rows, clips, model.precision))
     return rows

@@ -4,7 +4,6 @@ Rules: plays a checkpoint through streamgen itself, minutes at a time, as users 
 `strangers.md`. No prompt names a tempo in numbers: with one, the checkpoint's bar heads open and little goes wrong.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from streamgen.checkpoint import Heard
 from streamgen.model import load_model
 from streamgen.pocket.training.compose import STEPS_PER_BAR
 from streamgen.pocket.training.defects import death, share_on_grid
+from streamgen.pocket.training.judge import write_findings
 from streamgen.pocket.training.listening import HEARD_SECONDS, style_listener
 from streamgen.pocket.training.measures import Audio, StyleClassifier
 from streamgen.pocket.training.playing import play_together
@@ -182,9 +182,6 @@ def judge_strangers(
             hearings.append(hear(prompt, audio, classify, model.heard(prompt), mends))
             print(f"strangers: {len(hearings)}/{prompts} {hearings[-1]}", flush=True)
     figures = measure(hearings, minutes)
-    target.mkdir(parents=True, exist_ok=True)
     data = {**asdict(figures), "hearings": [asdict(hearing) for hearing in hearings]}
-    (target / "strangers.json").write_text(json.dumps(data, indent=1) + "\n")
-    (target / "strangers.md").write_text(table(figures, hearings))
-    print(table(figures, hearings), flush=True)
+    write_findings(target, "strangers", data, table(figures, hearings))
     return figures

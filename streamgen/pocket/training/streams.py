@@ -4,7 +4,6 @@ Rules: plays a checkpoint through streamgen itself with its own settings; writes
 judge's own clips are single openings, which tell more of the model and less of what is heard.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from streamgen.pocket.training import measures
 from streamgen.pocket.training.captions import captioned_songs
 from streamgen.pocket.training.compose import STEPS_PER_BAR, Song
 from streamgen.pocket.training.defects import share_on_grid
+from streamgen.pocket.training.judge import write_findings
 from streamgen.pocket.training.listening import HEARD_SECONDS, confusion, style_listener
 from streamgen.pocket.training.listening import table as confusions
 from streamgen.pocket.training.measures import Audio, StyleClassifier
@@ -118,9 +118,6 @@ def judge_streams(
             heard.append(hear(song, text, audio, classify, seed))
             clips_heard.append((song, audio))
         print(f"streams: seed {seed} {shares([one for one in heard if one.seed == seed])}", flush=True)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "streams.json").write_text(json.dumps([asdict(one) for one in heard], indent=1) + "\n")
     by_style = confusions({"streams": confusion(classify, clips_heard)})
-    (target / "streams.md").write_text(f"{table(heard)}\n{by_style}")
-    print((target / "streams.md").read_text(), flush=True)
+    write_findings(target, "streams", [asdict(one) for one in heard], f"{table(heard)}\n{by_style}")
     return heard
