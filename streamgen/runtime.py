@@ -45,7 +45,7 @@ from streamgen.errors import ConfigError, NumericError, PromptError
 from streamgen.lm.delay import DelayPattern
 from streamgen.lm.engine import NOT_DRAWN, LmEngine
 from streamgen.lm.precision import choose_engine
-from streamgen.lm.rounding import ROUNDED
+from streamgen.lm.rounding import ROUNDED, sketched
 from streamgen.lm.step import Step, StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.lm.windows import WindowLayout
@@ -62,7 +62,7 @@ class Facts:
     """What a loaded model says of itself.
 
     Attributes:
-        name, format, licence: the checkpoint's.
+        name, format, licence, weights: the checkpoint's; of its weights eight digits that tell them from others.
         precision: "fp32", "bf16", "fp16", "int8", "int6", "mixed" or "int4", as chosen.
         load_note: one line: what was chosen and why.
         kernels: "torch", or the instruction set of the native ones.
@@ -78,6 +78,7 @@ class Facts:
     kernels: str = "torch"
     threads: int | None = None
     notes: tuple[str, ...] = ()
+    weights: str = ""
 
 
 @dataclass(eq=False, repr=False)
@@ -161,6 +162,7 @@ class Runtime:
                 choice.library.instruction_set if choice.library else "torch",
                 choice.native_threads if choice.library else choice.threads,
                 checkpoint.notes,
+                sketched(checkpoint),
             ),
             decoder,
             checkpoint.defaults,

@@ -37,7 +37,8 @@ from streamgen.lm.mixing import choose_bits
 from streamgen.lm.native import PackedWeights, matrix_names, pack_weights
 
 __all__ = [
-    "ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "mark_used", "put_whole", "rounded_weights", "summed",
+    "ROUNDED", "bits_of", "cache_folder", "fingerprint", "kept", "mark_used", "put_whole", "rounded_weights",
+    "sketched", "summed",
 ]  # fmt: skip
 
 _UNIFORM = {"int8": 8, "int6": 6, "int4": 4}
@@ -116,6 +117,15 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     for name, weight in sorted(checkpoint.weights.items()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} ".encode() + told(weight))
     return digest.hexdigest()[:24]
+
+
+def sketched(checkpoint: Checkpoint) -> str:
+    """Tell a checkpoint's weights from others by a few numbers of each, the same on every machine: eight digits."""
+    digest = hashlib.sha256()
+    codec = {} if checkpoint.codec is None else checkpoint.codec.tensors
+    for name, weight in [*sorted(checkpoint.weights.items()), *sorted(codec.items())]:
+        digest.update(f"{name} {tuple(weight.shape)} ".encode() + sampled(weight))
+    return digest.hexdigest()[:8]
 
 
 def sampled(weight: Tensor) -> bytes:

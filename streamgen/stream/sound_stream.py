@@ -239,7 +239,7 @@ class SoundStream:
         """What a stream must have in common with one whose snapshots it can restore."""
         facts, tokens = self.runtime.facts, self.tokens
         kept = f"{tokens.prompt_frames} frames of audio prompt, {tokens.keep_frames} to rewind"
-        return f"{Path(facts.name).name} in {facts.precision} on {facts.kernels}, {kept}"
+        return f"{Path(facts.name).name} ({facts.weights}) in {facts.precision} on {facts.kernels}, {kept}"
 
     def snapshot(self) -> StreamSnapshot:
         """Clone everything."""

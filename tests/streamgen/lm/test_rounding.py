@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from streamgen.checkpoint import Checkpoint, as_filed, load_checkpoint
+from streamgen.checkpoint.encodec import Codec
 from streamgen.kernels import Kernels, kernels
 from streamgen.lm import rounding
 from streamgen.lm.native import PackedWeights
-from streamgen.lm.rounding import bits_of, cache_folder, fingerprint, kept, put_whole, rounded_weights
+from streamgen.lm.rounding import bits_of, cache_folder, fingerprint, kept, put_whole, rounded_weights, sketched
 from streamgen.testing import tiny_checkpoint
 
 needs_kernels = pytest.mark.skipif(
@@ -63,6 +64,20 @@ def test_every_matrix_has_the_same_bits_but_for_the_heads(checkpoint: Checkpoint
 def test_other_weights_have_another_fingerprint(checkpoint: Checkpoint) -> None:
     assert fingerprint(checkpoint) == fingerprint(load_checkpoint(str(tiny_checkpoint("mono"))))
     assert fingerprint(checkpoint) != fingerprint(load_checkpoint(str(tiny_checkpoint("mono", seed=1))))
+
+
+def test_a_sketch_tells_weights_apart_wherever_they_lie(tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_checkpoint("mono"), tmp_path / "elsewhere")
+    one, same, other = (
+        sketched(load_checkpoint(str(path)))
+        for path in (tiny_checkpoint("mono"), folder, tiny_checkpoint("mono", seed=1))
+    )
+    assert one == same != other
+    made = load_checkpoint(str(folder))
+    assert made.codec is not None
+    changed = {name: tensor + 1 for name, tensor in made.codec.tensors.items()}
+    codec = Codec(made.codec.config, changed, made.codec.codebooks)
+    assert sketched(replace(made, codec=codec)) != one, "its codes are other sounds"
 
 
 def test_one_number_that_was_changed_in_memory_makes_another_fingerprint(checkpoint: Checkpoint) -> None:

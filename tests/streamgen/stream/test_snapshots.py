@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,20 @@ def test_a_snapshot_of_a_file_that_does_not_fit_is_told(twin: Twins, tmp_path: P
                 stream.restore(wrong)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="rewind takes a mark of this stream, not NoneType"):
             stream.rewind(None)  # type: ignore[arg-type]
+
+
+def test_a_snapshot_of_a_file_is_not_played_by_other_weights_of_the_same_name(tmp_path: Path) -> None:
+    """Their codes mean other sounds, so it would be noise."""
+    path, streams = tmp_path / "music", []
+    for seed in (0, 1):
+        folder = shutil.copytree(tiny_checkpoint("mono", seed=seed), tmp_path / str(seed) / "mine")
+        streams.append(streamgen.load_model(str(folder), device="cpu", precision="fp32").open_stream("piano"))
+    streams[0].read(640)
+    streams[0].snapshot().save(path)
+    told = r"snapshot is of mine \([0-9a-f]{8}\) in fp32 .*; this stream is of mine \([0-9a-f]{8}\) in"
+    with pytest.raises(ConfigError, match=told):
+        streams[1].restore(StreamSnapshot.load(path))
+    assert streams[1].read(640).start_sample == 0
 
 
 @pytest.mark.parametrize("what", [b"", b"not a snapshot", None])
