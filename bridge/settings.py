@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from bridge.audio.master import master_default
 from bridge.disk import read_toml
 from bridge.errors import UsageError, cannot_be
 from bridge.session.parameters import session_table
@@ -347,6 +348,8 @@ def music_default(spec: ControlSpec) -> str:
     """Return what a parameter of the music is where nobody says it, in words: a checkpoint may have its own."""
     if spec.name == "seed":
         return "random"
+    if spec.name == "master":
+        return f"{spec.default}, with pocket {master_default('pocket')}"
     models_own = spec.name in CONTROLS and spec.has_range
     return _in_words(spec.default) + (", or the model's" if models_own else "")
 

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge.doors.access import Access
@@ -204,24 +205,37 @@ def send_unless_full(transport: asyncio.DatagramTransport, data: bytes, place: t
     return True
 
 
+_FEW_DIGITS = 3  # of a last group: more are as likely a port
+
+
 def host_and_port(option: str, said: str, usual_port: int | None = None) -> tuple[str, int]:
     """Return the host and port that an operator names.
 
     Args:
         option: that says it.
-        said: HOST:PORT, an IPv6 address in brackets.
+        said: HOST:PORT, an IPv6 address in brackets; alone it needs none.
         usual_port: that is meant where HOST stands alone; None lets it not.
 
     Raises:
         UsageError: it is none.
     """
     host, colon, port = said.rpartition(":")
-    if usual_port is not None and (not colon or said.endswith("]")):
+    bare = _is_ipv6(said)
+    two_ways = bare and port.isdecimal() and len(port) > _FEW_DIGITS and _is_ipv6(host)
+    if usual_port is not None and (not colon or said.endswith("]") or bare) and not two_ways:
         host, port = said, str(usual_port)
+    elif bare:
+        raise UsageError(f"{option} is {said[:100]!r}, an IPv6 address: put it in brackets, as in [::1]:9000")
     if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
         rest = "" if usual_port is None else f"; without a port it is {usual_port}"
         raise UsageError(f"{option} is {said[:100]!r}, must be a host and a port, as in 192.168.1.20:9000{rest}")
     return host.strip("[]"), int(port)
+
+
+def _is_ipv6(said: str) -> bool:
+    with suppress(ValueError):
+        return bool(IPv6Address(said)) and ":" not in said.partition("%")[2]
+    return False
 
 
 class Tasks:

@@ -94,7 +94,8 @@ def choose_engine(
         frame_seconds: what a step may take in real time.
         device: where it runs.
         precision: one of `streamgen.config.PRECISIONS`.
-        threads: that compute; None is one for a small checkpoint, else as many as torch is set to.
+        threads: that compute, no more of them than there are cores: they would wait for each other. None is one for a
+            small checkpoint, else as many as torch is set to.
 
     Raises:
         ConfigError: fewer bits than 16 on anything but a CPU, or fewer than 8 without the native kernels; fp16 where it
@@ -168,6 +169,8 @@ class _Builder:
         self, checkpoint: Checkpoint, pattern: DelayPattern, device: torch.device, threads: int | None
     ) -> None:
         self._checkpoint, self._pattern, self._device = checkpoint, pattern, device
+        asked, threads = threads, min(threads, _cores() or threads) if threads else None
+        self._fewer = "" if threads == asked else f"; {threads} threads, as many as there are cores, not {asked:,}"
         small = is_small(checkpoint, device)
         self._torch_threads = 1 if threads is None and small else threads
         self._threads = self._torch_threads or torch.get_num_threads()
@@ -195,6 +198,7 @@ class _Builder:
 
     def choice(self, precision: str, note: str) -> EngineChoice:
         """Build one. Beside the native kernels torch computes on one thread: a second would be in their way."""
+        note += self._fewer
         if precision in ("fp32", *ROUNDED) and self.library is not None:
             packed, told = self._packed(precision, self.library)
             engine = LmEngine.native(self._checkpoint, packed, self.library, self._threads)
@@ -238,6 +242,11 @@ def processor_name() -> str:
 def is_small(checkpoint: Checkpoint, device: torch.device) -> bool:
     """Tell whether any processor reads the weights in real time, on one thread."""
     return device.type == "cpu" and _full_bytes(checkpoint) < _SMALL_BYTES
+
+
+def _cores() -> int | None:
+    """Count the cores that this process may use, as far as the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _multiplies_bf16() -> bool:

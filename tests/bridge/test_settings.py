@@ -120,6 +120,7 @@ def test_every_option_and_key_stands_in_the_documentation() -> None:
     assert rows["soundcard"].option == "--soundcard, --no-soundcard"
     assert (rows["record"].takes, rows["record"].default) == ("a file", "no recording")
     assert (rows["seed"].default, rows["temperature"].default) == ("random", "1, or the model's")
+    assert rows["master"].default == "off, with pocket gentle"
     assert (rows["gain_db"].takes, rows["gain_db"].default) == ("-60 … 12 dB", "0")
 
 

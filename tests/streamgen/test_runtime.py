@@ -74,6 +74,19 @@ def test_a_wrong_number_of_threads_is_refused(threads: object) -> None:
         streamgen.load_model("pocket", threads=threads)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kernels", ["torch", "portable"])
+@pytest.mark.parametrize(("cores", "used"), [(2, 2), (3, 3), (8, 3), (None, 3)])
+def test_no_more_threads_than_cores_compute_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, used: int, kernels: str
+) -> None:
+    monkeypatch.setattr(precision, "_cores", lambda: cores)
+    monkeypatch.setenv("STREAMGEN_KERNELS", kernels)
+    model = streamgen.load_model(str(tiny_checkpoint("mono")), device="cpu", precision="fp32", threads=3)
+    assert model.threads == used
+    told = "; 2 threads, as many as there are cores, not 3" in model.load_note
+    assert told is (used == 2)
+
+
 # -- torch's settings of the program around ---------------------------------------------------------------------------
 
 

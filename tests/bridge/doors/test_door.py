@@ -39,6 +39,11 @@ def test_a_place_is_a_host_and_a_port_or_a_host_where_there_is_a_usual_one() -> 
     assert host_and_port("--rtp", "239.1.2.3", 5004) == ("239.1.2.3", 5004)
     assert host_and_port("--rtp", "[fe80::1]", 5004) == ("fe80::1", 5004)
     assert host_and_port("--rtp", "here:6000", 5004) == ("here", 6000)
+    assert host_and_port("--rtp", "::1", 5004) == ("::1", 5004)
+    assert host_and_port("--rtp", "fe80::1%eth0", 5004) == ("fe80::1%eth0", 5004)
+    for usual_port in (None, 5004):
+        with pytest.raises(UsageError, match=r"--rtp is '::1:9000', an IPv6 address: put it in brackets"):
+            host_and_port("--rtp", "::1:9000", usual_port)
     with pytest.raises(UsageError, match=r"--rtp is 'here:x', must be a host and a port, .* without a port it is 5004"):
         host_and_port("--rtp", "here:x", 5004)
 
