@@ -58,7 +58,7 @@ class AskedKey:
 
 def asked_tempo(text: str) -> tuple[float | None, str]:
     """The tempo that a prompt names in numbers, of a range its middle, in bpm; and the prompt without it."""
-    low = text.lower()
+    low = _lower(text)
     match = _TEMPO.search(low) or _BARE_TEMPO.search(low)
     if match is None:
         return None, text
@@ -69,7 +69,7 @@ def asked_tempo(text: str) -> tuple[float | None, str]:
 
 def asked_key(text: str) -> tuple[AskedKey | None, str]:
     """The key that a prompt names, and the prompt without it."""
-    low = text.lower()
+    low = _lower(text)
     match = _KEY.search(low) or _SOLFEGE_KEY.search(low) or _SHORT_KEY.search(text) or _KEY_ALONE.search(text)
     if match is None:
         return None, text
@@ -82,7 +82,13 @@ def asked_key(text: str) -> tuple[AskedKey | None, str]:
         semitone = _B_FLAT  # in German
     shift = 0 if not sign else -1 if sign in _LOWER else len(sign) if sign == "##" else -2 if sign == "♭♭" else 1
     named = "" if not mode else "minor" if mode in _MINOR else "major"
-    return AskedKey((semitone + shift) % 12, named, match.group().strip()), _without(text, match)
+    written = text[match.start() : match.end()].strip()
+    return AskedKey((semitone + shift) % 12, named, written), _without(text, match)
+
+
+def _lower(text: str) -> str:
+    """In lower case, every letter where it was: the Turkish İ would become two."""
+    return "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
 
 
 def _without(text: str, match: re.Match[str]) -> str:

@@ -38,6 +38,7 @@ __all__ = [
 
 WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5
+_SAME_TEMPO_BPM = 1.0  # nobody minds, and a tempo in whole frames is not quite one in whole numbers
 ANY_MODELS_PROMPTS = (  # of those that read prompts as they are typed
     "lofi hip hop with a mellow electric piano", "orchestral, sweeping strings and french horns",
     "drum and bass with deep sub bass, 170 bpm", "acoustic folk, fingerpicked guitar",
@@ -51,7 +52,7 @@ _SHORTENED = (
     (r"\bw/", "with "),
     (r"(?:^|(?<=\s))-(?=[^\W\d])", "minus "),
 )
-_ACCENTS = re.compile("[\u0300-\u036f]+")
+_ACCENTS = re.compile("(?<=[a-z])[\u0300-\u036f]+")  # of Latin letters: a Russian й is no и
 _DIVIDER = re.compile(r"[,;:.!?()/|、。]+")
 _WORD = re.compile(r"[ァ-ヺー]+|(?:(?![ァ-ヺー_])\w)+|[^\w\s]")
 
@@ -252,10 +253,18 @@ def hear(text: str, words: Vocabulary) -> Heard:
     sounding = {known for known in words.style_of_instrument if any(_is_one(name, known) for name in instruments)}
     played |= {(kind, name) for kind in ("instrument", "inner") for name in sounding}
     left_out = [f"{'no ' * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
-    if asked and asked.mode not in ("", mode):
-        left_out.append(asked.mode)
+    left_out += _missed(bpm, tempo_bpm, asked, key)
     frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
     return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left)
+
+
+def _missed(bpm: float | None, tempo_bpm: int, asked: AskedKey | None, key: str) -> list[str]:
+    """The tempo and the key that were asked for, where others are played."""
+    tonic, mode = key.split()
+    missed = [f"{bpm:.0f} bpm"] if bpm and abs(bpm - tempo_bpm) > _SAME_TEMPO_BPM else []
+    if asked and SEMITONES[tonic.lower()] != asked.semitone:
+        return [*missed, asked.written]
+    return [*missed, asked.mode] if asked and asked.mode not in ("", mode) else missed
 
 
 def _has_a_part(one: _Said, played: set[tuple[str, str]]) -> bool:

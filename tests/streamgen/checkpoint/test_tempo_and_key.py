@@ -70,7 +70,9 @@ def test_a_key_as_people_write_it(text: str, semitone: int, mode: str) -> None:
 
 
 def test_the_key_is_taken_out_of_the_prompt() -> None:
-    assert asked_key("piano in Es-Dur, slow") == (AskedKey(3, "major", "es-dur"), "piano in  , slow")
+    assert asked_key("İİİ lofi, F# minor") == (AskedKey(6, "minor", "F# minor"), "İİİ lofi,  ")
+    assert asked_tempo("İstanbul, 140 bpm!") == (140, "İstanbul,  !")
+    assert asked_key("piano in Es-Dur, slow") == (AskedKey(3, "major", "Es-Dur"), "piano in  , slow")
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,12 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
 @pytest.mark.parametrize(
     ("prompt", "left_out", "unheard"),
     [
+        ("jazz in C# minor", ("C# minor",), ()),
+        ("jazz in C minor", ("minor",), ()),
+        ("120bpm house piano in Bb major", ("120 bpm", "Bb major"), ()),
+        ("drum and bass 174, in F#", ("174 bpm", "in F#"), ()),
+        ("techno, 125.5 bpm, in D", (), ()),
+        ("русский рок", (), ("русский", "рок")),
         ("slow fast house", ("fast",), ()),
         ("house techno rock jazz", ("techno", "rock", "jazz"), ()),
         ("jazz with distorted guitar", ("distorted guitar",), ()),
