@@ -4,7 +4,6 @@ Rules: plays a checkpoint through streamgen and its sessions as users do; writes
 each row is held to is the model card's, where it says what listeners complained of.
 """
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,10 +14,10 @@ import torch
 
 from streamgen.model import Model, load_model
 from streamgen.pocket.training import measures
+from streamgen.pocket.training.calm import CALM, Calm, Rows, Stray, calm_rows, hear_calm, hear_strays, stray_rows
 from streamgen.pocket.training.changing import ONE_TEMPO, TWO_TEMPI, bar_seconds, play_change
-from streamgen.pocket.training.defects import bars_of, death, distinct_bars, repeated_bars
+from streamgen.pocket.training.defects import bars_of, distinct_bars, repeated_bars
 from streamgen.pocket.training.judge import write_findings
-from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.playing import play_together
 from streamgen.pocket.training.session_sound import (
     Stereo,
@@ -30,28 +29,11 @@ from streamgen.pocket.training.session_sound import (
     within_parts,
 )
 from streamgen.pocket.training.strangers import PROMPTS, TOGETHER
-from streamgen.pocket.training.synth import HOP_SAMPLES, SAMPLE_RATE_HZ
-from streamgen.stream.guard import BLOCK_SECONDS, Guard
+from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
 
 LOUD_FROM, LOUD_UNTIL = 10, 22  # seconds: by then the master's gain has found its place
 WIDE_STYLES = ("ambient", "orchestral", "piano")
 ARRANGED = ("house", "ambient", "solo piano")
-CALM = (
-    "epic cinematic trailer",
-    "string quartet",
-    "film score, tense",
-    "waltz",
-    "adagio for strings",
-    "film music",
-    "solo piano",
-    "sad piano",
-    "ambient soundscape",
-    "music for sleeping",
-    "space drone",
-    "ruhige Klaviermusik",
-)
-CALM_SEED = 100
-CALMEST_SECONDS = 10
 NEGATED = ("house", "techno", "lofi")
 NEGATED_SECONDS = 10
 
@@ -66,6 +48,7 @@ class DefaultsPlan:
     arranged_seconds: float = 600.0
     calm: int = len(CALM)
     calm_seconds: float = 60.0
+    stray_seeds: int = 4
     negated: int = len(NEGATED)
 
 
@@ -104,15 +87,6 @@ class Arranged:
 
 
 @dataclass(frozen=True)
-class Calm:
-    """One calm prompt: the least mean movement of ten seconds, and where the music dies, or None."""
-
-    prompt: str
-    least_movement: float
-    dies_at_second: float | None
-
-
-@dataclass(frozen=True)
 class Negated:
     """Percussive share of a style, and of the same with "no drums"."""
 
@@ -129,6 +103,7 @@ class Defaults:
     jumps: list[Jump]
     arranged: list[Arranged]
     calm: list[Calm]
+    strays: list[Stray]
     negated: list[Negated]
     limit: float
 
@@ -176,25 +151,6 @@ def hear_arranged(model: Model, prompt: str, seconds: float) -> Arranged:
     return Arranged(prompt, distinct_bars(bars), repeated_bars(bars), beat, within_parts(audio, bar_samples))
 
 
-def least_movement(audio: Audio) -> float:
-    """The least mean movement of any ten seconds, by the guard's own measure; not a number of less sound."""
-    frames = round(BLOCK_SECONDS * SAMPLE_RATE_HZ / HOP_SAMPLES)  # whole ones, as the guard of a stream hears
-    guard, changes, block = Guard(SAMPLE_RATE_HZ, HOP_SAMPLES, 0), list[float](), frames * HOP_SAMPLES
-    for at in range(0, len(audio) - block + 1, block):
-        guard.listen(audio[at : at + block], [0] * frames)
-        changes.append(guard.heard.blocks[-1].change)
-    length = round(CALMEST_SECONDS / BLOCK_SECONDS)
-    means = np.convolve(changes[1:], np.full(length, 1 / length), "valid") if len(changes) > length else [math.nan]
-    return float(np.min(means))
-
-
-def hear_calm(model: Model, count: int, seconds: float) -> list[Calm]:
-    """Calm prompts with the guard off, so that what dies is heard dying."""
-    asked = CALM[:count]
-    played = play_together(model, asked, seconds, CALM_SEED, guard=False)
-    return [Calm(prompt, least_movement(a), death(a)) for prompt, (a, _mends) in zip(asked, played, strict=True)]
-
-
 def hear_negated(model: Model, count: int) -> list[Negated]:
     """Styles as they are, and with "no drums"."""
     asked = [text for name in NEGATED[:count] for text in (name, f"{name}, no drums")]
@@ -205,12 +161,9 @@ def hear_negated(model: Model, count: int) -> list[Negated]:
 def table(found: Defaults) -> str:
     """The rows of the model card, in markdown."""
     rows = [*_mastered_rows(found.mastered), *_jump_rows(found.jumps), *_arranged_rows(found.arranged)]
-    rows += [*_calm_rows(found.calm, found.limit), *_negated_rows(found.negated)]
+    rows += [*calm_rows(found.calm, found.limit), *stray_rows(found.strays), *_negated_rows(found.negated)]
     lines = ["| row | bar | value |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines) + "\n"
-
-
-Rows = list[tuple[str, str, str]]
 
 
 def _mastered_rows(heard: Sequence[Mastered]) -> Rows:
@@ -253,16 +206,6 @@ def _arranged_rows(arrangements: Sequence[Arranged]) -> Rows:
     return rows
 
 
-def _calm_rows(calm: Sequence[Calm], limit: float) -> Rows:
-    least = sorted((one.least_movement, one.prompt) for one in calm)
-    text = ", ".join(f"{movement:.3f} ({prompt})" for movement, prompt in least[:3])
-    dead, under = sum(one.dies_at_second is not None for one in calm), sum(one[0] < limit for one in least)
-    return [
-        (f"least movement of ten seconds, {len(calm)} calm prompts, guard off", "", text),
-        (f"of these dead · under the checkpoint's {limit:g}", "0", f"{dead} · {under}"),
-    ]
-
-
 def _negated_rows(negated: Sequence[Negated]) -> Rows:
     return [
         (f'percussive share, "{one.prompt}" · "no drums"', "less", f"{one.plain:.2f} · {one.without:.2f}")
@@ -290,7 +233,8 @@ def judge_defaults(folder: Path, target: Path, plan: DefaultsPlan, precision: st
         arrangements.append(hear_arranged(model, prompt, plan.arranged_seconds))
         print(f"defaults: {arrangements[-1]}", flush=True)
     calm, negated = hear_calm(model, plan.calm, plan.calm_seconds), hear_negated(model, plan.negated)
+    strays = hear_strays(model, plan.calm, plan.calm_seconds, plan.stray_seeds)
     limit = model.runtime.defaults.least_movement
-    found = Defaults(mastered, jumps, arrangements, calm, negated, limit)
+    found = Defaults(mastered, jumps, arrangements, calm, strays, negated, limit)
     write_findings(target, "defaults", asdict(found), table(found))
     return found

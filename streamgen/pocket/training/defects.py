@@ -23,6 +23,7 @@ SAME_BAR = 0.02  # log10-mel L1; bars whose codes of codebook 0 agree to 95 % di
 DEATH_SECONDS = 4.0
 SILENT_DBFS = -50.0
 STILL_CHANGE = 0.02  # log10-mel L1 between quarters of a second; a held organ chord moves more
+BEND_REACH, FAINT_BEND_DB = 50, -75.0  # frames of 5 ms on both sides; fainter bends are not heard
 DRONE_SECONDS, DRONE_CHANGE = 20.0, 0.05  # on average; the calmest of 48 held-out songs moves by 0.077
 
 
@@ -95,6 +96,22 @@ def near_grid(times: Vector, strengths: Vector, step_seconds: float) -> npt.NDAr
     turns = np.exp(2j * np.pi * times / step_seconds)
     off = np.angle(turns * np.conj((turns * strengths).sum())) / (2 * np.pi) * step_seconds
     return np.asarray(np.abs(off) <= GRID_TOLERANCE_S, dtype=np.bool_)
+
+
+def sharpest_bend(audio: Audio) -> tuple[float, float]:
+    """How far the sharpest bend stands out of what is near it, in dB, and its second: a drum in a pad, or a click.
+
+    A bend is the power of the second difference in 5 ms; near it is the median of half a second. In 96 songs without
+    drums, as the codec plays them, plucked harps reach 28 dB; a drum that has strayed into a pad 40 to 50.
+    """
+    size = SAMPLE_RATE_HZ // 200
+    bends = np.diff(audio.astype(np.float64), 2)
+    level = 10 * np.log10((bends[: len(bends) // size * size].reshape(-1, size) ** 2).mean(axis=1) + 1e-14)
+    padded = np.pad(level, BEND_REACH, mode="reflect")
+    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * BEND_REACH + 1), axis=1)
+    out = np.where(level > FAINT_BEND_DB, level - around, 0.0)
+    at = int(out.argmax())
+    return float(out[at]), at * size / SAMPLE_RATE_HZ
 
 
 def bars_of(audio: Audio, bar_samples: int) -> list[Tensor]:

@@ -6,55 +6,25 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from streamgen.checkpoint import Heard
 from streamgen.pocket import pocket_folder
 from streamgen.pocket.training import defaults
+from streamgen.pocket.training.calm import CALM, STRAY_DB, Calm, Stray
 from streamgen.pocket.training.defaults import (
-    CALM,
     Arranged,
-    Calm,
     Defaults,
     DefaultsPlan,
     Jump,
     Mastered,
     Negated,
     judge_defaults,
-    least_movement,
     table,
 )
-from streamgen.stream.guard import Guard
 from streamgen.testing.fake import FakeModel
 
-RATE = 32_000
-FEW = DefaultsPlan(2, 1, arranged=1, arranged_seconds=6.0, calm=1, calm_seconds=11.0, negated=1)
-
-
-def tone(hertz: float, seconds: float) -> np.ndarray:
-    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
-
-
-def melody(seconds: float) -> np.ndarray:
-    steps = (0, 4, 7, 12) * round(seconds / 2)
-    return np.concatenate([tone(220 * 2 ** (step / 12), 0.5) for step in steps])
-
-
-def test_the_calmest_ten_seconds_count() -> None:
-    lively = least_movement(melody(24))
-    assert lively > 0.05
-    assert least_movement(np.concatenate([melody(12), tone(220, 12), melody(12)])) < 0.01 < lively
-    assert math.isnan(least_movement(melody(8)))
-
-
-@pytest.mark.parametrize(("factor", "found"), [(0.99, False), (1.01, True)])
-def test_the_least_movement_is_where_the_guards_limit_begins_to_hear_a_drone(factor: float, found: bool) -> None:
-    rng = np.random.default_rng(2)
-    audio = (melody(30) * np.repeat(rng.uniform(0.2, 1, 30), RATE)).astype(np.float32)
-    guard = Guard(RATE, 640, 0, factor * least_movement(audio))
-    guard.listen(audio, list(range(len(audio) // 640)))
-    assert (guard.heard.fault == "drone") is found
+FEW = DefaultsPlan(2, 1, arranged=1, arranged_seconds=6.0, calm=1, calm_seconds=11.0, stray_seeds=1, negated=1)
 
 
 def test_the_table_has_every_row_of_the_card() -> None:
@@ -66,6 +36,7 @@ def test_the_table_has_every_row_of_the_card() -> None:
         [Jump("a", "b", True, -2.0), Jump("b", "c", True, 1.0), Jump("a", "c", False, 4.0)],
         [Arranged("house", 115, 0.48, 0.91, 0.98)],
         [Calm("waltz", 0.055, None), Calm("sad piano", 0.2, 12.0)],
+        [Stray("waltz", 0, 11.2, 3.0), Stray("waltz", 100, 44.4, 9.0)],
         [Negated("house", 0.5, 0.2)],
         0.06,
     )
@@ -81,6 +52,7 @@ def test_the_table_has_every_row_of_the_card() -> None:
         "| 115 · 0.48 · 0.91 · 0.98 |",
         "| 0.055 (waltz), 0.200 (sad piano) |",
         "the checkpoint's 0.06 | 0 | 1 · 1 |",
+        "of 2 streams (sharpest bend over 30 dB) | 0 | 1 (waltz, seed 100: 44) |",
         '"house" · "no drums" | less | 0.50 · 0.20 |',
     ):
         assert part in text
@@ -105,6 +77,8 @@ def test_the_stage_writes_what_it_heard(tmp_path: Path, monkeypatch: pytest.Monk
     assert math.isnan(written["jumps"][0]["ms"]), "a sine has no beat"
     assert written["calm"][0]["dies_at_second"] is not None, "and stands still"
     assert written["calm"][0]["least_movement"] < 0.02
+    assert [one["prompt"] for one in written["strays"]] == [CALM[0]]
+    assert written["strays"][0]["bend_db"] < 10, "nor is a sine struck"
     assert (tmp_path / "judge" / "defaults.md").read_text() == table(found)
 
 
@@ -119,5 +93,6 @@ def test_a_few_seconds_of_the_shipped_checkpoint(tmp_path: Path) -> None:
     found = judge_defaults(pocket_folder(), tmp_path, FEW)
     assert all(abs(jump.ms) < 10 for jump in found.jumps)
     assert all(one.dies_at_second is None for one in found.calm)
+    assert all(one.bend_db < STRAY_DB for one in found.strays)
     assert all(one.without < one.plain for one in found.negated)
     assert json.loads((tmp_path / "defaults.json").read_text())["limit"] == found.limit
