@@ -25,7 +25,7 @@ __all__ = ["TARGET_LUFS", "Master", "master_default"]
 
 TARGET_LUFS = -14.0  # what streaming services play music at
 _FADE_SECONDS = 0.2  # longer than the switch takes
-_WIDTH = 0.45  # more, and a mono sum of the widest pads loses over 1 dB
+_WIDTH = 0.48  # more, and a mono sum of the widest pads loses over 1 dB
 _REVERB_LEVEL = 0.12  # −18 dB
 _GLUE = {"threshold_db": -22.0, "ratio": 1.8, "knee_db": 12.0, "attack_ms": 30.0, "release_ms": 250.0}
 

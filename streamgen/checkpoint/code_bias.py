@@ -1,4 +1,4 @@
-"""Which codes are likelier in one place of the bar, and in one key, than elsewhere: added to a model's logits.
+"""Which codes are likelier in one place of the bar, and in one style's key, than elsewhere: added to a model's logits.
 
 A small model is unsure of where in a sixteenth a frame lies, and what it hits a frame late is copied for minutes. How
 often each code stands on a sixteenth, and how often elsewhere, can be counted in its training songs, and is right in

@@ -85,7 +85,7 @@ def full_run(folder: Path, lm_seconds: float, codec_steps: int, refine_seconds: 
     """The run that made the shipped checkpoint."""
     return Run(
         folder,
-        2400,
+        7200,
         16,
         CodecPlan(steps=codec_steps),
         LanguagePlan(seconds=lm_seconds),
@@ -106,7 +106,7 @@ def smoke_run(folder: Path) -> Run:
     )
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
     refine, sharpen = RefinePlan(seconds=1.0, batch=2, held_out=2), SharpenPlan(seconds=1.0, batch=2, held_out=2)
-    few = DefaultsPlan(1, 1, arranged=1, arranged_seconds=6.0, calm=1, calm_seconds=11.0, negated=1)
+    few = DefaultsPlan(1, 1, arranged=1, arranged_seconds=6.0, calm=1, calm_seconds=11.0, stray_seeds=1, negated=1)
     return Run(folder, 12, 3, codec, language, refine, sharpen, 2, 0.2, 2, 12, few)
 
 

@@ -45,6 +45,11 @@ class Turned:
     turn: int
 
 
+def has_drums(source: TokenSong) -> bool:
+    """Tell whether there are drums in a song."""
+    return "drums" in source.song.instruments
+
+
 def form(rng: random.Random) -> Iterator[int]:
     """The places of an endless song, bar by bar."""
     first = OPEN
@@ -73,14 +78,15 @@ def arrange(source: TokenSong, frames: int, opening: bool, rng: random.Random) -
 def spliced(source: TokenSong, songs: list[TokenSong], frames: int, rng: random.Random) -> Tensor:
     """Codes [4, frames]: a bar with pieces of other songs of its tempo, repeated from anywhere inside.
 
-    Half of the bars also hold random codes, up to every second one: what a model invents is never quite what a codec
-    would have written, and has to be copied all the same.
+    Drums are pieced together with drums alone, so that a drum in a pad is nothing to go on with. Half of the bars also
+    hold random codes, up to every second one: what a model invents is never quite what a codec would have written, and
+    has to be copied all the same.
     """
     bar = source.song.frames_per_bar
     loop = source.bar(rng.choice((STEADY, VARIED))).clone()
     for _ in range(SPLICES):
         other = rng.choice(songs)
-        if other.song.frames_per_bar == bar:
+        if other.song.frames_per_bar == bar and has_drums(other) == has_drums(source):
             begin = rng.randrange(bar)
             piece = slice(begin, begin + rng.randrange(4, bar // 3))
             loop[:, piece] = other.bar(rng.choice((STEADY, VARIED)))[:, piece]

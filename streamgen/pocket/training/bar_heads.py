@@ -10,7 +10,7 @@ longer in every bar, until nothing else was left. Three bars that vote forget it
                                     into the `channel`: 21 coordinates that nothing else writes or reads, and a
                                     22nd that stays zero: layer norms subtract the mean
     layers 1, 2, 3, self-attention  a head for each bar length, which looks one, two, three bars back: by place alone
-                                    (60 of its 64 directions are the fastest sinusoids), where the channel named the
+                                    (58 of its 64 directions are the fastest sinusoids), where the channel named the
                                     same tempo. Without its tempo's name, or before there is anything to copy, it looks
                                     at the start token, which says nothing
 
@@ -43,6 +43,7 @@ NAMING_HEADS, BAR_HEADS = (0, 1, 2), (3, 4, 5)
 BARS_BACK = (1, 2, 3)  # by the heads of the layer of that number
 COPYING_HEADS = (0, 1)  # of `copy_heads`, whose values and outputs are taken over
 PAIRS = range(30)  # of sinusoids
+LOOKED_BY = PAIRS[:-1]  # a direction more for the start token: its two halves differ a hundredfold, too much for 8 bits
 VOICES = (0.7, 0.45, 0.45)  # of the heads one, two, three bars back, of what the copying heads have
 LOUD = 3.0  # a name's amplitude in the channel; a token's is 8
 RIDGE = 1e-5  # of the variance of what is read
@@ -142,7 +143,7 @@ class _Readers:
     """Rows that read things off a layer's normed input, each found by ridge regression.
 
     Attributes:
-        places: [60, hidden], the fastest sinusoids.
+        places: [58, hidden], the fastest sinusoids.
         one: [hidden], what a tempo's name is where it is named, whether one is named or not.
         start: [hidden], one at the start token, zero elsewhere.
         tempi: [3, hidden], one where that tempo is named.
@@ -154,14 +155,14 @@ class _Readers:
         """Fit them to `read` [B, T, hidden] at `positions` [T or more, hidden], under captions that name `named`."""
         rows, steps, hidden = read.shape
         start, channel = _start(rows, steps), slice(hidden - NAMES - 1, hidden)
-        sinusoids = (positions[:steps] @ plane(PAIRS, hidden).T).expand(rows, -1, -1)
+        sinusoids = (positions[:steps] @ plane(LOOKED_BY, hidden).T).expand(rows, -1, -1)
         public, names = read.clone(), torch.eye(NAMES, hidden).roll(-NAMES, 1)
         public[..., channel] = 0  # some captions name nothing: what is always there must be read elsewhere
         names[:, -NAMES - 1] = -1
         early = torch.stack([torch.arange(steps) < bars * lag - 1 for lag in LAGS], dim=1).float().expand(rows, -1, -1)
         found = ridge(public.flatten(0, 1), torch.cat([start, early, sinusoids], dim=-1).flatten(0, 1))
         self.start = found[0] / (read[:, 0] @ found[0]).mean()
-        self.early, self.places = found[1:].split([len(LAGS), 2 * len(PAIRS)])
+        self.early, self.places = found[1:].split([len(LAGS), 2 * len(LOOKED_BY)])
         weight = 1 + REST * start
         self.tokens = ridge((weight * public).flatten(0, 1), (weight * tokens * (start == 0)).flatten(0, 1))
         tempi, named = names[: len(LAGS)], named[:, : len(LAGS)]
@@ -234,12 +235,15 @@ def _write_names(block: MusicgenAttention, states: Tensor, captions: Captions, a
 def _write_bar(block: MusicgenAttention, head: int, readers: _Readers, tempo: int, distance: int) -> None:
     """A head that looks some steps back while its tempo is named, and reads the tokens there."""
     root = math.sqrt(HEAD)
-    turned = rotated(PAIRS, block.embed_dim, (distance,)) @ plane(PAIRS, block.embed_dim).T
-    gain = math.sqrt(PLACE * root / len(PAIRS))
-    shut = START_SHUT * readers.one - (START_SHUT - START_OPEN) * readers.tempi[tempo] + EARLY * readers.early[tempo]
+    turned = rotated(LOOKED_BY, block.embed_dim, (distance,)) @ plane(LOOKED_BY, block.embed_dim).T
+    gain = math.sqrt(PLACE * root / len(LOOKED_BY))
+    shut = START_SHUT * readers.one + EARLY * readers.early[tempo]
+    opened = -(START_SHUT - START_OPEN) * readers.tempi[tempo]
     others = OTHER_TEMPO * (1 - torch.eye(len(LAGS)))  # of each tempo, those it excludes
-    key = torch.cat([gain * readers.places, readers.tempi, readers.start[None]])
-    query = torch.cat([gain * turned @ readers.places, -root * others @ readers.tempi, root * shut[None]])
+    key = torch.cat([gain * readers.places, readers.tempi, readers.start.expand(2, -1)])
+    query = torch.cat(
+        [gain * turned @ readers.places, -root * others @ readers.tempi, root * shut[None], root * opened[None]]
+    )
     spare = torch.zeros(HEAD - len(key), block.embed_dim)
     rows = _rows(head)
     block.k_proj.weight[rows], block.q_proj.weight[rows] = torch.cat([key, spare]), torch.cat([query, spare])

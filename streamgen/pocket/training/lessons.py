@@ -20,7 +20,8 @@ Rules: tokens and captions in, batches out; no optimiser, no sound. In turn (`ar
     window     15 seconds, from the start or from anywhere inside: the engine runs to the last position, and reads its
                own past again from position 0 at every rollover
 
-Where music goes on, some of what is heard is damaged, and some stands still, so that neither is copied for ever.
+Where music goes on, some of what is heard is damaged, some stands still, and some is of another song (a drum in a
+pad), so that none of it is copied for ever.
 """
 
 import random
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 from transformers import T5Tokenizer
 
-from streamgen.pocket.training.arranging import TokenSong, arrange, spliced, turned
+from streamgen.pocket.training.arranging import STEADY, TokenSong, arrange, spliced, turned
 from streamgen.pocket.training.bar_heads import Captions
 from streamgen.pocket.training.captions import caption, tokens_that_name, written
 from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, Song
@@ -40,6 +41,7 @@ from streamgen.pocket.training.quantizer import CODEBOOKS, CODES
 
 DAMAGE = 0.04  # share of tokens misread in training; without it a wrong token, once played, is copied for ever
 STANDS, LONGEST_STAND = 5, 48  # stretches that stand still, fewer than that many of fewer than that many frames
+STRAYS, LONGEST_STRAY = 5, 10  # pieces of other songs, fewer than that many of fewer than that many frames
 LOOSE_FRAMES, LOOSE_SHARE = (6, 50), 0.6  # of openings
 NULL_SHARE = 0.12  # rows trained without text, for guidance
 FIRST_WEIGHTS = ((64, 3.0), (6, 8.0))  # the words decide what is heard in these frames; later the sound itself tells
@@ -127,6 +129,17 @@ def held(codes: Tensor, rng: random.Random) -> Tensor:
     return heard
 
 
+def strayed(codes: Tensor, songs: list[TokenSong], rng: random.Random) -> Tensor:
+    """Codes [B, K, T] with some short pieces of other songs in each row."""
+    heard = codes.clone()
+    for row in heard:
+        for _ in range(rng.randrange(STRAYS)):
+            other, length = rng.choice(songs).bar(STEADY), rng.randrange(1, LONGEST_STRAY)
+            source, target = rng.randrange(other.shape[-1] - length), rng.randrange(codes.shape[-1] - length)
+            row[:, target : target + length] = other[:, source : source + length]
+    return heard
+
+
 class Lessons:
     """Draws the batches of a training."""
 
@@ -138,7 +151,7 @@ class Lessons:
         """The batch of a step."""
         kind = KINDS[step % len(KINDS)]
         if kind.name == "turned":
-            return self.turned(kind, self._picks(kind.rows, songs), self._picks(kind.rows, songs))
+            return self.turned(kind, songs)
         if kind.name == "rivals":
             return self.rivals(kind, songs)
         if kind.name == "opening":
@@ -149,7 +162,7 @@ class Lessons:
         else:
             codes = [arrange(pick, kind.frames, self._rng.random() < 0.5, self._rng) for pick in picks]
         stacked = torch.stack(codes)
-        return self._captioned(stacked, self._heard(stacked), [self._caption(pick) for pick in picks])
+        return self._captioned(stacked, self._heard(stacked, songs), [self._caption(pick) for pick in picks])
 
     def opening(self, kind: Kind, songs: list[TokenSong]) -> Batch:
         """First bars: a third of the rows hears all of its past, a third some of it, a third nothing."""
@@ -190,8 +203,9 @@ class Lessons:
         own, other = (caption(which, random.Random(seed), complete=True) for which in (song, wrong))
         return own.lower(), other.lower()
 
-    def turned(self, kind: Kind, picks: list[TokenSong], others: list[TokenSong]) -> Batch:
+    def turned(self, kind: Kind, songs: list[TokenSong]) -> Batch:
         """Rows whose caption, and a moment later whose music, becomes another song's."""
+        picks, others = self._picks(kind.rows, songs), self._picks(kind.rows, songs)
         rows = [turned(a, b, kind.frames, self._rng) for a, b in zip(picks, others, strict=True)]
         texts = [self._caption(song) for pair in zip(picks, others, strict=True) for song in pair]
         ids, mask = (part.unflatten(0, (kind.rows, 2)) for part in self.tokenise(texts))
@@ -201,7 +215,7 @@ class Lessons:
         new = step >= torch.tensor([row.turn for row in rows])[:, None]
         read = torch.stack([~new, new], dim=-1)[..., None] * mask[:, None]
         codes = torch.stack([row.codes for row in rows])
-        return Batch(codes, self._heard(codes), ids, mask, torch.ones(kind.rows, kind.frames), read.flatten(2))
+        return Batch(codes, self._heard(codes, songs), ids, mask, torch.ones(kind.rows, kind.frames), read.flatten(2))
 
     def _captioned(self, codes: Tensor, heard: Tensor, texts: list[str], weights: Tensor | None = None) -> Batch:
         ids, mask = self.tokenise(texts)
@@ -211,9 +225,9 @@ class Lessons:
     def _picks(self, count: int, songs: list[TokenSong]) -> list[TokenSong]:
         return [self._rng.choice(songs) for _ in range(count)]
 
-    def _heard(self, codes: Tensor) -> Tensor:
-        """Codes as the model reads them: half of the rows a little damaged, some stretches standing still."""
-        return damaged(held(codes, self._rng), DAMAGE * (torch.rand(len(codes)) < 0.5))
+    def _heard(self, codes: Tensor, songs: list[TokenSong]) -> Tensor:
+        """Codes as the model reads them: half of the rows a little damaged; some stand still, some are strays."""
+        return damaged(strayed(held(codes, self._rng), songs, self._rng), DAMAGE * (torch.rand(len(codes)) < 0.5))
 
     def _caption(self, source: TokenSong) -> str:
         return written(caption(source.song, self._rng), self._rng)

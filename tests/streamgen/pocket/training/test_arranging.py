@@ -19,6 +19,7 @@ from streamgen.pocket.training.arranging import (
     TokenSong,
     arrange,
     form,
+    has_drums,
     spliced,
     turned,
 )
@@ -80,6 +81,17 @@ def test_a_spliced_bar_is_no_songs_bar_and_repeats_exactly(token_song: Maker) ->
     own = source.codes.long()
     known = (codes[:, :bar, None] == own[:, None]).all(0).any(1)
     assert 0 < known.float().mean() < 1
+
+
+def test_drums_are_spliced_with_drums_alone(token_song: Maker) -> None:
+    songs = [token_song(number) for number in range(60)]
+    calm = next(source for source in songs if not has_drums(source))
+    for source in songs:
+        source.codes[:] = int(has_drums(source))
+    rng, bar = random.Random(0), calm.song.frames_per_bar
+    assert sum(source.song.frames_per_bar == bar and has_drums(source) for source in songs) > 5
+    found = torch.cat([spliced(calm, songs, 2 * bar, rng) for _ in range(20)])
+    assert (found == 1).float().mean() < 0.002, "but for random codes"
 
 
 def test_a_turned_sequence_opens_the_new_song_at_the_next_bar_line(token_song: Maker) -> None:

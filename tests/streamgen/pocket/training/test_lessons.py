@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from streamgen.pocket.training.arranging import TokenSong
+from streamgen.pocket.training.arranging import STEADY, TokenSong
 from streamgen.pocket.training.fitting import LanguageTrainer
 from streamgen.pocket.training.language import cross_entropy
-from streamgen.pocket.training.lessons import OPENING, RIVALS, TURNED, Lessons, damaged, held, loosened
+from streamgen.pocket.training.lessons import OPENING, RIVALS, TURNED, Lessons, damaged, held, loosened, strayed
 
 
 @pytest.fixture
@@ -68,6 +68,17 @@ def test_what_stands_still_is_the_frame_it_began_with() -> None:
     assert (heard <= codes).all(), "nothing is heard before its time"
 
 
+def test_strays_are_short_pieces_of_other_songs(token_song: Callable[[int], TokenSong]) -> None:
+    songs = [token_song(number) for number in range(3)]
+    codes = torch.full((8, 4, 300), -1)
+    heard = strayed(codes, songs, random.Random(0))
+    foreign = (heard >= 0).all(1)
+    assert torch.equal(foreign, (heard >= 0).any(1)), "all codebooks of a frame"
+    assert 0.01 < foreign.float().mean() < 0.2
+    known = {tuple(frame.tolist()) for song in songs for frame in song.bar(STEADY).T}
+    assert {tuple(frame.tolist()) for frame in heard.transpose(1, 2)[foreign]} <= known
+
+
 def test_rivals_are_the_same_music_under_its_own_and_a_wrong_caption(
     drawn: Lessons, trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
 ) -> None:
@@ -84,8 +95,7 @@ def test_rivals_are_the_same_music_under_its_own_and_a_wrong_caption(
 def test_a_new_caption_is_read_from_its_frame_on_and_not_before(
     drawn: Lessons, trainer: LanguageTrainer, token_song: Callable[[int], TokenSong]
 ) -> None:
-    picks, others = [token_song(1)] * TURNED.rows, [token_song(2)] * TURNED.rows
-    batch = drawn.turned(TURNED, picks, others)
+    batch = drawn.turned(TURNED, [token_song(1), token_song(2)])
     assert batch.read is not None
     words = batch.ids.shape[-1]
     old, new = batch.read[..., :words], batch.read[..., words:]
