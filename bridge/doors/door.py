@@ -220,12 +220,13 @@ def host_and_port(option: str, said: str, usual_port: int | None = None) -> tupl
         UsageError: it is none.
     """
     host, colon, port = said.rpartition(":")
-    bare = _is_ipv6(said)
-    two_ways = bare and port.isdecimal() and len(port) > _FEW_DIGITS and _is_ipv6(host)
-    if usual_port is not None and (not colon or said.endswith("]") or bare) and not two_ways:
+    if _is_ipv6(said):
+        ends_like_a_port = port.isdecimal() and len(port) > _FEW_DIGITS and _is_ipv6(host)
+        if usual_port is None or ends_like_a_port:
+            raise UsageError(f"{option} is {said[:100]!r}, an IPv6 address: put it in brackets, as in [::1]:9000")
+        return said, usual_port
+    if usual_port is not None and (not colon or said.endswith("]")):
         host, port = said, str(usual_port)
-    elif bare:
-        raise UsageError(f"{option} is {said[:100]!r}, an IPv6 address: put it in brackets, as in [::1]:9000")
     if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
         rest = "" if usual_port is None else f"; without a port it is {usual_port}"
         raise UsageError(f"{option} is {said[:100]!r}, must be a host and a port, as in 192.168.1.20:9000{rest}")

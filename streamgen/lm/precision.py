@@ -169,10 +169,10 @@ class _Builder:
         self, checkpoint: Checkpoint, pattern: DelayPattern, device: torch.device, threads: int | None
     ) -> None:
         self._checkpoint, self._pattern, self._device = checkpoint, pattern, device
-        asked, threads = threads, min(threads, _cores() or threads) if threads else None
-        self._fewer = "" if threads == asked else f"; {threads} threads, as many as there are cores, not {asked:,}"
+        used = None if threads is None else min(threads, _cores() or threads)
+        self._fewer = "" if used == threads else f"; {used} threads, as many as there are cores, not {threads:,}"
         small = is_small(checkpoint, device)
-        self._torch_threads = 1 if threads is None and small else threads
+        self._torch_threads = 1 if used is None and small else used
         self._threads = self._torch_threads or torch.get_num_threads()
         self.library, self.lack = native_kernels(checkpoint) if device.type == "cpu" else (None, "")
 

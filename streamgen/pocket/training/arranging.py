@@ -45,11 +45,6 @@ class Turned:
     turn: int
 
 
-def has_drums(source: TokenSong) -> bool:
-    """Tell whether there are drums in a song."""
-    return "drums" in source.song.instruments
-
-
 def form(rng: random.Random) -> Iterator[int]:
     """The places of an endless song, bar by bar."""
     first = OPEN
@@ -86,7 +81,7 @@ def spliced(source: TokenSong, songs: list[TokenSong], frames: int, rng: random.
     loop = source.bar(rng.choice((STEADY, VARIED))).clone()
     for _ in range(SPLICES):
         other = rng.choice(songs)
-        if other.song.frames_per_bar == bar and has_drums(other) == has_drums(source):
+        if other.song.frames_per_bar == bar and other.song.has_drums == source.song.has_drums:
             begin = rng.randrange(bar)
             piece = slice(begin, begin + rng.randrange(4, bar // 3))
             loop[:, piece] = other.bar(rng.choice((STEADY, VARIED)))[:, piece]

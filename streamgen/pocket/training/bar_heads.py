@@ -241,9 +241,8 @@ def _write_bar(block: MusicgenAttention, head: int, readers: _Readers, tempo: in
     opened = -(START_SHUT - START_OPEN) * readers.tempi[tempo]
     others = OTHER_TEMPO * (1 - torch.eye(len(LAGS)))  # of each tempo, those it excludes
     key = torch.cat([gain * readers.places, readers.tempi, readers.start.expand(2, -1)])
-    query = torch.cat(
-        [gain * turned @ readers.places, -root * others @ readers.tempi, root * shut[None], root * opened[None]]
-    )
+    start = root * torch.stack([shut, opened])
+    query = torch.cat([gain * turned @ readers.places, -root * others @ readers.tempi, start])
     spare = torch.zeros(HEAD - len(key), block.embed_dim)
     rows = _rows(head)
     block.k_proj.weight[rows], block.q_proj.weight[rows] = torch.cat([key, spare]), torch.cat([query, spare])

@@ -18,7 +18,7 @@ from streamgen.stream.batch import Batch
 
 GUIDANCE_SCALE, TEMPERATURE, TOP_K = 1.0, 0.7, 50  # what the exported checkpoint plays with
 AUDITION = 8  # openings tried where the music begins anew
-LEAST_MOVEMENT = 0.06  # of ten seconds, as the guard hears them: 72 songs as the codec plays them move by 0.065
+LEAST_MOVEMENT = 0.06  # of ten seconds, as the guard hears; the calmest of 72 songs through the codec has 0.065
 CHANGE_CONTEXT_SECONDS = 0.0  # of the music before, another prompt hears nothing: it would be copied
 # Guidance above 1 tears the loop apart (.99 of it kept at 1, .37 at 6), without it a negative prompt does nothing, and
 # where the heavier prompt takes over in a fade the music begins anew: that is a cut.

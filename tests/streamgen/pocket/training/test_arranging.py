@@ -19,7 +19,6 @@ from streamgen.pocket.training.arranging import (
     TokenSong,
     arrange,
     form,
-    has_drums,
     spliced,
     turned,
 )
@@ -85,11 +84,11 @@ def test_a_spliced_bar_is_no_songs_bar_and_repeats_exactly(token_song: Maker) ->
 
 def test_drums_are_spliced_with_drums_alone(token_song: Maker) -> None:
     songs = [token_song(number) for number in range(60)]
-    calm = next(source for source in songs if not has_drums(source))
+    calm = next(source for source in songs if not source.song.has_drums)
     for source in songs:
-        source.codes[:] = int(has_drums(source))
+        source.codes[:] = int(source.song.has_drums)
     rng, bar = random.Random(0), calm.song.frames_per_bar
-    assert sum(source.song.frames_per_bar == bar and has_drums(source) for source in songs) > 5
+    assert sum(source.song.frames_per_bar == bar and source.song.has_drums for source in songs) > 5
     found = torch.cat([spliced(calm, songs, 2 * bar, rng) for _ in range(20)])
     assert (found == 1).float().mean() < 0.002, "but for random codes"
 

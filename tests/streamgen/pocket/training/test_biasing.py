@@ -9,7 +9,7 @@ import torch
 
 from streamgen.checkpoint.code_bias import read_code_bias
 from streamgen.checkpoint.words import Heard
-from streamgen.pocket.training.arranging import TokenSong, has_drums
+from streamgen.pocket.training.arranging import TokenSong
 from streamgen.pocket.training.biasing import count, key_tables, log_ratio, place_tables, write_code_bias
 from streamgen.pocket.training.compose import FRAMES_PER_STEP
 
@@ -48,10 +48,10 @@ def test_what_a_style_never_plays_is_out_of_reach(token_song: TokenSongs) -> Non
     songs = [token_song(number) for number in range(60)]
     for source in songs:
         source.codes[:] %= 8
-        source.codes[:, 5] = 9 if has_drums(source) else 8  # a drum, and what has one of its own
+        source.codes[:, 5] = 9 if source.song.has_drums else 8  # a drum, and what has one of its own
     tables = key_tables(songs)
     for source in songs:
-        table, other = tables[f"key.{source.song.style}.{source.song.key}"], 8 if has_drums(source) else 9
+        table, other = tables[f"key.{source.song.style}.{source.song.key}"], 8 if source.song.has_drums else 9
         assert (table[:, other] < -15).all()
         assert (table[:, [7, 17 - other]] > -3).all()
 
