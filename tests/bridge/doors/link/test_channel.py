@@ -95,7 +95,8 @@ def test_nothing_is_sent_before_it_is_due_nor_to_who_does_not_ask_any_more() -> 
     stop = receiver.request(channel.announcement(SESSION, 0)).replace(b"\x01\x04\x05", b"\x01\x05\x05", 1)
     channel.received(stop, HERE, 6e6)
     assert channel.listeners(6e6) == []
-    stranger = receiver.request(channel.announcement(SESSION, 0))[:-1] + b"?"
+    mine = receiver.request(channel.announcement(SESSION, 0))
+    stranger = mine[:-1] + bytes([mine[-1] ^ 1])
     channel.received(stranger, HERE, 6e6)
     assert channel.listeners(6e6) == [], "that is somebody else's channel"
 
