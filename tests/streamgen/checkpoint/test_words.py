@@ -156,6 +156,8 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
         ("drum and bass without drum and bass", ("no drum and bass",), ()),
         ("house without drums", ("house",), ()),
         ("house, no bass", ("no bass",), ()),
+        ("house, no synths", ("no synths",), ()),
+        ("jazz, no synth", (), ()),
         ("never any guitar, rock", ("no guitar",), ()),
         ("rock with vocals", ("vocals",), ()),
         ("instrumental rock, no vocals", (), ()),
