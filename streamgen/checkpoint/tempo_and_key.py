@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["SEMITONES", "AskedKey", "asked_key", "asked_tempo"]
+__all__ = ["SEMITONES", "AskedKey", "AskedTempo", "asked_key", "asked_tempo"]
 
 SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}  # h: b in German
 _SOLFEGE = {"do": 0, "ut": 0, "re": 2, "ré": 2, "mi": 4, "fa": 5, "sol": 7, "la": 9, "si": 11}
@@ -42,6 +42,19 @@ _LOWER = ("b", "bb", "♭", "flat", "es", "s", "bemol", "bémol", "bemolle")
 
 
 @dataclass(frozen=True)
+class AskedTempo:
+    """A tempo in numbers as it was asked for.
+
+    Attributes:
+        bpm: what to play, of a range its middle.
+        written: its number, or both ends of its range, in bpm.
+    """
+
+    bpm: float
+    written: str
+
+
+@dataclass(frozen=True)
 class AskedKey:
     """A key as it was asked for.
 
@@ -56,15 +69,17 @@ class AskedKey:
     written: str
 
 
-def asked_tempo(text: str) -> tuple[float | None, str]:
-    """The tempo that a prompt names in numbers, of a range its middle, in bpm; and the prompt without it."""
+def asked_tempo(text: str) -> tuple[AskedTempo | None, str]:
+    """The tempo that a prompt names in numbers, and the prompt without it."""
     low = _lower(text)
     match = _TEMPO.search(low) or _BARE_TEMPO.search(low)
     if match is None:
         return None, text
     named = [float(group.replace(",", ".")) for group in match.groups() if group]
-    bpm = sum(named) / len(named)
-    return (bpm, _without(text, match)) if bpm else (None, text)
+    if not any(named):
+        return None, text
+    written = " to ".join(f"{bpm:.0f}" for bpm in named) + " bpm"
+    return AskedTempo(sum(named) / len(named), written), _without(text, match)
 
 
 def asked_key(text: str) -> tuple[AskedKey | None, str]:

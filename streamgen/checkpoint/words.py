@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from streamgen.checkpoint.files import read_json
-from streamgen.checkpoint.tempo_and_key import SEMITONES, AskedKey, asked_key, asked_tempo
+from streamgen.checkpoint.tempo_and_key import SEMITONES, AskedKey, AskedTempo, asked_key, asked_tempo
 from streamgen.errors import CheckpointError
 
 __all__ = [
@@ -236,14 +236,14 @@ class _ParsedPrompt:
 
 def hear(text: str, words: Vocabulary) -> Heard:
     """Find a checkpoint's words in a prompt; what it does not say is filled in from its style."""
-    bpm, rest = asked_tempo(text)
+    tempo, rest = asked_tempo(text)
     asked, rest = asked_key(rest)
     found = _look_up(words_of(rest), words)
     chosen = _style(found, words)
     name = _stand_in(chosen, found.values("instrument", denied=True), words)
     meant = words.styles[chosen]
     style = words.styles[name]
-    tempo_bpm = _nearest_tempo(bpm, words) if bpm else _said_tempo(found, meant)
+    tempo_bpm = _nearest_tempo(tempo.bpm, words) if tempo else _said_tempo(found, meant)
     mode = style.key.split()[1]
     key = f"{_nearest_tonic(asked, words) if asked else meant.key.split()[0]} {mode}"
     instruments = _instruments(style, found)
@@ -254,15 +254,15 @@ def hear(text: str, words: Vocabulary) -> Heard:
     played |= {(kind, name) for kind in ("instrument", "inner") for name in sounding}
     played |= {("word", word) for name in instruments for word in name.split()}
     left_out = [f"{'no ' * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
-    left_out += _missed(bpm, tempo_bpm, asked, key)
+    left_out += _missed(tempo, tempo_bpm, asked, key)
     frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
     return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left)
 
 
-def _missed(bpm: float | None, tempo_bpm: int, asked: AskedKey | None, key: str) -> list[str]:
+def _missed(tempo: AskedTempo | None, tempo_bpm: int, asked: AskedKey | None, key: str) -> list[str]:
     """The tempo and the key that were asked for, where others are played."""
     tonic, mode = key.split()
-    missed = [f"{bpm:.0f} bpm"] if bpm and abs(bpm - tempo_bpm) > _SAME_TEMPO_BPM else []
+    missed = [tempo.written] if tempo and abs(tempo.bpm - tempo_bpm) > _SAME_TEMPO_BPM else []
     if asked and SEMITONES[tonic.lower()] != asked.semitone:
         return [*missed, asked.written]
     return [*missed, asked.mode] if asked and asked.mode not in ("", mode) else missed

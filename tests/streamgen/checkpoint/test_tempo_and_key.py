@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamgen.checkpoint.tempo_and_key import AskedKey, asked_key, asked_tempo
+from streamgen.checkpoint.tempo_and_key import AskedKey, AskedTempo, asked_key, asked_tempo
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,12 @@ from streamgen.checkpoint.tempo_and_key import AskedKey, asked_key, asked_tempo
 )
 def test_a_tempo_in_numbers(text: str, bpm: float, rest: str) -> None:
     found, left = asked_tempo(text)
-    assert (found, left.split()) == (bpm, rest.split())
+    assert found is not None
+    assert (found.bpm, left.split()) == (bpm, rest.split())
+
+
+def test_a_range_of_tempi_is_told_by_both_ends() -> None:
+    assert asked_tempo("from 94 to 150 bpm")[0] == AskedTempo(122, "94 to 150 bpm")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def test_a_key_as_people_write_it(text: str, semitone: int, mode: str) -> None:
 
 def test_the_key_is_taken_out_of_the_prompt() -> None:
     assert asked_key("İİİ lofi, F# minor") == (AskedKey(6, "minor", "F# minor"), "İİİ lofi,  ")
-    assert asked_tempo("İstanbul, 140 bpm!") == (140, "İstanbul,  !")
+    assert asked_tempo("İstanbul, 140 bpm!") == (AskedTempo(140, "140 bpm"), "İstanbul,  !")
     assert asked_key("piano in Es-Dur, slow") == (AskedKey(3, "major", "Es-Dur"), "piano in  , slow")
 
 

@@ -144,6 +144,7 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
         ("120bpm house piano in Bb major", ("120 bpm", "Bb major"), ()),
         ("drum and bass 174, in F#", ("174 bpm", "in F#"), ()),
         ("techno, 125.5 bpm, in D", (), ()),
+        ("house, from 94 to 150 bpm", ("94 to 150 bpm",), ()),
         ("русский рок", (), ("русский", "рок")),
         ("slow fast house", ("fast",), ()),
         ("house techno rock jazz", ("techno", "rock", "jazz"), ()),
