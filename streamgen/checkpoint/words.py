@@ -252,7 +252,7 @@ def hear(text: str, words: Vocabulary) -> Heard:
     played = {("style", name), ("hint", name), ("tempo", str(tempo_bpm)), *(("mood", mood) for mood in moods)}
     sounding = {known for known in words.style_of_instrument if any(_is_one(name, known) for name in instruments)}
     played |= {(kind, name) for kind in ("instrument", "inner") for name in sounding}
-    played |= {("word", word) for name in instruments for word in name.split()}
+    played |= {("word", word) for name in instruments for word in name.split()}  # "no synth" is no synth bass either
     left_out = [f"{'no ' * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
     left_out += _missed(tempo, tempo_bpm, asked, key)
     frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
@@ -273,8 +273,8 @@ def _has_a_part(one: _Said, played: set[tuple[str, str]]) -> bool:
     if not one.denied:
         return any(meaning.kind == "small" or (meaning.kind, meaning.value) in played for meaning in one.meanings)
     mattering = [meaning for meaning in one.meanings if meaning.kind != "hint"]  # it hinted at nothing
-    unmet = {(meaning.kind, meaning.value) for meaning in mattering} | {("word", one.phrase.removesuffix("s"))}
-    return not unmet & played
+    unwanted = {(meaning.kind, meaning.value) for meaning in mattering} | {("word", one.phrase.removesuffix("s"))}
+    return not unwanted & played
 
 
 def _nearest_tempo(bpm: float, words: Vocabulary) -> int:
