@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from streamgen.errors import PromptError
 
-__all__ = ["MAX_CHANNELS", "MAX_PEAK", "AudioChunk", "check_audio", "check_no_lone_rate", "check_rate"]
+__all__ = ["MAX_CHANNELS", "MAX_PEAK", "AudioChunk", "check_audio", "check_no_lone_rate", "check_rate", "wav_bytes"]
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
 MAX_CHANNELS = 64
@@ -54,17 +54,8 @@ class AudioChunk:
 
     def _repr_html_(self) -> str:
         """Show a player, as notebooks do with the last line of a cell."""
-        wav = base64.b64encode(self._wav()).decode()
+        wav = base64.b64encode(wav_bytes(self.samples, self.sample_rate_hz)).decode()
         return f'<audio controls src="data:audio/wav;base64,{wav}"></audio> {html.escape(repr(self))}'
-
-    def _wav(self) -> bytes:
-        written = io.BytesIO()
-        with wave.open(written, "wb") as file:
-            file.setnchannels(self.samples.shape[0])
-            file.setsampwidth(2)
-            file.setframerate(self.sample_rate_hz)
-            file.writeframes((np.clip(self.samples, -1, 1) * 32_767).astype("<i2").T.tobytes())
-        return written.getvalue()
 
     @property
     def seconds(self) -> float:
@@ -75,6 +66,17 @@ class AudioChunk:
     def end_sample(self) -> int:
         """Position of the first sample after this chunk."""
         return self.start_sample + int(self.samples.shape[1])
+
+
+def wav_bytes(samples: NDArray[np.floating[Any]], rate_hz: int) -> bytes:
+    """A wav file of 16 bits, whole, from samples [channels, n] of full scale 1; what is louder is cut off there."""
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(samples.shape[0])
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((np.clip(samples, -1, 1) * 32_767).astype("<i2").T.tobytes())
+    return written.getvalue()
 
 
 def check_audio(

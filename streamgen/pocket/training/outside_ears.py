@@ -12,7 +12,6 @@ import importlib.util
 import logging
 import os
 import tempfile
-import wave
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import redirect_stdout
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamgen.audio import wav_bytes
 from streamgen.pocket.training.measures import Audio
 from streamgen.pocket.training.synth import SAMPLE_RATE_HZ
 
@@ -87,17 +87,9 @@ class PitchListener:
         """The main pitches of the first eight seconds of mono sound."""
         with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             path = Path(folder) / "lead.wav"  # it takes files alone
-            _write_wav(path, audio[: LEAD_SECONDS * SAMPLE_RATE_HZ])
+            path.write_bytes(wav_bytes(audio[None, : LEAD_SECONDS * SAMPLE_RATE_HZ], SAMPLE_RATE_HZ))
             _, _, notes = self._inference.predict(path, self._model)
         return main_pitches((start, end, int(pitch), strength) for start, end, pitch, strength, _ in notes)
-
-
-def _write_wav(path: Path, audio: Audio) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes((np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 def patches(audio: Audio) -> npt.NDArray[np.float32]:
