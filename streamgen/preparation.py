@@ -16,7 +16,7 @@ from torch import Tensor
 
 from streamgen.at_rest import trim
 from streamgen.checkpoint import Heard
-from streamgen.checkpoint.words import suggested
+from streamgen.checkpoint.vocabulary import suggested
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.style import Style
 from streamgen.errors import PromptError

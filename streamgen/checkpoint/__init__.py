@@ -23,7 +23,8 @@ from streamgen.checkpoint.files import WEIGHTS, read_json
 from streamgen.checkpoint.find import AUDIOCRAFT_FILES, find_folder
 from streamgen.checkpoint.known import KnownCheckpoint, licence_of, list_checkpoints
 from streamgen.checkpoint.types import Checkpoint, DecoderConfig, GenerationDefaults, MelodyConfig
-from streamgen.checkpoint.words import ANY_MODELS_PROMPTS, Heard, read_vocabulary
+from streamgen.checkpoint.vocabulary import ANY_MODELS_PROMPTS, read_vocabulary
+from streamgen.checkpoint.words import Heard
 from streamgen.errors import CheckpointError
 
 __all__ = [

@@ -16,13 +16,18 @@ SEMITONES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}  
 _SOLFEGE = {"do": 0, "ut": 0, "re": 2, "ré": 2, "mi": 4, "fa": 5, "sol": 7, "la": 9, "si": 11}
 _B_FLAT = 10
 
+_NO_COUNT = r"(?!\s*(?:[ap]\.?m\b|o['’ ]?clock|uhr\b|h\b|secs?\b|seconds?\b|min\b|minutes?\b|hours?\b|years?\b|%))"
 _TEMPO = re.compile(
-    r"(?:\b(?:tempo|at)\s+)?"
+    r"(?:\b(?:tempo|at|around|about)\s+|~\s*)?"
     r"(?<![\d#])(?<!\d[.,])(?<!^-)(?<![\s,]-)"  # no end of a longer number, none below zero
-    r"(?:(\d{2,3})\s*(?:-|–|to|bis)\s*)?(\d{2,3}(?:[.,]\d+)?)\s*(?:bpm|beats per minute)\b"
-    r"|\b(?:tempo|at)\s+()(\d{2,3})\b"
+    r"(?:(\d{2,3})\s*(?:-|–|to|bis)\s*)?(\d{2,3}(?:[.,]\d+)?)(?:\s*-?ish)?\s*(?:bpm|beats per minute)(?:-?ish)?\b"
+    r"|(?:\b(?:tempo|bpm)\b\s*[:=]?|(?:\b(?:quarter|crotchet)(?:\s+note)?|♩)\s*=)\s*()(\d{2,3})\b(?:\s*bpm\b)?"
+    r"|\bat\s+()(\d{2,3})\b" + _NO_COUNT  # "at 10 pm" is a time
 )
-_BARE_TEMPO = re.compile(r"(?<![\d.#-])()([6-9]\d|1\d\d)(?![\d.a-z-])")
+_BARE_TEMPO = re.compile(  # what is numbered, as roads and works are, or counted, has no tempo
+    r"(?<![\d.#-])(?<!\bop )(?<!\bop\. )(?<!\bopus )(?<!\bno )(?<!\bno\. )(?<!\broute )()([6-9]\d|1\d\d)(?![\d.a-z-])"
+    + _NO_COUNT
+)
 
 _MODE = r"(?P<mode>major|minor|maj|min|dur|moll)\b"
 _KEY = re.compile(r"\b(?P<note>[a-h])(?:\s*(?P<sign>b|sharp|flat|is|es|s)\b|\s*(?P<mark>##?|♯|♭♭?))?[\s-]*" + _MODE)
@@ -34,9 +39,15 @@ _SOLFEGE_KEY = re.compile(
 _SHORT_KEY = re.compile(r"\b(?P<note>[A-G])(?P<mark>[#♯b♭]?)(?P<mode>m)\b")
 # "in A" and "in g" need an end: "in A smoky bar" is no key
 _KEY_ALONE = re.compile(
-    r"\b(?:[Ii]n|[Kk]ey of)\s+(?:(?P<note>[B-G])(?P<mark>[#♯b♭]?)(?![\w#♯♭'’])"
-    r"|(?P<a>[Aa-g])(?P<a_mark>[#♯b♭]?)(?=\s*(?:[,.;)]|$)))"
+    r"\b(?:[Ii]n|[Kk]ey of)\s+(?:(?P<note>[B-G])(?P<mark>[#♯b♭]|[\s-]+(?:sharp|flat)\b)?(?![\w#♯♭'’])"
+    r"|(?P<a>[Aa-g])(?P<a_mark>[#♯b♭]|[\s-]+(?:sharp|flat)\b)?(?=\s*(?:[,.;)]|$)))"
 )
+# "F# dorian", "D Lydian": the mode stays in the prompt; "A lydian piece" is no key
+_MODAL_KEY = re.compile(
+    r"\b(?P<note>[A-G])(?P<mark>[#♯b♭]|(?<!A))\s+"
+    r"(?=(?:[Dd]orian|[Pp]hrygian|[Ll]ydian|[Mm]ixolydian|[Ll]ocrian|[Aa]eolian|[Ii]onian|[Hh]armonic|[Mm]elodic)\b)"
+)
+_ARTICLE = re.compile(r"a (?:major|minor) (?:key|mode)\b")  # "in a minor key"
 _MINOR = ("minor", "min", "moll", "mineur", "menor", "minore", "m")
 _LOWER = ("b", "bb", "♭", "flat", "es", "s", "bemol", "bémol", "bemolle")
 
@@ -85,12 +96,13 @@ def asked_tempo(text: str) -> tuple[AskedTempo | None, str]:
 def asked_key(text: str) -> tuple[AskedKey | None, str]:
     """The key that a prompt names, and the prompt without it."""
     low = _lower(text)
-    match = _KEY.search(low) or _SOLFEGE_KEY.search(low) or _SHORT_KEY.search(text) or _KEY_ALONE.search(text)
-    if match is None:
+    match = _KEY.search(low) or _SOLFEGE_KEY.search(low) or _SHORT_KEY.search(text)
+    match = match or _MODAL_KEY.search(text) or _KEY_ALONE.search(text)
+    if match is None or _ARTICLE.match(text, match.start()):
         return None, text
     found = match.groupdict()
     note = (found["note"] or found["a"]).lower()
-    sign = found.get("sign") or found["mark"] or found.get("a_mark") or ""
+    sign = (found.get("sign") or found["mark"] or found.get("a_mark") or "").strip(" -")
     semitone = SEMITONES[note] if note in SEMITONES else _SOLFEGE[note]
     mode = found.get("mode") or ""
     if note == "b" and not sign and mode in ("dur", "moll"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streamgen.checkpoint.encodec import Codec
     from streamgen.checkpoint.t5 import T5Encoder
     from streamgen.checkpoint.tokenizer import Tokenizer
-    from streamgen.checkpoint.words import Vocabulary
+    from streamgen.checkpoint.vocabulary import Vocabulary
 
 __all__ = ["Checkpoint", "DecoderConfig", "GenerationDefaults", "MelodyConfig", "StyleConfig"]
 

@@ -1,9 +1,9 @@
 """What a checkpoint hears in a free prompt: any words in, the words it was trained on out, and both told.
 
 A small checkpoint knows a few hundred words. Which words of people mean which of its own is data that lies beside the
-weights (`prompt_words.json`), so that another checkpoint brings its own, or none: its prompts are then read as typed.
+weights (`vocabulary.py`), so that another checkpoint brings its own, or none: its prompts are then read as typed.
 
-Rules: pure, no torch. Phrases are compared without case, accents and punctuation, the longest first.
+Rules: pure, no torch. The longest phrase first.
 
     "relaxing music with organ, no drums, 60bpm, shimmering"
      └ hints at ambient                   └ the nearest tempo it has is 94
@@ -12,95 +12,18 @@ Rules: pure, no torch. Phrases are compared without case, accents and punctuatio
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import log
-from pathlib import Path
-from typing import Any
 
-from streamgen.checkpoint.files import read_json
 from streamgen.checkpoint.tempo_and_key import SEMITONES, AskedKey, AskedTempo, asked_key, asked_tempo
-from streamgen.errors import CheckpointError
+from streamgen.checkpoint.vocabulary import Meaning, StyleWords, Vocabulary, words_of
 
-__all__ = [
-    "ANY_MODELS_PROMPTS",
-    "WORDS_FILE",
-    "Heard",
-    "Vocabulary",
-    "hear",
-    "read_vocabulary",
-    "suggested",
-    "vocabulary",
-]
+__all__ = ["Heard", "hear"]
 
-WORDS_FILE = "prompt_words.json"
 LONGEST_PHRASE = 5
+_NOT_WANTED = "no "
 _SAME_TEMPO_BPM = 1.0  # nobody minds, and a tempo in whole frames is not quite one in whole numbers
-ANY_MODELS_PROMPTS = (  # of those that read prompts as they are typed
-    "lofi hip hop with a mellow electric piano", "orchestral, sweeping strings and french horns",
-    "drum and bass with deep sub bass, 170 bpm", "acoustic folk, fingerpicked guitar",
-    "80s synthwave, arpeggios, gated drums", "ambient drone, warm pads, slow", "punchy techno, 128 bpm",
-    "funk with slap bass and brass",
-)  # fmt: skip
-
-_SHORTENED = (
-    (r"n['’]t\b", "nt"),
-    (r"\bw/o(?:ut)?\b", "without"),
-    (r"\bw/", "with "),
-    (r"(?:^|(?<=\s))-(?=[^\W\d])", "minus "),
-)
-_ACCENTS = re.compile("(?<=[a-z])[\u0300-\u036f]+")  # of Latin letters: a Russian й is no и
-_DIVIDER = re.compile(r"[,;:.!?()/|、。]+")
-_WORD = re.compile(r"[ァ-ヺー]+|(?:(?![ァ-ヺー_])\w)+|[^\w\s]")
-
-Phrase = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class StyleWords:
-    """One style and what goes with it.
-
-    Attributes:
-        say: how the model is told.
-        tempo_bpm, key: where the prompt names none.
-        parts: the instruments of each role; the first is the usual one.
-        moods: words that may be said of it.
-    """
-
-    say: str
-    tempo_bpm: int
-    key: str
-    parts: tuple[tuple[str, ...], ...]
-    moods: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What a phrase stands for: a style, a hint at one, an instrument, a tempo, a mood, or nothing ("small").
-
-    "inner" is an instrument within a longer phrase: in "bass guitar" a reggae band finds its bass and its guitar.
-    "without" takes back what follows, as a "join" then does ("no drums and bass"), "without_before" what it follows, as
-    Japanese says it. "never" is what it never plays.
-    """
-
-    kind: str
-    value: str
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """A checkpoint's words."""
-
-    styles: dict[str, StyleWords]
-    default_style: str
-    style_of_instrument: dict[str, str | None]  # None: nearly every style has it
-    stand_ins: dict[str, dict[str, str]]  # for an unwanted instrument, of each style that always has it, another
-    bar_frames: dict[int, int]  # of each tempo it has, in bpm
-    tonics: tuple[str, ...]
-    lexicon: dict[Phrase, tuple[Meaning, ...]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +35,8 @@ class Heard:
         style, instruments, tempo_bpm, key, moods: the same, one by one.
         unheard: the words that meant nothing.
         bar_frames: code frames of a bar at that tempo.
-        left_out: what was understood and has no part in it, such as an instrument of other styles.
+        left_out: what was understood and has no part in it, such as an instrument of other styles; "no piano" where a
+            piano was not wanted and plays all the same.
     """
 
     prompt: str
@@ -127,90 +51,13 @@ class Heard:
 
     def told(self) -> str:
         """One line for the person who typed it."""
-        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
-        return self.prompt + left_out + (f"; not understood: {' '.join(self.unheard)}" if self.unheard else "")
-
-
-def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """The words that lie beside a checkpoint's weights, or None where there are none.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    path = folder / WORDS_FILE
-    if not path.is_file():
-        return None
-    try:
-        return vocabulary(read_json(path))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no list of words ({error!r:.80}); correct it, or move it away") from None
-
-
-def vocabulary(data: dict[str, Any]) -> Vocabulary:
-    """Turn the file's data into something to look phrases up in."""
-    styles = {
-        name: StyleWords(s["say"], s["tempo_bpm"], s["key"], tuple(map(tuple, s["parts"])), tuple(s["moods"]))
-        for name, s in data["styles"].items()
-    }
-    return Vocabulary(
-        styles=styles,
-        default_style=data["default_style"],
-        style_of_instrument={name: entry["style"] for name, entry in data["instruments"].items()},
-        stand_ins=data.get("stand_ins", {}),
-        bar_frames={int(bpm): int(frames) for bpm, frames in data["bar_frames"].items()},
-        tonics=tuple(data["tonics"]),
-        lexicon=_lexicon(data),
-    )
-
-
-def _lexicon(data: dict[str, Any]) -> dict[Phrase, tuple[Meaning, ...]]:
-    found: dict[Phrase, tuple[Meaning, ...]] = {}
-    for kind, value, phrases in _entries(data):
-        for phrase in phrases:
-            words = tuple(words_of(phrase))
-            found[words] = (*found.get(words, ()), Meaning(kind, value))
-    return found
-
-
-def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """Kind, value and phrases of everything in the file."""
-    for name, style in data["styles"].items():
-        yield "style", name, style["phrases"]
-        for mood in style["moods"]:
-            yield "mood", mood, (mood,)
-    for name, phrases in data["hints"].items():
-        yield "hint", name, phrases
-    for name, entry in data["instruments"].items():
-        yield "instrument", name, (name, *entry["phrases"])
-    for bpm, phrases in data["tempi"].items():
-        yield "tempo", bpm, phrases
-    for kind, entry in (("small", "small_words"), ("join", "joins")):
-        yield kind, "", data.get(entry, ())
-    for kind in ("without", "without_before", "never"):
-        yield kind, "", data.get(kind, ())
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words without accents and marks; a comma, which no phrase crosses, stands for all that divide.
-
-    Scripts without spaces are parted where katakana begins or ends. A symbol (♪, an emoji) is a word.
-    """
-    plain = unicodedata.normalize("NFKD", text.lower().replace("&", " and ").replace("ß", "ss"))
-    bare = _ACCENTS.sub("", plain)
-    for shortened, whole in _SHORTENED:
-        bare = re.sub(shortened, whole, bare)
-    said = _WORD.findall(_DIVIDER.sub(",", unicodedata.normalize("NFC", bare)))
-    return [word for word in said if word == "," or word.isalnum() or unicodedata.category(word[0]) == "So"]
-
-
-def suggested(words: Vocabulary | None) -> tuple[str, ...]:
-    """Prompts to begin with: of each style its name and what leads in it; any model's where there are no words."""
-    if words is None:
-        return ANY_MODELS_PROMPTS
-    return tuple(
-        style.say if style.parts[-1][0] in style.say else f"{style.say}, {style.parts[-1][0]}"
-        for style in words.styles.values()
-    )
+        unmet = [one.removeprefix(_NOT_WANTED) for one in self.left_out if one.startswith(_NOT_WANTED)]
+        parts = {
+            "left out": ", ".join(one for one in self.left_out if not one.startswith(_NOT_WANTED)),
+            "cannot leave out": ", ".join(unmet),
+            "not understood": " ".join(dict.fromkeys(self.unheard)),
+        }
+        return "; ".join([self.prompt, *(f"{name}: {said}" for name, said in parts.items() if said)])
 
 
 @dataclass(frozen=True)
@@ -243,17 +90,22 @@ def hear(text: str, words: Vocabulary) -> Heard:
     name = _stand_in(chosen, found.values("instrument", denied=True), words)
     meant = words.styles[chosen]
     style = words.styles[name]
-    tempo_bpm = _nearest_tempo(tempo.bpm, words) if tempo else _said_tempo(found, meant)
+    tempo_bpm = _nearest_tempo(tempo.bpm, words) if tempo else _said_tempo(found, meant, words)
     mode = style.key.split()[1]
     key = f"{_nearest_tonic(asked, words) if asked else meant.key.split()[0]} {mode}"
     instruments = _instruments(style, found)
     moods = tuple(mood for mood in dict.fromkeys(found.values("mood")) if mood in style.moods)
     prompt = ", ".join([style.say, *instruments, f"{tempo_bpm} bpm", f"in {key}", *moods])
     played = {("style", name), ("hint", name), ("tempo", str(tempo_bpm)), *(("mood", mood) for mood in moods)}
-    sounding = {known for known in words.style_of_instrument if any(_is_one(name, known) for name in instruments)}
+    sounding = {  # a contrabass sounds as a bass, too
+        known
+        for known in words.style_of_instrument
+        if any(_is_one(name, known) or name.endswith(known) for name in instruments)
+    }
     played |= {(kind, name) for kind in ("instrument", "inner") for name in sounding}
+    played |= {("mode", mode), ("change", _change(meant.tempo_bpm, tempo_bpm))}
     played |= {("word", word) for name in instruments for word in name.split()}  # "no synth" is no synth bass either
-    left_out = [f"{'no ' * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
+    left_out = [f"{_NOT_WANTED * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
     left_out += _missed(tempo, tempo_bpm, asked, key)
     frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
     return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left)
@@ -281,8 +133,19 @@ def _nearest_tempo(bpm: float, words: Vocabulary) -> int:
     return min(words.bar_frames, key=lambda had: abs(log(had / bpm)))
 
 
-def _said_tempo(found: _ParsedPrompt, style: StyleWords) -> int:
-    return next((int(bpm) for bpm in found.values("tempo")), style.tempo_bpm)
+def _said_tempo(found: _ParsedPrompt, style: StyleWords, words: Vocabulary) -> int:
+    """The tempo that a word names; else the next one up or down from the style's, where it is to be another."""
+    usual = style.tempo_bpm
+    nearer = {
+        "faster": min((bpm for bpm in words.bar_frames if bpm > usual), default=usual),
+        "slower": max((bpm for bpm in words.bar_frames if bpm < usual), default=usual),
+    }
+    named = [*map(int, found.values("tempo")), *(nearer[way] for way in found.values("change"))]
+    return named[0] if named else usual
+
+
+def _change(usual_bpm: int, tempo_bpm: int) -> str:
+    return "faster" if tempo_bpm > usual_bpm else "slower" if tempo_bpm < usual_bpm else ""
 
 
 def _nearest_tonic(asked: AskedKey, words: Vocabulary) -> str:
@@ -329,7 +192,8 @@ def _longest(said: list[str], words: Vocabulary) -> tuple[int, tuple[Meaning, ..
     """The longest phrase that begins here, in words, and what it means; its last word may be a plural."""
     for length in range(min(LONGEST_PHRASE, len(said)), 0, -1):
         phrase = tuple(said[:length])
-        one = phrase[-1].removesuffix("s") if len(phrase[-1]) > 2 else phrase[-1]  # "es" is no plural of "e"
+        last = phrase[-1]  # "es" is no plural of "e", nor "less" of "les"
+        one = last.removesuffix("s") if len(last) > 2 and not last.endswith("ss") else last
         for form in (phrase, (*phrase[:-1], one)):
             if form in words.lexicon:
                 return length, words.lexicon[form]

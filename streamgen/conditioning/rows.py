@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamgen.audio import check_no_lone_rate
-from streamgen.checkpoint.words import Heard, Vocabulary
+from streamgen.checkpoint.vocabulary import Vocabulary
+from streamgen.checkpoint.words import Heard
 from streamgen.conditioning.melody import Melody, MelodyConditioner, build_prefix
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.style import Style, StyleConditioner

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from streamgen.checkpoint.words import Heard, Vocabulary, hear
+from streamgen.checkpoint.vocabulary import Vocabulary
+from streamgen.checkpoint.words import Heard, hear
 from streamgen.config import MAX_TEXT
 from streamgen.errors import PromptError
 

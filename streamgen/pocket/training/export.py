@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from transformers import EncodecFeatureExtractor, EncodecModel, MusicgenProcessor, T5Tokenizer
 
-from streamgen.checkpoint.words import WORDS_FILE
+from streamgen.checkpoint.vocabulary import WORDS_FILE
 from streamgen.pocket import HASH_FILE, pocket_folder
 from streamgen.pocket.training.arranging import TokenSong
 from streamgen.pocket.training.biasing import write_code_bias

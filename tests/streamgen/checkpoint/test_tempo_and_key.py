@@ -19,6 +19,13 @@ from streamgen.checkpoint.tempo_and_key import AskedKey, AskedTempo, asked_key, 
         ("techno - 140 bpm", 140.0, "techno -"),
         ("dub at 70", 70.0, "dub"),
         ("techno 140", 140.0, "techno"),
+        ("BPM: 140 techno", 140.0, "techno"),
+        ("tempo: 90 bpm", 90.0, ""),
+        ("♩ = 72, piano", 72.0, ", piano"),
+        ("quarter note = 90", 90.0, ""),
+        ("around 110 bpm", 110.0, ""),
+        ("~110-ish bpm", 110.0, ""),
+        ("110 bpm-ish", 110.0, ""),
     ],
 )
 def test_a_tempo_in_numbers(text: str, bpm: float, rest: str) -> None:
@@ -33,7 +40,26 @@ def test_a_range_of_tempi_is_told_by_both_ends() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["-94 bpm", "1000000 bpm", "-3 bpm", "0 bpm", "00 bpm", "1e3 bpm", "techno 1990", "70s", "8-bit", "a#90 bpm"],
+    [
+        "-94 bpm",
+        "1000000 bpm",
+        "-3 bpm",
+        "0 bpm",
+        "00 bpm",
+        "1e3 bpm",
+        "techno 1990",
+        "70s",
+        "8-bit",
+        "a#90 bpm",
+        "at 10 pm",
+        "at 12 o'clock",
+        "60 minutes of jazz",
+        "120 seconds",
+        "op. 101",
+        "opus 64",
+        "route 66",
+        "100% jazz",
+    ],
 )
 def test_what_is_no_tempo(text: str) -> None:
     assert asked_tempo(text) == (None, text)
@@ -66,6 +92,11 @@ def test_what_is_no_tempo(text: str) -> None:
         ("rock in bb, loud", 10, ""),
         ("house in a", 9, ""),
         ("F#m", 6, "minor"),
+        ("piano in B flat", 10, ""),
+        ("in C sharp, slow", 1, ""),
+        ("jazz in e-flat", 3, ""),
+        ("F# dorian", 6, ""),
+        ("D Lydian", 2, ""),
     ],
 )
 def test_a_key_as_people_write_it(text: str, semitone: int, mode: str) -> None:
@@ -81,7 +112,19 @@ def test_the_key_is_taken_out_of_the_prompt() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["in A smoky bar", "in a smoky bar", "in d town", "be minor", "Cmaj7", "in Berlin", "play in Dub's way", ""]
+    "text",
+    [
+        "in A smoky bar",
+        "in a smoky bar",
+        "in d town",
+        "be minor",
+        "Cmaj7",
+        "in Berlin",
+        "play in Dub's way",
+        "",
+        "in a major key",
+        "A lydian piece",
+    ],
 )
 def test_what_is_no_key(text: str) -> None:
     assert asked_key(text) == (None, text)

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from streamgen.checkpoint.words import Vocabulary, hear, read_vocabulary, suggested, words_of
+from streamgen.checkpoint.vocabulary import Vocabulary, read_vocabulary, suggested, words_of
+from streamgen.checkpoint.words import hear
 from streamgen.pocket import pocket_folder
 from streamgen.pocket.training.captions import caption
 from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, training_song
@@ -99,6 +100,14 @@ def test_what_is_asked_for_every_day_is_no_unknown_word(
         ("electric piano house", "house, drums, synth bass, piano, 125 bpm, in A minor"),
         ("no piano", "house, drums, synth bass, saw synth, 125 bpm, in A minor"),
         ("solo piano without piano", "solo piano, piano, 94 bpm, in A major"),
+        ("faster", "house, drums, synth bass, piano, 150 bpm, in A minor"),
+        ("reggae, faster", "reggae, drums, bass, organ, 125 bpm, in D major"),
+        ("house, slow it down", "house, drums, synth bass, piano, 94 bpm, in A minor"),
+        ("lofi, twice as fast", "lofi hip hop, drums, bass, electric piano, 150 bpm, in A minor"),
+        ("something happy in a major key", "chiptune, drums, synth bass, square wave, 150 bpm, in C major, happy"),
+        ("D&B", "drum and bass, drums, sub bass, warm pad, 150 bpm, in A minor"),
+        ("soft music", "solo piano, piano, 94 bpm, in A major"),
+        ("🎸🥁", "rock, drums, electric bass, distorted guitar, 150 bpm, in A major"),
         ("chiptune 60 bpm", "chiptune, drums, synth bass, square wave, 94 bpm, in C major"),
     ],
 )
@@ -167,7 +176,23 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
         ("epic", (), ()),
         ("house, drums: no", (), ("no",)),
         ("house without a theremin", (), ("without", "theremin")),
-        ("ピアノ 🎷 theremin", (), ("🎷", "theremin")),
+        ("ピアノ 🦄 theremin", (), ("🦄", "theremin")),
+        ("house 🎤🥁", ("🎤",), ()),
+        ("drum and bass, faster", ("faster",), ()),
+        ("reggae, slower", ("slower",), ()),
+        ("chiptune, faster, slower", ("faster", "slower"), ()),
+        ("jazz, not slower", (), ()),
+        ("jazz, faster, 94 bpm", ("faster",), ()),
+        ("house in minor", (), ()),
+        ("house in major, rock in minor", ("major", "rock"), ()),
+        ("techno in F# dorian", ("dorian", "F#"), ()),
+        ("piano in B flat, loud", ("loud", "in B flat"), ()),
+        ("house, less drums", (), ("less",)),
+        ("orchestra without drums and bass", ("no bass",), ()),
+        ("orchestra with bass", (), ()),
+        ("techno at 10 pm", (), ("10", "pm")),
+        ("60 minutes of sleep music", (), ("60", "minutes")),
+        ("op. 101 sonata", (), ("op", "101")),
         ("музыка", (), ("музыка",)),
         ("F## minor techno at -94 bpm", (), ("94", "bpm")),
     ],
@@ -177,7 +202,13 @@ def test_nothing_that_is_said_is_left_out_in_silence(
 ) -> None:
     heard = hear(prompt, words)
     assert (heard.left_out, heard.unheard) == (left_out, unheard)
-    assert all(word in heard.told() for word in (*left_out, *unheard))
+    assert all(word.removeprefix("no ") in heard.told() for word in (*left_out, *unheard))
+
+
+def test_what_cannot_be_left_out_is_told_by_its_own_name(words: Vocabulary) -> None:
+    heard = hear("jazz without piano or bass, 110 bpm, 🦄🦄", words)
+    assert heard.left_out == ("no piano", "no bass", "110 bpm")
+    assert heard.told() == f"{heard.prompt}; left out: 110 bpm; cannot leave out: piano, bass; not understood: 🦄"
 
 
 @pytest.mark.parametrize(
@@ -196,6 +227,10 @@ def test_nothing_that_is_said_is_left_out_in_silence(
         ("not house", "techno", ("drums", "synth bass", "synth lead")),
         ("no techno, but piano", "piano", ("piano",)),
         ("house, not too fast", "house", ("drums", "synth bass", "piano")),
+        ("a beatless ambient track", "ambient", ("warm pad", "harp")),
+        ("drumless jazz", "piano", ("piano",)),
+        ("turn off the drums, funk", "piano", ("piano",)),
+        ("house, remove the piano", "house", ("drums", "synth bass", "saw synth")),
     ],
 )
 def test_what_is_not_wanted_is_not_played(
@@ -215,6 +250,7 @@ def test_what_is_not_wanted_is_not_played(
         ("lento, violini", "orchestral, contrabass, strings, french horn, 94 bpm, in D minor"),
         ("ジャズ、遅い", "jazz trio, drums, double bass, piano, 94 bpm, in F major"),
         ("langsamer Techno ohne Schlagzeug", "orchestral, contrabass, strings, french horn, 94 bpm, in A minor"),
+        ("Techno, langsamer, ohne Schlagzeug", "orchestral, contrabass, strings, french horn, 94 bpm, in A minor"),
         ("piano en do mineur, lentement", "solo piano, piano, 94 bpm, in C major"),
         ("house in C, 120-130 bpm", "house, drums, synth bass, piano, 125 bpm, in C minor"),
     ],
