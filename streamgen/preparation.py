@@ -44,7 +44,12 @@ class Preparation:
 
         Returns:
             What it hears; None for no prompt, and from checkpoints that read prompts as they are typed.
+
+        Raises:
+            PromptError: it is no text.
         """
+        if text is not None and not isinstance(text, str):
+            raise PromptError(f"a prompt is a str, or None, not {type(text).__name__}: write it as text")
         return self.runtime.prompts.heard(text)
 
     @property

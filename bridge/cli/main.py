@@ -41,6 +41,10 @@ _COMMANDS = {
 }
 
 _NAMES = ", ".join(_COMMANDS)
+_OTHER_NAMES = {  # of options, as other programs call them
+    "bpm": "tempo", "duration": "seconds", "length": "seconds", "time": "seconds", "o": "out", "output": "out",
+    "volume": "gain-db", "cfg": "guidance-scale", "gpu": "device", "checkpoint": "model", "m": "model",
+}  # fmt: skip
 _ABOUT = "MusicGen, live: text in, endless stereo music out."
 _EPILOG = """`streamgen COMMAND --help` tells a command's options.
 To begin: streamgen render "house, 125 bpm, drums and synth bass" --seconds 20 --out music.wav"""
@@ -114,13 +118,23 @@ def _meant(parser: argparse.ArgumentParser, args: argparse.Namespace, strange: S
     """Say what was probably meant: an option with a typo, or a prompt without its quotes; "" where nobody knows."""
     options = re.findall(r"--[a-z][a-z-]*", parser.format_usage())
     for word in strange:
-        if near := word.startswith("-") and difflib.get_close_matches(word.partition("=")[0], options, n=1):
-            return f"; did you mean {near[0]}?"
+        if word.startswith("-") and (near := _nearest(word.partition("=")[0].lstrip("-"), options)):
+            return f"; did you mean {near}?"
+    if strange[0].startswith("-"):  # what follows is its value
+        return ""
     said = [str(getattr(args, "prompt", None) or ""), *strange]
     prompt = " ".join(word for word in said if word and not word.startswith("-"))
     if getattr(args, "prompt", None) and prompt != args.prompt:
         return f'; a prompt of several words stands in quotes: "{prompt}"'
     return f'; a prompt is said as --prompt "{prompt}"' if prompt and "--prompt" in options else ""
+
+
+def _nearest(name: str, options: Sequence[str]) -> str:
+    """The option that a name without its dashes is another word for, or nearly is; "" where there is none."""
+    if (same := f"--{_OTHER_NAMES.get(name, name)}") in options:
+        return same
+    near = difflib.get_close_matches(name, [option[2:] for option in options], n=1, cutoff=0.7)
+    return f"--{near[0]}" if near else ""
 
 
 def _run(command: _Command, args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamgen import load_model, pocket
-from streamgen.errors import CheckpointError
+from streamgen.errors import CheckpointError, PromptError
 from streamgen.pocket.training.export import write_hashes
 
 
@@ -60,6 +60,8 @@ def test_the_shipped_checkpoint_tells_what_it_hears_its_bars_and_what_it_was_not
     heard = model.heard("chill beats to study to")
     assert heard is not None
     assert (heard.style, heard.tempo_bpm, heard.key) == ("lofi", 94, "A minor")
+    with pytest.raises(PromptError, match="a prompt is a str, or None, not int"):
+        model.heard(3)  # type: ignore[arg-type]
     specs, heard_house = model.control_specs, model.heard("house").prompt
     assert not specs["guidance_scale"].supported
     assert not specs["negative_prompt"].supported
