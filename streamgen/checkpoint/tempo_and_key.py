@@ -30,7 +30,10 @@ _BARE_TEMPO = re.compile(  # what is numbered, as roads and works are, or counte
 )
 
 _MODE = r"(?P<mode>major|minor|maj|min|dur|moll)\b"
-_KEY = re.compile(r"\b(?P<note>[a-h])(?:\s*(?P<sign>b|sharp|flat|is|es|s)\b|\s*(?P<mark>##?|♯|♭♭?))?[\s-]*" + _MODE)
+_KEY = re.compile(
+    r"\b(?P<note>[a-h])(?:(?:\s*|[\s-]*(?=sharp|flat))(?P<sign>b|sharp|flat|is|es|s)\b|\s*(?P<mark>##?|♯|♭♭?))?"
+    r"[\s-]*" + _MODE
+)
 _SOLFEGE_KEY = re.compile(
     r"\b(?P<note>do|ut|r[eé]|mi|fa|sol|la|si)"
     r"(?:\s*(?P<sign>b[eé]mol(?:le)?|di[eè]se|diesis|sostenido|sustenido)\b|(?P<mark>[#♯♭]))?"

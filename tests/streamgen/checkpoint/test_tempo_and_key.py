@@ -92,6 +92,8 @@ def test_what_is_no_tempo(text: str) -> None:
         ("rock in bb, loud", 10, ""),
         ("house in a", 9, ""),
         ("F#m", 6, "minor"),
+        ("F-sharp minor", 6, "minor"),
+        ("e-flat major", 3, "major"),
         ("piano in B flat", 10, ""),
         ("in C sharp, slow", 1, ""),
         ("jazz in e-flat", 3, ""),
