@@ -22,6 +22,7 @@ from streamgen.checkpoint.vocabulary import Meaning, StyleWords, Vocabulary, wor
 __all__ = ["Heard", "hear"]
 
 LONGEST_PHRASE = 5
+_MOST_KEYS = 8  # that are told of a prompt which names several: the first is played
 _NOT_WANTED = "no "
 _SAME_TEMPO_BPM = 1.0  # nobody minds, and a tempo in whole frames is not quite one in whole numbers
 
@@ -84,7 +85,10 @@ class _ParsedPrompt:
 def hear(text: str, words: Vocabulary) -> Heard:
     """Find a checkpoint's words in a prompt; what it does not say is filled in from its style."""
     tempo, rest = asked_tempo(text)
-    asked, rest = asked_key(rest)
+    (asked, rest), other_keys = asked_key(rest), list[str]()
+    while len(other_keys) < _MOST_KEYS and (other := asked_key(rest))[0] is not None:
+        other_keys.append(other[0].written)
+        rest = other[1]
     found = _look_up(words_of(rest), words)
     chosen = _style(found, words)
     name = _stand_in(chosen, found.values("instrument", denied=True), words)
@@ -106,7 +110,7 @@ def hear(text: str, words: Vocabulary) -> Heard:
     played |= {("mode", mode), ("change", _change(meant.tempo_bpm, tempo_bpm))}
     played |= {("word", word) for name in instruments for word in name.split()}  # "no synth" is no synth bass either
     left_out = [f"{_NOT_WANTED * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
-    left_out += _missed(tempo, tempo_bpm, asked, key)
+    left_out += [*_missed(tempo, tempo_bpm, asked, key), *other_keys]
     frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
     return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left)
 
