@@ -243,6 +243,7 @@ class LiveSession:
 
     async def _keep(self, command: KeepTake) -> int:
         kept, seconds = await self._takes.keep(KEEP_SECONDS.check_number(command.seconds))
+        _log.info("the last %.3g s are kept in %s", seconds, kept)  # where, is the operator's to know
         self.deliver(Notice("kept", f"the last {seconds:.3g} s are {kept.name}", self._position))
         return self._position
 
