@@ -20,13 +20,13 @@ from typing import Any
 from bridge.disk import read_toml
 from bridge.errors import cannot_be
 from streamgen.checkpoint import Heard
-from streamgen.config import CONTROLS
-from streamgen.errors import ConfigError, quoted
+from streamgen.config import CONTROLS, MAX_TEXT
+from streamgen.errors import ConfigError, PromptError, quoted
 
 __all__ = ["DEFAULT_SCENE", "Arranger", "Part", "read_scene"]
 
 DEFAULT_SCENE = Path(__file__).with_name("scenes.toml")
-MOST_PARTS, MOST_BARS, MOST_SEMITONES = 64, 64, 11
+MOST_PARTS, MOST_BARS, MOST_SEMITONES, MOST_LETTERS = 64, 64, 11, 200
 _USUAL_BPM, _BEATS = 120.0, 4
 _TEMPO = re.compile(r"(\d{2,3}(?:\.\d+)?)\s*bpm", re.IGNORECASE)
 _NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -62,15 +62,20 @@ def read_scene(path: Path | None = None) -> tuple[Part, ...]:
     """
     path = path or DEFAULT_SCENE
     try:
-        rows = read_toml(path).get("part", [])
+        scene = read_toml(path)
     except (OSError, ValueError) as error:
         raise ConfigError(cannot_be("read", f"the scene {str(path)!r}", error)) from error
+    if unknown := [name for name in scene if name != "part"]:
+        raise ConfigError(f"the scene {str(path)!r} has {quoted(unknown[0])}; all of it stands under [[part]]")
+    rows = scene.get("part", [])
     if not isinstance(rows, list) or not 1 <= len(rows) <= MOST_PARTS:
         raise ConfigError(f"the scene {str(path)!r} must have 1 … {MOST_PARTS} parts, each under [[part]]")
     return tuple(_part(row, f"part {number} of {str(path)!r}") for number, row in enumerate(rows, 1))
 
 
-def _part(row: Mapping[str, Any], where: str) -> Part:
+def _part(row: object, where: str) -> Part:
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{where} is {quoted(row)}, must be a table: write [[part]] above it")
     known = {field.name: field for field in fields(Part)}
     for name in row:
         if name not in known:
@@ -83,6 +88,10 @@ def _part(row: Mapping[str, Any], where: str) -> Part:
             )
     part = Part(row.get("name", ""), **{name: row[name] for name in ("words", "semitones", "take") if name in row},
                 bars=row.get("bars", 0))  # fmt: skip
+    for name in ("name", "words", "take"):
+        if not (text := getattr(part, name)).isprintable() or len(text) > MOST_LETTERS:
+            limit = f"one line of at most {MOST_LETTERS} letters"
+            raise ConfigError(f"{where}: {name} is {quoted(text)}, must be {limit}")
     if not 1 <= part.bars <= MOST_BARS:
         raise ConfigError(f"{where}: bars is {part.bars}, must be within 1 … {MOST_BARS}")
     if abs(part.semitones) > MOST_SEMITONES:
@@ -146,10 +155,11 @@ class Arranger:
 
     def _bar_samples(self, prompts: Prompts) -> int:
         text = max(prompts, key=lambda pair: pair[1])[0] if prompts else ""
-        heard = self._heard(text) if text else None
+        dressed = self._words(text, self.part) if text else ""  # a part's words may name a tempo of their own
+        heard = self._heard(dressed) if text else None
         if heard is not None:
             return heard.bar_frames * self._hop
-        found = _TEMPO.search(text)
+        found = _TEMPO.search(dressed)
         bpm = min(max(float(found.group(1)), 40.0), 240.0) if found else _USUAL_BPM
         return round(_BEATS * 60 / bpm * self._frame_rate_hz) * self._hop
 
@@ -161,13 +171,27 @@ class Arranger:
         """
         if not prompts:
             return {"prompt": None}
-        told: dict[str, Any] = {"prompts": [(self._words(text), weight) for text, weight in prompts]}
+        told: dict[str, Any] = {"prompts": [(self._words(text, self.part), weight) for text, weight in prompts]}
         return told | ({"take": self._take} if self._heard(prompts[0][0]) is not None else {})
 
-    def _words(self, text: str) -> str:
+    def check(self, prompts: Prompts) -> None:
+        """Check that prompts have room for every part's words: in the midst of the music it is too late to be told.
+
+        Raises:
+            PromptError: one is too long.
+        """
+        for text, _ in prompts:
+            letters, part = max(((len(self._words(text, part)), part) for part in self._parts), key=lambda one: one[0])
+            if letters > MAX_TEXT:
+                raise PromptError(
+                    f"the prompt has {len(text):,} characters, {letters:,} with what the scene's part {part.name!r} "
+                    f"says, the limit is {MAX_TEXT:,}: shorten it, or switch arrange off"
+                )
+
+    def _words(self, text: str, part: Part) -> str:
         heard = self._heard(text)
-        words = [self.part.words] if self.part.words else []
-        if heard is not None and self.part.semitones:
+        words = [part.words] if part.words else []
+        if heard is not None and part.semitones:
             tonic, mode = heard.key.split()
-            words.append(f"in {_NOTES[(_NOTES.index(tonic) + self.part.semitones) % len(_NOTES)]} {mode}")
+            words.append(f"in {_NOTES[(_NOTES.index(tonic) + part.semitones) % len(_NOTES)]} {mode}")
         return ", ".join([*words, text])

@@ -13,6 +13,7 @@ Rules: the engine's thread. Positions count the model's samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,9 +21,11 @@ from bridge.session.arranger import Arranger
 from bridge.session.generator import Generator
 from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
 from streamgen.checkpoint import Heard
-from streamgen.config import BEGIN_ANEW, Value
+from streamgen.config import BEGIN_ANEW, CONTROLS, Value
 
 __all__ = ["Form"]
+
+_MOST_TAKES = int(CONTROLS["take"].limits[1])
 
 
 class Form:
@@ -53,16 +56,26 @@ class Form:
         return {name: value for name, value in changed.items() if name != "tempo"} if before and same else changed
 
     def told(self, values: Mapping[str, Value], changed: Mapping[str, Value]) -> dict[str, Any]:
-        """Return what the stream has to be told of a change: as it is, or dressed for the part."""
+        """Return what the stream has to be told of a change: as it is, or dressed for the part.
+
+        Raises:
+            PromptError: a prompt has no room for the words of a part.
+        """
         controls = stream_controls(values, changed)
         if "arrange" in changed or (values["arrange"] and not BEGIN_ANEW.isdisjoint(controls)):
+            self._check(values)
             controls |= self._dressed(values)
         return controls
 
+    def _check(self, values: Mapping[str, Value]) -> None:
+        if values["arrange"]:
+            self._arranger.check(prompts_of(values))
+
     def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        """Return what a fresh stream is told of the first part; nothing without a scene."""
+        """Return what a fresh stream is told of the first part; nothing without a scene. Errors as of `told`."""
         if not values["arrange"]:
             return {}
+        self._check(values)
         self._arranger.restart()
         return self._dressed(values)
 
@@ -71,9 +84,12 @@ class Form:
         return repr((self._dressed(values), values["seed"]))
 
     def _dressed(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        if values["arrange"]:
-            return self._arranger.dressed(prompts_of(values))
-        return stream_controls(values, (*PROMPT_NAMES, "take"))
+        if not values["arrange"]:
+            return stream_controls(values, (*PROMPT_NAMES, "take"))
+        told = self._arranger.dressed(prompts_of(values))
+        if "take" in told:  # whoever asks for another take gets another one of every part
+            told["take"] = (told["take"] - 1 + int(values["take"])) % _MOST_TAKES + 1
+        return told
 
     def begin(self, at: int) -> None:
         """Let the part begin with a fresh stream."""
@@ -104,7 +120,7 @@ class Form:
         """
         if not values["arrange"]:
             return None
-        ends = self._arranger.ends(prompts_of(values))
+        ends = _on_bar_line(self._arranger.ends(prompts_of(values)), generator.bars())
         if generator.drawn + generator.block_samples + generator.hop_samples < ends:
             return None
         self._openings[self._arranger.part.take] = (self._source(values), generator.candidate)
@@ -118,3 +134,11 @@ class Form:
         self._arranger.began = at
         self._turns.append(at)
         return self._arranger.part.name, at
+
+
+def _on_bar_line(at: int, bars: tuple[int, int] | None) -> int:
+    """Return a sample, or the bar line after it: the guard may have begun the music anew in the midst of a part."""
+    if bars is None:
+        return at
+    downbeat, length = bars
+    return downbeat + math.ceil((at - downbeat) / length) * length

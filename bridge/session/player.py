@@ -130,6 +130,7 @@ class Player:
         if moment is not None and (self.landing.is_far(moment) if waits else self.timeline.sample_at(moment) is None):
             self.generator.check(self._form.told({**self.parameters.values, **values}, values))
             return self._wait(moment, replace(command, at=moment))
+        before = {name: self.parameters.values[name] for name in values}
         applied = self._apply(values, moment, round(command.glide_seconds * self.timeline.rate_hz))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
@@ -138,13 +139,7 @@ class Player:
             self._metronome.set_tempo(float(values["tempo"]), self.output.frontier if at_once else applied)
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
-        for name in values:
-            if not self.parameters.table[name].supported:
-                self._publish(
-                    Notice(
-                        "unsupported", f"{self.model.name} was not made for {name}: it may do harm, or nothing", applied
-                    )
-                )
+        self._tell_unsupported(before, values, applied)
         return applied
 
     def _apply(self, values: Mapping[str, Value], moment: Moment | None, glide_samples: int) -> int:
@@ -337,6 +332,14 @@ class Player:
         before, self.heard = self.heard, self._form.heard(self.parameters.values)
         if self.heard != before:
             self._publish(Notice("heard", self.heard, at_sample))
+
+    def _tell_unsupported(self, before: Mapping[str, Value], values: Mapping[str, Value], at_sample: int) -> None:
+        """Say of what the checkpoint was not made for that it leaves its default, not of each step of a knob."""
+        for name, value in values.items():
+            spec = self.parameters.table[name]
+            if not spec.supported and before[name] == spec.default and value != spec.default:
+                line = f"{self.model.name} was not made for {name}: it may do harm, or nothing"
+                self._publish(Notice("unsupported", line, at_sample))
 
     def _tell_faults(self, faults: Sequence[tuple[str, int]]) -> None:
         for fault, at in faults:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
 from streamgen.checkpoint import Heard
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, PromptError
 from streamgen.testing.fake import HOP_SAMPLES as HOP
 
 SCENE = (Part("theme", 2, take="a"), Part("break", 1, words="no drums"), Part("higher", 1, semitones=5))
@@ -50,6 +51,21 @@ def test_a_part_is_as_long_as_the_bars_of_its_prompt() -> None:
     assert typed.ends([("techno", 1.0)]) == 2 * 100 * HOP, "at 120, where no tempo is named"
 
 
+def test_a_part_whose_words_name_a_tempo_has_bars_of_that() -> None:
+    scene = (Part("slow", 2, words="75 bpm"),)
+    typed = arranger(hears=False, scene=scene)
+    assert typed.ends([("techno, 150 bpm", 1.0)]) == 2 * 160 * HOP
+    slow = Arranger(scene, lambda text: replace(heard(text), bar_frames=160 if "75" in text else 50), 50.0, HOP)
+    assert slow.ends([("house", 1.0)]) == 2 * 160 * HOP
+
+
+def test_a_prompt_without_room_for_the_words_of_a_part_is_told_before_it_plays() -> None:
+    one = arranger()
+    one.check([("h" * 1_980, 1.0)])
+    with pytest.raises(PromptError, match="1,990 characters, 2,002 with what the scene's part 'higher' says"):
+        one.check([("house", 1.0), ("h" * 1_990, 1.0)])
+
+
 def test_the_shipped_scene_is_one_and_a_bad_one_is_told(tmp_path: Path) -> None:
     assert len(read_scene(DEFAULT_SCENE)) > 3
     for text, complaint in {
@@ -59,6 +75,12 @@ def test_the_shipped_scene_is_one_and_a_bad_one_is_told(tmp_path: Path) -> None:
         "[[part]]\nbars = 2\nsemitones = 40": "semitones is 40",
         "[[part]]\nbars = 2\nspeed = 1": "'speed'",
         "[[part": "cannot be read",
+        "part = [1, 2]": "part 1 of .* is 1, must be a table",
+        'part = [""]': "must be a table",
+        "part = [[]]": "must be a table",
+        "[[part]]\nbars = 1\n[[prat]]\nbars = 1": "has 'prat'",
+        "[[part]]\nbars = 1\nwords = '" + "x" * 201 + "'": "one line of at most 200 letters",
+        '[[part]]\nbars = 1\nname = "\\u001b[31mred"': "one line of at most 200 letters",
     }.items():
         path = tmp_path / "scene.toml"
         path.write_text(text)

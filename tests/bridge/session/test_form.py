@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bridge.session.events import Block, Event, Notice
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.checkpoint import Heard
+from streamgen.errors import PromptError
 from streamgen.stream.controls import Controls
 from streamgen.testing.fake import HOP_SAMPLES as HOP
 from streamgen.testing.fake import FakeModel
@@ -134,3 +136,40 @@ def test_another_prompt_takes_over_and_the_part_begins_with_it(monkeypatch: pyte
     assert "techno" in seen
     stage.play(2.0)
     assert "house" not in str(stage.sounding)
+
+
+def test_another_take_is_another_one_of_every_part_and_the_same_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True)
+    stage.play(0.5)
+    own = [stage.player.generator._stream.controls.take]
+    for take in (77, 0):
+        stage.player.do(Set({"take": take}, "test"))
+        stage.play(1.0)
+        own.append(stage.player.generator._stream.controls.take)
+    assert stage.parts() == [], "the theme began again each time"
+    assert own == [1, 78, 1]
+
+
+def test_after_the_guard_began_the_music_anew_parts_begin_on_its_bar_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, guard=True)
+    stage.play(0.5)
+    guard = stage.player.generator._stream._sound.guard
+    guard.heard = replace(guard.heard, mend_frame=guard.heard.frame + 40, fault="drone")
+    stage.play(5.0)
+    downbeat = next(one.applied_at_sample for one in stage.told if isinstance(one, Notice) and one.topic == "guard")
+    assert downbeat % BAR
+    assert [(at - downbeat) % BAR for _, at in stage.parts()[:1]] == [0]
+
+
+def test_a_prompt_without_room_for_a_parts_words_is_refused_and_the_music_plays_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(monkeypatch, arrange=True)
+    stage.play(1.0)
+    with pytest.raises(PromptError, match="part 'higher'"):
+        stage.player.do(Set({"prompt/1/text": "h" * 1_995}, "test"))
+    stage.play(3.0)
+    assert len(stage.parts()) > 1
+    stage.player.do(Set({"arrange": False, "prompt/1/text": "h" * 1_995}, "test"))
+    with pytest.raises(PromptError, match="part 'higher'"):
+        stage.player.do(Set({"arrange": True}, "test"))

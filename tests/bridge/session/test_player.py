@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -299,3 +300,13 @@ def test_a_melody_lands_at_its_sample_and_fresh_streams_follow_it() -> None:
     one.run(0.5)
     assert one.stream.controls.melody is None
     one.player.close()
+
+
+def test_what_the_checkpoint_was_not_made_for_is_told_once_it_leaves_its_default(rig: Callable[..., Rig]) -> None:
+    one = rig()
+    row = one.player.parameters.table["guidance_scale"]
+    one.player.parameters.table["guidance_scale"] = replace(row, supported=False)
+    for value in (row.default, 5.0, 6.0, row.default):
+        one.player.do(Set({"guidance_scale": value}, "test"))
+    notices = [(notice.topic, notice.text.split(":")[0][-14:]) for notice in one.events(Notice)]
+    assert notices == [("unsupported", "guidance_scale")]
