@@ -19,6 +19,7 @@ from streamgen.checkpoint import Heard
 from streamgen.checkpoint.vocabulary import suggested
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.style import Style
+from streamgen.conditioning.text import check_text
 from streamgen.errors import PromptError
 from streamgen.runtime import Runtime
 
@@ -46,10 +47,9 @@ class Preparation:
             What it hears; None for no prompt, and from checkpoints that read prompts as they are typed.
 
         Raises:
-            PromptError: it is no text.
+            PromptError: it is no text, or one that cannot be a prompt.
         """
-        if text is not None and not isinstance(text, str):
-            raise PromptError(f"a prompt is a str, or None, not {type(text).__name__}: write it as text")
+        check_text(text)
         return self.runtime.prompts.heard(text)
 
     @property

@@ -13,6 +13,7 @@ Rules: plain data and one sum; knows no stream. A prompt's bar, style and key ar
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ __all__ = ["CODE_BIAS_FILE", "CodeBias", "read_code_bias"]
 
 CODE_BIAS_FILE = "code_bias.safetensors"
 BAR, KEY = "bar.", "key."
+_FRAMES = re.compile("[1-9][0-9]{0,5}")
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,14 @@ def read_code_bias(folder: Path, shape: tuple[int, int]) -> CodeBias | None:
     for name, table in tables.items():
         kind, rest = name[: len(BAR)], name[len(BAR) :]
         ranks = {BAR: 3, KEY: 2}
-        if ranks.get(kind) != table.ndim or tuple(table.shape[-2:]) != shape or (kind == BAR and not rest.isdigit()):
+        fits = ranks.get(kind) == table.ndim and tuple(table.shape[-2:]) == shape and len(table) > 0
+        if not fits or (kind == BAR and not _FRAMES.fullmatch(rest)):
             raise CheckpointError(
                 f"{path}: {name!r:.60} is {list(table.shape)}; bar.FRAMES [P, {shape[0]}, {shape[1]}] or key.STYLE.KEY "
                 f"{list(shape)} is needed: it belongs to another checkpoint, move it away"
             )
+        if not (table.is_floating_point() and bool(table.isfinite().all())):
+            raise CheckpointError(f"{path}: {name!r:.60} has what is no number; the file is damaged: download it again")
         if kind == BAR:
             bars[int(rest)] = table
         else:

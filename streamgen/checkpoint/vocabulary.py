@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamgen.checkpoint.files import read_json
+from streamgen.checkpoint.words_file import check_words
 from streamgen.errors import CheckpointError
 
 __all__ = [
@@ -101,15 +102,17 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
     """The words that lie beside a checkpoint's weights, or None where there are none.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged, or names what is not there.
     """
     path = folder / WORDS_FILE
     if not path.is_file():
         return None
+    data = read_json(path)
     try:
-        return vocabulary(read_json(path))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no list of words ({error!r:.80}); correct it, or move it away") from None
+        check_words(data)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no list of words: {error}; correct it, or move it away") from None
+    return vocabulary(data)
 
 
 def vocabulary(data: dict[str, Any]) -> Vocabulary:

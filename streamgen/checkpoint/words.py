@@ -218,7 +218,7 @@ def _style(found: _ParsedPrompt, words: Vocabulary) -> str:
         return named[0]
     hints, asked = Counter(found.values("hint")), found.values("instrument")
     homes = [home for one in asked if (home := words.style_of_instrument[one])]
-    able = [*found.values("hint"), *homes, words.default_style, *words.styles]
+    able = dict.fromkeys([*found.values("hint"), *homes, words.default_style, *words.styles])
     scores = {name: _fit(name, hints[name], asked, words) for name in able if name not in refused}
     return max(scores, key=scores.__getitem__, default=words.default_style)  # of equals the first
 

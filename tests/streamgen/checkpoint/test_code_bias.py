@@ -33,7 +33,16 @@ def test_a_checkpoint_without_tables_adds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("bar.96", (6, 4, 11)), ("bar.96", (4, 10)), ("bar.slow", (6, 4, 10)), ("mood.sad", (4, 10))]
+    ("name", "shape"),
+    [
+        ("bar.96", (6, 4, 11)),
+        ("bar.96", (4, 10)),
+        ("bar.slow", (6, 4, 10)),
+        ("bar.²", (6, 4, 10)),
+        ("bar.0", (6, 4, 10)),
+        ("bar.96", (0, 4, 10)),
+        ("mood.sad", (4, 10)),
+    ],
 )
 def test_tables_of_another_checkpoint_are_refused(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
     save_file({name: torch.zeros(shape)}, tmp_path / CODE_BIAS_FILE)
@@ -44,4 +53,14 @@ def test_tables_of_another_checkpoint_are_refused(tmp_path: Path, name: str, sha
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / CODE_BIAS_FILE).write_bytes(b"\0" * 20)
     with pytest.raises(CheckpointError, match=CODE_BIAS_FILE):
+        read_code_bias(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("name", "shape"), [("bar.96", (6, 4, 10)), ("key.house.A minor", (4, 10))])
+def test_what_is_no_number_is_refused_before_it_is_drawn_by(
+    tmp_path: Path, name: str, shape: tuple[int, ...], number: float
+) -> None:
+    save_file({name: torch.full(shape, number)}, tmp_path / CODE_BIAS_FILE)
+    with pytest.raises(CheckpointError, match="has what is no number"):
         read_code_bias(tmp_path, SHAPE)
