@@ -19,7 +19,7 @@ _B_FLAT = 10
 _NO_COUNT = r"(?!\s*(?:[ap]\.?m\b|o['’ ]?clock|uhr\b|h\b|secs?\b|seconds?\b|min\b|minutes?\b|hours?\b|years?\b|%))"
 _TEMPO = re.compile(
     r"(?:\b(?:tempo|at|around|about)\s+|~\s*)?"
-    r"(?<![\d#])(?<!\d[.,])(?<!^-)(?<![\s,]-)"  # no end of a longer number, none below zero
+    r"(?<![\d#])(?<!\d[.,e])(?<!^-)(?<![\s,]-)"  # no end of a longer number, none below zero
     r"(?:(\d{2,3})\s*(?:-|–|to|bis)\s*)?(\d{2,3}(?:[.,]\d+)?)(?:\s*-?ish)?\s*(?:bpm|beats per minute)(?:-?ish)?\b"
     r"|(?:\b(?:tempo|bpm)\b\s*[:=]?|(?:\b(?:quarter|crotchet)(?:\s+note)?|♩)\s*=)\s*()(\d{2,3})\b(?:\s*bpm\b)?"
     r"|\bat\s+()(\d{2,3})\b" + _NO_COUNT  # "at 10 pm" is a time
@@ -92,7 +92,7 @@ def asked_tempo(text: str) -> tuple[AskedTempo | None, str]:
     named = [float(group.replace(",", ".")) for group in match.groups() if group]
     if not any(named):
         return None, text
-    written = " to ".join(f"{bpm:.0f}" for bpm in named) + " bpm"
+    written = " to ".join(f"{bpm:g}" for bpm in named) + " bpm"
     return AskedTempo(sum(named) / len(named), written), _without(text, match)
 
 

@@ -110,13 +110,14 @@ class ControlState:
         lay_out(asked.context_seconds, asked.context_start_seconds, rows.prefix)
         return asked
 
-    def ask(self, values: Mapping[str, Any], at_frame: int | None, next_frame: int) -> int:
+    def ask(self, values: Mapping[str, Any], at_frame: int | None, next_frame: int, *, on_bar: bool = False) -> int:
         """Ask for a change.
 
         Args:
             values: names as in `ControlValues`.
             at_frame: when; None, or a frame that is drawn already, is the next one.
             next_frame: whose first codebook is drawn next, counted from the first sample of the stream.
+            on_bar: whether that frame is the bar line's, and nobody named it.
 
         Returns:
             The frame at which it comes into force.
@@ -128,7 +129,7 @@ class ControlState:
         asked, pending = self.check(values), self.memory.pending
         self._history.check(pending)
         frame = next_frame if at_frame is None else max(next_frame, at_frame)
-        change = Change(frame, dict(values), self.serial, at_frame is not None, next_frame)
+        change = Change(frame, dict(values), self.serial, at_frame is not None, next_frame, on_bar)
         self._history.add(change)
         self.memory = replace(self.memory, asked=asked, pending=queued(pending, [change]))
         return frame

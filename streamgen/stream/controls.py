@@ -29,6 +29,7 @@ _log = logging.getLogger("streamgen")
 
 CONTROL_NAMES = ("prompt", "prompts", "melody", "style", *CONTROLS)
 _CANDIDATE = "candidate"  # not a musician's: which opening of an audition plays, counted from 1; 0 is none of them
+_CANDIDATES_ROW = replace(CONTROLS["audition"], name=_CANDIDATE, low=0)
 _TAKES, _CANDIDATES = 1_000_000_007, 998_244_353  # primes: no seed of one take is that of another near it
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 _OTHERS = (*_PROMPTS, "melody", "style", _CANDIDATE)  # no numbers
@@ -102,7 +103,7 @@ class Controls:
             self,
             mix=self._mix(values),
             numbers={**self.numbers, **numbers},
-            candidate=int(values.get(_CANDIDATE, self.candidate)),
+            candidate=int(_CANDIDATES_ROW.check_number(values.get(_CANDIDATE, self.candidate))),
             melody=values.get("melody", self.melody),
             style=values.get("style", self.style),
         )

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamgen.conditioning.prompt_mix import PromptMix, glide
+from streamgen.config import BEGIN_ANEW
 from streamgen.errors import CapacityError
 
 __all__ = ["PENDING_LIMIT", "Change", "ChangeHistory", "Glide", "Pending", "due", "queued"]
 
 PENDING_LIMIT = 1_000
+_PROMPTS = {"prompt", "prompts"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Change:
         serial: how many changes were asked for before it.
         scheduled: True if its sample was named, False for "at once".
         asked_frame: where the stream was when it was asked for.
+        on_bar: True if nobody named its sample: it waits for the bar line.
     """
 
     frame: int
@@ -36,14 +39,45 @@ class Change:
     serial: int
     scheduled: bool
     asked_frame: int
+    on_bar: bool = False
 
 
 Pending = tuple[Change, ...]
 
 
 def queued(pending: Pending, changes: Iterable[Change]) -> Pending:
-    """Return what waits with some changes more, by frame; of two at one frame the one asked for later comes last."""
-    return tuple(sorted([*pending, *changes], key=lambda change: change.frame))
+    """Return what waits with some changes more, by frame; of two at one frame the one asked for later comes last.
+
+    Other music that was asked for later and comes sooner is not undone by what waits for the bar line:
+
+        asked for   prompt A ─ waits ──────────┐
+                           prompt B, at once   │  nothing: B plays on
+        frames      ───────┴───────────────────┴─────►
+    """
+    waiting = list(pending)
+    for change in changes:
+        kept = [_overtaken(one, change) for one in waiting]
+        tried = [
+            one.values["candidate"]
+            for one, left in zip(waiting, kept, strict=True)
+            if "candidate" in one.values and "candidate" not in left.values
+        ]
+        # the same music sooner begins as it would have begun
+        sooner = replace(change, values={"candidate": tried[-1], **change.values}) if tried else change
+        waiting = sorted([*(one for one in kept if one.values), sooner], key=lambda one: one.frame)
+    return tuple(waiting)
+
+
+def _overtaken(waiting: Change, later: Change) -> Change:
+    """Return a change that waits without what another one, asked for later, says sooner."""
+    said = BEGIN_ANEW.intersection(later.values)
+    if not (waiting.on_bar and later.frame < waiting.frame and said):
+        return waiting
+    said |= _PROMPTS if said & _PROMPTS else set()
+    left = {name: value for name, value in waiting.values.items() if name not in said}
+    if BEGIN_ANEW.isdisjoint(left):
+        left.pop("candidate", None)  # the opening of music that does not begin
+    return replace(waiting, values=left)
 
 
 def due(pending: Pending, frame: int) -> Pending:

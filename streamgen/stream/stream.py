@@ -190,10 +190,12 @@ class Stream:
         at_frame = None if at_sample is None else math.ceil(at_sample / hop)
         with self.runtime.alone():
             self._sound.check_open()
-            if at_frame is None and wanted.get("on_bar", self.controls.on_bar) and not BEGIN_ANEW.isdisjoint(wanted):
+            control, line = self._sound.control, None
+            waits = wanted.get("on_bar", control.memory.asked.on_bar) and not BEGIN_ANEW.isdisjoint(wanted)
+            if at_frame is None and waits:
                 line = self.bar_line()
                 at_frame = None if line is None else line // hop
-            return hop * self._sound.control.ask(wanted, at_frame, self._sound.next_frame)
+            return hop * control.ask(wanted, at_frame, self._sound.next_frame, on_bar=line is not None)
 
     def prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values with a melody among them as streams take it; see `Model.melody`.

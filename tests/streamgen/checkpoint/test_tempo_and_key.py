@@ -34,6 +34,10 @@ def test_a_tempo_in_numbers(text: str, bpm: float, rest: str) -> None:
     assert (found.bpm, left.split()) == (bpm, rest.split())
 
 
+def test_a_tempo_is_told_as_it_was_written() -> None:
+    assert asked_tempo("house, 12,5 bpm")[0] == AskedTempo(12.5, "12.5 bpm")
+
+
 def test_a_range_of_tempi_is_told_by_both_ends() -> None:
     assert asked_tempo("from 94 to 150 bpm")[0] == AskedTempo(122, "94 to 150 bpm")
 
@@ -47,6 +51,7 @@ def test_a_range_of_tempi_is_told_by_both_ends() -> None:
         "0 bpm",
         "00 bpm",
         "1e3 bpm",
+        "1e309 bpm",
         "techno 1990",
         "70s",
         "8-bit",

@@ -50,6 +50,39 @@ def test_knobs_and_who_asks_not_to_wait_do_not(model: FakeModel) -> None:
         assert stream.set(prompt="b") == stream.next_sample
 
 
+def test_who_has_just_asked_not_to_wait_does_not(model: FakeModel) -> None:
+    with opened(model) as stream:
+        stream.read(30 * HOP)
+        stream.set(on_bar=False)
+        assert stream.set(prompt="b") == stream.next_sample
+        stream.set(on_bar=True)
+        assert stream.set(prompt="c") > stream.next_sample
+
+
+@pytest.mark.parametrize("rewound", [False, True])
+def test_what_waits_for_the_line_does_not_undo_what_was_asked_for_later_and_came_sooner(
+    model: FakeModel, rewound: bool
+) -> None:
+    with opened(model, rewind_seconds=5.0) as stream:
+        stream.read(20 * HOP)
+        mark = stream.mark()
+        stream.read(5 * HOP)
+        assert stream.set(prompt="b", take=2, temperature=0.5) == BAR
+        stream.read(5 * HOP)
+        assert stream.set(prompts=[("c", 1.0)], on_bar=False) < BAR
+        if rewound:
+            stream.rewind(mark)
+        stream.read(60 * HOP)
+        assert (stream.controls.mix.dominant, stream.controls.take) == ("c", 2), "of the rest nothing else was said"
+        assert stream.controls.temperature == 0.5
+        assert stream.set(take=3) == stream.next_sample
+        named = stream.set(prompt="d", at_sample=stream.next_sample + 20 * HOP)
+        stream.set(prompt="e")
+        stream.read(30 * HOP)
+        assert stream.position_samples > named
+        assert stream.controls.mix.dominant == "d", "a sample that was named is kept to"
+
+
 def test_a_take_waits_too_and_no_prompt_has_no_bars(model: FakeModel) -> None:
     with opened(model) as stream:
         stream.read(60 * HOP)

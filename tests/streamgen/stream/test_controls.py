@@ -76,3 +76,9 @@ def test_a_file_may_be_older_than_a_control() -> None:
     assert (read.guidance_interval, read.temperature) == (1.0, 0.5)
     with pytest.raises(AttributeError, match="no control 'tempo'"):
         _ = read.tempo
+
+
+@pytest.mark.parametrize("candidate", ["x", -1, 1.5, 17, None])
+def test_an_opening_that_cannot_be_is_told_as_any_number_is(candidate: object) -> None:
+    with pytest.raises(ConfigError, match="candidate is "):
+        of().changed({"candidate": candidate})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamgen.conditioning import PromptMix
@@ -34,6 +36,17 @@ def test_changes_come_due_in_order_of_their_frames_and_the_later_request_wins() 
     assert queue.take(4) == [{"b": 1}]
     assert queue.take(4) == []
     assert queue.take(9) == [{"a": 1}, {"a": 2}]
+
+
+def test_the_same_music_sooner_takes_along_the_opening_that_was_tried_for_it() -> None:
+    bar = Change(50, {"prompt": "b", "candidate": 3}, 0, True, 5, on_bar=True)
+    sooner = Change(20, {"prompts": [("b", 1.0)]}, 1, False, 20)
+    other = Change(20, {"prompt": "c", "candidate": 5}, 1, False, 20)
+    assert [dict(one.values) for one in queued((bar,), [sooner])] == [{"prompts": [("b", 1.0)], "candidate": 3}]
+    assert queued((bar,), [other]) == (other,)
+    assert queued((bar,), [replace(other, frame=60)]) == (bar, replace(other, frame=60)), "no sooner"
+    named = replace(bar, on_bar=False)
+    assert queued((named,), [other]) == (other, named), "its sample was named"
 
 
 def test_a_rewind_asks_again_for_what_was_asked_since() -> None:
