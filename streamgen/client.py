@@ -175,7 +175,7 @@ class Live:
             The sample of the session at which it applies.
 
         Raises:
-            ConfigError: a keyword that there is not.
+            ConfigError: a keyword that there is not, or a value that JSON has not: NaN, or an array.
             Refused: a value outside its range, or a parameter that is not there.
             NoAnswer: see `connect`'s `answer_seconds`.
             Disconnected: there is no connection any more.
@@ -192,13 +192,18 @@ class Live:
         """Send any message of the protocol, such as `rack` or `preset`; returns its answer.
 
         Raises:
+            ConfigError: JSON has no such value: NaN, or an array.
             Refused: it was not done.
             NoAnswer: see `connect`'s `answer_seconds`.
             Disconnected: there is no connection any more.
         """
         self._last_id += 1
         id_ = self._last_id
-        return await self._answer(kind, id_, json.dumps({"type": kind, "id": id_, **fields}))
+        try:  # the service cannot read NaN, nor say whose message it was
+            message = json.dumps({"type": kind, "id": id_, **fields}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{kind} cannot be sent: {error}; send texts, switches and finite numbers") from None
+        return await self._answer(kind, id_, message)
 
     async def send_audio(self, kind: str, file: bytes, **when: Unpack[When]) -> int:
         """Give the music audio of a kind.

@@ -130,6 +130,17 @@ def test_what_cannot_be_is_refused_with_a_code_and_the_rest_goes_on() -> None:
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32(0.5), b"rain"])
+def test_what_json_has_not_is_refused_before_it_is_sent(value: object) -> None:
+    async def go() -> None:
+        async with serving() as web, connect(f"127.0.0.1:{web.web.port}") as live:
+            with pytest.raises(ConfigError, match=r"set cannot be sent: .*; send texts, switches and finite numbers"):
+                await live.set({"temperature": value})
+            await live.set({"temperature": 0.5})
+
+    asyncio.run(go())
+
+
 def test_who_does_not_take_his_chunks_loses_the_oldest_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamgen.client._KEPT_SECONDS", 0.2)
 
