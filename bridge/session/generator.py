@@ -6,6 +6,7 @@ beginning, whichever stream they come from.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.session.lookahead import Lookahead, Pace, Piece
+from streamgen.errors import CapacityError
 
 if TYPE_CHECKING:
     from streamgen import Model, Stream, StreamMark
 
 __all__ = ["BLOCK_FRAMES", "Generator"]
 
+_log = logging.getLogger("bridge.generator")
 BLOCK_FRAMES = 5  # made at once: the codec is cheaper on several frames than on one
 _REWIND_SECONDS = 13.0  # the longest lead and the longest rack, the block beyond it and the codec's look-ahead
 _TRY_AGAIN_SECONDS = 2.0  # about three times what trying openings takes
@@ -163,10 +166,15 @@ class Generator:
 
         That takes a second, which plays from what is ahead; a machine that would not catch up takes the first one, and
         so does who changes the music again at once: a storm of prompts would leave no time for anything else. `paced`
-        are changes that come no closer than a bar, such as the parts of a scene: each of them is tried.
+        are changes that come no closer than a bar, such as the parts of a scene: each of them is tried. Where there is
+        no room beside the other sessions, the first one plays too: a part must not end the music.
         """
         again = not paced and self._now() - self._tried_at < _TRY_AGAIN_SECONDS
-        found = self._stream.auditioned(controls, between_steps, hold=self.pace.quick and not again)
+        try:
+            found = self._stream.auditioned(controls, between_steps, hold=self.pace.quick and not again)
+        except CapacityError as error:
+            _log.info("no openings are tried: %s", error)
+            found = self._stream.auditioned(controls, hold=False)
         if found.get("candidate"):
             self._tried_at = self._now()
         return found

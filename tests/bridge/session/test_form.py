@@ -13,7 +13,7 @@ from bridge.session.events import Block, Event, Notice
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.checkpoint import Heard
-from streamgen.errors import PromptError
+from streamgen.errors import CapacityError, PromptError
 from streamgen.stream.controls import Controls
 from streamgen.testing.fake import HOP_SAMPLES as HOP
 from streamgen.testing.fake import FakeModel
@@ -173,3 +173,16 @@ def test_a_prompt_without_room_for_a_parts_words_is_refused_and_the_music_plays_
     stage.player.do(Set({"arrange": False, "prompt/1/text": "h" * 1_995}, "test"))
     with pytest.raises(PromptError, match="part 'higher'"):
         stage.player.do(Set({"arrange": True}, "test"))
+
+
+def test_where_there_is_no_room_to_try_openings_the_first_one_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise CapacityError("261 rows needed, the limit is 256; close a stream or use fewer prompts")
+
+    stage = Stage(monkeypatch, arrange=True)
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", full)
+    monkeypatch.setattr("bridge.session.lookahead.Pace.quick", True)
+    stage.player.do(Set({"audition": 8, "prompt/1/text": "techno"}, "test"))
+    stage.play(4.0)
+    assert [name for name, _ in stage.parts()][:2] == ["break", "higher"]
+    assert "techno" in str(stage.sounding)
