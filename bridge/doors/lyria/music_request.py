@@ -36,6 +36,7 @@ _IN_PART = {
     "onlyBassAndDrums": "as far as the prompt's words go",
     "density": "as far as the prompt's words go: sparse, as it is, dense",
 }
+_TEMPO_LETTERS = len(", 200 bpm")  # which the session adds
 
 
 @dataclass
@@ -105,13 +106,21 @@ class MusicRequest:
         heaviest = max((weight for _, weight in self.prompts), default=1.0)
         for slot in range(1, MAX_PROMPTS + 1):
             text, weight = self.prompts[slot - 1] if slot <= len(self.prompts) else ("", 0.0)
-            values[f"prompt/{slot}/text"] = (text + self._words())[:MAX_TEXT] if text else ""
+            values[f"prompt/{slot}/text"] = self._with_words(text) if text else ""
             values[f"prompt/{slot}/weight"] = weight / heaviest
-        values["negative_prompt"] = ", ".join(self._unwanted())
+        # the words say it as well; where a negative prompt does harm, they alone
+        values["negative_prompt"] = ", ".join(self._unwanted()) if table["negative_prompt"].supported else ""
         return values
+
+    def _with_words(self, text: str) -> str:
+        words = self._words()
+        return text[: MAX_TEXT - _TEMPO_LETTERS - len(words)] + words
 
     def _nearest(self, name: str, spec: ControlSpec) -> Value:
         wanted = self.config[name]
+        if not spec.supported and wanted != spec.default:
+            self.warnings.append(f"{name} is {wanted:g}, this model was not made for it: left out")
+            return spec.default
         nearest = spec.nearest(float(wanted))
         if nearest != wanted:
             self.warnings.append(f"{name} is {wanted:g}, this model goes to {nearest:g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,3 +104,21 @@ def test_what_is_out_of_range_or_unknown_is_left_out_and_told(name: str, value: 
     assert values == requested()[1]
     assert request.told()[0].startswith(f"{name} is ")
     assert name not in request.source()["musicGenerationConfig"]
+
+
+def test_what_the_model_was_not_made_for_is_left_out_and_told() -> None:
+    request, _ = requested(guidance=4.0, muteDrums=True)
+    request.told()
+    table = TABLE | {name: replace(TABLE[name], supported=False) for name in ("guidance_scale", "negative_prompt")}
+    values = request.values(table)
+    assert values["guidance_scale"] == table["guidance_scale"].default
+    assert values["negative_prompt"] == ""
+    assert "no drums" in values["prompt/1/text"]
+    assert request.told() == ["guidance is 4, this model was not made for it: left out"]
+
+
+def test_a_long_prompt_leaves_room_for_the_words_and_the_tempo() -> None:
+    _, values = requested(("x" * 2_000, 1.0), muteDrums=True, bpm=120)
+    text = values["prompt/1/text"]
+    assert text.endswith("x, no drums")
+    assert len(f"{text}, {values['tempo']:g} bpm") == 2_000
