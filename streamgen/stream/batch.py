@@ -21,7 +21,7 @@ from streamgen.audio import AudioChunk, check_no_lone_rate
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.rows import Conditioner
 from streamgen.conditioning.style import Style
-from streamgen.config import CONTROLS
+from streamgen.config import CONTROLS, ClipValues
 from streamgen.errors import ConfigError, PromptError
 from streamgen.lm.step import Step, StepSettings
 from streamgen.runtime import Runtime
@@ -33,6 +33,7 @@ __all__ = ["Batch"]
 Audio = NDArray[np.float32]
 _MAX_CLIPS = 64
 _MAX_SECONDS = 24 * 3600.0
+_OF_STREAMS = {*CONTROLS} - {*ClipValues.__annotations__, "seed"}  # what is not there to a clip
 
 
 class _Clip:
@@ -95,6 +96,8 @@ class Batch:
         controls: Mapping[str, Any],
     ) -> None:
         self._runtime = runtime
+        if lasting := sorted(_OF_STREAMS.intersection(controls)):
+            raise ConfigError(f"{lasting[0]} is of streams, not of clips: model.open_stream(prompt, {lasting[0]}=…)")
         self._count = _check_prompts(prompts)
         self._frames = _check_seconds(seconds, runtime.frame_rate_hz)
         self._values = [

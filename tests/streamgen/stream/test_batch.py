@@ -14,7 +14,7 @@ import streamgen
 from streamgen.errors import ConfigError, PromptError
 from streamgen.kernels import kernels
 from streamgen.stream.batch import Batch
-from streamgen.testing import tiny_checkpoint
+from streamgen.testing import FakeModel, tiny_checkpoint
 
 Twins = Callable[[str], Any]
 TEXTS = ["piano", "drums and bass with slow techno beat", None]
@@ -338,3 +338,9 @@ def test_what_makes_no_sense_is_refused_by_name(twin: Twins) -> None:
         for rate in (32_000, np.int64(32_000))
     ]
     assert np.array_equal(*clips)
+
+
+@pytest.mark.parametrize("name", ["take", "audition", "on_bar", "guard"])
+def test_what_only_a_stream_does_is_refused_and_not_passed_over(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} is of streams, not of clips: .*open_stream\(prompt, {name}=…\)"):
+        FakeModel().generate(["piano"], 1.0, **{name: 1})  # type: ignore[misc]

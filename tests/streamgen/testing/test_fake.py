@@ -116,6 +116,7 @@ def read_by_others(stream: Stream, other: Stream) -> None:
         lambda model: model.generate(["piano"], 0.001),
         lambda model: model.generate(["piano"], 1.0, seed=[1, 2]),
         lambda model: model.generate(["piano"], 1.0, prompt="rock"),
+        lambda model: model.generate(["piano"], 1.0, audition=4),
     ],
 )
 def test_it_refuses_what_a_model_refuses_in_the_same_words(real: Model, wrong: Callable[[Any], None]) -> None:
