@@ -122,4 +122,5 @@ def _lower(text: str) -> str:
 
 
 def _without(text: str, match: re.Match[str]) -> str:
-    return f"{text[: match.start()]} {text[match.end() :]}"
+    # in "125 bpm-house" the hyphen is no minus
+    return f"{text[: match.start()]} {text[match.end() :].removeprefix('-')}"

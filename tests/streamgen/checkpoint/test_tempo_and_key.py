@@ -26,6 +26,8 @@ from streamgen.checkpoint.tempo_and_key import AskedKey, AskedTempo, asked_key, 
         ("around 110 bpm", 110.0, ""),
         ("~110-ish bpm", 110.0, ""),
         ("110 bpm-ish", 110.0, ""),
+        ("125bpm-house", 125.0, "house"),
+        ("lofi, 94 bpm -drums", 94.0, "lofi, -drums"),
     ],
 )
 def test_a_tempo_in_numbers(text: str, bpm: float, rest: str) -> None:
@@ -53,6 +55,7 @@ def test_a_range_of_tempi_is_told_by_both_ends() -> None:
         "1e3 bpm",
         "1e309 bpm",
         "techno 1990",
+        "house 100%",
         "70s",
         "8-bit",
         "a#90 bpm",
@@ -115,6 +118,7 @@ def test_a_key_as_people_write_it(text: str, semitone: int, mode: str) -> None:
 def test_the_key_is_taken_out_of_the_prompt() -> None:
     assert asked_key("İİİ lofi, F# minor") == (AskedKey(6, "minor", "F# minor"), "İİİ lofi,  ")
     assert asked_tempo("İstanbul, 140 bpm!") == (AskedTempo(140, "140 bpm"), "İstanbul,  !")
+    assert asked_key("A minor-techno") == (AskedKey(9, "minor", "A minor"), " techno")
     assert asked_key("piano in Es-Dur, slow") == (AskedKey(3, "major", "Es-Dur"), "piano in  , slow")
 
 
