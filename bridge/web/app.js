@@ -24,6 +24,7 @@ import { mixColours, rgb, Surface } from "./surface.js";
 const CHUNK_MS = 40;
 const FADE_MS = 60; // longer than the ring's own fade
 const COMMITTED_SECONDS = 0.2; // the server tells of music that long before it is due
+const PART_SECONDS = 3; // the name of a part that has begun is shown for so long
 
 const $ = (id) => document.getElementById(id);
 const glowing = [$("play"), $("surface").querySelector("canvas")];
@@ -49,7 +50,7 @@ const dropped = new Dropped((type, fields) => connection.send(type, fields), (by
 const light = new BeatLight($("beat"), $("beat-words"));
 
 const session = {
-  rateHz: 0, playing: false, listening: sessionStorage.getItem("listening") !== "no", arrivesAt: 0, greeted: false, eager: false, asked: null,
+  rateHz: 0, playing: false, listening: sessionStorage.getItem("listening") !== "no", arrivesAt: 0, parts: [], greeted: false, eager: false, asked: null,
   peaks: [0, 0], told: { position: 0, atMs: 0 }, // as the server tells them
 };
 /** Whether this page makes the sound: else it shows the music as the server tells it. */
@@ -114,7 +115,7 @@ const told = {
     const long = ms < 100 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`;
     toast(reason === "slow_client" ? `This connection was too slow: ${long} of music are missing` : `The server was late: ${long} are missing`);
   },
-  notice: ({ topic, text }) => (topic === "heard" ? showHeard(text) : topic === "part" ? write("arrival", text) : toast(text)),
+  notice: ({ topic, text, applied_at_sample: at }) => (topic === "heard" ? showHeard(text) : topic === "part" ? noteParts(text, at) : toast(text)),
   beat: (beat) => light.told(beat, soundsHere()),
   meter: ({ left_db, right_db }) => {
     session.peaks = [left_db, right_db].map((db) => 10 ** (db / 20));
@@ -179,6 +180,7 @@ function startOver() {
   light.clear();
   player.flush();
   session.arrivesAt = 0;
+  session.parts = [];
 }
 
 function showTransport(playing, quietly = false) {
@@ -344,7 +346,9 @@ function showFromAfar() {
   if (soundsHere() || !session.rateHz) return;
   const { position, atMs } = session.told;
   const since = session.playing ? (performance.now() - atMs) / 1000 : 0;
-  write("clock", clock(Math.max(0, position / session.rateHz - COMMITTED_SECONDS + since)));
+  const seconds = Math.max(0, position / session.rateHz - COMMITTED_SECONDS + since);
+  write("clock", clock(seconds));
+  if (player.started || !session.listening) write("arrival", partBegun(seconds * session.rateHz, session.rateHz));
   showLevel();
 }
 
@@ -360,7 +364,7 @@ player.addEventListener("report", ({ detail: report }) => {
   light.heard(report.heard, rate);
   document.body.classList.toggle("is-buffering", session.playing && session.listening && report.waiting);
   if (recorder.recording) write("record-name", clock(recorder.seconds(report.heard)));
-  showArrival((session.arrivesAt - report.heard) / rate);
+  showArrival(report.heard, rate);
   figures.showUnderruns();
   pulse(Math.max(...report.peak));
 });
@@ -371,8 +375,20 @@ function pulse(peak) {
   for (const lit of glowing) if (lit.style.getPropertyValue("--pulse") !== shade) lit.style.setProperty("--pulse", shade);
 }
 
-function showArrival(seconds) {
-  write("arrival", session.playing && seconds > 0.05 && seconds < 60 ? `change heard in ${seconds.toFixed(1)} s` : "");
+function showArrival(heard, rate) {
+  const seconds = (session.arrivesAt - heard) / rate;
+  write("arrival", session.playing && seconds > 0.05 && seconds < 60 ? `change heard in ${seconds.toFixed(1)} s` : partBegun(heard, rate));
+}
+
+/** Keep a part of the scene until it is heard: it is told as far ahead as music is made. */
+function noteParts(text, at) {
+  session.parts = [...session.parts.slice(-7), { text, at }];
+}
+
+/** The part that has just begun, for as long as it takes to read. */
+function partBegun(heard, rate) {
+  const part = session.parts.findLast(({ at }) => at <= heard);
+  return session.playing && part && heard - part.at < PART_SECONDS * rate ? part.text : "";
 }
 
 setInterval(() => {

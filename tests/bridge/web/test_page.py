@@ -737,6 +737,20 @@ def test_stop_and_anew_are_asked_of_the_server(opened: Open, server: ToyServer) 
     )
 
 
+@pytest.mark.parametrize("listening", [True, False])
+def test_the_parts_of_a_scene_are_named_when_they_are_heard(opened: Open, server: ToyServer, listening: bool) -> None:
+    opened.play()
+    if not listening:
+        opened.page.click("#listen")
+    at = int(opened.ask("streamgen.player.report.heard"))
+    rate = int(opened.ask("streamgen.player.rateHz"))
+    for name, seconds in (("break", 1.0), ("higher", 2.5)):
+        server.tell({"type": "notice", "topic": "part", "text": name, "applied_at_sample": at + round(seconds * rate)})
+    assert opened.page.inner_text("#arrival") == "", "it is not heard yet"
+    for name in ("break", "higher", ""):
+        opened.until(f"document.querySelector('#arrival').textContent === '{name}'")
+
+
 def test_the_last_half_minute_is_asked_for_by_button_and_key_and_what_came_of_it_is_shown(
     opened: Open, server: ToyServer
 ) -> None:
