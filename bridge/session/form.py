@@ -95,15 +95,17 @@ class Form:
         """Let the part begin with a fresh stream."""
         self._arranger.began, self._turns = at, []
 
-    def follow(self, generator: Generator, controls: Mapping[str, Any], at: int) -> None:
-        """Let the part begin where controls have begun the music anew."""
+    def follow(self, generator: Generator, controls: Mapping[str, Any], at: int) -> str | None:
+        """Let the part begin where controls have begun the music anew; its name, if it was told for later."""
         if BEGIN_ANEW.isdisjoint(controls):
-            return
+            return None
         self._arranger.began = at
         told = {name: controls[name] for name in (*BEGIN_ANEW, "candidate") if name in controls}
-        for turn in [turn for turn in self._turns if turn > at]:
+        later = [turn for turn in self._turns if turn > at]
+        for turn in later:
             generator.set(told, turn)
         self._turns = [turn for turn in self._turns if turn <= at][-1:]
+        return self._arranger.part.name if later else None
 
     def turn(
         self, generator: Generator, values: Mapping[str, Value], between_steps: Callable[[], None]

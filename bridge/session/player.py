@@ -153,17 +153,23 @@ class Player:
             return self.output.set(values, at, glide_samples)
         # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
         early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
-        applied = self._set_stream(controls, None if at is None else self.output.model_sample(at) - early)
+        arranged = bool({**before, **values}["arrange"])
+        applied = self._set_stream(controls, None if at is None else self.output.model_sample(at) - early, arranged)
         self.output.set(values, at, glide_samples)
         return applied
 
-    def _set_stream(self, controls: dict[str, Any], at: int | None) -> int:
-        """Change the stream, at once by taking back what lies ahead, or at a sample of the model's."""
+    def _set_stream(self, controls: dict[str, Any], at: int | None, arranged: bool = False) -> int:
+        """Change the stream, at once by taking back what lies ahead, or at a sample of the model's.
+
+        Where that brings a part forward that was told for later, it is told again.
+        """
         if self.playback.state is not PlayerState.LATE:
             self.generator.revoke(self.landing.take_back() if at is None else at)
         landed = self.generator.set(controls, at)
-        self._form.follow(self.generator, controls, landed)
+        part = self._form.follow(self.generator, controls, landed)
         applied = self.output.session_sample(landed)
+        if part is not None and arranged:
+            self._publish(Notice("part", part, applied))
         if "prompts" in controls or "prompt" in controls:
             self._committer.expect_prompts(applied)
         return applied

@@ -90,6 +90,7 @@ const told = {
   },
   changed: ({ values, applied_at_sample }) => {
     state.changed(values);
+    if (values.arrange === false) session.parts = [];
     if (Object.keys(values).some((name) => name.startsWith("prompt"))) session.arrivesAt = applied_at_sample ?? 0;
   },
   table: ({ parameters, values, slots: inRack }) => {
@@ -382,7 +383,7 @@ function showArrival(heard, rate) {
 
 /** Keep a part of the scene until it is heard: it is told as far ahead as music is made. */
 function noteParts(text, at) {
-  session.parts = [...session.parts.slice(-7), { text, at }];
+  session.parts = [...session.parts.filter((part) => part.at < at).slice(-7), { text, at }];
 }
 
 /** The part that has just begun, for as long as it takes to read. */

@@ -186,3 +186,17 @@ def test_where_there_is_no_room_to_try_openings_the_first_one_plays(monkeypatch:
     stage.play(4.0)
     assert [name for name, _ in stage.parts()][:2] == ["break", "higher"]
     assert "techno" in str(stage.sounding)
+
+
+def test_a_part_that_another_prompt_brings_forward_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, lead_seconds=2.0, on_bar=False)
+    stage.play(1.0)
+    assert stage.parts()[-1] == ("higher", 3 * BAR)
+    at = stage.player.do(Set({"prompt/1/text": "techno"}, "test"))
+    assert at < 2 * BAR
+    assert stage.parts()[-1] == ("higher", at)
+    stage.play(at / 32_000 + 0.3 - stage.seconds)
+    assert stage.sounding == "in D minor, techno"
+    told = len(stage.parts())
+    stage.player.do(Set({"arrange": False}, "test"))
+    assert len(stage.parts()) == told
