@@ -129,6 +129,15 @@ class Arranger:
         """The part that plays."""
         return self._parts[self._number]
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it is, and in which take; to be put back."""
+        return self._number, self._take
+
+    @place.setter
+    def place(self, place: tuple[int, int]) -> None:
+        self._number, self._take = place
+
     def restart(self) -> None:
         """Go back to the first part."""
         self._number = 0

@@ -38,7 +38,8 @@ class Form:
 
     def __init__(self, arranger: Arranger, hear: Callable[[str], Heard | None]) -> None:
         self._arranger, self._hear = arranger, hear
-        self._turns: list[int] = []  # where parts begin, as far as they may be taken back
+        # where parts begin, as far as they may be taken back, and what came before each
+        self._turns: list[tuple[int, tuple[int, int]]] = []
         self._openings: dict[str, tuple[str, int]] = {}  # of named takes: what they follow from, and the candidate
 
     def heard(self, values: Mapping[str, Value]) -> str:
@@ -55,8 +56,16 @@ class Form:
         same = all(a is not None and b is not None and a.prompt == b.prompt for a, b in zip(before, after, strict=True))
         return {name: value for name, value in changed.items() if name != "tempo"} if before and same else changed
 
-    def told(self, values: Mapping[str, Value], changed: Mapping[str, Value]) -> dict[str, Any]:
+    def told(
+        self, values: Mapping[str, Value], changed: Mapping[str, Value], kept: int | None = None
+    ) -> dict[str, Any]:
         """Return what the stream has to be told of a change: as it is, or dressed for the part.
+
+        Args:
+            values: of all parameters, the changed ones among them.
+            changed: what is to be told.
+            kept: parts that begin behind this sample are taken back, to come after the part that plays there; None
+                takes back none.
 
         Raises:
             PromptError: a prompt has no room for the words of a part.
@@ -64,6 +73,8 @@ class Form:
         controls = stream_controls(values, changed)
         if "arrange" in changed or (values["arrange"] and not BEGIN_ANEW.isdisjoint(controls)):
             self._check(values)
+            if taken_back := [place for at, place in self._turns if kept is not None and at > kept]:
+                self._arranger.place = taken_back[0]
             controls |= self._dressed(values)
         return controls
 
@@ -96,15 +107,15 @@ class Form:
         self._arranger.began, self._turns = at, []
 
     def follow(self, generator: Generator, controls: Mapping[str, Any], at: int) -> str | None:
-        """Let the part begin where controls have begun the music anew; its name, if it was told for later."""
+        """Let the part begin where controls have begun the music anew; its name, if another was told from there on."""
         if BEGIN_ANEW.isdisjoint(controls):
             return None
         self._arranger.began = at
         told = {name: controls[name] for name in (*BEGIN_ANEW, "candidate") if name in controls}
-        later = [turn for turn in self._turns if turn > at]
-        for turn in later:
+        later = [turn for turn in self._turns if turn[0] >= at]
+        for turn, _ in later:
             generator.set(told, turn)
-        self._turns = [turn for turn in self._turns if turn <= at][-1:]
+        self._turns = [turn for turn in self._turns if turn[0] <= at][-1:]
         return self._arranger.part.name if later else None
 
     def turn(
@@ -126,6 +137,7 @@ class Form:
         if generator.drawn + generator.block_samples + generator.hop_samples < ends:
             return None
         self._openings[self._arranger.part.take] = (self._source(values), generator.candidate)
+        before = self._arranger.place
         self._arranger.advance()
         controls, (source, candidate) = self._dressed(values), self._openings.get(self._arranger.part.take, ("", 0))
         if source == self._source(values):
@@ -134,7 +146,7 @@ class Form:
             controls = generator.auditioned(controls, between_steps, paced=True)
         at = generator.set(controls, max(ends, generator.drawn))
         self._arranger.began = at
-        self._turns.append(at)
+        self._turns.append((at, before))
         return self._arranger.part.name, at
 
 

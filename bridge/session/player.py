@@ -145,7 +145,8 @@ class Player:
     def _apply(self, values: Mapping[str, Value], moment: Moment | None, glide_samples: int) -> int:
         """Tell stream and effects; returns the sample from which it is heard."""
         before = self.parameters.values
-        controls = self._form.told({**before, **values}, self._form.audible(before, values))
+        kept = self.output.model_sample(self.landing.sample(moment, self.landing.soonest) or self.landing.soonest)
+        controls = self._form.told({**before, **values}, self._form.audible(before, values), kept)
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
         controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
         at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
@@ -161,7 +162,7 @@ class Player:
     def _set_stream(self, controls: dict[str, Any], at: int | None, arranged: bool = False) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample of the model's.
 
-        Where that brings a part forward that was told for later, it is told again.
+        Where that begins a part in the place of others that were told for later, it is told.
         """
         if self.playback.state is not PlayerState.LATE:
             self.generator.revoke(self.landing.take_back() if at is None else at)

@@ -188,15 +188,21 @@ def test_where_there_is_no_room_to_try_openings_the_first_one_plays(monkeypatch:
     assert "techno" in str(stage.sounding)
 
 
-def test_a_part_that_another_prompt_brings_forward_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Stage(monkeypatch, arrange=True, lead_seconds=2.0, on_bar=False)
-    stage.play(1.0)
-    assert stage.parts()[-1] == ("higher", 3 * BAR)
+@pytest.mark.parametrize("on_bar", [False, True])
+def test_another_prompt_begins_the_part_that_is_heard_anew_though_the_next_ones_were_told(
+    monkeypatch: pytest.MonkeyPatch, on_bar: bool
+) -> None:
+    stage = Stage(monkeypatch, arrange=True, lead_seconds=2.0, on_bar=on_bar)
+    stage.play(1.2)
+    assert [name for name, _ in stage.parts()] == ["break", "higher"], "as far ahead as music is made"
     at = stage.player.do(Set({"prompt/1/text": "techno"}, "test"))
-    assert at < 2 * BAR
-    assert stage.parts()[-1] == ("higher", at)
-    stage.play(at / 32_000 + 0.3 - stage.seconds)
-    assert stage.sounding == "in D minor, techno"
+    assert (at == 2 * BAR) is on_bar
+    assert stage.parts()[2:] == [("theme", at)]
+    heard_there = stage.parts()
+    while stage.player.output.position < at + 4 * BAR:
+        stage.play(0.1)
+    parts = stage.parts()[len(heard_there) :]
+    assert parts[:2] == [("break", at + 2 * BAR), ("higher", at + 3 * BAR)], "none is left out"
     told = len(stage.parts())
     stage.player.do(Set({"arrange": False}, "test"))
     assert len(stage.parts()) == told
