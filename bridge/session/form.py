@@ -102,9 +102,10 @@ class Form:
             told["take"] = (told["take"] - 1 + int(values["take"])) % _MOST_TAKES + 1
         return told
 
-    def begin(self, at: int) -> None:
-        """Let the part begin with a fresh stream."""
+    def begin(self, at: int) -> str:
+        """Let the part begin with a fresh stream; returns its name."""
         self._arranger.began, self._turns = at, []
+        return self._arranger.part.name
 
     def follow(self, generator: Generator, controls: Mapping[str, Any], at: int) -> str | None:
         """Let the part begin where controls have begun the music anew; its name, if another was told from there on."""

@@ -250,7 +250,9 @@ class Player:
             options = {name: options[name] for name in options if not name.startswith("audio_prompt")}
             options["audio_prompt_codes"] = prompt.codes
         self.generator.begin_anew(options, self.playback.end_passage)
-        self._form.begin(self.generator.taken)
+        part = self._form.begin(self.generator.taken)
+        if self.parameters.values["arrange"]:  # others that were told for later do not come
+            self._publish(Notice("part", part, self.output.session_sample(self.generator.taken)))
         self._metronome.begin_bar(self.output.frontier)
         self._committer.jump()
 

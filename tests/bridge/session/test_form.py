@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.session.arranger import Part
-from bridge.session.commands import Set
+from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import Block, Event, Notice
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
@@ -206,3 +206,15 @@ def test_another_prompt_begins_the_part_that_is_heard_anew_though_the_next_ones_
     told = len(stage.parts())
     stage.player.do(Set({"arrange": False}, "test"))
     assert len(stage.parts()) == told
+
+
+def test_a_fresh_stream_begins_with_the_first_part_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, lead_seconds=2.0)
+    stage.play(1.2)
+    assert [name for name, _ in stage.parts()] == ["break", "higher"]
+    stage.player.do(Transport(Action.RESET, "test"))
+    name, at = stage.parts()[-1]
+    assert name == "theme"
+    assert at < 2 * BAR, "before what was told"
+    stage.play(2.5)
+    assert stage.parts()[3] == ("break", at + 2 * BAR)
