@@ -95,6 +95,8 @@ def test_what_is_asked_for_every_day_is_no_unknown_word(
         ("strings and piano", "orchestral, contrabass, strings, french horn, 125 bpm, in D minor"),
         ("sad violin", "orchestral, contrabass, strings, french horn, 125 bpm, in D minor"),
         ("sad but happy", "solo piano, piano, 94 bpm, in A major"),
+        ("don't stop the reggae", "reggae, drums, bass, organ, 94 bpm, in D major"),
+        ("jazz non-stop, no end", "jazz trio, drums, double bass, piano, 125 bpm, in F major"),
         ("reggae, bass, guitar", "reggae, drums, bass, guitar, 94 bpm, in D major"),
         ("reggae drums bass guitar", "reggae, drums, bass, guitar, 94 bpm, in D major"),
         ("electric piano house", "house, drums, synth bass, piano, 125 bpm, in A minor"),
