@@ -23,14 +23,14 @@ from streamgen.checkpoint import Heard
 from streamgen.config import CONTROLS, MAX_TEXT
 from streamgen.errors import ConfigError, PromptError, quoted
 
-__all__ = ["DEFAULT_SCENE", "Arranger", "Part", "read_scene"]
+__all__ = ["DEFAULT_SCENE", "MOST_TAKES", "Arranger", "Part", "read_scene"]
 
 DEFAULT_SCENE = Path(__file__).with_name("scenes.toml")
 MOST_PARTS, MOST_BARS, MOST_SEMITONES, MOST_LETTERS = 64, 64, 11, 200
 _USUAL_BPM, _BEATS = 120.0, 4
 _TEMPO = re.compile(r"(\d{2,3}(?:\.\d+)?)\s*bpm", re.IGNORECASE)
 _NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-_MOST_TAKES = int(CONTROLS["take"].limits[1])
+MOST_TAKES = int(CONTROLS["take"].limits[1])
 
 Prompts = Sequence[tuple[str, float]]
 
@@ -153,7 +153,7 @@ class Arranger:
         name = self.part.take
         if name in self._takes:
             return self._takes[name]
-        self._played = self._played % _MOST_TAKES + 1
+        self._played = self._played % MOST_TAKES + 1
         if name:
             self._takes[name] = self._played
         return self._played

@@ -17,15 +17,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.session.arranger import Arranger
+from bridge.session.arranger import MOST_TAKES, Arranger
 from bridge.session.generator import Generator
 from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
 from streamgen.checkpoint import Heard
-from streamgen.config import BEGIN_ANEW, CONTROLS, Value
+from streamgen.config import BEGIN_ANEW, Value
 
 __all__ = ["Form"]
-
-_MOST_TAKES = int(CONTROLS["take"].limits[1])
 
 
 class Form:
@@ -72,21 +70,18 @@ class Form:
         """
         controls = stream_controls(values, changed)
         if "arrange" in changed or (values["arrange"] and not BEGIN_ANEW.isdisjoint(controls)):
-            self._check(values)
+            if values["arrange"]:
+                self._arranger.check(prompts_of(values))
             if taken_back := [place for at, place in self._turns if kept is not None and at > kept]:
                 self._arranger.place = taken_back[0]
             controls |= self._dressed(values)
         return controls
 
-    def _check(self, values: Mapping[str, Value]) -> None:
-        if values["arrange"]:
-            self._arranger.check(prompts_of(values))
-
     def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return what a fresh stream is told of the first part; nothing without a scene. Errors as of `told`."""
         if not values["arrange"]:
             return {}
-        self._check(values)
+        self._arranger.check(prompts_of(values))
         self._arranger.restart()
         return self._dressed(values)
 
@@ -99,7 +94,7 @@ class Form:
             return stream_controls(values, (*PROMPT_NAMES, "take"))
         told = self._arranger.dressed(prompts_of(values))
         if "take" in told:  # whoever asks for another take gets another one of every part
-            told["take"] = (told["take"] - 1 + int(values["take"])) % _MOST_TAKES + 1
+            told["take"] = (told["take"] - 1 + int(values["take"])) % MOST_TAKES + 1
         return told
 
     def begin(self, at: int) -> str:

@@ -146,7 +146,8 @@ class Player:
         """Tell stream and effects; returns the sample from which it is heard."""
         before = self.parameters.values
         kept = self.output.model_sample(self.landing.sample(moment, self.landing.soonest) or self.landing.soonest)
-        controls = self._form.told({**before, **values}, self._form.audible(before, values), kept)
+        after = {**before, **values}
+        controls = self._form.told(after, self._form.audible(before, values), kept)
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
         controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
         at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
@@ -154,12 +155,12 @@ class Player:
             return self.output.set(values, at, glide_samples)
         # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
         early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
-        arranged = bool({**before, **values}["arrange"])
-        applied = self._set_stream(controls, None if at is None else self.output.model_sample(at) - early, arranged)
+        model_at = None if at is None else self.output.model_sample(at) - early
+        applied = self._set_stream(controls, model_at, arranged=bool(after["arrange"]))
         self.output.set(values, at, glide_samples)
         return applied
 
-    def _set_stream(self, controls: dict[str, Any], at: int | None, arranged: bool = False) -> int:
+    def _set_stream(self, controls: dict[str, Any], at: int | None, *, arranged: bool = False) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample of the model's.
 
         Where that begins a part in the place of others that were told for later, it is told.
