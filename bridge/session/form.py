@@ -32,10 +32,11 @@ class Form:
     Args:
         arranger: of its scene.
         hear: what the model hears in a text; None from models that read texts as they are typed.
+        blends: whether it plays several prompts at once, which it has to for a glide from one to another.
     """
 
-    def __init__(self, arranger: Arranger, hear: Callable[[str], Heard | None]) -> None:
-        self._arranger, self._hear = arranger, hear
+    def __init__(self, arranger: Arranger, hear: Callable[[str], Heard | None], *, blends: bool) -> None:
+        self._arranger, self._hear, self._blends = arranger, hear, blends
         # where parts begin, as far as they may be taken back, and what came before each
         self._turns: list[tuple[int, tuple[int, int]]] = []
         self._openings: dict[str, tuple[str, int]] = {}  # of named takes: what they follow from, and the candidate
@@ -43,8 +44,10 @@ class Form:
     def heard(self, values: Mapping[str, Value]) -> str:
         """What the model understands of the sounding prompts, the loudest first, one line."""
         prompts = sorted(prompts_of(values), key=lambda pair: -pair[1])
-        heard = [self._hear(text) for text, _ in prompts]
-        return " + ".join(one.told() for one in heard if one is not None)
+        heard = [one.told() for text, _ in prompts if (one := self._hear(text)) is not None]
+        if len(heard) > 1 and not self._blends:
+            return f"{heard[0]}; not played beside it: {', '.join(text for text, _ in prompts[1:])}"
+        return " + ".join(heard)
 
     def audible(self, values: Mapping[str, Value], changed: Mapping[str, Value]) -> Mapping[str, Value]:
         """Return what the stream may have to hear of: not of a tempo whose words the model takes for the same."""

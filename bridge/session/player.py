@@ -83,7 +83,11 @@ class Player:
         self._options = dict(options or {})
         self.parameters = Parameters(session_table(model), values)
         parts = read_scene() if scene is None else scene
-        self._form = Form(Arranger(parts, model.heard, model.frame_rate_hz, model.hop_samples), model.heard)
+        self._form = Form(
+            Arranger(parts, model.heard, model.frame_rate_hz, model.hop_samples),
+            model.heard,
+            blends=model.control_specs["glide_seconds"].supported,
+        )
         self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
         self.output = self._committer.output

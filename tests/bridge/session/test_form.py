@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from bridge.session.arranger import Part
+from bridge.session.arranger import Arranger, Part
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import Block, Event, Notice
+from bridge.session.form import Form
+from bridge.session.parameters import Parameters, session_table
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
 from streamgen.checkpoint import Heard
@@ -55,6 +57,17 @@ class Stage:
     @property
     def sounding(self) -> str | None:
         return self.player.generator._stream.controls.mix.dominant
+
+
+@pytest.mark.parametrize(
+    ("blends", "told"), [(True, "jazz + house"), (False, "jazz; not played beside it: house")]
+)
+def test_prompts_that_do_not_blend_are_told_as_one(blends: bool, told: str) -> None:
+    texts = {"prompt/1/text": "house", "prompt/1/weight": 0.5, "prompt/2/text": "jazz", "prompt/2/weight": 1.0}
+    values = Parameters(session_table(), texts).values
+    form = Form(Arranger(SCENE, heard, 50, HOP), heard, blends=blends)
+    assert form.heard(values) == told
+    assert form.heard(values | {"prompt/1/weight": 0.0}) == "jazz"
 
 
 def test_parts_follow_one_another_on_bar_lines(monkeypatch: pytest.MonkeyPatch) -> None:
