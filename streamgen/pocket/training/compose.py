@@ -26,19 +26,48 @@ DRUM_CHANNEL = 9
 
 KEY_NAMES = {0: "C", 2: "D", 4: "E", 5: "F", 7: "G", 9: "A"}
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
-DRUM_KEYS = {"K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "D": 51, "P": 44, "T": 45, "U": 41}
-DRUM_VELOCITY = {"K": 124, "S": 122, "R": 115, "C": 120, "H": 88, "O": 95, "D": 100, "P": 80, "T": 115, "U": 115}
+DRUM_KEYS = {
+    "K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "D": 51, "P": 44, "T": 45, "U": 41,
+    "M": 70, "G": 63, "W": 56, "E": 75, "B": 54,
+}  # fmt: skip
+DRUM_VELOCITY = {
+    "K": 124, "S": 122, "R": 115, "C": 120, "H": 88, "O": 95, "D": 100, "P": 80, "T": 115, "U": 115,
+    "M": 75, "G": 90, "W": 70, "E": 75, "B": 80,
+}  # fmt: skip
 FILLS = (
     {"S": "........x.x.xxxx"},
     {"S": "........x...x.x.", "T": "..........x.....", "U": "..............xx"},
     {"T": "........x.x.....", "U": "............x.x."},
+    {"S": "............xxxx"},
+    {"S": "........xx..xx..", "T": "..........x...x."},
+    {"K": "........x..x..x.", "O": "........x.....x."},
+    {"U": "........x..x..x."},
 )
-# Degrees on the four beats: the tonic has most of the bar, so that the key is heard.
-PROGRESSIONS = {
-    False: ((0, 0, 0, 3), (0, 0, 0, 4), (0, 0, 3, 4), (0, 0, 3, 0), (0, 0, 5, 4), (0, 0, 0, 0)),
-    True: ((0, 0, 0, 5), (0, 0, 0, 6), (0, 0, 5, 6), (0, 0, 3, 0), (0, 0, 5, 0), (0, 0, 0, 0)),
+HATS = (
+    "x.x.x.x.x.x.x.x.", "..x...x...x...x.", "xxxxxxxxxxxxxxxx", "x.xxx.xxx.xxx.xx", "..x.x.x...x.x.x.",
+    "x..x..x.x..x..x.", "x...x...x...x...",
+)  # fmt: skip
+PERCUSSION = {
+    "M": ("x.x.x.x.x.x.x.x.", "..xx..xx..xx..xx"),
+    "G": ("...x..x....x..x.", "......xx......xx", "..x..x....x..x.."),
+    "W": ("..x...x...x...x.", "x..x..x...x.x..."),
+    "E": ("x..x..x...x.x...", "..x.x...x..x..x."),
+    "B": ("....x.......x...", "..x...x...x...x."),
 }
-CONTOURS = ((0, 1, 2, 1), (2, 1, 0, 1), (0, 2, 1, 3), (3, 2, 1, 0))
+# Degrees on the four beats: the tonic has most of the bar in most of them, so that the key is heard.
+PROGRESSIONS = {
+    False: (
+        (0, 0, 0, 3), (0, 0, 0, 4), (0, 0, 3, 4), (0, 0, 3, 0), (0, 0, 5, 4), (0, 0, 0, 0), (0, 3, 0, 4), (0, 4, 0, 3),
+        (0, 0, 1, 4), (0, 0, 5, 3),
+    ),
+    True: (
+        (0, 0, 0, 5), (0, 0, 0, 6), (0, 0, 5, 6), (0, 0, 3, 0), (0, 0, 5, 0), (0, 0, 0, 0), (0, 5, 0, 6), (0, 6, 0, 5),
+        (0, 0, 3, 6), (0, 0, 2, 5),
+    ),
+}  # fmt: skip
+STEADY_PROGRESSIONS = 6  # the first of them, in which the tonic has half a bar or more
+CONTOURS = ((0, 1, 2, 1), (2, 1, 0, 1), (0, 2, 1, 3), (3, 2, 1, 0), (0, 0, 1, 2), (1, 0, 2, 0))
+LOWEST_STEP, HIGHEST_STEP = -3, 8  # of a melody, in steps of the scale from the tonic
 
 
 @dataclass(frozen=True)
@@ -141,17 +170,74 @@ def _roles(style: Style) -> tuple[tuple[str, tuple[Part, ...]], ...]:
 
 
 def _loop(rng: random.Random, style: Style, parts: dict[str, Part], tonic: int) -> Loop:
-    progression = rng.choice(PROGRESSIONS[style.minor])
-    notes = _drums(rng.choice(style.grooves)) if style.grooves else []
+    progressions = PROGRESSIONS[style.minor]
+    progression = rng.choice(progressions[:STEADY_PROGRESSIONS] if rng.random() < 0.8 else progressions)
+    notes = _drums(_groove(rng.choice(style.grooves), rng), rng.choice(ACCENTS)) if style.grooves else []
     programs = {DRUM_CHANNEL: style.kit} if style.kit is not None else {}
     for channel, (role, part) in enumerate(parts.items()):
         programs[channel] = part.program
-        rhythm, contour = rng.choice(part.rhythms), rng.choice(CONTOURS)
-        for index, (start, length) in enumerate(_onsets(rhythm)):
+        rhythm, contour = varied(rng.choice(part.rhythms), rng), rng.choice(CONTOURS)
+        onsets = _onsets(rhythm)
+        melody = _melody([start for start, _ in onsets], progression, rng)
+        for index, (start, length) in enumerate(onsets):
             degree = progression[start * 4 // STEPS_PER_BAR]
-            pitches = _pitches(role, style, part.centre, tonic, degree, contour[index % 4])
+            if role == "leads":
+                pitches = [_step(style, tonic, part.centre, melody[index])]
+            else:
+                pitches = _pitches(role, style, part.centre, tonic, degree, contour[index % 4])
             notes += [Note(channel, pitch, part.velocity, start, length) for pitch in pitches]
     return _in_order(notes, programs)
+
+
+def varied(rhythm: str, rng: random.Random) -> str:
+    """A rhythm, half of the time with one onset more on an eighth, or one less; the first stays."""
+    marks, change = list(rhythm), rng.random()
+    if change < 0.25:
+        free = [step for step in range(2, STEPS_PER_BAR, 2) if marks[step] != "x"]
+        if free:
+            marks[rng.choice(free)] = "x"
+    elif change < 0.5:
+        onsets = [step for step, mark in enumerate(marks) if mark == "x"][1:]
+        if len(onsets) > 1:
+            step = rng.choice(onsets)
+            marks[step] = "-" if marks[step - 1] != "." else "."
+    return "".join(marks)
+
+
+def _groove(groove: dict[str, str], rng: random.Random) -> dict[str, str]:
+    """A groove with other hats, other kicks after the first, and percussion, each some of the time."""
+    drums = dict(groove)
+    for hat in {"H", "D"} & set(drums):
+        if rng.random() < 0.4:
+            drums[hat] = rng.choice(HATS)
+    if "K" in drums and rng.random() < 0.3:
+        drums["K"] = varied(drums["K"], rng).replace("-", ".")
+    if rng.random() < 0.4:
+        kind = rng.choice(tuple(PERCUSSION))
+        drums[kind] = rng.choice(PERCUSSION[kind])
+    return drums
+
+
+def _melody(starts: list[int], progression: tuple[int, ...], rng: random.Random) -> list[int]:
+    """Steps of the scale for onsets at these sixteenths: chord tones on the beats and half of the time between."""
+    step, melody = rng.choice((0, 2, 4)), list[int]()
+    for start in starts:
+        if start % 4 == 0 or rng.random() < 0.5:
+            degree = progression[start * 4 // STEPS_PER_BAR]
+            tones = [degree + tone + 7 * octave for tone in (0, 2, 4) for octave in (-1, 0, 1)]
+            wanted = step + rng.choice((-3, -2, -1, 1, 2, 3))
+            step = min((tone for tone in tones if LOWEST_STEP <= tone <= HIGHEST_STEP), key=lambda t: abs(t - wanted))
+        else:
+            step += rng.choice((-2, -1, -1, 1, 1, 2))
+        step = min(max(step, LOWEST_STEP), HIGHEST_STEP)
+        melody.append(step)
+    return melody
+
+
+def _step(style: Style, tonic: int, centre: int, step: int) -> int:
+    """The pitch of a step of the scale from the tonic nearest to `centre`."""
+    scale = MINOR if style.minor else MAJOR
+    return _near(tonic % 12, centre) + 12 * (step // 7) + scale[step % 7]
 
 
 def _in_order(notes: list[Note], programs: dict[int, int]) -> Loop:
@@ -163,7 +249,7 @@ def _filled(loop: Loop, rng: random.Random) -> Loop:
     if DRUM_CHANNEL not in loop.programs:
         return Loop(tuple(note for note in loop.notes if note.start < STEPS_PER_BAR * 3 // 4), loop.programs)
     kept = [n for n in loop.notes if n.channel != DRUM_CHANNEL or n.start < STEPS_PER_BAR // 2]
-    return _in_order([*kept, *_drums(rng.choice(FILLS))], loop.programs)
+    return _in_order([*kept, *_drums(rng.choice(FILLS), ACCENTS[0])], loop.programs)
 
 
 def _broken(loop: Loop) -> Loop:
@@ -173,12 +259,20 @@ def _broken(loop: Loop) -> Loop:
     return Loop(tuple(note for note in loop.notes if note.channel == 0), loop.programs)
 
 
-def _drums(groove: dict[str, str]) -> list[Note]:
+ACCENTS = ((1.0, 1.0, 1.0, 1.0), (1.0, 0.7, 0.85, 0.7), (0.8, 0.65, 1.0, 0.65))  # of the four sixteenths of a beat
+ACCENTED = "HDMWEB"
+
+
+def _drums(groove: dict[str, str], accents: tuple[float, ...]) -> list[Note]:
     return [
-        Note(DRUM_CHANNEL, DRUM_KEYS[drum], DRUM_VELOCITY[drum], start, 1)
+        Note(DRUM_CHANNEL, DRUM_KEYS[drum], _accented(drum, accents[start % 4]), start, 1)
         for drum, rhythm in groove.items()
         for start, _ in _onsets(rhythm)
     ]
+
+
+def _accented(drum: str, accent: float) -> int:
+    return round(DRUM_VELOCITY[drum] * (accent if drum in ACCENTED else 1.0))
 
 
 def _onsets(rhythm: str) -> list[tuple[int, int]]:
