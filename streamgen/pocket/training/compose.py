@@ -171,17 +171,18 @@ def _roles(style: Style) -> tuple[tuple[str, tuple[Part, ...]], ...]:
 
 def _loop(rng: random.Random, style: Style, parts: dict[str, Part], tonic: int) -> Loop:
     progressions = PROGRESSIONS[style.minor]
-    progression = rng.choice(progressions[:STEADY_PROGRESSIONS] if rng.random() < 0.8 else progressions)
+    progression = rng.choice(progressions[:STEADY_PROGRESSIONS] if rng.random() < 0.9 else progressions)
     notes = _drums(_groove(rng.choice(style.grooves), rng), rng.choice(ACCENTS)) if style.grooves else []
     programs = {DRUM_CHANNEL: style.kit} if style.kit is not None else {}
     for channel, (role, part) in enumerate(parts.items()):
         programs[channel] = part.program
         rhythm, contour = varied(rng.choice(part.rhythms), rng), rng.choice(CONTOURS)
         onsets = _onsets(rhythm)
-        melody = _melody([start for start, _ in onsets], progression, rng)
+        walks = role == "leads" and rng.random() < 0.6  # the others turn over a chord, as basses do
+        melody = _melody([start for start, _ in onsets], progression, rng) if walks else []
         for index, (start, length) in enumerate(onsets):
             degree = progression[start * 4 // STEPS_PER_BAR]
-            if role == "leads":
+            if walks:
                 pitches = [_step(style, tonic, part.centre, melody[index])]
             else:
                 pitches = _pitches(role, style, part.centre, tonic, degree, contour[index % 4])

@@ -247,7 +247,7 @@ STYLES: dict[str, Style] = {
             Part(
                 48, "strings", ("x.x.x.x.x.x.x.x.", "x..x..x..x..x.x.", "x.xxx.xxx.xxx.xx", "x.x.xx.xx.x.xx.x"), 58, 105
             ),
-            Part(45, "strings", ("x.x.x.x.x.x.x.x.", "x...x.x.x...x.x.", "..x...x...x...x."), 60, 105),
+            Part(44, "strings", ("x-------x-------", "x---x---x---x---", "x-----x-x-----x-"), 58, 95),
         ),
         leads=(
             Part(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import random
 
 import pytest
@@ -93,7 +92,7 @@ def test_the_tonic_has_most_of_every_groove() -> None:
 
 
 def test_leads_walk_in_their_scale() -> None:
-    """No step is wider than a sixth, and most leads have four pitches or more."""
+    """Every second lead has four pitches or more."""
     many, leads = 0, 0
     for song in SONGS:
         style = STYLES[song.style]
@@ -102,7 +101,6 @@ def test_leads_walk_in_their_scale() -> None:
         channel = sum(1 for parts in (style.bass, style.chords) if parts)
         pitches = [note.pitch for note in song.loops[GROOVE].notes if note.channel == channel]
         assert {(pitch - song.tonic) % 12 for pitch in pitches} <= set(MINOR if style.minor else MAJOR)
-        assert all(abs(after - before) <= 9 for before, after in itertools.pairwise(pitches))
         many, leads = many + (len(set(pitches)) >= min(4, len(pitches))), leads + 1
     assert many > 0.5 * leads
 
