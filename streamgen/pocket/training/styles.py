@@ -271,7 +271,7 @@ STYLES: dict[str, Style] = {
             {"K": "x...x...x...x...", "S": "....x.......x...", "H": "..x...x...x...x."},
         ),
         bass=(Part(38, "synth bass", ("x-..x-..x-..x-..", "x.x.x.x.x.x.x.x."), 38, 85),),
-        leads=(Part(80, "square wave", ("x-x-x-x-x-x-x-x-", "x-x-x---x-x-x---", "x---x-x-x---x-x-"), 72, 62),),
+        leads=(Part(80, "square wave", ("x-x-x-x-x-x-x-x-", "x-x-x---x-x-x---", "x---x-x-x---x-x-"), 69, 62),),
     ),
     "piano": Style(
         names=("solo piano", "piano music", "piano piece", "classical piano"),
