@@ -26,14 +26,8 @@ DRUM_CHANNEL = 9
 
 KEY_NAMES = {0: "C", 2: "D", 4: "E", 5: "F", 7: "G", 9: "A"}
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
-DRUM_KEYS = {
-    "K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "D": 51, "P": 44, "T": 45, "U": 41,
-    "M": 70, "G": 63, "W": 56, "E": 75, "B": 54,
-}  # fmt: skip
-DRUM_VELOCITY = {
-    "K": 124, "S": 122, "R": 115, "C": 120, "H": 88, "O": 95, "D": 100, "P": 80, "T": 115, "U": 115,
-    "M": 75, "G": 90, "W": 70, "E": 75, "B": 80,
-}  # fmt: skip
+DRUM_KEYS = {"K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "D": 51, "P": 44, "T": 45, "U": 41}
+DRUM_VELOCITY = {"K": 124, "S": 122, "R": 115, "C": 120, "H": 88, "O": 95, "D": 100, "P": 80, "T": 115, "U": 115}
 FILLS = (
     {"S": "........x.x.xxxx"},
     {"S": "........x...x.x.", "T": "..........x.....", "U": "..............xx"},
@@ -43,17 +37,6 @@ FILLS = (
     {"K": "........x..x..x.", "O": "........x.....x."},
     {"U": "........x..x..x."},
 )
-HATS = (
-    "x.x.x.x.x.x.x.x.", "..x...x...x...x.", "xxxxxxxxxxxxxxxx", "x.xxx.xxx.xxx.xx", "..x.x.x...x.x.x.",
-    "x..x..x.x..x..x.", "x...x...x...x...",
-)  # fmt: skip
-PERCUSSION = {
-    "M": ("x.x.x.x.x.x.x.x.", "..xx..xx..xx..xx"),
-    "G": ("...x..x....x..x.", "......xx......xx", "..x..x....x..x.."),
-    "W": ("..x...x...x...x.", "x..x..x...x.x..."),
-    "E": ("x..x..x...x.x...", "..x.x...x..x..x."),
-    "B": ("....x.......x...", "..x...x...x...x."),
-}
 # Degrees on the four beats: the tonic has most of the bar in most of them, so that the key is heard.
 PROGRESSIONS = {
     False: (
@@ -172,7 +155,7 @@ def _roles(style: Style) -> tuple[tuple[str, tuple[Part, ...]], ...]:
 def _loop(rng: random.Random, style: Style, parts: dict[str, Part], tonic: int) -> Loop:
     progressions = PROGRESSIONS[style.minor]
     progression = rng.choice(progressions[:STEADY_PROGRESSIONS] if rng.random() < 0.9 else progressions)
-    notes = _drums(_groove(rng.choice(style.grooves), rng), rng.choice(ACCENTS)) if style.grooves else []
+    notes = _drums(rng.choice(style.grooves)) if style.grooves else []
     programs = {DRUM_CHANNEL: style.kit} if style.kit is not None else {}
     for channel, (role, part) in enumerate(parts.items()):
         programs[channel] = part.program
@@ -203,20 +186,6 @@ def varied(rhythm: str, rng: random.Random) -> str:
             step = rng.choice(onsets)
             marks[step] = "-" if marks[step - 1] != "." else "."
     return "".join(marks)
-
-
-def _groove(groove: dict[str, str], rng: random.Random) -> dict[str, str]:
-    """A groove with other hats, other kicks after the first, and percussion, each some of the time."""
-    drums = dict(groove)
-    for hat in {"H", "D"} & set(drums):
-        if rng.random() < 0.4:
-            drums[hat] = rng.choice(HATS)
-    if "K" in drums and rng.random() < 0.3:
-        drums["K"] = varied(drums["K"], rng).replace("-", ".")
-    if rng.random() < 0.4:
-        kind = rng.choice(tuple(PERCUSSION))
-        drums[kind] = rng.choice(PERCUSSION[kind])
-    return drums
 
 
 def _melody(starts: list[int], progression: tuple[int, ...], rng: random.Random) -> list[int]:
@@ -250,7 +219,7 @@ def _filled(loop: Loop, rng: random.Random) -> Loop:
     if DRUM_CHANNEL not in loop.programs:
         return Loop(tuple(note for note in loop.notes if note.start < STEPS_PER_BAR * 3 // 4), loop.programs)
     kept = [n for n in loop.notes if n.channel != DRUM_CHANNEL or n.start < STEPS_PER_BAR // 2]
-    return _in_order([*kept, *_drums(rng.choice(FILLS), ACCENTS[0])], loop.programs)
+    return _in_order([*kept, *_drums(rng.choice(FILLS))], loop.programs)
 
 
 def _broken(loop: Loop) -> Loop:
@@ -260,20 +229,12 @@ def _broken(loop: Loop) -> Loop:
     return Loop(tuple(note for note in loop.notes if note.channel == 0), loop.programs)
 
 
-ACCENTS = ((1.0, 1.0, 1.0, 1.0), (1.0, 0.7, 0.85, 0.7), (0.8, 0.65, 1.0, 0.65))  # of the four sixteenths of a beat
-ACCENTED = "HDMWEB"
-
-
-def _drums(groove: dict[str, str], accents: tuple[float, ...]) -> list[Note]:
+def _drums(groove: dict[str, str]) -> list[Note]:
     return [
-        Note(DRUM_CHANNEL, DRUM_KEYS[drum], _accented(drum, accents[start % 4]), start, 1)
+        Note(DRUM_CHANNEL, DRUM_KEYS[drum], DRUM_VELOCITY[drum], start, 1)
         for drum, rhythm in groove.items()
         for start, _ in _onsets(rhythm)
     ]
-
-
-def _accented(drum: str, accent: float) -> int:
-    return round(DRUM_VELOCITY[drum] * (accent if drum in ACCENTED else 1.0))
 
 
 def _onsets(rhythm: str) -> list[tuple[int, int]]:

@@ -112,11 +112,3 @@ def test_a_rhythm_is_varied_by_one_onset_and_never_the_first() -> None:
     assert counts == {0, 1}
     assert all(new[0] == "x" and len(new) == STEPS_PER_BAR for new in other)
     assert {new.count("x") for new in other} == {3, 4, 5}
-
-
-def test_songs_of_a_style_have_many_grooves() -> None:
-    """Of house's songs two in three have drums of their own: with three grooves every seed was the same house."""
-    songs = [song for number in range(400) if (song := training_song(number)).style == "house"]
-    drums = {tuple(note for note in song.loops[GROOVE].notes if note.channel == DRUM_CHANNEL) for song in songs}
-    assert len(songs) > 20
-    assert len(drums) > 2 / 3 * len(songs)
