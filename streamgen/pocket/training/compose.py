@@ -32,13 +32,25 @@ FILLS = (
     {"S": "........x.x.xxxx"},
     {"S": "........x...x.x.", "T": "..........x.....", "U": "..............xx"},
     {"T": "........x.x.....", "U": "............x.x."},
+    {"S": "............xxxx"},
+    {"S": "........xx..xx..", "T": "..........x...x."},
+    {"K": "........x..x..x.", "O": "........x.....x."},
+    {"U": "........x..x..x."},
 )
-# Degrees on the four beats: the tonic has most of the bar, so that the key is heard.
+# Degrees on the four beats: the tonic has most of the bar in most of them, so that the key is heard.
 PROGRESSIONS = {
-    False: ((0, 0, 0, 3), (0, 0, 0, 4), (0, 0, 3, 4), (0, 0, 3, 0), (0, 0, 5, 4), (0, 0, 0, 0)),
-    True: ((0, 0, 0, 5), (0, 0, 0, 6), (0, 0, 5, 6), (0, 0, 3, 0), (0, 0, 5, 0), (0, 0, 0, 0)),
-}
-CONTOURS = ((0, 1, 2, 1), (2, 1, 0, 1), (0, 2, 1, 3), (3, 2, 1, 0))
+    False: (
+        (0, 0, 0, 3), (0, 0, 0, 4), (0, 0, 3, 4), (0, 0, 3, 0), (0, 0, 5, 4), (0, 0, 0, 0), (0, 3, 0, 4), (0, 4, 0, 3),
+        (0, 0, 1, 4), (0, 0, 5, 3),
+    ),
+    True: (
+        (0, 0, 0, 5), (0, 0, 0, 6), (0, 0, 5, 6), (0, 0, 3, 0), (0, 0, 5, 0), (0, 0, 0, 0), (0, 5, 0, 6), (0, 6, 0, 5),
+        (0, 0, 3, 6), (0, 0, 2, 5),
+    ),
+}  # fmt: skip
+STEADY_PROGRESSIONS = 6  # the first of them, in which the tonic has half a bar or more
+CONTOURS = ((0, 1, 2, 1), (2, 1, 0, 1), (0, 2, 1, 3), (3, 2, 1, 0), (0, 0, 1, 2), (1, 0, 2, 0))
+LOWEST_STEP, HIGHEST_STEP = -3, 8  # of a melody, in steps of the scale from the tonic
 
 
 @dataclass(frozen=True)
@@ -141,17 +153,61 @@ def _roles(style: Style) -> tuple[tuple[str, tuple[Part, ...]], ...]:
 
 
 def _loop(rng: random.Random, style: Style, parts: dict[str, Part], tonic: int) -> Loop:
-    progression = rng.choice(PROGRESSIONS[style.minor])
+    progressions = PROGRESSIONS[style.minor]
+    progression = rng.choice(progressions[:STEADY_PROGRESSIONS] if rng.random() < 0.9 else progressions)
     notes = _drums(rng.choice(style.grooves)) if style.grooves else []
     programs = {DRUM_CHANNEL: style.kit} if style.kit is not None else {}
     for channel, (role, part) in enumerate(parts.items()):
         programs[channel] = part.program
-        rhythm, contour = rng.choice(part.rhythms), rng.choice(CONTOURS)
-        for index, (start, length) in enumerate(_onsets(rhythm)):
+        rhythm, contour = varied(rng.choice(part.rhythms), rng), rng.choice(CONTOURS)
+        onsets = _onsets(rhythm)
+        walks = role == "leads" and rng.random() < 0.6  # the others turn over a chord, as basses do
+        melody = _melody([start for start, _ in onsets], progression, rng) if walks else []
+        for index, (start, length) in enumerate(onsets):
             degree = progression[start * 4 // STEPS_PER_BAR]
-            pitches = _pitches(role, style, part.centre, tonic, degree, contour[index % 4])
+            if walks:
+                pitches = [_step(style, tonic, part.centre, melody[index])]
+            else:
+                pitches = _pitches(role, style, part.centre, tonic, degree, contour[index % 4])
             notes += [Note(channel, pitch, part.velocity, start, length) for pitch in pitches]
     return _in_order(notes, programs)
+
+
+def varied(rhythm: str, rng: random.Random) -> str:
+    """A rhythm, half of the time with one onset more on an eighth, or one less; the first stays."""
+    marks, change = list(rhythm), rng.random()
+    if change < 0.25:
+        free = [step for step in range(2, STEPS_PER_BAR, 2) if marks[step] != "x"]
+        if free:
+            marks[rng.choice(free)] = "x"
+    elif change < 0.5:
+        onsets = [step for step, mark in enumerate(marks) if mark == "x"][1:]
+        if len(onsets) > 1:
+            step = rng.choice(onsets)
+            marks[step] = "-" if marks[step - 1] != "." else "."
+    return "".join(marks)
+
+
+def _melody(starts: list[int], progression: tuple[int, ...], rng: random.Random) -> list[int]:
+    """Steps of the scale for onsets at these sixteenths: chord tones on the beats and half of the time between."""
+    step, melody = rng.choice((0, 2, 4)), list[int]()
+    for start in starts:
+        if start % 4 == 0 or rng.random() < 0.5:
+            degree = progression[start * 4 // STEPS_PER_BAR]
+            tones = [degree + tone + 7 * octave for tone in (0, 2, 4) for octave in (-1, 0, 1)]
+            wanted = step + rng.choice((-3, -2, -1, 1, 2, 3))
+            step = min((tone for tone in tones if LOWEST_STEP <= tone <= HIGHEST_STEP), key=lambda t: abs(t - wanted))
+        else:
+            step += rng.choice((-2, -1, -1, 1, 1, 2))
+        step = min(max(step, LOWEST_STEP), HIGHEST_STEP)
+        melody.append(step)
+    return melody
+
+
+def _step(style: Style, tonic: int, centre: int, step: int) -> int:
+    """The pitch of a step of the scale from the tonic nearest to `centre`."""
+    scale = MINOR if style.minor else MAJOR
+    return _near(tonic % 12, centre) + 12 * (step // 7) + scale[step % 7]
 
 
 def _in_order(notes: list[Note], programs: dict[int, int]) -> Loop:

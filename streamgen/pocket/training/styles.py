@@ -64,10 +64,38 @@ STYLES: dict[str, Style] = {
             {"K": "x...x...x...x...", "C": "....x.......x...", "H": "x.x.x.x.x.x.x.x."},
             {"K": "x...x...x...x...", "C": "....x.......x..x", "O": "..x...x...x...x."},
         ),
-        bass=(Part(38, "synth bass", ("..x-..x-..x-..x-", "x.x-..x-x.x-..x-", "x--x--x-..x-..x-"), 38, 95),),
+        bass=(
+            Part(
+                38,
+                "synth bass",
+                (
+                    "..x-..x-..x-..x-",
+                    "x.x-..x-x.x-..x-",
+                    "x--x--x-..x-..x-",
+                    "x-..x-..x-..x-..",
+                    "..xx..xx..x.x.x.",
+                    "x..x..x...x..x..",
+                    "x.......x.x...x.",
+                ),
+                38,
+                100,
+            ),
+        ),
         chords=(
-            Part(81, "saw synth", ("x--...x--...x---", "..x-..x-..x-..x-", "x-....x-....x-.."), 62, 65),
-            Part(0, "piano", ("x--x--x-..x--x--", "x-..x-..x-..x-..", "..x-..x-..x-..x-"), 62, 80),
+            Part(
+                81,
+                "saw synth",
+                ("x--...x--...x---", "..x-..x-..x-..x-", "x-....x-....x-..", "x-------x---x---", "x..x..x..x..x.x."),
+                62,
+                72,
+            ),
+            Part(
+                0,
+                "piano",
+                ("x--x--x-..x--x--", "x-..x-..x-..x-..", "..x-..x-..x-..x-", "x..x..x...x.x...", "x-x-..x-..x-x-.."),
+                62,
+                90,
+            ),
         ),
         minor=True,
     ),
@@ -81,7 +109,15 @@ STYLES: dict[str, Style] = {
             {"K": "x...x...x..xx...", "H": "..x...x...x...x.", "S": "....x.......x..."},
         ),
         bass=(Part(38, "synth bass", (".xxx.xxx.xxx.xxx", "..xx..xx..xx..xx", ".x.x.x.x.x.x.x.x"), 36, 90),),
-        leads=(Part(81, "synth lead", ("x..x..x..x..x.x.", "x.....x...x.....", "..x..x..x..x...."), 60, 65),),
+        leads=(
+            Part(
+                81,
+                "synth lead",
+                ("x..x..x..x..x.x.", "x.....x...x.....", "..x..x..x..x....", "x.x...x.x...x.x."),
+                64,
+                75,
+            ),
+        ),
         minor=True,
     ),
     "drum and bass": Style(
@@ -181,7 +217,15 @@ STYLES: dict[str, Style] = {
             Part(89, "warm pad", ("x---------------", "x-------x-------"), 58, 85),
             Part(19, "church organ", ("x---------------", "x-------x-------"), 58, 80),
         ),
-        leads=(Part(46, "harp", ("x-------x-------", "x---x---x---x---", "x-----x-----x---"), 72, 60),),
+        leads=(
+            Part(
+                46,
+                "harp",
+                ("x-------x-------", "x---x---x---x---", "x-----x-----x---", "x-x-x-x-x-x-x-x-", "x-x-x-------x-x-"),
+                72,
+                70,
+            ),
+        ),
         minor=True,
     ),
     "orchestral": Style(
@@ -189,11 +233,31 @@ STYLES: dict[str, Style] = {
         moods=("epic", "noble", "cinematic"),
         kit=None,
         grooves=(),
-        bass=(Part(43, "contrabass", ("x-------x-------", "x---x---x---x---"), 38, 90),),
-        chords=(Part(48, "strings", ("x-------x-------", "x---x---x---x---", "x---------------"), 58, 85),),
+        bass=(
+            Part(
+                43,
+                "contrabass",
+                ("x-------x-------", "x---x---x---x---", "x.x.x.x.x.x.x.x.", "x..x..x..x..x.x."),
+                38,
+                95,
+            ),
+        ),
+        chords=(
+            Part(48, "strings", ("x-------x-------", "x---x---x---x---", "x---x---x---x-x-"), 58, 85),
+            Part(
+                48, "strings", ("x.x.x.x.x.x.x.x.", "x..x..x..x..x.x.", "x.xxx.xxx.xxx.xx", "x.x.xx.xx.x.xx.x"), 58, 105
+            ),
+            Part(44, "strings", ("x-------x-------", "x---x---x---x---", "x-----x-x-----x-"), 58, 95),
+        ),
         leads=(
-            Part(60, "french horn", ("x-------x---x---", "x-----x-x-------"), 62, 80),
-            Part(73, "flute", ("x---x---x---x---", "x-----x-x-------"), 76, 80),
+            Part(
+                60,
+                "french horn",
+                ("x-------x---x---", "x-----x-x---x-x-", "x---x-x-x-------", "x--x--x-x---x---"),
+                62,
+                95,
+            ),
+            Part(73, "flute", ("x---x---x---x---", "x-----x-x---x---", "x-x-x---x-x-x---", "x-x-x-x-x---x-x-"), 76, 90),
         ),
         minor=True,
     ),
@@ -207,7 +271,7 @@ STYLES: dict[str, Style] = {
             {"K": "x...x...x...x...", "S": "....x.......x...", "H": "..x...x...x...x."},
         ),
         bass=(Part(38, "synth bass", ("x-..x-..x-..x-..", "x.x.x.x.x.x.x.x."), 38, 85),),
-        leads=(Part(80, "square wave", ("x-x-x-x-x-x-x-x-", "x-x-x---x-x-x---", "x---x-x-x---x-x-"), 72, 62),),
+        leads=(Part(80, "square wave", ("x-x-x-x-x-x-x-x-", "x-x-x---x-x-x---", "x---x-x-x---x-x-"), 69, 62),),
     ),
     "piano": Style(
         names=("solo piano", "piano music", "piano piece", "classical piano"),
@@ -215,7 +279,15 @@ STYLES: dict[str, Style] = {
         kit=None,
         grooves=(),
         bass=(Part(0, "piano", ("x-x-x-x-x-x-x-x-", "x---x---x---x---", "x-------x-------"), 50, 55),),
-        leads=(Part(0, "piano", ("x---x---x---x---", "x-----x-x-------", "x-------x---x---"), 72, 75),),
+        leads=(
+            Part(
+                0,
+                "piano",
+                ("x---x---x---x---", "x-----x-x---x---", "x-x-x---x-x-x---", "x--x--x-x--x--x-", "x---x-x-x---x-x-"),
+                72,
+                85,
+            ),
+        ),
         walk=True,
     ),
 }

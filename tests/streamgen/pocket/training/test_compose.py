@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from streamgen.pocket.training.compose import (
@@ -8,6 +10,8 @@ from streamgen.pocket.training.compose import (
     FILL,
     FRAMES_PER_STEP,
     GROOVE,
+    MAJOR,
+    MINOR,
     STEPS_PER_BAR,
     TURN,
     VARIATION,
@@ -15,6 +19,7 @@ from streamgen.pocket.training.compose import (
     held_out,
     held_out_song,
     training_song,
+    varied,
 )
 from streamgen.pocket.training.styles import STYLES
 
@@ -84,3 +89,26 @@ def test_the_tonic_has_most_of_every_groove() -> None:
         triads = [sum(weights[(root + step) % 12] for step in (0, third, 7)) for root in range(12)]
         named += triads[song.tonic] == max(triads)
     assert named > 0.85 * len(SONGS)
+
+
+def test_leads_walk_in_their_scale() -> None:
+    """Every second lead has four pitches or more."""
+    many, leads = 0, 0
+    for song in SONGS:
+        style = STYLES[song.style]
+        if not style.leads:
+            continue
+        channel = sum(1 for parts in (style.bass, style.chords) if parts)
+        pitches = [note.pitch for note in song.loops[GROOVE].notes if note.channel == channel]
+        assert {(pitch - song.tonic) % 12 for pitch in pitches} <= set(MINOR if style.minor else MAJOR)
+        many, leads = many + (len(set(pitches)) >= min(4, len(pitches))), leads + 1
+    assert many > 0.5 * leads
+
+
+def test_a_rhythm_is_varied_by_one_onset_and_never_the_first() -> None:
+    rng, rhythm = random.Random(1), "x--x..x-...x-..."
+    other = [varied(rhythm, rng) for _ in range(200)]
+    counts = {sum(a != b and "x" in (a, b) for a, b in zip(rhythm, new, strict=True)) for new in other}
+    assert counts == {0, 1}
+    assert all(new[0] == "x" and len(new) == STEPS_PER_BAR for new in other)
+    assert {new.count("x") for new in other} == {3, 4, 5}
