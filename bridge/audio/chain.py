@@ -14,7 +14,7 @@ in EFFECTS: its parameters then stand in the session's table, so at every door.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -61,24 +61,30 @@ class _EffectStage:
         return name in self.effect.parameters or name in getattr(self.effect, "listens", ())
 
     def tell(self, at: int, name: str, value: Value, glide_samples: int) -> None:
-        """Let a change wait for its sample; a glide of the same parameter ends there."""
+        """Let a change wait for its sample; of two at one sample, the one asked for later wins."""
         spec = self.effect.parameters.get(name)
-        own = [ParameterChange(at, name, value)]
-        if glide_samples and spec is not None and spec.type == "float":
-            own = list(_glide(at, name, float(self.values.get(name, spec.default)), float(value), glide_samples))
-        kept = [one for one in self.waiting if not (one.glides and one.name == name and one.at_sample >= at)]
-        # stable: of two at one sample, the one asked for later wins
-        self.waiting = sorted([*kept, *own], key=_by_sample)
+        glides = glide_samples if spec is not None and spec.type == "float" else 0
+        insort(self.waiting, ParameterChange(at, name, value, glide_samples=glides), key=_by_sample)
 
     def process(self, block: Pcm, start_sample: int) -> Pcm:
         changes: list[ParameterChange] = []
-        if self.waiting:
-            due = bisect_left(self.waiting, start_sample + block.shape[1], key=_by_sample)
-            changes, self.waiting = self.waiting[:due], self.waiting[due:]
-            self.values.update((change.name, change.value) for change in changes)
+        while self.waiting and self.waiting[0].at_sample < start_sample + block.shape[1]:
+            change = self.waiting.pop(0)
+            if not change.glides:  # it ends the glide on its way
+                self.waiting = [one for one in self.waiting if not (one.glides and one.name == change.name)]
+            if change.glide_samples:
+                self.waiting = sorted([*self._steps(change), *self.waiting], key=_by_sample)
+                continue
+            self.values[change.name] = change.value
+            changes.append(change)
         out = self.effect.process(block, start_sample, changes)
         self.position += out.shape[1]
         return out
+
+    def _steps(self, change: ParameterChange) -> Iterator[ParameterChange]:
+        """Yield a glide from where its parameter is when it begins."""
+        first = float(self.values.get(change.name, self.effect.parameters[change.name].default))
+        return _glide(change.at_sample, change.name, first, float(change.value), change.glide_samples)
 
 
 def _by_sample(change: ParameterChange) -> int:

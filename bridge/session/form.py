@@ -13,17 +13,22 @@ Rules: the engine's thread. Positions count the model's samples.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bridge.session.arranger import MOST_TAKES, Arranger
 from bridge.session.generator import Generator
 from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
+from bridge.session.scheduled import Coming, Scheduled
 from streamgen.checkpoint import Heard
 from streamgen.config import BEGIN_ANEW, Value
+from streamgen.errors import PromptError
 
 __all__ = ["Form"]
+
+_log = logging.getLogger("bridge.form")
 
 
 class Form:
@@ -79,6 +84,37 @@ class Form:
                 self._arranger.place = taken_back[0]
             controls |= self._dressed(values)
         return controls
+
+    def again(
+        self, scheduled: Scheduled, soonest: int, told: Coming, candidate: int
+    ) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield what the stream has to be told anew where music is scheduled: all prompts at once, and some changed.
+
+        Args:
+            scheduled: what is to come, and what is in force until then.
+            soonest: the session's sample where the change was to land.
+            told: the change; at a bar line, it may come behind others.
+            candidate: the opening that plays before it.
+
+        Yields:
+            The controls and the session's sample.
+        """
+        coming = sorted([*scheduled.behind(-math.inf), told], key=lambda one: one.at_sample)
+        overtaken = any(soonest < one.at_sample < told.at_sample for one in coming)
+        for one in coming:
+            candidate = candidate if one.candidate is None else one.candidate
+            if one.at_sample <= soonest or (one is told and not overtaken):
+                continue
+            before, values = scheduled.at(one.at_sample - 1), scheduled.at(one.at_sample)
+            # a tempo whose words have come to mean the same shall change nothing
+            silent = self.audible(before, one.values).keys() != one.values.keys()
+            try:
+                controls = self.told(before if silent else values, one.values)
+            except PromptError as error:
+                _log.warning("what was scheduled by %s plays without what came before it: %s", one.by, error)
+                continue
+            if music := {name: controls[name] for name in controls if name in BEGIN_ANEW}:
+                yield {**music, "candidate": candidate}, one.at_sample
 
     def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return what a fresh stream is told of the first part; nothing without a scene. Errors as of `told`."""

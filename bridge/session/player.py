@@ -27,12 +27,13 @@ from bridge.session.generator import Generator
 from bridge.session.landing import Landing, PendingCommands, forget
 from bridge.session.learning import check_learning
 from bridge.session.metronome import Metronome
-from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, session_table, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, STREAM_NAMES, Parameters, session_table, stream_controls
 from bridge.session.playback import Playback
 from bridge.session.rack_edits import edited, news
+from bridge.session.scheduled import Coming, Scheduled
 from bridge.session.timeline import Moment, Timeline
 from streamgen import check_text
-from streamgen.config import Value
+from streamgen.config import BEGIN_ANEW, Value
 from streamgen.errors import CapacityError, StreamgenError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Player:
         scene: the parts that `arrange` plays.
 
     Attributes:
-        parameters: every parameter, as last set.
+        parameters: every parameter, as last set; see `Scheduled` for what is in force.
         generator: what lies ahead.
         output: the effects, and what is final.
         playback: whether it plays, and how much lies ahead for that.
@@ -94,6 +95,7 @@ class Player:
         self.output.set(self.parameters.values)
         self.landing = Landing(timeline, self.generator, self.output, self.parameters)
         self.waiting = PendingCommands(timeline)
+        self._scheduled = Scheduled(self.parameters)
         self.playback = Playback(
             timeline, self.generator, self._committer, self.landing, self.parameters, self.waiting, publish
         )
@@ -135,34 +137,46 @@ class Player:
             self.generator.check(self._form.told({**self.parameters.values, **values}, values))
             return self._wait(moment, replace(command, at=moment))
         before = {name: self.parameters.values[name] for name in values}
-        applied = self._apply(values, moment, round(command.glide_seconds * self.timeline.rate_hz))
-        self.parameters.values.update(values)
+        applied = self._apply(replace(command, values=values, at=moment))
         self._publish(Changed(values, command.by, applied))
         if "tempo" in values:
             at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
-            self._metronome.set_tempo(float(values["tempo"]), self.output.frontier if at_once else applied)
+            place = self.output.frontier if at_once else applied
+            self._metronome.set_tempo(float(values["tempo"]), place, self._scheduled.tempi(place))
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
         self._tell_unsupported(before, values, applied)
         return applied
 
-    def _apply(self, values: Mapping[str, Value], moment: Moment | None, glide_samples: int) -> int:
-        """Tell stream and effects; returns the sample from which it is heard."""
-        before = self.parameters.values
-        kept = self.output.model_sample(self.landing.sample(moment, self.landing.soonest) or self.landing.soonest)
+    def _apply(self, change: Set) -> int:
+        """Tell stream and effects, at the moment of the change; returns the sample from which it is heard."""
+        values, moment = change.values, change.at
+        soonest = self.landing.sample(moment, self.landing.soonest) or self.landing.soonest
+        before = self._scheduled.at(soonest)
         after = {**before, **values}
-        controls = self._form.told(after, self._form.audible(before, values), kept)
+        controls = self._form.told(after, self._form.audible(before, values), self.output.model_sample(soonest))
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
         controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
         at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
-        if not controls:
-            return self.output.set(values, at, glide_samples)
-        # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
-        early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
-        model_at = None if at is None else self.output.model_sample(at) - early
-        applied = self._set_stream(controls, model_at, arranged=bool(after["arrange"]))
-        self.output.set(values, at, glide_samples)
-        return applied
+        applied = self.output.frontier
+        if controls:
+            # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
+            early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
+            model_at = None if at is None else self.output.model_sample(at) - early
+            applied = self._set_stream(controls, model_at, arranged=bool(after["arrange"]))
+        turned = self.output.set(values, at, round(change.glide_seconds * self.timeline.rate_hz))
+        if controls and at is None and self._scheduled.any_within(self.output.frontier, applied):
+            self._set_again(controls, applied)  # at its sample: a rewind would put it before what comes sooner
+        told = Coming(applied, values, change.by, controls.get("candidate"))
+        self._scheduled.set(told, turned, named=at is not None)
+        if not BEGIN_ANEW.isdisjoint(controls):
+            for music, place in self._form.again(self._scheduled, soonest, told, self.generator.candidate):
+                self._set_again(music, place)
+        return applied if controls else turned
+
+    def _set_again(self, controls: dict[str, Any], at: int) -> None:
+        """Tell the stream of what has a place already: the session's sample of a frame."""
+        self.generator.set(controls, self.output.model_sample(at) - self.generator.hop_samples // 2)
 
     def _set_stream(self, controls: dict[str, Any], at: int | None, *, arranged: bool = False) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample of the model's.
@@ -216,7 +230,8 @@ class Player:
         if (moment := self._edit_waits_for(command)) is not None:
             return self._wait(moment, replace(command, at=moment))
         self._publish(edited(self.output.rack, self.parameters, command))
-        self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it
+        now = self._scheduled.at(self.output.frontier)
+        self.output.set({"tempo": now["tempo"]})  # whoever is new has not heard of it
         return self.output.position
 
     def _transport(self, command: Transport) -> int:
@@ -260,6 +275,15 @@ class Player:
             self._publish(Notice("part", part, self.output.session_sample(self.generator.taken)))
         self._metronome.begin_bar(self.output.frontier)
         self._committer.jump()
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Let what was scheduled for the stream before be in force now: the fresh one has begun with the newest."""
+        tempo = self.parameters.values["tempo"]
+        for at in [one.at_sample for one in self._scheduled.forget(STREAM_NAMES) if "tempo" in one.values]:
+            self._metronome.set_tempo(float(tempo), self.output.set({"tempo": tempo}))
+            self.output.set({"tempo": tempo}, at)  # in the place of what the rack was told
+        self._tell_heard(self.output.frontier)
 
     def _stream_options(self) -> dict[str, Any]:
         """Return what a stream is opened with: a default is left to the model, whose windows may be fuller."""
@@ -284,6 +308,7 @@ class Player:
         self.playback.run_timeline()
         self._do_waiting()
         self.playback.commit_due()
+        self._tell_landed()
         for event in news(self.output.rack, self.parameters, self.output.position):
             self._publish(event)
         for beat in self._metronome.beats(self.output.position):
@@ -323,7 +348,8 @@ class Player:
 
     def _take_turn(self) -> None:
         """Let the form of the piece have its next part, if it is time."""
-        turn = self._form.turn(self.generator, self.parameters.values, self.meanwhile)
+        drawn = self.output.session_sample(self.generator.drawn + self.generator.block_samples)
+        turn = self._form.turn(self.generator, self._scheduled.at(drawn), self.meanwhile)
         if turn is not None:
             applied = self.output.session_sample(turn[1])
             self._committer.expect_prompts(applied)
@@ -342,8 +368,16 @@ class Player:
         self._publish(Transported(action, self.playback.state, by, self.output.position))
         return self.output.position
 
+    def _tell_landed(self) -> None:
+        """Tell what was scheduled and has come, where something else was asked for meanwhile."""
+        for change, values in self._scheduled.landed(self.output.frontier):
+            if values:
+                self._publish(Changed(values, change.by, change.at_sample))
+            if not change.values.keys().isdisjoint(PROMPT_NAMES):
+                self._tell_heard(change.at_sample)
+
     def _tell_heard(self, at_sample: int) -> None:
-        before, self.heard = self.heard, self._form.heard(self.parameters.values)
+        before, self.heard = self.heard, self._form.heard(self._scheduled.at(at_sample))
         if self.heard != before:
             self._publish(Notice("heard", self.heard, at_sample))
 

@@ -53,6 +53,8 @@ def queued(pending: Pending, changes: Iterable[Change]) -> Pending:
         asked for   prompt A ─ waits ──────────┐
                            prompt B, at once   │  nothing: B plays on
         frames      ───────┴───────────────────┴─────►
+
+    At one frame it takes the place of the other: what is told again and again fills no queue.
     """
     waiting = list(pending)
     for change in changes:
@@ -69,9 +71,10 @@ def queued(pending: Pending, changes: Iterable[Change]) -> Pending:
 
 
 def _overtaken(waiting: Change, later: Change) -> Change:
-    """Return a change that waits without what another one, asked for later, says sooner."""
+    """Return a change that waits without what another one, asked for later, says sooner, or at the same frame."""
     said = BEGIN_ANEW.intersection(later.values)
-    if not (waiting.on_bar and later.frame < waiting.frame and said):
+    sooner = waiting.on_bar and later.frame < waiting.frame
+    if not said or not (sooner or later.frame == waiting.frame):
         return waiting
     said |= _PROMPTS if said & _PROMPTS else set()
     left = {name: value for name, value in waiting.values.items() if name not in said}

@@ -243,8 +243,9 @@ class Station:
         """Note what sounds from where on."""
         if isinstance(event, Changed):
             title = title_of(self._session.values())
-            if title != self.title:
-                self._titles.append((event.applied_at_sample, title))
+            if title != self.title:  # what was told for later is told again when it comes behind this
+                at = event.applied_at_sample
+                self._titles = deque([*(one for one in self._titles if one[0] < at), (at, title)])
 
     def _send(self, samples: Pcm, title: str) -> None:
         seconds = samples.shape[1] / self._session.rate_hz

@@ -117,3 +117,24 @@ def test_a_glide_of_nothing_but_a_number_is_a_step() -> None:
     chain = Chain(RATE_HZ, 2, 1_000, [Gain()])
     assert chain.set({"mute": True}, at_sample=100, glide_samples=48_000) == 100
     assert len(chain._stages[0].waiting) == 1
+
+
+@pytest.mark.parametrize("block", [1, 100, 1_000])
+def test_of_glides_and_steps_in_any_order_of_asking_each_begins_at_its_sample_from_where_it_is(block: int) -> None:
+    """Twin: all of them sorted by their samples, walked through one sample after another."""
+    asked = [(3_000, 6.0, 2_400), (5_000, 1.0, 0), (1_000, 8.0, 9_600), (7_000, 2.0, 4_800), (7_500, 4.0, 0)]
+    chain, count = Chain(RATE_HZ, 2, block, [Delay(0)]), 12_000
+    for at, value, glide in asked:
+        chain.set({"mark": value}, at_sample=at, glide_samples=glide)
+    out = np.concatenate([chain.process(np.zeros((2, block), np.float32)) for _ in range(count // block)], axis=1)[0]
+    twin, level, way = np.zeros(len(out)), 0.0, (0, 0.0, 0.0, 0)
+    for sample in range(len(out)):
+        for at, value, glide in asked:
+            if at == sample:
+                way, level = (at, level, value, glide), level if glide else value
+        at, first, last, glide = way
+        steps = max(glide // 240, 1)
+        if glide and (sample - at) * steps < glide * steps:
+            level = first + (last - first) * min((sample - at) * steps // glide + 1, steps) / steps
+        twin[sample] = level
+    np.testing.assert_allclose(out, twin, atol=1e-5)

@@ -49,6 +49,17 @@ def test_the_same_music_sooner_takes_along_the_opening_that_was_tried_for_it() -
     assert queued((named,), [other]) == (other, named), "its sample was named"
 
 
+def test_other_music_at_the_same_frame_takes_the_place_of_what_waits_there() -> None:
+    first = Change(50, {"prompt": "b", "take": 2, "candidate": 3, "top_k": 7}, 0, True, 5)
+    again = Change(50, {"prompts": [("c", 1.0)], "candidate": 4}, 1, True, 6)
+    left = replace(first, values={"take": 2, "candidate": 3, "top_k": 7})
+    assert queued((first,), [again]) == (left, again)
+    assert queued((first,), [replace(again, values={"top_k": 9})]) == (first, replace(again, values={"top_k": 9}))
+    for number in range(5):
+        pending = queued((again,), [replace(again, serial=number)])
+        assert pending == (replace(again, serial=number),)
+
+
 def test_a_rewind_asks_again_for_what_was_asked_since() -> None:
     queue = Queue()
     queue.ask(30, before=1)

@@ -16,6 +16,7 @@ from bridge.doors.radio.encoders import CODECS
 from bridge.doors.radio.station import BURST_SECONDS, EncodedAudio, Station
 from bridge.metrics import Metrics
 from bridge.session.commands import Set
+from bridge.session.timeline import Moment
 
 from ..web_session import BLOCK, RATE_HZ, SineSession, sine
 
@@ -128,6 +129,18 @@ def test_before_and_while_nothing_plays_there_is_silence_and_then_the_music_whol
             music = heard(ear)[:, np.flatnonzero(heard(ear)[1])[0] - 1 :][:, : 20 * BLOCK]
             assert np.abs(music - sine(0, 20 * BLOCK)).max() <= 1 / 32_768
             assert not heard(ear)[:, -RATE_HZ // 20 :].any()
+
+    asyncio.run(go())
+
+
+def test_a_title_that_is_scheduled_holds_up_none_that_comes_sooner() -> None:
+    async def go() -> None:
+        async with on_air() as (session, station):
+            session.play(1)
+            await session.do(Set({"prompt/1/text": "drop"}, "automation", Moment(sample=9 * BLOCK)))
+            await session.do(Set({"prompt/1/text": "rain"}, "hand"))
+            session.play(3)
+            assert station._title == station.title == "rain"
 
     asyncio.run(go())
 

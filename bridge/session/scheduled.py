@@ -1,0 +1,135 @@
+"""What was asked for at samples that have not come yet, and what is in force until then.
+
+    asked for, in this order      A at 10 s      B at once
+    in force                ───── B ─────────────│ 10 s │── A ─────
+    told                    A, at 10 s; B        │ A again, for it came after B
+
+What is scheduled happens at its moment, whatever is asked for meanwhile: samples are in order of time, as the lanes of
+a mixing desk. `Parameters.values` are what was asked for last until something else of that name comes into force.
+
+Rules: the engine's thread; plain values and samples of the session. Carries nothing out.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from bridge.session.parameters import STREAM_NAMES, Parameters
+from streamgen.config import Value
+
+__all__ = ["Coming", "Scheduled"]
+
+
+@dataclass(frozen=True)
+class Coming:
+    """Values that come into force at a sample.
+
+    Attributes:
+        at_sample: of the session.
+        values: by name.
+        by: who asked.
+        candidate: the opening that was tried for it; None where no music begins with it.
+    """
+
+    at_sample: int
+    values: Mapping[str, Value]
+    by: str
+    candidate: int | None = None
+
+
+class Scheduled:
+    """What is still to come in one player.
+
+    Args:
+        parameters: whose values are told.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._coming: list[Coming] = []
+        self._before: dict[str, Value] = {}  # in force, of every name that comes
+
+    def set(self, change: Coming, others_at: int, *, named: bool) -> None:
+        """Note a change that was carried out; its values are the newest.
+
+        Args:
+            change: with the sample at which the stream's part of it lands.
+            others_at: at which the rest does.
+            named: whether it was to land there; else it is in force as soon as can be, before whatever lies behind.
+        """
+        for at, ours in ((change.at_sample, True), (others_at, False)):
+            part = {name: value for name, value in change.values.items() if (name in STREAM_NAMES) is ours}
+            if part:
+                self._set(replace(change, at_sample=at, values=part), named)
+        self._parameters.values.update(change.values)
+
+    def _set(self, change: Coming, named: bool) -> None:
+        at, now = change.at_sample, self.at(-math.inf)
+        # what it comes behind, or in the place of
+        self._drop(change.values, lambda one: one.at_sample == at if named else one.at_sample <= at)
+        if named:
+            self._before |= {name: now[name] for name in change.values}
+            self._coming.insert(bisect_right(self._coming, at, key=_sample), change)
+        else:
+            self._before |= {name: value for name, value in change.values.items() if name in self._before}
+
+    def at(self, sample: float) -> dict[str, Value]:
+        """Return every parameter's value at a sample that is not final."""
+        values = {**self._parameters.values, **self._before}
+        for change in self._coming[: bisect_right(self._coming, sample, key=_sample)]:
+            values |= change.values
+        return {name: values[name] for name in self._parameters.values}
+
+    def behind(self, sample: float) -> list[Coming]:
+        """Return what comes behind a sample, in order."""
+        return self._coming[bisect_right(self._coming, sample, key=_sample) :]
+
+    def any_within(self, sample: int, last: int) -> bool:
+        """Tell whether something comes behind a sample, up to another one."""
+        return any(one.at_sample <= last for one in self.behind(sample)[:1])
+
+    def tempi(self, sample: float) -> list[tuple[float, int]]:
+        """Return the tempi that come behind a sample, and where."""
+        return [(float(one.values["tempo"]), one.at_sample) for one in self.behind(sample) if "tempo" in one.values]
+
+    def landed(self, frontier: int) -> Iterator[tuple[Coming, dict[str, Value]]]:
+        """Take out what has come where all before a sample is final, each with the values that are news by now."""
+        values = self._parameters.values
+        while self._coming and self._coming[0].at_sample <= frontier:
+            change = self._coming.pop(0)
+            left = {name: value for name, value in change.values.items() if name in values}  # a slot may be gone
+            self._before |= left
+            self._settle()
+            news = {name: value for name, value in left.items() if values[name] != value}
+            values.update(news)
+            yield change, news
+
+    def forget(self, names: Collection[str]) -> list[Coming]:
+        """Forget what comes of some names; returns what did."""
+        gone = [one for one in self._coming if not one.values.keys().isdisjoint(names)]
+        self._drop(names, lambda _: True)
+        return gone
+
+    def _drop(self, names: Collection[str], which: Callable[[Coming], bool]) -> None:
+        if not self._coming:
+            return
+        kept = []
+        for one in self._coming:
+            if which(one) and not one.values.keys().isdisjoint(names):
+                one = replace(one, values={name: value for name, value in one.values.items() if name not in names})
+            if one.values:
+                kept.append(one)
+        self._coming = kept
+        self._settle()
+
+    def _settle(self) -> None:
+        """Keep what is in force of what comes alone: of the rest the newest values are."""
+        names = {name for one in self._coming for name in one.values}
+        self._before = {name: value for name, value in self._before.items() if name in names}
+
+
+def _sample(change: Coming) -> int:
+    return change.at_sample
