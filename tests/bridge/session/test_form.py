@@ -59,9 +59,7 @@ class Stage:
         return self.player.generator._stream.controls.mix.dominant
 
 
-@pytest.mark.parametrize(
-    ("blends", "told"), [(True, "jazz + house"), (False, "jazz; not played beside it: house")]
-)
+@pytest.mark.parametrize(("blends", "told"), [(True, "jazz + house"), (False, "jazz; not played beside it: house")])
 def test_prompts_that_do_not_blend_are_told_as_one(blends: bool, told: str) -> None:
     texts = {"prompt/1/text": "house", "prompt/1/weight": 0.5, "prompt/2/text": "jazz", "prompt/2/weight": 1.0}
     values = Parameters(session_table(), texts).values
