@@ -58,6 +58,11 @@ class OutputPath:
         """Session sample up to which everything has gone in: what follows can still be made otherwise."""
         return self.session_sample(self.taken)
 
+    @property
+    def turns_at(self) -> int:
+        """Session sample from which effects can still be told otherwise: the resampler holds something back."""
+        return self._chain.position
+
     def session_sample(self, model_sample: int) -> int:
         """Where a sample of the model's lies in the session."""
         return (2 * model_sample * self._rate_hz + self._model_rate_hz) // (2 * self._model_rate_hz)

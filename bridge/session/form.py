@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from bridge.audio.output import OutputPath
 from bridge.session.arranger import MOST_TAKES, Arranger
 from bridge.session.generator import Generator
 from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
@@ -28,6 +30,7 @@ from streamgen.errors import PromptError
 
 __all__ = ["Form"]
 
+_MUSIC = frozenset({*PROMPT_NAMES, "take", "arrange"})  # parameters with which music may begin
 _log = logging.getLogger("bridge.form")
 
 
@@ -85,36 +88,45 @@ class Form:
             controls |= self._dressed(values)
         return controls
 
-    def again(
-        self, scheduled: Scheduled, soonest: int, told: Coming, candidate: int
-    ) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield what the stream has to be told anew where music is scheduled: all prompts at once, and some changed.
+    def tell_again(
+        self, generator: Generator, output: OutputPath, scheduled: Scheduled, told: Coming, reached: int
+    ) -> None:
+        """Tell a stream once more of what is scheduled, beside a change that it has just been told.
+
+        It is told all prompts at once, and some have changed; and what comes to nothing is set to what is in force.
 
         Args:
-            scheduled: what is to come, and what is in force until then.
-            soonest: the session's sample where the change was to land.
-            told: the change; at a bar line, it may come behind others.
-            candidate: the opening that plays before it.
-
-        Yields:
-            The controls and the session's sample.
+            generator: whose stream.
+            output: where the session's samples lie among the model's.
+            scheduled: what is to come, the change among it.
+            told: the change.
+            reached: the session's sample up to which all was drawn before: the change may have taken some of it back.
         """
-        coming = sorted([*scheduled.behind(-math.inf), told], key=lambda one: one.at_sample)
-        overtaken = any(soonest < one.at_sample < told.at_sample for one in coming)
-        for one in coming:
-            candidate = candidate if one.candidate is None else one.candidate
-            if one.at_sample <= soonest or (one is told and not overtaken):
-                continue
-            before, values = scheduled.at(one.at_sample - 1), scheduled.at(one.at_sample)
-            # a tempo whose words have come to mean the same shall change nothing
-            silent = self.audible(before, one.values).keys() != one.values.keys()
-            try:
-                controls = self.told(before if silent else values, one.values)
-            except PromptError as error:
-                _log.warning("what was scheduled by %s plays without what came before it: %s", one.by, error)
-                continue
-            if music := {name: controls[name] for name in controls if name in BEGIN_ANEW}:
-                yield {**music, "candidate": candidate}, one.at_sample
+        music, behind = not told.values.keys().isdisjoint(_MUSIC), scheduled.behind(output.turns_at)
+        opening = generator.candidate if told.named or told.candidate is None else told.candidate
+        candidate = opening
+        for one in behind:
+            if one.candidate is not None and not _MUSIC.isdisjoint(one.values):
+                candidate = one.candidate
+            at = output.model_sample(one.at_sample) - generator.hop_samples // 2  # where its frame begins
+            if at >= generator.drawn - generator.hop_samples and (music or one.at_sample <= reached):
+                self._tell_again(generator, scheduled, replace(one, candidate=candidate), at)
+        if music and not told.named and behind and behind[0].at_sample <= told.at_sample:
+            self._tell_again(generator, scheduled, replace(told, candidate=opening), None)
+
+    def _tell_again(self, generator: Generator, scheduled: Scheduled, one: Coming, at: int | None) -> None:
+        before, values = scheduled.at(one.at_sample - 1), scheduled.at(one.at_sample)
+        changed = {name: values[name] for name in (*one.values, *one.void) if name in values}
+        if self.audible(before, changed).keys() != changed.keys():  # a tempo whose words have come to mean the same
+            values["tempo"] = before["tempo"]
+        try:
+            controls = self.told(values, changed)
+        except PromptError as error:
+            _log.warning("what was scheduled by %s plays without what came before it: %s", one.by, error)
+            return
+        again = {name: controls[name] for name in controls if name in BEGIN_ANEW or name in one.void}
+        if again:
+            generator.set({**again, "candidate": one.candidate}, at)
 
     def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return what a fresh stream is told of the first part; nothing without a scene. Errors as of `told`."""

@@ -33,7 +33,7 @@ from bridge.session.rack_edits import edited, news
 from bridge.session.scheduled import Coming, Scheduled
 from bridge.session.timeline import Moment, Timeline
 from streamgen import check_text
-from streamgen.config import BEGIN_ANEW, Value
+from streamgen.config import Value
 from streamgen.errors import CapacityError, StreamgenError
 
 if TYPE_CHECKING:
@@ -143,6 +143,9 @@ class Player:
             at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
             place = self.output.frontier if at_once else applied
             self._metronome.set_tempo(float(values["tempo"]), place, self._scheduled.tempi(place))
+            for one in self._scheduled.behind(self.output.turns_at):
+                if "tempo" in one.void:  # the rack was told it for then
+                    self.output.set({"tempo": self._scheduled.at(one.at_sample)["tempo"]}, one.at_sample)
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
         self._tell_unsupported(before, values, applied)
@@ -158,25 +161,22 @@ class Player:
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
         controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
         at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
-        applied = self.output.frontier
+        applied, reached = -1, self.output.session_sample(self.generator.drawn)
         if controls:
             # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
             early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
             model_at = None if at is None else self.output.model_sample(at) - early
             applied = self._set_stream(controls, model_at, arranged=bool(after["arrange"]))
-        turned = self.output.set(values, at, round(change.glide_seconds * self.timeline.rate_hz))
-        if controls and at is None and self._scheduled.any_within(self.output.frontier, applied):
-            self._set_again(controls, applied)  # at its sample: a rewind would put it before what comes sooner
-        told = Coming(applied, values, change.by, controls.get("candidate"))
-        self._scheduled.set(told, turned, named=at is not None)
-        if not BEGIN_ANEW.isdisjoint(controls):
-            for music, place in self._form.again(self._scheduled, soonest, told, self.generator.candidate):
-                self._set_again(music, place)
-        return applied if controls else turned
-
-    def _set_again(self, controls: dict[str, Any], at: int) -> None:
-        """Tell the stream of what has a place already: the session's sample of a frame."""
-        self.generator.set(controls, self.output.model_sample(at) - self.generator.hop_samples // 2)
+        others = {name: value for name, value in values.items() if name != "tempo"}
+        turned = self.output.set(others, at, round(change.glide_seconds * self.timeline.rate_hz))
+        applied = applied if controls else turned
+        if "tempo" in values:  # with the frame of the prompts
+            self.output.set({"tempo": values["tempo"]}, None if at is None else applied)
+        told = Coming(applied, values, change.by, controls.get("candidate"), named=at is not None)
+        self._scheduled.set(told, turned)
+        if controls:
+            self._form.tell_again(self.generator, self.output, self._scheduled, told, reached)
+        return applied
 
     def _set_stream(self, controls: dict[str, Any], at: int | None, *, arranged: bool = False) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample of the model's.
@@ -370,7 +370,7 @@ class Player:
 
     def _tell_landed(self) -> None:
         """Tell what was scheduled and has come, where something else was asked for meanwhile."""
-        for change, values in self._scheduled.landed(self.output.frontier):
+        for change, values in self._scheduled.landed(self.output.turns_at):
             if values:
                 self._publish(Changed(values, change.by, change.at_sample))
             if not change.values.keys().isdisjoint(PROMPT_NAMES):

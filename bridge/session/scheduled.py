@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bridge.session.parameters import STREAM_NAMES, Parameters
@@ -32,12 +32,21 @@ class Coming:
         values: by name.
         by: who asked.
         candidate: the opening that was tried for it; None where no music begins with it.
+        named: whether it was to land there; else it is in force as soon as can be, before whatever lies behind.
+        void: names of what came to nothing: something else was asked for at once, and lands behind it.
     """
 
     at_sample: int
     values: Mapping[str, Value]
     by: str
     candidate: int | None = None
+    named: bool = True
+    void: frozenset[str] = frozenset()
+
+    def without(self, names: Collection[str], void: Collection[str] = ()) -> Coming:
+        """Return it less some names."""
+        left = {name: value for name, value in self.values.items() if name not in names}
+        return replace(self, values=left, void=self.void.union(void))
 
 
 class Scheduled:
@@ -52,28 +61,29 @@ class Scheduled:
         self._coming: list[Coming] = []
         self._before: dict[str, Value] = {}  # in force, of every name that comes
 
-    def set(self, change: Coming, others_at: int, *, named: bool) -> None:
+    def set(self, change: Coming, others_at: int) -> None:
         """Note a change that was carried out; its values are the newest.
 
         Args:
             change: with the sample at which the stream's part of it lands.
             others_at: at which the rest does.
-            named: whether it was to land there; else it is in force as soon as can be, before whatever lies behind.
         """
         for at, ours in ((change.at_sample, True), (others_at, False)):
             part = {name: value for name, value in change.values.items() if (name in STREAM_NAMES) is ours}
             if part:
-                self._set(replace(change, at_sample=at, values=part), named)
+                self._set(replace(change, at_sample=at, values=part))
         self._parameters.values.update(change.values)
 
-    def _set(self, change: Coming, named: bool) -> None:
-        at, now = change.at_sample, self.at(-math.inf)
-        # what it comes behind, or in the place of
-        self._drop(change.values, lambda one: one.at_sample == at if named else one.at_sample <= at)
-        if named:
-            self._before |= {name: now[name] for name in change.values}
+    def _set(self, change: Coming) -> None:
+        at, now, names = change.at_sample, self.at(-math.inf), change.values.keys()
+        if change.named:
+            self._keep(one.without(names) if one.at_sample == at else one for one in self._coming)
+            self._before |= {name: now[name] for name in names}
             self._coming.insert(bisect_right(self._coming, at, key=_sample), change)
         else:
+            self._keep(
+                one.without(names, names & one.values.keys()) if one.at_sample <= at else one for one in self._coming
+            )
             self._before |= {name: value for name, value in change.values.items() if name in self._before}
 
     def at(self, sample: float) -> dict[str, Value]:
@@ -87,18 +97,14 @@ class Scheduled:
         """Return what comes behind a sample, in order."""
         return self._coming[bisect_right(self._coming, sample, key=_sample) :]
 
-    def any_within(self, sample: int, last: int) -> bool:
-        """Tell whether something comes behind a sample, up to another one."""
-        return any(one.at_sample <= last for one in self.behind(sample)[:1])
-
     def tempi(self, sample: float) -> list[tuple[float, int]]:
         """Return the tempi that come behind a sample, and where."""
         return [(float(one.values["tempo"]), one.at_sample) for one in self.behind(sample) if "tempo" in one.values]
 
-    def landed(self, frontier: int) -> Iterator[tuple[Coming, dict[str, Value]]]:
+    def landed(self, sample: int) -> Iterator[tuple[Coming, dict[str, Value]]]:
         """Take out what has come where all before a sample is final, each with the values that are news by now."""
         values = self._parameters.values
-        while self._coming and self._coming[0].at_sample <= frontier:
+        while self._coming and self._coming[0].at_sample <= sample:
             change = self._coming.pop(0)
             left = {name: value for name, value in change.values.items() if name in values}  # a slot may be gone
             self._before |= left
@@ -110,19 +116,12 @@ class Scheduled:
     def forget(self, names: Collection[str]) -> list[Coming]:
         """Forget what comes of some names; returns what did."""
         gone = [one for one in self._coming if not one.values.keys().isdisjoint(names)]
-        self._drop(names, lambda _: True)
+        self._keep(replace(one.without(names), void=one.void.difference(names)) for one in self._coming)
         return gone
 
-    def _drop(self, names: Collection[str], which: Callable[[Coming], bool]) -> None:
-        if not self._coming:
-            return
-        kept = []
-        for one in self._coming:
-            if which(one) and not one.values.keys().isdisjoint(names):
-                one = replace(one, values={name: value for name, value in one.values.items() if name not in names})
-            if one.values:
-                kept.append(one)
-        self._coming = kept
+    def _keep(self, changes: Iterable[Coming]) -> None:
+        """Keep what something still comes of."""
+        self._coming = [one for one in changes if one.values or one.void]
         self._settle()
 
     def _settle(self) -> None:

@@ -48,7 +48,7 @@ Pending = tuple[Change, ...]
 def queued(pending: Pending, changes: Iterable[Change]) -> Pending:
     """Return what waits with some changes more, by frame; of two at one frame the one asked for later comes last.
 
-    Other music that was asked for later and comes sooner is not undone by what waits for the bar line:
+    What was asked for later and comes sooner is not undone by what waits for the bar line:
 
         asked for   prompt A ─ waits ──────────┐
                            prompt B, at once   │  nothing: B plays on
@@ -72,9 +72,11 @@ def queued(pending: Pending, changes: Iterable[Change]) -> Pending:
 
 def _overtaken(waiting: Change, later: Change) -> Change:
     """Return a change that waits without what another one, asked for later, says sooner, or at the same frame."""
-    said = BEGIN_ANEW.intersection(later.values)
-    sooner = waiting.on_bar and later.frame < waiting.frame
-    if not said or not (sooner or later.frame == waiting.frame):
+    if waiting.on_bar and later.frame < waiting.frame:
+        said = set(later.values) - {"candidate"}
+    else:
+        said = set(BEGIN_ANEW.intersection(later.values)) if later.frame == waiting.frame else set()
+    if not said:
         return waiting
     said |= _PROMPTS if said & _PROMPTS else set()
     left = {name: value for name, value in waiting.values.items() if name not in said}

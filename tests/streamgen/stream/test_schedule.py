@@ -44,6 +44,11 @@ def test_the_same_music_sooner_takes_along_the_opening_that_was_tried_for_it() -
     other = Change(20, {"prompt": "c", "candidate": 5}, 1, False, 20)
     assert [dict(one.values) for one in queued((bar,), [sooner])] == [{"prompts": [("b", 1.0)], "candidate": 3}]
     assert queued((bar,), [other]) == (other,)
+    hotter, cooler = (
+        replace(bar, values={**bar.values, "temperature": 1.5}),
+        Change(20, {"temperature": 0.5}, 1, False, 20),
+    )
+    assert queued((hotter,), [cooler]) == (cooler, bar), "nor is a knob"
     assert queued((bar,), [replace(other, frame=60)]) == (bar, replace(other, frame=60)), "no sooner"
     named = replace(bar, on_bar=False)
     assert queued((named,), [other]) == (other, named), "its sample was named"
