@@ -8,7 +8,7 @@ nothing: what a stream was asked for stays asked for, though the music before it
 
 A take that comes again comes with the opening it had: tried anew right after a short part, it might be another one.
 
-Rules: the engine's thread. Positions count the model's samples.
+Rules: the engine's thread. Positions count the model's samples, those of what is scheduled the session's.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Form:
         return controls
 
     def tell_again(
-        self, generator: Generator, output: OutputPath, scheduled: Scheduled, told: Coming, reached: int
+        self, generator: Generator, output: OutputPath, scheduled: Scheduled, told: Coming, soonest: int, reached: int
     ) -> None:
         """Tell a stream once more of what is scheduled, beside a change that it has just been told.
 
@@ -100,6 +100,7 @@ class Form:
             output: where the session's samples lie among the model's.
             scheduled: what is to come, the change among it.
             told: the change.
+            soonest: the session's sample where it was to land: trying openings takes a second, and more may have come.
             reached: the session's sample up to which all was drawn before: the change may have taken some of it back.
         """
         music, behind = not told.values.keys().isdisjoint(_MUSIC), scheduled.behind(output.turns_at)
@@ -111,7 +112,7 @@ class Form:
             at = output.model_sample(one.at_sample) - generator.hop_samples // 2  # where its frame begins
             if at >= generator.drawn - generator.hop_samples and (music or one.at_sample <= reached):
                 self._tell_again(generator, scheduled, replace(one, candidate=candidate), at)
-        if music and not told.named and behind and behind[0].at_sample <= told.at_sample:
+        if music and not told.named and any(one.at_sample <= told.at_sample for one in scheduled.behind(soonest)):
             self._tell_again(generator, scheduled, replace(told, candidate=opening), None)
 
     def _tell_again(self, generator: Generator, scheduled: Scheduled, one: Coming, at: int | None) -> None:

@@ -175,7 +175,7 @@ class Player:
         told = Coming(applied, values, change.by, controls.get("candidate"), named=at is not None)
         self._scheduled.set(told, turned)
         if controls:
-            self._form.tell_again(self.generator, self.output, self._scheduled, told, reached)
+            self._form.tell_again(self.generator, self.output, self._scheduled, told, soonest, reached)
         return applied
 
     def _set_stream(self, controls: dict[str, Any], at: int | None, *, arranged: bool = False) -> int:

@@ -7,6 +7,10 @@
 What is scheduled happens at its moment, whatever is asked for meanwhile: samples are in order of time, as the lanes of
 a mixing desk. `Parameters.values` are what was asked for last until something else of that name comes into force.
 
+What is asked for at once may land a little behind something that was scheduled before: the stream leaves some of its
+lead alone. The scheduled one is void then, and remembered until its sample: a further change may take the music back to
+before it, where it would still come.
+
 Rules: the engine's thread; plain values and samples of the session. Carries nothing out.
 """
 

@@ -182,6 +182,65 @@ def test_what_is_asked_for_at_once_and_lands_behind_what_was_scheduled_stays(one
     assert told(one, "temperature") == in_force(one, "temperature") == 0.5
 
 
+def test_the_rack_keeps_the_tempo_that_lands_behind_one_that_was_scheduled(one: Rig) -> None:
+    at = one.player.output.frontier + 6 * FRAME
+    one.player.do(Set({"tempo": 150.0}, "automation", Moment(sample=at)))
+    while one.player.playback.needs_audio:
+        one.player.make()
+    one.player.generator.pace.factor = 1.1
+    assert one.player.do(Set({"tempo": 90.0}, "hand")) > at
+    one.run(2.5)
+    assert told(one, "tempo") == in_force(one, "tempo") == 90.0
+
+
+def test_what_the_resampler_still_holds_back_has_not_come(one: Rig) -> None:
+    at = one.player.output.frontier + 20 * FRAME - 50
+    one.player.do(Set({"gain_db": -12.0}, "automation", Moment(sample=at)))
+    while one.player.output.frontier < at:
+        one.run(0.01)
+    assert one.player.output.turns_at < at
+    one.player.do(Set({"gain_db": -3.0}, "hand"))
+    one.run(1.0)
+    assert told(one, "gain_db") == in_force(one, "gain_db") == -12.0, "a hundredth of a second later"
+
+
+@pytest.mark.parametrize("hundredths", [30, 50])
+def test_what_came_while_openings_were_tried_is_kept(monkeypatch: pytest.MonkeyPatch, hundredths: int) -> None:
+    one = Rig(FakeModel(), **{"prompt/2/text": "rain"})
+    one.run(1.0)
+    at = one.player.landing.soonest + 6 * FRAME
+    one.player.do(Set({"prompt/2/weight": 0.4}, "automation", Moment(sample=at)))
+    while one.player.playback.needs_audio:
+        one.player.make()
+    assert one.player.landing.soonest < at
+
+    def tried(controls: dict[str, Any], meanwhile: Any) -> dict[str, Any]:
+        for _ in range(hundredths):
+            one.time += 0.01
+            meanwhile()
+        return {**controls, "candidate": 2}
+
+    monkeypatch.setattr(one.player.generator, "auditioned", tried)
+    assert one.player.do(Set({"prompt/1/text": "drop"}, "hand")) > at
+    monkeypatch.undo()
+    one.run(1.0)
+    assert [text for text, _ in one.stream.controls.mix.prompts] == ["drop", "rain"]
+    one.player.close()
+
+
+def test_a_scheduled_tempo_that_means_the_same_begins_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FakeModel()
+    monkeypatch.setattr(model.runtime.prompts, "heard", lambda text: text and bars_of_a_second(text.split(",")[0]))
+    one = Rig(model, tempo=100.0)
+    one.run(1.0)
+    one.player.do(Set({"tempo": 101.0}, "automation", Moment(sample=5 * RATE_HZ)))
+    one.player.do(Set({"prompt/1/text": "drop"}, "hand", AT_ONCE))
+    one.run(5.0)
+    assert told(one, "tempo") == lane(one, "tempo") == 101.0
+    assert one.stream.controls.mix.dominant == "drop, 100 bpm"
+    one.player.close()
+
+
 def test_a_far_beat_is_told_when_it_is_near() -> None:
     one = Rig(FakeModel(), tempo=60.0)
     one.run(1.0)
