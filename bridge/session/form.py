@@ -103,23 +103,31 @@ class Form:
             soonest: the session's sample where it was to land: trying openings takes a second, and more may have come.
             reached: the session's sample up to which all was drawn before: the change may have taken some of it back.
         """
-        music, behind = not told.values.keys().isdisjoint(_MUSIC), scheduled.behind(output.turns_at)
+        music = not told.values.keys().isdisjoint(_MUSIC)
         opening = generator.candidate if told.named or told.candidate is None else told.candidate
         candidate = opening
-        for one in behind:
-            if one.candidate is not None and not _MUSIC.isdisjoint(one.values):
-                candidate = one.candidate
+        for one, before, values in scheduled.walk(output.turns_at):
+            begins = not _MUSIC.isdisjoint(one.values)
+            candidate = one.candidate if begins and one.candidate is not None else candidate
             at = output.model_sample(one.at_sample) - generator.hop_samples // 2  # where its frame begins
-            if at >= generator.drawn - generator.hop_samples and (music or one.at_sample <= reached):
-                self._tell_again(generator, scheduled, replace(one, candidate=candidate), at)
+            touched = one.at_sample <= reached or (music and (one.at_sample > told.at_sample or not told.named))
+            if (begins or one.void) and touched and at >= generator.drawn - generator.hop_samples:
+                self._tell_again(generator, replace(one, candidate=candidate), before, values, at)
         if music and not told.named and any(one.at_sample <= told.at_sample for one in scheduled.behind(soonest)):
-            self._tell_again(generator, scheduled, replace(told, candidate=opening), None)
+            values = scheduled.at(told.at_sample)
+            self._tell_again(generator, replace(told, candidate=opening), values, values, None)
 
-    def _tell_again(self, generator: Generator, scheduled: Scheduled, one: Coming, at: int | None) -> None:
-        before, values = scheduled.at(one.at_sample - 1), scheduled.at(one.at_sample)
+    def _tell_again(
+        self,
+        generator: Generator,
+        one: Coming,
+        before: Mapping[str, Value],
+        values: Mapping[str, Value],
+        at: int | None,
+    ) -> None:
         changed = {name: values[name] for name in (*one.values, *one.void) if name in values}
         if self.audible(before, changed).keys() != changed.keys():  # a tempo whose words have come to mean the same
-            values["tempo"] = before["tempo"]
+            values = {**values, "tempo": before["tempo"]}
         try:
             controls = self.told(values, changed)
         except PromptError as error:

@@ -97,6 +97,16 @@ class Scheduled:
             values |= change.values
         return {name: values[name] for name in self._parameters.values}
 
+    def walk(self, sample: float) -> Iterator[tuple[Coming, dict[str, Value], dict[str, Value]]]:
+        """Yield what comes behind a sample, in order, each with every parameter's value before it and from it on."""
+        values, last = self.at(sample), -math.inf
+        before = values
+        for one in self.behind(sample):
+            if one.at_sample > last:
+                before, last = values, one.at_sample
+            values = {**values, **one.values}
+            yield one, before, values
+
     def behind(self, sample: float) -> list[Coming]:
         """Return what comes behind a sample, in order."""
         return self._coming[bisect_right(self._coming, sample, key=_sample) :]
