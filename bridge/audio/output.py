@@ -75,6 +75,10 @@ class OutputPath:
         """Change parameters of the effects at a session sample, or as soon as can be; see `Chain.set`."""
         return self._chain.set(values, at_sample, glide_samples)
 
+    def forget(self, name: str) -> None:
+        """Let a parameter be told nothing of what it was to be told later; see `Chain.forget`."""
+        self._chain.forget(name)
+
     def process(self, samples: Pcm, *, fade_in: bool = False) -> Pcm:
         """Take the model's next float32 [2, n]; returns what comes out of the session's."""
         if fade_in:
