@@ -26,7 +26,7 @@ from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
 from bridge.session.scheduled import Coming, Scheduled
 from streamgen.checkpoint import Heard
 from streamgen.config import BEGIN_ANEW, Value
-from streamgen.errors import PromptError
+from streamgen.errors import StreamgenError
 
 __all__ = ["Form"]
 
@@ -106,14 +106,16 @@ class Form:
         music = not told.values.keys().isdisjoint(_MUSIC)
         opening = generator.candidate if told.named or told.candidate is None else told.candidate
         candidate = opening
+        # it lands on a frame: what comes shortly before that was not in force at the sample it was asked for
+        met = any(one.at_sample <= told.at_sample and one is not told for one in scheduled.behind(soonest))
         for one, before, values in scheduled.walk(output.turns_at):
             begins = not _MUSIC.isdisjoint(one.values)
             candidate = one.candidate if begins and one.candidate is not None else candidate
             at = output.model_sample(one.at_sample) - generator.hop_samples // 2  # where its frame begins
-            touched = one.at_sample <= reached or (music and (one.at_sample > told.at_sample or not told.named))
+            touched = one.at_sample <= reached or (music and (one.at_sample > told.at_sample or met or not told.named))
             if (begins or one.void) and touched and at >= generator.drawn - generator.hop_samples:
                 self._tell_again(generator, replace(one, candidate=candidate), before, values, at)
-        if music and not told.named and any(one.at_sample <= told.at_sample for one in scheduled.behind(soonest)):
+        if music and met and not told.named:
             values = scheduled.at(told.at_sample)
             self._tell_again(generator, replace(told, candidate=opening), values, values, None)
 
@@ -130,12 +132,11 @@ class Form:
             values = {**values, "tempo": before["tempo"]}
         try:
             controls = self.told(values, changed)
-        except PromptError as error:
+            again = {name: controls[name] for name in controls if name in BEGIN_ANEW or name in one.void}
+            if again:
+                generator.set({**again, "candidate": one.candidate}, at)
+        except StreamgenError as error:  # each was checked by itself; the change beside them has been carried out
             _log.warning("what was scheduled by %s plays without what came before it: %s", one.by, error)
-            return
-        again = {name: controls[name] for name in controls if name in BEGIN_ANEW or name in one.void}
-        if again:
-            generator.set({**again, "candidate": one.candidate}, at)
 
     def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return what a fresh stream is told of the first part; nothing without a scene. Errors as of `told`."""

@@ -143,9 +143,9 @@ class Player:
             at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
             place = self.output.frontier if at_once else applied
             self._metronome.set_tempo(float(values["tempo"]), place, self._scheduled.tempi(place))
-            for one in self._scheduled.behind(self.output.turns_at):
-                if "tempo" in one.void:  # the rack was told it for then
-                    self.output.set({"tempo": self._scheduled.at(one.at_sample)["tempo"]}, one.at_sample)
+            self.output.forget("tempo")  # some of what the rack was told may have come to nothing
+            for bpm, sample in self._scheduled.tempi(self.output.turns_at):
+                self.output.set({"tempo": bpm}, sample)
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
         self._tell_unsupported(before, values, applied)
@@ -273,16 +273,17 @@ class Player:
         part = self._form.begin(self.generator.taken)
         if self.parameters.values["arrange"]:  # others that were told for later do not come
             self._publish(Notice("part", part, self.output.session_sample(self.generator.taken)))
+        self._hurry()
         self._metronome.begin_bar(self.output.frontier)
         self._committer.jump()
-        self._hurry()
 
     def _hurry(self) -> None:
         """Let what was scheduled for the stream before be in force now: the fresh one has begun with the newest."""
         tempo = self.parameters.values["tempo"]
-        for at in [one.at_sample for one in self._scheduled.forget(STREAM_NAMES) if "tempo" in one.values]:
-            self._metronome.set_tempo(float(tempo), self.output.set({"tempo": tempo}))
-            self.output.set({"tempo": tempo}, at)  # in the place of what the rack was told
+        self._scheduled.forget(STREAM_NAMES)
+        self.output.forget("tempo")
+        self.output.set({"tempo": tempo})
+        self._metronome.set_tempo(float(tempo), self.output.frontier)
         self._tell_heard(self.output.frontier)
 
     def _stream_options(self) -> dict[str, Any]:

@@ -98,10 +98,15 @@ class Scheduled:
         return {name: values[name] for name in self._parameters.values}
 
     def walk(self, sample: float) -> Iterator[tuple[Coming, dict[str, Value], dict[str, Value]]]:
-        """Yield what comes behind a sample, in order, each with every parameter's value before it and from it on."""
+        """Yield what comes to a stream behind a sample, in order, each with the values before it and from it on.
+
+        Those of the effects' parameters may be older.
+        """
         values, last = self.at(sample), -math.inf
         before = values
         for one in self.behind(sample):
+            if not one.void and STREAM_NAMES.isdisjoint(one.values):
+                continue
             if one.at_sample > last:
                 before, last = values, one.at_sample
             values = {**values, **one.values}

@@ -15,6 +15,7 @@ from bridge.session.scheduled import Coming, Scheduled
 from bridge.session.timeline import AT_ONCE, Moment
 from streamgen.checkpoint import Heard
 from streamgen.conditioning import PromptMix
+from streamgen.errors import CapacityError
 from streamgen.testing import FakeModel
 
 from .rig import FRAME, RATE_HZ, Rig
@@ -166,6 +167,65 @@ def test_a_storm_of_a_knob_over_a_scheduled_prompt_fills_no_queue() -> None:
         one.player.do(Set({"prompt/1/weight": 0.1 + number / 1_000}, "hand"))
     assert len(one.stream._sound.control.memory.pending) < 5
     one.player.close()
+
+
+def test_of_two_that_were_scheduled_within_one_frame_both_are_played() -> None:
+    """Time tags of one message after another differ by milliseconds."""
+    one = Rig(FakeModel(), tempo=100.0)
+    one.run(1.0)
+    at = 3 * RATE_HZ + FRAME // 3
+    landed = one.player.do(Set({"prompt/2/text": "rain", "tempo": 90.0}, "automation", Moment(sample=at)))
+    assert one.player.do(Set({"prompt/2/weight": 0.5}, "automation", Moment(sample=at + FRAME // 3))) == landed
+    one.run(3.0)
+    assert one.stream.controls.mix == PromptMix.of(prompts=[("piano, 90 bpm", 1.0), ("rain, 90 bpm", 0.5)])
+    one.player.close()
+
+
+def test_a_storm_of_a_knob_over_scheduled_prompts_is_remembered_once() -> None:
+    one = Rig(FakeModel())
+    one.run(1.0)
+    for second in range(10, 30):
+        one.player.do(Set({"prompt/1/text": f"part {second}"}, "automation", Moment(sample=second * RATE_HZ)))
+    for number in range(100):
+        one.player.do(Set({"prompt/1/weight": 0.1 + number / 1_000}, "hand"))
+    assert len(one.stream._sound.control._history._lately) <= 120
+    one.player.close()
+
+
+def test_what_cannot_be_told_again_does_not_undo_the_change_beside_it(
+    one: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one.player.do(Set({"prompt/1/text": "drop"}, "automation", Moment(sample=4 * RATE_HZ)))
+    generator = one.player.generator
+    tell = generator.set
+
+    def refuse(controls: dict[str, Any], at_sample: int | None) -> int:
+        if at_sample is not None:
+            raise CapacityError("no room")
+        return tell(controls, at_sample)
+
+    monkeypatch.setattr(generator, "set", refuse)
+    one.player.do(Set({"prompt/1/weight": 0.5}, "hand"))
+    assert told(one, "prompt/1/weight") == 0.5
+    assert "automation plays without what came before it: no room" in caplog.text
+
+
+def test_a_tempo_after_a_reset_is_not_undone_by_one_that_was_scheduled_before_it(one: Rig) -> None:
+    one.player.do(Set({"tempo": 150.0}, "automation", Moment(sample=4 * RATE_HZ)))
+    one.player.do(Transport(Action.RESET, "hand"))
+    one.player.do(Set({"tempo": 90.0}, "hand"))
+    one.run(4.0)
+    assert told(one, "tempo") == in_force(one, "tempo") == 90.0
+
+
+def test_a_tempo_that_waited_for_the_stream_survives_a_reset(one: Rig) -> None:
+    one.player.do(Transport(Action.PAUSE, "hand"))
+    one.player.do(Set({"tempo": 64.0, "prompt/1/text": "rain"}, "hand", AT_ONCE))
+    one.player.do(Transport(Action.RESET, "hand"))
+    one.player.do(Transport(Action.PLAY, "hand"))
+    one.run(2.0)
+    assert one.timeline.bpm(one.player.output.frontier) == pytest.approx(64.0)
+    assert lane(one, "tempo") == 64.0
 
 
 def test_what_is_asked_for_at_once_and_lands_behind_what_was_scheduled_stays(one: Rig) -> None:
