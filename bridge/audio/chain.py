@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,9 +72,9 @@ class _EffectStage:
         there = self.waiting[first:end]  # not many, however long a knob is turned while the music stands
         self.waiting[first:end] = [*(one for one in there if not _replaced(one, change)), change]
 
-    def forget(self, name: str, behind: int) -> None:
-        """Let a parameter be told nothing behind a sample."""
-        self.waiting = [one for one in self.waiting if one.name != name or one.at_sample <= behind]
+    def forget(self, names: Collection[str], behind: int) -> None:
+        """Give up what was to change behind a sample; a glide that has begun goes on."""
+        self.waiting = [one for one in self.waiting if one.glides or one.name not in names or one.at_sample <= behind]
 
     def process(self, block: Pcm, start_sample: int) -> Pcm:
         changes: list[ParameterChange] = []
@@ -180,10 +180,10 @@ class Chain:
                     stage.tell(at, name, value, glide_samples)
         return at
 
-    def forget(self, name: str) -> None:
-        """Let a parameter be told nothing of what it was to be told behind the next sample to go in."""
+    def forget(self, names: Collection[str]) -> None:
+        """Tell effects nothing of what they were to be told of some parameters behind the next sample to go in."""
         for stage in self._stages:
-            stage.forget(name, self.position)
+            stage.forget(names, self.position)
 
     def process(self, samples: Pcm) -> Pcm:
         """Take the next float32 [2, n]; returns what comes out: fewer at the beginning, by what is held back."""

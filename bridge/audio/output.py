@@ -10,7 +10,7 @@ Rules: numpy and soxr only, no I/O, no thread; used on what is final: nothing he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -75,9 +75,9 @@ class OutputPath:
         """Change parameters of the effects at a session sample, or as soon as can be; see `Chain.set`."""
         return self._chain.set(values, at_sample, glide_samples)
 
-    def forget(self, name: str) -> None:
-        """Let a parameter be told nothing of what it was to be told later; see `Chain.forget`."""
-        self._chain.forget(name)
+    def forget(self, names: Collection[str]) -> None:
+        """Tell effects nothing of what they were to be told later of some parameters; see `Chain.forget`."""
+        self._chain.forget(names)
 
     def process(self, samples: Pcm, *, fade_in: bool = False) -> Pcm:
         """Take the model's next float32 [2, n]; returns what comes out of the session's."""

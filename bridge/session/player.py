@@ -143,7 +143,7 @@ class Player:
             at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
             place = self.output.frontier if at_once else applied
             self._metronome.set_tempo(float(values["tempo"]), place, self._scheduled.tempi(place))
-            self.output.forget("tempo")  # some of what the rack was told may have come to nothing
+            self.output.forget({"tempo"})  # some of what the rack was told may have come to nothing
             for bpm, sample in self._scheduled.tempi(self.output.turns_at):
                 self.output.set({"tempo": bpm}, sample)
         if not values.keys().isdisjoint(PROMPT_NAMES):
@@ -229,9 +229,12 @@ class Player:
     def _edit_rack(self, command: EditRack) -> int:
         if (moment := self._edit_waits_for(command)) is not None:
             return self._wait(moment, replace(command, at=moment))
+        table = self.parameters.table
         self._publish(edited(self.output.rack, self.parameters, command))
-        now = self._scheduled.at(self.output.frontier)
-        self.output.set({"tempo": now["tempo"]})  # whoever is new has not heard of it
+        gone = {name for name, spec in table.items() if self.parameters.table.get(name) != spec}
+        self._scheduled.forget(gone)  # it is nothing to another effect that takes the slot
+        self.output.forget(gone)
+        self.output.set({"tempo": self._scheduled.at(self.output.frontier)["tempo"]})  # who is new has not heard of it
         return self.output.position
 
     def _transport(self, command: Transport) -> int:
@@ -281,7 +284,7 @@ class Player:
         """Let what was scheduled for the stream before be in force now: the fresh one has begun with the newest."""
         tempo = self.parameters.values["tempo"]
         self._scheduled.forget(STREAM_NAMES)
-        self.output.forget("tempo")
+        self.output.forget({"tempo"})
         self.output.set({"tempo": tempo})
         self._metronome.set_tempo(float(tempo), self.output.frontier)
         self._tell_heard(self.output.frontier)

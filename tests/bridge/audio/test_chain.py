@@ -142,8 +142,8 @@ def test_of_glides_and_steps_in_any_order_of_asking_each_begins_at_its_sample_fr
 
 def test_a_knob_that_is_turned_while_the_music_stands_waits_as_one_change() -> None:
     chain = Chain(RATE_HZ, 2, 1_000, [Gain()])
-    for number in range(1_000):
-        chain.set({"gain_db": -number / 100, "mute": False}, glide_samples=480 * (number % 3))
+    for turn in range(1_000):
+        chain.set({"gain_db": -turn / 100, "mute": False}, glide_samples=480 * (turn % 3))
     assert len(chain._stages[0].waiting) <= 4
     twin = Chain(RATE_HZ, 2, 1_000, [Gain()])
     twin.set({"gain_db": -9.98})  # what the last glide begins from
@@ -156,5 +156,5 @@ def test_what_is_forgotten_is_told_no_more_but_what_comes_next_is() -> None:
     chain = Chain(RATE_HZ, 2, 1_000, [Delay(0)])
     chain.set({"mark": 1.0})
     chain.set({"mark": 2.0}, at_sample=500)
-    chain.forget("mark")
+    chain.forget({"mark"})
     np.testing.assert_array_equal(chain.process(np.zeros((2, 1_000), np.float32)), 1.0)

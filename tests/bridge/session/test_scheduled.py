@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridge.session.commands import Action, Set, Transport
+from bridge.audio.reverb import Reverb
+from bridge.session.commands import Action, EditRack, RackAction, Set, Transport
 from bridge.session.events import Changed, Notice
 from bridge.session.parameters import Parameters, prompts_of, session_table
 from bridge.session.scheduled import Coming, Scheduled
@@ -216,6 +217,22 @@ def test_a_tempo_after_a_reset_is_not_undone_by_one_that_was_scheduled_before_it
     one.player.do(Set({"tempo": 90.0}, "hand"))
     one.run(4.0)
     assert told(one, "tempo") == in_force(one, "tempo") == 90.0
+
+
+def test_what_was_scheduled_for_an_effect_goes_with_it(one: Rig) -> None:
+    def edit(action: RackAction, slot: int = 1) -> None:
+        made = Reverb() if action is RackAction.ADD else None
+        one.player.do(EditRack(action, "hand", slot, "reverb", made=made))
+
+    edit(RackAction.ADD)
+    at = Moment(sample=3 * RATE_HZ)
+    one.player.do(Set({"plugin/1/damping": 0.9, "gain_db": -6.0}, "automation", at))
+    edit(RackAction.REMOVE)
+    edit(RackAction.ADD)
+    one.run(3.0)
+    assert one.player.parameters.values["plugin/1/damping"] == Reverb().parameters["damping"].default
+    assert told(one, "gain_db") == in_force(one, "gain_db") == -6.0
+    assert all(not stage.waiting for stage in one.player.output._chain._stages)
 
 
 def test_a_tempo_that_waited_for_the_stream_survives_a_reset(one: Rig) -> None:
