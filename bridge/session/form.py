@@ -112,7 +112,9 @@ class Form:
             begins = not _MUSIC.isdisjoint(one.values)
             candidate = one.candidate if begins and one.candidate is not None else candidate
             at = output.model_sample(one.at_sample) - generator.hop_samples // 2  # where its frame begins
-            touched = one.at_sample <= reached or (music and (one.at_sample > told.at_sample or met or not told.named))
+            touched = one.at_sample <= reached or (
+                music and (one.at_sample > told.at_sample or one.void or met or not told.named)
+            )
             if (begins or one.void) and touched and at >= generator.drawn - generator.hop_samples:
                 self._tell_again(generator, replace(one, candidate=candidate), before, values, at)
         if music and met and not told.named:

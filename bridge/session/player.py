@@ -172,7 +172,7 @@ class Player:
         applied = applied if controls else turned
         if "tempo" in values:  # with the frame of the prompts
             self.output.set({"tempo": values["tempo"]}, None if at is None else applied)
-        told = Coming(applied, values, change.by, controls.get("candidate"), named=at is not None)
+        told = Coming(applied, values, change.by, controls.get("candidate"), named=at is not None, moment=moment)
         self._scheduled.set(told, turned)
         if controls:
             self._form.tell_again(self.generator, self.output, self._scheduled, told, soonest, reached)

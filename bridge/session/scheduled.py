@@ -21,10 +21,15 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from bridge.session.parameters import STREAM_NAMES, Parameters
+from bridge.session.parameters import PROMPT_NAMES, STREAM_NAMES, Parameters
+from bridge.session.timeline import Moment
 from streamgen.config import Value
 
 __all__ = ["Coming", "Scheduled"]
+
+_MUSIC = frozenset(
+    {*PROMPT_NAMES, "take"}
+)  # what waits for beats by itself, and is told again where it comes to nothing
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Coming:
         by: who asked.
         candidate: the opening that was tried for it; None where no music begins with it.
         named: whether it was to land there; else it is in force as soon as can be, before whatever lies behind.
-        void: names of what came to nothing: something else was asked for at once, and lands behind it.
+        void: names of what came to nothing: something else was asked for in its place.
+        moment: that it was asked for.
     """
 
     at_sample: int
@@ -46,11 +52,24 @@ class Coming:
     candidate: int | None = None
     named: bool = True
     void: frozenset[str] = frozenset()
+    moment: Moment | None = None
 
     def without(self, names: Collection[str], void: Collection[str] = ()) -> Coming:
         """Return it less some names."""
         left = {name: value for name, value in self.values.items() if name not in names}
         return replace(self, values=left, void=self.void.union(void))
+
+    def gives_way(self, later: Coming) -> Collection[str]:
+        """Return names whose values come to nothing beside a change that was asked for later, wherever that lands.
+
+        The sample of a beat moves with the tempo: of two for one beat the later one counts. A tempo that waits for the
+        next bar, say, is in the session's beats already: of those that a knob in motion leaves only the last counts.
+        """
+        ours, theirs = self.moment, later.moment
+        if ours is None or theirs is None or ours.beat is None or theirs.beat is None:
+            return frozenset()
+        names = _MUSIC if ours.beat == theirs.beat else {"tempo"} if ours.every and theirs.every else frozenset()
+        return names & self.values.keys() & later.values.keys()
 
 
 class Scheduled:
@@ -81,7 +100,8 @@ class Scheduled:
     def _set(self, change: Coming) -> None:
         at, now, names = change.at_sample, self.at(-math.inf), change.values.keys()
         if change.named:
-            self._keep(one.without(names) if one.at_sample == at else one for one in self._coming)
+            kept = [one.without(names) if one.at_sample == at else one for one in self._coming]
+            self._keep(one.without(gone, gone) if (gone := one.gives_way(change)) else one for one in kept)
             self._before |= {name: now[name] for name in names}
             self._coming.insert(bisect_right(self._coming, at, key=_sample), change)
         else:

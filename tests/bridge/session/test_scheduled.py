@@ -335,6 +335,32 @@ def test_a_far_beat_is_told_when_it_is_near() -> None:
     one.player.close()
 
 
+@pytest.mark.parametrize("turns", [range(61, 100, 3), range(140, 100, -3), range(80, 180), range(180, 80, -1)])
+def test_a_tempo_in_motion_that_waits_for_its_bar_stays_where_it_was_left(turns: range) -> None:
+    """Its bar comes sooner with every turn, or later, and goes by: turns do not come in another order."""
+    one = Rig(FakeModel(), tempo=100.0, quantize="bar")
+    one.run(1.0)
+    for bpm in turns:
+        one.player.do(Set({"tempo": float(bpm)}, "hand"))
+        one.run(0.02)
+        assert one.timeline.bpm(one.player.output.frontier) == pytest.approx(bpm), "the beats do not wait"
+    one.run(10.0)
+    assert told(one, "tempo") == in_force(one, "tempo") == turns[-1]
+    assert len(one.events(Changed)) == len(turns)
+    one.player.close()
+
+
+def test_of_two_prompts_for_one_bar_the_later_counts_though_the_tempo_has_moved_it() -> None:
+    one = Rig(FakeModel(), tempo=60.0, quantize="bar")
+    one.run(1.0)
+    first = one.player.do(Set({"prompt/1/text": "a"}, "hand"))
+    one.player.do(Set({"tempo": 70.0}, "hand"))
+    assert one.player.do(Set({"prompt/1/text": "b"}, "hand")) < first
+    one.run(8.0)
+    assert (told(one, "prompt/1/text"), one.stream.controls.mix.dominant) == ("b", "b, 70 bpm")
+    one.player.close()
+
+
 def test_a_time_is_kept_too(one: Rig) -> None:
     one.player.do(Set({"mute": True}, "osc", Moment(unix_seconds=one.timeline.wall() + 1.0)))
     one.player.do(Set({"mute": False}, "hand"))
