@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from bridge.session.parameters import PROMPT_NAMES, STREAM_NAMES, Parameters
+from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, STREAM_NAMES, Parameters
 from bridge.session.timeline import Moment
 from streamgen.config import Value
 
@@ -63,12 +63,16 @@ class Coming:
         """Return names whose values come to nothing beside a change that was asked for later, wherever that lands.
 
         The sample of a beat moves with the tempo: of two for one beat the later one counts. A tempo that waits for the
-        next bar, say, is in the session's beats already: of those that a knob in motion leaves only the last counts.
+        next bar, say, is in the session's beats already, and gives way to another: only its words wait.
         """
-        ours, theirs = self.moment, later.moment
-        if ours is None or theirs is None or ours.beat is None or theirs.beat is None:
-            return frozenset()
-        names = _MUSIC if ours.beat == theirs.beat else {"tempo"} if ours.every and theirs.every else frozenset()
+        ours, theirs, names = self.moment, later.moment, frozenset[str]()
+        if ours is None or ours.beat is None:
+            return names
+        another = later.at_sample <= self.at_sample or (theirs is not None and theirs.every > 0)
+        if theirs is not None and theirs.beat == ours.beat:
+            names = _MUSIC
+        elif ours.every and another and QUANTIZED.isdisjoint(self.values):
+            names = frozenset({"tempo"})
         return names & self.values.keys() & later.values.keys()
 
 
@@ -99,15 +103,13 @@ class Scheduled:
 
     def _set(self, change: Coming) -> None:
         at, now, names = change.at_sample, self.at(-math.inf), change.values.keys()
+        kept = [one.without(gone, gone) if (gone := one.gives_way(change)) else one for one in self._coming]
         if change.named:
-            kept = [one.without(names) if one.at_sample == at else one for one in self._coming]
-            self._keep(one.without(gone, gone) if (gone := one.gives_way(change)) else one for one in kept)
+            self._keep(one.without(names) if one.at_sample == at else one for one in kept)
             self._before |= {name: now[name] for name in names}
             self._coming.insert(bisect_right(self._coming, at, key=_sample), change)
         else:
-            self._keep(
-                one.without(names, names & one.values.keys()) if one.at_sample <= at else one for one in self._coming
-            )
+            self._keep(one.without(names, names & one.values.keys()) if one.at_sample <= at else one for one in kept)
             self._before |= {name: value for name, value in change.values.items() if name in self._before}
 
     def at(self, sample: float) -> dict[str, Value]:

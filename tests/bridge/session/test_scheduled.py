@@ -350,6 +350,17 @@ def test_a_tempo_in_motion_that_waits_for_its_bar_stays_where_it_was_left(turns:
     one.player.close()
 
 
+def test_a_tempo_that_waits_for_its_bar_does_not_come_back_after_one_at_once() -> None:
+    one = Rig(FakeModel(), tempo=100.0, quantize="bar")
+    one.run(1.0)
+    one.player.do(Set({"tempo": 69.0}, "hand"))
+    one.player.do(Set({"tempo": 133.0}, "page", AT_ONCE))
+    one.run(6.0)
+    assert told(one, "tempo") == in_force(one, "tempo") == 133.0
+    assert len(one.events(Changed)) == 2
+    one.player.close()
+
+
 def test_of_two_prompts_for_one_bar_the_later_counts_though_the_tempo_has_moved_it() -> None:
     one = Rig(FakeModel(), tempo=60.0, quantize="bar")
     one.run(1.0)
