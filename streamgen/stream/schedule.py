@@ -84,8 +84,8 @@ def _overtaken(waiting: Change, later: Change) -> Change:
 
 def _told_again(before: Change, later: Change) -> bool:
     """Whether a change says nothing that one asked for later, for the same frame, does not say anew."""
-    named = before.scheduled and later.scheduled and before.frame == later.frame and before.on_bar == later.on_bar
-    return named and before.values.keys() <= later.values.keys()
+    kinds = ((one.frame, one.scheduled, one.on_bar) for one in (before, later))
+    return next(kinds) == next(kinds) and before.values.keys() <= later.values.keys()
 
 
 def due(pending: Pending, frame: int) -> Pending:

@@ -193,6 +193,22 @@ def test_a_storm_of_a_knob_over_scheduled_prompts_is_remembered_once() -> None:
     one.player.close()
 
 
+def test_a_knob_that_is_turned_while_the_music_stands_is_remembered_once() -> None:
+    """A controller may lie on a table that shakes, for days."""
+    one = Rig(FakeModel())
+    one.run(1.0)
+    one.player.do(Transport(Action.PAUSE, "hand"))
+    for number in range(1_500):
+        one.player.do(Set({"temperature": 0.5 + number / 3_000}, "hand"))
+    control = one.stream._sound.control
+    assert len(control._history._lately) <= 2
+    assert len(control.memory.pending) <= 2
+    one.player.do(Transport(Action.PLAY, "hand"))
+    one.run(1.0)
+    assert one.stream.controls.temperature == told(one, "temperature") == 0.5 + 1_499 / 3_000
+    one.player.close()
+
+
 def test_what_cannot_be_told_again_does_not_undo_the_change_beside_it(
     one: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -109,7 +109,7 @@ def test_what_is_told_again_for_its_frame_is_remembered_once() -> None:
         queue.ask(5, now=1, scheduled=False, temperature=turn)
         for frame in (7, 8):
             queue.ask(frame, now=1, prompts=turn, candidate=frame)
-    assert len(queue.history._lately) == 1 + turns + 2
+    assert len(queue.history._lately) == 1 + 1 + 2
     for serial in (0, 1, 2, 10, queue.history.serial):
         again = queued((), queue.history.since(serial, 2))
         assert [one.values for one in again if one.frame in (7, 8)] == [
