@@ -103,7 +103,9 @@ class Scheduled:
 
     def _set(self, change: Coming) -> None:
         at, now, names = change.at_sample, self.at(-math.inf), change.values.keys()
-        kept = [one.without(gone, gone) if (gone := one.gives_way(change)) else one for one in self._coming]
+        kept = self._coming
+        if not _MUSIC.isdisjoint(names):  # a knob of another kind asks nobody: a curve of thousands may wait
+            kept = [one.without(gone, gone) if (gone := one.gives_way(change)) else one for one in kept]
         if change.named:
             self._keep(one.without(names) if one.at_sample == at else one for one in kept)
             self._before |= {name: now[name] for name in names}
