@@ -129,6 +129,7 @@ class SlowGain:
     Args:
         rate_hz: samples a second.
         target_lufs: what it makes for.
+        first_db: the gain before anything is heard.
     """
 
     REMEMBERED_SECONDS = 30.0
@@ -137,10 +138,10 @@ class SlowGain:
     _FIRST = ((1.0, 20.0), (6.0, 4.0))
     _DB_A_SECOND = 0.5
 
-    def __init__(self, rate_hz: int, target_lufs: float) -> None:
+    def __init__(self, rate_hz: int, target_lufs: float, first_db: float = 0.0) -> None:
         self._meter = LoudnessMeter(rate_hz, self.REMEMBERED_SECONDS)
         self._target = target_lufs
-        self._from_db = self._to_db = 0.0
+        self._from_db = self._to_db = first_db
         self._heard_seconds = 0.0
         self._loops = loops()
 

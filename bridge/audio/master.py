@@ -24,6 +24,7 @@ from streamgen.config import ControlSpec, text
 __all__ = ["TARGET_LUFS", "Master", "master_default"]
 
 TARGET_LUFS = -14.0  # what streaming services play music at
+_FIRST_DB = 6.0  # all of `pocket`'s styles end 7 to 10 dB up: from 0, every piece began with a swell
 _FADE_SECONDS = 0.2  # longer than the switch takes
 _WIDTH = 0.48  # more, and a mono sum of the widest pads loses over 1 dB
 _REVERB_LEVEL = 0.12  # −18 dB
@@ -57,7 +58,8 @@ class Master:
     def _aim(self, change: ParameterChange) -> None:
         on = change.value != "off"
         if on and self._gentle is None:
-            self._gentle = _Gentle(self._rate_hz, self._channels, self._max_block)
+            first_db = _FIRST_DB if change.at_sample <= 0 else 0.0  # later, music is heard at its own level before
+            self._gentle = _Gentle(self._rate_hz, self._channels, self._max_block, first_db)
         self._fading = 0 if on else round(_FADE_SECONDS * self._rate_hz)
         self._share.aim(1.0 if on else 0.0)
 
@@ -92,12 +94,12 @@ class Master:
 class _Gentle:
     """What is behind the switch."""
 
-    def __init__(self, rate_hz: int, channels: int, max_block: int) -> None:
+    def __init__(self, rate_hz: int, channels: int, max_block: int, first_db: float) -> None:
         self._low_cut, self._glue = HighPass(), Compressor(**_GLUE)
         self._room = _RoomReverb(rate_hz, max_block) if channels == 1 else None
         for effect in (self._low_cut, self._glue):
             effect.prepare(rate_hz, channels, max_block)
-        self._gain = SlowGain(rate_hz, TARGET_LUFS)
+        self._gain = SlowGain(rate_hz, TARGET_LUFS, first_db)
 
     def process(self, piece: Pcm) -> Pcm:
         out = self._low_cut.process(piece, 0, ())

@@ -45,6 +45,16 @@ def test_it_makes_for_its_loudness(level: float) -> None:
     assert meter.lufs == pytest.approx(TARGET_LUFS, abs=1.0)
 
 
+def test_music_of_the_usual_level_begins_as_loud_as_it_goes_on() -> None:
+    out = played(music(12, 0.06))
+
+    def level_db(since_seconds: float) -> float:
+        first = round(since_seconds * RATE_HZ)
+        return float(10 * np.log10(np.mean(out[:, first : first + RATE_HZ // 2] ** 2)))
+
+    assert level_db(10) - level_db(0) < 3.5, "6.3 dB where the gain begins at 0"
+
+
 def test_mono_becomes_wide_and_its_sum_keeps_all() -> None:
     samples = music(12)
     left, right = played(samples)[:, 8 * RATE_HZ :]
