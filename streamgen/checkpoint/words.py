@@ -127,6 +127,9 @@ def _missed(tempo: AskedTempo | None, tempo_bpm: int, asked: AskedKey | None, ke
 def _has_a_part(one: _Said, played: set[tuple[str, str]]) -> bool:
     """Whether the music is otherwise for a phrase, or as it asks; small words ask for nothing."""
     if not one.denied:
+        modes = {(meaning.kind, meaning.value) for meaning in one.meanings if meaning.kind == "mode"}
+        if modes and not modes & played:
+            return False  # "sad" hints at a piano, and is none in major
         return any(meaning.kind == "small" or (meaning.kind, meaning.value) in played for meaning in one.meanings)
     mattering = [meaning for meaning in one.meanings if meaning.kind != "hint"]  # it hinted at nothing
     unwanted = {(meaning.kind, meaning.value) for meaning in mattering} | {("word", one.phrase.removesuffix("s"))}

@@ -153,6 +153,8 @@ def test_what_was_not_understood_is_told(words: Vocabulary) -> None:
     [
         ("jazz in C# minor", ("C# minor",), ()),
         ("jazz in C minor", ("minor",), ()),
+        ("sad piano", ("sad",), ()),
+        ("sad house", (), ()),
         ("120bpm house piano in Bb major", ("120 bpm", "Bb major"), ()),
         ("drum and bass 174, in F#", ("174 bpm", "in F#"), ()),
         ("techno, 125.5 bpm, in D", (), ()),
