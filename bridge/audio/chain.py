@@ -14,8 +14,8 @@ in EFFECTS: its parameters then stand in the session's table, so at every door.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,64 +50,39 @@ class _EffectStage:
         position: of the next sample that comes out.
         waiting: changes whose sample has not come, in order.
         values: what was told last, by name.
-        gliding: names of which steps of a glide may wait.
     """
 
     effect: Effect
     position: int = 0
     waiting: list[ParameterChange] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
-    gliding: set[str] = field(default_factory=set)
 
     def knows(self, name: str) -> bool:
         return name in self.effect.parameters or name in getattr(self.effect, "listens", ())
 
     def tell(self, at: int, name: str, value: Value, glide_samples: int) -> None:
-        """Let a change wait for its sample; of two at one sample, the one asked for later wins."""
+        """Let a change wait for its sample; a glide of the same parameter ends there."""
         spec = self.effect.parameters.get(name)
-        change = ParameterChange(
-            at, name, value, glide_samples=glide_samples if spec is not None and spec.type == "float" else 0
-        )
-        first, end = bisect_left(self.waiting, at, key=_by_sample), bisect_right(self.waiting, at, key=_by_sample)
-        there = self.waiting[first:end]  # not many, however long a knob is turned while the music stands
-        self.waiting[first:end] = [*(one for one in there if not _replaced(one, change)), change]
-
-    def forget(self, names: Collection[str], behind: int) -> None:
-        """Give up what was to change behind a sample; a glide that has begun goes on."""
-        self.waiting = [one for one in self.waiting if one.glides or one.name not in names or one.at_sample <= behind]
+        own = [ParameterChange(at, name, value)]
+        if glide_samples and spec is not None and spec.type == "float":
+            own = list(_glide(at, name, float(self.values.get(name, spec.default)), float(value), glide_samples))
+        kept = [one for one in self.waiting if not (one.glides and one.name == name and one.at_sample >= at)]
+        # stable: of two at one sample, the one asked for later wins
+        self.waiting = sorted([*kept, *own], key=_by_sample)
 
     def process(self, block: Pcm, start_sample: int) -> Pcm:
         changes: list[ParameterChange] = []
-        while self.waiting and self.waiting[0].at_sample < start_sample + block.shape[1]:
-            change = self.waiting.pop(0)
-            if not change.glides and change.name in self.gliding:  # it ends the glide on its way
-                self.gliding.remove(change.name)
-                self.waiting = [one for one in self.waiting if not (one.glides and one.name == change.name)]
-            if change.glide_samples:
-                self.gliding.add(change.name)
-                self.waiting = sorted([*self._steps(change), *self.waiting], key=_by_sample)
-                continue
-            self.values[change.name] = change.value
-            changes.append(change)
+        if self.waiting:
+            due = bisect_left(self.waiting, start_sample + block.shape[1], key=_by_sample)
+            changes, self.waiting = self.waiting[:due], self.waiting[due:]
+            self.values.update((change.name, change.value) for change in changes)
         out = self.effect.process(block, start_sample, changes)
         self.position += out.shape[1]
         return out
 
-    def _steps(self, change: ParameterChange) -> Iterator[ParameterChange]:
-        """Yield a glide from where its parameter is when it begins."""
-        first = float(self.values.get(change.name, self.effect.parameters[change.name].default))
-        return _glide(change.at_sample, change.name, first, float(change.value), change.glide_samples)
-
 
 def _by_sample(change: ParameterChange) -> int:
     return change.at_sample
-
-
-def _replaced(waiting: ParameterChange, later: ParameterChange) -> bool:
-    """Whether a change comes to nothing beside one of the same sample: not the step that a glide begins from."""
-    if waiting.name != later.name or waiting.glides:
-        return False
-    return bool(waiting.glide_samples) or not later.glide_samples
 
 
 def _glide(at: int, name: str, first: float, last: float, glide_samples: int) -> Iterator[ParameterChange]:
@@ -179,11 +154,6 @@ class Chain:
                 if stage.knows(name):
                     stage.tell(at, name, value, glide_samples)
         return at
-
-    def forget(self, names: Collection[str]) -> None:
-        """Tell effects nothing of what they were to be told of some parameters behind the next sample to go in."""
-        for stage in self._stages:
-            stage.forget(names, self.position)
 
     def process(self, samples: Pcm) -> Pcm:
         """Take the next float32 [2, n]; returns what comes out: fewer at the beginning, by what is held back."""

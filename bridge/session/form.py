@@ -8,30 +8,22 @@ nothing: what a stream was asked for stays asked for, though the music before it
 
 A take that comes again comes with the opening it had: tried anew right after a short part, it might be another one.
 
-Rules: the engine's thread. Positions count the model's samples, those of what is scheduled the session's.
+Rules: the engine's thread. Positions count the model's samples.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from bridge.audio.output import OutputPath
 from bridge.session.arranger import MOST_TAKES, Arranger
 from bridge.session.generator import Generator
 from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
-from bridge.session.scheduled import Coming, Scheduled
 from streamgen.checkpoint import Heard
 from streamgen.config import BEGIN_ANEW, Value
-from streamgen.errors import StreamgenError
 
 __all__ = ["Form"]
-
-_MUSIC = frozenset({*PROMPT_NAMES, "take", "arrange"})  # parameters with which music may begin
-_log = logging.getLogger("bridge.form")
 
 
 class Form:
@@ -87,58 +79,6 @@ class Form:
                 self._arranger.place = taken_back[0]
             controls |= self._dressed(values)
         return controls
-
-    def tell_again(
-        self, generator: Generator, output: OutputPath, scheduled: Scheduled, told: Coming, soonest: int, reached: int
-    ) -> None:
-        """Tell a stream once more of what is scheduled, beside a change that it has just been told.
-
-        It is told all prompts at once, and some have changed; and what comes to nothing is set to what is in force.
-
-        Args:
-            generator: whose stream.
-            output: where the session's samples lie among the model's.
-            scheduled: what is to come, the change among it.
-            told: the change.
-            soonest: the session's sample where it was to land: trying openings takes a second, and more may have come.
-            reached: the session's sample up to which all was drawn before: the change may have taken some of it back.
-        """
-        music = not told.values.keys().isdisjoint(_MUSIC)
-        opening = generator.candidate if told.named or told.candidate is None else told.candidate
-        candidate = opening
-        # it lands on a frame: what comes shortly before that was not in force at the sample it was asked for
-        met = any(one.at_sample <= told.at_sample and one is not told for one in scheduled.behind(soonest))
-        for one, before, values in scheduled.walk(output.turns_at):
-            begins = not _MUSIC.isdisjoint(one.values)
-            candidate = one.candidate if begins and one.candidate is not None else candidate
-            at = output.model_sample(one.at_sample) - generator.hop_samples // 2  # where its frame begins
-            touched = one.at_sample <= reached or (
-                music and (one.at_sample > told.at_sample or one.void or met or not told.named)
-            )
-            if (begins or one.void) and touched and at >= generator.drawn - generator.hop_samples:
-                self._tell_again(generator, replace(one, candidate=candidate), before, values, at)
-        if music and met and not told.named:
-            values = scheduled.at(told.at_sample)
-            self._tell_again(generator, replace(told, candidate=opening), values, values, None)
-
-    def _tell_again(
-        self,
-        generator: Generator,
-        one: Coming,
-        before: Mapping[str, Value],
-        values: Mapping[str, Value],
-        at: int | None,
-    ) -> None:
-        changed = {name: values[name] for name in (*one.values, *one.void) if name in values}
-        if self.audible(before, changed).keys() != changed.keys():  # a tempo whose words have come to mean the same
-            values = {**values, "tempo": before["tempo"]}
-        try:
-            controls = self.told(values, changed)
-            again = {name: controls[name] for name in controls if name in BEGIN_ANEW or name in one.void}
-            if again:
-                generator.set({**again, "candidate": one.candidate}, at)
-        except StreamgenError as error:  # each was checked by itself; the change beside them has been carried out
-            _log.warning("what was scheduled by %s plays without what came before it: %s", one.by, error)
 
     def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return what a fresh stream is told of the first part; nothing without a scene. Errors as of `told`."""

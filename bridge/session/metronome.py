@@ -13,7 +13,7 @@ Rules: the engine's thread. Counts the session's samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from bridge.session.beats import BAR_BEATS, INTERNAL, Line, next_multiple
 from bridge.session.events import Beat
@@ -57,18 +57,8 @@ class Metronome:
         """Whether the session's own beats are those that count."""
         return self._timeline.source == INTERNAL
 
-    def set_tempo(self, bpm: float, at: float, later: Iterable[tuple[float, float]] = ()) -> None:
-        """Let the session's own beats come at another pace from a sample on; 0: as the music does.
-
-        Args:
-            bpm: the pace.
-            at: the sample.
-            later: those that follow, and where: what was said of samples behind it is forgotten.
-        """
-        for pace, place in ((bpm, at), *later):
-            self._set_tempo(pace, place)
-
-    def _set_tempo(self, bpm: float, at: float) -> None:
+    def set_tempo(self, bpm: float, at: float) -> None:
+        """Let the session's own beats come at another pace from a sample on; 0: as the music does."""
         self._bpm = bpm
         if not self._leads:
             return

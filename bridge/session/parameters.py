@@ -28,7 +28,6 @@ __all__ = [
     "MIDI_MAP",
     "PROMPT_NAMES",
     "QUANTIZED",
-    "STREAM_NAMES",
     "Parameters",
     "Value",
     "prompts_of",
@@ -60,8 +59,6 @@ _OWN = {
 }
 PROMPT_NAMES = (*_slots(), "tempo")
 """Parameters that the sounding prompts are made of."""
-STREAM_NAMES = frozenset({*PROMPT_NAMES, *CONTROLS, "arrange"})
-"""Parameters that the model's stream is told of."""
 MIDI_MAP, MIDI_LEARN = "midi/map", "midi/learn"
 QUANTIZED = frozenset({*_slots(), "negative_prompt", "take"})
 """Parameters that wait for a beat where `quantize` says so."""

@@ -27,10 +27,9 @@ from bridge.session.generator import Generator
 from bridge.session.landing import Landing, PendingCommands, forget
 from bridge.session.learning import check_learning
 from bridge.session.metronome import Metronome
-from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, STREAM_NAMES, Parameters, session_table, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, session_table, stream_controls
 from bridge.session.playback import Playback
 from bridge.session.rack_edits import edited, news
-from bridge.session.scheduled import Coming, Scheduled
 from bridge.session.timeline import Moment, Timeline
 from streamgen import check_text
 from streamgen.config import Value
@@ -58,7 +57,7 @@ class Player:
         scene: the parts that `arrange` plays.
 
     Attributes:
-        parameters: every parameter, as last set; see `Scheduled` for what is in force.
+        parameters: every parameter, as last set.
         generator: what lies ahead.
         output: the effects, and what is final.
         playback: whether it plays, and how much lies ahead for that.
@@ -95,7 +94,6 @@ class Player:
         self.output.set(self.parameters.values)
         self.landing = Landing(timeline, self.generator, self.output, self.parameters)
         self.waiting = PendingCommands(timeline)
-        self._scheduled = Scheduled(self.parameters)
         self.playback = Playback(
             timeline, self.generator, self._committer, self.landing, self.parameters, self.waiting, publish
         )
@@ -137,45 +135,33 @@ class Player:
             self.generator.check(self._form.told({**self.parameters.values, **values}, values))
             return self._wait(moment, replace(command, at=moment))
         before = {name: self.parameters.values[name] for name in values}
-        applied = self._apply(replace(command, values=values, at=moment))
+        applied = self._apply(values, moment, round(command.glide_seconds * self.timeline.rate_hz))
+        self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
         if "tempo" in values:
             at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
-            place = self.output.frontier if at_once else applied
-            self._metronome.set_tempo(float(values["tempo"]), place, self._scheduled.tempi(place))
-            self.output.forget({"tempo"})  # some of what the rack was told may have come to nothing
-            for bpm, sample in self._scheduled.tempi(self.output.turns_at):
-                self.output.set({"tempo": bpm}, sample)
+            self._metronome.set_tempo(float(values["tempo"]), self.output.frontier if at_once else applied)
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
         self._tell_unsupported(before, values, applied)
         return applied
 
-    def _apply(self, change: Set) -> int:
-        """Tell stream and effects, at the moment of the change; returns the sample from which it is heard."""
-        values, moment = change.values, change.at
-        soonest = self.landing.sample(moment, self.landing.soonest) or self.landing.soonest
-        before = self._scheduled.at(soonest)
+    def _apply(self, values: Mapping[str, Value], moment: Moment | None, glide_samples: int) -> int:
+        """Tell stream and effects; returns the sample from which it is heard."""
+        before = self.parameters.values
+        kept = self.output.model_sample(self.landing.sample(moment, self.landing.soonest) or self.landing.soonest)
         after = {**before, **values}
-        controls = self._form.told(after, self._form.audible(before, values), self.output.model_sample(soonest))
+        controls = self._form.told(after, self._form.audible(before, values), kept)
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
         controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
         at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
-        applied, reached = -1, self.output.session_sample(self.generator.drawn)
-        if controls:
-            # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
-            early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
-            model_at = None if at is None else self.output.model_sample(at) - early
-            applied = self._set_stream(controls, model_at, arranged=bool(after["arrange"]))
-        others = {name: value for name, value in values.items() if name != "tempo"}
-        turned = self.output.set(others, at, round(change.glide_seconds * self.timeline.rate_hz))
-        applied = applied if controls else turned
-        if "tempo" in values:  # with the frame of the prompts
-            self.output.set({"tempo": values["tempo"]}, None if at is None else applied)
-        told = Coming(applied, values, change.by, controls.get("candidate"), named=at is not None, moment=moment)
-        self._scheduled.set(told, turned)
-        if controls:
-            self._form.tell_again(self.generator, self.output, self._scheduled, told, soonest, reached)
+        if not controls:
+            return self.output.set(values, at, glide_samples)
+        # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
+        early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
+        model_at = None if at is None else self.output.model_sample(at) - early
+        applied = self._set_stream(controls, model_at, arranged=bool(after["arrange"]))
+        self.output.set(values, at, glide_samples)
         return applied
 
     def _set_stream(self, controls: dict[str, Any], at: int | None, *, arranged: bool = False) -> int:
@@ -229,12 +215,8 @@ class Player:
     def _edit_rack(self, command: EditRack) -> int:
         if (moment := self._edit_waits_for(command)) is not None:
             return self._wait(moment, replace(command, at=moment))
-        table = self.parameters.table
         self._publish(edited(self.output.rack, self.parameters, command))
-        gone = {name for name, spec in table.items() if self.parameters.table.get(name) != spec}
-        self._scheduled.forget(gone)  # it is nothing to another effect that takes the slot
-        self.output.forget(gone)
-        self.output.set({"tempo": self._scheduled.at(self.output.frontier)["tempo"]})  # who is new has not heard of it
+        self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it
         return self.output.position
 
     def _transport(self, command: Transport) -> int:
@@ -276,18 +258,8 @@ class Player:
         part = self._form.begin(self.generator.taken)
         if self.parameters.values["arrange"]:  # others that were told for later do not come
             self._publish(Notice("part", part, self.output.session_sample(self.generator.taken)))
-        self._hurry()
         self._metronome.begin_bar(self.output.frontier)
         self._committer.jump()
-
-    def _hurry(self) -> None:
-        """Let what was scheduled for the stream before be in force now: the fresh one has begun with the newest."""
-        tempo = self.parameters.values["tempo"]
-        self._scheduled.forget(STREAM_NAMES)
-        self.output.forget({"tempo"})
-        self.output.set({"tempo": tempo})
-        self._metronome.set_tempo(float(tempo), self.output.frontier)
-        self._tell_heard(self.output.frontier)
 
     def _stream_options(self) -> dict[str, Any]:
         """Return what a stream is opened with: a default is left to the model, whose windows may be fuller."""
@@ -312,7 +284,6 @@ class Player:
         self.playback.run_timeline()
         self._do_waiting()
         self.playback.commit_due()
-        self._tell_landed()
         for event in news(self.output.rack, self.parameters, self.output.position):
             self._publish(event)
         for beat in self._metronome.beats(self.output.position):
@@ -352,8 +323,7 @@ class Player:
 
     def _take_turn(self) -> None:
         """Let the form of the piece have its next part, if it is time."""
-        drawn = self.output.session_sample(self.generator.drawn + self.generator.block_samples)
-        turn = self._form.turn(self.generator, self._scheduled.at(drawn), self.meanwhile)
+        turn = self._form.turn(self.generator, self.parameters.values, self.meanwhile)
         if turn is not None:
             applied = self.output.session_sample(turn[1])
             self._committer.expect_prompts(applied)
@@ -372,16 +342,8 @@ class Player:
         self._publish(Transported(action, self.playback.state, by, self.output.position))
         return self.output.position
 
-    def _tell_landed(self) -> None:
-        """Tell what was scheduled and has come, where something else was asked for meanwhile."""
-        for change, values in self._scheduled.landed(self.output.turns_at):
-            if values:
-                self._publish(Changed(values, change.by, change.at_sample))
-            if not change.values.keys().isdisjoint(PROMPT_NAMES):
-                self._tell_heard(change.at_sample)
-
     def _tell_heard(self, at_sample: int) -> None:
-        before, self.heard = self.heard, self._form.heard(self._scheduled.at(at_sample))
+        before, self.heard = self.heard, self._form.heard(self.parameters.values)
         if self.heard != before:
             self._publish(Notice("heard", self.heard, at_sample))
 

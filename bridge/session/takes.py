@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,8 +56,7 @@ class Takes:
     def __init__(self, session: Session, folder: Path | None) -> None:
         self._session, self._folder = session, folder
         self._last: deque[Block] = deque()
-        self._marks: list[Mark] = []  # in order of their samples
-        self._told = ""  # words of the mark that was told last
+        self._marks: list[Mark] = []
         self._recorder: Recorder | None = None
         self._began: int | None = None  # the recording's first sample in the session
         self._one_at_a_time = asyncio.Lock()
@@ -100,15 +98,12 @@ class Takes:
         return f"{title_of(values)} (seed {values['seed']})"
 
     def _mark(self, at_sample: int, text: str) -> None:
-        mark, told = Mark(at_sample, text[:MOST_TEXT]), self._told
-        self._told = mark.text
-        if mark.text == told or mark in self._marks:  # what was scheduled is told again where it comes
-            return
-        # paused, or several at once: the newest is what plays from there on
-        self._marks = [one for one in self._marks if one.at_sample != at_sample]
-        insort(self._marks, mark)
-        if self._began is not None:
-            self._mark_recording([mark])
+        if not self._marks or self._marks[-1].text != text:
+            if self._marks and self._marks[-1].at_sample == at_sample:
+                self._marks.pop()  # paused, or several at once: the newest is what plays from there on
+            self._marks.append(Mark(at_sample, text[:MOST_TEXT]))
+            if self._began is not None:
+                self._mark_recording([self._marks[-1]])
 
     def _present(self, sample: int) -> Sequence[Mark]:
         """The mark in force at a sample, and those behind it."""

@@ -126,13 +126,12 @@ class ControlState:
             ConfigError, PromptError: a wrong value; nothing is changed then.
             CapacityError: too many changes are waiting.
         """
-        asked = self.check(values)
+        asked, pending = self.check(values), self.memory.pending
+        self._history.check(pending)
         frame = next_frame if at_frame is None else max(next_frame, at_frame)
         change = Change(frame, dict(values), self.serial, at_frame is not None, next_frame, on_bar)
-        pending = queued(self.memory.pending, [change])
-        self._history.check(pending)
         self._history.add(change)
-        self.memory = replace(self.memory, asked=asked, pending=pending)
+        self.memory = replace(self.memory, asked=asked, pending=queued(pending, [change]))
         return frame
 
     # -- into force -----------------------------------------------------------------------------------------------

@@ -48,13 +48,11 @@ Pending = tuple[Change, ...]
 def queued(pending: Pending, changes: Iterable[Change]) -> Pending:
     """Return what waits with some changes more, by frame; of two at one frame the one asked for later comes last.
 
-    What was asked for later and comes sooner is not undone by what waits for the bar line:
+    Other music that was asked for later and comes sooner is not undone by what waits for the bar line:
 
         asked for   prompt A ─ waits ──────────┐
                            prompt B, at once   │  nothing: B plays on
         frames      ───────┴───────────────────┴─────►
-
-    At one frame it takes the place of the other: what is told again and again fills no queue.
     """
     waiting = list(pending)
     for change in changes:
@@ -71,21 +69,15 @@ def queued(pending: Pending, changes: Iterable[Change]) -> Pending:
 
 
 def _overtaken(waiting: Change, later: Change) -> Change:
-    """Return a change that waits without what another one, asked for later, says sooner, or at the same frame."""
-    if not (later.frame == waiting.frame or (waiting.on_bar and later.frame < waiting.frame)):
+    """Return a change that waits without what another one, asked for later, says sooner."""
+    said = BEGIN_ANEW.intersection(later.values)
+    if not (waiting.on_bar and later.frame < waiting.frame and said):
         return waiting
-    said = set(later.values) - {"candidate"}
     said |= _PROMPTS if said & _PROMPTS else set()
     left = {name: value for name, value in waiting.values.items() if name not in said}
     if BEGIN_ANEW.isdisjoint(left):
         left.pop("candidate", None)  # the opening of music that does not begin
     return replace(waiting, values=left)
-
-
-def _told_again(before: Change, later: Change) -> bool:
-    """Whether a change says nothing that one asked for later, for the same frame, does not say anew."""
-    kinds = ((one.frame, one.scheduled, one.on_bar) for one in (before, later))
-    return next(kinds) == next(kinds) and before.values.keys() <= later.values.keys()
 
 
 def due(pending: Pending, frame: int) -> Pending:
@@ -109,20 +101,19 @@ class ChangeHistory:
         self._lately: list[Change] = []
 
     def check(self, pending: Pending) -> None:
-        """Check that so many changes can wait.
+        """Check that one more change can wait.
 
         Raises:
             CapacityError: too many do.
         """
-        if len(pending) > PENDING_LIMIT:
+        if len(pending) >= PENDING_LIMIT:
             raise CapacityError(f"{PENDING_LIMIT} changes are waiting already; let some of them pass first")
 
     def add(self, change: Change) -> None:
         """Note a change."""
         self.serial += 1
         oldest = change.asked_frame - self._keep_frames
-        kept = (c for c in self._lately if c.asked_frame >= oldest and not _told_again(c, change))
-        self._lately = [*kept, change]
+        self._lately = [c for c in [*self._lately, change] if c.asked_frame >= oldest]
 
     def since(self, serial: int, frame: int) -> list[Change]:
         """Return what was asked for since a mark, to be asked for again.

@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 
 from bridge.doors.radio.encoders import Codec, StreamEncoder
 from bridge.metrics import Metrics
-from bridge.session.events import Block, Changed, Event, TransportCause, Transported
-from bridge.session.parameters import PROMPT_NAMES, title_of
+from bridge.session.events import Block, Changed, Event
+from bridge.session.parameters import title_of
 from bridge.session.session import Session
-from streamgen.config import Value
 
 __all__ = ["BURST_SECONDS", "DOOR", "EncodedAudio", "Station", "Tuner"]
 
@@ -39,9 +38,6 @@ _PREROLL_SECONDS = 2.0  # of silence, at least, where nothing was heard yet: a p
 _SILENT_AFTER_SECONDS = 0.5
 _TICK_SECONDS = 0.1
 _MOST_WAITING_SECONDS = 20.0  # for the coder; a machine that is as late as that cannot code in real time
-
-_TITLED = frozenset(PROMPT_NAMES)
-_BEGIN_ANEW = (TransportCause.STOP, TransportCause.RESET, TransportCause.AUDIO_PROMPT)
 
 _log = logging.getLogger("bridge.doors")
 
@@ -191,8 +187,7 @@ class Station:
         self.programmes: dict[str, Programme] = {}
         self._demands: dict[Tuner, _AudioDemand] = {}
         self._recent, self._recent_frames, self._silent_frames = deque[tuple[Pcm, str]](), 0, 0
-        self._values, self._coming = dict(session.values()), dict[int, dict[str, Value]]()  # what is told, by samples
-        self._title = title_of(self._values)
+        self._title, self._titles = title_of(session.values()), deque[tuple[int, str]]()
         self._thread = ThreadPoolExecutor(1, "radio")
         self._now = asyncio.get_running_loop().time
         self._until = self._now()  # when all that was sent has been heard
@@ -201,6 +196,11 @@ class Station:
         self._filling = asyncio.create_task(self._fill_silence(), name="radio silence")
 
     # -- who listens --------------------------------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """What plays now, as players show it."""
+        return self._titles[-1][1] if self._titles else self._title
 
     def join(self, codec: Codec, tuner: Tuner) -> None:
         """Let somebody listen until `leave`."""
@@ -234,18 +234,17 @@ class Station:
 
     def audio(self, block: Block) -> None:
         """Take a block."""
-        for at in sorted(at for at in self._coming if at < block.end_sample):
-            self._values |= self._coming.pop(at)
-            self._title = title_of(self._values)
+        while self._titles and self._titles[0][0] < block.end_sample:
+            self._title = self._titles.popleft()[1]
         self._silent_frames = 0
         self._send(block.samples, self._title)
 
     def event(self, event: Event) -> None:
         """Note what sounds from where on."""
-        if isinstance(event, Changed) and (texts := {name: event.values[name] for name in _TITLED & set(event.values)}):
-            self._coming.setdefault(event.applied_at_sample, {}).update(texts)
-        elif isinstance(event, Transported) and event.action in _BEGIN_ANEW:  # with what was told for later
-            self._coming = {event.applied_at_sample: dict(self._session.values())}
+        if isinstance(event, Changed):
+            title = title_of(self._session.values())
+            if title != self.title:
+                self._titles.append((event.applied_at_sample, title))
 
     def _send(self, samples: Pcm, title: str) -> None:
         seconds = samples.shape[1] / self._session.rate_hz

@@ -112,25 +112,3 @@ def test_changes_while_paused_are_one_mark_however_many(tmp_path: Path) -> None:
         assert [(mark.at_sample, mark.text) for mark in kept._marks] == [(4_800, "seed 49")]
 
     play(scene)
-
-
-def test_a_mark_that_was_scheduled_is_told_once_though_others_come_sooner(tmp_path: Path) -> None:
-    async def scene(session: LiveSession) -> None:
-        kept = session._takes
-        await session.record(tmp_path / "a.wav")
-        await until(lambda: session.position_samples() > RATE_HZ // 4)
-        later = Moment(sample=session.position_samples() + RATE_HZ)
-        at = await session.do(Set({"prompt/1/text": "drop"}, "automation", later))
-        now = await session.do(Set({"prompt/1/text": "rain"}, "page"))
-        assert [mark.at_sample for mark in kept._marks][-2:] == [now, at]
-        await until(lambda: session.position_samples() > at + 4_800)
-        assert [mark.text.split()[0] for mark in kept._marks][-1:] == ["drop"]
-        assert kept._recorder is not None
-        assert [mark.text.split()[0] for mark in kept._recorder._marks] == ["piano", "drop", "rain"], (
-            "the file sorts them"
-        )
-        await session.record(None)
-        marks = cues(tmp_path / "a.wav")
-        assert {sample: text.split()[0] for sample, text in marks.items()} == {0: "piano", now: "rain", at: "drop"}
-
-    play(scene)
