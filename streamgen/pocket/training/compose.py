@@ -198,16 +198,14 @@ def _melody(starts: list[int], progression: tuple[int, ...], rng: random.Random)
             wanted = step + rng.choice((-3, -2, -1, 1, 2, 3))
             step = min((tone for tone in tones if LOWEST_STEP <= tone <= HIGHEST_STEP), key=lambda t: abs(t - wanted))
         else:
-            step += rng.choice((-2, -1, -1, 1, 1, 2))
-        step = min(max(step, LOWEST_STEP), HIGHEST_STEP)
+            step = min(max(step + rng.choice((-2, -1, -1, 1, 1, 2)), LOWEST_STEP), HIGHEST_STEP)
         melody.append(step)
     return melody
 
 
 def _step(style: Style, tonic: int, centre: int, step: int) -> int:
     """The pitch of a step of the scale from the tonic nearest to `centre`."""
-    scale = MINOR if style.minor else MAJOR
-    return _near(tonic % 12, centre) + 12 * (step // 7) + scale[step % 7]
+    return _near(tonic, centre) + 12 * (step // 7) + _scale(style)[step % 7]
 
 
 def _in_order(notes: list[Note], programs: dict[int, int]) -> Loop:
@@ -256,8 +254,12 @@ def _pitches(role: str, style: Style, centre: int, tonic: int, degree: int, turn
     return [_near(chord[turn % 3], centre) + 12 * (turn // 3)]
 
 
+def _scale(style: Style) -> tuple[int, ...]:
+    return MINOR if style.minor else MAJOR
+
+
 def _chord(style: Style, tonic: int, degree: int) -> list[int]:
-    scale = MINOR if style.minor else MAJOR
+    scale = _scale(style)
     tones = (0, 2, 4) if style.extension is None else (0, 2, 4, style.extension)
     return [(tonic + scale[(degree + tone) % 7]) % 12 for tone in tones]
 
