@@ -350,6 +350,8 @@ def music_default(spec: ControlSpec) -> str:
         return "random"
     if spec.name == "master":
         return f"{spec.default}, with pocket {master_default('pocket')}"
+    if spec.name == "arrange":
+        return "off, with pocket on"
     models_own = spec.name in CONTROLS and spec.has_range
     return _in_words(spec.default) + (", or the model's" if models_own else "")
 

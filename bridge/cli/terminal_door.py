@@ -130,8 +130,8 @@ class TerminalDoor:
             self.ended.set()
 
     def tell(self, notice: Notice) -> None:
-        """Say a notice."""
-        if notice.text:
+        """Say a notice; parts of a scene are none: they come every few bars, told before they are heard."""
+        if notice.text and notice.topic != "part":
             say(f"{notice.topic}: {notice.text}" + f", in {self._takes}" * (notice.topic == "kept"))
 
     async def end_after(self, seconds: float) -> None:

@@ -53,6 +53,11 @@ class Part:
     semitones: int = 0
     take: str = ""
 
+    @property
+    def plain(self) -> bool:
+        """Whether it plays the prompt as it is."""
+        return not (self.words or self.semitones)
+
 
 def read_scene(path: Path | None = None) -> tuple[Part, ...]:
     """Read the parts of a scene; None is the shipped one.

@@ -4,7 +4,9 @@
     turn: before a block is made that reaches a part's end, the next part is scheduled there
 
 Where the music begins anew by another's hand, the part begins there, and what was scheduled behind it is set to change
-nothing: what a stream was asked for stays asked for, though the music before it was taken back.
+nothing: what a stream was asked for stays asked for, though the music before it was taken back. Another prompt or take
+begins with the first part: whoever asks for techno in a break without drums wants to hear techno. Whoever switches
+`arrange` off keeps the part that plays, or the first one where that has words or a key of its own.
 
 A take that comes again comes with the opening it had: tried anew right after a short part, it might be another one.
 
@@ -19,7 +21,7 @@ from typing import Any
 
 from bridge.session.arranger import MOST_TAKES, Arranger
 from bridge.session.generator import Generator
-from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, lead_text, prompts_of, stream_controls
 from streamgen.checkpoint import Heard
 from streamgen.config import BEGIN_ANEW, Value
 
@@ -40,6 +42,8 @@ class Form:
         # where parts begin, as far as they may be taken back, and what came before each
         self._turns: list[tuple[int, tuple[int, int]]] = []
         self._openings: dict[str, tuple[str, int]] = {}  # of named takes: what they follow from, and the candidate
+        self._played: tuple[str, Value] | None = None  # the prompt and take whose parts are heard, or were at last
+        self._told_number = 0  # of the part that was told last
 
     def heard(self, values: Mapping[str, Value]) -> str:
         """What the model understands of the sounding prompts, the loudest first, one line."""
@@ -72,16 +76,27 @@ class Form:
             PromptError: a prompt has no room for the words of a part.
         """
         controls = stream_controls(values, changed)
-        if "arrange" in changed or (values["arrange"] and not BEGIN_ANEW.isdisjoint(controls)):
-            if values["arrange"]:
-                self._arranger.check(prompts_of(values))
-            if taken_back := [place for at, place in self._turns if kept is not None and at > kept]:
-                self._arranger.place = taken_back[0]
-            controls |= self._dressed(values)
-        return controls
+        concerned = "arrange" in changed or not BEGIN_ANEW.isdisjoint(controls)
+        if not concerned or (self._played is None and not values["arrange"]):
+            return controls
+        if values["arrange"]:
+            self._arranger.check(prompts_of(values))
+        if kept is not None:
+            self._go_to_part(values, kept)
+        return controls | self._dressed(values) | self._remembered(values)
+
+    def _go_to_part(self, values: Mapping[str, Value], kept: int) -> None:
+        """Go to the part in which a change by hand is heard."""
+        if taken_back := [place for at, place in self._turns if at > kept]:
+            self._arranger.place = taken_back[0]
+        played = _lead(values)
+        if played != self._played or not (values["arrange"] or self._arranger.part.plain):
+            self._arranger.restart()
+        self._played = played if values["arrange"] or played == self._played else None
 
     def opening(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return what a fresh stream is told of the first part; nothing without a scene. Errors as of `told`."""
+        self._played = _lead(values) if values["arrange"] else None
         if not values["arrange"]:
             return {}
         self._arranger.check(prompts_of(values))
@@ -92,8 +107,13 @@ class Form:
         """What the present part's music follows from, besides the candidate; no two takes have the same."""
         return repr((self._dressed(values), values["seed"]))
 
+    def _remembered(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """Return the candidate that the present part's take had before; nothing where it was not played yet."""
+        source, candidate = self._openings.get(self._arranger.part.take, ("", 0))
+        return {"candidate": candidate} if source == self._source(values) else {}
+
     def _dressed(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        if not values["arrange"]:
+        if not values["arrange"] and (self._played is None or not self._arranger.part.plain):
             return stream_controls(values, (*PROMPT_NAMES, "take"))
         told = self._arranger.dressed(prompts_of(values))
         if "take" in told:  # whoever asks for another take gets another one of every part
@@ -103,6 +123,7 @@ class Form:
     def begin(self, at: int) -> str:
         """Let the part begin with a fresh stream; returns its name."""
         self._arranger.began, self._turns = at, []
+        self._told_number = self._arranger.place[0]
         return self._arranger.part.name
 
     def follow(self, generator: Generator, controls: Mapping[str, Any], at: int) -> str | None:
@@ -115,7 +136,8 @@ class Form:
         for turn, _ in later:
             generator.set(told, turn)
         self._turns = [turn for turn in self._turns if turn[0] <= at][-1:]
-        return self._arranger.part.name if later else None
+        before, self._told_number = self._told_number, self._arranger.place[0]
+        return self._arranger.part.name if later or before != self._told_number else None
 
     def turn(
         self, generator: Generator, values: Mapping[str, Value], between_steps: Callable[[], None]
@@ -138,15 +160,18 @@ class Form:
         self._openings[self._arranger.part.take] = (self._source(values), generator.candidate)
         before = self._arranger.place
         self._arranger.advance()
-        controls, (source, candidate) = self._dressed(values), self._openings.get(self._arranger.part.take, ("", 0))
-        if source == self._source(values):
-            controls["candidate"] = candidate
-        else:
+        controls = self._dressed(values) | self._remembered(values)
+        if "candidate" not in controls:
             controls = generator.auditioned(controls, between_steps, paced=True)
         at = generator.set(controls, max(ends, generator.drawn))
-        self._arranger.began = at
+        self._arranger.began, self._told_number = at, self._arranger.place[0]
         self._turns.append((at, before))
         return self._arranger.part.name, at
+
+
+def _lead(values: Mapping[str, Value]) -> tuple[str, Value]:
+    """What, if it changes, makes the music another one."""
+    return lead_text(values), values["take"]
 
 
 def _on_bar_line(at: int, bars: tuple[int, int] | None) -> int:

@@ -30,6 +30,7 @@ __all__ = [
     "QUANTIZED",
     "Parameters",
     "Value",
+    "lead_text",
     "prompts_of",
     "session_table",
     "stream_controls",
@@ -52,7 +53,7 @@ _OWN = {
         0, 300, 0, "bpm", "of the session's beats and of every prompt, in place of its own; 0 = as the music goes"
     ),
     "quantize": text("what prompts, presets, transport and rack edits wait for", "off", choices=QUANTA),
-    "arrange": switch(False, "parts, breaks and turns on bar lines, from a scene: form instead of one bar for ever"),
+    "arrange": switch(False, "parts of a scene on bar lines: turns, breaks, other keys; off holds the part that plays"),
     "midi/map": text("what MIDI controls do, such as cc 1/74=gain_db; note 10/36=prompt 2"),
     "midi/learn": text("what the next MIDI control touched shall do: a parameter, prompt N, preset NAME, keep, play …"),
     "lead_seconds": number(0.2, 10, 2, "s", "audio made ahead, against stalls; a change revokes it"),
@@ -78,6 +79,8 @@ def session_table(model: Model | None = None) -> dict[str, ControlSpec]:
     rows |= engine | {name: _OWN[name] for name in ("arrange", "lead_seconds", MIDI_MAP, MIDI_LEARN)}
     rows |= effect_parameters()
     rows["master"] = replace(rows["master"], default="off" if model is None else master_default(model.name))
+    # a model that tells its tempi makes a bar and repeats it: to a stranger, one bar for ever
+    rows["arrange"] = replace(rows["arrange"], default=model is not None and bool(model.tempi))
     return {name: replace(spec, name=name, default=_allowed(spec)) for name, spec in rows.items()}
 
 
@@ -140,6 +143,12 @@ def prompts_of(values: Mapping[str, Value]) -> list[tuple[str, float]]:
     slots = range(1, MAX_PROMPTS + 1)
     pairs = [(str(values[f"prompt/{slot}/text"]), float(values[f"prompt/{slot}/weight"])) for slot in slots]
     return [(_at_tempo(prompt, tempo), weight) for prompt, weight in pairs if prompt.strip() and weight > 0]
+
+
+def lead_text(values: Mapping[str, Value]) -> str:
+    """Return the prompt with the largest share as it is typed, the first of several; "" where none sounds."""
+    typed = prompts_of({**values, "tempo": 0.0})
+    return max(typed, key=lambda pair: pair[1])[0] if typed else ""
 
 
 def _at_tempo(prompt: str, tempo: float) -> str:

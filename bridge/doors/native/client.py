@@ -231,7 +231,8 @@ class ListenClient:
             case "error":
                 self.errors += 1
                 self.say(f"the server says: {one_line(message.get('message'), 1_000)}")
-            case "notice":  # what it makes of the prompts, what died and begins anew, what it was not made for
+            case "notice" if message.get("topic") != "part":  # those come every few bars, and before they are heard
+                # what it makes of the prompts, what died and begins anew, what it was not made for
                 heard = "heard: " if message.get("topic") == "heard" else ""
                 self.say(f"{heard}{one_line(message.get('text'), 1_000)}")
             case "gap":

@@ -31,13 +31,13 @@ def heard(text: str) -> Heard:
 class Stage:
     """A player of a fake model with bars of a second, by a clock of its own."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, scene: tuple[Part, ...] = SCENE, **values: Any) -> None:
         self.model = FakeModel()
         monkeypatch.setattr(self.model.runtime.prompts, "heard", lambda text: None if text is None else heard(text))
         self.seconds, self.told = 0.0, list[Block | Event]()
         timeline = Timeline(32_000, lambda: self.seconds, lambda: self.seconds)
         start = {"prompt/1/text": "house", "lead_seconds": 0.5, "seed": 1, "change_context_seconds": 0.0}
-        self.player = Player(self.model, self.told.append, timeline, values=start | values, scene=SCENE)
+        self.player = Player(self.model, self.told.append, timeline, values=start | values, scene=scene)
         self.player.playback.wanted = True
 
     def play(self, seconds: float) -> None:
@@ -53,6 +53,10 @@ class Stage:
         return [
             (one.text, one.applied_at_sample) for one in self.told if isinstance(one, Notice) and one.topic == "part"
         ]
+
+    @property
+    def take(self) -> int:
+        return int(self.player.generator._stream.controls.take)
 
     @property
     def sounding(self) -> str | None:
@@ -133,6 +137,61 @@ def test_the_default_plays_one_prompt_and_switching_on_and_off_lands_on_bar_line
     told = len(stage.parts())
     stage.play(4.0)
     assert len(stage.parts()) == told
+
+
+def test_switched_off_it_holds_the_part_that_plays_until_other_music_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = (Part("theme", 2, take="a"), Part("answer", 2), Part("break", 2, words="no drums"))
+    stage = Stage(monkeypatch, scene, arrange=True, lead_seconds=2.0)
+    stage.play(2.5)
+    stage.player.do(Set({"arrange": False}, "test"))
+    stage.play(7.0)
+    assert (stage.sounding, stage.take) == ("house", 2), "what was told for later does not come"
+    stage.player.do(Set({"arrange": False}, "test"))
+    assert stage.take == 2, "said twice it is the same"
+    stage.player.do(Set({"tempo": 60.0}, "test"))
+    stage.play(2.0)
+    assert (stage.sounding, stage.take) == ("house, 60 bpm", 2)
+    stage.player.do(Set({"prompt/1/text": "techno"}, "test"))
+    stage.play(2.0)
+    assert (stage.sounding, stage.take) == ("techno, 60 bpm", 0), "as a fresh session would play it"
+
+
+def test_switched_off_in_a_break_the_first_part_comes_back_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True)
+    stage.play(2.5)
+    assert stage.sounding == "no drums, house"
+    stage.player.do(Set({"arrange": False}, "test"))
+    stage.play(6.0)
+    assert (stage.sounding, stage.take) == ("house", 1)
+    stage.player.do(Set({"arrange": True}, "test"))
+    stage.play(1.0)
+    assert (stage.sounding, stage.take) == ("house", 1), "it goes on from there"
+
+
+def test_who_asks_for_other_music_in_a_break_hears_the_first_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked in ({"prompt/1/text": "techno"}, {"take": 7}):
+        stage = Stage(monkeypatch, arrange=True)
+        stage.play(2.2)
+        assert stage.sounding == "no drums, house"
+        at = stage.player.do(Set(asked, "test"))
+        assert stage.parts()[-1] == ("theme", at)
+        stage.play(1.2)
+        assert "no drums" not in str(stage.sounding)
+    stage = Stage(monkeypatch, arrange=True)
+    stage.play(2.2)
+    stage.player.do(Set({"tempo": 60.0}, "test"))
+    stage.play(0.9)
+    assert stage.sounding == "no drums, house, 60 bpm", "another tempo is the same music"
+
+
+def test_weights_that_move_go_on_in_the_part_until_another_prompt_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, **{"prompt/2/text": "jazz", "prompt/2/weight": 0.1})
+    stage.play(2.2)
+    for weight, told in ((0.9, ["break"]), (1.2, ["break", "theme"])):
+        stage.player.do(Set({"prompt/2/weight": weight}, "test"))
+        assert [name for name, _ in stage.parts()] == told
 
 
 def test_another_prompt_takes_over_and_the_part_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,9 @@ def test_the_model_says_what_to_try() -> None:
     assert [model.heard(prompt).unheard for [prompt] in slots] == [()] * MAX_PROMPTS  # type: ignore[union-attr]
     assert table["tempo"].suggestions == model.tempi == (94, 125, 150)
     assert table["tempo"].description.endswith("this model plays 94, 125, 150")
+    assert table["arrange"].default is True, "a bar of it is repeated for as long as it is let"
     free = session_table(FakeModel())
+    assert (free["arrange"].default, session_table()["arrange"].default) == (False, False)
     assert "suggestions" not in free["tempo"].as_dict(), "it plays any"
     assert len({free[f"prompt/{slot}/text"].suggestions for slot in range(1, MAX_PROMPTS + 1)}) == MAX_PROMPTS
 

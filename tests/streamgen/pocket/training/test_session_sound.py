@@ -58,10 +58,10 @@ def test_the_master_is_the_one_of_a_session(limited: bool) -> None:
 
 
 def test_a_session_plays_the_scene_without_a_master() -> None:
-    """120 bpm, as the model tells no tempo: a bar is two seconds, and the break has bars 11 to 14."""
-    audio = arranged(cast(Model, FakeModel()), "house", 25)
-    assert len(audio) == 25 * RATE
-    for second, text in ((2, "house"), (23, "no drums, house")):
+    """120 bpm, as the model tells no tempo: a bar is two seconds, and the first break has bars 25 to 28."""
+    audio = arranged(cast(Model, FakeModel()), "house", 52)
+    assert len(audio) == 52 * RATE
+    for second, text in ((2, "house"), (50, "no drums, house")):
         piece = audio[second * RATE : (second + 1) * RATE]
         assert np.abs(np.fft.rfft(piece * np.hanning(RATE))).argmax() == pytest.approx(fake_pitch_hz(text), abs=1)
         assert np.abs(piece).max() == pytest.approx(0.25, abs=0.01)
@@ -75,7 +75,7 @@ def test_the_beat_is_held_to_its_parts() -> None:
     for number, part in enumerate(read_scene()):
         loop = np.zeros(bar, np.float32)
         for place in rng.choice(8, 3, replace=False):
-            at = place * (bar // 8) + 160 * number
+            at = place * (bar // 8) + 160 * (number % 9)
             loop[at : at + len(click)] = click
         pieces.append(np.tile(loop, part.bars))
     audio = np.concatenate(pieces)
