@@ -1,7 +1,8 @@
 """How many sessions a service plays: opened until one is refused, then listened to; what each of them lacked.
 
-    python tests/service/many_sessions.py [--seconds 300] [--most 32] [--model pocket]
+    python tests/service/many_sessions.py [--seconds 300] [--most 32] [--model pocket] [--arrange 0]
 
+Each plays another of the prompts that the model suggests, as a session begins: with parts, where its checkpoint arranges.
 The service is the real one in a process of its own; the listeners are WebSockets in this one.
 """
 
@@ -36,8 +37,8 @@ class Listener:
         self.blocks, self.refused, self.begun = 0, "", asyncio.Event()
         self.gaps: list[tuple[float, float]] = []
 
-    async def listen(self, url: str, stack: AsyncExitStack) -> None:
-        """Open the session and listen until the connection is closed."""
+    async def listen(self, url: str, stack: AsyncExitStack, number: int, values: dict[str, Any]) -> None:
+        """Open the session, ask for a prompt, and listen until the connection is closed."""
         try:
             client = await stack.enter_async_context(
                 connect(url, subprotocols=["streamgen.v1"], max_size=None, compression=None)  # type: ignore[list-item]
@@ -49,6 +50,9 @@ class Listener:
                     self.begun.set()
                     continue
                 told: dict[str, Any] = json.loads(message)
+                if told["type"] == "hello":
+                    prompt = _suggested(told, number)
+                    await client.send(json.dumps({"type": "set", "values": {"prompt/1/text": prompt} | values}))
                 rate_hz = told.get("sample_rate_hz", rate_hz)
                 if told.get("reason") == "underrun":
                     self.gaps.append((time.monotonic(), told["samples"] / rate_hz))
@@ -57,14 +61,21 @@ class Listener:
             self.begun.set()
 
 
-async def main(url: str, pid: int, seconds: float, most: int) -> None:
+def _suggested(hello: dict[str, Any], number: int) -> str:
+    rows = {row["name"]: row for row in hello["parameters"]}
+    prompts = [row["suggestions"][0] for name, row in rows.items() if name.endswith("/text") and "suggestions" in row]
+    return str(prompts[number % len(prompts)]) if prompts else "house, 125 bpm"
+
+
+async def main(url: str, pid: int, seconds: float, most: int, values: dict[str, Any]) -> None:
     """Open sessions, listen, and tell."""
     listeners: list[Listener] = []
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         listening = []
         for number in range(most):
             one = Listener()
-            listening.append(tasks.create_task(one.listen(url + ("?session=new" if number else ""), stack)))
+            address = url + ("?session=new" if number else "")
+            listening.append(tasks.create_task(one.listen(address, stack, number, values)))
             await asyncio.wait_for(one.begun.wait(), 60)
             if one.refused:
                 print(f"session {number + 1} refused: {one.refused}", flush=True)
@@ -93,14 +104,16 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--most", type=int, default=32, help="sessions that are asked for")
     parser.add_argument("--model", default="pocket")
+    parser.add_argument("--arrange", type=int, choices=(0, 1), help="said of every session; else the model's own")
     args = parser.parse_args()
+    values = {} if args.arrange is None else {"arrange": bool(args.arrange)}
     words = ["serve", "--model", args.model, "--port", "0", "--osc-port", "0", "--no-soundcard", "--json", "--fresh"]
     command = [sys.executable, "-m", "bridge.cli.main", *words]
     service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert service.stdout is not None
     try:
         ready = json.loads(service.stdout.readline())
-        asyncio.run(main(ready["websocket"], service.pid, args.seconds, args.most))
+        asyncio.run(main(ready["websocket"], service.pid, args.seconds, args.most, values))
     finally:
         service.send_signal(signal.SIGTERM)
         service.wait(30)
