@@ -27,6 +27,8 @@ from streamgen.config import BEGIN_ANEW, Value
 
 __all__ = ["Form"]
 
+_NO_PROMPT = "no prompt, the style is left to chance"
+
 
 class Form:
     """What `arrange` does for one session.
@@ -46,8 +48,10 @@ class Form:
         self._told_number = 0  # of the part that was told last
 
     def heard(self, values: Mapping[str, Value]) -> str:
-        """What the model understands of the sounding prompts, the loudest first, one line."""
+        """What the model understands of the sounding prompts, the loudest first, one line; without one, what plays."""
         prompts = sorted(prompts_of(values), key=lambda pair: -pair[1])
+        if not prompts and self._hear("music") is not None:
+            return _NO_PROMPT
         heard = [one.told() for text, _ in prompts if (one := self._hear(text)) is not None]
         if len(heard) > 1 and not self._blends:
             return f"{heard[0]}; not played beside it: {', '.join(text for text, _ in prompts[1:])}"

@@ -8,7 +8,7 @@ Rules: pure, no torch, no vocabulary. What a checkpoint makes of a tempo or key 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["SEMITONES", "AskedKey", "AskedTempo", "asked_key", "asked_tempo"]
 
@@ -62,10 +62,12 @@ class AskedTempo:
     Attributes:
         bpm: what to play, of a range its middle.
         written: its number, or both ends of its range, in bpm.
+        begin: where it stood in the prompt.
     """
 
     bpm: float
     written: str
+    begin: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def asked_tempo(text: str) -> tuple[AskedTempo | None, str]:
     if not any(named):
         return None, text
     written = " to ".join(f"{bpm:g}" for bpm in named) + " bpm"
-    return AskedTempo(sum(named) / len(named), written), _without(text, match)
+    return AskedTempo(sum(named) / len(named), written, match.start()), _without(text, match)
 
 
 def asked_key(text: str) -> tuple[AskedKey | None, str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from streamgen.checkpoint.files import read_json
+from streamgen.checkpoint.spelling import Phrase, Spelling
 from streamgen.checkpoint.words_file import check_words
 from streamgen.errors import CheckpointError
 
@@ -21,9 +23,9 @@ __all__ = [
     "ANY_MODELS_PROMPTS",
     "WORDS_FILE",
     "Meaning",
-    "Phrase",
     "StyleWords",
     "Vocabulary",
+    "parted",
     "read_vocabulary",
     "suggested",
     "vocabulary",
@@ -47,10 +49,12 @@ _SHORTENED = (
     (r"(?:^|(?<=\s))-(?=[^\W\d])", "minus "),
 )
 _ACCENTS = re.compile("(?<=[a-z])[\u0300-\u036f]+")  # of Latin letters: a Russian й is no и
-_DIVIDER = re.compile(r"[,;:.!?()/|、。]+")
+_MOST_CHARACTERS = 8  # of a known word that is written with others as one
+_DIVIDER = re.compile(r"[,;:.!?()/|+、。]+")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+")  # kana, Chinese characters, Hangul
 _WORD = re.compile(r"[ァ-ヺー]+|(?:(?![ァ-ヺー_])\w)+|[^\w\s]")
 
-Phrase = tuple[str, ...]
+_MISSPELT = ("style", "instrument", "tempo", "change")  # kinds: of moods there are too many real words beside them
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,13 @@ class Meaning:
     "change" is "faster" or "slower" than the style usually is, "mode" is major or minor without a tonic.
     "without" takes back what follows, as a "join" then does ("no drums and bass"), "without_before" what it follows, as
     Japanese says it. "never" is what it never plays.
+
+    `nearest`: it is none ("saxophone"), and this is the nearest there is ("brass").
     """
 
     kind: str
     value: str
+    nearest: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Vocabulary:
     bar_frames: dict[int, int]  # of each tempo it has, in bpm
     tonics: tuple[str, ...]
     lexicon: dict[Phrase, tuple[Meaning, ...]]
+    spelling: Spelling  # which of them a word that means nothing may be
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
@@ -121,6 +129,7 @@ def vocabulary(data: dict[str, Any]) -> Vocabulary:
         name: StyleWords(s["say"], s["tempo_bpm"], s["key"], tuple(map(tuple, s["parts"])), tuple(s["moods"]))
         for name, s in data["styles"].items()
     }
+    lexicon = _lexicon(data)
     return Vocabulary(
         styles=styles,
         default_style=data["default_style"],
@@ -128,17 +137,25 @@ def vocabulary(data: dict[str, Any]) -> Vocabulary:
         stand_ins=data.get("stand_ins", {}),
         bar_frames={int(bpm): int(frames) for bpm, frames in data["bar_frames"].items()},
         tonics=tuple(data["tonics"]),
-        lexicon=_lexicon(data),
+        lexicon=lexicon,
+        spelling=_spelling(lexicon, data.get("as_typed", ())),
     )
 
 
 def _lexicon(data: dict[str, Any]) -> dict[Phrase, tuple[Meaning, ...]]:
     found: dict[Phrase, tuple[Meaning, ...]] = {}
+    nearest = {tuple(words_of(phrase)) for phrase in data.get("nearest", ())}
     for kind, value, phrases in _entries(data):
         for phrase in phrases:
             words = tuple(words_of(phrase))
-            found[words] = (*found.get(words, ()), Meaning(kind, value))
+            found[words] = (*found.get(words, ()), Meaning(kind, value, words in nearest))
     return found
+
+
+def _spelling(lexicon: dict[Phrase, tuple[Meaning, ...]], as_typed: Iterable[str]) -> Spelling:
+    senses = {phrase: frozenset(one for one in found if one.kind in _MISSPELT) for phrase, found in lexicon.items()}
+    known = {word for phrase in lexicon for word in phrase}
+    return Spelling({phrase: sense for phrase, sense in senses.items() if sense}, known.union(as_typed))
 
 
 def _entries(data: dict[str, Any]) -> Iterator[tuple[str, str, Iterable[str]]]:
@@ -173,6 +190,42 @@ def words_of(text: str) -> list[str]:
         bare = re.sub(shortened, whole, bare)
     said = _WORD.findall(_DIVIDER.sub(",", unicodedata.normalize("NFC", bare)))
     return [word for word in said if word == "," or word.isalnum() or unicodedata.category(word[0]) == "So"]
+
+
+def parted(word: str, known: Container[str]) -> list[str]:
+    """The known words that a word is made of, in scripts that write several as one: 安静的钢琴 is 安静, 的, 钢琴.
+
+    Nothing but known words, as few as can be; else those of two characters or more, and what is left between them: of
+    one character, most are in words that mean something else.
+    """
+    if word in known or not _UNSPACED.fullmatch(word):
+        return [word]
+    least, begins = (
+        [0, *[len(word) + 1] * len(word)],
+        [0] * (len(word) + 1),
+    )  # pieces up to here, and the last one's begin
+    for end in range(1, len(word) + 1):
+        for at in range(max(0, end - _MOST_CHARACTERS), end):
+            if word[at:end] in known and least[at] + 1 < least[end]:
+                least[end], begins[end] = least[at] + 1, at
+    if least[-1] > len(word):
+        return _known_within(word, known)
+    ends = [len(word)]
+    while ends[-1]:
+        ends.append(begins[ends[-1]])
+    return [word[at:end] for at, end in pairwise(reversed(ends))]
+
+
+def _known_within(word: str, known: Container[str]) -> list[str]:
+    """From left to right the longest known words of two characters or more, and what lies between them."""
+    found, at, left = list[str](), 0, 0  # left: where what is not known begins
+    while at < len(word):
+        length = next((n for n in range(min(_MOST_CHARACTERS, len(word) - at), 1, -1) if word[at : at + n] in known), 0)
+        if length:
+            found += [word[left:at], word[at : at + length]]
+            left = at + length
+        at += length or 1
+    return [piece for piece in (*found, word[left:]) if piece]
 
 
 def suggested(words: Vocabulary | None) -> tuple[str, ...]:

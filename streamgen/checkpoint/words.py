@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from math import log
 
 from streamgen.checkpoint.tempo_and_key import SEMITONES, AskedKey, AskedTempo, asked_key, asked_tempo
-from streamgen.checkpoint.vocabulary import Meaning, StyleWords, Vocabulary, words_of
+from streamgen.checkpoint.vocabulary import Meaning, StyleWords, Vocabulary, parted, words_of
 
 __all__ = ["Heard", "hear"]
 
@@ -38,6 +38,8 @@ class Heard:
         bar_frames: code frames of a bar at that tempo.
         left_out: what was understood and has no part in it, such as an instrument of other styles; "no piano" where a
             piano was not wanted and plays all the same.
+        taken_for: words as they were typed, and those that they were taken for: "techo" for "techno".
+        played_as: what it does not have, and what it plays in its place: brass for a saxophone.
     """
 
     prompt: str
@@ -49,16 +51,21 @@ class Heard:
     unheard: tuple[str, ...]
     bar_frames: int
     left_out: tuple[str, ...] = ()
+    taken_for: tuple[tuple[str, str], ...] = ()
+    played_as: tuple[tuple[str, str], ...] = ()
 
     def told(self) -> str:
         """One line for the person who typed it."""
+        taken = ", ".join(f'"{typed}" taken for {known}' for typed, known in self.taken_for)
+        played = ", ".join(f"{asked} played as {had}" for asked, had in self.played_as)
         unmet = [one.removeprefix(_NOT_WANTED) for one in self.left_out if one.startswith(_NOT_WANTED)]
         parts = {
             "left out": ", ".join(one for one in self.left_out if not one.startswith(_NOT_WANTED)),
             "cannot leave out": ", ".join(unmet),
             "not understood": " ".join(dict.fromkeys(self.unheard)),
         }
-        return "; ".join([self.prompt, *(f"{name}: {said}" for name, said in parts.items() if said)])
+        told = [f"{name}: {said}" for name, said in parts.items() if said]
+        return "; ".join([self.prompt, *filter(None, (taken, played)), *told])
 
 
 @dataclass(frozen=True)
@@ -84,12 +91,14 @@ class _ParsedPrompt:
 
 def hear(text: str, words: Vocabulary) -> Heard:
     """Find a checkpoint's words in a prompt; what it does not say is filled in from its style."""
-    tempo, rest = asked_tempo(text)
+    tempo, unwanted, rest = _tempo(text, words)
     (asked, rest), other_keys = asked_key(rest), list[str]()
     while len(other_keys) < _MOST_KEYS and (other := asked_key(rest))[0] is not None:
         other_keys.append(other[0].written)
         rest = other[1]
-    found = _look_up(words_of(rest), words)
+    known = words.spelling.known
+    taken = words.spelling.mended([part for word in words_of(rest) for part in parted(word, known)])
+    found = _look_up([word for _, phrase in taken for word in phrase], words)
     chosen = _style(found, words)
     name = _stand_in(chosen, found.values("instrument", denied=True), words)
     meant = words.styles[chosen]
@@ -101,18 +110,55 @@ def hear(text: str, words: Vocabulary) -> Heard:
     moods = tuple(mood for mood in dict.fromkeys(found.values("mood")) if mood in style.moods)
     prompt = ", ".join([style.say, *instruments, f"{tempo_bpm} bpm", f"in {key}", *moods])
     played = {("style", name), ("hint", name), ("tempo", str(tempo_bpm)), *(("mood", mood) for mood in moods)}
-    sounding = {  # a contrabass sounds as a bass, too
-        known
-        for known in words.style_of_instrument
-        if any(_is_one(name, known) or name.endswith(known) for name in instruments)
-    }
-    played |= {(kind, name) for kind in ("instrument", "inner") for name in sounding}
+    played |= _sounding(instruments, words)
     played |= {("mode", mode), ("change", _change(meant.tempo_bpm, tempo_bpm))}
-    played |= {("word", word) for name in instruments for word in name.split()}  # "no synth" is no synth bass either
     left_out = [f"{_NOT_WANTED * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
     left_out += [*_missed(tempo, tempo_bpm, asked, key), *other_keys]
-    frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
-    return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left)
+    if unwanted and abs(unwanted.bpm - tempo_bpm) <= _SAME_TEMPO_BPM:
+        left_out.append(f"{_NOT_WANTED}{unwanted.written}")
+    return Heard(
+        prompt, name, instruments, tempo_bpm, key, moods, found.unheard, words.bar_frames[tempo_bpm],
+        left_out=tuple(dict.fromkeys(left_out)),
+        taken_for=tuple(dict.fromkeys((typed, " ".join(as_)) for typed, as_ in taken if (typed,) != as_)),
+        played_as=_played_as(found, style, instruments, played),
+    )  # fmt: skip
+
+
+def _tempo(text: str, words: Vocabulary) -> tuple[AskedTempo | None, AskedTempo | None, str]:
+    """The tempo in numbers that is wanted, the one that is not ("without 174 bpm"), and the prompt without them."""
+    tempo, rest = asked_tempo(text)
+    if tempo is None:
+        return None, None, rest
+    before, after = rest[: tempo.begin].split(), rest[tempo.begin :]
+    for length in (2, 1):
+        phrase = tuple(words_of(" ".join(before[-length:])))
+        if any(meaning.kind == "without" for meaning in words.lexicon.get(phrase, ())):
+            return None, tempo, " ".join([*before[:-length], after])
+    return tempo, None, rest
+
+
+def _sounding(instruments: tuple[str, ...], words: Vocabulary) -> set[tuple[str, str]]:
+    """What sounds, as meanings: "no synth" is no synth bass either, and a contrabass sounds as a bass, too."""
+    known = [
+        name
+        for name in words.style_of_instrument
+        if any(_is_one(played, name) or played.endswith(name) for played in instruments)
+    ]
+    sounding = {(kind, name) for kind in ("instrument", "inner") for name in known}
+    return sounding | {("word", word) for name in instruments for word in name.split()}
+
+
+def _played_as(
+    found: _ParsedPrompt, style: StyleWords, instruments: tuple[str, ...], played: set[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """What it does not have, and what plays in its place; nothing of what is left out altogether."""
+    pairs = list[tuple[str, str]]()
+    for one in found.said:
+        nearest = [m for m in one.meanings if m.nearest and not one.denied and (m.kind, m.value) in played]
+        for meaning in nearest[:1]:
+            alike = (name for name in instruments if _is_one(name, meaning.value) or name.endswith(meaning.value))
+            pairs.append((one.phrase, next(alike) if meaning.kind == "instrument" else style.say))
+    return tuple(dict.fromkeys(pairs))
 
 
 def _missed(tempo: AskedTempo | None, tempo_bpm: int, asked: AskedKey | None, key: str) -> list[str]:

@@ -20,7 +20,7 @@ TONICS = ("C", "D", "E", "F", "G", "A", "B")
 MODES = ("major", "minor")
 NAMED = {"tempo_changes": ("faster", "slower"), "modes": (*MODES, "another")}
 MOST_BPM, MOST_BAR_FRAMES = 1_000, 1_000  # at 50 frames a second, a bar of 20 s
-LISTS = ("small_words", "joins", "without", "without_before", "never")
+LISTS = ("small_words", "joins", "without", "without_before", "never", "nearest", "as_typed")
 
 
 def check_words(data: Mapping[str, Any]) -> None:

@@ -72,6 +72,13 @@ def test_prompts_that_do_not_blend_are_told_as_one(blends: bool, told: str) -> N
     assert form.heard(values | {"prompt/1/weight": 0.0}) == "jazz"
 
 
+def test_where_no_prompt_sounds_what_plays_is_told_of_a_model_that_tells_what_it_hears() -> None:
+    texts = {"prompt/1/text": "house", "prompt/1/weight": 0.0, "prompt/2/text": "jazz", "prompt/2/weight": 0.0}
+    values = Parameters(session_table(), texts).values
+    for hear, told in ((heard, "no prompt, the style is left to chance"), (lambda _text: None, "")):
+        assert Form(Arranger(SCENE, hear, 50, HOP), hear, blends=False).heard(values) == told
+
+
 def test_parts_follow_one_another_on_bar_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(monkeypatch, arrange=True)
     stage.play(6.0)

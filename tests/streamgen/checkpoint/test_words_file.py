@@ -46,6 +46,8 @@ DAMAGES = [
     (("bar_frames",), "125", 0, "bar_frames of 125 is 0, must be within 1 … 1000 frames"),
     (("bar_frames",), "125", float("inf"), "bar_frames of 125 is inf"),
     ((), "without", "no", "without is 'no', must be a list of texts"),
+    ((), "nearest", "tango", "nearest is 'tango', must be a list of texts"),
+    ((), "as_typed", [3], r"as_typed is \[3\], must be a list of texts"),
 ]
 
 
@@ -78,6 +80,7 @@ def test_what_would_fail_with_some_prompt_is_refused_with_the_file(
     [
         lambda data: data.pop("stand_ins"),
         lambda data: data.pop("never"),
+        lambda data: (data.pop("nearest"), data.pop("as_typed")),
         lambda data: data.update(hints={}, tempi={}),
         lambda data: data["styles"]["house"].update(moods=[], phrases=[]),
     ],
