@@ -364,8 +364,8 @@ def test_music_does_not_depend_on_how_far_ahead_it_was_made(monkeypatch: pytest.
         stage, told = Stage(monkeypatch, scene, arrange=True, lead_seconds=lead), dict[int, int]()
         original = stage.player.generator.set
 
-        def noted(controls: dict[str, Any], at: int | None, set: Any = original, told: Any = told) -> int:  # noqa: A002
-            told[landed := set(controls, at)] = controls["take"]
+        def noted(controls: dict[str, Any], at: int | None, ask: Any = original, told: Any = told) -> int:
+            told[landed := ask(controls, at)] = controls["take"]
             return int(landed)
 
         monkeypatch.setattr(stage.player.generator, "set", noted)
@@ -398,11 +398,12 @@ def test_what_is_refused_changes_no_part(monkeypatch: pytest.MonkeyPatch) -> Non
 
     stage = Stage(monkeypatch, arrange=True)
     stage.play(2.2)
-    for asked in (Set({"take": 3}, "test"), Set({"prompt/1/text": "techno"}, "test"), Transport(Action.RESET, "test")):
-        with monkeypatch.context() as patched, pytest.raises(CapacityError):
-            patched.setattr(stage.player.generator, "auditioned", full)
-            patched.setattr(stage.model, "open_stream", full)
-            stage.player.do(asked)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.player.generator, "auditioned", full)
+        patched.setattr(stage.model, "open_stream", full)
+        for asked in (Set({"take": 3}, "test"), Set({"prompt/1/text": "techno"}, "test"), Transport(Action.RESET, "")):
+            with pytest.raises(CapacityError):
+                stage.player.do(asked)
     stage.play(3.0)
     assert [name for name, _ in stage.parts()] == ["break", "higher", "theme"]
     stage.player.do(Set({"tempo": 60.0}, "test"))
