@@ -23,7 +23,7 @@ from streamgen.checkpoint import Heard
 from streamgen.config import CONTROLS, MAX_TEXT
 from streamgen.errors import ConfigError, PromptError, quoted
 
-__all__ = ["DEFAULT_SCENE", "MOST_TAKES", "Arranger", "Part", "read_scene"]
+__all__ = ["DEFAULT_SCENE", "MOST_TAKES", "Arranger", "Part", "Place", "read_scene"]
 
 DEFAULT_SCENE = Path(__file__).with_name("scenes.toml")
 MOST_PARTS, MOST_BARS, MOST_SEMITONES, MOST_LETTERS = 64, 64, 11, 200
@@ -105,6 +105,23 @@ def _part(row: object, where: str) -> Part:
     return part
 
 
+@dataclass(frozen=True)
+class Place:
+    """A place in a scene, to be gone back to.
+
+    Attributes:
+        number: of the part, from 0.
+        take: of its music, as the stream is told.
+        played: how many takes there were by then.
+        takes: the numbers of those that have a name.
+    """
+
+    number: int
+    take: int
+    played: int
+    takes: Mapping[str, int]
+
+
 class Arranger:
     """Where a session is in its scene.
 
@@ -114,9 +131,6 @@ class Arranger:
         frame_rate_hz: of the model.
         hop_samples: of one frame.
 
-    Attributes:
-        part: that plays.
-        began: the sample it began at.
     """
 
     def __init__(
@@ -126,7 +140,6 @@ class Arranger:
         self._frame_rate_hz, self._hop = frame_rate_hz, hop_samples
         self._number, self._takes = 0, dict[str, int]()
         self._played = 0
-        self.began = 0
         self._take = self._next_take()
 
     @property
@@ -135,16 +148,21 @@ class Arranger:
         return self._parts[self._number]
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Where it is, and in which take; to be put back."""
-        return self._number, self._take
+    def place(self) -> Place:
+        """Where it is; put back, what was played since never was: its takes are new ones again."""
+        return Place(self._number, self._take, self._played, dict(self._takes))
 
     @place.setter
-    def place(self, place: tuple[int, int]) -> None:
-        self._number, self._take = place
+    def place(self, place: Place) -> None:
+        self._number, self._take, self._played, self._takes = place.number, place.take, place.played, dict(place.takes)
+
+    def begin(self) -> None:
+        """Begin with the first part as a fresh session does: the same seed is the same music."""
+        self._takes, self._played = {}, 0
+        self.restart()
 
     def restart(self) -> None:
-        """Go back to the first part."""
+        """Go back to the first part; what has no name is music that was not there yet."""
         self._number = 0
         self._take = self._next_take()
 
@@ -163,9 +181,9 @@ class Arranger:
             self._takes[name] = self._played
         return self._played
 
-    def ends(self, prompts: Prompts) -> int:
-        """The sample at which the part has had its bars, under these prompts."""
-        return self.began + self.part.bars * self._bar_samples(prompts)
+    def part_samples(self, prompts: Prompts) -> int:
+        """How long the part is, under these prompts."""
+        return self.part.bars * self._bar_samples(prompts)
 
     def _bar_samples(self, prompts: Prompts) -> int:
         text = max(prompts, key=lambda pair: pair[1])[0] if prompts else ""

@@ -175,7 +175,7 @@ class Generator:
         except CapacityError as error:
             _log.info("no openings are tried: %s", error)
             found = self._stream.auditioned(controls, hold=False)
-        if found.get("candidate"):
+        if found.get("candidate") and not paced:
             self._tried_at = self._now()
         return found
 

@@ -89,6 +89,7 @@ class Player:
             blends=model.control_specs["glide_seconds"].supported,
         )
         self.generator = Generator(model, self._stream_options(), timeline.now, step_seconds)
+        self._form.begin(0, self.generator.candidate)
         self._committer = Committer(model, timeline, publish, self.generator.block_samples)
         self.output = self._committer.output
         self.output.set(self.parameters.values)
@@ -160,11 +161,11 @@ class Player:
         # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
         early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
         model_at = None if at is None else self.output.model_sample(at) - early
-        applied = self._set_stream(controls, model_at, arranged=bool(after["arrange"]))
+        applied = self._set_stream(controls, model_at)
         self.output.set(values, at, glide_samples)
         return applied
 
-    def _set_stream(self, controls: dict[str, Any], at: int | None, *, arranged: bool = False) -> int:
+    def _set_stream(self, controls: dict[str, Any], at: int | None) -> int:
         """Change the stream, at once by taking back what lies ahead, or at a sample of the model's.
 
         Where that begins a part in the place of others that were told for later, it is told.
@@ -174,7 +175,7 @@ class Player:
         landed = self.generator.set(controls, at)
         part = self._form.follow(self.generator, controls, landed)
         applied = self.output.session_sample(landed)
-        if part is not None and arranged:
+        if part is not None:
             self._publish(Notice("part", part, applied))
         if "prompts" in controls or "prompt" in controls:
             self._committer.expect_prompts(applied)
@@ -255,7 +256,7 @@ class Player:
             options = {name: options[name] for name in options if not name.startswith("audio_prompt")}
             options["audio_prompt_codes"] = prompt.codes
         self.generator.begin_anew(options, self.playback.end_passage)
-        part = self._form.begin(self.generator.taken)
+        part = self._form.begin(self.generator.taken, self.generator.candidate)
         if self.parameters.values["arrange"]:  # others that were told for later do not come
             self._publish(Notice("part", part, self.output.session_sample(self.generator.taken)))
         self._metronome.begin_bar(self.output.frontier)

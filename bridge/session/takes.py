@@ -57,6 +57,7 @@ class Takes:
         self._session, self._folder = session, folder
         self._last: deque[Block] = deque()
         self._marks: list[Mark] = []
+        self._parts: list[Mark] = []  # of these: parts of the scene that are not final, and may not come
         self._recorder: Recorder | None = None
         self._began: int | None = None  # the recording's first sample in the session
         self._one_at_a_time = asyncio.Lock()
@@ -73,8 +74,10 @@ class Takes:
         if self._recorder is not None:
             if self._began is None:
                 self._began = block.start_sample
+                self._parts = [mark for mark in self._parts if mark.at_sample > block.start_sample]
                 self._mark_recording(self._present(block.start_sample))
             self._recorder.write(block.samples)
+        self._mark_parts(block.end_sample)
         if self._folder is None:
             self._forget(block.start_sample)
             return
@@ -88,29 +91,47 @@ class Takes:
 
     def note(self, event: Event) -> None:
         """Mark where other prompts, another seed or another part of the scene begins."""
-        if isinstance(event, Changed) and not _MARKING.isdisjoint(event.values):
-            self._mark(event.applied_at_sample, self._words())
+        if isinstance(event, Changed):
+            if event.values.get("arrange") is False:
+                self._forget_parts(event.applied_at_sample + 1)
+            if not _MARKING.isdisjoint(event.values):
+                self._mark(event.applied_at_sample, self._words())
         elif isinstance(event, Notice) and event.topic == "part":
-            self._mark(event.applied_at_sample, f"{self._words()}: {event.text}")
+            self._forget_parts(event.applied_at_sample)
+            self._mark(event.applied_at_sample, f"{self._words()}: {event.text}", part=True)
 
     def _words(self) -> str:
         values = self._session.values()
         return f"{title_of(values)} (seed {values['seed']})"
 
-    def _mark(self, at_sample: int, text: str) -> None:
+    def _mark(self, at_sample: int, text: str, *, part: bool = False) -> None:
         if not self._marks or self._marks[-1].text != text:
             if self._marks and self._marks[-1].at_sample == at_sample:
                 self._marks.pop()  # paused, or several at once: the newest is what plays from there on
-            self._marks.append(Mark(at_sample, text[:MOST_TEXT]))
-            if self._began is not None:
-                self._mark_recording([self._marks[-1]])
+            mark = Mark(at_sample, text[:MOST_TEXT])
+            self._marks.append(mark)
+            if part:
+                self._parts.append(mark)
+            elif self._began is not None:
+                self._mark_recording([mark])
+
+    def _forget_parts(self, from_sample: int) -> None:
+        """Drop parts that were told for later, as far ahead as music is made, and do not come."""
+        gone = [mark for mark in self._parts if mark.at_sample >= from_sample]
+        self._parts = [mark for mark in self._parts if mark not in gone]
+        self._marks = [mark for mark in self._marks if mark not in gone]
+
+    def _mark_parts(self, until: float) -> None:
+        """Tell the recording of the parts that are final: what is written there stays."""
+        final = [mark for mark in self._parts if mark.at_sample < until]
+        self._parts = self._parts[len(final) :]
+        if self._began is not None:
+            self._mark_recording(final)
 
     def _present(self, sample: int) -> Sequence[Mark]:
         """The mark in force at a sample, and those behind it."""
-        if not self._marks:
-            return [Mark(sample, self._words())]
-        before = [mark for mark in self._marks if mark.at_sample <= sample][-1:]
-        return before + [mark for mark in self._marks if mark.at_sample > sample]
+        before = [mark for mark in self._marks if mark.at_sample <= sample][-1:] or [Mark(sample, self._words())]
+        return before + [mark for mark in self._marks if mark.at_sample > sample and mark not in self._parts]
 
     def _forget(self, sample: int) -> None:
         while len(self._marks) > 1 and self._marks[1].at_sample <= sample:

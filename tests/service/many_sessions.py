@@ -2,7 +2,7 @@
 
     python tests/service/many_sessions.py [--seconds 300] [--most 32] [--model pocket] [--arrange 0]
 
-Each plays another of the prompts that the model suggests, as a session begins: with parts, where its checkpoint arranges.
+Each plays another of the prompts that the model suggests, as a session begins: with parts, where its model arranges.
 The service is the real one in a process of its own; the listeners are WebSockets in this one.
 """
 

@@ -44,19 +44,18 @@ def test_a_model_that_reads_prompts_as_typed_is_told_words_alone() -> None:
 
 def test_a_part_is_as_long_as_the_bars_of_its_prompt() -> None:
     one = arranger()
-    one.began = 3 * HOP
-    assert one.ends([("house", 1.0)]) == 3 * HOP + 2 * BAR
+    assert one.part_samples([("house", 1.0)]) == 2 * BAR
     typed = arranger(hears=False)
-    assert typed.ends([("techno, 150 bpm", 1.0)]) == 2 * 80 * HOP
-    assert typed.ends([("techno", 1.0)]) == 2 * 100 * HOP, "at 120, where no tempo is named"
+    assert typed.part_samples([("techno, 150 bpm", 1.0)]) == 2 * 80 * HOP
+    assert typed.part_samples([("techno", 1.0)]) == 2 * 100 * HOP, "at 120, where no tempo is named"
 
 
 def test_a_part_whose_words_name_a_tempo_has_bars_of_that() -> None:
     scene = (Part("slow", 2, words="75 bpm"),)
     typed = arranger(hears=False, scene=scene)
-    assert typed.ends([("techno, 150 bpm", 1.0)]) == 2 * 160 * HOP
+    assert typed.part_samples([("techno, 150 bpm", 1.0)]) == 2 * 160 * HOP
     slow = Arranger(scene, lambda text: replace(heard(text), bar_frames=160 if "75" in text else 50), 50.0, HOP)
-    assert slow.ends([("house", 1.0)]) == 2 * 160 * HOP
+    assert slow.part_samples([("house", 1.0)]) == 2 * 160 * HOP
 
 
 def test_a_prompt_without_room_for_the_words_of_a_part_is_told_before_it_plays() -> None:

@@ -280,9 +280,8 @@ def test_another_prompt_begins_the_part_that_is_heard_anew_though_the_next_ones_
         stage.play(0.1)
     parts = stage.parts()[len(heard_there) :]
     assert parts[:2] == [("break", at + 2 * BAR), ("higher", at + 3 * BAR)], "none is left out"
-    told = len(stage.parts())
     stage.player.do(Set({"arrange": False}, "test"))
-    assert len(stage.parts()) == told
+    assert stage.parts()[-1][0] != parts[-1][0], "what was told for later does not come: the part that stays is told"
 
 
 def test_a_fresh_stream_begins_with_the_first_part_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,3 +294,153 @@ def test_a_fresh_stream_begins_with_the_first_part_and_says_so(monkeypatch: pyte
     assert at < 2 * BAR, "before what was told"
     stage.play(2.5)
     assert stage.parts()[3] == ("break", at + 2 * BAR)
+
+
+def test_the_second_of_two_changes_stays_though_parts_were_told_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, lead_seconds=3.0, on_bar=False)
+    stage.play(1.2)
+    stage.player.do(Set({"prompt/1/text": "techno"}, "test"))
+    stage.player.do(Set({"arrange": False, "prompt/1/text": "rock"}, "test"))
+    heard = set[str | None]()
+    for _ in range(40):
+        stage.play(0.1)
+        heard.add(stage.sounding)
+    assert heard == {"rock"}
+
+
+def test_weights_in_motion_leave_parts_their_bars_and_their_music(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", lambda *_: next(numbers))
+    numbers = iter(range(1, 1_000))
+    stage = Stage(monkeypatch, arrange=True, audition=4, lead_seconds=2.0, **{"prompt/2/text": "jazz"})
+    for step in range(40):
+        stage.player.do(Set({"prompt/2/weight": 0.01 * step}, "test"))
+        stage.play(0.2)
+    assert next(numbers) < 10, "what was taken back is not tried again"
+    begun = dict(reversed([(at, name) for name, at in stage.parts()]))
+    bars = {2: "break", 3: "higher", 4: "theme", 6: "break", 7: "higher", 8: "theme"}
+    assert {bar: begun.get(bar * BAR) for bar in bars} == bars
+    assert all(not at % BAR for at in begun)
+
+
+def test_a_part_keeps_its_opening_whatever_was_told_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(1, 1_000))
+    for where in ("stream.stream", "model"):
+        monkeypatch.setattr(f"streamgen.{where}.best_candidate", lambda *_: next(numbers))
+    stage = Stage(monkeypatch, (Part("theme", 2), Part("answer", 2)), arrange=True, audition=4, lead_seconds=2.0)
+    stage.play(1.2)
+    assert [name for name, _ in stage.parts()] == ["answer"]
+    for asked in ({"arrange": True}, {"arrange": False}):
+        stage.player.do(Set(asked, "test"))
+        stage.play(0.5)
+        assert (stage.take, stage.player.generator.candidate) == (1, 1), asked
+
+
+def test_a_take_in_another_key_or_under_other_words_leaves_the_take_its_opening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = iter(range(1, 1_000))
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", lambda *_: next(numbers))
+    scene = (
+        Part("theme", 1, take="a"),
+        Part("higher", 1, take="a", semitones=5),
+        Part("end", 1, take="a", words="end"),
+    )
+    stage, openings = Stage(monkeypatch, scene, arrange=True, audition=2), set()
+    for _ in range(90):
+        stage.play(0.1)
+        openings.add((stage.sounding, stage.player.generator.candidate))
+    assert len(openings) == 3
+
+
+def test_a_tempo_that_is_heard_as_the_same_leaves_the_take_its_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(1, 1_000))
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", lambda *_: next(numbers))
+    stage = Stage(monkeypatch, arrange=True, audition=2, tempo=60.0)
+    untimed = lambda text: None if text is None else heard(text.split(", 6")[0])  # noqa: E731
+    monkeypatch.setattr(stage.model.runtime.prompts, "heard", untimed)
+    for bpm in (60.1, 60.2, 60.3, 60.4, 60.5, 60.6, 60.7, 60.8, 60.9):
+        stage.play(1.0)
+        stage.player.do(Set({"tempo": bpm}, "link"))
+    assert next(numbers) == 5, "twice of break and of higher, and not of the theme: it was there before"
+    assert [at // BAR for _, at in stage.parts()] == [2, 3, 4, 6, 7, 8], "and no part begins anew"
+
+
+def test_music_does_not_depend_on_how_far_ahead_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, takes = (Part("theme", 2), Part("answer", 2), Part("turn", 1)), []
+    for lead in (0.3, 6.0):
+        stage, told = Stage(monkeypatch, scene, arrange=True, lead_seconds=lead), dict[int, int]()
+        original = stage.player.generator.set
+
+        def noted(controls: dict[str, Any], at: int | None, ask: Any = original, told: Any = told) -> int:
+            told[landed := ask(controls, at)] = controls["take"]
+            return int(landed)
+
+        monkeypatch.setattr(stage.player.generator, "set", noted)
+        for tempo in (60.0, 61.0):
+            stage.play(1.2)
+            stage.player.do(Set({"tempo": tempo}, "test"))
+        while stage.player.output.position < 12 * BAR:
+            stage.play(0.1)
+        takes.append({at // BAR: take for at, take in told.items() if at < 12 * BAR and at >= 3 * BAR})
+    assert takes[0] == {3: 1, 5: 2, 7: 3, 8: 4, 10: 5}
+    assert {bar: takes[1][bar] for bar in takes[0]} == takes[0]
+
+
+def test_stopped_and_played_again_it_is_the_same_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, heard_takes = Stage(monkeypatch, (Part("theme", 1), Part("answer", 1)), arrange=True), []
+    for _ in range(2):
+        takes = []
+        for _ in range(20):
+            stage.play(0.1)
+            takes.append(stage.take)
+        heard_takes.append(sorted(set(takes)))
+        stage.player.do(Transport(Action.STOP, "test"))
+        stage.player.do(Transport(Action.PLAY, "test"))
+    assert heard_takes[0] == heard_takes[1]
+
+
+def test_what_is_refused_changes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **_named: Any) -> None:
+        raise CapacityError("1000 changes are waiting already; let some of them pass first")
+
+    stage = Stage(monkeypatch, arrange=True)
+    stage.play(2.2)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.player.generator, "auditioned", full)
+        patched.setattr(stage.model, "open_stream", full)
+        for asked in (Set({"take": 3}, "test"), Set({"prompt/1/text": "techno"}, "test"), Transport(Action.RESET, "")):
+            with pytest.raises(CapacityError):
+                stage.player.do(asked)
+    stage.play(3.0)
+    assert [name for name, _ in stage.parts()] == ["break", "higher", "theme"]
+    stage.player.do(Set({"tempo": 60.0}, "test"))
+    assert [name for name, _ in stage.parts()] == ["break", "higher", "theme"], "the same prompt and take as before"
+
+
+def test_a_part_that_could_not_be_told_in_time_begins_on_the_next_bar_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, on_bar=False)
+    stage.play(0.3)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.player, "_take_turn", lambda: None)
+        stage.play(2.0)
+    stage.play(2.0)
+    assert [at / BAR for _, at in stage.parts()] == [3, 4]
+
+
+def test_switched_on_again_the_held_part_has_all_of_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, lead_seconds=2.0)
+    stage.play(0.5)
+    stage.player.do(Set({"arrange": False}, "test"))
+    assert stage.parts()[-1] == ("theme", BAR), "the break that was told for later does not come"
+    stage.play(5.0)
+    at = stage.player.do(Set({"arrange": True}, "test"))
+    stage.play(3.0)
+    assert stage.parts()[2] == ("break", at + 2 * BAR)
+
+
+def test_what_was_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, (Part("turn", 1),), arrange=True)
+    stage.play(300.0)
+    form = stage.player._form
+    assert len(form._turns) + len(form._asked) < 10
+    assert len(form._openings) <= 256

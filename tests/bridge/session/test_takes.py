@@ -12,7 +12,7 @@ import soundfile
 
 from bridge.session import takes
 from bridge.session.commands import KeepTake, Set
-from bridge.session.events import Block, Notice
+from bridge.session.events import Block, Changed, Notice
 from bridge.session.live_session import LiveSession
 from bridge.session.timeline import Moment
 from streamgen.errors import ConfigError, StreamgenError
@@ -110,5 +110,27 @@ def test_changes_while_paused_are_one_mark_however_many(tmp_path: Path) -> None:
         for number in range(50):
             kept._mark(4_800, f"seed {number}")
         assert [(mark.at_sample, mark.text) for mark in kept._marks] == [(4_800, "seed 49")]
+
+    play(scene)
+
+
+def test_parts_that_were_told_for_later_and_do_not_come_are_no_marks(tmp_path: Path) -> None:
+    async def scene(session: LiveSession) -> None:
+        kept, seed = takes.Takes(session, tmp_path / "takes"), session.values()["seed"]
+        kept.note(Notice("part", "turn", 24_000))
+        await kept.record(tmp_path / "a.wav")
+        second = np.zeros((2, RATE_HZ), np.float32)
+        kept.take(Block(second, 0))
+        for name, at in (("break", 100_000), ("higher", 150_000), ("theme", 90_000), ("break", 240_000)):
+            kept.note(Notice("part", name, at))
+        kept.take(Block(second, RATE_HZ))
+        kept.take(Block(second, 2 * RATE_HZ))
+        kept.note(Changed({"arrange": False}, "page", 200_000))
+        for start in range(3 * RATE_HZ, 6 * RATE_HZ, RATE_HZ):
+            kept.take(Block(second, start))
+        await kept.record(None)
+        words = f"piano (seed {seed})"
+        assert cues(tmp_path / "a.wav") == {0: words, 24_000: f"{words}: turn", 90_000: f"{words}: theme"}
+        assert [mark.at_sample for mark in kept._marks] == [24_000, 90_000]
 
     play(scene)
