@@ -13,13 +13,16 @@ Rules: pure, no torch. The longest phrase first.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log
+from zlib import crc32
 
 from streamgen.checkpoint.tempo_and_key import SEMITONES, AskedKey, AskedTempo, asked_key, asked_tempo
 from streamgen.checkpoint.vocabulary import Meaning, StyleWords, Vocabulary, words_of
 
-__all__ = ["Heard", "hear"]
+__all__ = ["WORDINGS", "Heard", "hear"]
+
+WORDINGS = 2**20  # that are told apart: two in a million are not
 
 LONGEST_PHRASE = 5
 _MOST_KEYS = 8  # that are told of a prompt which names several: the first is played
@@ -38,6 +41,8 @@ class Heard:
         bar_frames: code frames of a bar at that tempo.
         left_out: what was understood and has no part in it, such as an instrument of other styles; "no piano" where a
             piano was not wanted and plays all the same.
+        wording: a number of the words that were typed, whatever their case, marks and tempo: 0 of the model's own, 1 …
+            `WORDINGS` of others. Prompts that are one to the model can be told apart by it; they are equal all the same.
     """
 
     prompt: str
@@ -49,6 +54,7 @@ class Heard:
     unheard: tuple[str, ...]
     bar_frames: int
     left_out: tuple[str, ...] = ()
+    wording: int = field(default=0, compare=False)
 
     def told(self) -> str:
         """One line for the person who typed it."""
@@ -112,7 +118,14 @@ def hear(text: str, words: Vocabulary) -> Heard:
     left_out = [f"{_NOT_WANTED * one.denied}{one.phrase}" for one in found.said if not _has_a_part(one, played)]
     left_out += [*_missed(tempo, tempo_bpm, asked, key), *other_keys]
     frames, left = words.bar_frames[tempo_bpm], tuple(dict.fromkeys(left_out))
-    return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left)
+    wording = _wording(text, prompt)
+    return Heard(prompt, name, instruments, tempo_bpm, key, moods, found.unheard, frames, left, wording)
+
+
+def _wording(text: str, prompt: str) -> int:
+    """Number the words of a text without its tempo, which a session writes in; the same in every process."""
+    typed, own = (" ".join(words_of(asked_tempo(one)[1])).replace(",", "").split() for one in (text, prompt))
+    return 0 if typed == own else 1 + crc32(" ".join(typed).encode()) % WORDINGS
 
 
 def _missed(tempo: AskedTempo | None, tempo_bpm: int, asked: AskedKey | None, key: str) -> list[str]:
