@@ -42,7 +42,7 @@ class Heard:
         left_out: what was understood and has no part in it, such as an instrument of other styles; "no piano" where a
             piano was not wanted and plays all the same.
         wording: a number of the words that were typed, whatever their case, marks and tempo: 0 of the model's own, 1 …
-            `WORDINGS` of others. Prompts that are one to the model can be told apart by it; they are equal all the same.
+            `WORDINGS` of others. It tells prompts apart that are one to the model, and equal here.
     """
 
     prompt: str
