@@ -48,7 +48,7 @@ class Controls:
             `Heard.wording`; 0 where none was held.
         melody, style: to follow; None is none.
         top_p_alone: the checkpoint's format looks at no top_k where top_p is on.
-        opening_heat: the checkpoint's: the temperature of a first bar that an audition chose, over that of the others.
+        opening_heat: the checkpoint's: by how much hotter the first codebook of an audition's first bars is drawn.
     """
 
     mix: PromptMix
@@ -144,11 +144,12 @@ class Controls:
     def opening(self, sampling: Sampling) -> Sampling | None:
         """Return how the first bar is drawn where the others are drawn like this; None where alike.
 
-        Only where an audition chose: what is hotter is worse in the mean, and better as the best of eight.
+        Only where an audition chooses: what is hotter is worse in the mean, and the best of eight is not. The finer
+        codebooks follow the first.
         """
         if not self.candidate or self.opening_heat == 1.0:
             return None
-        return replace(sampling, temperature=sampling.temperature * self.opening_heat)
+        return replace(sampling, first_temperature=sampling.temperature * self.opening_heat)
 
     @property
     def recalls(self) -> bool:

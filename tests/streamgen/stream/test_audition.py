@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from streamgen.checkpoint.words import WORDINGS, Heard
+from streamgen.lm.sampling import sample
 from streamgen.stream import audition
 from streamgen.stream.audition import score
 from streamgen.stream.controls import MOST_OPENINGS
@@ -148,13 +149,20 @@ def hot(short_twin: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return model
 
 
-def by_hand(model: Any, candidate: int, frames: int, hotter: float = T0, temperature: float = 0.5) -> Any:
-    """The obvious way: hot from the start, and what follows set by hand where the second bar begins."""
-    model.runtime.defaults = replace(model.defaults, opening_temperature=None)
-    with model.open_stream("piano", seed=3) as stream:
-        stream.set(candidate=candidate, temperature=hotter)
-        stream.set(temperature=temperature, at_sample=BAR_OF_TWINS * HOP)
-        return stream.tokens(frames)
+def by_hand(model: Any, candidate: int, frames: int, hotter: float, temperature: float = 0.5) -> Any:
+    """The obvious way: of every column that begins a frame of the first bar the first code is drawn by itself."""
+
+    def drawn(logits: Any, samplings: Any, columns: Any, _source: Any) -> Any:
+        assert [one.first_temperature for one in samplings] == [None]
+        cold, hot = (sample(logits[0], replace(samplings[0], temperature=t), columns[0]) for t in (temperature, hotter))
+        return torch.cat([(hot if columns[0] < BAR_OF_TWINS else cold)[:1], cold[1:]])[None]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(model.runtime, "defaults", replace(model.defaults, opening_temperature=None))
+        patched.setattr("streamgen.lm.engine.sample_together", drawn)
+        with model.open_stream("piano", seed=3, temperature=temperature) as stream:
+            stream.set(candidate=candidate)
+            return stream.tokens(frames)
 
 
 def test_a_hot_opening_is_what_the_audition_heard_and_what_follows_is_as_ever(hot: Any, chosen: list[Any]) -> None:
@@ -163,20 +171,18 @@ def test_a_hot_opening_is_what_the_audition_heard_and_what_follows_is_as_ever(ho
         codes = stream._sound.tokens.frames(0, 50)
     best, heard = max(chosen, key=lambda one: np.abs(one).sum()), 16 * HOP  # the last frames of a clip know its end
     np.testing.assert_allclose(samples[:heard], best[:heard], atol=1e-4)
-    assert torch.equal(codes, by_hand(hot, candidate, 50))
-    assert not torch.equal(codes, by_hand(hot, candidate, 50, hotter=0.5))
+    assert torch.equal(codes, by_hand(hot, candidate, 50, T0))
+    assert not torch.equal(codes, by_hand(hot, candidate, 50, 0.5))
 
 
-def test_a_hot_opening_keeps_its_proportion_and_nothing_is_hot_that_was_not_chosen(
-    hot: Any, chosen: list[Any]
-) -> None:
+def test_a_hot_opening_keeps_its_proportion_and_nothing_is_hot_that_was_not_chosen(hot: Any, chosen: list[Any]) -> None:
     with hot.open_stream("piano", seed=3, audition=4, temperature=0.25) as stream:
         codes, candidate = stream.tokens(40), stream.controls.candidate
     assert len(chosen) == 4
     with hot.open_stream("piano", seed=3) as stream:
         alone = stream.tokens(40)
-    assert torch.equal(codes, by_hand(hot, candidate, 40, hotter=T0 / 2, temperature=0.25))
-    assert torch.equal(alone, by_hand(hot, 0, 40, hotter=0.5))
+    assert torch.equal(codes, by_hand(hot, candidate, 40, T0 / 2, temperature=0.25))
+    assert torch.equal(alone, by_hand(hot, 0, 40, 0.5))
 
 
 def test_a_hot_opening_is_the_same_beside_others_in_pieces_after_a_rewind_and_out_of_a_file(
