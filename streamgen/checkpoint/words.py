@@ -22,7 +22,7 @@ from streamgen.checkpoint.vocabulary import Meaning, StyleWords, Vocabulary, wor
 
 __all__ = ["WORDINGS", "Heard", "hear"]
 
-WORDINGS = 2**20  # that are told apart: two in a million are not
+WORDINGS = 2**20  # that are told apart: of a million pairs of texts one is not
 
 LONGEST_PHRASE = 5
 _MOST_KEYS = 8  # that are told of a prompt which names several: the first is played
