@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["convert_checkpoint"]
 
 DRAWS = ("temperature", "top_k", "top_p")
-OWN = ("change_context_seconds", "guard", "audition", "least_movement", "opening_temperature", "unsupported")
+OWN = ("change_context_seconds", "guard", "audition", "least_movement", "unsupported")
 
 
 def convert_checkpoint(checkpoint: Checkpoint, folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from streamgen.checkpoint.files import read_json
 from streamgen.checkpoint.types import GenerationDefaults
 from streamgen.checkpoint.xp_cfg import within
-from streamgen.config import CONTROLS, ControlSpec
+from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 
 __all__ = ["HONOURED", "NEUTRAL", "OWN", "PADDING", "WITHOUT_EFFECT", "read_generation_settings"]
@@ -26,7 +26,7 @@ __all__ = ["HONOURED", "NEUTRAL", "OWN", "PADDING", "WITHOUT_EFFECT", "read_gene
 DAMAGED = "the file is damaged: download it again"
 HONOURED = ("guidance_scale", "temperature", "top_k", "top_p", "do_sample")
 # transformers reads them, and no more
-OWN = ("change_context_seconds", "guard", "audition", "least_movement", "opening_temperature", "unsupported_controls")
+OWN = ("change_context_seconds", "guard", "audition", "least_movement", "unsupported_controls")
 MOST_MOVEMENT = 1.0  # log10: more than any music moves from one quarter of a second to the next
 PADDING = ("pad_token_id", "bos_token_id", "decoder_start_token_id")
 # Fields that change what transformers draws, with the value that does not. None and empty ones never do.
@@ -83,7 +83,6 @@ def read_generation_settings(path: Path, padding_code: int) -> tuple[GenerationD
         guard=reading.switch("guard", usual.guard),
         audition=reading.whole("audition", usual.audition),
         least_movement=reading.movement(),
-        opening_temperature=reading.opening(),
         unsupported=reading.controls("unsupported_controls"),
     )
     return defaults, (*reading.notes, *_silences(settings, path), *_without_effect(settings, path))
@@ -124,12 +123,12 @@ class _NumberReader:
         self._settings, self._path = settings, path
         self.notes: list[str] = []
 
-    def number(self, name: str, default: float, control: ControlSpec | None = None) -> float:
-        """Return a control's default, within what the control allows; another number within what a control does."""
+    def number(self, name: str, default: float) -> float:
+        """Return a control's default, within what the control allows."""
         value = self._settings.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise CheckpointError(f"{self._path}: {name} is {value!r:.40}; a number from 0 is needed; {DAMAGED}")
-        nearest, notes = within(control or CONTROLS[name], value, f"{self._path.name}: {name}")
+        nearest, notes = within(CONTROLS[name], value, f"{self._path.name}: {name}")
         self.notes += notes
         return nearest
 
@@ -165,12 +164,6 @@ class _NumberReader:
                 "correct it"
             )
         return float(value)
-
-    def opening(self) -> float | None:
-        """Return how hot the first bar is drawn; None is as hot as the rest."""
-        if "opening_temperature" not in self._settings:
-            return None
-        return self.number("opening_temperature", 0.0, CONTROLS["temperature"])
 
     def guidance(self) -> float:
         """Return g; transformers guides from 1 on, and leaves lower values alone."""

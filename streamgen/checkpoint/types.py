@@ -78,8 +78,6 @@ class GenerationDefaults:
     """Defaults of controls that a checkpoint's own settings name; where it is silent they are the table's.
 
     `least_movement`: spectra of its music change by more (log10, mean over ten seconds); less is a drone to `guard`.
-    `opening_temperature`: of the first codebook in the first bar of what an audition chooses among, where the
-    temperature is the default; at others in proportion. None is the temperature itself.
     `unsupported` names the controls that it was not made for: other values than the default do harm, or nothing.
     `top_p_alone`: where top_p is on, top_k is not looked at, as in audiocraft.
     """
@@ -94,16 +92,8 @@ class GenerationDefaults:
     guard: bool = bool(CONTROLS["guard"].default)
     audition: int = int(CONTROLS["audition"].default)
     least_movement: float = 0.0
-    opening_temperature: float | None = None
     unsupported: tuple[str, ...] = ()
     top_p_alone: bool = False
-
-    @property
-    def opening_heat(self) -> float:
-        """That temperature over the default one."""
-        if self.opening_temperature is None or not self.temperature:
-            return 1.0
-        return self.opening_temperature / self.temperature
 
 
 @dataclass(frozen=True)

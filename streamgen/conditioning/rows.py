@@ -276,8 +276,7 @@ class TextRows:
         names, coefficients = wanted.mix.rows(wanted.guidance_scale, wanted.guidance_beta)
         known = {} if like is None else dict(zip(like.names, like.texts, strict=True))
         texts = [known[name] if name in known else self._prompts.keys(name) for name in names]
-        heard, bias = self._prompts.heard(wanted.mix.dominant), self._prompts.bias(wanted.mix.dominant)
-        return Rows(names, tuple(texts), coefficients, bias=bias, bar_frames=0 if heard is None else heard.bar_frames)
+        return Rows(names, tuple(texts), coefficients, bias=self._prompts.bias(wanted.mix.dominant))
 
     def positions(self, wanted: Wanted) -> int:  # noqa: ARG002 - whatever is wanted
         """None: texts are attended to, not read."""

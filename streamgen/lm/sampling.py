@@ -16,7 +16,7 @@ Source of guidance: classifier-free guidance, arXiv:2207.12598; in MusicGen, arX
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,14 +59,12 @@ class Sampling:
         top_k: only the k most likely codes; 0 turns it off.
         top_p: only the smallest set of codes with this probability; 0 or 1 turns it off.
         seed: whole number from 0.
-        first_temperature: that of the first codebook; None is as of the others.
     """
 
     temperature: float = 1.0
     top_k: int = 250
     top_p: float = 0.0
     seed: int = 0
-    first_temperature: float | None = None
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -86,14 +84,6 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     if 0.0 < sampling.top_p < 1.0:
         scores = _keep_top_p(scores, sampling.top_p)
     return torch.softmax(scores, dim=-1)
-
-
-def _probabilities_by_book(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Turn logits, float32 [..., K, V], into distributions, the first codebook's at its own temperature."""
-    if sampling.first_temperature is None:
-        return probabilities(logits, sampling)
-    first = replace(sampling, temperature=max(sampling.first_temperature, _COLDEST))
-    return torch.cat([probabilities(logits[..., :1, :], first), probabilities(logits[..., 1:, :], sampling)], dim=-2)
 
 
 def _keep_top_k(scores: Tensor, k: int) -> Tensor:
@@ -175,7 +165,7 @@ def sample(logits: Tensor, sampling: Sampling, column: int) -> Tensor:
     """
     if sampling.temperature < _COLDEST:
         return logits.argmax(dim=-1)
-    distribution = _probabilities_by_book(logits, sampling)
+    distribution = probabilities(logits, sampling)
     return draw(distribution, uniforms(sampling.seed, column, len(logits)).to(logits.device))
 
 
@@ -195,9 +185,9 @@ def sample_together(
     Returns:
         int64 [n, K].
     """
-    alike: dict[tuple[float, int, float, float | None], list[int]] = {}
+    alike: dict[tuple[float, int, float], list[int]] = {}
     for at, one in enumerate(samplings):
-        alike.setdefault((one.temperature, one.top_k, one.top_p, one.first_temperature), []).append(at)
+        alike.setdefault((one.temperature, one.top_k, one.top_p), []).append(at)
     source = source or Uniforms()
     if len(alike) == 1:
         return _sample_alike(logits, samplings, columns, source)
@@ -214,6 +204,6 @@ def _sample_alike(logits: Tensor, samplings: Sequence[Sampling], columns: Sequen
     count, books, size = logits.shape
     if samplings[0].temperature < _COLDEST:
         return logits.argmax(dim=-1)
-    distribution = _probabilities_by_book(logits, samplings[0]).reshape(-1, size)
+    distribution = probabilities(logits.reshape(-1, size), samplings[0])
     places = [(sampling.seed, column) for sampling, column in zip(samplings, columns, strict=True)]
     return draw(distribution, sent(source(places, books).flatten(), logits.device)).view(count, books)

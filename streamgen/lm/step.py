@@ -48,7 +48,6 @@ class Rows:
         coefficients: share of each row's logits in the guided logits, sum 1.
         prefixes: of checkpoints that read melody or style and text first, else None.
         bias: float32 [M, K, V]: row f % M is added to the guided logits of frame f after the downbeat; None for none.
-        bar_frames: of a bar; 0 where the checkpoint does not tell.
     """
 
     names: tuple[Hashable, ...]
@@ -56,7 +55,6 @@ class Rows:
     coefficients: tuple[float, ...]
     prefixes: Prefixes | None = None
     bias: Tensor | None = None
-    bar_frames: int = 0
 
     @property
     def count(self) -> int:
@@ -107,7 +105,6 @@ class StepSettings:
         recalls: draws are counted from where the context was last dropped, so that what begins anew under the same
             settings is the same again.
         guidance_interval: columns from one that is guided to the next.
-        opening: how codes are drawn in the first bar after the downbeat; None is as in the others.
     """
 
     rows: Rows
@@ -117,7 +114,6 @@ class StepSettings:
     surviving_frames: int = 0
     recalls: bool = False
     guidance_interval: int = 1
-    opening: Sampling | None = None
 
 
 @dataclass

@@ -29,7 +29,6 @@ from torch import Tensor
 from streamgen.lm.cache import CacheRows
 from streamgen.lm.cross import CrossCache
 from streamgen.lm.delay import CodeRing, DelayPattern
-from streamgen.lm.sampling import Sampling
 from streamgen.lm.step import Feed, Rows, Step, StepSettings, Unread, Window
 from streamgen.lm.window_set import SavedWindow, WindowPlace, WindowSet
 from streamgen.lm.windows import WindowPlan
@@ -156,13 +155,7 @@ class TokenStream:
         unread, feeds = self.unread(), [self._feed(window) for window in self.windows]
         column = self.head + 1 - (self.origin if settings.recalls else 0)
         shares = self._coefficients(settings, feeds, column)
-        sampling, bias = self._sampling(settings), self._bias(settings.rows.bias)
-        return Step(unread, feeds, settings.rows, shares, sampling, column, bias)
-
-    def _sampling(self, settings: StepSettings) -> Sampling:
-        """How the next column is drawn; the finer codebooks of a first bar's last frames are in columns after it."""
-        first_bar = self.downbeat is not None and self.head + 1 < self.downbeat + settings.rows.bar_frames
-        return settings.opening if settings.opening is not None and first_bar else settings.sampling
+        return Step(unread, feeds, settings.rows, shares, settings.sampling, column, self._bias(settings.rows.bias))
 
     @staticmethod
     def _coefficients(settings: StepSettings, feeds: Sequence[Feed], column: int) -> tuple[float, ...]:

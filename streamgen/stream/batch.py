@@ -203,9 +203,8 @@ class Batch:
     def _settings(self, conditioner: Conditioner, controls: Controls) -> StepSettings:
         rows = conditioner.of(controls.wanted())
         plan = self._runtime.layout.plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
-        sampling, interval = controls.sampling, int(controls.guidance_interval)
-        dominant, opening = controls.mix.dominant, controls.opening(sampling)
-        return StepSettings(rows, sampling, plan, dominant, guidance_interval=interval, opening=opening)
+        interval = int(controls.guidance_interval)
+        return StepSettings(rows, controls.sampling, plan, controls.mix.dominant, guidance_interval=interval)
 
     def _fitting(self, codes: Tensor, settings: StepSettings) -> Tensor:
         """Keep what of an audio prompt fits: all of it where one window holds prompt and clip."""

@@ -191,8 +191,9 @@ class ControlState:
         if recalls:
             sampling = replace(sampling, seed=(sampling.seed + openings * _OPENINGS) % 2**63)
         begun = (mix.dominant, take, openings) if take or openings else mix.dominant
-        interval, opening = int(controls.guidance_interval), controls.opening(sampling)
-        return StepSettings(rows, sampling, plan, begun, self._surviving_frames(controls), recalls, interval, opening)
+        return StepSettings(
+            rows, sampling, plan, begun, self._surviving_frames(controls), recalls, int(controls.guidance_interval)
+        )
 
     def _surviving_frames(self, controls: Controls) -> int:
         """How much stays known where another prompt dominates: at the end of the range all that a window can know."""

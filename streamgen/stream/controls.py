@@ -48,7 +48,6 @@ class Controls:
             `Heard.wording`; 0 where none was held.
         melody, style: to follow; None is none.
         top_p_alone: the checkpoint's format looks at no top_k where top_p is on.
-        opening_heat: the checkpoint's: by how much hotter the first codebook of an audition's first bars is drawn.
     """
 
     mix: PromptMix
@@ -57,7 +56,6 @@ class Controls:
     melody: Melody | None = None
     style: Style | None = None
     top_p_alone: bool = False
-    opening_heat: float = 1.0
 
     def __getattr__(self, name: str) -> float:
         if name not in CONTROLS or not CONTROLS[name].has_range:
@@ -88,7 +86,7 @@ class Controls:
         }
         numbers["seed"] = secrets.randbelow(int(CONTROLS["seed"].limits[1]) + 1)
         numbers["context_seconds"] = min(numbers["context_seconds"], longest_context_seconds)
-        start = cls(PromptMix.of(), numbers, top_p_alone=defaults.top_p_alone, opening_heat=defaults.opening_heat)
+        start = cls(PromptMix.of(), numbers, top_p_alone=defaults.top_p_alone)
         return start.changed({name: value for name, value in values.items() if value is not None})
 
     def changed(self, values: Mapping[str, Any]) -> Controls:
@@ -140,16 +138,6 @@ class Controls:
         seed = (int(self.seed) + int(self.take) * _TAKES + self.candidate * _CANDIDATES) % 2**63
         top_k = 0 if self.top_p_alone and self.top_p > 0 else int(self.top_k)
         return Sampling(self.temperature, top_k, self.top_p, seed)
-
-    def opening(self, sampling: Sampling) -> Sampling | None:
-        """Return how the first bar is drawn where the others are drawn like this; None where alike.
-
-        Only where an audition chooses: what is hotter is worse in the mean, and the best of eight is not. The finer
-        codebooks follow the first.
-        """
-        if not self.candidate or self.opening_heat == 1.0:
-            return None
-        return replace(sampling, first_temperature=sampling.temperature * self.opening_heat)
 
     @property
     def recalls(self) -> bool:

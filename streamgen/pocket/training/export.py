@@ -24,7 +24,6 @@ from streamgen.pocket.training.playing import (
     CHANGE_CONTEXT_SECONDS,
     GUIDANCE_SCALE,
     LEAST_MOVEMENT,
-    OPENING_TEMPERATURE,
     TEMPERATURE,
     TOP_K,
     UNSUPPORTED_CONTROLS,
@@ -45,12 +44,11 @@ def export(trainer: LanguageTrainer, codec: EncodecModel, folder: Path, songs: l
     """
     model = trainer.model
     model.audio_encoder, model.config.audio_encoder = codec, codec.config
-    settings: Any = model.generation_config  # the last five are streamgen's own, which its type does not know
+    settings: Any = model.generation_config  # the last four are streamgen's own, which its type does not know
     settings.do_sample, settings.guidance_scale = True, GUIDANCE_SCALE
     settings.temperature, settings.top_k = TEMPERATURE, TOP_K
     settings.max_length, settings.change_context_seconds = MAX_POSITIONS, CHANGE_CONTEXT_SECONDS
     settings.audition, settings.least_movement = AUDITION, LEAST_MOVEMENT
-    settings.opening_temperature = OPENING_TEMPERATURE
     settings.unsupported_controls = list(UNSUPPORTED_CONTROLS)
     settings._from_model_config = False  # these were chosen, not derived: transformers keeps them as they are
     settings.decoder_start_token_id = settings.pad_token_id = settings.bos_token_id = START

@@ -18,7 +18,6 @@ from streamgen.stream.batch import Batch
 
 GUIDANCE_SCALE, TEMPERATURE, TOP_K = 1.0, 0.7, 50  # what the exported checkpoint plays with
 AUDITION = 8  # openings tried where the music begins anew
-OPENING_TEMPERATURE = 1.15  # of codebook 0 in their first bar; at 1.4 the next bar is not quite that one
 LEAST_MOVEMENT = 0.06  # of ten seconds, as the guard hears; the calmest of 72 songs through the codec has 0.065
 CHANGE_CONTEXT_SECONDS = 0.0  # of the music before, another prompt hears nothing: it would be copied
 # Guidance above 1 tears the loop apart (.99 of it kept at 1, .37 at 6), without it a negative prompt does nothing, and

@@ -14,7 +14,6 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 import streamgen
 from streamgen.checkpoint import GenerationDefaults, load_checkpoint
 from streamgen.checkpoint.generation_settings import SILENT, read_generation_settings
-from streamgen.config import CONTROLS
 from streamgen.errors import CheckpointError
 from streamgen.lm.sampling import Sampling, probabilities
 from streamgen.stream.batch import Batch
@@ -86,17 +85,6 @@ def test_a_value_that_could_mean_two_things_is_refused(
     """A number that is no switch would sample here and be greedy in transformers."""
     with pytest.raises(CheckpointError, match=words):
         read(tmp_path, edit_json, **{name: value})
-
-
-def test_an_opening_s_temperature_is_in_proportion_to_the_usual_one(tmp_path: Path, edit_json: Any) -> None:
-    found, notes = read(tmp_path, edit_json, temperature=0.5, opening_temperature=1.25)
-    assert (found.opening_temperature, found.opening_heat, notes) == (1.25, 2.5, ())
-    assert read(tmp_path, edit_json, temperature=0.5)[0].opening_heat == 1.0
-    assert read(tmp_path, edit_json, do_sample=False, opening_temperature=1.25)[0].opening_heat == 1.0, "all greedy"
-    highest = CONTROLS["temperature"].limits[1]
-    found, notes = read(tmp_path, edit_json, opening_temperature=highest + 1)
-    assert found.opening_temperature == highest
-    assert "opening_temperature is" in notes[0]
 
 
 def test_neutral_values_are_nothing_to_refuse(tmp_path: Path, edit_json: Any) -> None:

@@ -310,7 +310,6 @@ def test_a_wrong_model_gets_one_line(
         ("generation_config.json", {"top_k": -1}, ["top_k is -1"]),
         ("generation_config.json", {"change_context_seconds": "all"}, ["change_context_seconds is 'all'"]),
         ("generation_config.json", {"least_movement": 2}, ["least_movement is 2", "0 … 1"]),
-        ("generation_config.json", {"opening_temperature": "hot"}, ["opening_temperature is 'hot'", "a number"]),
         ("tokenizer_config.json", {"extra_ids": 10**9}, ["extra_ids is 1000000000"]),
         ("tokenizer_config.json", {"extra_special_tokens": ["<a>"]}, ["122 tokens", "embeds 121"]),
         ("tokenizer.json", {"model": {}}, ["the tokenizer in", "cannot be read", "download"]),

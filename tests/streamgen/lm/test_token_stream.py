@@ -13,7 +13,6 @@ from torch import Tensor
 from streamgen.errors import CapacityError
 from streamgen.lm.attention import Segment
 from streamgen.lm.cross import CrossCache
-from streamgen.lm.sampling import Sampling
 from streamgen.lm.step import StepSettings
 from streamgen.lm.token_stream import TokenStream
 from streamgen.stream.control_state import ControlState
@@ -414,25 +413,6 @@ def test_a_bias_is_counted_from_the_downbeat_codebook_by_codebook(short_twin: Tw
             downbeat = head + 1
         if head == 20:
             drop(model, tokens, PROMPT, 3)  # the music goes on: so do its bars
-    tokens.close()
-
-
-def test_the_first_bar_of_what_begins_anew_is_drawn_as_openings_are(short_twin: Twins) -> None:
-    """Slow twin: each column by the frame whose first codebook it draws, and the frame where the music last began."""
-    model = short_twin("mono").model
-    tokens, hot, began, bar = open_tokens(model), Sampling(1.3, 9, 0.0, 5), 0, 10
-    for frame in range(45):
-        if frame == 14:
-            drop(model, tokens, OTHER, 0)
-            began = frame  # another music begins: so do its bars
-        if frame == 18:
-            drop(model, tokens, PROMPT, 3)  # the music goes on: so do its bars
-        usual = tokens.settings
-        settings = replace(usual, opening=hot, rows=replace(usual.rows, bar_frames=bar))
-        assert tokens.begin_step(settings).sampling == (hot if frame - began < bar else usual.sampling), frame
-        assert tokens.begin_step(replace(settings, opening=None)).sampling == usual.sampling
-        assert tokens.begin_step(usual).sampling == usual.sampling, "bars that nobody tells"
-        step(model, tokens)
     tokens.close()
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,9 @@ import pytest
 import torch
 
 from streamgen.checkpoint.words import WORDINGS, Heard
-from streamgen.lm.sampling import sample
 from streamgen.stream import audition
 from streamgen.stream.audition import score
 from streamgen.stream.controls import MOST_OPENINGS
-from streamgen.stream.snapshots import StreamSnapshot
 
 RATE, HOP, BAR = 32_000, 640, 96
 HEARD = Heard("house", "house", ("drums",), 125, "A minor", (), (), BAR)
@@ -134,80 +131,3 @@ def test_values_that_were_tried_before_are_set_as_they_are(short_twin: Any, chos
         assert stream.auditioned({"prompts": [("rock", 2.0)]}) == {"prompts": [("rock", 2.0)]}
         assert stream.auditioned({"prompt": "jazz"}, hold=False) == {"prompt": "jazz", "candidate": 0}
         assert len(chosen) == 3
-
-
-T0, BAR_OF_TWINS = 3.0, 20
-
-
-@pytest.fixture
-def hot(short_twin: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A model whose checkpoint draws its openings hotter than the rest, in bars of 20 frames."""
-    model = short_twin("mono").model
-    monkeypatch.setattr(model.runtime.prompts, "heard", lambda text: text and replace(HEARD, bar_frames=BAR_OF_TWINS))
-    defaults = replace(model.defaults, temperature=0.5, guidance_scale=1.0, opening_temperature=T0)
-    monkeypatch.setattr(model.runtime, "defaults", defaults)
-    return model
-
-
-def by_hand(model: Any, candidate: int, frames: int, hotter: float, temperature: float = 0.5) -> Any:
-    """The obvious way: of every column that begins a frame of the first bar the first code is drawn by itself."""
-
-    def drawn(logits: Any, samplings: Any, columns: Any, _source: Any) -> Any:
-        assert [one.first_temperature for one in samplings] == [None]
-        cold, hot = (sample(logits[0], replace(samplings[0], temperature=t), columns[0]) for t in (temperature, hotter))
-        return torch.cat([(hot if columns[0] < BAR_OF_TWINS else cold)[:1], cold[1:]])[None]
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(model.runtime, "defaults", replace(model.defaults, opening_temperature=None))
-        patched.setattr("streamgen.lm.engine.sample_together", drawn)
-        with model.open_stream("piano", seed=3, temperature=temperature) as stream:
-            stream.set(candidate=candidate)
-            return stream.tokens(frames)
-
-
-def test_a_hot_opening_is_what_the_audition_heard_and_what_follows_is_as_ever(hot: Any, chosen: list[Any]) -> None:
-    with hot.open_stream("piano", seed=3, audition=4) as stream:
-        samples, candidate = stream.read(RATE).samples[0], stream.controls.candidate
-        codes = stream._sound.tokens.frames(0, 50)
-    best, heard = max(chosen, key=lambda one: np.abs(one).sum()), 16 * HOP  # the last frames of a clip know its end
-    np.testing.assert_allclose(samples[:heard], best[:heard], atol=1e-4)
-    assert torch.equal(codes, by_hand(hot, candidate, 50, T0))
-    assert not torch.equal(codes, by_hand(hot, candidate, 50, 0.5))
-
-
-def test_a_hot_opening_keeps_its_proportion_and_nothing_is_hot_that_was_not_chosen(hot: Any, chosen: list[Any]) -> None:
-    with hot.open_stream("piano", seed=3, audition=4, temperature=0.25) as stream:
-        codes, candidate = stream.tokens(40), stream.controls.candidate
-    assert len(chosen) == 4
-    with hot.open_stream("piano", seed=3) as stream:
-        alone = stream.tokens(40)
-    assert torch.equal(codes, by_hand(hot, candidate, 40, T0 / 2, temperature=0.25))
-    assert torch.equal(alone, by_hand(hot, 0, 40, 0.5))
-
-
-def test_a_hot_opening_is_the_same_beside_others_in_pieces_after_a_rewind_and_out_of_a_file(
-    hot: Any, chosen: list[Any], tmp_path: Path
-) -> None:
-    def opened(audition: int = 2) -> Any:
-        return hot.open_stream("piano", seed=3, audition=audition, rewind_seconds=2.0)
-
-    def played(stream: Any) -> Any:
-        return stream._sound.tokens.frames(0, 37)
-
-    with opened() as stream:
-        stream.read(RATE)
-        wanted = played(stream)
-    with opened() as one, opened(1) as cold:
-        one.read(7 * HOP)
-        mark = one.mark()
-        one.snapshot().save(tmp_path / "opening")
-        hot.read_together({one: 34 * HOP, cold: 5 * HOP})
-        assert torch.equal(played(one), wanted)
-        one.rewind(mark)
-        for _ in range(11):
-            one.read(3 * HOP)
-        assert torch.equal(played(one), wanted)
-    with opened(1) as other:
-        other.restore(StreamSnapshot.load(tmp_path / "opening"))
-        other.read(34 * HOP)
-        assert torch.equal(played(other), wanted)
