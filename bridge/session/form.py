@@ -154,7 +154,8 @@ class Form:
         """What the present part's opening follows from, besides the candidate; no two takes have the same."""
         text, take = _sounds(self._dressed(values))
         heard = None if text is None else self._hear(text)
-        return (text if heard is None else heard.prompt), take, values["seed"]
+        words = text if heard is None else (heard.prompt, heard.wording)
+        return words, take, values["seed"]
 
     def _remembered(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return the candidate that the present part's take had before; nothing where it was not played yet."""

@@ -13,13 +13,16 @@ Rules: pure, no torch. The longest phrase first.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log
+from zlib import crc32
 
 from streamgen.checkpoint.tempo_and_key import SEMITONES, AskedKey, AskedTempo, asked_key, asked_tempo
 from streamgen.checkpoint.vocabulary import Meaning, StyleWords, Vocabulary, parted, words_of
 
-__all__ = ["Heard", "hear"]
+__all__ = ["WORDINGS", "Heard", "hear"]
+
+WORDINGS = 2**20  # that are told apart: of a million pairs of texts one is not
 
 LONGEST_PHRASE = 5
 _MOST_KEYS = 8  # that are told of a prompt which names several: the first is played
@@ -40,6 +43,8 @@ class Heard:
             piano was not wanted and plays all the same.
         taken_for: words as they were typed, and those that they were taken for: "techo" for "techno".
         played_as: what it does not have, and what it plays in its place: brass for a saxophone.
+        wording: a number of the words that were typed, whatever their case, marks and tempo: 0 of the model's own, 1 …
+            `WORDINGS` of others. It tells prompts apart that are one to the model, and equal here.
     """
 
     prompt: str
@@ -53,6 +58,7 @@ class Heard:
     left_out: tuple[str, ...] = ()
     taken_for: tuple[tuple[str, str], ...] = ()
     played_as: tuple[tuple[str, str], ...] = ()
+    wording: int = field(default=0, compare=False)
 
     def told(self) -> str:
         """One line for the person who typed it."""
@@ -121,7 +127,14 @@ def hear(text: str, words: Vocabulary) -> Heard:
         left_out=tuple(dict.fromkeys(left_out)),
         taken_for=tuple(dict.fromkeys((typed, " ".join(as_)) for typed, as_ in taken if (typed,) != as_)),
         played_as=_played_as(found, style, instruments, played),
+        wording=_wording(text, prompt),
     )  # fmt: skip
+
+
+def _wording(text: str, prompt: str) -> int:
+    """Number the words of a text without its tempo, which a session writes in; the same in every process."""
+    typed, own = (" ".join(words_of(asked_tempo(one)[1])).replace(",", "").split() for one in (text, prompt))
+    return 0 if typed == own else 1 + crc32(" ".join(typed).encode()) % WORDINGS
 
 
 def _tempo(text: str, words: Vocabulary) -> tuple[AskedTempo | None, AskedTempo | None, str]:

@@ -1,9 +1,10 @@
 """Several openings of the same prompt, drawn in one batch: the best one is what a stream begins with.
 
-    prompts, seed ─► candidates 1 … N ─ one batch, a bar and a bit ─► heard ─► the best candidate's number
+    prompts, seed ─► candidates, N of them ─ one batch, a bar and a bit ─► heard ─► the best candidate's number
 
 A small model's first bar is copied for minutes, and one in five is tight on its grid: of eight the best nearly always
 is. A candidate is a seed of its own, counted from where the music begins: the stream draws again what was heard here.
+Where a checkpoint takes two texts for one prompt ("haunted castle", "christmas song"), each has candidates of its own.
 
 Rules: plays nothing and changes no stream; draws through `Batch`, as the stream would. The grid and the key are known
 where the checkpoint tells them of its prompts; elsewhere an opening only has to sound and to move. The grid is that of
@@ -25,7 +26,7 @@ from streamgen.checkpoint import Heard
 from streamgen.checkpoint.tempo_and_key import SEMITONES
 from streamgen.runtime import Runtime
 from streamgen.stream.batch import Batch
-from streamgen.stream.controls import Controls
+from streamgen.stream.controls import MOST_OPENINGS, Controls
 from streamgen.stream.guard import movement
 
 __all__ = ["best_candidate", "score"]
@@ -49,7 +50,7 @@ _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 def best_candidate(
     runtime: Runtime, controls: Controls, count: int, between_steps: Callable[[], None] | None = None
 ) -> int:
-    """Draw the openings that a stream would play under these controls, and return the number of the best, from 1.
+    """Draw the openings that a stream would play under these controls, and return the number of the best.
 
     Args:
         runtime: of the model.
@@ -59,6 +60,7 @@ def best_candidate(
     """
     heard = runtime.prompts.heard(controls.mix.dominant)
     frames = _USUAL_FRAMES if heard is None else math.ceil(_MORE_THAN_A_BAR * heard.bar_frames)
+    first = 1 + (0 if heard is None else MOST_OPENINGS * heard.wording)
     values: list[Mapping[str, Any]] = [
         {
             **controls.numbers,
@@ -66,7 +68,7 @@ def best_candidate(
             "negative_prompt": controls.mix.negative,
             "candidate": number,
         }
-        for number in range(1, count + 1)
+        for number in range(first, first + count)
     ]
     breathe = between_steps or _nothing
     codes = Batch.of_values(runtime, values, frames).codes(lambda _done, _total: breathe())
@@ -75,7 +77,7 @@ def best_candidate(
     for audio in _decoded(runtime, torch.stack(codes), breathe):
         scores.append(score(audio, runtime.codec.sample_rate_hz, bar_seconds, heard))
         breathe()
-    return 1 + int(np.argmax(scores))
+    return first + int(np.argmax(scores))
 
 
 def _nothing() -> None:

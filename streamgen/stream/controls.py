@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from streamgen.checkpoint.types import GenerationDefaults
+from streamgen.checkpoint.words import WORDINGS
 from streamgen.conditioning.melody import Melody
 from streamgen.conditioning.prompt_mix import PromptMix
 from streamgen.conditioning.rows import Conditioner, Wanted
@@ -23,13 +24,14 @@ from streamgen.errors import ConfigError
 from streamgen.lm.sampling import Sampling
 from streamgen.runtime import Runtime
 
-__all__ = ["CONTROL_NAMES", "Controls", "control_specs", "frozen", "new_controls", "tell_unsupported"]
+__all__ = ["CONTROL_NAMES", "MOST_OPENINGS", "Controls", "control_specs", "frozen", "new_controls", "tell_unsupported"]
 
 _log = logging.getLogger("streamgen")
 
 CONTROL_NAMES = ("prompt", "prompts", "melody", "style", *CONTROLS)
+MOST_OPENINGS = int(CONTROLS["audition"].limits[1])
 _CANDIDATE = "candidate"  # not a musician's: which opening of an audition plays, counted from 1; 0 is none of them
-_CANDIDATES_ROW = replace(CONTROLS["audition"], name=_CANDIDATE, low=0)
+_CANDIDATES_ROW = replace(CONTROLS["audition"], name=_CANDIDATE, low=0, high=MOST_OPENINGS * (WORDINGS + 1))
 _TAKES, _CANDIDATES = 1_000_000_007, 998_244_353  # primes: no seed of one take is that of another near it
 _PROMPTS = ("prompt", "prompts", "negative_prompt")
 _OTHERS = (*_PROMPTS, "melody", "style", _CANDIDATE)  # no numbers
@@ -42,7 +44,8 @@ class Controls:
     Attributes:
         mix: weighted prompts and the negative one.
         numbers: every other control of the table.
-        candidate: which opening of an audition plays, from 1; 0 where none was held.
+        candidate: which opening of an audition plays, from 1, or from one more than `MOST_OPENINGS` times the prompt's
+            `Heard.wording`; 0 where none was held.
         melody, style: to follow; None is none.
         top_p_alone: the checkpoint's format looks at no top_k where top_p is on.
     """

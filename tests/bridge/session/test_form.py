@@ -365,6 +365,21 @@ def test_a_tempo_that_is_heard_as_the_same_leaves_the_take_its_opening(monkeypat
     assert [at // BAR for _, at in stage.parts()] == [2, 3, 4, 6, 7, 8], "and no part begins anew"
 
 
+def test_another_text_that_is_heard_as_the_same_has_openings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    wordings = {"castle": 1, "christmas": 2}
+    monkeypatch.setattr("streamgen.stream.stream.best_candidate", lambda _, asked, *__: wordings[asked.mix.dominant])
+    monkeypatch.setattr("streamgen.model.best_candidate", lambda _, asked, *__: wordings[asked.mix.dominant])
+    monkeypatch.setattr("bridge.session.lookahead.Pace.quick", True)
+    stage = Stage(monkeypatch, (Part("theme", 2, take="a"),), arrange=True, audition=2, **{"prompt/1/text": "castle"})
+    orchestra = lambda text: None if text is None else replace(heard("orchestra"), wording=wordings[text])  # noqa: E731
+    monkeypatch.setattr(stage.model.runtime.prompts, "heard", orchestra)
+    for prompt in ("christmas", "castle"):
+        stage.play(3.0)
+        stage.player.do(Set({"prompt/1/text": prompt}, "test"))
+        stage.play(3.0)
+        assert (stage.sounding, stage.player.generator.candidate) == (prompt, wordings[prompt])
+
+
 def test_music_does_not_depend_on_how_far_ahead_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     scene, takes = (Part("theme", 2), Part("answer", 2), Part("turn", 1)), []
     for lead in (0.3, 6.0):

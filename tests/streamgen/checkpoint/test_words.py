@@ -8,7 +8,7 @@ import pytest
 
 from streamgen.checkpoint.files import read_json
 from streamgen.checkpoint.vocabulary import WORDS_FILE, Vocabulary, read_vocabulary, suggested, words_of
-from streamgen.checkpoint.words import hear
+from streamgen.checkpoint.words import WORDINGS, hear
 from streamgen.pocket import pocket_folder
 from streamgen.pocket.training.captions import caption
 from streamgen.pocket.training.compose import FRAMES_PER_STEP, KEY_NAMES, training_song
@@ -139,6 +139,18 @@ def test_numbers_that_are_no_tempo_stay_words(words: Vocabulary) -> None:
     for prompt in ("acid techno 303", "8-bit", "70s funk", "trap beat with 808s", "24/7 lofi"):
         heard = hear(prompt, words)
         assert heard.tempo_bpm == words.styles[heard.style].tempo_bpm, prompt
+
+
+def test_prompts_that_are_one_to_the_model_are_told_apart_by_their_words_alone(words: Vocabulary) -> None:
+    castle, song = hear("haunted castle", words), hear("christmas song", words)
+    assert castle == song
+    assert 0 < castle.wording <= WORDINGS
+    assert castle.wording == 756_615, "the same in every process and version: seeds are written down"
+    assert song.wording != castle.wording
+    for same in ("Haunted Castle!", " haunted,castle", "haunted castle, 125 bpm", "haunted castle at 93.5 bpm"):
+        assert hear(same, words).wording == castle.wording, same
+    assert hear("haunted castle", words).wording != hear("castle haunted", words).wording
+    assert hear(castle.prompt, words).wording == hear(castle.prompt.upper(), words).wording == 0
 
 
 def test_what_was_not_understood_is_told(words: Vocabulary) -> None:

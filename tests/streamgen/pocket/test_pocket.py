@@ -73,3 +73,20 @@ def test_the_shipped_checkpoint_tells_what_it_hears_its_bars_and_what_it_was_not
     ):
         np.testing.assert_array_equal(one.read(6_400).samples, other.read(6_400).samples)
         assert one.set(prompt="techno") == 96 * model.hop_samples, "on the next bar line"
+
+
+@pytest.mark.skipif(not pocket.pocket_folder().exists(), reason="no weights in this checkout")
+def test_two_prompts_that_the_shipped_checkpoint_hears_as_one_are_different_music() -> None:
+    model = load_model("pocket", device="cpu", precision="fp32")
+
+    def opening(prompt: str) -> list[list[int]]:
+        with model.open_stream(prompt, seed=1, audition=2) as stream:
+            return stream.tokens(25).tolist()
+
+    castle = opening("Haunted castle, 125 bpm")
+    assert castle != opening("christmas song")
+    with model.open_stream("christmas song", seed=1, audition=2) as stream:
+        stream.tokens(10)
+        at = stream.set(prompt="haunted castle") // model.hop_samples
+        stream.tokens(at - 10)
+        assert stream.tokens(25).tolist() == castle, "wherever it begins"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamgen.checkpoint.words import Heard
+from streamgen.checkpoint.words import WORDINGS, Heard
 from streamgen.stream import audition
 from streamgen.stream.audition import score
+from streamgen.stream.controls import MOST_OPENINGS
 
 RATE, HOP, BAR = 32_000, 640, 96
 HEARD = Heard("house", "house", ("drums",), 125, "A minor", (), (), BAR)
@@ -77,6 +78,23 @@ def test_a_stream_plays_the_opening_that_won(short_twin: Any, chosen: list[Any])
         np.testing.assert_allclose(samples, best[: len(samples)], atol=1e-4)
     with model.open_stream("piano", seed=3) as plain:
         assert plain.controls.candidate == 0
+
+
+def test_texts_that_are_one_prompt_to_a_checkpoint_have_openings_of_their_own(
+    short_twin: Any, chosen: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, wordings, found = short_twin("mono").model, {"piano": 0, "a piano": 7, "keys": WORDINGS}, {}
+    monkeypatch.setattr(model.runtime.prompts, "heard", lambda text: replace(HEARD, wording=wordings[text]))
+    for text, wording in wordings.items():
+        with model.open_stream(text, seed=3, audition=MOST_OPENINGS) as stream:
+            found[text] = stream.controls.candidate
+            first = stream.snapshot()
+            before = stream.read(4 * HOP).samples
+            stream.restore(first)
+            assert np.array_equal(stream.read(4 * HOP).samples, before)
+        assert MOST_OPENINGS * wording < found[text] <= MOST_OPENINGS * (wording + 1)
+    best = [1 + int(np.argmax([np.abs(one).sum() for one in chosen[at : at + MOST_OPENINGS]])) for at in (0, 16, 32)]
+    assert [number - MOST_OPENINGS * wordings[text] for text, number in found.items()] == best
 
 
 @pytest.mark.slow

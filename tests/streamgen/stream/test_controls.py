@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from streamgen.checkpoint.types import GenerationDefaults
+from streamgen.checkpoint.words import WORDINGS
 from streamgen.config import CONTROLS
 from streamgen.errors import ConfigError, PromptError
-from streamgen.stream.controls import CONTROL_NAMES, Controls
+from streamgen.stream.controls import CONTROL_NAMES, MOST_OPENINGS, Controls
 
 DEFAULTS = GenerationDefaults(guidance_scale=4.0, temperature=0.9, top_k=100, top_p=0.1, change_context_seconds=2.0)
 
@@ -78,7 +79,7 @@ def test_a_file_may_be_older_than_a_control() -> None:
         _ = read.tempo
 
 
-@pytest.mark.parametrize("candidate", ["x", -1, 1.5, 17, None])
+@pytest.mark.parametrize("candidate", ["x", -1, 1.5, MOST_OPENINGS * (WORDINGS + 1) + 1, None])
 def test_an_opening_that_cannot_be_is_told_as_any_number_is(candidate: object) -> None:
     with pytest.raises(ConfigError, match="candidate is "):
         of().changed({"candidate": candidate})
