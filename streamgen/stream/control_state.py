@@ -45,6 +45,7 @@ class ControlMemory:
         gliding: the fade on its way.
         openings: how often the music was begun anew because it had died.
         settings: of the last step, which was made under these controls.
+        settled: how often by the time that controls began other music: it draws as if none before it had died.
     """
 
     controls: Controls
@@ -53,6 +54,7 @@ class ControlMemory:
     gliding: Glide | None
     settings: StepSettings
     openings: int = 0
+    settled: int = 0
 
 
 class ControlState:
@@ -147,9 +149,10 @@ class ControlState:
         coming = due(now.pending, frame)
         if not coming and now.gliding is None and openings == now.openings:
             return now
-        controls, gliding = now.controls, now.gliding
+        controls, gliding, settled = now.controls, now.gliding, now.settled
         for change in coming:
             before, controls = controls, self._begun(controls.changed(change.values), change, frame)
+            settled = openings if controls.begins_anew(before) else settled
             if controls.mix != before.mix:
                 gliding = self._glide(
                     before.mix if gliding is None else gliding.mix(before.mix, frame), controls, frame
@@ -160,8 +163,9 @@ class ControlState:
             asked=now.asked,
             pending=now.pending[len(coming) :],
             gliding=None if mix == controls.mix else gliding,
-            settings=self._settings(controls, mix, openings),
+            settings=self._settings(controls, mix, openings, settled),
             openings=openings,
+            settled=settled,
         )
 
     def _begun(self, controls: Controls, change: Change, frame: int) -> Controls:
@@ -176,20 +180,20 @@ class ControlState:
             return None
         return Glide(sounding, frame, max(round(controls.glide_seconds * self._layout.frame_rate_hz), 1))
 
-    def _settings(self, controls: Controls, mix: PromptMix, openings: int) -> StepSettings:
+    def _settings(self, controls: Controls, mix: PromptMix, openings: int, settled: int) -> StepSettings:
         now = self.memory
         rows = self._conditioner.of(controls.wanted(mix), now.settings.rows)
         plan = self._layout.fitting_plan(controls.context_seconds, controls.context_start_seconds, rows.prefix)
-        made = self._made(controls, mix, rows, plan, openings)
+        made = self._made(controls, mix, rows, plan, openings, settled)
         anew = openings != now.openings or controls.take != now.controls.take
         return replace(made, surviving_frames=0) if anew else made
 
     def _made(
-        self, controls: Controls, mix: PromptMix, rows: Rows, plan: WindowPlan, openings: int = 0
+        self, controls: Controls, mix: PromptMix, rows: Rows, plan: WindowPlan, openings: int = 0, settled: int = 0
     ) -> StepSettings:
         sampling, take, recalls = controls.sampling, int(controls.take), controls.recalls
         if recalls:
-            sampling = replace(sampling, seed=(sampling.seed + openings * _OPENINGS) % 2**63)
+            sampling = replace(sampling, seed=(sampling.seed + (openings - settled) * _OPENINGS) % 2**63)
         begun = (mix.dominant, take, openings) if take or openings else mix.dominant
         return StepSettings(
             rows, sampling, plan, begun, self._surviving_frames(controls), recalls, int(controls.guidance_interval)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -180,6 +181,27 @@ def test_going_back_takes_back_what_was_mended(mono: Any) -> None:
         stream.restore(saved)
         assert stream.mended == ()
         np.testing.assert_array_equal(stream.read(4 * RATE).samples, first)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["changed while it lives", "changed after it was begun anew"])
+def test_what_is_asked_for_after_a_mend_plays_what_it_plays_elsewhere(mono: Any, after: bool) -> None:
+    """And so does an audition, which knows nothing of mends: what it chose is what plays."""
+    settings = {"temperature": 1.0, "change_context_seconds": 0.0}
+    with opened(mono, **settings) as stream, opened(mono, guard=False, **settings) as elsewhere:
+        if after:
+            guard = stream._sound.guard
+            guard.heard = replace(guard.heard, mend_frame=40, fault="drone")
+        drawn = []
+        for one in (stream, elsewhere):
+            at = one.set(take=3, at_sample=2 * RATE) // HOP
+            one.read(4 * RATE)
+            drawn.append(one._sound.tokens.frames(at, at + 60))
+            at = one.set(prompt="rock", candidate=2, at_sample=5 * RATE) // HOP
+            one.read(3 * RATE)
+            drawn.append(one._sound.tokens.frames(at, at + 60))
+        assert len(stream.mended) == after
+        assert torch.equal(drawn[0], drawn[2])
+        assert torch.equal(drawn[1], drawn[3])
 
 
 @pytest.mark.usefixtures("strict")
