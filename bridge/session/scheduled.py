@@ -20,14 +20,14 @@ Rules: the engine's thread; values, and samples of the session.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.audio.output import OutputPath
 from bridge.session.events import Changed
 from bridge.session.metronome import Metronome
-from bridge.session.parameters import MUSIC_NAMES, STREAM_NAMES, Parameters
+from bridge.session.parameters import MUSIC_NAMES, PROMPT_NAMES, STREAM_NAMES, Parameters
 from streamgen.config import BEGIN_ANEW, Value
 
 __all__ = ["Coming", "Scheduled"]
@@ -45,7 +45,7 @@ class Coming:
         loose: names for which nobody named this sample.
         sure: whether no other music that comes sooner was told since.
         names: all that the stream was told of there, though it may have come to nothing since.
-        beside: what was in force there of that, and of all music, when it was told.
+        beside: what was in force there of that, and beside a prompt of all prompts, when it was told.
     """
 
     at_sample: int
@@ -120,10 +120,12 @@ class Scheduled:
         """
         others = {name: change.values.pop(name) for name in change.values.keys() - STREAM_NAMES}
         if others:
-            self._set(Coming(others_at, change.by, others, loose=change.loose & others.keys()), at_once=at_once)
+            self._set(Coming(others_at, change.by, others), at_once=at_once)  # what effects were told, comes
         if change.values:
             change.loose.intersection_update(change.values)
-            change.names = set(change.values)
+            # a part of a scene says more than was asked for: told anew without one, it must be said as well
+            more = {"take": "take", "prompt": PROMPT_NAMES[0], "prompts": PROMPT_NAMES[0]}
+            change.names = set(change.values) | {more[name] for name in more.keys() & change.told.keys()}
             self._set(change, at_once=at_once and not change.loose)
 
     def turned(self, values: Mapping[str, Value], at: int) -> None:
@@ -153,22 +155,24 @@ class Scheduled:
         else:
             self._coming.insert(place, change)
         if change.told:
-            self._coming[place].beside = self._beside(self._coming[place])
+            prompts = () if change.told.keys().isdisjoint({"prompt", "prompts"}) else PROMPT_NAMES
+            self._coming[place].beside |= self._in_force(change.at_sample, (*change.names, *prompts))
 
-    def _beside(self, one: Coming) -> dict[str, Value]:
-        values, music = self.at(one.at_sample), MUSIC_NAMES if one.music else ()
-        return {name: values[name] for name in (*one.names, *music) if name in values}
+    def _in_force(self, sample: int, names: Iterable[str]) -> dict[str, Value]:
+        values = self.at(sample)
+        return {name: values[name] for name in names}
 
     # -- as it comes near -----------------------------------------------------------------------------------------
 
     def due(self, first: int, last: int) -> list[Coming]:
         """Return what the stream must be told anew of what comes between two samples, in order."""
         near = [one for one in self._coming if first <= one.at_sample <= last and one.told]
-        return [one for one in near if (one.music and not one.sure) or one.beside != self._beside(one)]
+        known = (one.beside == self._in_force(one.at_sample, one.beside) for one in near)
+        return [one for one, same in zip(near, known, strict=True) if not same or (one.music and not one.sure)]
 
     def tell(self, one: Coming) -> None:
         """Note that the stream was told it anew."""
-        one.sure, one.beside = True, self._beside(one)
+        one.sure, one.beside = True, self._in_force(one.at_sample, one.beside)
         if one.music:
             self.doubt(one.at_sample)
 

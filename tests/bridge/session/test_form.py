@@ -458,3 +458,13 @@ def test_a_prompt_for_later_holds_up_no_parts_until_then(monkeypatch: pytest.Mon
     parts = [(name, at // BAR) for name, at in stage.parts()]
     assert [one for one in parts if 4 < one[1] < 9] == [("break", 6), ("higher", 7), ("theme", 8)]
     assert all(str(text).endswith("techno" if bars > 9 else "house") for bars, text in heard_at.items())
+
+
+def test_a_take_for_later_undoes_no_prompt_where_the_parts_have_ended_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, on_bar=False)
+    stage.play(1.0)
+    stage.player.do(Set({"take": 5}, "test", Moment(sample=6 * BAR)))
+    stage.player.do(Set({"arrange": False}, "test"))
+    stage.player.do(Set({"prompt/1/text": "techno"}, "test"))
+    stage.play(7.0)
+    assert (stage.sounding, stage.player.generator._stream.controls.take) == ("techno", 5)

@@ -361,6 +361,21 @@ def test_what_cannot_be_told_anew_plays_as_it_was_asked_for(
     assert "automation plays as it was asked for: no room" in caplog.text
 
 
+def test_what_waits_for_a_bar_beside_a_take_gives_way_to_what_comes_sooner_but_what_effects_were_told_comes() -> None:
+    one = Rig(FakeModel(), tempo=60.0, quantize="bar")
+    one.run(1.5)
+    line = one.player.do(Set({"take": 1, "temperature": 0.9, "gain_db": -3.0}, "hand"))
+    one.player.do(Set({"temperature": 1.4, "gain_db": -6.0}, "automation", Moment(sample=2 * RATE_HZ + RATE_HZ // 2)))
+    assert one.player.do(Set({"prompt/1/text": "drop"}, "hand")) == line
+    one.run(1.5)
+    assert (in_force(one, "temperature"), in_force(one, "gain_db")) == (1.4, -6.0)
+    one.run(2.0)
+    assert told(one, "temperature") == in_force(one, "temperature") == 1.4
+    assert told(one, "gain_db") == in_force(one, "gain_db") == -3.0
+    assert (one.stream.controls.take, one.stream.controls.mix.dominant) == (1, "drop, 60 bpm")
+    one.player.close()
+
+
 # -- the arithmetic, against all that was asked for in order of time ---------------------------------------------------
 
 
