@@ -11,8 +11,8 @@ that is sent ahead, in its order, is told once.
 A stream is told all of its prompts at once: those that are in force where the change lands. What lies behind was told
 with others beside it, so it is told anew before it is drawn (`due`): no storm of a knob fills the stream's queue.
 
-What waits for a beat or a bar line by itself, where nobody named a sample, gives way to what is asked for later and
-comes sooner.
+What of the music waits for a beat or a bar line by itself, where nobody named a sample, gives way to what is asked for
+later and comes sooner.
 
 Rules: the engine's thread; values, and samples of the session.
 """
