@@ -14,9 +14,8 @@ in EFFECTS: its parameters then stand in the session's table, so at every door.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,35 +49,58 @@ class _EffectStage:
         position: of the next sample that comes out.
         waiting: changes whose sample has not come, in order.
         values: what was told last, by name.
+        gliding: names of which steps of a glide may wait.
     """
 
     effect: Effect
     position: int = 0
     waiting: list[ParameterChange] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
+    gliding: set[str] = field(default_factory=set)
 
     def knows(self, name: str) -> bool:
         return name in self.effect.parameters or name in getattr(self.effect, "listens", ())
 
-    def tell(self, at: int, name: str, value: Value, glide_samples: int) -> None:
+    def tell(self, at: int, name: str, value: Value, glide_samples: int, *, at_once: bool) -> None:
         """Let a change wait for its sample; a glide of the same parameter ends there."""
         spec = self.effect.parameters.get(name)
-        own = [ParameterChange(at, name, value)]
+        own, kept = ParameterChange(at, name, value), self.waiting
         if glide_samples and spec is not None and spec.type == "float":
-            own = list(_glide(at, name, float(self.values.get(name, spec.default)), float(value), glide_samples))
-        kept = [one for one in self.waiting if not (one.glides and one.name == name and one.at_sample >= at)]
+            first = float(self.values.get(name, spec.default)) if at_once else None
+            own = replace(own, glide_samples=glide_samples, glide_from=first)
+        if at_once:  # no other glide begins
+            glides = (one.glides or (one.glide_samples and one.at_sample <= at) for one in kept)
+            kept = [one for one, ends in zip(kept, glides, strict=True) if one.name != name or not ends]
         # stable: of two at one sample, the one asked for later wins
-        self.waiting = sorted([*kept, *own], key=_by_sample)
+        self.waiting = sorted([*kept, own], key=_by_sample)
+
+    def forget(self, names: Collection[str], behind: int) -> None:
+        """Give up what was to change behind a sample; a glide that has begun goes on."""
+        self.waiting = [one for one in self.waiting if one.glides or one.name not in names or one.at_sample <= behind]
 
     def process(self, block: Pcm, start_sample: int) -> Pcm:
         changes: list[ParameterChange] = []
-        if self.waiting:
-            due = bisect_left(self.waiting, start_sample + block.shape[1], key=_by_sample)
-            changes, self.waiting = self.waiting[:due], self.waiting[due:]
-            self.values.update((change.name, change.value) for change in changes)
+        while self.waiting and self.waiting[0].at_sample < start_sample + block.shape[1]:
+            change = self.waiting.pop(0)
+            if not change.glides and change.name in self.gliding:  # it ends the glide on its way
+                self.gliding.remove(change.name)
+                self.waiting = [one for one in self.waiting if not (one.glides and one.name == change.name)]
+            if change.glide_samples:
+                self.gliding.add(change.name)
+                self.waiting = sorted([*self._steps(change), *self.waiting], key=_by_sample)
+                continue
+            self.values[change.name] = change.value
+            changes.append(change)
         out = self.effect.process(block, start_sample, changes)
         self.position += out.shape[1]
         return out
+
+    def _steps(self, change: ParameterChange) -> Iterator[ParameterChange]:
+        first = change.glide_from
+        if first is None:
+            spec = self.effect.parameters.get(change.name)  # None of an effect that was taken out
+            first = float(self.values.get(change.name, change.value if spec is None else spec.default))
+        return _glide(change.at_sample, change.name, first, float(change.value), change.glide_samples)
 
 
 def _by_sample(change: ParameterChange) -> int:
@@ -152,8 +174,13 @@ class Chain:
         for stage in self._stages:
             for name, value in values.items():
                 if stage.knows(name):
-                    stage.tell(at, name, value, glide_samples)
+                    stage.tell(at, name, value, glide_samples, at_once=at == self.position)
         return at
+
+    def forget(self, names: Collection[str]) -> None:
+        """Give up what effects were to be told of some parameters behind the next sample to go in."""
+        for stage in self._stages:
+            stage.forget(names, self.position)
 
     def process(self, samples: Pcm) -> Pcm:
         """Take the next float32 [2, n]; returns what comes out: fewer at the beginning, by what is held back."""

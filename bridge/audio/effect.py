@@ -38,12 +38,16 @@ class ParameterChange:
     Attributes:
         at_sample, name, value: as above.
         glides: whether it is a step of a glide, which whatever is set next ends.
+        glide_samples: over which it goes there, of a change whose sample has not come.
+        glide_from: from where; None is from where the parameter will be then.
     """
 
     at_sample: int
     name: str
     value: Value
     glides: bool = False
+    glide_samples: int = 0
+    glide_from: float | None = None
 
 
 class Effect(Protocol):

@@ -10,7 +10,7 @@ Rules: numpy and soxr only, no I/O, no thread; used on what is final: nothing he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -58,6 +58,11 @@ class OutputPath:
         """Session sample up to which everything has gone in: what follows can still be made otherwise."""
         return self.session_sample(self.taken)
 
+    @property
+    def turns_at(self) -> int:
+        """Session sample from which effects can still be told otherwise: the resampler holds something back."""
+        return self._chain.position
+
     def session_sample(self, model_sample: int) -> int:
         """Where a sample of the model's lies in the session."""
         return (2 * model_sample * self._rate_hz + self._model_rate_hz) // (2 * self._model_rate_hz)
@@ -69,6 +74,10 @@ class OutputPath:
     def set(self, values: Mapping[str, Value], at_sample: int | None = None, glide_samples: int = 0) -> int:
         """Change parameters of the effects at a session sample, or as soon as can be; see `Chain.set`."""
         return self._chain.set(values, at_sample, glide_samples)
+
+    def forget(self, names: Collection[str]) -> None:
+        """Give up what the effects were to be told later of some parameters; see `Chain.forget`."""
+        self._chain.forget(names)
 
     def process(self, samples: Pcm, *, fade_in: bool = False) -> Pcm:
         """Take the model's next float32 [2, n]; returns what comes out of the session's."""

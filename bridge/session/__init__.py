@@ -15,6 +15,7 @@ The engine's thread:
     player.py         carries out what is asked, makes ahead, takes back
     playback.py       whether it plays, how much lies ahead for that, what is final
     landing.py        when what is asked for can happen, and what waits until then
+    scheduled.py      what is to come, in force until then, and told again
     generator.py      the music, made ahead
     lookahead.py      … its pieces, the ways back through them, how fast they are made
     committer.py      from final samples to blocks that are told

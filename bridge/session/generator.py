@@ -109,6 +109,11 @@ class Generator:
         bars = self._stream.bars()
         return None if bars is None else (self._offset + bars[0], bars[1])
 
+    def bar_line(self) -> int | None:
+        """The first bar line that is not drawn yet; None where nobody knows the bars."""
+        line = self._stream.bar_line()
+        return None if line is None else self._offset + line
+
     @staticmethod
     def make_together(
         generators: Sequence[Generator], between_steps: Callable[[], None] | None = None

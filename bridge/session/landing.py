@@ -11,7 +11,7 @@ Rules: the engine's thread; carries out no command. Positions are the session's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from bridge.audio.faults import close as close_effect
@@ -19,8 +19,9 @@ from bridge.audio.output import OutputPath
 from bridge.session.beats import INTERNAL, QUANTA
 from bridge.session.commands import AudioPrompt, EditRack, PlayerCommand, Set
 from bridge.session.generator import Generator
-from bridge.session.parameters import Parameters
+from bridge.session.parameters import MUSIC_NAMES, Parameters
 from bridge.session.timeline import AT_ONCE, Moment, Schedule, Timeline, quantized
+from streamgen.config import Value
 
 __all__ = ["Landing", "PendingCommands", "forget"]
 
@@ -54,6 +55,32 @@ class Landing:
         taken, block = self._generator.taken, self._generator.block_samples
         in_time = taken if self._generator.pace.quick else max(taken, self.kept)
         return self._output.session_sample(in_time + 2 * block)
+
+    def frame(self, at: int | None, values: Mapping[str, Value]) -> int:
+        """Return the session's sample from which the stream would play a change that it is told now.
+
+        Args:
+            at: the model's sample that it is wanted at; None is as soon as can be, or the music's next bar line.
+            values: what changes.
+        """
+        if at is not None:  # in the frame that begins by then
+            return self._output.session_sample(max(at + self._generator.hop_samples - 1, self._generator.drawn))
+        line = self.bar_line(values)
+        return self._output.session_sample(self._generator.drawn) if line is None else line
+
+    def bar_line(self, values: Mapping[str, Value]) -> int | None:
+        """Return the session's sample of the music's bar line that a change at once would wait for, if for any."""
+        waits = not MUSIC_NAMES.isdisjoint(values) and {**self._parameters.values, **values}["on_bar"]
+        line = self._generator.bar_line() if waits else None
+        return None if line is None else self._output.session_sample(line)
+
+    def in_frames(self, at: int | None, moment: Moment | None) -> int | None:
+        """Return the model's sample at which the stream is told what is wanted at one of the session's.
+
+        A beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest.
+        """
+        early = self._generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
+        return None if at is None else self._output.model_sample(at) - early
 
     def take_back(self) -> int:
         """Return the model's first sample that a change "at once" takes back: on a machine that is quick, all ahead.

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MIDI_LEARN",
     "MIDI_MAP",
+    "MUSIC_NAMES",
     "PROMPT_NAMES",
     "QUANTIZED",
+    "STREAM_NAMES",
     "Parameters",
     "Value",
     "lead_text",
@@ -35,6 +37,7 @@ __all__ = [
     "session_table",
     "stream_controls",
     "title_of",
+    "unsupported",
 ]
 
 _TEMPO = re.compile(r"[\s,;]*(?:\bat\s+)?(?:\b\d+\s*[-–]\s*)?\b\d+(?:[.,]\d+)?\s*bpm\b", re.IGNORECASE)
@@ -60,6 +63,10 @@ _OWN = {
 }
 PROMPT_NAMES = (*_slots(), "tempo")
 """Parameters that the sounding prompts are made of."""
+MUSIC_NAMES = frozenset({*PROMPT_NAMES, "take", "arrange"})
+"""Parameters with which other music may begin."""
+STREAM_NAMES = frozenset({*PROMPT_NAMES, *CONTROLS, "arrange"})
+"""Parameters that the model's stream is told of."""
 MIDI_MAP, MIDI_LEARN = "midi/map", "midi/learn"
 QUANTIZED = frozenset({*_slots(), "negative_prompt", "take"})
 """Parameters that wait for a beat where `quantize` says so."""
@@ -132,6 +139,14 @@ class Parameters:
     def checked(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Check values by name; see `streamgen.config.checked`."""
         return checked(self.table, values)
+
+
+def unsupported(
+    table: Mapping[str, ControlSpec], before: Mapping[str, Value], values: Mapping[str, Value]
+) -> list[str]:
+    """Return what the checkpoint was not made for of what leaves its default; not each step of a knob."""
+    left = [name for name, value in values.items() if before[name] == table[name].default != value]
+    return [name for name in left if not table[name].supported]
 
 
 # -- what a stream is told -----------------------------------------------------------------------------------------

@@ -17,9 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bridge.audio.rack import MAX_SLOTS
 from bridge.session.arranger import Arranger, Part, read_scene
-from bridge.session.commands import Action, AudioPrompt, EditRack, Follow, PlayerCommand, RackAction, Set, Transport
+from bridge.session.commands import Action, AudioPrompt, EditRack, Follow, PlayerCommand, Set, Transport
 from bridge.session.committer import Committer
 from bridge.session.events import Block, Changed, Event, Notice, PlayerState, TransportCause, Transported
 from bridge.session.form import Form
@@ -27,13 +26,14 @@ from bridge.session.generator import Generator
 from bridge.session.landing import Landing, PendingCommands, forget
 from bridge.session.learning import check_learning
 from bridge.session.metronome import Metronome
-from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, session_table, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, QUANTIZED, Parameters, session_table, stream_controls, unsupported
 from bridge.session.playback import Playback
-from bridge.session.rack_edits import edited, news
+from bridge.session.rack_edits import check_edit, edited, gone, news
+from bridge.session.scheduled import Coming, Scheduled
 from bridge.session.timeline import Moment, Timeline
 from streamgen import check_text
 from streamgen.config import Value
-from streamgen.errors import CapacityError, StreamgenError
+from streamgen.errors import StreamgenError
 
 if TYPE_CHECKING:
     from streamgen import Model
@@ -99,6 +99,7 @@ class Player:
             timeline, self.generator, self._committer, self.landing, self.parameters, self.waiting, publish
         )
         self._metronome = Metronome(timeline, float(self.parameters.values["tempo"]))
+        self._scheduled = Scheduled(self.parameters, self.output, self._metronome)
         self.heard = self._form.heard(self.parameters.values)
         self.meanwhile: Callable[[], None] = self.playback.keep_time
         self._next_stats = timeline.now()
@@ -136,44 +137,56 @@ class Player:
             self.generator.check(self._form.told({**self.parameters.values, **values}, values))
             return self._wait(moment, replace(command, at=moment))
         before = {name: self.parameters.values[name] for name in values}
-        applied = self._apply(values, moment, round(command.glide_seconds * self.timeline.rate_hz))
+        applied = self._apply(replace(command, values=values, at=moment))
         self.parameters.values.update(values)
         self._publish(Changed(values, command.by, applied))
         if "tempo" in values:
             at_once = command.at is None and not waits  # the beats; the words of the prompts may wait for one of them
-            self._metronome.set_tempo(float(values["tempo"]), self.output.frontier if at_once else applied)
+            self._scheduled.set_tempo(float(values["tempo"]), self.output.frontier if at_once else applied)
         if not values.keys().isdisjoint(PROMPT_NAMES):
             self._tell_heard(applied)
-        self._tell_unsupported(before, values, applied)
+        for name in unsupported(self.parameters.table, before, values):
+            line = f"{self.model.name} was not made for {name}: it may do harm, or nothing"
+            self._publish(Notice("unsupported", line, applied))
         return applied
 
-    def _apply(self, values: Mapping[str, Value], moment: Moment | None, glide_samples: int) -> int:
-        """Tell stream and effects; returns the sample from which it is heard."""
-        before = self.parameters.values
-        kept = self.output.model_sample(self.landing.sample(moment, self.landing.soonest) or self.landing.soonest)
-        after = {**before, **values}
-        controls = self._form.told(after, self._form.audible(before, values), kept)
+    def _apply(self, change: Set) -> int:
+        """Tell stream and effects, at the moment of the change; returns the sample from which it is heard."""
+        values, moment, landing = change.values, change.at, self.landing
+        at = landing.sample(moment, landing.soonest)
+        before = self._scheduled.at(at or landing.bar_line(values) or landing.soonest)
+        # where somebody names the sample, a part of the scene begins with it when it comes near: see `_tell_due`
+        named = at is not None and moment is not None and not moment.every
+        kept = None if named else self.output.model_sample(at or landing.soonest)
+        controls = self._form.told({**before, **values}, self._form.audible(before, values), kept)
         # before anything is revoked: a wrong value must change nothing, and what lies ahead plays meanwhile
         controls = self.generator.auditioned(controls, self.meanwhile) if controls else controls
-        at = self.landing.sample(moment, self.landing.soonest if controls else self.output.frontier)
-        if not controls:
-            return self.output.set(values, at, glide_samples)
-        # a beat lies anywhere in its frame: the change goes to the frame whose beginning is nearest
-        early = self.generator.hop_samples // 2 if moment is not None and moment.beat is not None else 0
-        model_at = None if at is None else self.output.model_sample(at) - early
-        applied = self._set_stream(controls, model_at)
-        self.output.set(values, at, glide_samples)
+        at = landing.sample(moment, landing.soonest if controls else self.output.frontier)
+        named, applied = named and at is not None, -1
+        if controls:
+            model_at = landing.in_frames(at, moment)
+            self._take_back(model_at)
+            now = self._scheduled.at(landing.frame(model_at, values))
+            if now != before:  # it lands elsewhere than was expected, or something has come meanwhile
+                opening = {name: controls[name] for name in controls if name == "candidate"}
+                controls = self._form.told({**now, **values}, self._form.audible(now, values)) | opening
+            applied = self._tell_stream(controls, model_at, follow=not named)
+        turned = self.output.set(values, at, round(change.glide_seconds * self.timeline.rate_hz))
+        applied = applied if controls else turned
+        waits = not named and (at is not None or applied > landing.frame(None, {}))
+        coming = Coming(applied, change.by, dict(values), controls, set(values) if waits else set(), sure=not named)
+        self._scheduled.note(coming, turned, at_once=at is None)
         return applied
 
-    def _set_stream(self, controls: dict[str, Any], at: int | None) -> int:
-        """Change the stream, at once by taking back what lies ahead, or at a sample of the model's.
-
-        Where that begins a part in the place of others that were told for later, it is told.
-        """
+    def _take_back(self, at: int | None) -> None:
+        """Take back what lies ahead: what a change at once may, or up to a sample of the model's."""
         if self.playback.state is not PlayerState.LATE:
             self.generator.revoke(self.landing.take_back() if at is None else at)
+
+    def _tell_stream(self, controls: dict[str, Any], at: int | None, *, follow: bool = True) -> int:
+        """Change the stream; where that begins a part in the place of others that were told for later, tell it."""
         landed = self.generator.set(controls, at)
-        part = self._form.follow(self.generator, controls, landed)
+        part = self._form.follow(self.generator, controls, landed) if follow else None
         applied = self.output.session_sample(landed)
         if part is not None:
             self._publish(Notice("part", part, applied))
@@ -188,7 +201,9 @@ class Player:
             return self._wait(moment, replace(command, at=moment))
         controls = self.generator.auditioned({command.kind: command.prepared}, self.meanwhile)
         at = self.landing.sample(moment, self.landing.soonest)
-        applied = self._set_stream(controls, None if at is None else self.output.model_sample(at))
+        model_at = self.landing.in_frames(at, None)
+        self._take_back(model_at)
+        applied = self._tell_stream(controls, model_at)
         self._options[command.kind] = command.prepared
         self._options.pop(f"{command.kind}_rate_hz", None)
         line = f"{'no' if command.prepared is None else 'another'} {command.kind}"
@@ -196,18 +211,8 @@ class Player:
         return applied
 
     def check_edit(self, command: EditRack) -> None:
-        """Say whether there is a place for what is to be made: a plugin need not be loaded to find out.
-
-        Raises:
-            CapacityError: the rack is full, or as many edits as it has slots wait, each with its effect.
-            ConfigError: there is no such slot.
-        """
-        if self._edit_waits_for(command) is not None and self.waiting.edits >= MAX_SLOTS:
-            raise CapacityError(f"{MAX_SLOTS} edits of the rack wait for their time already; let some of them pass")
-        if command.action is RackAction.ADD:
-            self.output.rack.check_room()
-        else:
-            self.output.rack.check(command.slot)
+        """Say whether there is a place for what is to be made; see `rack_edits.check_edit`."""
+        check_edit(self.output.rack, command, self.waiting.edits if self._edit_waits_for(command) is not None else 0)
 
     def _edit_waits_for(self, command: EditRack) -> Moment | None:
         moment = self.landing.moment(command.at, True)
@@ -216,8 +221,12 @@ class Player:
     def _edit_rack(self, command: EditRack) -> int:
         if (moment := self._edit_waits_for(command)) is not None:
             return self._wait(moment, replace(command, at=moment))
+        table = self.parameters.table
         self._publish(edited(self.output.rack, self.parameters, command))
-        self.output.set({"tempo": self.parameters.values["tempo"]})  # whoever is new has not heard of it
+        nothing = gone(table, self.parameters.table, command)
+        self._scheduled.forget(nothing)  # what was scheduled for an effect is not for another one that takes its slot
+        self.output.forget(nothing)
+        self.output.set({"tempo": self._scheduled.at(self.output.turns_at)["tempo"]})  # who is new has not heard of it
         return self.output.position
 
     def _transport(self, command: Transport) -> int:
@@ -259,6 +268,7 @@ class Player:
         part = self._form.begin(self.generator.taken, self.generator.candidate)
         if self.parameters.values["arrange"]:  # others that were told for later do not come
             self._publish(Notice("part", part, self.output.session_sample(self.generator.taken)))
+        self._scheduled.hurry(self.output.frontier)
         self._metronome.begin_bar(self.output.frontier)
         self._committer.jump()
 
@@ -285,8 +295,14 @@ class Player:
         self.playback.run_timeline()
         self._do_waiting()
         self.playback.commit_due()
+        for come in self._scheduled.landed(self.output.turns_at):
+            self._publish(come)
+            if not come.values.keys().isdisjoint(PROMPT_NAMES):
+                self._tell_heard(come.applied_at_sample)
         for event in news(self.output.rack, self.parameters, self.output.position):
             self._publish(event)
+            if isinstance(event, Changed):
+                self._scheduled.turned(event.values, event.applied_at_sample)
         for beat in self._metronome.beats(self.output.position):
             self._publish(beat)
         if self.timeline.now() >= self._next_stats:
@@ -314,19 +330,37 @@ class Player:
 
         `turn` False leaves the form of the pieces as it is: a next part may have openings to try.
         """
-        for player in players if turn else ():
-            player._take_turn()
+        for player in players:
+            player._tell_due()
+            if turn:
+                player._take_turn()
         found = Generator.make_together([player.generator for player in players], between_steps)
         for player, faults in zip(players, found, strict=True):
             player._tell_faults(faults)
             player._note_bars()
             player.playback.commit_due()  # before the next command: a knob in motion would take back every block
 
+    def _tell_due(self) -> None:
+        """Tell the stream anew what it is about to draw, if something else has come beside it since it was told."""
+        drawn, more = self.generator.drawn, 2 * self.generator.block_samples
+        for one in self._scheduled.due(self.output.session_sample(drawn), self.output.session_sample(drawn + more)):
+            at, values = self.output.model_sample(one.at_sample), self._scheduled.at(one.at_sample)
+            try:
+                names = {name: values[name] for name in one.names}
+                told = self._form.told(values, names, None if one.sure else at)
+                told = one.again(told, self.generator.candidate)
+                self._tell_stream(told, at - self.generator.hop_samples // 2)
+                self._scheduled.tell(one)
+            except StreamgenError as error:  # it was checked when it was asked for; something else has come beside it
+                _log.warning("what was scheduled by %s plays as it was asked for: %s", one.by, error)
+
     def _take_turn(self) -> None:
         """Let the form of the piece have its next part, if it is time."""
-        turn = self._form.turn(self.generator, self.parameters.values, self.meanwhile)
+        drawn = self.output.session_sample(self.generator.drawn + self.generator.block_samples)
+        turn = self._form.turn(self.generator, self._scheduled.at(drawn), self.meanwhile)
         if turn is not None:
             applied = self.output.session_sample(turn[1])
+            self._scheduled.doubt(applied)
             self._committer.expect_prompts(applied)
             self._publish(Notice("part", turn[0], applied))
 
@@ -347,14 +381,6 @@ class Player:
         before, self.heard = self.heard, self._form.heard(self.parameters.values)
         if self.heard != before:
             self._publish(Notice("heard", self.heard, at_sample))
-
-    def _tell_unsupported(self, before: Mapping[str, Value], values: Mapping[str, Value], at_sample: int) -> None:
-        """Say of what the checkpoint was not made for that it leaves its default, not of each step of a knob."""
-        for name, value in values.items():
-            spec = self.parameters.table[name]
-            if not spec.supported and before[name] == spec.default and value != spec.default:
-                line = f"{self.model.name} was not made for {name}: it may do harm, or nothing"
-                self._publish(Notice("unsupported", line, at_sample))
 
     def _tell_faults(self, faults: Sequence[tuple[str, int]]) -> None:
         for fault, at in faults:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +57,8 @@ class Takes:
     def __init__(self, session: Session, folder: Path | None) -> None:
         self._session, self._folder = session, folder
         self._last: deque[Block] = deque()
-        self._marks: list[Mark] = []
+        self._marks: list[Mark] = []  # in order of their samples
+        self._told: Mark | None = None  # last
         self._parts: list[Mark] = []  # of these: parts of the scene that are not final, and may not come
         self._recorder: Recorder | None = None
         self._began: int | None = None  # the recording's first sample in the session
@@ -105,15 +107,17 @@ class Takes:
         return f"{title_of(values)} (seed {values['seed']})"
 
     def _mark(self, at_sample: int, text: str, *, part: bool = False) -> None:
-        if not self._marks or self._marks[-1].text != text:
-            if self._marks and self._marks[-1].at_sample == at_sample:
-                self._marks.pop()  # paused, or several at once: the newest is what plays from there on
-            mark = Mark(at_sample, text[:MOST_TEXT])
-            self._marks.append(mark)
-            if part:
-                self._parts.append(mark)
-            elif self._began is not None:
-                self._mark_recording([mark])
+        mark, told = Mark(at_sample, text[:MOST_TEXT]), self._told
+        self._told = mark
+        if mark in self._marks or (told in self._marks and told is not None and told.text == mark.text):
+            return  # what was scheduled is told again where it comes
+        # paused, or several at once: the newest is what plays from there on
+        self._marks = [one for one in self._marks if one.at_sample != at_sample]
+        insort(self._marks, mark)
+        if part:
+            self._parts.append(mark)
+        elif self._began is not None:
+            self._mark_recording([mark])
 
     def _forget_parts(self, from_sample: int) -> None:
         """Drop parts that were told for later, as far ahead as music is made, and do not come."""

@@ -33,7 +33,7 @@ from bridge.session.live_session import LiveSession
 from bridge.session.parameters import Parameters, session_table, stream_controls
 from bridge.settings import Settings
 from streamgen.config import Value
-from streamgen.testing import FakeModel, tiny_checkpoint
+from streamgen.testing import FakeModel, fake_pitch_hz, tiny_checkpoint
 
 RATE_HZ = 48_000
 FIRST: dict[str, Value] = {"prompt/1/text": "piano", "seed": 4, "lead_seconds": 0.6}
@@ -42,8 +42,8 @@ FIRST: dict[str, Value] = {"prompt/1/text": "piano", "seed": 4, "lead_seconds": 
 class Musician:
     """A WebSocket listener that keeps what it hears and is told, and an OSC socket."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
+    def __init__(self, socket: ClientConnection, url: str) -> None:
+        self.socket, self.url = socket, url
         self.start: int | None = None
         self.pieces: list[np.ndarray] = []
         self.told: list[dict[str, Any]] = []
@@ -95,6 +95,13 @@ class Musician:
         await asyncio.wait_for(self.pongs.wait(), 20)
         return time.monotonic() - began
 
+    async def newcomer(self, name: str) -> Any:
+        """What somebody is told of a parameter who comes now."""
+        async with connect(self.url, compression=None, max_size=None) as socket:
+            hello = json.loads(await socket.recv())
+        assert hello["type"] == "hello"
+        return hello["state"]["values"][name]
+
     def changed(self, name: str) -> list[tuple[int, Any]]:
         told = [message for message in self.told if message["type"] == "changed"]
         return [
@@ -127,7 +134,7 @@ async def on_stage(model: streamgen.Model, catalogue: Catalogue | None = None) -
         await door.open(Only(live))
     url = f"ws://127.0.0.1:{web.port}/v1/stream?codec=f32le&chunk_ms=20"
     async with connect(url, compression=None, max_size=None) as socket:
-        musician = Musician(socket)
+        musician = Musician(socket, url)
         listening = asyncio.create_task(musician.listen())
         musician.osc, _ = await loop.create_datagram_endpoint(
             lambda: Udp(musician), remote_addr=("127.0.0.1", osc.places()["osc_port"])
@@ -267,3 +274,43 @@ def test_a_plugins_knob_is_turned_at_its_sample_from_every_door(tmp_path: Path) 
     me, told, begins = asyncio.run(scene())
     heard = np.concatenate(me.pieces, axis=1)[:, begins - (me.start or 0) :]
     assert [int(begins) + at for at in steps_of(heard)] == told
+
+
+def pitch(sine: np.ndarray) -> float:
+    """Of a pure one: it is foretold by its last two samples."""
+    before, now, after = (sine[0].astype(np.float64)[at : len(sine[0]) - 2 + at] for at in range(3))
+    return float(np.arccos(np.dot(now, before + after) / np.dot(now, now) / 2) * RATE_HZ / (2 * np.pi))
+
+
+@pytest.mark.slow
+def test_what_is_scheduled_comes_and_every_door_tells_it_though_knobs_are_turned_meanwhile() -> None:
+    async def scene() -> tuple[Musician, int]:
+        async with on_stage(FakeModel()) as me:
+            assert me.osc is not None
+            while me.end < RATE_HZ // 2:
+                await asyncio.sleep(0.01)
+            exact = me.end + 2 * RATE_HZ
+            at = await me.set(exact, gain_db=-12.0)
+            drop = await me.set(exact, **{"prompt/1/text": "drop"})
+            assert (at, drop - exact < 960) == (exact, True)
+            for turn in range(20):
+                now = await me.set(gain_db=-3.0)
+                me.osc.sendto(encode("/streamgen/prompt/1/weight", 0.5 + turn / 40))
+                await asyncio.sleep(0.05)
+            assert me.end < exact
+            assert await me.newcomer("gain_db") == -3.0
+            while me.end < exact + RATE_HZ:
+                await asyncio.sleep(0.01)
+            told = me.changed("gain_db")
+            assert (told[0], told[-2], told[-1]) == ((exact, -12.0), (now, -3.0), (exact, -12.0))
+            assert len(told) == 22
+            assert me.changed("prompt/1/text") == [(drop, "drop")], "nothing came sooner: it is told once"
+            assert await me.newcomer("gain_db") == -12.0
+            assert await me.newcomer("prompt/1/weight") == 0.5 + 19 / 40
+            return me, drop
+
+    me, drop = asyncio.run(scene())
+    heard = np.concatenate(me.pieces, axis=1)
+    at = drop - (me.start or 0)
+    for first, text in ((at - RATE_HZ, "piano"), (at - RATE_HZ // 4, "piano"), (at + RATE_HZ // 4, "drop")):
+        assert pitch(heard[:, first : first + RATE_HZ // 5]) == pytest.approx(fake_pitch_hz(text), rel=0.01)

@@ -117,3 +117,43 @@ def test_a_glide_of_nothing_but_a_number_is_a_step() -> None:
     chain = Chain(RATE_HZ, 2, 1_000, [Gain()])
     assert chain.set({"mute": True}, at_sample=100, glide_samples=48_000) == 100
     assert len(chain._stages[0].waiting) == 1
+
+
+@pytest.mark.parametrize("block", [1, 100, 1_000])
+def test_of_glides_and_steps_in_any_order_of_asking_each_begins_at_its_sample_from_where_it_is(block: int) -> None:
+    """Twin: all of them sorted by their samples, walked through one sample after another."""
+    asked = [(3_000, 6.0, 2_400), (5_000, 1.0, 0), (1_000, 8.0, 9_600), (7_000, 2.0, 4_800), (7_500, 4.0, 0)]
+    chain, count = Chain(RATE_HZ, 2, block, [Delay(0)]), 12_000
+    for at, value, glide in asked:
+        chain.set({"mark": value}, at_sample=at, glide_samples=glide)
+    out = np.concatenate([chain.process(np.zeros((2, block), np.float32)) for _ in range(count // block)], axis=1)[0]
+    twin, level, way = np.zeros(len(out)), 0.0, (0, 0.0, 0.0, 0)
+    for sample in range(len(out)):
+        for at, value, glide in asked:
+            if at == sample:
+                way, level = (at, level, value, glide), level if glide else value
+        at, first, last, glide = way
+        steps = max(glide // 240, 1)
+        if glide and (sample - at) * steps < glide * steps:
+            level = first + (last - first) * min((sample - at) * steps // glide + 1, steps) / steps
+        twin[sample] = level
+    np.testing.assert_allclose(out, twin, atol=1e-5)
+
+
+def test_what_is_forgotten_is_told_no_more_but_what_comes_next_is() -> None:
+    chain = Chain(RATE_HZ, 2, 1_000, [Delay(0)])
+    chain.set({"mark": 1.0})
+    chain.set({"mark": 2.0}, at_sample=500)
+    chain.forget({"mark"})
+    np.testing.assert_array_equal(chain.process(np.zeros((2, 1_000), np.float32)), 1.0)
+
+
+def test_a_glide_at_once_leaves_one_that_is_scheduled_which_begins_from_where_it_came_to() -> None:
+    chain = Chain(RATE_HZ, 2, 1_000, [Delay(0)])
+    chain.set({"mark": 8.0}, at_sample=10_000, glide_samples=4_800)
+    chain.process(np.zeros((2, 1_000), np.float32))
+    chain.set({"mark": 4.0}, glide_samples=2_400)
+    out = np.concatenate([chain.process(np.zeros((2, 1_000), np.float32)) for _ in range(15)], axis=1)[0]
+    assert out[9_000 - 1] == 4.0
+    assert np.abs(np.diff(out)).max() < 0.5, "it goes on from there"
+    assert out[-1] == 8.0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 import streamgen
-from bridge.session.events import Block, Event
+from bridge.session.events import Block, Changed, Event
 from bridge.session.generator import BLOCK_FRAMES
 from bridge.session.player import Player
 from bridge.session.timeline import Timeline
+from streamgen.checkpoint import Heard
 
 RATE_HZ, FRAME = 48_000, 960
 BLOCK = BLOCK_FRAMES * FRAME
@@ -56,3 +58,20 @@ class Rig:
 
 def contiguous(blocks: list[Block]) -> bool:
     return all(a.end_sample == b.start_sample for a, b in pairwise(blocks))
+
+
+def told(rig: Rig, name: str) -> Any:
+    """What a door knows that has listened from the beginning, which is what the player knows."""
+    events = [event.values[name] for event in rig.events(Changed) if name in event.values]
+    value = rig.player.parameters.values[name]
+    assert not events or events[-1] == value
+    return value
+
+
+def lane(rig: Rig, name: str) -> Any:
+    """What the effect was told last of a parameter."""
+    return next(stage.values[name] for stage in rig.player.output._chain._stages if name in stage.values)
+
+
+def bars_of_a_second(text: str) -> Heard:
+    return Heard(text, "house", (), 60, "A minor", (), (), 50)

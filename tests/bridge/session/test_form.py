@@ -13,7 +13,7 @@ from bridge.session.events import Block, Event, Notice
 from bridge.session.form import Form
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.player import Player
-from bridge.session.timeline import Timeline
+from bridge.session.timeline import Moment, Timeline
 from streamgen.checkpoint import Heard
 from streamgen.errors import CapacityError, PromptError
 from streamgen.stream.controls import Controls
@@ -459,3 +459,27 @@ def test_what_was_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     form = stage.player._form
     assert len(form._turns) + len(form._asked) < 10
     assert len(form._openings) <= 256
+
+
+def test_a_prompt_for_later_holds_up_no_parts_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, heard_at = Stage(monkeypatch, arrange=True), dict[float, str | None]()
+    stage.play(1.0)
+    stage.player.do(Set({"prompt/1/text": "techno"}, "test", Moment(sample=9 * BAR)))
+    stage.play(2.5)
+    stage.player.do(Set({"prompt/1/weight": 0.5}, "test"))
+    while (bars := stage.player.generator.drawn / BAR) < 12:
+        heard_at[bars] = stage.sounding
+        stage.play(0.1)
+    parts = [(name, at // BAR) for name, at in stage.parts()]
+    assert [one for one in parts if 4 < one[1] < 9] == [("break", 6), ("higher", 7), ("theme", 8)]
+    assert all(str(text).endswith("techno" if bars > 9 else "house") for bars, text in heard_at.items())
+
+
+def test_a_take_for_later_undoes_no_prompt_where_the_parts_have_ended_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, arrange=True, on_bar=False)
+    stage.play(1.0)
+    stage.player.do(Set({"take": 5}, "test", Moment(sample=6 * BAR)))
+    stage.player.do(Set({"arrange": False}, "test"))
+    stage.player.do(Set({"prompt/1/text": "techno"}, "test"))
+    stage.play(7.0)
+    assert (stage.sounding, stage.player.generator._stream.controls.take) == ("techno", 5)

@@ -133,4 +133,24 @@ def test_parts_that_were_told_for_later_and_do_not_come_are_no_marks(tmp_path: P
         assert cues(tmp_path / "a.wav") == {0: words, 24_000: f"{words}: turn", 90_000: f"{words}: theme"}
         assert [mark.at_sample for mark in kept._marks] == [24_000, 90_000]
 
+
+def test_a_mark_that_was_scheduled_is_told_once_though_others_come_sooner(tmp_path: Path) -> None:
+    async def scene(session: LiveSession) -> None:
+        kept = session._takes
+        await session.record(tmp_path / "a.wav")
+        await until(lambda: session.position_samples() > RATE_HZ // 4)
+        later = Moment(sample=session.position_samples() + RATE_HZ)
+        at = await session.do(Set({"prompt/1/text": "drop"}, "automation", later))
+        now = await session.do(Set({"prompt/1/text": "rain"}, "page"))
+        assert [mark.at_sample for mark in kept._marks][-2:] == [now, at]
+        await until(lambda: session.position_samples() > at + 4_800)
+        assert [mark.text.split()[0] for mark in kept._marks][-1:] == ["drop"]
+        assert kept._recorder is not None
+        assert [mark.text.split()[0] for mark in kept._recorder._marks] == ["piano", "drop", "rain"], (
+            "the file sorts them"
+        )
+        await session.record(None)
+        marks = cues(tmp_path / "a.wav")
+        assert {sample: text.split()[0] for sample, text in marks.items()} == {0: "piano", now: "rain", at: "drop"}
+
     play(scene)
