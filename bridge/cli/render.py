@@ -101,10 +101,10 @@ def run(args: argparse.Namespace) -> int:
             began = time.perf_counter()
             with closing(OfflineSession(model, settings, values, options, rack)) as session:
                 heard = session.heard
+                if heard:  # before minutes of work for music that was not meant
+                    say(f"heard: {heard}")
                 done = _write(session, rate_hz, args, began, stop)
                 windows = session.windows
-    if heard:
-        say(f"heard: {heard}")
     _report(done, args, int(values["seed"]))
     if args.json:
         print_json(_fields(done, args, model, windows, int(values["seed"]), rate_hz) | {"heard": heard})

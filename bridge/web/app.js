@@ -90,7 +90,7 @@ const told = {
   },
   changed: ({ values, applied_at_sample }) => {
     state.changed(values);
-    if (values.arrange === false) session.parts = [];
+    if (values.arrange === false) session.parts = session.parts.slice(-1); // the one that stays was told just before
     if (Object.keys(values).some((name) => name.startsWith("prompt"))) session.arrivesAt = applied_at_sample ?? 0;
   },
   table: ({ parameters, values, slots: inRack }) => {
