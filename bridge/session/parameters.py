@@ -56,7 +56,7 @@ _OWN = {
         0, 300, 0, "bpm", "of the session's beats and of every prompt, in place of its own; 0 = as the music goes"
     ),
     "quantize": text("what prompts, presets, transport and rack edits wait for", "off", choices=QUANTA),
-    "arrange": switch(False, "parts of a scene: turns, breaks, other keys; off holds the part that plays, of a break the theme"),
+    "arrange": switch(False, "parts of a scene: turns, breaks, other keys; off holds what plays, of a break the theme"),
     "midi/map": text("what MIDI controls do, such as cc 1/74=gain_db; note 10/36=prompt 2"),
     "midi/learn": text("what the next MIDI control touched shall do: a parameter, prompt N, preset NAME, keep, play …"),
     "lead_seconds": number(0.2, 10, 2, "s", "audio made ahead, against stalls; a change revokes it"),
