@@ -71,7 +71,7 @@ def mono_loss_db(sound: Stereo) -> float:
 
 
 def arranged(model: Model, prompt: str, seconds: float, seed: int = 0) -> Audio:
-    """What `streamgen render PROMPT --arrange --master off --session-rate 32000` plays, mono."""
+    """What `streamgen render PROMPT --master off --session-rate 32000` plays, mono."""
     settings = Settings.of({"arrange": True, "master": "off", "seed": seed, "session_rate": SAMPLE_RATE_HZ})
     values, wanted = first_values(settings, prompt, {}), round(seconds * SAMPLE_RATE_HZ)
     pieces, length = list[Stereo](), 0
