@@ -23,7 +23,7 @@ from streamgen.checkpoint import Heard
 from streamgen.config import CONTROLS, MAX_TEXT
 from streamgen.errors import ConfigError, PromptError, quoted
 
-__all__ = ["DEFAULT_SCENE", "MOST_TAKES", "Arranger", "Part", "Place", "read_scene"]
+__all__ = ["DEFAULT_SCENE", "MOST_TAKES", "Arranger", "Part", "Place", "heaviest", "read_scene"]
 
 DEFAULT_SCENE = Path(__file__).with_name("scenes.toml")
 MOST_PARTS, MOST_BARS, MOST_SEMITONES, MOST_LETTERS = 64, 64, 11, 200
@@ -105,6 +105,11 @@ def _part(row: object, where: str) -> Part:
     return part
 
 
+def heaviest(prompts: Prompts) -> str:
+    """Return the prompt with the largest share, the first of several; "" where none sounds."""
+    return max(prompts, key=lambda pair: pair[1])[0] if prompts else ""
+
+
 @dataclass(frozen=True)
 class Place:
     """A place in a scene, to be gone back to.
@@ -130,7 +135,6 @@ class Arranger:
         heard: what the model hears in a text; None from models that read texts as they are typed.
         frame_rate_hz: of the model.
         hop_samples: of one frame.
-
     """
 
     def __init__(
@@ -186,7 +190,7 @@ class Arranger:
         return self.part.bars * self._bar_samples(prompts)
 
     def _bar_samples(self, prompts: Prompts) -> int:
-        text = max(prompts, key=lambda pair: pair[1])[0] if prompts else ""
+        text = heaviest(prompts)
         dressed = self._words(text, self.part) if text else ""  # a part's words may name a tempo of their own
         heard = self._heard(dressed) if text else None
         if heard is not None:

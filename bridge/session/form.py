@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bridge.session.arranger import MOST_TAKES, Arranger, Place
+from bridge.session.arranger import MOST_TAKES, Arranger, Place, heaviest
 from bridge.session.generator import Generator
-from bridge.session.parameters import PROMPT_NAMES, lead_text, prompts_of, stream_controls
+from bridge.session.parameters import PROMPT_NAMES, prompts_of, stream_controls
 from streamgen.checkpoint import Heard
 from streamgen.config import BEGIN_ANEW, Value
 
@@ -112,7 +112,7 @@ class Form:
             self._arranger.check(prompts_of(values))
         if kept is not None:
             self._go_to_part(values, kept)
-        return controls | self._dressed(values) | self._remembered(values)
+        return controls | self._with_opening(self._dressed(values), values)
 
     def _go_to_part(self, values: Mapping[str, Value], kept: int) -> None:
         """Go to the part in which a change by hand is heard."""
@@ -147,20 +147,20 @@ class Form:
         self._arranger.begin()
         told = self._dressed(values)
         self._now = _State(self._arranger.place, sounds=_sounds(told), played=_lead(values), arranges=True)
-        self._source = self._source_of(values)
+        self._source = self._source_of(told, values)
         return told
 
-    def _source_of(self, values: Mapping[str, Value]) -> tuple[Any, ...]:
-        """What the present part's opening follows from, besides the candidate; no two takes have the same."""
-        text, take = _sounds(self._dressed(values))
+    def _source_of(self, told: Mapping[str, Any], values: Mapping[str, Value]) -> tuple[Any, ...]:
+        """What the opening follows from of what is told, besides the candidate; no two takes have the same."""
+        text, take = _sounds(told)
         heard = None if text is None else self._hear(text)
         words = text if heard is None else (heard.prompt, heard.wording)
         return words, take, values["seed"]
 
-    def _remembered(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        """Return the candidate that the present part's take had before; nothing where it was not played yet."""
-        self._source = self._source_of(values)
-        return {"candidate": self._openings[self._source]} if self._source in self._openings else {}
+    def _with_opening(self, told: dict[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
+        """Return what is told with the candidate that its take had before, if it was played."""
+        self._source = self._source_of(told, values)
+        return told | ({"candidate": self._openings[self._source]} if self._source in self._openings else {})
 
     def _remember(self, candidate: int) -> None:
         """Keep the candidate of what was told last."""
@@ -230,10 +230,10 @@ class Form:
         ends, bars = self._now.began + self._arranger.part_samples(prompts_of(values)), generator.bars()
         if generator.drawn + generator.block_samples + generator.hop_samples < _on_bar_line(ends, bars):
             return None
-        self._openings.setdefault(self._source_of(values), generator.candidate)
+        self._openings.setdefault(self._source_of(self._dressed(values), values), generator.candidate)
         before = self._before_told = self._now
         self._arranger.advance()
-        controls = self._dressed(values) | self._remembered(values)
+        controls = self._with_opening(self._dressed(values), values)
         if "candidate" not in controls:
             controls = generator.auditioned(controls, between_steps, paced=True)
         at = generator.set(controls, _on_bar_line(max(ends, generator.drawn), bars))
@@ -248,14 +248,13 @@ class Form:
 
 
 def _lead(values: Mapping[str, Value]) -> tuple[str, Value]:
-    """What, if it changes, makes the music another one."""
-    return lead_text(values), values["take"]
+    """What, if it changes, makes the music another one: the heaviest prompt as it is typed, and the take."""
+    return heaviest(prompts_of({**values, "tempo": 0.0})), values["take"]
 
 
 def _sounds(controls: Mapping[str, Any]) -> tuple[Any, Any]:
     """What, if it changes, has the stream begin other music: the heaviest prompt and the take."""
-    prompts = controls.get("prompts")
-    return max(prompts, key=lambda pair: pair[1])[0] if prompts else None, controls.get("take")
+    return heaviest(controls.get("prompts", ())) or None, controls.get("take")
 
 
 def _on_bar_line(at: int, bars: tuple[int, int] | None) -> int:

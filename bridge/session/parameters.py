@@ -32,7 +32,6 @@ __all__ = [
     "STREAM_NAMES",
     "Parameters",
     "Value",
-    "lead_text",
     "prompts_of",
     "session_table",
     "stream_controls",
@@ -158,12 +157,6 @@ def prompts_of(values: Mapping[str, Value]) -> list[tuple[str, float]]:
     slots = range(1, MAX_PROMPTS + 1)
     pairs = [(str(values[f"prompt/{slot}/text"]), float(values[f"prompt/{slot}/weight"])) for slot in slots]
     return [(_at_tempo(prompt, tempo), weight) for prompt, weight in pairs if prompt.strip() and weight > 0]
-
-
-def lead_text(values: Mapping[str, Value]) -> str:
-    """Return the prompt with the largest share as it is typed, the first of several; "" where none sounds."""
-    typed = prompts_of({**values, "tempo": 0.0})
-    return max(typed, key=lambda pair: pair[1])[0] if typed else ""
 
 
 def _at_tempo(prompt: str, tempo: float) -> str:

@@ -64,7 +64,8 @@ class Spelling:
     def _whole(self, word: str) -> Phrase | None:
         """The one phrase, or the first of several of one meaning, that a word is a slip of."""
         near = [(slips, phrase) for one, phrase in self._wholes[word[0]] if (slips := _slips(word, one)) is not None]
-        nearest = [phrase for slips, phrase in near if slips == min(near)[0]]
+        fewest = min((slips for slips, _ in near), default=0)
+        nearest = [phrase for slips, phrase in near if slips == fewest]
         return nearest[0] if nearest and len({self._meaning[phrase] for phrase in nearest}) == 1 else None
 
     def _part(self, word: str, before: list[str], after: list[str]) -> Phrase | None:

@@ -200,10 +200,8 @@ def parted(word: str, known: Container[str]) -> list[str]:
     """
     if word in known or not _UNSPACED.fullmatch(word):
         return [word]
-    least, begins = (
-        [0, *[len(word) + 1] * len(word)],
-        [0] * (len(word) + 1),
-    )  # pieces up to here, and the last one's begin
+    least = [0, *[len(word) + 1] * len(word)]  # pieces up to here
+    begins = [0] * (len(word) + 1)  # of the last one
     for end in range(1, len(word) + 1):
         for at in range(max(0, end - _MOST_CHARACTERS), end):
             if word[at:end] in known and least[at] + 1 < least[end]:

@@ -151,12 +151,8 @@ def _tempo(text: str, words: Vocabulary) -> tuple[AskedTempo | None, AskedTempo 
 
 
 def _sounding(instruments: tuple[str, ...], words: Vocabulary) -> set[tuple[str, str]]:
-    """What sounds, as meanings: "no synth" is no synth bass either, and a contrabass sounds as a bass, too."""
-    known = [
-        name
-        for name in words.style_of_instrument
-        if any(_is_one(played, name) or played.endswith(name) for played in instruments)
-    ]
+    """What sounds, as meanings: "no synth" is no synth bass either."""
+    known = [name for name in words.style_of_instrument if any(_sounds_as(played, name) for played in instruments)]
     sounding = {(kind, name) for kind in ("instrument", "inner") for name in known}
     return sounding | {("word", word) for name in instruments for word in name.split()}
 
@@ -169,7 +165,7 @@ def _played_as(
     for one in found.said:
         nearest = [m for m in one.meanings if m.nearest and not one.denied and (m.kind, m.value) in played]
         for meaning in nearest[:1]:
-            alike = (name for name in instruments if _is_one(name, meaning.value) or name.endswith(meaning.value))
+            alike = (name for name in instruments if _sounds_as(name, meaning.value))
             pairs.append((one.phrase, next(alike) if meaning.kind == "instrument" else style.say))
     return tuple(dict.fromkeys(pairs))
 
@@ -309,6 +305,11 @@ def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[str, ...]:
         named = [name for name in kept if name in asked] or [n for n in kept if any(_is_one(n, one) for one in asked)]
         chosen.append((named or kept)[0])
     return tuple(dict.fromkeys(chosen))
+
+
+def _sounds_as(instrument: str, kind: str) -> bool:
+    """Whether an instrument is of a kind or has it in its name: a contrabass sounds as a bass, too."""
+    return _is_one(instrument, kind) or instrument.endswith(kind)
 
 
 def _is_one(instrument: str, kind: str) -> bool:

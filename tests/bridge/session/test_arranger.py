@@ -6,16 +6,13 @@ from pathlib import Path
 import pytest
 
 from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
-from streamgen.checkpoint import Heard
 from streamgen.errors import ConfigError, PromptError
 from streamgen.testing.fake import HOP_SAMPLES as HOP
 
+from .rig import bars_of_a_second as heard
+
 SCENE = (Part("theme", 2, take="a"), Part("break", 1, words="no drums"), Part("higher", 1, semitones=5))
 BAR = 50 * HOP
-
-
-def heard(text: str) -> Heard:
-    return Heard(text, "house", (), 60, "A minor", (), (), 50)
 
 
 def arranger(hears: bool = True, scene: tuple[Part, ...] = SCENE) -> Arranger:

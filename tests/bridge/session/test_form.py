@@ -14,18 +14,15 @@ from bridge.session.form import Form
 from bridge.session.parameters import Parameters, session_table
 from bridge.session.player import Player
 from bridge.session.timeline import Moment, Timeline
-from streamgen.checkpoint import Heard
 from streamgen.errors import CapacityError, PromptError
 from streamgen.stream.controls import Controls
 from streamgen.testing.fake import HOP_SAMPLES as HOP
 from streamgen.testing.fake import FakeModel
 
+from .rig import bars_of_a_second as heard
+
 SCENE = (Part("theme", 2, take="a"), Part("break", 1, words="no drums"), Part("higher", 1, semitones=5))
 BAR = 50 * HOP
-
-
-def heard(text: str) -> Heard:
-    return Heard(text, "house", (), 60, "A minor", (), (), 50)
 
 
 class Stage:
