@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.session.lookahead import Lookahead, Pace, Piece
+from bridge.session.lookahead import Lookahead, Loudness, Pace, Piece
 from streamgen.errors import CapacityError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Generator:
         block_samples, block_seconds: made at once.
         taken: samples handed out so far.
         pace: how fast blocks are made.
+        loudness: of what was handed out last, and of what may begin right behind it.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Generator:
         self.block_samples = BLOCK_FRAMES * self.hop_samples
         self.block_seconds = BLOCK_FRAMES / model.frame_rate_hz
         self.taken = self._offset = 0
-        self.pace, self._lookahead = Pace(), Lookahead()
+        self.pace, self._lookahead, self.loudness = Pace(), Lookahead(), Loudness()
         self._tried_at = -math.inf
         self._kept_from: StreamMark | None = None  # what lies before is given back
         self._stream = self._open(options)
@@ -142,11 +143,17 @@ class Generator:
         return _BlockStart(stream.mark(), start, metrics.steps, metrics.mends, self._now())
 
     def _add(self, samples: NDArray[np.float32], place: _BlockStart) -> list[tuple[str, int]]:
-        self._lookahead.add(Piece(samples, place.start, place.mark, self._offset + place.mark.next_sample))
+        lands = self._offset + place.mark.next_sample
+        self._lookahead.add(Piece(samples, place.start, place.mark, lands, self._loudness(place.start)))
         self._note_steps(place.steps)
         self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - place.began)
         count = self._stream.metrics.mends - place.mends
         return [(one.fault, self._offset + one.at_sample) for one in self._stream.mended[-count:]] if count else []
+
+    def _loudness(self, start: int) -> Loudness:
+        """How loud what was drawn last is; where nobody knows the bars, from the block on that begins at a sample."""
+        bars, heard = self.bars(), self._model.heard(self._stream.controls.mix.dominant)
+        return Loudness(start if bars is None else bars[0], 0.0 if heard is None else heard.loudness_db)
 
     def _note_steps(self, before: int) -> None:
         metrics = self._stream.metrics
@@ -156,13 +163,15 @@ class Generator:
 
     def take(self, most: int) -> NDArray[np.float32] | None:
         """Hand out at most so many samples, float32 [2, n]; they are final. None if there are none."""
-        samples = self._lookahead.take(most)
-        self.taken += 0 if samples is None else samples.shape[1]
+        piece = self._lookahead.take(most)
+        if piece is None:
+            return None
+        self.taken, self.loudness = self.taken + piece.samples.shape[1], piece.loudness
         mark = self._lookahead.oldest_mark
         if mark is not None and mark is not self._kept_from:
             self._stream.forget_before(mark)
             self._kept_from = mark
-        return samples
+        return piece.samples
 
     def auditioned(
         self, controls: dict[str, Any], between_steps: Callable[[], None], *, paced: bool = False

@@ -9,7 +9,7 @@ Rules: plain data; knows no clock, no model. Positions count the model's own sam
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +18,19 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from streamgen import StreamMark
 
-__all__ = ["Lookahead", "Pace", "Piece"]
+__all__ = ["Lookahead", "Loudness", "Pace", "Piece"]
 
 _FAST_ENOUGH, _QUICK = 1.2, 4.0  # × real time
 _LONGEST_SECONDS = 1.0  # a machine that takes longer for a block is lost anyway
 _NEWEST = 0.1  # share of the newest block: about its last ten count
+
+
+@dataclass(frozen=True)
+class Loudness:
+    """By how many dB music is louder than a checkpoint's other styles, and from which position on it plays."""
+
+    begins: int = 0
+    db: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,14 @@ class Piece:
         start: position of its first one.
         mark: the stream before it was made; None once a part of it was committed: that cannot be taken back.
         lands: position at which a change made at the mark is heard.
+        loudness: how loud the music is that was drawn last, as a checkpoint tells it of its styles.
     """
 
     samples: NDArray[np.float32]
     start: int
     mark: StreamMark | None
     lands: int
+    loudness: Loudness = field(default_factory=Loudness)
 
     @property
     def end(self) -> int:
@@ -66,8 +76,8 @@ class Lookahead:
         """Append what was made next."""
         self._pieces.append(piece)
 
-    def take(self, most: int) -> NDArray[np.float32] | None:
-        """Take at most so many samples from the oldest piece, float32 [2, n]; None if there is no piece."""
+    def take(self, most: int) -> Piece | None:
+        """Take the oldest piece, or its first samples, at most so many; None if there is no piece."""
         if not self._pieces:
             return None
         piece = self._pieces.popleft()
@@ -75,7 +85,7 @@ class Lookahead:
             self._pieces.appendleft(
                 replace(piece, samples=piece.samples[:, most:], start=piece.start + most, mark=None)
             )
-        return piece.samples[:, :most]
+        return replace(piece, samples=piece.samples[:, :most])
 
     def revoke(self, from_sample: int) -> StreamMark | None:
         """Drop pieces until a change can land at a sample: no further, so that the rest survives.

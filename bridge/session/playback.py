@@ -26,10 +26,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.audio.master import LOUDNESS
 from bridge.session.committer import Committer
 from bridge.session.events import COMMIT_SECONDS, Block, Event, Gap, PlayerState, Stats
 from bridge.session.generator import Generator
 from bridge.session.landing import Landing, PendingCommands
+from bridge.session.lookahead import Loudness
 from bridge.session.parameters import Parameters
 from bridge.session.timeline import Moment, Timeline
 
@@ -80,6 +82,7 @@ class Playback:
         self._publish = publish
         self.state, self.wanted, self.underruns = PlayerState.STARTING, False, 0
         self._starts_on: Moment | None = None
+        self._told_loudness = Loudness()
         self._late_since = -math.inf
 
     # -- how much lies ahead --------------------------------------------------------------------------------------
@@ -154,7 +157,7 @@ class Playback:
 
     def end_passage(self) -> None:
         """Fade out what is heard, and get out what the effects hold back."""
-        last = self._generator.take(self._output.fade_samples) if self._timeline.running else None
+        last = self._take(self._output.fade_samples) if self._timeline.running else None
         self._committer.end(last)
 
     def _rest(self) -> None:
@@ -222,10 +225,18 @@ class Playback:
         """
         while self._output.session_sample(self._generator.taken) - self._output.rack.held_samples < horizon:
             most = self._most()
-            samples = self._generator.take(most) if most else None
+            samples = self._take(most) if most else None
             if samples is None:
                 return
             yield samples
+
+    def _take(self, most: int) -> NDArray[np.float32] | None:
+        """Take what is to be processed next, and tell the master how loud it is: what is drawn with it is final."""
+        samples, loudness = self._generator.take(most), self._generator.loudness
+        if loudness != self._told_loudness:
+            self._output.set({LOUDNESS: loudness.db}, self._output.session_sample(loudness.begins))
+            self._told_loudness = loudness
+        return samples
 
     def _most(self) -> int:
         """How many samples may be committed at once: none beyond what is scheduled next."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -66,6 +66,8 @@ class StyleWords:
         tempo_bpm, key: where the prompt names none.
         parts: the instruments of each role; the first is the usual one.
         moods: words that may be said of it.
+        loudness_db: by how much it is louder than the mean of all styles, under "", and by how much more with an
+            instrument, a tempo and a tonic.
     """
 
     say: str
@@ -73,6 +75,7 @@ class StyleWords:
     key: str
     parts: tuple[tuple[str, ...], ...]
     moods: tuple[str, ...]
+    loudness_db: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,9 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 
 def vocabulary(data: dict[str, Any]) -> Vocabulary:
     """Turn the file's data into something to look phrases up in."""
-    styles = {
-        name: StyleWords(s["say"], s["tempo_bpm"], s["key"], tuple(map(tuple, s["parts"])), tuple(s["moods"]))
-        for name, s in data["styles"].items()
-    }
     lexicon = _lexicon(data)
     return Vocabulary(
-        styles=styles,
+        styles={name: _style(style) for name, style in data["styles"].items()},
         default_style=data["default_style"],
         style_of_instrument={name: entry["style"] for name, entry in data["instruments"].items()},
         stand_ins=data.get("stand_ins", {}),
@@ -140,6 +139,11 @@ def vocabulary(data: dict[str, Any]) -> Vocabulary:
         lexicon=lexicon,
         spelling=_spelling(lexicon, data.get("as_typed", ())),
     )
+
+
+def _style(said: dict[str, Any]) -> StyleWords:
+    parts, moods = tuple(map(tuple, said["parts"])), tuple(said["moods"])
+    return StyleWords(said["say"], said["tempo_bpm"], said["key"], parts, moods, said.get("loudness_db", {}))
 
 
 def _lexicon(data: dict[str, Any]) -> dict[Phrase, tuple[Meaning, ...]]:

@@ -43,6 +43,7 @@ class Heard:
             piano was not wanted and plays all the same.
         taken_for: words as they were typed, and those that they were taken for: "techo" for "techno".
         played_as: what it does not have, and what it plays in its place: brass for a saxophone.
+        loudness_db: by how much that is louder than the mean of all it may be given, for players that even it out.
         wording: a number of the words that were typed, whatever their case, marks and tempo: 0 of the model's own, 1 …
             `WORDINGS` of others. It tells prompts apart that are one to the model, and equal here.
     """
@@ -58,6 +59,7 @@ class Heard:
     left_out: tuple[str, ...] = ()
     taken_for: tuple[tuple[str, str], ...] = ()
     played_as: tuple[tuple[str, str], ...] = ()
+    loudness_db: float = 0.0
     wording: int = field(default=0, compare=False)
 
     def told(self) -> str:
@@ -127,8 +129,14 @@ def hear(text: str, words: Vocabulary) -> Heard:
         left_out=tuple(dict.fromkeys(left_out)),
         taken_for=tuple(dict.fromkeys((typed, " ".join(as_)) for typed, as_ in taken if (typed,) != as_)),
         played_as=_played_as(found, style, instruments, played),
+        loudness_db=_loudness_db(style, instruments, tempo_bpm, key),
         wording=_wording(text, prompt),
     )  # fmt: skip
+
+
+def _loudness_db(style: StyleWords, instruments: tuple[str, ...], tempo_bpm: int, key: str) -> float:
+    """By how much a prompt of these words is louder than others: what they do to it adds up."""
+    return sum(style.loudness_db.get(word, 0.0) for word in ("", *instruments, str(tempo_bpm), key.split()[0]))
 
 
 def _wording(text: str, prompt: str) -> int:
@@ -164,7 +172,7 @@ def _played_as(
     pairs = list[tuple[str, str]]()
     for one in found.said:
         nearest = [m for m in one.meanings if m.nearest and not one.denied and (m.kind, m.value) in played]
-        for meaning in nearest[:1]:
+        for meaning in sorted(nearest, key=lambda m: m.kind != "instrument")[:1]:  # a guitar, sooner than its style
             alike = (name for name in instruments if _sounds_as(name, meaning.value))
             pairs.append((one.phrase, next(alike) if meaning.kind == "instrument" else style.say))
     return tuple(dict.fromkeys(pairs))

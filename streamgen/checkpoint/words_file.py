@@ -19,6 +19,7 @@ __all__ = ["check_words"]
 TONICS = ("C", "D", "E", "F", "G", "A", "B")
 MODES = ("major", "minor")
 NAMED = {"tempo_changes": ("faster", "slower"), "modes": (*MODES, "another")}
+MOST_LOUDNESS_DB = 24  # either way: beyond, it is no music beside the others
 MOST_BPM, MOST_BAR_FRAMES = 1_000, 1_000  # at 50 frames a second, a bar of 20 s
 LISTS = ("small_words", "joins", "without", "without_before", "never", "nearest", "as_typed")
 
@@ -78,6 +79,16 @@ def _check_style(where: str, style: object, tempi: Iterable[int]) -> None:
         _texts(part, f"a part of {where}", least=1)
     _texts(style.get("moods"), f"moods of {where}")
     _texts(style.get("phrases"), f"phrases of {where}")
+    known = {"", *(name for part in parts for name in part), *map(str, tempi), *TONICS}
+    _check_loudness(f"loudness_db of {where}", _table(style, "loudness_db", {}), known)
+
+
+def _check_loudness(where: str, loudness: Mapping[str, Any], known: Iterable[str]) -> None:
+    for name, db in loudness.items():
+        _one_of(name, known, where, "instrument, tempo or tonic")
+        if not (type(db) in (int, float) and abs(db) <= MOST_LOUDNESS_DB):
+            limit = f"a number within {-MOST_LOUDNESS_DB} … {MOST_LOUDNESS_DB}"
+            raise ValueError(f"{where}: {quoted(name)} is {quoted(db)}, must be {limit}")
 
 
 def _check_instrument(where: str, entry: object, styles: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ What comes of it:
     judge.py        the table of the model card                      endless.py    what goes wrong in ten minutes
     strangers.py    fifty prompts as people type them                pictures.py   spectrograms, curves
     defaults.py     what a listener gets who sets nothing            changing.py   the beat at a change of prompt
+    levels.py           how loud styles are beside each other
     session_sound.py    what a session makes of it: loudness, width, parts
     outside.py      the stage of listeners that others trained      outside_ears.py    what they are
 

@@ -31,6 +31,7 @@ from streamgen.pocket.training.fitting import (
     train_language_model,
 )
 from streamgen.pocket.training.judge import judge
+from streamgen.pocket.training.levels import judge_levels
 from streamgen.pocket.training.listening import LISTENER_SONGS
 from streamgen.pocket.training.outside import judge_outside
 from streamgen.pocket.training.outside_ears import ListenersMissingError
@@ -43,7 +44,7 @@ from streamgen.pocket.training.streams import judge_streams
 # What "all" runs; "graft" puts the run's codec into the shipped checkpoint and leaves its language model as it is;
 # "sharpen" trains a checkpoint's codec on as a whole, for a new language model; "outside" needs the extra `judge`.
 MAKING = ("render", "codec", "tokenise", "lm", "refine", "export")
-JUDGING = ("judge", "streams", "endless", "strangers", "defaults")
+JUDGING = ("judge", "streams", "endless", "strangers", "defaults", "levels")
 STAGES = (*MAKING, *JUDGING)
 
 
@@ -57,6 +58,7 @@ class Run:
 
     Attributes:
         start: the checkpoint that it went on from.
+        styles: of how many the loudness is measured; None is all.
         share: of its own language model in what is exported; the rest is the start's.
     """
 
@@ -72,6 +74,7 @@ class Run:
     prompts: int
     listener_songs: int
     defaults: DefaultsPlan
+    styles: int | None = None
     start: Path | None = None
     share: float = 1.0
 
@@ -107,7 +110,7 @@ def smoke_run(folder: Path) -> Run:
     language = LanguagePlan(seconds=1e9, save_every_s=5.0, max_steps=4)
     refine, sharpen = RefinePlan(seconds=1.0, batch=2, held_out=2), SharpenPlan(seconds=1.0, batch=2, held_out=2)
     few = DefaultsPlan(1, 1, arranged=1, arranged_seconds=6.0, calm=1, calm_seconds=11.0, stray_seeds=1, negated=1)
-    return Run(folder, 12, 3, codec, language, refine, sharpen, 2, 0.2, 2, 12, few)
+    return Run(folder, 12, 3, codec, language, refine, sharpen, 2, 0.2, 2, 12, few, styles=1)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -190,6 +193,8 @@ def listen(stage: str, run: Run, folder: Path, clips: int, precision: str) -> No
         judge_endless(folder, target, run.minutes, precision)
     elif stage == "defaults":
         judge_defaults(folder, target, run.defaults, precision)
+    elif stage == "levels":
+        judge_levels(folder, target, run.styles, precision)
     elif stage == "outside":
         try:
             judge_outside(folder, target, clips, precision)

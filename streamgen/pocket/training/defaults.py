@@ -114,7 +114,9 @@ def hear_mastered(model: Model, count: int) -> list[Mastered]:
     for first in range(0, len(asked), TOGETHER):
         group = asked[first : first + TOGETHER]
         for prompt, (audio, mends) in zip(group, play_together(model, group, LOUD_UNTIL, first), strict=True):
-            alone, limited = (_later(behind_master(audio, limited=limited)) for limited in (False, True))
+            told = model.heard(prompt)
+            loudness_db = 0.0 if told is None else told.loudness_db
+            alone, limited = (_later(behind_master(audio, loudness_db, limited=limited)) for limited in (False, True))
             loud = loudness_lufs(alone), loudness_lufs(limited)
             wide = correlation(limited), mono_loss_db(limited)
             heard.append(Mastered(prompt, style_of(model, prompt), *loud, *wide, mends))
@@ -144,7 +146,7 @@ def hear_changes(model: Model, count: int) -> list[Jump]:
 
 def hear_arranged(model: Model, prompt: str, seconds: float) -> Arranged:
     """A session with `arrange`, counted as `endless` counts."""
-    audio, bar = arranged(model, prompt, seconds), bar_seconds(model, prompt)
+    audio, bar = arranged(model, prompt, seconds).mean(axis=0), bar_seconds(model, prompt)
     bar_samples = round(bar * SAMPLE_RATE_HZ)
     bars = bars_of(audio, bar_samples)
     beat = measures.autocorrelation(measures.onset_envelope(audio), bar)

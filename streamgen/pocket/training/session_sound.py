@@ -10,14 +10,15 @@ itself goes by, ITU-R BS.1770.
 
 import math
 from contextlib import closing
-from itertools import cycle
+from itertools import accumulate, cycle
 
 import numpy as np
 import numpy.typing as npt
 
 from bridge.audio.chain import Chain
+from bridge.audio.limiter import Limiter
 from bridge.audio.loudness import LoudnessMeter
-from bridge.audio.master import Master, master_default
+from bridge.audio.master import LOUDNESS, TARGET_LUFS, Color, Master, master_default
 from bridge.cli.options import first_values
 from bridge.cli.render import OfflineSession
 from bridge.session.arranger import read_scene
@@ -33,15 +34,16 @@ SILENT_POWER = 1e-12
 SHORTEST_PART_BARS = 4  # shorter ones have too few pairs of bars
 
 
-def behind_master(audio: Audio, *, limited: bool) -> Stereo:
+def behind_master(audio: Audio, loudness_db: float, *, limited: bool) -> Stereo:
     """A stream behind the master that a session of the shipped checkpoint begins with.
 
     Args:
         audio: as the stream makes it.
+        loudness_db: as it is told of what is heard in the prompt.
         limited: as a session hands it on, by its whole chain; else by the master alone, to the gain's last word.
     """
     chain = Chain(SAMPLE_RATE_HZ, 1, BLOCK, None if limited else [Master()])
-    chain.set({"master": master_default("pocket")})
+    chain.set({"master": master_default("pocket"), LOUDNESS: loudness_db})
     both = np.stack([audio, audio])
     pieces = [chain.process(both[:, at : at + BLOCK]) for at in range(0, both.shape[1], BLOCK)]
     pieces.append(chain.finish())
@@ -54,6 +56,20 @@ def loudness_lufs(sound: Stereo) -> float:
     meter = LoudnessMeter(SAMPLE_RATE_HZ)
     meter.process(np.ascontiguousarray(sound))
     return meter.lufs
+
+
+def heard_lufs(audio: Audio) -> float:
+    """How loud a stream is at the same gain as others: at the master's evener, less what the limiter takes off later.
+
+    What has many peaks for its loudness loses some of it there: up to 2 dB of drums, nothing of strings.
+    """
+    both = np.stack([audio, audio])
+    colored = Color(SAMPLE_RATE_HZ, 1, BLOCK)
+    sound = np.concatenate([colored.process(both[:, at : at + BLOCK]) for at in range(0, len(audio), BLOCK)], axis=1)
+    lufs, limiter = loudness_lufs(sound), Limiter()
+    limiter.prepare(SAMPLE_RATE_HZ, 2, sound.shape[1])
+    limited = limiter.process(sound * np.float32(10 ** ((TARGET_LUFS - lufs) / 20)), 0, ())
+    return lufs + loudness_lufs(limited) - TARGET_LUFS
 
 
 def correlation(sound: Stereo) -> float:
@@ -70,9 +86,9 @@ def mono_loss_db(sound: Stereo) -> float:
     return 10 * math.log10(apart / max(summed, SILENT_POWER)) if apart > SILENT_POWER else math.nan
 
 
-def arranged(model: Model, prompt: str, seconds: float, seed: int = 0) -> Audio:
-    """What `streamgen render PROMPT --master off --session-rate 32000` plays, mono."""
-    settings = Settings.of({"arrange": True, "master": "off", "seed": seed, "session_rate": SAMPLE_RATE_HZ})
+def arranged(model: Model, prompt: str, seconds: float, seed: int = 0, master: str = "off") -> Stereo:
+    """What `streamgen render PROMPT --master MASTER --session-rate 32000` plays."""
+    settings = Settings.of({"arrange": True, "master": master, "seed": seed, "session_rate": SAMPLE_RATE_HZ})
     values, wanted = first_values(settings, prompt, {}), round(seconds * SAMPLE_RATE_HZ)
     pieces, length = list[Stereo](), 0
     with closing(OfflineSession(model, settings, values, {}, Beginning())) as session:
@@ -80,7 +96,22 @@ def arranged(model: Model, prompt: str, seconds: float, seed: int = 0) -> Audio:
             for piece in session.step():
                 pieces.append(piece)
                 length += piece.shape[1]
-    return np.asarray(np.concatenate(pieces, axis=1)[:, :wanted].mean(axis=0), dtype=np.float32)
+    return np.concatenate(pieces, axis=1)[:, :wanted]
+
+
+def break_lu(sound: Stereo, bar_samples: int) -> tuple[float, float]:
+    """By how many LU the first part with words of its own is louder than what is before it, and the part behind it.
+
+    Args:
+        sound: what a session arranged, by the shipped scene.
+        bar_samples: of the prompt's tempo, which every part has.
+    """
+    parts = read_scene()
+    number = next(number for number, part in enumerate(parts) if part.words)
+    bars = [0, *accumulate(part.bars for part in parts)]
+    begin, end, after = (bar_samples * bars[number + more] for more in range(3))
+    loud = loudness_lufs(sound[:, begin:end])
+    return loud - loudness_lufs(sound[:, :begin]), loud - loudness_lufs(sound[:, end:after])
 
 
 def within_parts(audio: Audio, bar_samples: int) -> float:

@@ -8,7 +8,7 @@ import pytest
 from bridge.audio.chain import Chain
 from bridge.audio.effect import ParameterChange, Pcm
 from bridge.audio.loudness import LoudnessMeter
-from bridge.audio.master import TARGET_LUFS, Master, master_default
+from bridge.audio.master import LOUDNESS, TARGET_LUFS, Master, master_default
 from bridge.session.parameters import session_table
 from streamgen.testing import FakeModel
 
@@ -68,6 +68,37 @@ def test_stereo_keeps_its_image() -> None:
     samples[1] *= 0.25
     left, right = played(samples, channels=2)[:, RATE_HZ:]
     np.testing.assert_allclose(right, 0.25 * left, atol=1e-5)
+
+
+@pytest.mark.parametrize("louder_db", [-3.0, 2.0])
+def test_music_that_is_told_to_be_louder_is_as_loud_from_its_first_bar_on(louder_db: float) -> None:
+    """What the slow gain alone makes of it is the twin: a bar later it is still as far off."""
+    turn, factor = 12 * RATE_HZ, np.float32(10 ** (louder_db / 20))
+    samples = music(16, 0.012)  # so quiet that the glue leaves it alone
+    samples[:, turn:] *= factor
+
+    def bar_db(out: Pcm, seconds: float) -> float:
+        first = round(seconds * RATE_HZ)
+        return float(10 * np.log10(np.mean(out[:, first : first + RATE_HZ] ** 2)))
+
+    def step_db(told: bool) -> float:
+        master = prepared()
+        changes = {0: ON, turn: [ParameterChange(turn, LOUDNESS, louder_db)] if told else []}
+        out = [master.process(samples[:, at : at + 960], at, changes.get(at, ())) for at in range(0, 16 * RATE_HZ, 960)]
+        return bar_db(np.concatenate(out, axis=1), 12.25) - bar_db(np.concatenate(out, axis=1), 10.25)
+
+    assert abs(step_db(told=True)) < 0.7
+    assert step_db(told=False) / louder_db > 0.6
+
+
+def test_how_loud_it_begins_is_known_before_the_first_sample() -> None:
+    """Told at the beginning, there is no step; switched off, nothing is made of it."""
+    samples, loud = music(2, 0.1), ParameterChange(0, LOUDNESS, 6.0)
+    plain, told = prepared(), prepared()
+    out = [one.process(samples, 0, [*more, *ON]) for one, more in ((plain, []), (told, [loud]))]
+    first = slice(RATE_HZ // 25, RATE_HZ // 10)  # the switch is through, and the slow gain stands
+    assert np.abs(out[1][:, first] - out[0][:, first] * 10 ** (-6 / 20)).max() < 1e-3
+    assert np.array_equal(prepared().process(samples, 0, [loud]), samples)
 
 
 def test_off_it_gives_back_what_it_gets_and_the_switch_does_not_click() -> None:

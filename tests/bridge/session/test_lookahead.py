@@ -29,8 +29,8 @@ def test_pieces_come_out_in_order_and_in_parts() -> None:
         piece.samples[:] = number
     assert (bool(ahead), ahead.samples) == (True, 3 * BLOCK)
     levels = []
-    while (samples := ahead.take(2_000)) is not None:
-        levels.append((samples.shape[1], float(samples[0, 0])))
+    while (piece := ahead.take(2_000)) is not None:
+        levels.append((piece.samples.shape[1], float(piece.samples[0, 0])))
     assert levels == [(2_000, 0), (1_200, 0), (2_000, 1), (1_200, 1), (2_000, 2), (1_200, 2)]
     assert (bool(ahead), ahead.samples) == (False, 0)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+import streamgen
+from bridge.audio.effect import ParameterChange, Pcm
+from bridge.audio.master import LOUDNESS
 from bridge.audio.output import OutputPath
 from bridge.session.commands import Action, Set, Transport
 from bridge.session.events import (
@@ -16,10 +21,11 @@ from bridge.session.events import (
     Stats,
     Transported,
 )
+from streamgen.checkpoint import Heard
 from streamgen.testing import FakeModel
 from streamgen.testing.fake import fake_pitch_hz
 
-from .rig import FRAME, RATE_HZ, Rig, contiguous
+from .rig import FRAME, RATE_HZ, Rig, bars_of_a_second, contiguous
 
 
 def test_audio_is_committed_just_before_it_falls_due_and_made_ahead(rig: Callable[..., Rig]) -> None:
@@ -179,3 +185,54 @@ def test_mute_is_heard_soon_whatever_the_lead() -> None:
         one.run(0.13)
     assert sorted(delays)[10] <= COMMIT_SECONDS + 0.04
     one.player.close()
+
+
+LOUD_DB = {"piano": 2.0, "loud": 6.0, "quiet": -3.0}
+
+
+@pytest.fixture
+def hearing(rig: Callable[..., Rig], tiny_model: streamgen.Model, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """A session of a model whose bars are a second, and whose prompts are told to be of different loudness."""
+
+    def heard(text: str | None) -> Heard | None:
+        return None if text is None else replace(bars_of_a_second(text), loudness_db=LOUD_DB[text])
+
+    monkeypatch.setattr(tiny_model.runtime.prompts, "heard", heard)
+    return rig(master="gentle", change_context_seconds=0.0)
+
+
+def even_from(one: Rig, seconds: float) -> list[tuple[int, float]]:
+    """What the master goes by while time passes: from which sample on it does, and how loud it takes the music for."""
+    stage: Any = next(stage for stage in one.player.output._chain._stages if stage.knows(LOUDNESS))
+    process, seen = stage.effect.process, list[tuple[int, float]]()
+
+    def watched(block: Pcm, start: int, changes: Sequence[ParameterChange]) -> Pcm:
+        seen.extend((change.at_sample, float(change.value)) for change in changes if change.name == LOUDNESS)
+        return process(block, start, changes)
+
+    stage.effect.process = watched
+    one.run(seconds)
+    stage.effect.process = process
+    return seen
+
+
+def test_the_master_is_told_how_loud_music_is_at_the_bar_that_it_begins_on(hearing: Rig) -> None:
+    assert even_from(hearing, 2.3) == [(0, 2.0)]
+    applied = hearing.player.do(Set({"prompt/1/text": "loud"}, "test"))
+    assert applied % RATE_HZ == 0, "a bar line"
+    assert even_from(hearing, 3.0) == [(applied, 6.0)]
+    hearing.player.do(Transport(Action.RESET, "test"))
+    assert [db for _, db in even_from(hearing, 2.0)] == [6.0], "a fresh stream of the same prompt"
+
+
+def test_music_that_was_taken_back_is_not_evened_out(hearing: Rig) -> None:
+    hearing.run(2.0)
+    applied = hearing.player.do(Set({"prompt/1/text": "loud"}, "test"))
+    hearing.run((applied / RATE_HZ - 2.0) - COMMIT_SECONDS - 0.12)
+    output = hearing.player.output
+    assert output.position < applied < output.session_sample(hearing.player.generator.drawn), "made, and not final"
+    again = hearing.player.do(Set({"prompt/1/text": "quiet"}, "test"))
+    assert even_from(hearing, 3.0) == [(again, -3.0)]
+    hearing.player.do(Set({"prompt/1/text": "loud"}, "test"))
+    hearing.player.do(Set({"prompt/1/text": "quiet"}, "test"))
+    assert all(db == -3.0 for _, db in even_from(hearing, 3.0)), "nor where it goes on as it was"

@@ -17,7 +17,7 @@ def test_every_stage_runs_and_resumes(tmp_path: Path) -> None:
     assert "| named key" in (tmp_path / "judge" / "judge.md").read_text()
     assert list((tmp_path / "judge").glob("*.png"))
     written = {path.stem for path in (tmp_path / "judge").glob("*.md")}
-    assert written == {"judge", "styles", "streams", "endless", "strangers", "defaults"}
+    assert written == {"judge", "styles", "streams", "endless", "strangers", "defaults", "levels"}
     assert (tmp_path / "codec.svg").exists()
     main(["codec", *arguments])  # finished: returns at once
     main(["tokenise", *arguments])
