@@ -32,6 +32,8 @@ _TEMPO = re.compile(r"(\d{2,3}(?:\.\d+)?)\s*bpm", re.IGNORECASE)
 _NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 MOST_TAKES = int(CONTROLS["take"].limits[1])
 
+_KINDS: dict[type, str] = {str: "a text", int: "a whole number", bool: "true or false"}
+
 Prompts = Sequence[tuple[str, float]]
 
 
@@ -45,6 +47,7 @@ class Part:
         words: that go before those of the prompt.
         semitones: by which the prompt's key moves.
         take: parts of one take are the same music; "" is music that was not there before.
+        others: whether it has the style's other instruments, where there are some and the prompt names none.
     """
 
     name: str
@@ -52,10 +55,11 @@ class Part:
     words: str = ""
     semitones: int = 0
     take: str = ""
+    others: bool = False
 
     @property
     def plain(self) -> bool:
-        """Whether it plays the prompt as it is."""
+        """Whether it is in the prompt's own words and key: it may be held."""
         return not (self.words or self.semitones)
 
 
@@ -85,14 +89,11 @@ def _part(row: object, where: str) -> Part:
     for name in row:
         if name not in known:
             raise ConfigError(f"{where} has {quoted(name)}; a part has {', '.join(known)}")
-    kinds = {"name": str, "bars": int, "words": str, "semitones": int, "take": str}
+    kinds = {"name": str, "bars": int, "words": str, "semitones": int, "take": str, "others": bool}
     for name, kind in kinds.items():
-        if not isinstance(row.get(name, kind()), kind) or isinstance(row.get(name), bool):
-            raise ConfigError(
-                f"{where}: {name} is {quoted(row[name])}, must be a {'text' if kind is str else 'whole number'}"
-            )
-    part = Part(row.get("name", ""), **{name: row[name] for name in ("words", "semitones", "take") if name in row},
-                bars=row.get("bars", 0))  # fmt: skip
+        if type(row.get(name, kind())) is not kind:
+            raise ConfigError(f"{where}: {name} is {quoted(row[name])}, must be {_KINDS[kind]}")
+    part = Part(**{"name": "", "bars": 0, **row})
     for name in ("name", "words", "take"):
         if not (text := getattr(part, name)).isprintable() or len(text) > MOST_LETTERS:
             limit = f"one line of at most {MOST_LETTERS} letters"
@@ -227,6 +228,8 @@ class Arranger:
     def _words(self, text: str, part: Part) -> str:
         heard = self._heard(text)
         words = [part.words] if part.words else []
+        if heard is not None and part.others:
+            words += heard.others
         if heard is not None and part.semitones:
             tonic, mode = heard.key.split()
             words.append(f"in {_NOTES[(_NOTES.index(tonic) + part.semitones) % len(_NOTES)]} {mode}")

@@ -43,6 +43,7 @@ class Heard:
             piano was not wanted and plays all the same.
         taken_for: words as they were typed, and those that they were taken for: "techo" for "techno".
         played_as: what it does not have, and what it plays in its place: brass for a saxophone.
+        others: instruments that could play in place of those that nobody asked for.
         loudness_db: by how much that is louder than the mean of all it may be given, for players that even it out.
         wording: a number of the words that were typed, whatever their case, marks and tempo: 0 of the model's own, 1 …
             `WORDINGS` of others. It tells prompts apart that are one to the model, and equal here.
@@ -59,6 +60,7 @@ class Heard:
     left_out: tuple[str, ...] = ()
     taken_for: tuple[tuple[str, str], ...] = ()
     played_as: tuple[tuple[str, str], ...] = ()
+    others: tuple[str, ...] = ()
     loudness_db: float = 0.0
     wording: int = field(default=0, compare=False)
 
@@ -114,7 +116,7 @@ def hear(text: str, words: Vocabulary) -> Heard:
     tempo_bpm = _nearest_tempo(tempo.bpm, words) if tempo else _said_tempo(found, meant, words)
     mode = style.key.split()[1]
     key = f"{_nearest_tonic(asked, words) if asked else meant.key.split()[0]} {mode}"
-    instruments = _instruments(style, found)
+    instruments, others = _instruments(style, found)
     moods = tuple(mood for mood in dict.fromkeys(found.values("mood")) if mood in style.moods)
     prompt = ", ".join([style.say, *instruments, f"{tempo_bpm} bpm", f"in {key}", *moods])
     played = {("style", name), ("hint", name), ("tempo", str(tempo_bpm)), *(("mood", mood) for mood in moods)}
@@ -129,6 +131,7 @@ def hear(text: str, words: Vocabulary) -> Heard:
         left_out=tuple(dict.fromkeys(left_out)),
         taken_for=tuple(dict.fromkeys((typed, " ".join(as_)) for typed, as_ in taken if (typed,) != as_)),
         played_as=_played_as(found, style, instruments, played),
+        others=others,
         loudness_db=_loudness_db(style, instruments, tempo_bpm, key),
         wording=_wording(text, prompt),
     )  # fmt: skip
@@ -301,18 +304,22 @@ def _stand_in(style: str, unwanted: list[str], words: Vocabulary) -> str:
     return next((words.stand_ins[name][style] for name in unwanted if style in words.stand_ins.get(name, {})), style)
 
 
-def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[str, ...]:
+def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """One instrument for each role: the one asked for, else the usual, another if that is unwanted and there is one.
 
     No role is ever left out: what a model was not trained on it plays all the same, whatever it is told.
+
+    Returns:
+        What plays, and what could in its place, where nobody asked.
     """
     asked, unwanted = {*found.values("instrument"), *found.values("inner")}, found.values("instrument", denied=True)
-    chosen = []
+    chosen, others = list[str](), list[str]()
     for part in style.parts:
         kept = [name for name in part if not any(_is_one(name, other) for other in unwanted)] or part
         named = [name for name in kept if name in asked] or [n for n in kept if any(_is_one(n, one) for one in asked)]
         chosen.append((named or kept)[0])
-    return tuple(dict.fromkeys(chosen))
+        others += [] if named else kept[1:2]
+    return tuple(dict.fromkeys(chosen)), tuple(others)
 
 
 def _sounds_as(instrument: str, kind: str) -> bool:

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
+from streamgen.checkpoint import Heard
+from streamgen.checkpoint.vocabulary import read_vocabulary
+from streamgen.checkpoint.words import hear
 from streamgen.errors import ConfigError, PromptError
+from streamgen.pocket import pocket_folder
 from streamgen.testing.fake import HOP_SAMPLES as HOP
 
 from .rig import bars_of_a_second as heard
@@ -37,6 +41,34 @@ def test_a_model_that_reads_prompts_as_typed_is_told_words_alone() -> None:
     one.advance()
     assert one.dressed([("house", 1.0)]) == {"prompts": [("no drums, house", 1.0)]}
     assert one.dressed([]) == {"prompt": None}
+
+
+def test_a_part_has_the_styles_other_instruments_where_nobody_asked_for_one() -> None:
+    def hears(text: str) -> Heard:
+        return replace(heard(text), others=() if "piano" in text else ("saw synth",))
+
+    one = Arranger((Part("second", 1, words="slow", semitones=5, others=True),), hears, 50.0, HOP)
+    told = [one.dressed([(text, 1.0)])["prompts"][0][0] for text in ("house", "house, piano")]
+    assert told == ["slow, saw synth, in D minor, house", "slow, in D minor, house, piano"]
+    assert one.part_samples([("house", 1.0)]) == BAR
+
+
+def test_the_shipped_scene_brings_other_instruments_to_the_shipped_checkpoint() -> None:
+    """Six of its twelve styles have some; in the second half alone, and back to its own with the theme."""
+    words = read_vocabulary(pocket_folder())
+    assert words is not None
+
+    def played(text: str) -> list[str]:
+        one, found = Arranger(read_scene(), lambda text: hear(text, words), 50.0, HOP), list[str]()
+        for part in read_scene():
+            dressed = one.dressed([(text, 1.0)])["prompts"][0][0]
+            found += [", ".join(hear(dressed, words).instruments)] if not part.words else []
+            one.advance()
+        return found
+
+    assert played("house") == sorted(played("house")), "piano, then saw synth"
+    assert len(set(played("house"))) == len(set(played("orchestral"))) == 2
+    assert len(set(played("house with a piano"))) == len(set(played("techno"))) == 1
 
 
 def test_a_part_is_as_long_as_the_bars_of_its_prompt() -> None:
@@ -70,6 +102,8 @@ def test_the_shipped_scene_is_one_and_a_bad_one_is_told(tmp_path: Path) -> None:
         "[[part]]\nbars = 0": "bars is 0",
         "[[part]]\nbars = 2\nsemitones = 40": "semitones is 40",
         "[[part]]\nbars = 2\nspeed = 1": "'speed'",
+        "[[part]]\nbars = 2\nothers = 1": "others is 1, must be true or false",
+        "[[part]]\nbars = true": "bars is True, must be a whole number",
         "[[part": "cannot be read",
         "part = [1, 2]": "part 1 of .* is 1, must be a table",
         'part = [""]': "must be a table",
