@@ -228,9 +228,20 @@ class Arranger:
     def _words(self, text: str, part: Part) -> str:
         heard = self._heard(text)
         words = [part.words] if part.words else []
-        if heard is not None and part.others:
-            words += heard.others
+        words += self._others(words, text) if part.others else ()
         if heard is not None and part.semitones:
             tonic, mode = heard.key.split()
             words.append(f"in {_NOTES[(_NOTES.index(tonic) + part.semitones) % len(_NOTES)]} {mode}")
         return ", ".join([*words, text])
+
+    def _others(self, words: Sequence[str], text: str) -> tuple[str, ...]:
+        """The other instruments of what plays under a part's words, where naming them changes nothing else.
+
+        Where a prompt names no style they are a hint at one, with a key and a tempo of its own.
+        """
+        own = self._heard(", ".join([*words, text]))
+        other = None if own is None else self._heard(", ".join([*words, *own.others, text]))
+        if own is None or other is None:
+            return ()
+        same = (own.style, own.tempo_bpm, own.key) == (other.style, other.tempo_bpm, other.key)
+        return own.others if same else ()

@@ -144,16 +144,17 @@ class Generator:
 
     def _add(self, samples: NDArray[np.float32], place: _BlockStart) -> list[tuple[str, int]]:
         lands = self._offset + place.mark.next_sample
-        self._lookahead.add(Piece(samples, place.start, place.mark, lands, self._loudness(place.start)))
+        self._lookahead.add(Piece(samples, place.start, place.mark, lands, self._loudness(lands)))
         self._note_steps(place.steps)
         self.pace.note(samples.shape[1] / self._model.sample_rate_hz, self._now() - place.began)
         count = self._stream.metrics.mends - place.mends
         return [(one.fault, self._offset + one.at_sample) for one in self._stream.mended[-count:]] if count else []
 
-    def _loudness(self, start: int) -> Loudness:
-        """How loud what was drawn last is; where nobody knows the bars, from the block on that begins at a sample."""
+    def _loudness(self, lands: int) -> Loudness:
+        """How loud what was drawn last is, from a downbeat on, or from where a change of its block could land."""
         bars, heard = self.bars(), self._model.heard(self._stream.controls.mix.dominant)
-        return Loudness(start if bars is None else bars[0], 0.0 if heard is None else heard.loudness_db)
+        begins = lands if bars is None else max(bars[0], lands)  # music that went on from another's has no new downbeat
+        return Loudness(begins, 0.0 if heard is None else heard.loudness_db)
 
     def _note_steps(self, before: int) -> None:
         metrics = self._stream.metrics

@@ -232,10 +232,12 @@ class Playback:
 
     def _take(self, most: int) -> NDArray[np.float32] | None:
         """Take what is to be processed next, and tell the master how loud it is: what is drawn with it is final."""
-        samples, loudness = self._generator.take(most), self._generator.loudness
-        if loudness != self._told_loudness:
+        samples, loudness, told = self._generator.take(most), self._generator.loudness, self._told_loudness
+        if fresh := loudness.begins < told.begins:  # another stream: what was to come of the one before never will
+            self._output.forget({LOUDNESS})
+        if fresh or loudness.db != told.db:
             self._output.set({LOUDNESS: loudness.db}, self._output.session_sample(loudness.begins))
-            self._told_loudness = loudness
+        self._told_loudness = loudness
         return samples
 
     def _most(self) -> int:

@@ -313,12 +313,14 @@ def _instruments(style: StyleWords, found: _ParsedPrompt) -> tuple[tuple[str, ..
         What plays, and what could in its place, where nobody asked.
     """
     asked, unwanted = {*found.values("instrument"), *found.values("inner")}, found.values("instrument", denied=True)
+    never_else = [*unwanted, *found.values("inner", denied=True)]  # "no piano, no synth": one of them plays, as ever
     chosen, others = list[str](), list[str]()
     for part in style.parts:
         kept = [name for name in part if not any(_is_one(name, other) for other in unwanted)] or part
         named = [name for name in kept if name in asked] or [n for n in kept if any(_is_one(n, one) for one in asked)]
         chosen.append((named or kept)[0])
-        others += [] if named else kept[1:2]
+        free = [name for name in kept[1:] if not any(_is_one(name, other) for other in never_else)]
+        others += [] if named else free[:1]
     return tuple(dict.fromkeys(chosen)), tuple(others)
 
 

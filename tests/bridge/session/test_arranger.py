@@ -71,6 +71,24 @@ def test_the_shipped_scene_brings_other_instruments_to_the_shipped_checkpoint() 
     assert len(set(played("house with a piano"))) == len(set(played("techno"))) == 1
 
 
+def test_other_instruments_change_neither_style_nor_key_nor_tempo() -> None:
+    """Where no style is named an instrument hints at one: "party, no drums" would go on in an orchestra's D minor."""
+    words = read_vocabulary(pocket_folder())
+    assert words is not None
+
+    def played(text: str, said: str = "") -> tuple[str, str]:
+        part = Part("second", 1, words=said, others=True)
+        one = Arranger((part,), lambda text: hear(text, words), 50.0, HOP)
+        found = hear(one.dressed([(text, 1.0)])["prompts"][0][0], words)
+        return found.instruments[-1], f"{found.style}, {found.tempo_bpm}, {found.key}"
+
+    assert played("party, no drums") == ("french horn", "orchestral, 125, A minor")
+    assert played("sub bass no drum kit") == ("french horn", "orchestral, 150, A minor")
+    assert played("house, no drums") == ("flute", "orchestral, 125, A minor")
+    assert played("house", "no drums") == ("flute", "orchestral, 125, A minor"), "those of the style that a part plays"
+    assert played("house", "piano") == ("piano", "house, 125, A minor"), "named by the part"
+
+
 def test_a_part_is_as_long_as_the_bars_of_its_prompt() -> None:
     one = arranger()
     assert one.part_samples([("house", 1.0)]) == 2 * BAR

@@ -25,7 +25,7 @@ from streamgen.checkpoint import Heard
 from streamgen.testing import FakeModel
 from streamgen.testing.fake import fake_pitch_hz
 
-from .rig import FRAME, RATE_HZ, Rig, bars_of_a_second, contiguous
+from .rig import BLOCK, FRAME, RATE_HZ, Rig, bars_of_a_second, contiguous
 
 
 def test_audio_is_committed_just_before_it_falls_due_and_made_ahead(rig: Callable[..., Rig]) -> None:
@@ -236,3 +236,23 @@ def test_music_that_was_taken_back_is_not_evened_out(hearing: Rig) -> None:
     hearing.player.do(Set({"prompt/1/text": "loud"}, "test"))
     hearing.player.do(Set({"prompt/1/text": "quiet"}, "test"))
     assert all(db == -3.0 for _, db in even_from(hearing, 3.0)), "nor where it goes on as it was"
+
+
+def test_what_a_fresh_stream_takes_the_place_of_is_not_evened_out(hearing: Rig) -> None:
+    hearing.run(2.0)
+    applied = hearing.player.do(Set({"prompt/1/text": "loud"}, "test"))
+    hearing.run(applied / RATE_HZ - 2.0 - COMMIT_SECONDS + 0.02)
+    hearing.player.do(Set({"prompt/1/text": "quiet"}, "test"))
+    assert hearing.player.output.position < applied, "what is loud is drawn, and final, but not yet out"
+    hearing.player.do(Transport(Action.RESET, "test"))
+    assert [db for _, db in even_from(hearing, 3.0)] == [-3.0], "for good"
+
+
+def test_music_that_goes_on_under_another_prompt_is_evened_out_within_a_block_of_it(hearing: Rig) -> None:
+    """No bar begins anew there, so nobody tells where in its block it is."""
+    hearing.player.do(Set({"change_context_seconds": 1.0}, "test"))
+    hearing.run(2.0)
+    applied = hearing.player.do(Set({"prompt/1/text": "loud"}, "test"))
+    (told,) = even_from(hearing, 3.0)
+    assert told[1] == 6.0
+    assert applied - BLOCK * RATE_HZ // hearing.player.model.sample_rate_hz < told[0] <= applied

@@ -365,6 +365,13 @@ def test_how_loud_a_prompt_is_adds_up_from_what_is_heard_in_it(words: Vocabulary
     assert all(abs(hear(name, words).loudness_db) < 4 for name in words.styles)
 
 
+def test_other_instruments_are_neither_asked_for_nor_unwanted(words: Vocabulary) -> None:
+    """Of two that are not wanted one plays: not both in turns."""
+    assert hear("house", words).others == ("saw synth",)
+    named = ("house with a saw synth", "house ohne klavier", "house, no piano, no synth", "reggae, no spanish guitar")
+    assert not [text for text in named if hear(text, words).others]
+
+
 def test_phrases_are_told_apart_by_no_one_twice(words: Vocabulary) -> None:
     """One phrase names one style, one instrument, one tempo: else the file's order would decide.
 
