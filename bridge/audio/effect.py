@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamgen.config import ControlSpec, Value
 
-__all__ = ["SMOOTHING_SECONDS", "ParameterChange", "Effect", "Pcm", "Smoothed", "processed_in_pieces"]
+__all__ = ["SMOOTHING_SECONDS", "Effect", "ParameterChange", "Pcm", "Smoothed", "processed_in_pieces"]
 
 Pcm = NDArray[np.float32]
 
@@ -169,3 +169,8 @@ class Smoothed:
         self.age_samples += count
         distance = (self.offset + self.slope * age) * np.exp(-age / self.time_constant_samples)
         return np.where(age < settled, self.target + distance, self.target)
+
+    def scaled(self, piece: Pcm) -> Pcm:
+        """Give the next samples of a piece times this; where it has arrived at 1, the piece itself."""
+        factor = self.next(piece.shape[1])
+        return piece if isinstance(factor, float) and factor == 1.0 else piece * np.asarray(factor, np.float32)

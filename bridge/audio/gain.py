@@ -1,4 +1,4 @@
-"""The output level and its switch, smoothed.
+"""The output level and its switch, smoothed; levels in dB as factors.
 
 Rules: see effect.py. At 0 dB and unmuted the output is the input.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
-
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from streamgen.config import ControlSpec, number, switch
 
-__all__ = ["Gain"]
+__all__ = ["Gain", "linear"]
+
+
+def linear(level_db: object) -> float:
+    """Return the factor that a level in dB is."""
+    assert isinstance(level_db, int | float), level_db
+    return float(10 ** (level_db / 20))
 
 
 class Gain:
@@ -37,14 +41,10 @@ class Gain:
         if change.name == "mute":
             self._heard.aim(0.0 if change.value else 1.0)
         else:
-            self._gain.aim(10 ** (float(change.value) / 20))
+            self._gain.aim(linear(change.value))
 
     def _run(self, piece: Pcm) -> Pcm:
-        for level in (self._gain, self._heard):
-            factor = level.next(piece.shape[1])
-            if not (isinstance(factor, float) and factor == 1.0):
-                piece = piece * np.asarray(factor, np.float32)
-        return piece
+        return self._heard.scaled(self._gain.scaled(piece))
 
     def reset(self) -> None:
         """See `Effect.reset`."""

@@ -20,6 +20,7 @@ import numpy as np
 from bridge.audio.compressor import Compressor
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.equalizer import HighPass
+from bridge.audio.gain import linear
 from bridge.audio.loudness import SlowGain
 from bridge.audio.reverb import Reverb
 from bridge.audio.width import SideMaker
@@ -64,7 +65,7 @@ class Master:
 
     def _aim(self, change: ParameterChange) -> None:
         if change.name == LOUDNESS:
-            self._evening.aim(10 ** (-float(change.value) / 20))
+            self._evening.aim(linear(-float(change.value)))
             if change.at_sample <= 0 or self._gentle is None:
                 self._evening.settle()
             return
@@ -112,8 +113,7 @@ class _Gentle:
         self._gain = SlowGain(rate_hz, TARGET_LUFS, first_db)
 
     def process(self, piece: Pcm, evening: Smoothed) -> Pcm:
-        even = np.asarray(evening.next(piece.shape[1]), np.float32)
-        return self._gain.process(self._color.process(piece) * even)
+        return self._gain.process(evening.scaled(self._color.process(piece)))
 
     def reset(self) -> None:
         self._color.reset()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from bridge.audio.effect import ParameterChange, Pcm, Smoothed, processed_in_pieces
+from bridge.audio.gain import linear
 from streamgen.config import ControlSpec, number
 
 __all__ = ["Saturation"]
@@ -42,7 +43,7 @@ class Saturation:
     def prepare(self, rate_hz: int, channels: int, max_block: int) -> None:  # noqa: ARG002 - any block will do
         """See `Effect.prepare`."""
         self._levels = {
-            name: Smoothed.at(_linear(spec.default), rate_hz * (_TIMES if name == "drive_db" else 1))
+            name: Smoothed.at(linear(spec.default), rate_hz * (_TIMES if name == "drive_db" else 1))
             for name, spec in self.parameters.items()
         }
         self.reset()
@@ -59,7 +60,7 @@ class Saturation:
         return processed_in_pieces(block, start_sample, changes, self._aim, self._run)
 
     def _aim(self, change: ParameterChange) -> None:
-        self._levels[change.name].aim(_linear(change.value))
+        self._levels[change.name].aim(linear(change.value))
 
     def _run(self, piece: Pcm) -> Pcm:
         count = piece.shape[1]
@@ -73,13 +74,7 @@ class Saturation:
         bent = np.concatenate((self._bent_before, bent), axis=1)
         self._bent_before = bent[:, count * _TIMES :]
         out = _rows(bent, count, _TIMES, self._down)[:, :count]
-        level = self._levels["level_db"].next(count)
-        return out if isinstance(level, float) and level == 1.0 else out * np.asarray(level, np.float32)
-
-
-def _linear(level_db: object) -> float:
-    assert isinstance(level_db, int | float), level_db
-    return float(10 ** (level_db / 20))
+        return self._levels["level_db"].scaled(out)
 
 
 def _rows(audio: Pcm, count: int, times: int, matrix: Pcm) -> Pcm:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from bridge.audio.aligned import PendingAudio, Ramp
 from bridge.audio.effect import Effect, ParameterChange, Pcm, Smoothed, processed_in_pieces
 from bridge.audio.faults import EffectFault, Fallible, close
+from bridge.audio.gain import linear
 from bridge.audio.slot_mix import MIX, SlotMix, mix_parameters
 from streamgen.config import ControlSpec
 
@@ -243,7 +244,7 @@ class Slot:
         changes = _due(self._waiting, start + block.shape[1])
         trims = [change for change in changes if change.name == "input_db"]
         own = [change for change in changes if change.name != "input_db"]
-        trimmed = processed_in_pieces(block, start, trims, self._aim_input, self._trimmed)
+        trimmed = processed_in_pieces(block, start, trims, self._aim_input, self._input.scaled)
         if not any(source.alive and source.effect is self.effect for source in self._sources):
             self._missed |= {change.name: change for change in own}
         for source in [source for source in self._sources if source.alive]:
@@ -259,11 +260,7 @@ class Slot:
                 self._fail(source, f"{type(error).__name__}: {error}")
 
     def _aim_input(self, change: ParameterChange) -> None:
-        self._input.aim(10 ** (float(change.value) / 20))
-
-    def _trimmed(self, piece: Pcm) -> Pcm:
-        level = self._input.next(piece.shape[1])
-        return piece if isinstance(level, float) and level == 1.0 else piece * np.asarray(level, np.float32)
+        self._input.aim(linear(change.value))
 
     def _fail(self, source: _MixSource, why: str) -> None:
         """Fade what is left of a source to the input."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.audio.effect import Effect, ParameterChange, Pcm, Smoothed
+from bridge.audio.gain import linear
 from streamgen.config import ControlSpec, number, switch
 
 __all__ = ["MIX", "SlotMix", "mix_parameters"]
@@ -70,7 +71,7 @@ def mix_parameters(effect: Effect) -> Mapping[str, ControlSpec]:
 
 def _level(name: str, value: object) -> float:
     assert isinstance(value, int | float), value
-    return float(10 ** (value / 20)) if name.endswith("_db") else float(value)
+    return linear(value) if name.endswith("_db") else float(value)
 
 
 def _is(level: float | NDArray[np.float64] | NDArray[np.float32], value: float) -> bool:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from bridge.disk import read_toml
 from bridge.errors import cannot_be
@@ -85,11 +85,10 @@ def read_scene(path: Path | None = None) -> tuple[Part, ...]:
 def _part(row: object, where: str) -> Part:
     if not isinstance(row, Mapping):
         raise ConfigError(f"{where} is {quoted(row)}, must be a table: write [[part]] above it")
-    known = {field.name: field for field in fields(Part)}
+    kinds = get_type_hints(Part)
     for name in row:
-        if name not in known:
-            raise ConfigError(f"{where} has {quoted(name)}; a part has {', '.join(known)}")
-    kinds = {"name": str, "bars": int, "words": str, "semitones": int, "take": str, "others": bool}
+        if name not in kinds:
+            raise ConfigError(f"{where} has {quoted(name)}; a part has {', '.join(kinds)}")
     for name, kind in kinds.items():
         if type(row.get(name, kind())) is not kind:
             raise ConfigError(f"{where}: {name} is {quoted(row[name])}, must be {_KINDS[kind]}")

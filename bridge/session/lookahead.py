@@ -9,7 +9,7 @@ Rules: plain data; knows no clock, no model. Positions count the model's own sam
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +49,7 @@ class Piece:
     start: int
     mark: StreamMark | None
     lands: int
-    loudness: Loudness = field(default_factory=Loudness)
+    loudness: Loudness = Loudness()
 
     @property
     def end(self) -> int:

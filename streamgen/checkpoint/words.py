@@ -44,7 +44,7 @@ class Heard:
         taken_for: words as they were typed, and those that they were taken for: "techo" for "techno".
         played_as: what it does not have, and what it plays in its place: brass for a saxophone.
         others: instruments that could play in place of those that nobody asked for.
-        loudness_db: by how much that is louder than the mean of all it may be given, for players that even it out.
+        loudness_db: by how much the prompt is louder than the mean of all there are, for players that even them out.
         wording: a number of the words that were typed, whatever their case, marks and tempo: 0 of the model's own, 1 …
             `WORDINGS` of others. It tells prompts apart that are one to the model, and equal here.
     """

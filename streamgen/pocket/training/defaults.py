@@ -115,23 +115,17 @@ def hear_mastered(model: Model, count: int) -> list[Mastered]:
         group = asked[first : first + TOGETHER]
         for prompt, (audio, mends) in zip(group, play_together(model, group, LOUD_UNTIL, first), strict=True):
             told = model.heard(prompt)
-            loudness_db = 0.0 if told is None else told.loudness_db
+            style, loudness_db = ("", 0.0) if told is None else (told.style, told.loudness_db)
             alone, limited = (_later(behind_master(audio, loudness_db, limited=limited)) for limited in (False, True))
             loud = loudness_lufs(alone), loudness_lufs(limited)
             wide = correlation(limited), mono_loss_db(limited)
-            heard.append(Mastered(prompt, style_of(model, prompt), *loud, *wide, mends))
+            heard.append(Mastered(prompt, style, *loud, *wide, mends))
             print(f"defaults: {len(heard)}/{len(asked)} {heard[-1]}", flush=True)
     return heard
 
 
 def _later(sound: Stereo) -> Stereo:
     return sound[:, LOUD_FROM * SAMPLE_RATE_HZ : LOUD_UNTIL * SAMPLE_RATE_HZ]
-
-
-def style_of(model: Model, prompt: str) -> str:
-    """The style that the checkpoint hears in a prompt."""
-    heard = model.heard(prompt)
-    return heard.style if heard is not None else ""
 
 
 def hear_changes(model: Model, count: int) -> list[Jump]:

@@ -63,9 +63,7 @@ def heard_lufs(audio: Audio) -> float:
 
     What has many peaks for its loudness loses some of it there: up to 2 dB of drums, nothing of strings.
     """
-    both = np.stack([audio, audio])
-    colored = Color(SAMPLE_RATE_HZ, 1, BLOCK)
-    sound = np.concatenate([colored.process(both[:, at : at + BLOCK]) for at in range(0, len(audio), BLOCK)], axis=1)
+    sound = Color(SAMPLE_RATE_HZ, 1, len(audio)).process(np.stack([audio, audio]))
     lufs, limiter = loudness_lufs(sound), Limiter()
     limiter.prepare(SAMPLE_RATE_HZ, 2, sound.shape[1])
     limited = limiter.process(sound * np.float32(10 ** ((TARGET_LUFS - lufs) / 20)), 0, ())

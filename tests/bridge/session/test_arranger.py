@@ -7,7 +7,7 @@ import pytest
 
 from bridge.session.arranger import DEFAULT_SCENE, Arranger, Part, read_scene
 from streamgen.checkpoint import Heard
-from streamgen.checkpoint.vocabulary import read_vocabulary
+from streamgen.checkpoint.vocabulary import Vocabulary, read_vocabulary
 from streamgen.checkpoint.words import hear
 from streamgen.errors import ConfigError, PromptError
 from streamgen.pocket import pocket_folder
@@ -17,6 +17,13 @@ from .rig import bars_of_a_second as heard
 
 SCENE = (Part("theme", 2, take="a"), Part("break", 1, words="no drums"), Part("higher", 1, semitones=5))
 BAR = 50 * HOP
+
+
+@pytest.fixture(scope="module")
+def words() -> Vocabulary:
+    found = read_vocabulary(pocket_folder())
+    assert found is not None
+    return found
 
 
 def arranger(hears: bool = True, scene: tuple[Part, ...] = SCENE) -> Arranger:
@@ -53,10 +60,8 @@ def test_a_part_has_the_styles_other_instruments_where_nobody_asked_for_one() ->
     assert one.part_samples([("house", 1.0)]) == BAR
 
 
-def test_the_shipped_scene_brings_other_instruments_to_the_shipped_checkpoint() -> None:
+def test_the_shipped_scene_brings_other_instruments_to_the_shipped_checkpoint(words: Vocabulary) -> None:
     """Six of its twelve styles have some; in the second half alone, and back to its own with the theme."""
-    words = read_vocabulary(pocket_folder())
-    assert words is not None
 
     def played(text: str) -> list[str]:
         one, found = Arranger(read_scene(), lambda text: hear(text, words), 50.0, HOP), list[str]()
@@ -71,10 +76,8 @@ def test_the_shipped_scene_brings_other_instruments_to_the_shipped_checkpoint() 
     assert len(set(played("house with a piano"))) == len(set(played("techno"))) == 1
 
 
-def test_other_instruments_change_neither_style_nor_key_nor_tempo() -> None:
+def test_other_instruments_change_neither_style_nor_key_nor_tempo(words: Vocabulary) -> None:
     """Where no style is named an instrument hints at one: "party, no drums" would go on in an orchestra's D minor."""
-    words = read_vocabulary(pocket_folder())
-    assert words is not None
 
     def played(text: str, said: str = "") -> tuple[str, str]:
         part = Part("second", 1, words=said, others=True)
